@@ -1,0 +1,1 @@
+"""Export, compile, run, score and time a model on an inference chip."""

@@ -1,0 +1,140 @@
+"""What a backend is: a module with four verbs, and the values that pass between it and the suite.
+
+A backend module drives one vendor runtime. It is imported only inside the worker process, so that a vendor SDK
+can crash, hang or leak without touching the suite. This file and every backend run under Python 3.7 with NumPy
+and the SDK alone; values are plain enough to travel as JSON.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from typing import Protocol
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Tensors = Dict[str, NDArray[np.generic]]
+else:
+    Protocol = object  # typing.Protocol came with Python 3.8
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named tensor: NumPy dtype name and shape, axis 0 being the batch (-1 when it is dynamic)."""
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """(x - mean[c]) / std[c] of uint8 pixels, for channels in the order in which they are fed.
+
+    `order` names that order ("BGR" or "RGB"); it is the order of the image and of the network alike: no backend
+    swaps channels."""
+
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    order: str
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """All that a compiler needs beside the ONNX file. Every field is part of the engine's key."""
+
+    precision: str  # "fp32" | "fp16" | "int8"
+    batch: int
+    inputs: Tuple[TensorSpec, ...]  # of the ONNX graph, batch axis -1 or fixed
+    outputs: Tuple[str, ...]  # ONNX tensor names, in the order in which the suite wants them
+    tiers: Tuple[int, ...] = ()  # dynamic batch sizes compiled in; empty: static at `batch`
+    normalize: Optional[Normalize] = None  # set: the engine is fed uint8 NHWC and normalises itself
+    calibration: Optional[str] = None  # int8: path of an .npy, float32 (N, C, H, W), already normalised
+    target: str = ""  # what the compiler calls the chip (soc_version, architecture)
+    options: Dict[str, Any] = field(default_factory=dict)  # backend's own words, recorded with the case
+
+
+@dataclass(frozen=True)
+class Device:
+    """One addressable device. `card` numbers the board that carries it: an Ascend 310 card carries four."""
+
+    index: int
+    name: str  # as the vendor's tools report it
+    card: int = 0
+    target: str = ""  # what the compiler calls it, when that is known from the device
+
+
+@dataclass(frozen=True)
+class Found:
+    """Devices of a chip, and the evidence: what was looked for and what was seen. The evidence is never empty."""
+
+    devices: Tuple[Device, ...]
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a device said of itself at one moment; None where the vendor does not tell."""
+
+    healthy: bool = True
+    busy: Optional[float] = None  # utilisation by others, 0..1
+    processes: Tuple[str, ...] = ()  # others that hold the device
+    throttled: bool = False
+    clock_mhz: Optional[float] = None
+    temperature_c: Optional[float] = None
+    note: str = ""
+
+
+class Session(Protocol):
+    """An engine loaded on a device."""
+
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+
+    def write(self, inputs: Tensors) -> None:
+        """Copy the batch to the device. Raises RunError when a name, dtype or shape is not the engine's."""
+
+    def execute(self, times: int = 1) -> None:
+        """Run the engine `times` times back to back, in flight together where the runtime can; return when the
+        device is done with all of them. Only this is timed."""
+
+    def read(self) -> Tensors:
+        """The outputs of the last execute, by ONNX name, as fresh arrays."""
+
+
+class Backend(Protocol):
+    """A module satisfies it."""
+
+    def version(self) -> str:
+        """SDK and driver, one line: part of the engine's key and of every record."""
+
+    def devices(self, match: str) -> Found:
+        """Devices whose vendor name fully matches the regular expression. Never raises for an absent SDK."""
+
+    def health(self, device: Device) -> Health:
+        """How the device is right now."""
+
+    def build(self, onnx: Path, engine: Path, spec: BuildSpec) -> None:
+        """Compile to exactly the path `engine`. Raises BuildError with the compiler's own words."""
+
+    def load(self, engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
+        """The engine on the device; everything is released on exit, in reverse, also after a failure."""
+
+
+_trail = None  # type: Any  # a buffer shared with the parent, set by the worker
+
+
+def trail(call: str) -> None:
+    """Leave the name of the vendor call about to be made where the parent can read it after a crash or a hang."""
+    if _trail is not None:
+        text = call.encode("utf-8")[:250]
+        _trail[: len(text) + 1] = text + b"\0"
+
+
+def as_list(values: Any) -> List[Any]:
+    """A tuple, list or None as a list."""
+    return list(values) if values is not None else []

@@ -1,0 +1,57 @@
+"""The chips under test: one row each. A row is also a pytest marker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.case import Precision
+
+FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+
+
+@dataclass(frozen=True)
+class Chip:
+    """`match` is the regular expression a device's vendor name must match as a whole; `target` is what the compiler
+    calls the chip when no device is there to ask. `backends` are tried in order: the first that finds a device
+    drives it."""
+
+    name: str
+    title: str
+    backends: tuple[str, ...]
+    match: str
+    target: str
+    precisions: tuple[Precision, ...]
+    batches: tuple[int, ...]
+    devices_per_card: int = 1
+    normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
+    hint: str = ""  # what to do when it is absent
+
+
+ASCEND_HINT = "install the driver and CANN, then: source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+MLU_HINT = "start the MagicMind container with /dev/cambricon_dev0 mapped in"
+CUDA_HINT = "install the NVIDIA driver, and TensorRT or onnxruntime-gpu, in the Python given by --sdk-python"
+
+CHIPS: dict[str, Chip] = {
+    chip.name: chip
+    for chip in (
+        Chip(
+            "ascend310", "Ascend 310", ("acl",), r"(Ascend)?310(B\d?)?", "Ascend310", (FP16,), (1, 4, 8, 16, 32, 64),
+            devices_per_card=4, normalizes=True, hint=ASCEND_HINT,
+        ),
+        Chip(
+            "ascend310p", "Ascend 310P", ("acl",), r"(Ascend)?(310P\d?|710)", "Ascend310P3", (FP16,), (1, 4, 8, 16, 32, 64),
+            normalizes=True, hint=ASCEND_HINT,
+        ),
+        Chip(
+            "mlu370_s4", "MLU370-S4", ("magicmind",), r"MLU370-S4", "mtp_372", (FP32, FP16, INT8), (1, 4, 8),
+            normalizes=True, hint=MLU_HINT,
+        ),
+        Chip(
+            "mlu370_x4", "MLU370-X4", ("magicmind",), r"MLU370-X4", "mtp_372", (FP32, FP16, INT8), (1, 4, 8),
+            normalizes=True, hint=MLU_HINT,
+        ),
+        Chip("t4", "NVIDIA T4", ("trt",), r"(NVIDIA )?Tesla T4|NVIDIA T4", "sm_75", (FP32, FP16, INT8), (1, 4, 8, 16, 32, 64), hint=CUDA_HINT),
+        Chip("cuda", "NVIDIA GPU", ("trt",), r".*", "", (FP32, FP16, INT8), (1, 4, 8, 16, 32, 64), hint=CUDA_HINT),
+        Chip("cpu", "CPU", ("ort",), r".*", "cpu", (FP32, FP16, INT8), (1, 4), hint="pip install onnxruntime"),
+    )
+}

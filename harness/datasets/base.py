@@ -1,0 +1,34 @@
+"""What a data set is: counted, ordered samples with their truth, and whether the set is the whole published one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.case import Image
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`id` names the sample in result files ("0--Parade/0_Parade_marchingband_1_20", "ILSVRC2012_val_00000001")."""
+
+    id: str
+    read: Callable[[], Image]  # raises DataError: missing, truncated, unreadable
+
+
+@dataclass(frozen=True)
+class Dataset:
+    name: str  # "widerface", ..., "scenes"
+    kind: str  # "whole" | "partial" | "scenes"
+    samples: Sequence[Sample]
+    total: int  # samples in the whole published set
+    truth: Any  # what the scorer of this data set takes; None: the reference's own predictions are the truth
+    digest: str  # of names, sizes and labels: part of every record and key
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def head(self, limit: int) -> Dataset:
+        """The first `limit` samples, as a partial set."""
+        raise NotImplementedError

@@ -1,0 +1,76 @@
+"""What can go wrong, one class a stage.
+
+HarnessError
+├── UsageError           an option, a name or a file given by the user is wrong
+├── BaselineError        baselines/ contradicts itself or the tables of the suite
+├── DataError            a data set, image or label is missing, short, doubled or damaged
+├── WeightsError         a checkpoint is missing, damaged, of another model, or would execute code
+├── StoreError           the cache cannot be read or written
+├── ExportError          PyTorch -> ONNX failed, or the exported file is not the model
+├── BuildError           the vendor's compiler failed
+├── DeviceError          the chip is absent, leased, unhealthy, or a vendor call on it failed
+│   └── WorkerError      the process that holds the vendor SDK died, hung or grew too large
+├── RunError             the engine ran and what came out cannot be used (NaN, wrong shape, missing rows)
+└── InvalidMeasurement   the number exists but cannot be trusted (busy, throttled, silent fallback)
+
+Each carries a fact and a hint, the next step. Runs in the worker too: Python 3.7, no imports.
+"""
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """`fact` says what is so, `hint` what to do next; both are required and both are shown."""
+
+    stage = "harness"
+
+    def __init__(self, fact: str, hint: str) -> None:
+        super().__init__(fact, hint)
+        self.fact = fact
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return "{}\n  next: {}".format(self.fact, self.hint)
+
+
+class UsageError(HarnessError):
+    stage = "usage"
+
+
+class BaselineError(HarnessError):
+    stage = "baselines"
+
+
+class DataError(HarnessError):
+    stage = "data"
+
+
+class WeightsError(HarnessError):
+    stage = "weights"
+
+
+class StoreError(HarnessError):
+    stage = "store"
+
+
+class ExportError(HarnessError):
+    stage = "export"
+
+
+class BuildError(HarnessError):
+    stage = "build"
+
+
+class DeviceError(HarnessError):
+    stage = "device"
+
+
+class WorkerError(DeviceError):
+    stage = "worker"
+
+
+class RunError(HarnessError):
+    stage = "run"
+
+
+class InvalidMeasurement(HarnessError):
+    stage = "invalid"

@@ -1,0 +1,81 @@
+"""What a model is: a network, the protocols under which its figures were published, and where its weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backends.base import Normalize
+from harness.case import Image, Predictions, Tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the network's input lies in the original image: network = image * scale + (left, top)."""
+
+    width: int  # of the original image, pixels
+    height: int
+    scale: tuple[float, float]  # x, y: network pixels per image pixel
+    left: float = 0.0
+    top: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image as the network takes it: float32 C x H x W, normalised; or, for an engine that normalises itself,
+    uint8 H x W x C. Channels are already in the network's order."""
+
+    tensor: NDArray[np.generic]
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Input size, pre- and post-processing under which figures were published."""
+
+    name: str
+    size: tuple[int, int]  # height, width of the network's input
+    chips: tuple[str, ...]  # chips whose figures were published under it
+    preprocess: Callable[[Image, bool], Prepared]  # (image, raw): raw asks for uint8 H x W x C
+    postprocess: Callable[[Tensors, Frame], Predictions]  # outputs of one image, batch axis removed
+    normalize: Normalize | None  # what a chip must do when it is fed raw; None: the chip cannot take it over
+    normalized_by_chip: tuple[str, ...] = ()  # chips whose published figures were measured fed raw
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published checkpoint: file names it goes by, and its digest where one was published."""
+
+    files: tuple[str, ...]
+    url: str
+    md5: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of MODELS. `network` imports torch when it is called, not before."""
+
+    name: str
+    title: str
+    task: str  # "faces" | "attributes" | "classes" | "objects"
+    dataset: str  # key of harness.datasets.DATASETS
+    input: str  # ONNX name
+    outputs: tuple[str, ...]  # ONNX names, in the order of the network's tuple
+    metrics: tuple[str, ...]  # keys of harness.metrics.METRICS
+    network: Callable[[], nn.Module]  # the authors' state-dict keys, in their order; eval mode
+    protocols: tuple[Protocol, ...]  # the first is the default
+    weights: Weights
+    scenes: int = 8  # pictures drawn for a machine without the data set
+    batches: tuple[int, ...] | None = None  # when the published model runs at some batches only
+
+    def protocol(self, chip: str) -> Protocol:
+        """The protocol of the chip's published figures; the default for a chip without any."""
+        return next((p for p in self.protocols if chip in p.chips), self.protocols[0])
