@@ -23,6 +23,7 @@ class Chip:
     precisions: tuple[Precision, ...]
     batches: tuple[int, ...]
     devices_per_card: int = 1
+    reduced_batches: tuple[int, ...] | None = None  # batches below FP32, when fewer than `batches`
     normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
     hint: str = ""  # what to do when it is absent
 
@@ -52,6 +53,9 @@ CHIPS: dict[str, Chip] = {
         ),
         Chip("t4", "NVIDIA T4", ("trt",), r"(NVIDIA )?Tesla T4|NVIDIA T4", "sm_75", (FP32, FP16, INT8), (1, 4, 8, 16, 32, 64), hint=CUDA_HINT),
         Chip("cuda", "NVIDIA GPU", ("trt",), r".*", "", (FP32, FP16, INT8), (1, 4, 8, 16, 32, 64), hint=CUDA_HINT),
-        Chip("cpu", "CPU", ("ort",), r".*", "cpu", (FP32, FP16, INT8), (1, 4), hint="pip install onnxruntime"),
+        Chip(
+            "cpu", "CPU", ("ort",), r".*", "cpu", (FP32, FP16, INT8), (1, 4),
+            reduced_batches=(1,), normalizes=True, hint="pip install onnxruntime",
+        ),
     )
 }

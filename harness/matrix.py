@@ -1,0 +1,73 @@
+"""The cases: every model on every chip at what the chip runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from harness.case import Case, Precision
+from harness.chips import CHIPS, Chip
+from harness.errors import UsageError
+from harness.models import MODELS
+from harness.models.base import Model
+
+
+def _with_plugins(rows: Mapping[str, Any], group: str, kind: type) -> dict[str, Any]:
+    """The literal table and what installed packages add to it. Raises UsageError when a plug-in's row is not one or
+    takes a name that exists."""
+    table = dict(rows)
+    for point in entry_points(group=group):
+        row = point.load()
+        if not isinstance(row, kind):
+            raise UsageError(
+                f"entry point {point.value} of {group} is a {type(row).__name__}",
+                hint=f"let it name a {kind.__name__}",
+            )
+        name: str = getattr(row, "name")  # noqa: B009  both kinds have one; mypy sees only `type`
+        if name in table:
+            raise UsageError(
+                f"entry point {point.value} adds {name}, which exists already", hint="give it a name of its own"
+            )
+        table[name] = row
+    return table
+
+
+@cache
+def chips() -> dict[str, Chip]:
+    """CHIPS and the rows of entry-point group `chipproof.chips`."""
+    return _with_plugins(CHIPS, "chipproof.chips", Chip)
+
+
+@cache
+def models() -> dict[str, Model]:
+    """MODELS and the rows of entry-point group `chipproof.models`."""
+    return _with_plugins(MODELS, "chipproof.models", Model)
+
+
+def batches(model: Model, chip: Chip, precision: Precision) -> tuple[int, ...]:
+    """Batches at which the chip runs the model, smallest first."""
+    asked = chip.batches
+    if precision is not Precision.FP32 and chip.reduced_batches is not None:
+        asked = chip.reduced_batches
+    return tuple(sorted(b for b in asked if model.batches is None or b in model.batches))
+
+
+def cases() -> list[Case]:
+    """The whole matrix, in the order in which it is run: engines of one model and chip side by side."""
+    return [
+        Case(model.name, chip.name, precision, batch)
+        for chip in chips().values()
+        for model in models().values()
+        for precision in chip.precisions
+        for batch in batches(model, chip, precision)
+    ]
+
+
+def lineups() -> list[Case]:
+    """One case for each model, chip and precision, at the largest batch: what best-batch figures are judged by."""
+    largest: dict[tuple[str, str, Precision], Case] = {}
+    for case in cases():
+        largest[case.chip, case.model, case.precision] = case
+    return list(largest.values())
