@@ -1,0 +1,332 @@
+"""Records of a run: written as JSON lines that can prove they are whole, read back, and shown as tables.
+
+A file is a header, one line a judged stage, and a footer that counts and digests the lines before it. A run that was
+cut off has no footer, and reading it says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.case import Case
+from harness.errors import DataError, StoreError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One judged stage of one case. `outcome` is PASS, FAIL, INCONCLUSIVE, INVALID, ERROR or SKIP; `marks` names
+    what keeps the record from being a conformance result: simulated, limited, seeded, partial, scenes, and x4 when
+    one device stood for a card of four."""
+
+    case: Case
+    stage: str  # "export" | "numerics" | "accuracy" | "throughput" | "targets"
+    outcome: str
+    text: str
+    metric: str = ""
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": "record",
+            "case": str(self.case),
+            "stage": self.stage,
+            "metric": self.metric,
+            "outcome": self.outcome,
+            "text": self.text,
+            "values": dict(self.values),
+            "marks": list(self.marks),
+            "facts": dict(self.facts),
+        }
+
+    @classmethod
+    def of_json(cls, line: Mapping[str, Any]) -> Record:
+        return cls(
+            Case.parse(line["case"]),
+            line["stage"],
+            line["outcome"],
+            line["text"],
+            line["metric"],
+            line["values"],
+            tuple(line["marks"]),
+            line["facts"],
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record file, read back whole."""
+
+    header: Mapping[str, Any]
+    records: tuple[Record, ...]
+    footer: Mapping[str, Any]
+
+
+def write(path: Path, header: Mapping[str, Any], records: Sequence[Record], asked: int) -> None:
+    """Write a run atomically. Raises StoreError when the file cannot be written."""
+    lines = [json.dumps({"kind": "header", "schema": SCHEMA, **header}, ensure_ascii=False, allow_nan=False)]
+    lines += [json.dumps(r.as_json(), ensure_ascii=False, allow_nan=False) for r in records]
+    body = "".join(line + "\n" for line in lines)
+    footer = {
+        "kind": "footer",
+        "records": len(records),
+        "asked": asked,
+        "ran": len({r.case for r in records if ran(r)}),
+        "outcomes": dict(Counter(r.outcome for r in records)),
+        "sha256": hashlib.sha256(body.encode()).hexdigest(),
+    }
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(body + json.dumps(footer) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise StoreError(
+            f"records cannot be written to {path}: {error}", hint="give --results another folder"
+        ) from error
+
+
+def read(path: Path) -> Run:
+    """A run read back. Raises DataError when a line is damaged, missing, doubled, or the footer is not there."""
+    again = "run the suite again; a run that was cut off is no result"
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint=again) from error
+    if not lines or lines[0].get("kind") != "header":
+        raise DataError(f"{path} has no header", hint="give a .jsonl file that the suite wrote")
+    if lines[0]["schema"] != SCHEMA:
+        raise DataError(
+            f"{path} is of schema {lines[0]['schema']}, not {SCHEMA}",
+            hint="read it with the version that wrote it",
+        )
+    if lines[-1].get("kind") != "footer":
+        raise DataError(f"{path} has no footer: the run was cut off", hint=again)
+    body = text[: text.rstrip("\n").rfind("\n") + 1]
+    footer = lines[-1]
+    if hashlib.sha256(body.encode()).hexdigest() != footer["sha256"] or footer["records"] != len(lines) - 2:
+        raise DataError(f"{path} was changed after it was written", hint=again)
+    records = tuple(Record.of_json(line) for line in lines[1:-1])
+    doubled = [key for key, n in Counter((r.case, r.stage, r.metric) for r in records).items() if n > 1]
+    if doubled:
+        raise DataError(f"{path} judges {doubled[0][0]} {doubled[0][1]} twice", hint=again)
+    return Run(lines[0], records, footer)
+
+
+def ran(record: Record) -> bool:
+    """Whether something was measured for it: a skip ran nothing."""
+    return record.outcome != "SKIP"
+
+
+def head_line(records: Iterable[Record], asked: int) -> str:
+    """ "ran 7 of 120 cases: 20 PASS, 1 FAIL": counted, so that nothing ran never reads as green."""
+    records = list(records)
+    cases = {r.case for r in records if ran(r)}
+    outcomes = Counter(r.outcome for r in records)
+    counts = ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items(), key=lambda item: ORDER.index(item[0])))
+    return f"ran {len(cases)} of {asked} cases" + (f": {counts}" if counts else "")
+
+
+ORDER = ["FAIL", "ERROR", "INVALID", "INCONCLUSIVE", "PASS", "SKIP"]
+COLOURS = {
+    "PASS": "green",
+    "FAIL": "bold red",
+    "ERROR": "bold red",
+    "INVALID": "magenta",
+    "INCONCLUSIVE": "yellow",
+}
+MEANING = {
+    "simulated": "ran on a simulated SDK: nothing here speaks of the chip",
+    "seeded": "weights are random (calibrated), no published checkpoint was found",
+    "scenes": "pictures drawn by the suite; labels are the reference's own answers",
+    "partial": "only part of the published data set was there",
+    "limited": "--limit cut the data set",
+    "x4": "one device was measured and stands for a card of four",
+}
+
+
+def _cell(value: float | None, style: str) -> str:
+    if value is None:
+        return "-"
+    return {"percent": f"{100 * value:.2f}", "rate": f"{value:,.2f}", "ratio": f"{value:.2f}x"}[style]
+
+
+def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
+    """case, metric, source, published, reference, measured, drop, images, verdict. Accuracies in percent."""
+    return [
+        [
+            str(r.case), r.metric, _cell(r.values.get("source"), "percent"), _cell(r.values.get("published"), "percent"),
+            _cell(r.values.get("reference"), "percent"), _cell(r.values.get("measured"), "percent"),
+            _cell(r.values.get("drop"), "percent"), f"{r.values.get('samples') or 0:.0f}", r.outcome,
+        ]
+        for r in records if r.stage == "accuracy" and r.metric
+    ]  # fmt: skip
+
+
+ACCURACY_COLUMNS = [
+    "case",
+    "metric",
+    "source",
+    "published",
+    "reference",
+    "measured",
+    "drop %",
+    "images",
+    "verdict",
+]
+THROUGHPUT_COLUMNS = [
+    "model",
+    "chip",
+    "precision",
+    "batch",
+    "img/s per card",
+    "95 % interval",
+    "published",
+    "against",
+    "ratio",
+    "best",
+    "verdict",
+]
+
+
+def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
+    """One row a batch, the best batch marked; `against` names what the ratio is to."""
+    timed = [r for r in records if r.stage == "throughput" and r.values.get("measured") is not None]
+    best: dict[tuple[str, str, str], float] = {}
+    for r in timed:
+        key = (r.case.model, r.case.chip, str(r.case.precision))
+        best[key] = max(best.get(key, 0.0), r.values["measured"] or 0.0)
+    rows = []
+    for r in timed:
+        key = (r.case.model, r.case.chip, str(r.case.precision))
+        interval = "-"
+        if r.values.get("low") is not None:
+            interval = f"{r.values['low']:,.2f}..{r.values['high']:,.2f}"
+        rows.append([
+            *key, str(r.case.batch), _cell(r.values["measured"], "rate"), interval,
+            _cell(r.values.get("published"), "rate"), str(r.facts.get("against", "-")),
+            _cell(r.values.get("ratio"), "ratio"), "best" if r.values["measured"] == best[key] else "", r.outcome,
+        ])  # fmt: skip
+    return rows
+
+
+def other_rows(records: Sequence[Record]) -> list[list[str]]:
+    """Whatever is not in the two tables, and everything that did not pass: case, stage, verdict, text."""
+    tabled = {"accuracy", "throughput"}
+    return [
+        [str(r.case), r.stage + (f" {r.metric}" if r.metric else ""), r.outcome, r.text]
+        for r in records
+        if r.outcome not in ("PASS", "SKIP") or (r.stage not in tabled and ran(r))
+    ]
+
+
+def _skips(records: Sequence[Record]) -> list[tuple[str, int]]:
+    return Counter(f"{r.case.chip}: {r.text}" for r in records if not ran(r)).most_common()
+
+
+def terminal(records: Sequence[Record], asked: int, width: int) -> str:
+    """The summary that ends a run, for a terminal of that width, with colour codes."""
+    console = Console(width=max(width, 100), force_terminal=True, highlight=False, file=_Sink())
+    with console.capture() as capture:
+        for title, columns, rows in (
+            ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)),
+            (
+                "Throughput (images a second and card, inputs on the device)",
+                THROUGHPUT_COLUMNS,
+                throughput_rows(records),
+            ),
+            (
+                "Export, numerics, targets, and all that did not pass",
+                ["case", "stage", "verdict", "why"],
+                other_rows(records),
+            ),
+        ):
+            if rows:
+                console.print(_table(title, columns, rows))
+        for reason, count in _skips(records):
+            console.print(f"skipped {count} x {reason}", style="yellow", markup=False)
+        for mark in sorted({mark for r in records if ran(r) for mark in r.marks}):
+            console.print(f"{mark.upper()}: {MEANING.get(mark, '')}", style="yellow", markup=False)
+        console.print(head_line(records, asked), style="bold", markup=False)
+    return capture.get()
+
+
+class _Sink:
+    """A console is given a file that is never written: its text is captured."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        numeric = name not in (
+            "case",
+            "metric",
+            "model",
+            "chip",
+            "precision",
+            "stage",
+            "verdict",
+            "why",
+            "against",
+            "best",
+        )
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name == "verdict")
+    for row in rows:
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    return table
+
+
+def markdown(run: Run) -> str:
+    """The same tables for a CI summary or a mail."""
+    parts = [f"# chipproof: {head_line(run.records, run.footer['asked'])}", ""]
+    for title, columns, rows in (
+        ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(run.records)),
+        ("Throughput (images a second and card)", THROUGHPUT_COLUMNS, throughput_rows(run.records)),
+        (
+            "Export, numerics, targets, and all that did not pass",
+            ["case", "stage", "verdict", "why"],
+            other_rows(run.records),
+        ),
+    ):
+        if rows:
+            parts += [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+            parts += [
+                "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in rows
+            ]
+            parts.append("")
+    parts += [f"- skipped {count} x {reason}" for reason, count in _skips(run.records)]
+    marks = sorted({mark for r in run.records if ran(r) for mark in r.marks})
+    parts += [f"- **{mark.upper()}**: {MEANING.get(mark, '')}" for mark in marks]
+    return "\n".join(parts) + "\n"
+
+
+def merge(runs: Sequence[Run]) -> tuple[Record, ...]:
+    """Records of several runs, the newest (by header time) for each case, stage and metric."""
+    newest: dict[tuple[Case, str, str], Record] = {}
+    for run in sorted(runs, key=lambda run: str(run.header.get("time", ""))):
+        for record in run.records:
+            if ran(record):
+                newest[record.case, record.stage, record.metric] = replace(record)
+    return tuple(newest.values())
