@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.case import Image
@@ -23,12 +24,25 @@ class Dataset:
     kind: str  # "whole" | "partial" | "scenes"
     samples: Sequence[Sample]
     total: int  # samples in the whole published set
-    truth: Any  # what the scorer of this data set takes; None: the reference's own predictions are the truth
+    truth: Sequence[Any] | None
+    """One entry a sample, of the kind its scorer takes; None: the reference's own predictions are the truth."""
     digest: str  # of names, sizes and labels: part of every record and key
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    def take(self, indices: Sequence[int]) -> Dataset:
+        """The samples at those places, as a partial set (scenes stay scenes)."""
+        if list(indices) == list(range(len(self))):
+            return self
+        return replace(
+            self,
+            kind="scenes" if self.kind == "scenes" else "partial",
+            samples=[self.samples[i] for i in indices],
+            truth=None if self.truth is None else [self.truth[i] for i in indices],
+            digest=hashlib.sha256(f"{self.digest} {list(indices)}".encode()).hexdigest(),
+        )
+
     def head(self, limit: int) -> Dataset:
-        """The first `limit` samples, as a partial set."""
-        raise NotImplementedError
+        """The first `limit` samples."""
+        return self.take(range(min(limit, len(self))))
