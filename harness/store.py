@@ -1,0 +1,208 @@
+"""What is expensive is made once: artefacts kept by the content of their key, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.errors import StoreError
+
+FORMAT = 1
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+
+
+def canonical(key: object) -> str:
+    """The key as the one JSON text that its content has. Raises TypeError for what has no such text: a path (say
+    what is in the file instead), a set, a NaN, a dictionary whose keys are not strings."""
+    return json.dumps(_plain(key), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of a directory's file names and contents."""
+    if not path.is_dir():
+        return _sha256(path)
+    lines = [f"{file.relative_to(path).as_posix()}\0{_sha256(file)}\n" for file in _files(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class Store:
+    """Artefacts under `root`/kind/key-digest/, each beside its meta.json (key, SHA-256, size).
+
+    `built` and `hits` count what `get` did in this process; `notes` keeps what a user should hear (who is being
+    waited for, what was found damaged), and `say` is called with each as it happens."""
+
+    def __init__(self, root: Path, say: Callable[[str], None] | None = None) -> None:
+        self.root = root
+        self.built = 0
+        self.hits = 0
+        self.notes: list[str] = []
+        self._say = say
+        self._seen: dict[Path, tuple[tuple[str, int, int, int], ...]] = {}
+
+    def get(self, key: object, build: Callable[[Path], None], *, kind: str, suffix: str = "") -> Path:
+        """Path of the artefact of `key`: as kept, or else made by `build(path)`, which writes a file or a directory
+        at exactly that path. Never change what is at the path that comes back.
+
+        Of several processes that want the same key at once, one builds. A kept artefact that is no longer what was
+        built is noted and built again. Raises StoreError when the cache cannot be written (full, read-only) or
+        `build` wrote nothing; what `build` raises passes through. After an error nothing of it is left."""
+        text = canonical(key)
+        name = hashlib.sha256(text.encode()).hexdigest()
+        home = self.root / kind / name
+        artefact = home / (kind + suffix)
+        if self._sound(artefact):
+            self.hits += 1
+            return artefact
+
+        with self._writing(), self._alone(home, f"{kind} {name[:12]}"):
+            if self._sound(artefact):
+                self.hits += 1
+                return artefact
+            if home.exists():
+                self._note(f"{artefact} is damaged: it is built again")
+            self._build(home, artefact.name, text, build)
+            self.built += 1
+        return artefact
+
+    def _build(self, home: Path, name: str, key: str, build: Callable[[Path], None]) -> None:
+        for left in home.parent.glob(f".{home.name}.*.tmp"):  # of a process that was killed: we hold its lock
+            shutil.rmtree(left, ignore_errors=True)
+        temp = Path(tempfile.mkdtemp(prefix=f".{home.name}.", suffix=".tmp", dir=home.parent))
+        try:
+            begun = time.time()
+            build(temp / name)
+            if not (temp / name).exists():
+                raise StoreError(f"building {name} wrote no {name}", hint="this is a fault of the suite: report it")
+            meta = {
+                "format": FORMAT,
+                "key": json.loads(key),
+                "sha256": digest(temp / name),
+                "bytes": sum(file.stat().st_size for file in _files(temp / name)),
+                "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
+                "seconds": round(time.time() - begun, 3),
+            }
+            (temp / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
+            for path in (*_files(temp), *_directories(temp)):
+                _sync(path)
+            if home.exists():
+                home.rename(temp / "damaged")
+            signature = _signature(temp / name)
+            temp.rename(home)
+            _sync(home.parent)
+            self._seen[home / name] = signature
+            shutil.rmtree(home / "damaged", ignore_errors=True)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+
+    def _sound(self, artefact: Path) -> bool:
+        """Whether what is kept is what was built: by digest once in a process, then by size and time of change."""
+        try:
+            signature = _signature(artefact)
+            if self._seen.get(artefact) == signature:
+                return True
+            meta = json.loads((artefact.parent / "meta.json").read_text(encoding="utf-8"))
+            if meta["format"] != FORMAT or meta["sha256"] != digest(artefact):
+                return False
+        except (OSError, ValueError, KeyError, TypeError):  # absent, cut short, or not ours
+            return False
+        self._seen[artefact] = signature
+        return True
+
+    @contextlib.contextmanager
+    def _alone(self, home: Path, what: str) -> Iterator[None]:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        holder = home.parent / f".{home.name}.who"
+        lock = FileLock(home.parent / f".{home.name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            self._note(f"waiting for {_read(holder) or 'another process'}")
+            lock.acquire(poll_interval=0.1)
+        try:
+            holder.write_text(f"pid {os.getpid()}, which is building {what}", encoding="utf-8")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says in our words why the cache cannot be written; an OSError about some other file is not ours."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL:
+                raise StoreError(
+                    f"no space left for the cache in {self.root}", hint="free some, or name another with --cache DIR"
+                ) from error
+            if error.errno in REFUSED and str(error.filename or "").startswith(str(self.root)):
+                raise StoreError(
+                    f"the cache {self.root} cannot be written: {error}",
+                    hint="make it writable, or name another with --cache DIR",
+                ) from error
+            raise
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        if self._say is not None:
+            self._say(text)
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):  # JSON would make 1 and "1" the same key
+            raise TypeError(f"keys of a store key must be strings: {value!r}")
+        return {str(name): _plain(value[name]) for name in value}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _directories(path: Path) -> list[Path]:
+    return [path, *sorted(inner for inner in path.rglob("*") if inner.is_dir())]
+
+
+def _signature(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    stats = [(str(file.relative_to(path)), file.stat()) for file in _files(path)]
+    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _sha256(path: Path) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

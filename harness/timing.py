@@ -1,0 +1,169 @@
+"""Raw samples of how long executes take: warm-up apart, windows of back-to-back work, single latencies.
+
+Knows no model and no chip. Runs inside the worker as well: Python 3.7 and the standard library. Times are seconds of
+time.perf_counter, which on Linux is CLOCK_MONOTONIC: one clock for all processes, so that the windows of several
+devices of a card can be laid over one another.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from statistics import median, pstdev
+from typing import Any, Callable, Sequence
+
+from harness.errors import InvalidMeasurement
+
+STEADY_CV = 0.025  # coefficient of variation above which trtexec, too, calls a measurement unstable
+STEADY_DRIFT = 0.03  # last third of the windows against the first third
+OUTLIER = 0.10  # a window this far from the median, relative
+FEWEST = 3  # windows that say something about the spread
+HEADROOM = 1.1  # windows are planned this much longer than asked, so that a faster device still fills them
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure. Latencies are that many single executes after the windows. A slow engine gets fewer: when
+    `limit_s` is spent the measurement ends, but never before `FEWEST` windows and one latency."""
+
+    warmup_s: float = 1.0
+    window_s: float = 0.2
+    windows: int = 20
+    latencies: int = 20
+    limit_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """`executes` calls back to back between two readings of the clock, in seconds."""
+
+    start: float
+    stop: float
+    executes: int
+
+    @property
+    def rate(self) -> float:
+        """Executes per second."""
+        return self.executes / (self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All samples of one measurement; latencies in seconds."""
+
+    warmup: tuple[Window, ...]
+    windows: tuple[Window, ...]
+    latencies: tuple[float, ...]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Executes per second of each window."""
+        return tuple(window.rate for window in self.windows)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Timing:
+        warmup, windows = (tuple(Window(**window) for window in plain[name]) for name in ("warmup", "windows"))
+        return cls(warmup, windows, tuple(plain["latencies"]))
+
+
+def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], float] = time.perf_counter) -> Timing:
+    """Time `execute(times)`, which returns when that many executes are done. The warm-up finds how many fill a window
+    of `plan.window_s`, and goes on until it has; each window lasts at least that long. Raises ValueError for a plan
+    without windows."""
+    if plan.windows < 1 or not plan.window_s > 0:
+        raise ValueError(f"a plan needs at least one window of some length: {plan}")
+
+    def window(times: int) -> Window:
+        start = clock()
+        execute(times)
+        return Window(start, clock(), times)
+
+    warmup = [window(1)]
+    while warmup[-1].stop - warmup[0].start < plan.warmup_s or _seconds(warmup[-1]) < plan.window_s:
+        warmup.append(window(_fill(warmup[-1], plan.window_s)))
+    times = max(_fill(warmup[-1], plan.window_s), 1)
+
+    windows: list[Window] = []
+    end = warmup[0].start + plan.limit_s
+    while len(windows) < plan.windows and (len(windows) < FEWEST or windows[-1].stop < end):
+        part = window(times)
+        while _seconds(part) < plan.window_s:  # the device became faster: top the window up
+            rest = window(max(1, _fill(part, plan.window_s) - part.executes))
+            part = Window(part.start, rest.stop, part.executes + rest.executes)
+        windows.append(part)
+        times = max(times, part.executes)
+    latencies: list[float] = []
+    while len(latencies) < plan.latencies and (not latencies or clock() < end):
+        latencies.append(_seconds(window(1)))
+    return Timing(tuple(warmup), tuple(windows), tuple(latencies))
+
+
+def unsteady(timing: Timing) -> list[str]:
+    """Reasons why the windows should not be summed up in one figure; empty when they agree."""
+    rates = timing.rates
+    if len(rates) < FEWEST:
+        return [f"{len(rates)} windows say nothing about the spread: measure at least 3"]
+    reasons = []
+    middle, mean = median(rates), sum(rates) / len(rates)
+    cv = pstdev(rates) / mean
+    if cv > STEADY_CV:
+        reasons.append(f"rates vary by {cv:.1%} (coefficient of variation; {STEADY_CV:.1%} is steady)")
+    third = max(1, len(rates) // 3)
+    drift = median(rates[-third:]) / median(rates[:third]) - 1
+    if abs(drift) > STEADY_DRIFT:
+        word = "faster" if drift > 0 else "slower"
+        reasons.append(f"the last third of the windows is {abs(drift):.1%} {word} than the first")
+    out = [number for number, rate in enumerate(rates, 1) if abs(rate / middle - 1) > OUTLIER]
+    if out:
+        numbers = ", ".join(str(number) for number in out)
+        reasons.append(f"windows {numbers} of {len(rates)} lie over {OUTLIER:.0%} from the median")
+    return reasons
+
+
+def overlap_rates(timings: Sequence[Timing]) -> tuple[float, ...]:
+    """Executes per second of devices measured at once, all together: the time in which every one of them was measuring,
+    cut into as many equal slices as the shortest series has windows; one rate a slice. A window that straddles a
+    border counts in proportion. Raises InvalidMeasurement when the devices did not measure at the same time for at
+    least half of the shortest series."""
+    spans = [(timing.windows[0].start, timing.windows[-1].stop) for timing in timings]
+    start, stop = max(span[0] for span in spans), min(span[1] for span in spans)
+    shortest = min(span[1] - span[0] for span in spans)
+    if stop - start < shortest / 2:
+        raise InvalidMeasurement(
+            f"the {len(timings)} devices measured together for {max(0.0, stop - start):.2f} s of {shortest:.2f} s",
+            hint="give each device longer windows, so that one's warm-up is not another's measurement",
+        )
+    slices = min(len(timing.windows) for timing in timings)
+    edges = [start + (stop - start) * number / slices for number in range(slices + 1)]
+    return tuple(
+        sum(_within(window, left, right) for timing in timings for window in timing.windows) / (right - left)
+        for left, right in zip(edges, edges[1:])
+    )
+
+
+def overlap_rate(timings: Sequence[Timing]) -> float:
+    """Executes per second of devices measured at once, over all the time they share. Raises as overlap_rates."""
+    rates = overlap_rates(timings)
+    return sum(rates) / len(rates)
+
+
+def _seconds(window: Window) -> float:
+    return window.stop - window.start
+
+
+def _fill(last: Window, window_s: float) -> int:
+    """How many executes fill a window, judging by the last; at most ten times as many as the last had."""
+    seconds = _seconds(last)
+    most = last.executes * 10
+    if seconds * 10 <= window_s:
+        return most
+    return min(most, max(1, math.ceil(window_s * HEADROOM * last.executes / seconds)))
+
+
+def _within(window: Window, left: float, right: float) -> float:
+    shared = min(window.stop, right) - max(window.start, left)
+    return max(0.0, shared) * window.rate

@@ -1,0 +1,331 @@
+"""The store makes a thing once, keeps it whole or not at all, and notices when it was changed."""
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.case import Case, Precision
+from harness.errors import BuildError, StoreError
+from harness.store import Store, canonical, digest
+
+ROOT = Path(__file__).parents[2]
+
+
+def writes(text):
+    return lambda path: path.write_text(text)
+
+
+def never(path):
+    raise AssertionError("nothing should be built")
+
+
+def left_in(root):
+    """What a user would find in the cache, locks aside."""
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.name.endswith(".lock") and not p.is_dir())
+
+
+def test_what_was_built_is_not_built_again(tmp_path):
+    first = Store(tmp_path)
+    path = first.get({"model": "m", "batch": 4}, writes("engine"), kind="engine")
+
+    second = Store(tmp_path)
+    again = second.get({"batch": 4, "model": "m"}, never, kind="engine")
+
+    assert again == path
+    assert path.read_text() == "engine"
+    assert (first.built, first.hits, second.built, second.hits) == (1, 0, 0, 1)
+
+
+@pytest.mark.parametrize("other", [{"batch": 8}, {"batch": "4"}, {"batch": 4.5}, {"batch": 4, "tiers": []}, {"bat": 4}])
+def test_another_key_is_another_artefact(tmp_path, other):
+    store = Store(tmp_path)
+    path = store.get({"batch": 4}, writes("a"), kind="engine")
+
+    assert store.get(other, writes("b"), kind="engine") != path
+    assert path.read_text() == "a"
+    assert store.built == 2
+
+
+def test_another_kind_is_another_artefact(tmp_path):
+    store = Store(tmp_path)
+
+    assert store.get({"a": 1}, writes("a"), kind="onnx") != store.get({"a": 1}, writes("b"), kind="engine")
+
+
+def test_a_key_may_be_made_of_dataclasses_enums_and_tuples():
+    @dataclass(frozen=True)
+    class Spec:
+        case: Case
+        tiers: tuple[int, ...] = (1, 4)
+
+    text = canonical({"spec": Spec(Case("m", "cpu", Precision.FP16, 4)), "none": None})
+
+    assert json.loads(text) == {
+        "none": None,
+        "spec": {"case": {"batch": 4, "chip": "cpu", "model": "m", "precision": "fp16"}, "tiers": [1, 4]},
+    }
+
+
+@pytest.mark.parametrize("key", [{1: "a"}, {"path": Path("x")}, {"set": {1}}, {"bytes": b"x"}], ids=str)
+def test_a_key_without_one_text_is_refused(tmp_path, key):
+    with pytest.raises(TypeError):
+        Store(tmp_path).get(key, never, kind="engine")
+
+
+def test_a_nan_in_a_key_is_refused():
+    with pytest.raises(ValueError, match="Out of range"):
+        canonical({"threshold": float("nan")})
+
+
+def test_an_artefact_may_be_a_directory_and_has_a_suffix(tmp_path):
+    def build(path):
+        (path / "inner").mkdir(parents=True)
+        (path / "inner" / "a.bin").write_bytes(b"a")
+
+    path = Store(tmp_path).get({"a": 1}, build, kind="engine", suffix=".dir")
+
+    assert path.name == "engine.dir"
+    assert (path / "inner" / "a.bin").read_bytes() == b"a"
+    assert Store(tmp_path).get({"a": 1}, never, kind="engine", suffix=".dir") == path
+
+
+def test_the_digest_of_a_directory_depends_on_names_and_contents(tmp_path):
+    for name, file, text in (("a", "x", "1"), ("b", "x", "1"), ("c", "y", "1"), ("d", "x", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(text)
+
+    a, b, c, d = (digest(tmp_path / name) for name in "abcd")
+
+    assert a == b
+    assert len({a, c, d}) == 3
+
+
+def test_key_digest_and_size_stand_beside_the_artefact(tmp_path):
+    path = Store(tmp_path).get({"model": "m"}, writes("abc"), kind="engine")
+
+    meta = json.loads((path.parent / "meta.json").read_text())
+    assert meta["key"] == {"model": "m"}
+    assert meta["bytes"] == 3
+    # sha256sum of "abc", FIPS 180-4 example
+    assert meta["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def damage_content(path):
+    path.write_text("wrong!")
+
+
+def damage_by_truncation(path):
+    os.truncate(path, 2)
+
+
+def damage_by_removal(path):
+    path.unlink()
+
+
+def damage_the_meta(path):
+    (path.parent / "meta.json").write_text('{"format": 1')
+
+
+def remove_the_meta(path):
+    (path.parent / "meta.json").unlink()
+
+
+ARTEFACT_DAMAGE = (damage_content, damage_by_truncation, damage_by_removal)
+META_DAMAGE = (damage_the_meta, remove_the_meta)  # the meta file is read once in a process
+
+
+@pytest.mark.parametrize(
+    ("damage", "same_process"),
+    [(damage, False) for damage in ARTEFACT_DAMAGE + META_DAMAGE] + [(damage, True) for damage in ARTEFACT_DAMAGE],
+)
+def test_a_damaged_artefact_is_noted_and_built_again(tmp_path, damage, same_process):
+    store = Store(tmp_path)
+    path = store.get({"a": 1}, writes("engine"), kind="engine")
+    damage(path)
+
+    said = []
+    again = store if same_process else Store(tmp_path)
+    again._say = said.append
+    built = again.get({"a": 1}, writes("engine"), kind="engine")
+
+    assert built == path
+    assert path.read_text() == "engine"
+    assert len(said) == 1
+    assert "damaged" in said[0]
+    assert again.notes[-1:] == said
+    assert left_in(tmp_path) == left_in_sound(path, tmp_path)
+
+
+def left_in_sound(path, root):
+    return sorted(str(p.relative_to(root)) for p in (path, path.parent / "meta.json"))
+
+
+def test_the_content_is_hashed_once_in_a_process(tmp_path, monkeypatch):
+    Store(tmp_path).get({"a": 1}, writes("engine"), kind="engine")
+    hashed = []
+    real = digest
+    monkeypatch.setattr("harness.store.digest", lambda path: hashed.append(path) or real(path))
+
+    store = Store(tmp_path)
+    for _ in range(3):
+        store.get({"a": 1}, never, kind="engine")
+
+    assert len(hashed) == 1
+    assert store.hits == 3
+
+
+def test_a_build_that_fails_leaves_nothing_and_its_error_travels(tmp_path):
+    def build(path):
+        path.write_text("half")
+        raise BuildError("the compiler said no", hint="ask it why")
+
+    store = Store(tmp_path)
+    with pytest.raises(BuildError, match="said no"):
+        store.get({"a": 1}, build, kind="engine")
+
+    assert left_in(tmp_path) == []
+    assert store.built == 0
+    assert store.get({"a": 1}, writes("good"), kind="engine").read_text() == "good"
+
+
+def test_a_build_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(StoreError, match="wrote no engine"):
+        Store(tmp_path).get({"a": 1}, lambda path: None, kind="engine")
+
+    assert left_in(tmp_path) == []
+
+
+def test_a_full_disk_while_building_is_a_store_error_that_leaves_nothing(tmp_path):
+    def build(path):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with pytest.raises(StoreError, match="no space left") as caught:
+        Store(tmp_path).get({"a": 1}, build, kind="engine")
+
+    assert "--cache" in caught.value.hint
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "open", "mkdir"])
+def test_a_disk_that_fills_at_any_step_is_a_store_error(tmp_path, monkeypatch, step):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    target = {"fsync": "os.fsync", "open": "pathlib.Path.write_text", "mkdir": "tempfile.mkdtemp"}[step]
+    monkeypatch.setattr(target, full)
+    with pytest.raises(StoreError, match="no space left"):
+        Store(tmp_path).get({"a": 1}, lambda path: path.write_bytes(b"x"), kind="engine")
+
+    assert left_in(tmp_path) == []
+
+
+def test_an_error_about_another_file_is_not_called_the_caches(tmp_path):
+    def build(path):
+        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/labels.txt")
+
+    with pytest.raises(PermissionError):
+        Store(tmp_path).get({"a": 1}, build, kind="engine")
+
+
+def test_a_cache_that_cannot_be_a_directory_is_a_store_error(tmp_path):
+    (tmp_path / "cache").write_text("a file in its place")
+
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        Store(tmp_path / "cache").get({"a": 1}, never, kind="engine")
+
+    assert "--cache" in caught.value.hint
+
+
+def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest(tmp_path, monkeypatch):
+    path = Store(tmp_path).get({"a": 1}, writes("engine"), kind="engine")
+
+    def refuse(name, *args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system", str(name))
+
+    for name in ("mkdir", "write_text", "rename", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
+    store = Store(tmp_path)
+
+    assert store.get({"a": 1}, never, kind="engine") == path
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.get({"a": 2}, writes("other"), kind="engine")
+
+
+SLOW_BUILD = """
+    import sys, time
+    from pathlib import Path
+    from harness.store import Store
+
+    def build(path):
+        with open(sys.argv[2], "a") as log:
+            log.write("built\\n")
+        time.sleep(float(sys.argv[3]))
+        path.write_text("engine")
+
+    store = Store(Path(sys.argv[1]))
+    path = store.get({"a": 1}, build, kind="engine")
+    print(path.read_text(), store.built, store.hits, *store.notes)
+"""
+
+
+def start(tmp_path, seconds):
+    command = [sys.executable, "-c", textwrap.dedent(SLOW_BUILD), str(tmp_path / "cache"), str(tmp_path / "log")]
+    return subprocess.Popen([*command, str(seconds)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.01)
+
+
+def test_two_processes_that_want_the_same_build_it_once(tmp_path):
+    first = start(tmp_path, 1.0)
+    wait_for(tmp_path / "log")
+    second = start(tmp_path, 1.0)
+
+    said = [process.communicate(timeout=60)[0].strip() for process in (first, second)]
+
+    assert (tmp_path / "log").read_text() == "built\n"
+    assert said[0] == "engine 1 0"
+    assert said[1].startswith("engine 0 1 waiting for pid ")
+    assert f"pid {first.pid}, which is building engine" in said[1]
+
+
+def _get_from_pool(root):
+    store = Store(Path(root))
+    store.get({"a": 1}, lambda path: path.write_text(str(os.getpid())), kind="engine")
+    return store.built
+
+
+def test_many_processes_that_race_build_it_once(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        built = pool.map(_get_from_pool, [str(tmp_path)] * 12, chunksize=1)
+
+    assert sum(built) == 1
+
+
+def test_a_builder_that_was_killed_blocks_nobody_and_its_half_goes(tmp_path):
+    killed = start(tmp_path, 60)
+    wait_for(tmp_path / "log")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    (leftover,) = (tmp_path / "cache" / "engine").glob(".*.tmp")
+
+    path = Store(tmp_path / "cache").get({"a": 1}, writes("engine"), kind="engine")
+
+    assert path.read_text() == "engine"
+    assert not leftover.exists()
