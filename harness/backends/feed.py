@@ -1,0 +1,56 @@
+"""Arrays on their way into an engine: inputs are the engine's own, calibration data is this model's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Iterator
+
+import numpy as np
+
+from harness.errors import BuildError, RunError
+
+if TYPE_CHECKING:
+    from harness.backends.base import BuildSpec, Tensors, TensorSpec
+
+
+def check_inputs(inputs: Tensors, engine: tuple[TensorSpec, ...]) -> None:
+    """Names, dtypes and shapes as the engine takes them, each input once. Raises RunError."""
+    names = [tensor.name for tensor in engine]
+    if set(inputs) != set(names):
+        raise RunError(f"given {sorted(inputs)}, the engine takes {names}", hint="feed every input by its ONNX name")
+    for tensor in engine:
+        given = inputs[tensor.name]
+        if given.dtype.name != tensor.dtype or given.shape != tensor.shape:
+            raise RunError(
+                f"{tensor.name} is {given.dtype} {given.shape}, the engine takes {tensor.dtype} {tensor.shape}",
+                hint="prepare the batch as the session's inputs say",
+            )
+
+
+def calibration_samples(spec: BuildSpec) -> Any:
+    """The calibration set, float32 (N, C, H, W), memory-mapped. Another model's has another shape, pixels that were
+    not normalised have another type: both are refused, as is a set that is empty or not finite. Raises BuildError."""
+    path = spec.calibration
+    if path is None:
+        raise BuildError("int8 without calibration data", hint="give spec.calibration, float32 (N, C, H, W)")
+    if len(spec.inputs) != 1:
+        raise BuildError(f"calibration feeds one input, the model has {len(spec.inputs)}", hint="build fp16 instead")
+    try:
+        samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BuildError(f"calibration data {path} cannot be read: {error}", hint="make it again") from error
+    wanted = tuple(spec.inputs[0].shape[1:])
+    if samples.dtype != np.float32 or samples.shape[1:] != wanted or not len(samples):
+        raise BuildError(
+            f"calibration data {path} is {samples.dtype} {samples.shape}, "
+            f"the model takes float32 (N, {', '.join(map(str, wanted))})",
+            hint="it belongs to another model: make it with this model's pre-processing",
+        )
+    if not all(np.isfinite(sample).all() for sample in samples):
+        raise BuildError(f"calibration data {path} is not finite", hint="make it again")
+    return samples
+
+
+def calibration_batches(samples: Any, batch: int) -> Iterator[Any]:
+    """Contiguous batches in the order of the file; the last one is filled up from its start."""
+    for start in range(0, len(samples), batch):
+        yield np.ascontiguousarray(samples[[i % len(samples) for i in range(start, start + batch)]])

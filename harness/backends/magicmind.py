@@ -1,0 +1,416 @@
+"""Cambricon MLU370 through MagicMind: parse, configure, calibrate, build; load, enqueue, sync.
+
+Options of a BuildSpec that this backend reads: `config` (a mapping merged over the builder configuration, in
+MagicMind's own keys), `clusters` (cluster counts to compile for, default 2, 6, 8), `quantization_algorithm`
+("linear" or "eqnm"), `device` (runtime index of the card that calibrates). Others are recorded, not read.
+
+Every call goes through `Calls`, which looks at the Status that came back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+import numpy as np
+
+from harness.backends import cnmon
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, trail
+from harness.backends.feed import calibration_batches, calibration_samples, check_inputs
+from harness.backends.vendor import Calls
+from harness.errors import BuildError, DeviceError, HarnessError, RunError
+
+if TYPE_CHECKING:
+    from harness.backends.base import Tensors
+
+PRECISION_MODES = {"fp32": "force_float32", "fp16": "force_float16", "int8": "qint8_mixed_float16"}
+
+CLUSTERS = (2, 6, 8)
+"""Cluster counts compiled in for mtp_372; the runtime takes the nearest that the card has. An engine whose counts
+all exceed the card's does not run."""
+
+IN_FLIGHT = 16
+"""Batches enqueued between two syncs: each holds its own outputs on the card, so the number is bounded; the gap
+at a sync (some 50 us) stays below 0.5 % of sixteen batches of a millisecond."""
+
+SDK_HINT = "run in the MagicMind container, or name its Python with --sdk-python"
+
+
+def version() -> str:
+    """MagicMind's version, or what tells two builds of it apart when it does not say, and the driver's."""
+    import magicmind
+
+    known = getattr(magicmind, "__version__", None)
+    if known is None:
+        package = Path(magicmind.__file__).parent
+        known = "of unknown version, {} bytes".format(sum(file.stat().st_size for file in package.rglob("*.so*")))
+    drivers = sorted({card.driver for card in cnmon.cards()[0] if card.driver})
+    return "MagicMind {}, driver {}".format(known, ", ".join(drivers) or "unknown")
+
+
+def devices(match: str) -> Found:
+    """`card` is the number that cnmon gives, `index` the one that the runtime counts among MLU_VISIBLE_DEVICES."""
+    cards, evidence = cnmon.cards()
+    try:
+        mm = _sdk()
+        count = _device_count(mm)
+    except HarnessError as error:
+        return Found((), f"{evidence}; {error.fact}")
+    visible = os.environ.get("MLU_VISIBLE_DEVICES")
+    if visible is not None:
+        numbers = [int(number) for number in re.findall(r"\d+", visible)]
+        by_number = {card.number: card for card in cards}
+        cards = tuple(by_number[number] for number in numbers if number in by_number)
+        evidence += f"; MLU_VISIBLE_DEVICES={visible}"
+    evidence += f"; MagicMind counts {count}"
+    if not cards:
+        cards = tuple(cnmon.Card(number, cnmon.UNNAMED) for number in range(count))
+    if count < len(cards) and len({card.name for card in cards}) > 1:
+        return Found((), evidence + ", fewer than the host has, so which is which cannot be told: "
+                                    "set MLU_VISIBLE_DEVICES")  # fmt: skip
+    found = [Device(index, card.name, card.number) for index, card in enumerate(cards[:count])]
+    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
+
+
+def health(device: Device) -> Health:
+    """From cnmon; the driver tells neither clock nor throttling in its table. Processes are those of others."""
+    cards, evidence = cnmon.cards()
+    card = next((card for card in cards if card.number == device.card), None)
+    if card is None:
+        return Health(healthy=False, note=f"card {device.card} is gone: {evidence}")
+    if card.processes is None:
+        return Health(note=f"occupancy unknown: {evidence}")
+    mine = (os.getpid(), os.getppid())
+    others = tuple(f"{pid} {name}" for pid, name in card.processes if pid not in mine)
+    return Health(True, card.busy, others, temperature_c=card.temperature_c, note=evidence)
+
+
+def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    """Also takes a TorchScript file (`.pt`) in place of ONNX. `qint8` calibrates on a card; floats need none."""
+    mm = _sdk()
+    calls = Calls(BuildError, "read MagicMind's words above; the builder configuration stands in the record")
+    samples = calibration_samples(spec) if spec.precision == "int8" else None
+    network = calls.make("mm.Network", mm.Network)
+    _parse(mm, calls, network, onnx, spec)
+    config = calls.make("mm.BuilderConfig", mm.BuilderConfig)
+    words = json.dumps(builder_config(spec), sort_keys=True)
+    calls.ok("mm.BuilderConfig.parse_from_string", config.parse_from_string, words)
+    if samples is not None:
+        _calibrate(mm, calls, network, config, samples, spec)
+    builder = calls.make("mm.Builder", mm.Builder)
+    model = calls.make("mm.Builder.build_model", builder.build_model, engine.stem, network, config)
+    count = model.get_output_num()
+    if count != len(spec.outputs):
+        raise BuildError(
+            f"the engine has {count} outputs, the model {len(spec.outputs)}",
+            hint=f"export again: MagicMind merged or dropped outputs of {onnx.name}",
+        )
+    try:
+        calls.ok("mm.Model.serialize_to_file", model.serialize_to_file, str(engine))
+        if not engine.is_file():
+            raise BuildError(f"serialize_to_file wrote no {engine}", hint="is the disk full?")
+    except BuildError:
+        if engine.is_file():
+            engine.unlink()
+        raise
+
+
+def builder_config(spec: BuildSpec) -> dict[str, Any]:
+    """The configuration handed to the builder. Shapes are in the network's own layout, before any conversion;
+    `var` is the square of the standard deviation. Raises BuildError."""
+    arch = spec.target or "mtp_372"
+    config: dict[str, Any] = {
+        "archs": [{arch: list(spec.options.get("clusters", CLUSTERS))}],
+        "precision_config": {"precision_mode": PRECISION_MODES[spec.precision]},
+        "graph_shape_mutable": bool(spec.tiers),
+        "opt_config": {"type64to32_conversion": True},
+    }
+    if spec.tiers:
+        config["dim_range"] = {
+            str(index): {
+                "min": [min(spec.tiers), *tensor.shape[1:]],
+                "max": [max(spec.tiers), *tensor.shape[1:]],
+            }
+            for index, tensor in enumerate(spec.inputs)
+        }
+    if spec.normalize is not None:
+        images = [str(i) for i, tensor in enumerate(spec.inputs) if len(tensor.shape) == 4]
+        if len(images) != 1:
+            raise BuildError(
+                f"normalisation inside the engine needs one image input, found {len(images)}",
+                hint="build with normalize=None and feed normalised tensors",
+            )
+        config["insert_bn_before_firstnode"] = {
+            images[0]: {"mean": list(spec.normalize.mean), "var": [std * std for std in spec.normalize.std]}
+        }
+        config["convert_input_layout"] = {images[0]: {"src": "NCHW", "dst": "NHWC"}}
+    return _merged(config, spec.options.get("config", {}))
+
+
+@contextmanager
+def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
+    """The System is opened first and closed last; nothing but the session holds what was made under it."""
+    mm = _sdk()
+    calls = Calls(DeviceError, f"see that {engine} was built by this MagicMind for this card")
+    session = _Session(spec)
+    with _system(mm, calls), ExitStack() as stack:
+
+        def hold(name: str, call: str, function: Callable[..., Any], *values: Any) -> None:
+            stack.callback(setattr, session, name, None)
+            setattr(session, name, calls.make(call, function, *values))
+
+        try:
+            hold("device", "mm.Device", mm.Device)
+            session.device.id = device.index
+            calls.ok("mm.Device.active", session.device.active)
+            hold("model", "mm.Model", mm.Model)
+            calls.ok("mm.Model.deserialize_from_file", session.model.deserialize_from_file, str(engine))
+            session.describe()
+            settings = mm.Model.EngineConfig()
+            settings.device_type = "MLU"
+            hold("engine", "mm.Model.create_i_engine", session.model.create_i_engine, settings)
+            hold("context", "mm.IEngine.create_i_context", session.engine.create_i_context)
+            hold("queue", "mm.Device.create_queue", session.device.create_queue)
+            hold("tensors", "mm.IContext.create_inputs", session.context.create_inputs)
+            stack.callback(setattr, session, "results", None)
+            if len(session.tensors) != len(session.inputs):
+                raise DeviceError(
+                    f"create_inputs made {len(session.tensors)} tensors for {len(session.inputs)} inputs",
+                    hint="build the engine again",
+                )
+            yield session
+        except BaseException as error:
+            # the frames of the call that failed hold vendor objects, which must not outlive the System
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+
+@contextmanager
+def _system(mm: Any, calls: Calls) -> Iterator[Any]:
+    system = calls.make("mm.System", mm.System)
+    calls.ok("mm.System.initialize", system.initialize)
+    close = getattr(system, "destory", None) or system.destroy  # spelt so in 1.x
+    try:
+        yield system
+    except BaseException:
+        status = close()  # the failure that brought us here is the one to report
+        if status is not None:
+            status.ok()
+        raise
+    calls.ok("mm.System.destory", close, void=True)
+
+
+class _Session:
+    """An engine on a card. Outputs carry the ONNX names: the engine's own where it kept them all, else by position,
+    which is the order of the ONNX graph and must be that of `spec.outputs`."""
+
+    def __init__(self, spec: BuildSpec) -> None:
+        self.inputs: tuple[TensorSpec, ...] = ()
+        self.outputs: tuple[TensorSpec, ...] = ()
+        self.device: Any = None
+        self.model: Any = None
+        self.engine: Any = None
+        self.context: Any = None
+        self.queue: Any = None
+        self.tensors: Any = None  # the engine's inputs on the card
+        self.results: list[Any] | None = None  # outputs of the last execute
+        self._spec = spec
+        self._order: tuple[int, ...] = ()
+        self._calls = Calls(DeviceError, "look at the driver's log (dmesg) and at cnmon; then run the case alone")
+
+    def describe(self) -> None:
+        """Read names, types and shapes off the model. Raises RunError when they are not those of the spec."""
+        from magicmind.python.common.types import get_numpy_dtype_by_datatype as dtype_of
+
+        spec, model = self._spec, self.model
+        trail("mm.Model.get_input_dimensions")
+        inputs = list(zip(model.get_input_data_types(), model.get_input_dimensions()))
+        trail("mm.Model.get_output_dimensions")
+        outputs = list(zip(model.get_output_data_types(), model.get_output_dimensions()))
+        own = _plain(list(model.get_output_names()))
+        if len(inputs) != len(spec.inputs) or len(outputs) != len(spec.outputs):
+            raise RunError(
+                f"the engine has {len(inputs)} inputs and {len(outputs)} outputs, "
+                f"the model {len(spec.inputs)} and {len(spec.outputs)}",
+                hint="the engine is another model's: build it again",
+            )
+        by_name = set(own) == set(spec.outputs)
+        self._order = tuple(own.index(name) if by_name else i for i, name in enumerate(spec.outputs))
+        self.inputs = tuple(
+            TensorSpec(tensor.name, np.dtype(dtype_of(dtype)).name, self._shape(dims))
+            for tensor, (dtype, dims) in zip(spec.inputs, inputs)
+        )
+        self.outputs = tuple(
+            TensorSpec(name, np.dtype(dtype_of(outputs[i][0])).name, self._shape(outputs[i][1]))
+            for name, i in zip(spec.outputs, self._order)
+        )
+
+    def _shape(self, dims: Any) -> tuple[int, ...]:
+        values = [int(value) for value in dims.GetDims()]
+        batch = values[0] if values else None
+        if batch == -1 or batch == self._spec.batch:
+            return (self._spec.batch, *values[1:])
+        raise RunError(
+            f"the engine takes batch {batch}, the case {self._spec.batch}",
+            hint="build it for this batch, or with tiers",
+        )
+
+    def write(self, inputs: Tensors) -> None:
+        check_inputs(inputs, self.inputs)
+        for tensor, held in zip(self.inputs, self.tensors):
+            array = np.ascontiguousarray(inputs[tensor.name])
+            self._calls.ok("mm.ITensor.from_numpy", held.from_numpy, array)
+            self._calls.ok("mm.ITensor.to", held.to, self.device, void=True)
+
+    def execute(self, times: int = 1) -> None:
+        trail("mm.IContext.enqueue")
+        self.results = None
+        left = times
+        while left > 0:
+            flying: list[list[Any]] = []  # filled by enqueue, alive until the sync
+            for _ in range(min(left, IN_FLIGHT)):
+                flying.append([])
+                status = self.context.enqueue(self.tensors, flying[-1], self.queue)
+                if status is None or not status.ok():
+                    drained = self.queue.sync()
+                    if drained is not None:
+                        drained.ok()  # the enqueue is the failure to report
+                    raise self._calls.failure("mm.IContext.enqueue", str(status))
+            status = self.queue.sync()
+            if status is None or not status.ok():
+                raise self._calls.failure("mm.IQueue.sync", str(status))
+            left -= len(flying)
+        self.results = flying[-1]
+
+    def read(self) -> Tensors:
+        if self.results is None:
+            raise RunError("nothing was executed", hint="write, execute, then read")
+        if len(self.results) != len(self.outputs):
+            raise RunError(
+                f"enqueue gave {len(self.results)} outputs, the engine has {len(self.outputs)}",
+                hint="build the engine again",
+            )
+        arrays: Tensors = {}
+        for tensor, i in zip(self.outputs, self._order):
+            trail("mm.ITensor.asnumpy")
+            if isinstance(self.results[i], (list, tuple)):
+                raise RunError(f"{tensor.name} is a list of tensors", hint="export a graph with plain outputs")
+            array = self.results[i].asnumpy()
+            if array is None:
+                raise self._calls.failure("mm.ITensor.asnumpy", "returned None")
+            arrays[tensor.name] = np.array(array)
+            if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+                raise RunError(
+                    f"{tensor.name} came back as {array.dtype} {array.shape}, "
+                    f"the engine promised {tensor.dtype} {tensor.shape}",
+                    hint="build the engine again; if it stays so, run the model under mm_run",
+                )
+        return arrays
+
+
+def _sdk() -> Any:
+    try:
+        import magicmind.python.runtime as mm
+    except Exception as error:  # a missing library is an OSError, a version clash anything
+        raise DeviceError(f"magicmind cannot be imported under {sys.executable}: {error!r}", hint=SDK_HINT) from error
+    return mm
+
+
+def _device_count(mm: Any) -> int:
+    calls = Calls(DeviceError, "see that /dev/cambricon_dev0 and /dev/cambricon_ctl are mapped into the container")
+    with _system(mm, calls) as system:
+        trail("mm.System.device_count")
+        return int(system.device_count())
+
+
+def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> None:
+    from magicmind.python.runtime.parser import Parser
+
+    traced = path.suffix == ".pt"
+    parser = calls.make("mm.Parser", Parser, mm.ModelKind.kPytorch if traced else mm.ModelKind.kOnnx)
+    if traced:
+        kinds = [getattr(mm.DataType, tensor.dtype.upper()) for tensor in spec.inputs]
+        calls.ok("mm.Parser.set_model_param", parser.set_model_param, "pytorch-input-dtypes", kinds)
+    calls.ok("mm.Parser.parse", parser.parse, network, str(path))
+    count = network.get_input_count()
+    if count != len(spec.inputs):
+        raise BuildError(f"{path.name} has {count} inputs, expected {len(spec.inputs)}", hint="export the model again")
+    for i, tensor in enumerate(spec.inputs):
+        shape = [-1 if spec.tiers else spec.batch, *tensor.shape[1:]]
+        dims = calls.make("mm.Dims", mm.Dims, shape)
+        calls.ok("mm.ITensor.set_dimension", network.get_input(i).set_dimension, dims)
+
+
+def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, spec: BuildSpec) -> None:
+    """Batches in the order of the file, the last one filled up from its start. Needs a card."""
+    batch = 1 if spec.tiers else spec.batch
+    name = spec.options.get("quantization_algorithm", "linear")
+    algorithm = getattr(mm.QuantizationAlgorithm, name.upper() + "_ALGORITHM", None)
+    if algorithm is None:
+        raise BuildError(f"{name!r} is no quantisation algorithm", hint="linear or eqnm")
+    with _system(mm, calls):
+        device = calls.make("mm.Device", mm.Device)
+        device.id = int(spec.options.get("device", 0))
+        data = _fixed_data(mm, samples, batch)
+        calibrator = None
+        try:
+            calls.ok("mm.Device.active", device.active)
+            calibrator = calls.make("mm.Calibrator", mm.Calibrator, [data])
+            calls.ok("mm.Calibrator.set_quantization_algorithm", calibrator.set_quantization_algorithm, algorithm)
+            calls.ok("mm.Calibrator.calibrate", calibrator.calibrate, network, config)
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)
+            raise
+        finally:
+            del calibrator  # before its data, and all before the System closes
+            del data, device
+
+
+def _fixed_data(mm: Any, samples: Any, batch: int) -> Any:
+    class FixedCalibData(mm.CalibDataInterface):  # type: ignore[misc]
+        """Samples in the network's own layout, normalised float32: what is inserted at build is not yet there."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._batches = calibration_batches(samples, batch)
+            self._sample: Any = None
+
+        def get_shape(self) -> Any:
+            return mm.Dims([batch, *samples.shape[1:]])
+
+        def get_data_type(self) -> Any:
+            return mm.DataType.FLOAT32
+
+        def get_sample(self) -> Any:
+            return self._sample
+
+        def next(self) -> Any:
+            self._sample = next(self._batches, None)
+            if self._sample is None:
+                return mm.Status(mm.Code.OUT_OF_RANGE, "all calibration samples were fed")
+            return mm.Status.OK()
+
+        def reset(self) -> Any:
+            self._batches = calibration_batches(samples, batch)
+            return mm.Status.OK()
+
+    return FixedCalibData()
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _plain(names: list[str]) -> list[str]:
+    """ONNX names: MagicMind may write them as `main/name:0`."""
+    return [re.sub(r":0$", "", re.sub(r"^main/", "", name)) for name in names]

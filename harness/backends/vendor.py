@@ -1,0 +1,84 @@
+"""One vendor call: the trail before it, a look at what came back, and the words that were printed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+from harness.backends.base import trail
+
+if TYPE_CHECKING:
+    from harness.errors import HarnessError
+
+
+class Calls:
+    """The calls of one stage, for runtimes that answer with Status objects and with None. A Status is truthy even
+    when it failed, so it is always asked; a factory that fails says why on stderr alone, so that is read."""
+
+    def __init__(self, error: type[HarnessError], hint: str) -> None:
+        self._error = error
+        self._hint = hint
+
+    def ok(self, call: str, function: Callable[..., Any], *values: Any, void: bool = False) -> None:
+        """A call that answers with a Status. `void`: some versions answer with nothing."""
+        trail(call)
+        with printed() as words:
+            status = function(*values)
+        if status is None and void:
+            return
+        if status is None or not status.ok():
+            raise self.failure(call, str(status), words[0])
+
+    def make(self, call: str, function: Callable[..., Any], *values: Any) -> Any:
+        """A call that answers with an object, None being failure."""
+        trail(call)
+        with printed() as words:
+            made = function(*values)
+        if made is None:
+            raise self.failure(call, "returned None", words[0])
+        return made
+
+    def failure(self, call: str, status: str, words: str = "") -> HarnessError:
+        lines = "".join("\n  | " + line for line in words.strip().splitlines()[-20:])
+        return self._error(f"{call} failed: {status}{lines}", hint=self._hint)
+
+
+@contextmanager
+def printed() -> Iterator[list[str]]:
+    """What native code writes to stderr meanwhile: one text, there when the block is left.
+
+    Where stderr is a file it is read back from there, so that nothing is lost in a crash; else it is caught in a
+    file of its own and passed on."""
+    words = [""]
+    sys.stderr.flush()
+    try:
+        kind = os.fstat(2)
+    except OSError:  # closed
+        yield words
+        return
+    if stat.S_ISREG(kind.st_mode):
+        yield words
+        with Path("/proc/self/fd/2").open("rb") as file:
+            file.seek(kind.st_size)
+            words[0] = file.read().decode("utf-8", "replace")
+        return
+    saved = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), 2)
+            try:
+                yield words
+            finally:
+                os.dup2(saved, 2)
+                file.seek(0)
+                caught = file.read()
+                if caught:
+                    os.write(2, caught)
+                words[0] = caught.decode("utf-8", "replace")
+    finally:
+        os.close(saved)
