@@ -1,0 +1,58 @@
+"""The metrics: one row each, and for each task the function that scores it.
+
+SCORERS[task](predictions, truth, ids) -> Score, one prediction and one truth a sample in the data set's order;
+`ids` names the samples in errors. TRUTHS[task](predictions) -> truth makes labels of a reference's own predictions
+where there is no ground truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.metrics import attributes, coco, topk, widerface
+from harness.metrics.base import Score
+
+FRACTION, RATE = "fraction", "img/s"
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    title: str
+    unit: str = FRACTION
+    higher_is_better: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("ap_easy", "WIDER FACE AP, easy"),
+        Metric("ap_medium", "WIDER FACE AP, medium"),
+        Metric("ap_hard", "WIDER FACE AP, hard"),
+        Metric("ap", "COCO AP 0.50:0.95"),
+        Metric("top1", "ImageNet top-1 accuracy"),
+        Metric("top5", "ImageNet top-5 accuracy"),
+        Metric("instance_accuracy", "PETA instance accuracy"),
+        Metric("instance_precision", "PETA instance precision"),
+        Metric("instance_recall", "PETA instance recall"),
+        Metric("instance_f1", "PETA instance F1"),
+        Metric("mean_accuracy", "PETA label-based mean accuracy"),
+        Metric("throughput", "images a second and card", RATE),
+    )
+}
+
+SCORERS: dict[str, Callable[..., Score]] = {
+    "faces": widerface.score,
+    "attributes": attributes.score,
+    "classes": topk.score,
+    "objects": coco.score,
+}
+
+TRUTHS: dict[str, Callable[..., list[Any]]] = {
+    "faces": widerface.truth_from_reference,
+    "attributes": attributes.truth_from_reference,
+    "classes": topk.truth_from_reference,
+    "objects": coco.truth_from_reference,
+}
