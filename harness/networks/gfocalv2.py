@@ -86,8 +86,9 @@ class Head(nn.Module):
 
     def quality(self, logits: Tensor) -> Tensor:
         """(N, 68, h, w) -> (N, 1, h, w) in 0..1, of each side's four largest probabilities and their mean."""
+        batch, _, height, width = logits.shape
         # bins last: chips sort along the last axis
-        bins = torch.unflatten(logits.permute(0, 2, 3, 1), 3, (4, BINS)).softmax(4)
+        bins = logits.reshape(batch, 4, BINS, height, width).permute(0, 3, 4, 1, 2).softmax(4)
         top = bins.topk(TOP, dim=4).values
         statistics = torch.cat([top, top.mean(4, keepdim=True)], dim=4).flatten(3).permute(0, 3, 1, 2)
         quality: Tensor = self.reg_conf(statistics)
@@ -136,5 +137,5 @@ class Integral(nn.Module):
         self.register_buffer("project", torch.arange(BINS, dtype=torch.float32))
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Expected distance in strides, (..., 4 * 17) -> (..., 4)."""
-        return (torch.unflatten(logits, -1, (4, BINS)).softmax(-1) * self.project).sum(-1)
+        """Expected distance in strides: (..., 17) -> (...)."""
+        return (logits.softmax(-1) * self.project).sum(-1)
