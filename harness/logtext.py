@@ -1,0 +1,133 @@
+"""The text of a log that must be whole: damage, contradictions, and who says what batch, each refused with its line.
+
+Stdlib and Python 3.7 only: the worker reads logs too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from re import Match
+from typing import Any, NoReturn
+
+from harness.errors import DataError
+
+NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+ROUNDING = 2e-5  # two figures printed with six digits agree to this
+
+BATCH_IN_NAME = (r"_batchsize_(\d+)", r"(?<=[_-])bs(\d+)(?![_\d]*\d)")
+BATCH_IN_LINE = (
+    r"(?<!\S)--?(?:batch_?size|batch|dymBatch)(?:<\w+>)?(?:\s*[=:]\s*|\s+)(\d+)(?!\S)",
+    r"--shapes=[^\s:]+:(\d+)x",
+    r"(?<=[_-])bs(\d+)(?:_[a-zA-Z]\w*)?\.(?:om|onnx|plan|engine|trt|magicmind|model)\b",
+    r"PureInfer_perf_of_\S*?[_-]bs(\d+)\S*_in_device",
+    r"try get model batchsize:\s*(\d+)$",
+)
+DEVICE_IN_LINE = (r"_in_device_(\d+)\.", r"open device (\d+) success", r"(?<!\S)--?device(?:_id)?[= ](\d+)(?!\S)")
+
+
+@dataclass(frozen=True)
+class Log:
+    """A text with what is known of it; lines are stripped and, for trtexec, freed of their time stamps."""
+
+    source: str
+    lines: tuple[str, ...]
+    stated: int | None
+
+    def refuse(self, fact: str, hint: str, line: int | None = None) -> NoReturn:
+        where = self.source if line is None else f"{self.source}:{line}"
+        raise DataError(f"{where}: {fact}", hint=hint)
+
+    def cut(self, what: str) -> NoReturn:
+        self.refuse(f"the log is cut off: no {what}", "give the whole output of one finished run")
+
+    def contradiction(self, fact: str, line: int | None = None) -> NoReturn:
+        self.refuse(f"the log contradicts itself: {fact}", "measure again and give the log unedited", line)
+
+    def whole(self, start: str, form: str) -> list[tuple[int, Match[str]]]:
+        """Lines that begin like `start`, each of which must match `form` to its end."""
+        found = []
+        for number, line in enumerate(self.lines, 1):
+            if not re.match(start, line):
+                continue
+            match = re.fullmatch(form, line)
+            if match is None:
+                self.refuse(f"{line[:80]!r} is damaged or cut off", "give the log as the tool wrote it", number)
+            found.append((number, match))
+        return found
+
+    def one(self, what: str, start: str, form: str) -> tuple[int, Match[str]]:
+        """The one such line of a run."""
+        found = self.whole(start, form)
+        if not found:
+            self.cut(what)
+        if len(found) > 1:
+            numbers = ", ".join(str(number) for number, _ in found)
+            self.refuse(
+                f"{what} stands {len(found)} times (lines {numbers}): several runs",
+                "give one log a run",
+            )
+        return found[0]
+
+    def batch(self, figures: float | None = None) -> int:
+        """The one batch that the caller, the file's name, the text and its figures agree on."""
+        said = self.said_batches()
+        if len({n for _, n in said}) > 1:
+            self.another_batch(", ".join(f"{who} says {n}" for who, n in said))
+        if not said and figures is None:
+            self.refuse("the log does not say its batch", "state it: --batch N")
+        who, batch = said[0] if said else ("a whole number", max(1, round(figures or 0)))
+        if figures is not None and abs(figures / batch - 1) > 2e-3:
+            self.another_batch(f"its figures say {figures:.5g}, {who} says {batch}")
+        return batch
+
+    def another_batch(self, who: str) -> NoReturn:
+        self.refuse(f"the log is of another batch: {who}", "give the log of the batch under judgement")
+
+    def said_batches(self) -> list[tuple[str, int]]:
+        """Batches named by the caller, the file's name, a command line in the text, or the model file's name."""
+        name = Path(self.source).name
+        said = [("the caller", self.stated)] if self.stated is not None else []
+        said += [("its file name", int(n)) for form in BATCH_IN_NAME for n in re.findall(form, name)]
+        for number, line in enumerate(self.lines, 1):
+            said += [(f"line {number}", int(n)) for form in BATCH_IN_LINE for n in re.findall(form, line)]
+        return said
+
+    def device(self) -> int | None:
+        """The device named by the file's name or the text."""
+        match = re.search(r"_device_(\d+)", Path(self.source).name)
+        said = {int(match.group(1))} if match else set()
+        for line in self.lines:
+            said |= {int(index) for form in DEVICE_IN_LINE for index in re.findall(form, line)}
+        if len(said) > 1:
+            self.contradiction(f"it names the devices {sorted(said)}")
+        return said.pop() if said else None
+
+    def positive(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
+            self.contradiction(f"{key} is {value!r}")
+        return float(value)
+
+    def spread(self, number: int, text: str, unit: str) -> dict[str, float]:
+        """`min = 1 ms, max = ..., percentile(99%) = ...` as numbers, complete and in order."""
+        form = r"(min|max|mean|median|percentile\((\d+(?:\.\d+)?)%\)) = (" + NUMBER + r")" + unit
+        spread: dict[str, float] = {}
+        for part in text.split(", "):
+            match = re.fullmatch(form, part)
+            if match is None:
+                self.refuse(f"{part[:60]!r} is damaged or cut off", "give the log as the tool wrote it", number)
+            spread[match.group(1)] = float(match.group(3))
+        for key in ("min", "max", "mean", "median"):
+            if key not in spread:
+                self.refuse(f"the line is cut off: no {key}", "give the log as the tool wrote it", number)
+        if not any(key.startswith("percentile") for key in spread):
+            self.refuse("the line is cut off: no percentile", "give the log as the tool wrote it", number)
+        self.ordered(number, spread)
+        return spread
+
+    def ordered(self, number: int | None, spread: dict[str, float]) -> None:
+        low, high = spread["min"], spread["max"]
+        for key, value in spread.items():
+            if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):
+                self.contradiction(f"{key} {value:g} lies outside {low:g} .. {high:g}", number)
