@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 import numpy as np
 
 from harness.backends import cnmon
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, trail
-from harness.backends.feed import calibration_batches, calibration_samples, check_inputs
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.calibration import calibration_batches, calibration_samples
 from harness.backends.vendor import Calls
 from harness.errors import BuildError, DeviceError, HarnessError, RunError
 
@@ -105,7 +105,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
         _calibrate(mm, calls, network, config, samples, spec)
     builder = calls.make("mm.Builder", mm.Builder)
     model = calls.make("mm.Builder.build_model", builder.build_model, engine.stem, network, config)
-    count = model.get_output_num()
+    count = calls.make("mm.Model.get_output_num", model.get_output_num)
     if count != len(spec.outputs):
         raise BuildError(
             f"the engine has {count} outputs, the model {len(spec.outputs)}",
@@ -228,12 +228,20 @@ class _Session:
         """Read names, types and shapes off the model. Raises RunError when they are not those of the spec."""
         from magicmind.python.common.types import get_numpy_dtype_by_datatype as dtype_of
 
-        spec, model = self._spec, self.model
-        trail("mm.Model.get_input_dimensions")
-        inputs = list(zip(model.get_input_data_types(), model.get_input_dimensions()))
-        trail("mm.Model.get_output_dimensions")
-        outputs = list(zip(model.get_output_data_types(), model.get_output_dimensions()))
-        own = _plain(list(model.get_output_names()))
+        spec, model, make = self._spec, self.model, self._calls.make
+        inputs = list(
+            zip(
+                make("mm.Model.get_input_data_types", model.get_input_data_types),
+                make("mm.Model.get_input_dimensions", model.get_input_dimensions),
+            )
+        )
+        outputs = list(
+            zip(
+                make("mm.Model.get_output_data_types", model.get_output_data_types),
+                make("mm.Model.get_output_dimensions", model.get_output_dimensions),
+            )
+        )
+        own = _plain(list(make("mm.Model.get_output_names", model.get_output_names)))
         if len(inputs) != len(spec.inputs) or len(outputs) != len(spec.outputs):
             raise RunError(
                 f"the engine has {len(inputs)} inputs and {len(outputs)} outputs, "
@@ -262,7 +270,7 @@ class _Session:
         )
 
     def write(self, inputs: Tensors) -> None:
-        check_inputs(inputs, self.inputs)
+        check(inputs, self.inputs, "input")
         for tensor, held in zip(self.inputs, self.tensors):
             array = np.ascontiguousarray(inputs[tensor.name])
             self._calls.ok("mm.ITensor.from_numpy", held.from_numpy, array)
@@ -298,12 +306,9 @@ class _Session:
             )
         arrays: Tensors = {}
         for tensor, i in zip(self.outputs, self._order):
-            trail("mm.ITensor.asnumpy")
             if isinstance(self.results[i], (list, tuple)):
                 raise RunError(f"{tensor.name} is a list of tensors", hint="export a graph with plain outputs")
-            array = self.results[i].asnumpy()
-            if array is None:
-                raise self._calls.failure("mm.ITensor.asnumpy", "returned None")
+            array = self._calls.make("mm.ITensor.asnumpy", self.results[i].asnumpy)
             arrays[tensor.name] = np.array(array)
             if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
                 raise RunError(
@@ -325,8 +330,7 @@ def _sdk() -> Any:
 def _device_count(mm: Any) -> int:
     calls = Calls(DeviceError, "see that /dev/cambricon_dev0 and /dev/cambricon_ctl are mapped into the container")
     with _system(mm, calls) as system:
-        trail("mm.System.device_count")
-        return int(system.device_count())
+        return int(calls.make("mm.System.device_count", system.device_count))
 
 
 def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> None:

@@ -26,22 +26,29 @@ class Calls:
 
     def ok(self, call: str, function: Callable[..., Any], *values: Any, void: bool = False) -> None:
         """A call that answers with a Status. `void`: some versions answer with nothing."""
-        trail(call)
-        with printed() as words:
-            status = function(*values)
+        status, words = self._made(call, function, *values)
         if status is None and void:
             return
         if status is None or not status.ok():
-            raise self.failure(call, str(status), words[0])
+            raise self.failure(call, str(status), words)
 
     def make(self, call: str, function: Callable[..., Any], *values: Any) -> Any:
         """A call that answers with an object, None being failure."""
+        made, words = self._made(call, function, *values)
+        if made is None:
+            raise self.failure(call, "returned None", words)
+        return made
+
+    def _made(self, call: str, function: Callable[..., Any], *values: Any) -> tuple[Any, str]:
         trail(call)
         with printed() as words:
-            made = function(*values)
-        if made is None:
-            raise self.failure(call, "returned None", words[0])
-        return made
+            try:
+                made = function(*values)
+            except Exception as error:
+                made = error
+        if isinstance(made, Exception):  # bindings raise where C++ throws, and on arguments of other types
+            raise self.failure(call, repr(made), words[0]) from made
+        return made, words[0]
 
     def failure(self, call: str, status: str, words: str = "") -> HarnessError:
         lines = "".join("\n  | " + line for line in words.strip().splitlines()[-20:])

@@ -1,4 +1,4 @@
-"""Arrays on their way into an engine: inputs are the engine's own, calibration data is this model's."""
+"""Calibration data on its way into a compiler: this model's, whole, in order."""
 
 from __future__ import annotations
 
@@ -6,24 +6,10 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
-from harness.errors import BuildError, RunError
+from harness.errors import BuildError
 
 if TYPE_CHECKING:
-    from harness.backends.base import BuildSpec, Tensors, TensorSpec
-
-
-def check_inputs(inputs: Tensors, engine: tuple[TensorSpec, ...]) -> None:
-    """Names, dtypes and shapes as the engine takes them, each input once. Raises RunError."""
-    names = [tensor.name for tensor in engine]
-    if set(inputs) != set(names):
-        raise RunError(f"given {sorted(inputs)}, the engine takes {names}", hint="feed every input by its ONNX name")
-    for tensor in engine:
-        given = inputs[tensor.name]
-        if given.dtype.name != tensor.dtype or given.shape != tensor.shape:
-            raise RunError(
-                f"{tensor.name} is {given.dtype} {given.shape}, the engine takes {tensor.dtype} {tensor.shape}",
-                hint="prepare the batch as the session's inputs say",
-            )
+    from harness.backends.base import BuildSpec
 
 
 def calibration_samples(spec: BuildSpec) -> Any:
