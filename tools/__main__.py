@@ -1,0 +1,5 @@
+"""`python -m tools VERB` is `chipproof VERB`."""
+
+from tools.cli import main
+
+main()

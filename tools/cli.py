@@ -1,0 +1,81 @@
+"""The `chipproof` command: a literal table of verbs, each a module of tools/ that is imported when it is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+
+from harness.errors import HarnessError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "doctor": ("tools.doctor", "Say what is here: packages, chips, data, weights, cache, disk."),
+    "fetch": ("tools.fetch", "Say where weights and data sets come from, and download what has a published digest."),
+    "export": ("tools.export", "Export a model to ONNX."),
+    "build": ("tools.build", "Compile a model for a chip."),
+    "preprocess": ("tools.preprocess", "Write the .bin and .info files that benchmark, msame and ais_bench read."),
+    "run": ("tools.run", "Run an engine on a chip."),
+    "evaluate": ("tools.evaluate", "Score the result files of benchmark, msame, ais_bench or the MLU programs."),
+    "logs": ("tools.logs", "Judge the throughput in the logs of the vendors' own tools."),
+    "baselines": ("tools.baselines", "Show and check the published figures."),
+    "report": ("tools.report", "Show, merge and convert the records of runs."),
+    "diagnose": ("tools.diagnose", "Find the first diverging layer, and the mistake that explains it."),
+}
+"""Verb -> module with a function `command`, and the verb's line in the overview."""
+
+PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
+
+
+def app(verb: str | None) -> typer.Typer:
+    """The application with `verb` as it is, and the others, unimported, by their line only."""
+    root = typer.Typer(
+        name="chipproof",
+        help="Conformance of AI inference chips. Exit status: 0 passed, 1 a check failed, 2 could not run.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name, (module, line) in VERBS.items():
+        command = import_module(module).command if name == verb else _unnamed
+        root.command(name, short_help=line)(command)
+    return root
+
+
+def _unnamed() -> None:
+    """Stands for a verb in the overview."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the verb that `argv` names; exit 0, 1 or 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        app(verb)(arguments, prog_name="chipproof")
+    except HarnessError as error:
+        refuse(error, machine="--json" in arguments)
+        sys.exit(COULD_NOT_RUN)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again while it exits
+        sys.exit(COULD_NOT_RUN)
+    except Exception:  # the status of a crash must not read as "a check failed"
+        traceback.print_exc()
+        print("chipproof: this is a defect of chipproof itself, please report it", file=sys.stderr)
+        sys.exit(COULD_NOT_RUN)
+
+
+def refuse(error: HarnessError, machine: bool) -> None:
+    """The fact and the next step, without a traceback; for a machine also as JSON on standard output."""
+    if machine:
+        print(json.dumps({"error": error.stage, "fact": error.fact, "next": error.hint}, ensure_ascii=False))
+    print(f"chipproof: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
