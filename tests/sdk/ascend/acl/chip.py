@@ -1,0 +1,265 @@
+"""The simulated chip behind pyACL: what exists, who may touch it, and what was done wrong.
+
+Every handle is an int from a range of its own, so that one taken for another is noticed. Device addresses are not
+addresses of this process. A call that the real runtime would refuse returns the vendor's code; a call that the real
+runtime would not survive, or would answer with garbage, is written to the ledger as a violation as well.
+"""
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import itertools
+import sys
+import threading
+
+import numpy as np
+import simulated_cann as cann
+from simulated_cann import simulate
+
+SUCCESS = 0
+INVALID_PARAM, UNINITIALIZE, REPEAT_INITIALIZE, REPEAT_FINALIZE = 100000, 100001, 100002, 100037
+NOT_DYNAMIC, NOT_CLEARED = 100019, 148051
+RT_PARAM, RT_DEVICE, RT_CONTEXT, RT_STREAM, RT_HANDLE = 107000, 107001, 107002, 107003, 107017
+RT_MEMORY, RT_RELEASE, RT_SOC = 207001, 507007, 507008
+GE_PARAM, GE_PATH, GE_MODEL, GE_SIZE, GE_BATCH, GE_LOAD = 145000, 145002, 145003, 145006, 145013, 545001
+
+HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
+
+calls = simulate.Calls()
+local = threading.local()
+
+
+class Block:
+    """Device memory. `written` bytes from the front hold something; `holds` names the result that they are."""
+
+    def __init__(self, address, size, device):
+        self.address, self.size, self.device = address, size, device
+        self.data = np.empty(size, np.uint8)
+        self.written, self.version, self.holds, self.pending = 0, 0, None, 0
+
+
+class Host:
+    """Host memory that the caller may name by its address; `owner` keeps it alive, `borrowed` when he must."""
+
+    def __init__(self, address, size, owner, borrowed):
+        self.address, self.size, self.owner, self.borrowed = address, size, owner, borrowed
+
+
+class Stream:
+    def __init__(self, context):
+        self.context, self.queue = context, []
+
+
+class Model:
+    def __init__(self, header, network, context, nbytes):
+        self.header, self.network, self.context, self.nbytes = header, network, context, nbytes
+        self.tier, self.key, self.result, self.stream = None, None, None, None
+
+
+class Dataset:
+    def __init__(self):
+        self.buffers, self.tier = [], None
+
+
+class State:
+    """All that exists. `reset` forgets everything, as a new process would."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.initialized = self.finalized = False
+        self.uses = {}  # device -> how often it was set
+        self.clocks = {}
+        self.contexts, self.streams, self.models, self.descs = {}, {}, {}, {}
+        self.datasets, self.buffers, self.blocks, self.hosts = {}, {}, {}, {}
+        self.dead = set()
+        self.violations = []
+        self.numbers = {
+            kind: itertools.count(base, step)
+            for kind, base, step in (
+                ("context", 0x1C0000000000, 0x100), ("stream", 0x1D0000000000, 0x100), ("model", 1, 1),
+                ("desc", 0x1E0000000000, 0x40), ("dataset", 0x1F0000000000, 0x40), ("buffer", 0x200000000000, 0x20),
+            )
+        }
+        self.next_address = 0x120040000000
+        local.__dict__.clear()
+        calls.reset()
+
+    def handles(self):
+        """How many of each thing exist now; what a caller who gave everything back leaves is {}."""
+        counts = {
+            "device": len(self.uses), "context": sum(not c["default"] for c in self.contexts.values()),
+            "stream": len(self.streams), "model": len(self.models), "desc": len(self.descs),
+            "dataset": len(self.datasets), "data buffer": len(self.buffers), "device memory": len(self.blocks),
+            "host memory": sum(not host.borrowed for host in self.hosts.values()),
+        }
+        return {name: count for name, count in counts.items() if count}
+
+
+state = State()
+
+
+def message(text):
+    local.__dict__.setdefault("messages", []).insert(0, text)
+
+
+def wrong(code, text):
+    """The caller broke the contract: into the ledger, and the vendor's code back."""
+    state.violations.append(text)
+    simulate.note("violation", text=text, code=code)
+    message("EH0001: " + text)
+    return code
+
+
+def fails(code, text):
+    """The environment failed; nobody broke a contract."""
+    message(text)
+    return code
+
+
+class Refused(Exception):
+    """Carries the code with which a call answers."""
+
+    def __init__(self, code):
+        Exception.__init__(self, code)
+        self.code = code
+
+
+def refuse(code, text):
+    raise Refused(wrong(code, text))
+
+
+def vendor(name, *blank):
+    """A pyACL function: counted and injectable. On failure it answers `blank` and then the code; a function
+    without a status (its blank ends with an Ellipsis) answers the blank alone."""
+
+    def around(function):
+        @functools.wraps(function)
+        def called(*args):
+            code = calls.enter(name)
+            if code is None:
+                try:
+                    return function(*args)
+                except Refused as error:
+                    code = error.code
+            else:
+                message("EZ9999: {} was made to fail".format(name))
+            if blank and blank[-1] is Ellipsis:
+                return blank[0]
+            return (*blank, code) if blank else code
+
+        return called
+
+    return around
+
+
+# --- what a call may assume ----------------------------------------------------------------------------------------
+
+
+def started():
+    if not state.initialized:
+        refuse(UNINITIALIZE, "acl.init has not been called")
+
+
+def integer(value, what):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        refuse(INVALID_PARAM, "{} is {!r}, not an int".format(what, value))
+    return int(value)
+
+
+def text(value, what):
+    if not isinstance(value, str):
+        refuse(INVALID_PARAM, "{} is {!r}, not a str".format(what, value))
+    return value
+
+
+def thing(table, handle, what, code=INVALID_PARAM):
+    handle = integer(handle, what)
+    if handle not in table:
+        state_word = "was given back already" if handle in state.dead else "is none"
+        refuse(code, "{:#x} as {}: it {}".format(handle, what, state_word))
+    return table[handle]
+
+
+def current():
+    """The context bound to the calling thread."""
+    started()
+    handle = getattr(local, "context", None)
+    if handle is None or handle not in state.contexts:
+        refuse(RT_CONTEXT, "no context is bound to this thread")
+    return handle
+
+
+def device_of(context):
+    return state.contexts[context]["device"]
+
+
+def drop(table, handle):
+    state.dead.add(handle)
+    return table.pop(handle)
+
+
+def block_at(address, size, what):
+    """The device block that holds `size` bytes from `address`."""
+    block = state.blocks.get(address)
+    if block is None:
+        block = next((b for b in state.blocks.values() if b.address < address < b.address + b.size), None)
+    if block is None:
+        return None
+    if address + size > block.address + block.size:
+        refuse(RT_PARAM, "{}: {} bytes at {:#x}, of which only {} exist".format(
+            what, size, address, block.address + block.size - address))
+    return block
+
+
+def sweep_borrowed():
+    """Forget host memory whose owner nobody but us holds any more."""
+    gone = [a for a, host in state.hosts.items() if host.borrowed and sys.getrefcount(host.owner) <= 2]
+    for address in gone:
+        drop(state.hosts, address)
+
+
+def host_at(address, size, what):
+    sweep_borrowed()
+    host = state.hosts.get(address)
+    if host is None:
+        host = next((h for h in state.hosts.values() if h.address < address < h.address + h.size), None)
+    if host is None:
+        return None
+    if address + size > host.address + host.size:
+        refuse(RT_PARAM, "{}: {} bytes at host {:#x}, of which only {} exist".format(
+            what, size, address, host.address + host.size - address))
+    return host
+
+
+def place(address, size, what):
+    """("device" | "host", its block) of an address; anything else would have crashed the process."""
+    block = block_at(address, size, what)
+    if block is not None:
+        return "device", block
+    host = host_at(address, size, what)
+    if host is None:
+        word = "was given back already" if address in state.dead else "belongs to nobody"
+        refuse(RT_PARAM, "{}: {:#x} {}".format(what, address, word))
+    return "host", host
+
+
+def host_view(address, size):
+    return np.frombuffer((ctypes.c_ubyte * size).from_address(address), np.uint8)
+
+
+def borrow(address, size, owner):
+    state.dead.discard(address)
+    state.hosts[address] = Host(address, size, owner, borrowed=True)
+    return address
+
+
+@atexit.register
+def at_exit():
+    """Ran before this: whatever the caller registered after importing acl."""
+    if state.initialized and not state.finalized:
+        simulate.note("leak", text="the process ends and acl.finalize was not called")
+    for kind, count in state.handles().items():
+        simulate.note("leak", text="the process ends with {} of {}".format(count, kind))

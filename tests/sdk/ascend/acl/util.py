@@ -1,0 +1,73 @@
+"""acl.util: addresses of host memory; which of the two generations is here depends on the switch `python_api`."""
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from simulated_cann import simulate
+
+from acl import chip
+
+NPY = {0: "?", 1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "i8", 8: "u8", 11: "f4", 12: "f8", 23: "f2"}
+
+
+@chip.vendor("acl.util.bytes_to_ptr", 0, ...)
+def _bytes_to_ptr(data):
+    if not isinstance(data, bytes):
+        raise TypeError("bytes_to_ptr takes bytes")
+    chip.sweep_borrowed()
+    address = np.frombuffer(data, np.uint8).ctypes.data
+    return chip.borrow(address, len(data), data)
+
+
+@chip.vendor("acl.util.ptr_to_bytes", None, ...)
+def _ptr_to_bytes(address, size):
+    _readable(address, size, "acl.util.ptr_to_bytes")
+    return chip.host_view(address, size).tobytes()
+
+
+@chip.vendor("acl.util.numpy_to_ptr", 0, ...)
+def _numpy_to_ptr(array):
+    if not isinstance(array, np.ndarray):
+        raise TypeError("numpy_to_ptr takes an ndarray")
+    chip.sweep_borrowed()
+    if not array.flags.c_contiguous:
+        chip.wrong(0, "acl.util.numpy_to_ptr of an array that is not contiguous")
+        warnings.warn("The input ndarray is discontiguous. Please use acl.util.numpy_contiguous_to_ptr instead.",
+                      stacklevel=3)
+    return chip.borrow(array.ctypes.data, array.nbytes, array)
+
+
+@chip.vendor("acl.util.ptr_to_numpy", None, ...)
+def _ptr_to_numpy(address, shape, code):
+    if not isinstance(shape, tuple) or code not in NPY:
+        chip.wrong(chip.INVALID_PARAM, "acl.util.ptr_to_numpy(ptr, {!r}, {!r})".format(shape, code))
+        return None
+    dtype = np.dtype(NPY[code])
+    size = int(np.prod(shape)) * dtype.itemsize
+    _readable(address, size, "acl.util.ptr_to_numpy")
+    return chip.host_view(address, size).view(dtype).reshape(shape)
+
+
+def _readable(address, size, call):
+    if chip.place(chip.integer(address, "the address"), chip.integer(size, "the size"), call)[0] != "host":
+        chip.refuse(chip.INVALID_PARAM, call + " of a device address: a real process ends here with SIGSEGV")
+
+
+NEW = {"bytes_to_ptr": _bytes_to_ptr, "ptr_to_bytes": _ptr_to_bytes}
+OLD = {"numpy_to_ptr": _numpy_to_ptr, "ptr_to_numpy": _ptr_to_numpy}
+
+
+def _offered():
+    return {"old": OLD, "new": NEW}.get(simulate.switches().get("python_api"), dict(OLD, **NEW))
+
+
+def __getattr__(name):
+    try:
+        return _offered()[name]
+    except KeyError:
+        raise AttributeError("module 'acl.util' has no attribute {!r}".format(name)) from None
+
+
+def __dir__():
+    return sorted(_offered())

@@ -1,0 +1,237 @@
+"""What the simulated compilers for MLU and NVIDIA write: a graph that computes as the chip would, in a file of its own.
+
+Rounds an ONNX model to FP16 or INT8, puts the normalisation a compiler takes over in front of it, and packs it with
+a header and a digest, so that a truncated or foreign engine is refused. Runs under Python 3.7.
+"""
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+
+def beside(name):
+    """The module tests/sdk/NAME.py, without putting that directory on the path, where it would offer packages."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, str(Path(__file__).resolve().with_name(name + ".py")))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+simulate = beside("simulate")
+
+
+# --- engine files --------------------------------------------------------------------------------------------------
+
+
+def pack(magic, header, graph):
+    """Bytes of an engine: magic line, header line (JSON, with the digest of the graph), ONNX bytes."""
+    text = json.dumps(dict(header, digest=hashlib.sha256(graph).hexdigest(), size=len(graph)), sort_keys=True)
+    return magic + b"\n" + text.encode("utf-8") + b"\n" + graph
+
+
+def unpack(magic, data):
+    """(header, ONNX bytes) of `pack`. Raises ValueError with the reason when it is not whole or another's."""
+    head, _, rest = bytes(data).partition(b"\n")
+    if head != magic:
+        raise ValueError("magic tag does not match")
+    text, _, graph = rest.partition(b"\n")
+    try:
+        header = json.loads(text.decode("utf-8"))
+    except ValueError:
+        raise ValueError("header is damaged") from None
+    if len(graph) != header["size"] or hashlib.sha256(graph).hexdigest() != header["digest"]:
+        raise ValueError("engine is truncated or damaged: {} of {} bytes".format(len(graph), header["size"]))
+    return header, graph
+
+
+# --- shapes and types ----------------------------------------------------------------------------------------------
+
+
+def described(model, which):
+    """[(name, NumPy dtype name, shape with -1 for what is dynamic)] of the graph's inputs or outputs."""
+    from onnx import helper
+
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    rows = []
+    for value in graph.input if which == "inputs" else graph.output:
+        if value.name in weights:
+            continue
+        kind = value.type.tensor_type
+        dtype = str(helper.tensor_dtype_to_np_dtype(kind.elem_type)) if hasattr(helper, "tensor_dtype_to_np_dtype") else _dtype(kind.elem_type)  # noqa: E501 - onnx before 1.13
+        shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
+        rows.append((value.name, dtype, shape))
+    return rows
+
+
+def _dtype(kind):
+    from onnx.mapping import TENSOR_TYPE_TO_NP_TYPE
+
+    return str(TENSOR_TYPE_TO_NP_TYPE[kind])
+
+
+def opset(model):
+    return max([item.version for item in model.opset_import if item.domain in ("", "ai.onnx")] or [1])
+
+
+def has_int64(model):
+    from onnx import TensorProto
+
+    return any(tensor.data_type == TensorProto.INT64 for tensor in model.graph.initializer) or any(
+        attribute.t.data_type == TensorProto.INT64
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    )
+
+
+def has_qdq(model):
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+
+
+# --- arithmetic ----------------------------------------------------------------------------------------------------
+
+
+def rounded(model, precision, batches=None):
+    """The model as `precision` computes it: "fp32", "fp16" or "int8"; int8 quantises weights and inputs of Conv,
+    Gemm and MatMul to symmetric 8 bit per tensor, with the largest magnitude seen in `batches` (lists of one array)
+    as range, and rounds the rest to FP16. With no batches, or explicit Q/DQ in the graph, activations stay."""
+    if simulate.switches().get("stale_engine"):
+        model = simulate.another_checkpoint(model)
+    if precision == "fp32":
+        return model
+    model = simulate.fold_batch_norm(model)
+    if precision == "int8" and not has_qdq(model):
+        peaks = _peaks(model, batches) if batches else {}
+        simulate.half_weights(model, _eight_bits)
+        _quantise_activations(model, peaks)
+        return model
+    return simulate.half_weights(model)
+
+
+def _eight_bits(values):
+    import numpy as np
+
+    if values.dtype != np.float32 or values.ndim < 2:
+        return simulate.half(values)
+    step = np.abs(values).max() / 127.0 or 1.0
+    return (np.clip(np.round(values / step), -127, 127) * step).astype(np.float32)
+
+
+def _quantised_inputs(model):
+    weights = {tensor.name for tensor in model.graph.initializer}
+    names = [node.input[0] for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    return [name for name in dict.fromkeys(names) if name not in weights]
+
+
+def _peaks(model, batches):
+    """Largest magnitude of every tensor that will be quantised."""
+    import numpy as np
+    import onnx
+
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    names = _quantised_inputs(model)
+    own = {row[0] for row in described(model, "inputs")}
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
+    session = simulate.runner(probe) if probe.graph.output else None
+    fed = described(model, "inputs")[0][0]
+    peaks = {}
+    for batch in batches:
+        tensors = {fed: batch}
+        if session is not None:
+            made = [output.name for output in session.get_outputs()]
+            tensors.update(zip(made, session.run(made, {fed: batch})))
+        for name in names:
+            peaks[name] = max(peaks.get(name, 0.0), float(np.abs(tensors[name]).max()))
+    return peaks
+
+
+def _quantise_activations(model, peaks):
+    """Put QuantizeLinear and DequantizeLinear on every tensor that has a peak."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    for i, (name, peak) in enumerate(peaks.items()):
+        step, zero, q, dq = ("{}.{}.{}".format(name, i, part) for part in ("step", "zero", "q", "dq"))
+        graph.initializer.append(numpy_helper.from_array(np.array((peak or 1.0) / 127.0, "f4"), step))
+        graph.initializer.append(numpy_helper.from_array(np.array(0, "i1"), zero))
+        for node in graph.node:
+            if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[0] == name:
+                node.input[0] = dq
+        pair = [
+            helper.make_node("QuantizeLinear", [name, step, zero], [q]),
+            helper.make_node("DequantizeLinear", [q, step, zero], [dq]),
+        ]
+        made = [at for at, node in enumerate(graph.node) if name in node.output]
+        at = made[0] + 1 if made else 0
+        rest = list(graph.node)
+        del graph.node[:]
+        graph.node.extend(rest[:at] + pair + rest[at:])
+
+
+def with_front(model, name, mean=None, var=None, nhwc=False):
+    """Give input `name` of the model another face: uint8 when `mean` and `var` are inserted, (N, H, W, C) when
+    `nhwc`. Applies the switches `wrong_mean` and `swap_channels`."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    value = next(item for item in graph.input if item.name == name)
+    dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "batch" for dim in value.type.tensor_type.shape.dim]  # noqa: E501
+    inner = name + ".inner"
+    for node in graph.node:
+        for i, used in enumerate(node.input):
+            if used == name:
+                node.input[i] = inner
+    steps, current = [], name
+    if nhwc:
+        dims = [dims[0], dims[2], dims[3], dims[1]]
+        steps.append(helper.make_node("Transpose", [current], [name + ".nchw"], perm=[0, 3, 1, 2]))
+        current = name + ".nchw"
+    kind = value.type.tensor_type.elem_type
+    if mean is not None:
+        kind = TensorProto.UINT8
+        active = simulate.switches()
+        mean = [m + float(active.get("wrong_mean", 0)) for m in mean]
+        if active.get("swap_channels"):
+            mean, var = mean[::-1], var[::-1]
+        shape = (1, -1, 1, 1)
+        for suffix, values in (("mean", mean), ("std", np.sqrt(var))):
+            tensor = numpy_helper.from_array(np.array(values, "f4").reshape(shape), name + "." + suffix)
+            graph.initializer.append(tensor)
+        steps.append(helper.make_node("Cast", [current], [name + ".float"], to=TensorProto.FLOAT))
+        steps.append(helper.make_node("Sub", [name + ".float", name + ".mean"], [name + ".centred"]))
+        steps.append(helper.make_node("Div", [name + ".centred", name + ".std"], [name + ".scaled"]))
+        current = name + ".scaled"
+    steps.append(helper.make_node("Identity", [current], [inner]))
+    value.CopyFrom(helper.make_tensor_value_info(name, kind, dims))
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(steps + rest)
+    return model
+
+
+def narrow_outputs(model):
+    """int64 outputs become int32, as compilers without 64-bit types deliver them."""
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    for value in graph.output:
+        if value.type.tensor_type.elem_type != TensorProto.INT64:
+            continue
+        for node in graph.node:
+            for i, made in enumerate(node.output):
+                if made == value.name:
+                    node.output[i] = value.name + ".wide"
+        graph.node.append(helper.make_node("Cast", [value.name + ".wide"], [value.name], to=TensorProto.INT32))
+        value.type.tensor_type.elem_type = TensorProto.INT32
+    return model

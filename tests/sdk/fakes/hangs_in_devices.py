@@ -1,0 +1,9 @@
+"""A driver that does not answer when it is asked what is there."""
+
+import time
+
+from fakes.doubles import build, health, load, version  # noqa: F401
+
+
+def devices(match):
+    time.sleep(600)

@@ -1,0 +1,16 @@
+"""The last image of the batch is missing from the output."""
+
+import contextlib
+
+from fakes import doubles
+from fakes.doubles import build, devices, health, version  # noqa: F401
+
+
+class Session(doubles.Session):
+    def compute(self, x):
+        return x[:-1]
+
+
+@contextlib.contextmanager
+def load(engine, device, spec):
+    yield Session()

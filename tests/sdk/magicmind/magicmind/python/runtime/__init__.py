@@ -1,0 +1,37 @@
+"""import magicmind.python.runtime as mm"""
+from magicmind.python.common.types import DataType
+from magicmind.python.runtime import parser
+from magicmind.python.runtime._base import Code, Status
+from magicmind.python.runtime._graph import (
+    Builder,
+    BuilderConfig,
+    CalibDataInterface,
+    Calibrator,
+    Dims,
+    Network,
+    QuantizationAlgorithm,
+    RemoteConfig,
+)
+from magicmind.python.runtime._kinds import Layout, ModelKind
+from magicmind.python.runtime._run import Device, System
+from magicmind.python.runtime.model import Model
+
+__all__ = [
+    "Builder",
+    "BuilderConfig",
+    "CalibDataInterface",
+    "Calibrator",
+    "Code",
+    "DataType",
+    "Device",
+    "Dims",
+    "Layout",
+    "Model",
+    "ModelKind",
+    "Network",
+    "QuantizationAlgorithm",
+    "RemoteConfig",
+    "Status",
+    "System",
+    "parser",
+]

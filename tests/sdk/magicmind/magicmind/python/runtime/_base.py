@@ -1,0 +1,136 @@
+"""Status objects that notice when nobody looks at them, and the state of the simulated driver."""
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import sys
+import weakref
+from enum import IntEnum
+from pathlib import Path
+
+_name = "compiled"
+if _name not in sys.modules:
+    _spec = importlib.util.spec_from_file_location(_name, str(Path(__file__).resolve().parents[4] / "compiled.py"))
+    sys.modules[_name] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_name])
+compiled = sys.modules[_name]
+simulate = compiled.simulate
+
+MAGIC = b"MAGICMIND-SIMULATED-1"
+CLUSTERS = {"MLU370-S4": 6, "MLU370-X4": 8}
+
+calls = simulate.Calls()
+
+
+class Code(IntEnum):
+    OK = 0
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+
+
+class Status:
+    """Truthy whatever it says. One that came from the runtime and was never asked `ok()` is a violation."""
+
+    def __init__(self, code=Code.OK, message=""):
+        self._code = code
+        self._message = message
+        self._call = None  # the vendor call that returned it; None when the caller made it
+
+    @staticmethod
+    def OK():  # noqa: N802 - the vendor's name
+        return Status()
+
+    def ok(self):
+        self._call = None
+        return self._code == Code.OK
+
+    def __str__(self):
+        return "OK" if self._code == Code.OK else "{} ({}): {}".format(_word(self._code), int(self._code), self._message)
+
+    def __del__(self):
+        if self._call is not None and simulate is not None:
+            simulate.note("violation", what="Status of {} was never asked: {}".format(self._call, self))
+
+
+def _word(code):
+    try:
+        return Code(code).name
+    except ValueError:
+        return "CODE"
+
+
+def status(call, code=Code.OK, message=""):
+    """What vendor call `call` answers."""
+    made = Status(code, message)
+    made._call = call
+    return made
+
+
+def injected(call):
+    """Status of an injected failure of this call, or None."""
+    code = calls.enter(call)
+    return None if code is None else status(call, code, "injected failure of {}".format(call))
+
+
+def shout(call, text, code=Code.INTERNAL):
+    """The reason for a None goes to stderr, past Python's own buffers; returns that None."""
+    line = "2026-11-20 10:00:00.000000: ERROR: runtime.cc:101] {}: {} ({}): {}\n".format(call, _word(code), int(code), text)
+    os.write(2, line.encode("utf-8"))
+
+
+def refused(call):
+    """True when the call that should return an object must return None because of an injected failure."""
+    code = calls.enter(call)
+    if code is None:
+        return False
+    shout(call, "injected failure", code)
+    return True
+
+
+def violation(what):
+    simulate.note("violation", what=what)
+
+
+class Driver:
+    """Open Systems, the active device, and every object that must die before the System closes."""
+
+    def __init__(self):
+        self.open = 0
+        self.active = None
+        self.live = weakref.WeakSet()
+        self.clocks = {}
+
+    def count(self):
+        visible = os.environ.get("MLU_VISIBLE_DEVICES")
+        count = int(simulate.switches().get("devices", 1))
+        return count if visible is None else len([part for part in visible.split(",") if part.strip()])
+
+    def clock(self, number):
+        return self.clocks.setdefault(number, simulate.Clock())
+
+
+driver = Driver()
+
+
+class Alive:
+    """Base of what lives on the card: engines, contexts, queues, tensors."""
+
+    def __init__(self):
+        driver.live.add(self)
+        self._generation = driver.open
+
+
+@atexit.register
+def _at_exit():
+    if driver.open:
+        simulate.note("leak", what="{} System never closed".format(driver.open))
+    for item in list(driver.live):
+        simulate.note("leak", what="{} alive at exit".format(type(item).__name__))

@@ -1,0 +1,241 @@
+"""The run side: System, Device, engine, context, queue, tensors. Nothing may outlive the System."""
+from __future__ import annotations
+
+import numpy as np
+
+from magicmind.python.common.types import DataType, get_numpy_dtype_by_datatype
+from magicmind.python.runtime import _base as base
+from magicmind.python.runtime._base import Alive, Code, driver, injected, refused, shout, simulate, status
+
+
+class System:
+    def __init__(self):
+        if refused("mm.System"):
+            raise RuntimeError("mm.System: driver is not loaded")
+        self._open = False
+
+    def initialize(self):
+        failed = injected("mm.System.initialize")
+        if failed:
+            return failed
+        if self._open:
+            base.violation("System initialised twice")
+        if driver.count() < 1:
+            return status("mm.System.initialize", Code.UNAVAILABLE, "no device")
+        self._open = True
+        driver.open += 1
+        return status("mm.System.initialize")
+
+    def destory(self):
+        """Spelt as the vendor spells it."""
+        call = "mm.System.destory"
+        if not self._open:
+            base.violation("System closed twice, or never opened")
+            return status(call, Code.FAILED_PRECONDITION, "not open")
+        self._open = False
+        driver.open -= 1
+        for item in list(driver.live):
+            base.violation("System closed before its {}".format(type(item).__name__))
+        driver.live.clear()
+        if not driver.open:
+            driver.active = None
+        return injected(call) or status(call)
+
+    def __enter__(self):
+        if not self.initialize().ok():
+            raise RuntimeError("System: initialisation failed")
+        return self
+
+    def __exit__(self, *error):
+        self.destory().ok()
+
+    def __del__(self):
+        if self._open and simulate is not None:
+            simulate.note("leak", what="a System was dropped open")
+
+    def device_count(self):
+        if refused("mm.System.device_count"):
+            raise RuntimeError("mm.System.device_count: driver error")
+        if not self._open:
+            base.violation("device_count of a System that is not open")
+        return driver.count()
+
+
+class Device(Alive):
+    def __init__(self):
+        if refused("mm.Device"):
+            raise RuntimeError("mm.Device: internal error")
+        Alive.__init__(self)
+        self.id = 0
+
+    def active(self):
+        call = "mm.Device.active"
+        failed = injected(call)
+        if failed:
+            return failed
+        if not driver.open:
+            base.violation("Device.active without a System")
+            return status(call, Code.FAILED_PRECONDITION, "no System")
+        if not 0 <= self.id < driver.count():
+            return status(call, Code.INVALID_ARGUMENT, "device {} of {}".format(self.id, driver.count()))
+        driver.active = self.id
+        return status(call)
+
+    def create_queue(self):
+        call = "mm.Device.create_queue"
+        if refused(call):
+            return None
+        if driver.active != self.id:
+            base.violation("create_queue of a device that is not active")
+            return shout(call, "device is not active", Code.FAILED_PRECONDITION)
+        return Queue(self.id)
+
+
+class Engine(Alive):
+    def __init__(self, header, graph, device):
+        Alive.__init__(self)
+        self.header = header
+        self.graph = graph
+        self.device = device
+        self._session = None
+        self._last = (None, None)
+
+    def create_i_context(self):
+        if refused("mm.IEngine.create_i_context"):
+            return None
+        return Context(self)
+
+    def compute(self, arrays):
+        """Outputs for inputs (arrays that nobody changes any more); the last result is kept."""
+        key = tuple(id(array) for array in arrays)
+        if self._last[0] != key:
+            import onnx
+
+            if self._session is None:
+                self._session = simulate.runner(onnx.load_from_string(self.graph))
+            names = [row[0] for row in self.header["outputs"]]
+            feed = {row[0]: array for row, array in zip(self.header["inputs"], arrays)}
+            outputs = [np.asarray(output) for output in self._session.run(names, feed)]
+            if self.header["precision"] != "fp32":
+                outputs = [simulate.half(output) for output in outputs]
+            outputs = simulate.damage(outputs, len(arrays[0]))
+            self._last = (key, (arrays, outputs))  # arrays are kept, so that their ids stay theirs
+        return self._last[1][1]
+
+
+class Context(Alive):
+    def __init__(self, engine):
+        Alive.__init__(self)
+        self.engine = engine
+
+    def create_inputs(self):
+        if refused("mm.IContext.create_inputs"):
+            return None
+        return [InputTensor(self.engine, row) for row in self.engine.header["inputs"]]
+
+    def enqueue(self, inputs, outputs, queue):
+        call = "mm.IContext.enqueue"
+        failed = injected(call)
+        if failed:
+            return failed
+        if outputs:
+            return status(call, Code.INVALID_ARGUMENT, "outputs must be an empty list")
+        if len(inputs) != len(self.engine.header["inputs"]) or any(tensor.on_card is None for tensor in inputs):
+            return status(call, Code.INVALID_ARGUMENT, "an input was never filled")
+        if queue.device != self.engine.device:
+            return status(call, Code.INVALID_ARGUMENT, "the queue is another device's")
+        arrays = [tensor.on_card for tensor in inputs]
+        batch = len(arrays[0])
+        made = []
+        for i, (_, dtype, shape) in enumerate(self.engine.header["outputs"]):
+            made.append(OutputTensor(self.engine, i, arrays, DataType[dtype], [batch, *shape[1:]]))
+        limit = simulate.switches().get("memory_mb")
+        if limit is not None:
+            held = sum(item.nbytes for item in list(driver.live) if isinstance(item, OutputTensor))
+            if held > float(limit) * 2**20:
+                return status(call, Code.RESOURCE_EXHAUSTED, "device memory: outputs hold {} bytes".format(held))
+        queue.add(batch, made)
+        outputs.extend(made)
+        return status(call)
+
+
+class Queue(Alive):
+    def __init__(self, device):
+        Alive.__init__(self)
+        self.device = device
+        self._until = 0.0
+        self._pending = []
+
+    def add(self, batch, outputs):
+        self._until = driver.clock(self.device).submit(batch)
+        self._pending += outputs
+
+    def sync(self):
+        failed = injected("mm.IQueue.sync")
+        if failed:
+            return failed
+        driver.clock(self.device).wait(self._until)
+        for output in self._pending:
+            output.ready = True
+        self._pending = []
+        return status("mm.IQueue.sync")
+
+
+class InputTensor(Alive):
+    def __init__(self, engine, row):
+        Alive.__init__(self)
+        _, dtype, self._shape = row
+        self._range = engine.header["range"]
+        self._dtype = np.dtype(get_numpy_dtype_by_datatype(DataType[dtype]))
+        self._host = None
+        self.on_card = None
+
+    def from_numpy(self, array):
+        call = "mm.ITensor.from_numpy"
+        failed = injected(call)
+        if failed:
+            return failed
+        if array.dtype != self._dtype:
+            return status(call, Code.INVALID_ARGUMENT, "{} given for {}".format(array.dtype, self._dtype))
+        low, high = self._range
+        if list(array.shape[1:]) != self._shape[1:] or not low <= len(array) <= high:
+            text = "shape {} given for {} with batch {} to {}".format(array.shape, self._shape, low, high)
+            return status(call, Code.INVALID_ARGUMENT, text)
+        if not array.flags.c_contiguous:
+            base.violation("from_numpy of an array that is not contiguous")
+        self._host = np.array(array)
+        self.on_card = None
+        return status(call)
+
+    def to(self, device):
+        failed = injected("mm.ITensor.to")
+        if failed:
+            return failed
+        if self._host is None:
+            return status("mm.ITensor.to", Code.FAILED_PRECONDITION, "nothing to copy")
+        self.on_card = self._host
+        return status("mm.ITensor.to")
+
+
+class OutputTensor(Alive):
+    def __init__(self, engine, i, arrays, dtype, shape):
+        Alive.__init__(self)
+        self._engine = engine
+        self._i = i
+        self._arrays = arrays
+        self._dtype = np.dtype(get_numpy_dtype_by_datatype(dtype))
+        self._shape = tuple(shape)
+        self.nbytes = int(np.prod(shape)) * self._dtype.itemsize
+        self.ready = False
+
+    def asnumpy(self):
+        call = "mm.ITensor.asnumpy"
+        if refused(call):
+            return None
+        if not driver.open:
+            base.violation("asnumpy after the System closed")
+            return None
+        if not self.ready:
+            base.violation("asnumpy before the queue was synchronised")
+            return np.frombuffer(b"\x5a" * self.nbytes, self._dtype).reshape(self._shape)
+        return np.array(self._engine.compute(self._arrays)[self._i])

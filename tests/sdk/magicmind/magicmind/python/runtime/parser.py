@@ -1,0 +1,70 @@
+"""The parser, for ONNX and traced PyTorch."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from magicmind.python.runtime import _graph
+from magicmind.python.runtime._base import Code, compiled, injected, refused, status
+from magicmind.python.runtime._kinds import ModelKind
+
+HIGHEST_OPSET = 13
+
+
+class Parser:
+    def __init__(self, kind):
+        if refused("mm.Parser"):
+            raise RuntimeError("mm.Parser: out of host memory")
+        self._kind = kind
+        self._dtypes = None
+
+    def set_model_param(self, key, value):
+        failed = injected("mm.Parser.set_model_param")
+        if failed:
+            return failed
+        if key != "pytorch-input-dtypes":
+            return status("mm.Parser.set_model_param", Code.INVALID_ARGUMENT, "unknown parameter {}".format(key))
+        self._dtypes = list(value)
+        return status("mm.Parser.set_model_param")
+
+    def parse(self, network, path, prototxt=None):
+        call = "mm.Parser.parse"
+        failed = injected(call)
+        if failed:
+            return failed
+        if not Path(path).is_file():
+            return status(call, Code.NOT_FOUND, "no file {}".format(path))
+        if self._kind == ModelKind.kPytorch:
+            return self._parse_torch(call, network, path)
+        if self._kind != ModelKind.kOnnx:
+            return status(call, Code.UNIMPLEMENTED, "model kind {}".format(self._kind))
+        import onnx
+
+        try:
+            model = onnx.load(str(path))
+        except Exception as error:
+            return status(call, Code.INVALID_ARGUMENT, "cannot parse {}: {}".format(path, type(error).__name__))
+        if not model.graph.node:
+            return status(call, Code.INVALID_ARGUMENT, "{} holds no graph".format(path))
+        opset = compiled.opset(model)
+        if opset > HIGHEST_OPSET:
+            text = "opset {} is above {}".format(opset, HIGHEST_OPSET)
+            return status(call, Code.UNIMPLEMENTED, text)
+        network.model = model
+        network.inputs = [_graph.NetworkTensor(*row) for row in compiled.described(model, "inputs")]
+        network.outputs = [_graph.NetworkTensor(*row) for row in compiled.described(model, "outputs")]
+        return status(call)
+
+    def _parse_torch(self, call, network, path):
+        if not self._dtypes:
+            return status(call, Code.INVALID_ARGUMENT, "pytorch-input-dtypes is not set")
+        import torch
+
+        try:
+            network.traced = torch.jit.load(str(path), map_location="cpu").eval()
+        except RuntimeError as error:
+            return status(call, Code.INVALID_ARGUMENT, "cannot parse {}: {}".format(path, error))
+        network.inputs = [
+            _graph.NetworkTensor("input{}".format(i), dtype.name.lower(), [-1, -1, -1, -1])
+            for i, dtype in enumerate(self._dtypes)
+        ]
+        return status(call)
