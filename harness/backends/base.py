@@ -4,10 +4,13 @@ A backend module drives one vendor runtime. It is imported only inside the worke
 can crash, hang or leak without touching the suite. This file and every backend run under Python 3.7 with NumPy
 and the SDK alone; values are plain enough to travel as JSON.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict
+
+from harness.errors import RunError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -28,7 +31,7 @@ class TensorSpec:
 
     name: str
     dtype: str
-    shape: Tuple[int, ...]
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Normalize:
     `order` names that order ("BGR" or "RGB"); it is the order of the image and of the network alike: no backend
     swaps channels."""
 
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     order: str
 
 
@@ -49,13 +52,13 @@ class BuildSpec:
 
     precision: str  # "fp32" | "fp16" | "int8"
     batch: int
-    inputs: Tuple[TensorSpec, ...]  # of the ONNX graph, batch axis -1 or fixed
-    outputs: Tuple[str, ...]  # ONNX tensor names, in the order in which the suite wants them
-    tiers: Tuple[int, ...] = ()  # dynamic batch sizes compiled in; empty: static at `batch`
-    normalize: Optional[Normalize] = None  # set: the engine is fed uint8 NHWC and normalises itself
-    calibration: Optional[str] = None  # int8: path of an .npy, float32 (N, C, H, W), already normalised
+    inputs: tuple[TensorSpec, ...]  # of the ONNX graph, batch axis -1 or fixed
+    outputs: tuple[str, ...]  # ONNX tensor names, in the order in which the suite wants them
+    tiers: tuple[int, ...] = ()  # dynamic batch sizes compiled in; empty: static at `batch`
+    normalize: Normalize | None = None  # set: the engine is fed uint8 NHWC and normalises itself
+    calibration: str | None = None  # int8: path of an .npy, float32 (N, C, H, W), already normalised
     target: str = ""  # what the compiler calls the chip (soc_version, architecture)
-    options: Dict[str, Any] = field(default_factory=dict)  # backend's own words, recorded with the case
+    options: dict[str, Any] = field(default_factory=dict)  # backend's own words, recorded with the case
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Device:
 class Found:
     """Devices of a chip, and the evidence: what was looked for and what was seen. The evidence is never empty."""
 
-    devices: Tuple[Device, ...]
+    devices: tuple[Device, ...]
     evidence: str
 
 
@@ -81,19 +84,19 @@ class Health:
     """What a device said of itself at one moment; None where the vendor does not tell."""
 
     healthy: bool = True
-    busy: Optional[float] = None  # utilisation by others, 0..1
-    processes: Tuple[str, ...] = ()  # others that hold the device
+    busy: float | None = None  # utilisation by others, 0..1
+    processes: tuple[str, ...] = ()  # others that hold the device
     throttled: bool = False
-    clock_mhz: Optional[float] = None
-    temperature_c: Optional[float] = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
     note: str = ""
 
 
 class Session(Protocol):
     """An engine loaded on a device."""
 
-    inputs: Tuple[TensorSpec, ...]
-    outputs: Tuple[TensorSpec, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
     def write(self, inputs: Tensors) -> None:
         """Copy the batch to the device. Raises RunError when a name, dtype or shape is not the engine's."""
@@ -125,6 +128,27 @@ class Backend(Protocol):
         """The engine on the device; everything is released on exit, in reverse, also after a failure."""
 
 
+def check(tensors: Tensors, specs: tuple[TensorSpec, ...], what: str) -> int:
+    """The batch of the tensors, which must be those of `specs` by name, dtype and shape; -1 stands for any size, at
+    axis 0 for the same size everywhere. `what` is "input" or "output". Raises RunError."""
+    hint = "the engine wants {}".format(", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs))
+    if set(tensors) != {spec.name for spec in specs}:
+        raise RunError("{}s are called {}".format(what, ", ".join(sorted(tensors)) or "nothing"), hint=hint)
+    batches: set[int] = set()
+    for spec in specs:
+        tensor = tensors[spec.name]
+        if tensor.dtype.name != spec.dtype:
+            raise RunError(f"{what} {spec.name} is {tensor.dtype.name}", hint=hint)
+        sizes = zip(tensor.shape, spec.shape)
+        if len(tensor.shape) != len(spec.shape) or any(size != wanted for size, wanted in sizes if wanted != -1):
+            raise RunError(f"{what} {spec.name} has the shape {tuple(tensor.shape)}", hint=hint)
+        batches.update(tensor.shape[:1])
+    if len(batches) > 1:
+        sizes_text = ", ".join(str(batch) for batch in sorted(batches))
+        raise RunError(f"{what}s disagree about the batch: {sizes_text}", hint=hint)
+    return batches.pop() if batches else 0
+
+
 _trail = None  # type: Any  # a buffer shared with the parent, set by the worker
 
 
@@ -135,6 +159,6 @@ def trail(call: str) -> None:
         _trail[: len(text) + 1] = text + b"\0"
 
 
-def as_list(values: Any) -> List[Any]:
+def as_list(values: Any) -> list[Any]:
     """A tuple, list or None as a list."""
     return list(values) if values is not None else []

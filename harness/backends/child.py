@@ -1,0 +1,173 @@
+"""The worker's own end of the pipe: one backend, one session at a time, commands as JSON lines.
+
+Started as a script by worker.py, under any Python from 3.7 that has NumPy and the vendor's SDK:
+
+    PYTHON child.py BACKEND COMMANDS REPLIES MEMORY
+
+the last three being inherited file descriptors. Standard output and error belong to the SDK; they go to the log.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":  # the folder of this script holds acl.py, which must not hide the vendor's acl
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100,PTH120 - before pathlib is imported
+    sys.path = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
+
+import contextlib
+import importlib
+import json
+import mmap
+import queue
+import signal
+import threading
+import traceback
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict
+
+if TYPE_CHECKING:
+    from harness.backends.base import Session
+
+
+def bare_packages() -> None:
+    """Make harness.backends importable by itself: neither the suite's packages nor its Python come with it."""
+    here = Path(__file__).resolve().parent
+    for name, folder in (("harness", here.parent), ("harness.backends", here)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    sys.modules["harness"].backends = sys.modules["harness.backends"]  # type: ignore[attr-defined]
+
+
+def import_backend(name: str) -> Any:
+    """harness.backends.NAME, or for a dotted name that module, from PYTHONPATH."""
+    return importlib.import_module(name if "." in name else "harness.backends." + name)
+
+
+class Bench:
+    """What the worker has at hand, and the commands it understands: each takes and returns what JSON can carry."""
+
+    def __init__(self, backend: Any, memory: Any) -> None:
+        self._backend = backend
+        self._memory = memory
+        self._loaded = contextlib.ExitStack()
+        self._session = None  # type: Any
+        self._free = 0  # where outputs may go: after the inputs, which a session may still be reading
+
+    def version(self) -> str:
+        return str(self._backend.version())
+
+    def devices(self, match: str) -> Dict[str, Any]:
+        return wire.plain(self._backend.devices(match))
+
+    def health(self, device: Dict[str, Any]) -> Dict[str, Any]:
+        return wire.plain(self._backend.health(wire.device(device)))
+
+    def build(self, onnx: str, engine: str, spec: Dict[str, Any]) -> None:
+        self._backend.build(Path(onnx), Path(engine), wire.build_spec(spec))
+
+    def load(self, engine: str, device: Dict[str, Any], spec: Dict[str, Any]) -> Dict[str, Any]:
+        self.unload()
+        loading = self._backend.load(Path(engine), wire.device(device), wire.build_spec(spec))
+        self._session = self._loaded.enter_context(loading)
+        return {name: [wire.plain(spec) for spec in getattr(self._session, name)] for name in ("inputs", "outputs")}
+
+    def unload(self) -> None:
+        self._session = None
+        loaded, self._loaded = self._loaded, contextlib.ExitStack()
+        loaded.close()
+
+    def run(self, inputs: Any) -> Any:
+        self._write(inputs).execute(1)
+        return self.read()
+
+    def measure(self, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
+        session = self._write(inputs)
+        return timing.measure(session.execute, timing.Plan(**plan)).to_json()
+
+    def read(self) -> Any:
+        return self._memory.put(self._session.read(), self._free)
+
+    def _write(self, inputs: Any) -> "Session":
+        self._free = wire.end(inputs)
+        self._session.write(self._memory.views(inputs))
+        return self._session  # type: ignore[no-any-return]
+
+
+def described(error: BaseException, stage: str, call: str) -> Dict[str, str]:
+    """An error as the parent raises it again: the harness's own as they are, an SDK's as one line of ours."""
+    if isinstance(error, errors.HarnessError):
+        known = (kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+        return {"class": next(known), "fact": error.fact, "hint": error.hint}
+    line = traceback.format_exception_only(type(error), error)[-1].strip()
+    where = stage if call == stage else f"{call} ({stage})"
+    return {
+        "class": "BuildError" if stage == "build" else "DeviceError",
+        "fact": f"{where} failed: {line}",
+        "hint": "the traceback is in the worker's log",
+    }
+
+
+def listen(descriptor: int) -> "queue.Queue[Any]":
+    """Commands as they come. When the parent is gone, so is everything here, even in the middle of a vendor's call."""
+    commands = queue.Queue()  # type: queue.Queue[Any]
+
+    def read() -> None:
+        with open(descriptor, encoding="utf-8") as lines:
+            for line in lines:
+                commands.put(json.loads(line))
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=read, daemon=True).start()
+    return commands
+
+
+def answer(do: Callable[[], Any], stage: str, trail: mmap.mmap) -> Dict[str, Any]:
+    """Result or error of one command. An SDK that calls sys.exit is an error like any other."""
+    base.trail(stage)
+    try:
+        return {"ok": do()}
+    except BaseException as error:
+        traceback.print_exc()
+        call = trail[: wire.PAGE].split(b"\0", 1)[0].decode("utf-8", "replace")
+        return {"error": described(error, stage, call)}
+
+
+def main(name: str, commands: int, replies: int, memory: int) -> None:
+    for descriptor in (commands, replies, memory):
+        os.set_inheritable(descriptor, False)  # a compiler that the SDK starts must not hold the pipe open
+    trail = mmap.mmap(memory, wire.PAGE)
+    base._trail = trail
+    incoming = listen(commands)
+
+    def reply(value: Dict[str, Any]) -> None:
+        text = (json.dumps(value) + "\n").encode("ascii")
+        while text:
+            text = text[os.write(replies, text) :]
+
+    bench = None  # type: Any
+
+    def begin() -> str:
+        nonlocal bench
+        bench = Bench(import_backend(name), wire.Memory(memory))
+        return sys.version.split()[0]
+
+    reply(answer(begin, "start", trail))
+    while True:
+        command = incoming.get()
+        stage = command.pop("do")
+        if stage == "quit":
+            break
+        reply(answer(lambda: getattr(bench, stage)(**command), stage, trail))  # noqa: B023 - called at once
+    reply(answer(bench.unload, "unload", trail))
+
+
+if __name__ == "__main__":
+    bare_packages()
+
+from harness import errors, timing  # noqa: E402 - after the packages exist
+from harness.backends import base, wire  # noqa: E402
+
+if __name__ == "__main__":
+    main(sys.argv[1], *(int(text) for text in sys.argv[2:5]))
