@@ -1,0 +1,9 @@
+"""Published numbers with the place where they were read: cells, sources, targets, deviations, errata.
+
+The lint is imported by name (`harness.baselines.arithmetic`): only those who run it pay for it.
+"""
+
+from harness.baselines.registry import Baselines, load
+from harness.baselines.rows import ACCURACIES, METRICS, MODELS, Cell, Deviation, Target
+
+__all__ = ["ACCURACIES", "METRICS", "MODELS", "Baselines", "Cell", "Deviation", "Target", "load"]

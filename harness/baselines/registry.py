@@ -1,0 +1,172 @@
+"""Every published number, found by case: loads baselines/ whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from harness.baselines.reader import Reader
+from harness.baselines.rows import (
+    ACCURACIES,
+    MODELS,
+    Best,
+    Cell,
+    Deviation,
+    Erratum,
+    Log,
+    Ratio,
+    Target,
+    Times,
+)
+from harness.case import Case, Precision
+from harness.chips import CHIPS
+from harness.errors import BaselineError
+
+DIRECTORY = Path(__file__).parents[2] / "baselines"
+OTHERS = ("targets", "deviations", "errata")  # files that are not a model's
+
+
+@dataclass(frozen=True)
+class Baselines:
+    cells: tuple[Cell, ...]
+    logs: tuple[Log, ...]
+    times: tuple[Times, ...]
+    ratios: tuple[Ratio, ...]
+    bests: tuple[Best, ...]
+    rows_of_targets: tuple[Target, ...]
+    deviations: tuple[Deviation, ...]
+    errata: tuple[Erratum, ...]
+    digest: str  # sha256 over all files
+
+    def cell(self, case: Case, metric: str) -> Cell | None:
+        """The chosen figure of a case. A throughput holds for its own batch. An accuracy holds for every batch of its
+        model, chip and precision: the figure of the batch itself, else one printed without a batch, else the one of
+        the smallest batch printed."""
+        found = [
+            cell
+            for cell in self.cells
+            if cell.chosen
+            and cell.role == "cell"
+            and (cell.model, cell.chip, cell.precision, cell.metric) == (case.model, case.chip, case.precision, metric)
+        ]
+        if metric not in ACCURACIES:
+            return next((cell for cell in found if cell.batch == case.batch), None)
+        return min(found, key=lambda cell: (cell.batch != case.batch, cell.batch or 0), default=None)
+
+    def source(self, model: str, metric: str) -> Cell | None:
+        """What the model's authors published."""
+        found = (c for c in self.cells if c.chosen and c.role == "source" and (c.model, c.metric) == (model, metric))
+        return next(found, None)
+
+    def best(
+        self, model: str, chip: str, metric: str = "throughput", precision: Precision | None = None
+    ) -> Cell | None:
+        """The highest chosen figure over all batches, at one precision or at any."""
+        found = (
+            cell
+            for cell in self.cells
+            if cell.chosen
+            and (cell.model, cell.chip, cell.metric) == (model, chip, metric)
+            and precision in (None, cell.precision)
+        )
+        return max(found, key=lambda cell: cell.value, default=None)
+
+    def targets(self, chip: str) -> tuple[Target, ...]:
+        return tuple(target for target in self.rows_of_targets if target.chip == chip)
+
+    def deviation(self, case: Case, stage: str, metric: str) -> Deviation | None:
+        for row in self.deviations:
+            if (row.stage, row.metric) == (stage, metric) and fnmatchcase(str(case), row.case):
+                return row
+        return None
+
+    def cases(self) -> set[Case]:
+        """Cases with a figure of their own: model, chip, precision and batch all printed."""
+        return {
+            Case(cell.model, cell.chip, cell.precision, cell.batch)
+            for cell in self.cells
+            if cell.chosen and cell.chip is not None and cell.precision is not None and cell.batch is not None
+        }
+
+
+def load(
+    directory: Path = DIRECTORY, models: Collection[str] = MODELS, chips: Collection[str] = tuple(CHIPS)
+) -> Baselines:
+    """Everything in baselines/. Raises BaselineError, with file and line, for whatever contradicts itself or names a
+    model, chip, metric or precision that does not exist."""
+    directory = Path(directory)
+    files = sorted(directory.glob("*.toml"))
+    if not files:
+        raise BaselineError(f"no .toml file in {directory}", hint="reinstall, or give the directory of the baselines")
+    reader = Reader(tuple(models), tuple(chips))
+    digest = hashlib.sha256()
+    for path in files:
+        shown = f"{directory.name}/{path.name}"
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        if path.stem in OTHERS:
+            getattr(reader, path.stem)(path, shown)
+        else:
+            reader.model(path, shown)
+    _check_choice(reader.cells)
+    _check_deviations(reader.rows_deviations, reader.cells)
+    return Baselines(
+        tuple(reader.cells),
+        tuple(reader.logs),
+        tuple(reader.times),
+        tuple(reader.ratios),
+        tuple(reader.bests),
+        tuple(reader.rows_targets),
+        tuple(reader.rows_deviations),
+        tuple(reader.rows_errata),
+        digest.hexdigest(),
+    )
+
+
+def _check_choice(cells: list[Cell]) -> None:
+    """One figure of each key is chosen, and none stands twice."""
+    chosen: dict[Any, Cell] = {}
+    seen: dict[Any, Cell] = {}
+    for cell in cells:
+        key = (cell.role, cell.model, cell.chip, cell.precision, cell.batch, cell.metric)
+        place = (*key, cell.per, cell.document, cell.section, cell.printed)
+        if place in seen:
+            raise BaselineError(
+                f"{cell.place}: {cell.subject} {cell.metric} = {cell.printed} stands at {seen[place].place} already",
+                hint="delete one of the two lines",
+            )
+        seen[place] = cell
+        if cell.chosen and key in chosen:
+            raise BaselineError(
+                f"{cell.place}: a second {cell.metric} of {cell.subject} is chosen, {cell.printed} beside "
+                f"{chosen[key].printed} at {chosen[key].place}",
+                hint="set chosen = false on one of them and note the reason",
+            )
+        if cell.chosen:
+            chosen[key] = cell
+    for cell in cells:
+        key = (cell.role, cell.model, cell.chip, cell.precision, cell.batch, cell.metric)
+        # an accuracy printed without a batch speaks for all of them
+        if cell.per == "card" and key not in chosen and (*key[:4], None, cell.metric) not in chosen:
+            raise BaselineError(
+                f"{cell.place}: no {cell.metric} of {cell.subject} is chosen", hint="delete chosen = false on one line"
+            )
+
+
+def _check_deviations(deviations: list[Deviation], cells: list[Cell]) -> None:
+    for row in deviations:
+        if not any(cell.chosen and cell.metric == row.metric and covers(row, cell) for cell in cells):
+            raise BaselineError(
+                f"{row.file}:{row.line}: the deviation matches no published {row.metric}: {row.case}",
+                hint="repair the pattern, or delete the row",
+            )
+
+
+def covers(deviation: Deviation, cell: Cell) -> bool:
+    """Whether the deviation's pattern takes in the cell's case; a cell without a batch stands for batch 1."""
+    if cell.role != "cell":
+        return False
+    return fnmatchcase(f"{cell.model}-{cell.chip}-{cell.precision}-bs{cell.batch or 1}", deviation.case)
