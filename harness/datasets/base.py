@@ -8,6 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.case import Image
+from harness.errors import DataError
+
+
+class Absent(DataError):  # noqa: N818 - a state of the data, not a fault
+    """Nothing of the data set is there. Any other DataError means that something is there and damaged."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Dataset:
     truth: Sequence[Any] | None
     """One entry a sample, of the kind its scorer takes; None: the reference's own predictions are the truth."""
     digest: str  # of names, sizes and labels: part of every record and key
+    note: str = ""  # what was looked for and is not there, for the user
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -190,7 +190,9 @@ def overlaps(found: Rows, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     np.maximum(inner, 0, out=inner)
     height = np.minimum(y1 + h, Y1 + H) - np.maximum(y1, Y1) + 1
     inner *= np.maximum(height, 0, out=height)
-    return np.asarray(inner / ((w + 1) * (h + 1) + (W + 1) * (H + 1) - inner))
+    union = (w + 1) * (h + 1) + (W + 1) * (H + 1) - inner
+    # one box of the ground truth has a negative width: it overlaps nothing, whatever its area comes to
+    return np.asarray(np.divide(inner, np.maximum(union, 1, out=union), out=union))
 
 
 def _match(found: Rows, faces: Faces) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

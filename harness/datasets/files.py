@@ -1,0 +1,139 @@
+"""What is on disk against what was published: pictures by name, counted, compared with the list of the set."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.datasets.base import Absent
+from harness.errors import DataError, UsageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set as it was published. `names` is the sha256 of its sample names, sorted, a line each."""
+
+    name: str
+    total: int
+    names: str
+    layout: str  # where the files belong under --data
+
+    def kind(self, ids: Sequence[str]) -> str:
+        """ "whole" when these are all its samples, by count and by name, else "partial"."""
+        return "whole" if len(ids) == self.total and names_digest(ids) == self.names else "partial"
+
+
+def names_digest(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Picture:
+    path: Path
+    size: int  # bytes
+
+
+def pictures(folder: Path, published: Published, depth: int = 0) -> dict[str, Picture]:
+    """Pictures in `folder`, or `depth` folders below it, by name: the path below `folder`, cut at the first dot of
+    the file name. Hidden files and files of other kinds are passed over.
+
+    Raises Absent when there is none, DataError for an empty file and for two pictures of one name."""
+    if not folder.is_dir():
+        raise absent(published, f"there is no folder {folder}")
+    found: dict[str, Picture] = {}
+    for base in sorted(folder.glob("/".join("*" * depth))) if depth else [folder]:
+        if not base.is_dir() or base.name.startswith("."):
+            continue
+        prefix = base.relative_to(folder).as_posix() + "/" if depth else ""
+        try:
+            entries = sorted((e.name, e.stat().st_size) for e in os.scandir(base) if e.is_file())
+        except OSError as error:
+            raise DataError(f"{base} cannot be read: {error.strerror}", hint="check its permissions") from error
+        for name, size in entries:
+            if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES:
+                continue
+            sample = prefix + name.split(".")[0]
+            if size == 0:
+                raise DataError(f"{base / name} is empty", hint="fetch the file again")
+            if sample in found:
+                raise DataError(f"{found[sample].path} and {base / name} are one sample", hint="remove one of them")
+            found[sample] = Picture(base / name, size)
+    if not found:
+        raise absent(published, f"there is no picture in {folder}")
+    return found
+
+
+def absent(published: Published, fact: str) -> Absent:
+    return Absent(f"{published.name}: {fact}", hint=f"put under --data: {published.layout}")
+
+
+def listed(path: Path, published: Published) -> list[str]:
+    """Sample names of a list file, one picture a line (folder/name.jpg). Raises DataError for a doubled one."""
+    names = [_sample(line) for line in text(path).splitlines() if line.strip()]
+    once(names, path)
+    return names
+
+
+def _sample(line: str) -> str:
+    folder, _, name = line.strip().strip("/").rpartition("/")
+    return f"{folder}/{name.split('.')[0]}" if folder else name.split(".")[0]
+
+
+def once(names: Iterable[str], path: Path) -> None:
+    """Raises DataError when the file at `path` names a sample twice."""
+    doubled = [name for name, n in Counter(names).items() if n > 1]
+    if doubled:
+        raise DataError(f"{path} names {len(doubled)} samples twice, first {doubled[0]}", hint="remove the second line")
+
+
+def text(path: Path) -> str:
+    """A text file. Raises DataError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint="fetch the file again") from error
+
+
+def present(found: Mapping[str, Picture], names: Sequence[str], source: Path, published: Published) -> list[str]:
+    """The names that have a picture, in the order of the list.
+
+    A list of the whole published set may name pictures that are not there: the set is partial. A shorter list says
+    which pictures are meant, and each must be there. Raises DataError, also for a picture that the list lacks."""
+    extra = sorted(set(found) - set(names))
+    if extra:
+        raise DataError(
+            f"{len(extra)} pictures are not in {source}, first {found[extra[0]].path}",
+            hint="remove them, or complete the list",
+        )
+    missing = [name for name in names if name not in found]
+    if missing and len(names) < published.total:
+        raise DataError(
+            f"{source} names {len(missing)} pictures that are not there, first {missing[0]}",
+            hint="fetch them, or remove their lines",
+        )
+    return [name for name in names if name in found]
+
+
+def digest(ids: Sequence[str], found: Mapping[str, Picture], labels: Iterable[bytes] = ()) -> str:
+    """Of names, file sizes and labels, in order."""
+    sha = hashlib.sha256()
+    for name in ids:
+        sha.update(f"{name} {found[name].size}\n".encode())
+    for label in labels:
+        sha.update(label)
+    return sha.hexdigest()
+
+
+def folder(data: Path, published: Published) -> Path:
+    """Where the set belongs. Raises UsageError when --data is no folder, Absent when the set has none there."""
+    if not data.is_dir():
+        raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds imagenet/, widerface/, ...")
+    if not (data / published.name).is_dir():
+        raise absent(published, f"there is no folder {data / published.name}")
+    return data / published.name

@@ -1,0 +1,71 @@
+"""PETA pedestrians: the 7,600 test pictures with 35 attributes on which DeepMAR was measured."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets import files
+from harness.datasets.base import Dataset, Sample
+from harness.errors import DataError
+from harness.images import read
+
+ATTRIBUTES = 35
+PUBLISHED = files.Published(
+    "peta",
+    7_600,
+    "ea15d15de5405661e8a920e6e4938c9e33f7b79c46384e8912d4e8b9c18cec0f",
+    "peta/images/13056.png ..., peta/label.json (name: 35 values of 0 or 1) and, for their order, peta/image.txt",
+)
+
+
+def load(data: Path, published: files.Published = PUBLISHED) -> Dataset:
+    """Pictures by name, in the order of image.txt or else of label.json; truth is (35,) int8. Without label.json:
+    pictures without truth. Raises Absent, DataError, UsageError."""
+    root = files.folder(data, published)
+    found = files.pictures(root / "images", published)
+    source, order = root / "label.json", root / "image.txt"
+    labels = read_labels(source) if source.exists() else None
+    names = sorted(found) if labels is None else list(labels)
+    if labels is not None and order.exists():
+        names = files.listed(order, published)
+        unlike = sorted(set(names) ^ set(labels))
+        if unlike:
+            raise DataError(f"{order} and {source} differ in {len(unlike)} names, first {unlike[0]}", hint="fetch both")
+    ids = files.present(found, names, source, published)
+    return Dataset(
+        published.name,
+        "partial" if labels is None else published.kind(ids),
+        [Sample(name, partial(read, found[name].path, decoder="pillow")) for name in ids],
+        published.total,
+        None if labels is None else [labels[name] for name in ids],
+        files.digest(ids, found, [] if labels is None else [labels[name].tobytes() for name in ids]),
+        f"there is no {source}: pictures without labels" if labels is None else "",
+    )
+
+
+def read_labels(path: Path) -> dict[str, NDArray[np.int8]]:
+    """Attributes (35,) of each sample: 0, 1 or 2 (unknown). Raises DataError."""
+    hint = 'expected {"13056.png": [35 values of 0, 1 or 2], ...}'
+
+    def entries(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        files.once([name.split(".")[0] for name, _ in pairs], path)
+        return pairs
+
+    try:
+        pairs = json.loads(files.text(path), object_pairs_hook=entries)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error}", hint=hint) from error
+    labels: dict[str, NDArray[np.int8]] = {}
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+        raise DataError(f"{path} is not an object of names and labels", hint=hint)
+    for name, values in pairs:
+        if not isinstance(values, list) or len(values) != ATTRIBUTES or any(v not in (0, 1, 2) for v in values):
+            raise DataError(f"{path}: {name} has not {ATTRIBUTES} values of 0, 1 or 2", hint=hint)
+        labels[name.split(".")[0]] = np.array(values, np.int8)
+    return labels

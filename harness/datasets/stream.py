@@ -1,0 +1,40 @@
+"""Samples read and prepared ahead of their use, in order, by a few threads, never more than a few at a time."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from harness.datasets.base import Sample
+
+T = TypeVar("T")
+
+
+def stream(
+    samples: Iterable[Sample], prepare: Callable[[Sample], T], workers: int | None = None, ahead: int | None = None
+) -> Iterator[T]:
+    """prepare(sample) of each sample, in order, while the caller works on those before.
+
+    `workers` threads (default: one a core) prepare at most `ahead` samples (default: 4 a thread) that the caller has
+    not taken yet, so that memory does not grow with the number of samples. What `prepare` raises is raised at its
+    sample's place. Closing the iterator drops what has not begun and waits for what has."""
+    threads = workers or _cores()
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="prepare") as pool:
+        try:
+            for sample in samples:
+                pending.append(pool.submit(prepare, sample))
+                if len(pending) >= max(1, ahead or 4 * threads):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
