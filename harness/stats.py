@@ -240,7 +240,7 @@ def _correlation(x: NDArray[np.float64]) -> float:
     if total <= 1e-24 * x.size * float(x.mean()) ** 2:
         return 0.0
     r = float(d[1:] @ d[:-1]) / total
-    return min(0.95, max(0.0, r + (1 + 3 * r) / x.size)) if r > 0 else 0.0
+    return min(0.95, max(0.0, r + (1 + 3 * r) / x.size))
 
 
 def ratio_interval(a: Estimate, b: Estimate) -> Estimate:
