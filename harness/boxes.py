@@ -1,0 +1,254 @@
+"""Boxes as arrays: where priors and points lie, what a network's numbers mean there, and which boxes survive.
+
+Arithmetic is float32 in the order of the authors' programs, so that a box on the verge of a threshold falls on their
+side of it. Boxes are rows x1, y1, x2, y2.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+F32 = np.float32
+
+STRIDES = (8, 16, 32)  # RetinaFace, of its three maps
+SIDES = ((16, 32), (64, 128), (256, 512))  # pixels of the two square priors in each cell of a map
+CENTRE, SIZE = F32(0.1), F32(0.2)  # variances
+
+BINS = 17  # GFocal: a side is a distribution over 0, 1, ..., 16 strides
+
+
+# ------------------------------------------------------------------------------------------- RetinaFace
+
+
+@lru_cache(maxsize=16)
+def priors(height: int, width: int) -> Floats:
+    """(n, 4) cx, cy, w, h in fractions of a network input of height x width; by map, row, column, size. Read-only."""
+    levels = []
+    for stride, sides in zip(STRIDES, SIDES, strict=True):
+        level = np.empty((-(-height // stride), -(-width // stride), len(sides), 4))
+        level[..., 0] = ((np.arange(level.shape[1]) + 0.5) * stride / width)[None, :, None]
+        level[..., 1] = ((np.arange(level.shape[0]) + 0.5) * stride / height)[:, None, None]
+        level[..., 2] = np.array(sides) / width
+        level[..., 3] = np.array(sides) / height
+        levels.append(level.reshape(-1, 4))
+    table = np.concatenate(levels).astype(F32)
+    table.flags.writeable = False
+    return table
+
+
+def decode_centres(priors: Floats, loc: Floats) -> Floats:
+    """(4, n) rows cx, cy, w, h that `loc` (n, 4) says relative to `priors` (n, 4), in their unit."""
+    decoded, offset = np.array(priors.T, F32, order="C"), np.ascontiguousarray(loc.T)
+    decoded[:2] += offset[:2] * CENTRE * decoded[2:]
+    decoded[2:] *= np.exp(offset[2:] * SIZE)
+    return decoded
+
+
+def decode(priors: Floats, loc: Floats) -> Floats:
+    """(n, 4) boxes in the unit of the priors. The far corner is the near one plus the size, in that order."""
+    box = decode_centres(priors, loc)
+    box[:2] -= box[2:] / F32(2)
+    box[2:] += box[:2]
+    corners: Floats = box.T
+    return corners
+
+
+def decode_landmarks(priors: Floats, landm: Floats) -> Floats:
+    """(n, 5, 2) points x, y of `landm` (n, 10), in the unit of the priors."""
+    marks: Floats = priors[:, None, :2] + landm.reshape(-1, 5, 2) * CENTRE * priors[:, None, 2:]
+    return marks
+
+
+def best_first(scores: Floats) -> Indices:
+    """Order of falling score; of equal scores the later comes first, as a stable ascending sort leaves it reversed."""
+    return np.argsort(scores, kind="stable")[::-1].astype(np.int64, copy=False)
+
+
+def nms(boxes: Floats, scores: Floats, threshold: float) -> Indices:
+    """Greedy non-maximum suppression that counts the far pixel: a box goes when its IoU, with 1 added to each width
+    and height, to a better kept one is above `threshold`. Indices kept, best first (RetinaFace, R-CNN)."""
+    order = best_first(scores)
+    return order[survivors(boxes.T.take(order, axis=1).T, threshold, extent=1)]
+
+
+# ------------------------------------------------------------------------------------------- GFocal V2
+
+
+def points(height: int, width: int, stride: int) -> Floats:
+    """(height * width, 2) x, y of the cells' top left corners, in pixels of the network's input, row by row."""
+    y, x = np.divmod(np.arange(height * width), width)
+    return (np.stack((x, y), axis=1) * stride).astype(F32)
+
+
+def integral(logits: Floats) -> Floats:
+    """(4, n) expected distances left, top, right, bottom in strides, of `logits` (4 * BINS, n)."""
+    bins = logits.reshape(4, BINS, -1)
+    weights = np.exp(bins - bins.max(axis=1, keepdims=True))
+    distances: Floats = np.einsum("sbn,b->sn", weights, np.arange(BINS, dtype=F32)) / weights.sum(axis=1)
+    return distances
+
+
+def best_cells(best: Floats, keep: int, threshold: float) -> Indices:
+    """Cells whose best score is above `threshold`; where there are more than `keep` cells, the best `keep` of them in
+    falling order, of equal scores the first."""
+    cells = np.flatnonzero(best > F32(threshold))
+    if len(best) <= keep:
+        return cells
+    return cells[np.argsort(-best[cells], kind="stable")[:keep]]
+
+
+def multiclass_nms(
+    boxes: Floats, scores: Floats, score_threshold: float, iou_threshold: float, limit: int
+) -> tuple[Floats, Floats, Indices]:
+    """Boxes (k, 4), scores (k,), labels (k,) of the best `limit` detections, one box at most a class and place.
+
+    `boxes` (n, 4) are shared by the classes of `scores` (n, C). As mmcv does it on the CPU: candidates have a score
+    above `score_threshold`; classes are kept apart by moving each to a place of its own, in float32, which costs its
+    coordinates low bits; a candidate goes when its IoU to a better kept one is `iou_threshold` or more. Of equal
+    scores the first comes first.
+    """
+    rows, labels = np.nonzero(scores > F32(score_threshold))
+    if not rows.size:
+        return np.empty((0, 4), F32), np.empty(0, F32), np.empty(0, np.int64)
+    chosen, found = scores[rows, labels], boxes[rows]
+    order = np.argsort(-chosen, kind="stable")
+    apart = found + (labels.astype(F32) * (found.max() + F32(1)))[:, None]
+    at_least = float(np.nextafter(F32(iou_threshold), F32(0)))  # IoU >= t is IoU > the float before t
+    kept = order[survivors(apart[order], at_least, limit=limit)]
+    return found[kept], chosen[kept], labels[kept]
+
+
+def batch_multiclass_nms(
+    boxes: Floats, scores: Floats, score_threshold: float, iou_threshold: float, per_class: int, limit: int
+) -> tuple[Floats, Floats, Indices]:
+    """What Ascend's operator BatchMultiClassNMS says it does, in its float16: arguments and results as multiclass_nms.
+
+    Boxes and scores are rounded to float16; of each class at most `per_class` boxes stay, of all of them `limit`; a
+    box goes when its IoU is above the threshold. Which way the operator decides at equality, and between equal
+    scores, is not documented: above, and the first.
+    """
+    found = boxes.astype(np.float16).astype(F32)
+    rounded = scores.astype(np.float16).astype(F32)
+    kept_rows, kept_labels = [], []
+    for label in np.flatnonzero((rounded > F32(score_threshold)).any(axis=0)):
+        rows = np.flatnonzero(rounded[:, label] > F32(score_threshold))
+        rows = rows[np.argsort(-rounded[rows, label], kind="stable")]
+        rows = rows[survivors(found[rows], iou_threshold, limit=per_class)]
+        kept_rows.append(rows)
+        kept_labels.append(np.full(len(rows), label))
+    rows = np.concatenate([np.empty(0, np.int64), *kept_rows])
+    labels = np.concatenate([np.empty(0, np.int64), *kept_labels])
+    order = np.argsort(-rounded[rows, labels], kind="stable")[:limit]
+    rows, labels = rows[order], labels[order]
+    return found[rows], rounded[rows, labels], labels
+
+
+# ------------------------------------------------------------------------------------------- suppression
+
+SPARSE = 1 << 22  # pairs that may be looked at one by one; more of them, or a dense lot, are taken as matrices
+CHUNK = 1 << 15  # pairs looked at together: their arrays stay in the cache
+BLOCK = 64  # boxes of which a matrix decides at a time
+
+
+def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | None = None) -> Indices:
+    """Ranks of the boxes that greedy suppression keeps, of `boxes` (n, 4) sorted best first; the first `limit`.
+
+    A box goes when its IoU to a kept, better one is above `threshold` (0 < threshold < 1), with `extent` added to
+    widths and heights. A box whose far corner lies before its near one overlaps nothing. Every IoU that matters is
+    computed in float32 as inter / (area + area - inter); pairs too far apart, or too different in height, to reach
+    the threshold are left out without being looked at.
+    """
+    columns = np.ascontiguousarray(boxes.T, F32)
+    t, more = F32(threshold), F32(extent)
+    pairs = _overlapping(columns, t, more)
+    kept = _by_matrices(columns, t, more, limit) if pairs is None else _by_pairs(len(boxes), *pairs)
+    return kept[:limit]
+
+
+def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indices, Indices] | None:
+    """Pairs (better, worse) whose IoU is above t, or None when too many of all would have to be looked at.
+
+    An IoU above t takes an intersection wider than t times each width. Going along x1, the boxes that can reach that
+    with box i begin before x2 + extent - t * width of i, up to rounding: for which the margin of 1e-6 is ample.
+    """
+    rank = np.argsort(columns[0], kind="stable")
+    x1, y1, x2, y2 = columns[:, rank]
+    width, height = x2 - x1 + more, y2 - y1 + more
+    area, least = width * height, height * (t * F32(0.9999))
+    reach = x2.astype(np.float64) + more - t * width
+    reach += 1e-6 * (np.abs(x1) + np.abs(x2) + 1)
+    after = np.arange(1, len(x1) + 1)
+    partners = np.maximum(np.searchsorted(x1.astype(np.float64), reach, side="right") - after, 0)
+    until = np.cumsum(partners)
+    if until.size and until[-1] > min(SPARSE, until.size**2 / 8):
+        return None
+    first = after - until + partners  # pair number p of box i has partner first[i] + p
+    better, worse = [], []
+    start = 0
+    while start < len(x1):
+        done = until[start] - partners[start]
+        stop = max(start + 1, int(np.searchsorted(until, done + CHUNK)))
+        some = slice(start, stop)
+        count, start = partners[some], stop
+        j = np.arange(done, until[stop - 1]) + np.repeat(first[some], count)
+        tall = np.minimum(np.repeat(y2[some], count), y2.take(j))
+        tall -= np.maximum(np.repeat(y1[some], count), y1.take(j))
+        tall += more
+        near = np.flatnonzero(tall > np.repeat(least[some], count))
+        i, j = np.repeat(np.arange(some.start, stop), count).take(near), j.take(near)
+        inter = np.minimum(x2.take(i), x2.take(j)) - x1.take(j) + more
+        inter = np.maximum(inter, F32(0)) * np.maximum(tall.take(near), F32(0))
+        hit = np.flatnonzero(inter / (area.take(i) + area.take(j) - inter) > t)
+        i, j = rank.take(i.take(hit)), rank.take(j.take(hit))
+        better.append(np.minimum(i, j))
+        worse.append(np.maximum(i, j))
+    none = np.empty(0, np.int64)
+    return np.concatenate([none, *better]), np.concatenate([none, *worse])
+
+
+def _by_pairs(n: int, better: Indices, worse: Indices) -> Indices:
+    """Ranks kept of n boxes of which better[k], if kept, removes worse[k]."""
+    kept, open_ = np.zeros(n, bool), np.ones(n, bool)
+    while better.size:
+        waits = np.zeros(n, bool)
+        waits[worse] = True
+        settled = open_ & ~waits
+        kept |= settled
+        open_ &= waits
+        open_[worse[settled[better]]] = False
+        still = open_[better] & open_[worse]
+        better, worse = better[still], worse[still]
+    return np.flatnonzero(kept | open_)
+
+
+def _by_matrices(columns: Floats, t: np.float32, more: np.float32, limit: int | None) -> Indices:
+    """The same without pairs: some of the best boxes decide among themselves, then at once over all the others."""
+    ranks, kept, count = np.arange(columns.shape[1]), [np.empty(0, np.int64)], 0
+    while ranks.size and (limit is None or count < limit):
+        best, rest = columns[:, ranks[:BLOCK]], ranks[BLOCK:]
+        removes = np.packbits(np.triu(_above(best, best, t, more), 1), axis=1, bitorder="little")
+        gone, winners = 0, []
+        for row, bits in enumerate(removes):
+            if not gone >> row & 1:
+                winners.append(row)
+                gone |= int.from_bytes(bits.tobytes(), "little")
+        kept.append(ranks[winners])
+        count += len(winners)
+        ranks = rest[~_above(best[:, winners], columns[:, rest], t, more).any(axis=0)]
+    return np.concatenate(kept)
+
+
+def _above(rows: Floats, columns: Floats, t: np.float32, more: np.float32) -> NDArray[np.bool_]:
+    """Whether the IoU of box i of `rows` and box j of `columns`, (4, n) each, is above t."""
+    a, b = rows[:, :, None], columns[:, None, :]
+    wide = np.maximum(np.minimum(a[2], b[2]) - np.maximum(a[0], b[0]) + more, F32(0))
+    inter = wide * np.maximum(np.minimum(a[3], b[3]) - np.maximum(a[1], b[1]) + more, F32(0))
+    areas = (a[2] - a[0] + more) * (a[3] - a[1] + more) + (b[2] - b[0] + more) * (b[3] - b[1] + more)
+    with np.errstate(invalid="ignore", divide="ignore"):  # two boxes without area
+        above: NDArray[np.bool_] = inter / (areas - inter) > t
+    return above

@@ -1,0 +1,194 @@
+"""Pictures, read and resized as the models' authors do it: byte for byte, each with the library that they used.
+
+cv2 and PIL are imported when first needed, so that collecting tests does not pay for them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.case import Image
+from harness.errors import DataError
+
+Decoder = Literal["opencv", "pillow"]
+
+LARGEST = 2**28
+"""Pixels of the largest resized picture: a strip of one pixel's width would otherwise ask for gigabytes."""
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # JPEG, but for the markers that stand alone in a scan
+_START, _END, _APP1 = 0xD8, 0xD9, 0xE1
+
+
+def read(path: Path, decoder: Decoder = "opencv") -> Image:
+    """The picture at `path` as H x W x 3 uint8 BGR.
+
+    `opencv` reads as cv2.imread: EXIF orientation is applied, grey is copied to three channels, 16 bits keep their
+    high byte. It is the reader of the authors of RetinaFace and GFocalV2. `pillow` reads as Image.open and
+    convert("RGB"): EXIF is ignored, and 16-bit grey, which Pillow would clip, is refused. It is the reader of the
+    authors of DeepMAR and RegNetY. Both drop transparency and turn CMYK into colours, each by its own formula.
+    Raises DataError: missing, empty, not a picture, or truncated (which OpenCV by itself would fill with grey).
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", "check the data folder") from error
+    if not data:
+        raise DataError(f"{path} is empty", "fetch the file again")
+    try:
+        return _decode(data, decoder)
+    except DataError as error:
+        raise DataError(f"{path} {error.fact}", error.hint) from error
+
+
+def _decode(data: bytes, decoder: Decoder) -> Image:
+    jpeg = data.startswith(b"\xff\xd8\xff")
+    segments = list(_segments(data)) if jpeg else []
+    if jpeg and segments[-1][0] != _END:
+        raise DataError("is a truncated JPEG: it has no end marker", "fetch the file again")
+    if decoder == "pillow":
+        return _pillow(data if not jpeg else b"".join(data[a:b] for code, a, b in segments if code != _APP1))
+    if not jpeg:
+        _pillow(data, check=True)
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise DataError(f"cannot be decoded: {error}", "fetch the file again") from error
+    if image is None:
+        raise DataError("cannot be decoded by OpenCV", "fetch the file again")
+    return np.asarray(image, np.uint8)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of each part of a JPEG file, scans belonging to the part before. Without an end marker
+    the last one is another."""
+    start, code, search = 0, _START, 2
+    while found := _MARKER.search(data, search):
+        yield code, start, found.start()
+        start, code = found.start(), data[found.start() + 1]
+        if code == _END:
+            break
+        search = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    yield code, start, len(data)
+
+
+def _pillow(data: bytes, check: bool = False) -> Image:
+    """Decoded by Pillow; `check` only asks whether it can be (Pillow refuses what is cut short)."""
+    import cv2
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            if check:
+                picture.load()
+                return np.empty((0, 0, 3), np.uint8)
+            if picture.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"has one channel of {picture.mode} values, which Pillow would clip to 8 bits",
+                    "convert it to 8 bits first",
+                )
+            picture.info.pop("transparency", None)
+            rgb = np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, struct.error, Warning, PIL.Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be decoded: {error}", "fetch the file again") from error
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def fits(image: Image, height: int, width: int) -> None:
+    """Raises DataError when a picture that becomes height x width has no pixel left, or absurdly many."""
+    if height >= 1 and width >= 1 and height * width <= LARGEST:
+        return
+    h, w = image.shape[:2]
+    raise DataError(
+        f"a picture of {w} x {h} pixels would become {width} x {height}", "leave it out: it is too narrow to be used"
+    )
+
+
+def nearest(image: Image, scale: float, size: tuple[int, int], fill: int = 0) -> Image:
+    """Scaled by nearest neighbour into the top left corner of a canvas of `size` = height, width.
+
+    Equal to cv2.resize(float32(image), fx=scale, fy=scale, INTER_NEAREST): a source index is
+    floor(index * (1 / scale)), and the new size is rounded half to even. No pixel changes its value, so bytes will do.
+    """
+    import cv2
+
+    height, width = (round(n * scale) for n in image.shape[:2])
+    fits(image, height, width)
+    canvas = _canvas(size, fill, (0, 0, height, width))
+    cv2.resize(image, None, canvas[:height, :width], scale, scale, cv2.INTER_NEAREST)
+    return canvas
+
+
+def letterbox(
+    image: Image, content: tuple[int, int], size: tuple[int, int], at: tuple[int, int], fill: int, area: bool = False
+) -> Image:
+    """Resized to `content` = height, width by OpenCV (bilinear, or `area`), on a canvas of `size` filled with `fill`,
+    its top left corner `at` = top, left."""
+    import cv2
+
+    (height, width), (top, left) = content, at
+    fits(image, height, width)
+    canvas = _canvas(size, fill, (top, left, height, width))
+    inside = canvas[top : top + height, left : left + width]
+    if (height, width) == image.shape[:2]:
+        inside[...] = image
+    else:
+        cv2.resize(image, (width, height), inside, interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
+    return canvas
+
+
+def _canvas(size: tuple[int, int], fill: int, inside: tuple[int, int, int, int]) -> Image:
+    """H x W x 3, filled but for the rectangle `inside` = top, left, height, width, which is to be written."""
+    canvas = np.empty((*size, 3), np.uint8)
+    top, left, height, width = inside
+    canvas[:top] = fill
+    canvas[top + height :] = fill
+    canvas[top : top + height, :left] = fill
+    canvas[top : top + height, left + width :] = fill
+    return canvas
+
+
+def antialiased(image: Image, height: int, width: int, bicubic: bool = False) -> Image:
+    """Resized as Pillow's Image.resize did up to version 12: across first, rounded to bytes, then down.
+
+    Pillow 13 goes down first where that is less work, which changes results by one level; two calls fix the order.
+    Channels are resized one by one, so their order does not matter.
+    """
+    import PIL.Image
+
+    fits(image, height, width)
+    fits(image, image.shape[0], width)
+    method = PIL.Image.Resampling.BICUBIC if bicubic else PIL.Image.Resampling.BILINEAR
+    picture = PIL.Image.fromarray(np.ascontiguousarray(image))
+    picture = picture.resize((width, picture.height), method).resize((width, height), method)
+    return np.asarray(picture, np.uint8)
+
+
+def middle(image: Image, side: int) -> Image:
+    """The central square, as torchvision's CenterCrop takes it: half pixels are rounded to even."""
+    top, left = (round((n - side) / 2.0) for n in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def normalize(image: Image, table: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """float32 C x H x W: out[c, y, x] = table[c, image[y, x, c]], table 3 x 256.
+
+    Normalisation is a function of one byte, so it is looked up: the same bits as the arithmetic, in a third of the
+    time. `out` may be a view of a larger tensor.
+    """
+    import cv2
+
+    if out is None:
+        out = np.empty((3, *image.shape[:2]), np.float32)
+    for channel, values, plane in zip(cv2.split(image), table, out, strict=True):
+        cv2.LUT(channel, values[None], plane)
+    return out

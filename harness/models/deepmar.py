@@ -1,0 +1,70 @@
+"""DeepMAR: 35 attributes of a pedestrian (PETA), as its authors and Ascend's ModelZoo run it.
+
+Authors: dangweili/pedestrian-attribute-recognition-pytorch. An attribute is there when its logit is 0 or more; the
+sigmoid is not needed, and in float32 it would call tiny negative logits positive.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness import images
+from harness.backends.base import Normalize
+from harness.case import Image, Predictions, Tensors
+from harness.models.base import Frame, Model, Prepared, Protocol, Weights
+from harness.models.outputs import checked
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SIDE = 224
+ATTRIBUTES = 35
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue, of ImageNet, for values 0..1
+
+TABLE = (
+    (np.arange(256, dtype=np.float32) / np.float32(255) - np.array(MEAN, np.float32)[:, None])
+    / np.array(STD, np.float32)[:, None]
+).astype(np.float32)
+
+NORMALIZE = Normalize(tuple(255 * m for m in MEAN), tuple(255 * s for s in STD), "RGB")
+
+
+def preprocess(image: Image, raw: bool) -> Prepared:
+    """Resized to 224 x 224 whatever its shape, Pillow's antialiased bilinear; RGB."""
+    height, width = image.shape[:2]
+    rgb = images.antialiased(image, SIDE, SIDE)[..., ::-1]
+    frame = Frame(width, height, (SIDE / width, SIDE / height))
+    return Prepared(np.ascontiguousarray(rgb) if raw else images.normalize(rgb, TABLE), frame)
+
+
+def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
+    """`logits` (35,)."""
+    (logits,) = checked(outputs, {"output1": (ATTRIBUTES,)})
+    return {"logits": logits}
+
+
+def _network() -> nn.Module:
+    from harness.networks.deepmar import deepmar
+
+    return deepmar()
+
+
+RESNET50 = Model(
+    name="deepmar_resnet50",
+    title="DeepMAR, ResNet-50",
+    task="attributes",
+    dataset="peta",
+    input="actual_input_1",
+    outputs=("output1",),
+    metrics=("instance_accuracy", "instance_precision", "instance_recall", "instance_f1", "mean_accuracy"),
+    network=_network,
+    protocols=(
+        Protocol(
+            "ascend", (SIDE, SIDE), ("ascend310", "ascend310p", "t4", "cuda", "cpu"), preprocess, postprocess, NORMALIZE
+        ),
+    ),
+    weights=Weights(("checkpoint.pth.tar",), "https://github.com/dangweili/pedestrian-attribute-recognition-pytorch"),
+    scenes=16,
+)

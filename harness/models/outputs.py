@@ -1,0 +1,37 @@
+"""What came out of an engine for one image: every output there, of the right shape, and finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.case import Tensors
+from harness.errors import RunError
+
+
+def checked(outputs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[np.float32]]:
+    """The outputs named in `shapes`, in that order, as float32. Raises RunError: absent, of another shape, or with
+    numbers that are not finite."""
+    arrays = []
+    for name, shape in shapes.items():
+        if name not in outputs:
+            there = ", ".join(sorted(outputs)) or "none"
+            raise RunError(
+                f"output {name} is missing; there are: {there}", "compare the engine's outputs with the ONNX file's"
+            )
+        array = np.asarray(outputs[name])
+        if array.shape != shape:
+            raise RunError(
+                f"output {name} has shape {array.shape} for one image, the model's is {shape}",
+                "compare the order of the engine's outputs with the ONNX file's",
+            )
+        bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise RunError(
+                f"{bad} of {array.size} values of output {name} are not finite",
+                "run at a higher precision, or find the first layer that overflows: chipproof diagnose",
+            )
+        arrays.append(array.astype(np.float32, copy=False))
+    return arrays

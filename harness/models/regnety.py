@@ -1,0 +1,72 @@
+"""RegNetY-1.6GF: one of the 1,000 classes of ImageNet, as timm and Ascend's ModelZoo run it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness import images
+from harness.case import Image, Predictions, Tensors
+from harness.models.base import Frame, Model, Prepared, Protocol, Weights
+from harness.models.deepmar import NORMALIZE, TABLE
+from harness.models.outputs import checked
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SHORT, SIDE = 256, 224
+CLASSES = 1000
+
+
+def preprocess(image: Image, raw: bool) -> Prepared:
+    """The short side becomes 256 by Pillow's antialiased bicubic, the long side is cut to a whole number; the middle
+    224 x 224; RGB."""
+    height, width = image.shape[:2]
+    if width < height:
+        new_height, new_width = int(SHORT * height / width), SHORT
+    else:
+        new_height, new_width = SHORT, int(SHORT * width / height)
+    if min(height, width) != SHORT:
+        resized = images.antialiased(image, new_height, new_width, bicubic=True)
+    else:
+        resized, new_height, new_width = image, height, width
+    rgb = images.middle(resized, SIDE)[..., ::-1]
+    left, top = round((new_width - SIDE) / 2.0), round((new_height - SIDE) / 2.0)
+    frame = Frame(width, height, (new_width / width, new_height / height), -float(left), -float(top))
+    return Prepared(np.ascontiguousarray(rgb) if raw else images.normalize(rgb, TABLE), frame)
+
+
+def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
+    """`logits` (1000,)."""
+    (logits,) = checked(outputs, {"class": (CLASSES,)})
+    return {"logits": logits}
+
+
+def _network() -> nn.Module:
+    from harness.networks.regnety import regnety_016
+
+    return regnety_016()
+
+
+REGNETY_016 = Model(
+    name="regnety_016",
+    title="RegNetY-1.6GF",
+    task="classes",
+    dataset="imagenet",
+    input="image",
+    outputs=("class",),
+    metrics=("top1", "top5"),
+    network=_network,
+    protocols=(
+        Protocol(
+            "ascend", (SIDE, SIDE), ("ascend310", "ascend310p", "t4", "cuda", "cpu"), preprocess, postprocess, NORMALIZE
+        ),
+    ),
+    weights=Weights(
+        ("regnety_016-54367f74.pth",),
+        "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-regnet/regnety_016-54367f74.pth",
+        md5="fb4fc8ffd7cbf1a209d66a5ca621b451",
+    ),
+    scenes=16,
+)

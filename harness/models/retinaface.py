@@ -1,0 +1,183 @@
+"""RetinaFace: faces in a picture, as its authors, Ascend's ModelZoo and Cambricon's MagicMind cloud run it.
+
+Authors: biubug6/Pytorch_Retinaface. All three feed BGR minus (104, 117, 123), keep scores from 0.02 up and suppress at
+an IoU of 0.4 that counts the far pixel; they differ in the picture's size and in how they round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import boxes, images
+from harness.backends.base import Normalize
+from harness.case import Image, Predictions, Tensors
+from harness.models.base import Frame, Model, Prepared, Protocol, Weights
+from harness.models.outputs import checked
+
+if TYPE_CHECKING:
+    from torch import nn
+
+F32 = np.float32
+MEAN = (104.0, 117.0, 123.0)  # blue, green, red
+SCORE, IOU = 0.02, 0.4
+OUTPUTS = ("output0", "output1", "output2")  # loc, conf (after softmax), landm
+
+ASCEND = (1000, 1000)
+MLU = (672, 1024)
+
+TABLE = np.arange(256, dtype=F32) - np.array(MEAN, F32)[:, None]
+
+
+def preprocess_ascend(image: Image, raw: bool) -> Prepared:
+    """The long side becomes 1000 pixels by nearest neighbour; black, before the mean is subtracted, right and below."""
+    height, width = image.shape[:2]
+    scale = 1000.0 / max(height, width)
+    canvas = images.nearest(image, scale, ASCEND)
+    kept = float(F32(scale))  # the .info file holds it as float32
+    return Prepared(canvas if raw else images.normalize(canvas, TABLE), Frame(width, height, (kept, kept)))
+
+
+def preprocess_mlu(image: Image, raw: bool) -> Prepared:
+    """Letterbox in the middle of 672 x 1024, grey 128: averaged when it shrinks, bilinear when it grows."""
+    height, width = image.shape[:2]
+    scale, content, (top, left) = _mlu_layout(height, width)
+    canvas = images.letterbox(image, content, MLU, (top, left), 128, area=bool(scale < 1))
+    frame = Frame(width, height, (float(scale), float(scale)), float(left), float(top))
+    return Prepared(canvas if raw else images.normalize(canvas, TABLE), frame)
+
+
+def _mlu_layout(height: int, width: int) -> tuple[np.float32, tuple[int, int], tuple[int, int]]:
+    """Scale, content height and width, top and left, in float32 as the C++ program has them."""
+    scale = min(F32(MLU[0]) / F32(height), F32(MLU[1]) / F32(width))
+    content = int(F32(height) * scale), int(F32(width) * scale)
+    return scale, content, ((MLU[0] - content[0]) // 2, (MLU[1] - content[1]) // 2)
+
+
+def preprocess_authors(image: Image, short: int | None = None, longest: int = 2150) -> Prepared:
+    """float32 input of the authors' own evaluation: the picture as it is; or, with `short` = 1600, its short side so
+    long, unless its long side would pass `longest` (bilinear on float32, whose last bits depend on OpenCV's build).
+    """
+    height, width = image.shape[:2]
+    if short is None:
+        return Prepared(images.normalize(image, TABLE), Frame(width, height, (1.0, 1.0)))
+    import cv2
+
+    scale = short / min(height, width)
+    if round(scale * max(height, width)) > longest:
+        scale = longest / max(height, width)
+    grown = cv2.resize(image.astype(F32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    grown -= np.array(MEAN, F32)
+    return Prepared(np.ascontiguousarray(grown.transpose(2, 0, 1)), Frame(width, height, (scale, scale)))
+
+
+def postprocess(outputs: Tensors, frame: Frame, size: tuple[int, int]) -> Predictions:
+    """Faces as the authors and Ascend find them: `boxes`, `scores` and `landmarks` (k, 5, 2), neither clipped to the
+    picture nor limited in number. `size` is the height and width of the network's input."""
+    loc, conf, landm = _checked(outputs, size)
+    prior = boxes.priors(*size)
+    candidates = np.flatnonzero(conf[:, 1] > F32(SCORE))
+    candidates = candidates[boxes.best_first(conf[candidates, 1])]  # they sort, and nms sorts again: ties turn twice
+    pixels, scale = np.array((size[1], size[0]), F32), F32(frame.scale[0])
+    found = boxes.decode(prior.take(candidates, axis=0), loc.take(candidates, axis=0)) * np.tile(pixels, 2) / scale
+    kept = boxes.nms(found, conf[candidates, 1], IOU)
+    faces = candidates[kept]
+    landmarks = boxes.decode_landmarks(prior[faces], landm[faces]) * pixels / scale
+    return {"boxes": np.ascontiguousarray(found[kept]), "scores": conf[faces, 1], "landmarks": landmarks}
+
+
+def postprocess_mlu(outputs: Tensors, frame: Frame) -> Predictions:
+    """Faces as Cambricon's C++ program finds them: boxes are whole pixels before suppression, and one whose centre
+    lies left of or above the picture is dropped. Also `landmarks` (k, 5, 2), whole pixels."""
+    loc, conf, landm = _checked(outputs, MLU)
+    prior = boxes.priors(*MLU)
+    scale, _, (top, left) = _mlu_layout(frame.height, frame.width)
+    side, pad = np.array((MLU[1], MLU[0]), F32), np.array((left, top), F32)
+    candidates = np.flatnonzero(conf[:, 1] >= F32(SCORE))
+    found = boxes.decode_centres(prior.take(candidates, axis=0), loc.take(candidates, axis=0)).T
+    centres = np.floor((found[:, :2] * side - pad) / scale)
+    sizes = half_away(found[:, 2:] * side / scale)
+    inside = np.flatnonzero((centres >= 0).all(axis=1))
+    candidates, centres, sizes = candidates[inside], centres[inside], sizes[inside]
+    corners = np.concatenate((centres - sizes / F32(2), centres + sizes / F32(2)), axis=1)
+    kept = boxes.nms(corners, conf[candidates, 1], IOU)
+    near, faces = half_away(corners[kept, :2]), candidates[kept]
+    landmarks = np.floor((boxes.decode_landmarks(prior[faces], landm[faces]) * side - pad) / scale)
+    found = np.concatenate((near, near + sizes[kept]), axis=1)
+    return {"boxes": found, "scores": conf[faces, 1], "landmarks": landmarks}
+
+
+def _checked(outputs: Tensors, size: tuple[int, int]) -> list[NDArray[np.float32]]:
+    n = len(boxes.priors(*size))
+    return checked(outputs, dict(zip(OUTPUTS, ((n, 4), (n, 2), (n, 10)), strict=True)))
+
+
+def half_away(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rounded to whole numbers, halves away from zero, as C's round()."""
+    whole: NDArray[np.float32] = np.trunc(values)
+    whole += np.copysign(F32(1), values) * (np.abs(values - whole) >= F32(0.5))
+    return whole
+
+
+def lines_ascend(found: NDArray[np.float32], scores: NDArray[np.float32]) -> list[str]:
+    """Result lines `x y w h score ` of the authors and of Ascend: corners cut to whole pixels towards zero, scores as
+    short as float32 allows."""
+    whole = found.astype(np.int64)
+    whole[:, 2:] -= whole[:, :2]
+    return [f"{x} {y} {w} {h} {score!s} " for (x, y, w, h), score in zip(whole.tolist(), scores, strict=True)]
+
+
+def lines_mlu(found: NDArray[np.float32], scores: NDArray[np.float32]) -> list[str]:
+    """Result lines `x y w h score` of Cambricon's program: whole pixels, six significant digits of the score."""
+    whole = found.astype(np.int64)
+    whole[:, 2:] -= whole[:, :2]
+    return [f"{x} {y} {w} {h} {score:g}" for (x, y, w, h), score in zip(whole.tolist(), scores, strict=True)]
+
+
+def _mobilenet025() -> nn.Module:
+    from harness.networks.retinaface import mobilenet025
+
+    return mobilenet025()
+
+
+def _resnet50() -> nn.Module:
+    from harness.networks.retinaface import resnet50
+
+    return resnet50()
+
+
+_NORMALIZE = Normalize(MEAN, (1.0, 1.0, 1.0), "BGR")
+
+_ASCEND = Protocol(
+    "ascend", ASCEND, ("ascend310", "ascend310p", "t4", "cuda", "cpu"),
+    preprocess_ascend, partial(postprocess, size=ASCEND), _NORMALIZE, ("ascend310", "ascend310p"),
+)  # fmt: skip
+_MLU = Protocol(
+    "mlu", MLU, ("mlu370_s4", "mlu370_x4"),
+    preprocess_mlu, postprocess_mlu, _NORMALIZE, ("mlu370_s4", "mlu370_x4"),
+)  # fmt: skip
+
+
+def _row(name: str, title: str, network: Callable[[], nn.Module], weights: Weights) -> Model:
+    return Model(
+        name, title, "faces", "widerface", "image", OUTPUTS, ("ap_easy", "ap_medium", "ap_hard"),
+        network, (_ASCEND, _MLU), weights,
+    )  # fmt: skip
+
+
+MOBILENET025 = _row(
+    "retinaface_mobilenet025",
+    "RetinaFace, MobileNet-0.25",
+    _mobilenet025,
+    Weights(("mobilenet0.25_Final.pth", "Mobilenet0.25_Final.pth"), "https://github.com/biubug6/Pytorch_Retinaface"),
+)
+RESNET50 = _row(
+    "retinaface_resnet50",
+    "RetinaFace, ResNet-50",
+    _resnet50,
+    Weights(("Resnet50_Final.pth",), "https://github.com/biubug6/Pytorch_Retinaface"),
+)
