@@ -1,0 +1,429 @@
+"""Ascend 310 and 310P through CANN: atc compiles, pyACL runs, npu-smi tells how the device is.
+
+Differences between CANN 5 and 8 that matter here are asked for by name (`Vendor.offers`), never by version. Order of
+calls and ownership: CANN's pyACL guide and Huawei's own samples (github.com/Ascend/samples, resnet50_async_imagenet).
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from harness.backends import atc, npu_smi
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, as_list, trail
+from harness.backends.pyacl import Undo, Vendor, initialized
+from harness.errors import DeviceError, RunError
+
+if TYPE_CHECKING:
+    from harness.backends.base import Tensors
+
+HUGE_FIRST = 0  # malloc policy that the vendor recommends
+HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
+ON_THE_BOARD = 0  # run mode: the program runs on the device itself, and every copy is device to device
+NPY_INT8 = 1
+SHAPE_DATA = "ascend_mbatch_shape_data"  # the extra input of an engine with batch sizes
+AIPP_DATA = "ascend_dynamic_aipp_data"
+IN_FLIGHT = 64  # executes queued before they are waited for: a stream holds 1024 tasks
+DTYPES = {
+    0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 6: "int16", 7: "uint16", 8: "uint32", 9: "int64",
+    10: "uint64", 11: "float64", 12: "bool",
+}  # fmt: skip
+CHIPS_OF_A_CARD = {"310": 4}
+
+build = atc.build
+
+
+def version() -> str:
+    """CANN and driver by their version files; the same whether or not a device is open."""
+    toolkit = [os.environ.get(name, "") for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
+    compiler = shutil.which("atc")
+    if compiler:
+        toolkit += [str(parent) for parent in Path(os.path.realpath(compiler)).parents[:3]]
+    toolkit += ["/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/cann"]
+    names = ("*-linux/ascend_toolkit_install.info", "version.cfg", "compiler/version.info", "runtime/version.info")
+    cann = _first_version(toolkit, names)
+    driver = _first_version(["/usr/local/Ascend/driver", "/usr/local/Ascend"], ("version.info",))
+    return "CANN {}, driver {}".format(cann or "of unknown version", driver or "of unknown version")
+
+
+def _first_version(folders: List[str], names: Tuple[str, ...]) -> Optional[str]:
+    for folder in filter(None, folders):
+        for name in names:
+            for path in sorted(glob.glob(os.path.join(folder, name))):
+                match = re.search(
+                    r"^\s*\w*version\s*=\s*\[?(?:[^:\]\n]*:)?([\w.+-]+)\]?", Path(path).read_text("utf-8", "replace"),
+                    re.MULTILINE | re.IGNORECASE,
+                )  # fmt: skip
+                if match:
+                    return match.group(1)
+    return None
+
+
+# --- devices -------------------------------------------------------------------------------------------------------
+
+
+def devices(match: str) -> Found:
+    """Devices by npu-smi, else by pyACL. `card` is npu-smi's NPU id; without it, four 310 are taken for a card."""
+    nodes = sorted(glob.glob("/dev/davinci[0-9]*"))
+    seen = ["{} /dev/davinci*".format(len(nodes) or "no")]
+    found = []  # type: List[Device]
+    try:
+        rows = npu_smi.rows()
+        seen.append(_summary(rows))
+        found = [Device(row.index, row.name, row.npu, soc_version(row.name)) for row in rows or ()]
+    except DeviceError as error:
+        seen.append(error.fact)
+    if not found:
+        found, words = _by_pyacl()
+        seen.append(words)
+    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), "; ".join(seen))
+
+
+def soc_version(name: str) -> str:
+    """What the compiler calls a chip that npu-smi calls `name`: 310P3 is Ascend310P3."""
+    return name if name.startswith("Ascend") else "Ascend" + name
+
+
+def _summary(rows: Optional[List[npu_smi.Row]]) -> str:
+    if rows is None:
+        return "npu-smi is not on PATH"
+    names = sorted({row.name for row in rows})
+    return "npu-smi info shows " + (
+        ", ".join(f"{sum(row.name == name for row in rows)} x {name}" for name in names) or "no chip"
+    )
+
+
+PROBE = """
+import acl, json
+status = acl.init()
+assert status == 0, "acl.init answered %d" % status
+count, status = acl.rt.get_device_count()
+name = acl.get_soc_name() if hasattr(acl, "get_soc_name") else None
+acl.finalize()
+assert status == 0, "acl.rt.get_device_count answered %d" % status
+print("\\nfound " + json.dumps([count, name]))
+"""
+
+
+def _by_pyacl() -> Tuple[List[Device], str]:
+    """Devices that pyACL counts, asked in a process of its own: atc may not be started after acl.init."""
+    trail("acl.rt.get_device_count")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [], f"pyACL did not answer: {error}"
+    match = re.search(r"^found (.*)$", done.stdout.decode("utf-8", "replace"), re.MULTILINE)
+    if done.returncode != 0 or match is None:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["status %d" % done.returncode]
+        return [], "pyACL: " + words[0]
+    count, name = json.loads(match.group(1))
+    if not name:
+        return [], f"pyACL counts {count} devices and does not name them"
+    short = re.sub("^Ascend", "", name)
+    chips = CHIPS_OF_A_CARD.get(short, 1)
+    return (
+        [Device(index, short, index // chips, soc_version(short)) for index in range(count)],
+        f"pyACL counts {count} x {name}",
+    )
+
+
+def health(device: Device) -> Health:
+    """By npu-smi: health word, AI core usage, temperature, clock, processes. Raises DeviceError when npu-smi fails
+    or no longer shows the device. The clock floats when idle, so it says something only under load or an alarm."""
+    rows = npu_smi.rows()
+    if rows is None:
+        return Health(note="npu-smi is not on PATH: occupancy, temperature and clock are not known")
+    row = next((row for row in rows if row.index == device.index), None)
+    if row is None:
+        raise DeviceError(f"npu-smi no longer shows device {device.index}", npu_smi.HINT)
+    current, rated = npu_smi.clocks(row.npu, row.chip)
+    healthy = row.health.upper() == "OK"
+    loaded = (row.busy or 0.0) >= 0.5
+    slowed = current is not None and rated is not None and current < 0.98 * rated and (loaded or not healthy)
+    mine = str(os.getpid())
+    return Health(
+        healthy=healthy,
+        busy=row.busy,
+        processes=tuple(process for process in row.processes if process.split()[0] != mine),
+        throttled=slowed,
+        clock_mhz=current,
+        temperature_c=row.celsius,
+        note="" if healthy and not slowed else f"npu-smi: health {row.health}, AI cores at {current} of {rated} MHz",
+    )
+
+
+# --- an engine on a device -----------------------------------------------------------------------------------------
+
+
+class _Tensor(NamedTuple):
+    """A tensor of the engine: what the suite calls it, and its memory."""
+
+    spec: TensorSpec
+    device: int  # its address there
+    size: int  # bytes: of an input's memory, of an output at the batch that is set
+    host: int = 0  # where an output arrives
+
+
+@contextmanager
+def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
+    """Raises DeviceError when a vendor call fails, RunError when the engine is not the one that the case needs."""
+    vendor = initialized()
+    with Undo(vendor) as undo:
+        yield _open(vendor, undo, Path(engine), device, spec)
+
+
+def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildSpec) -> Session:
+    vendor.do("acl.rt.set_device", device.index)
+    undo.then("acl.rt.reset_device", device.index)
+    context = vendor.do("acl.rt.create_context", device.index)
+    undo.then("acl.rt.destroy_context", context)
+    stream = vendor.do("acl.rt.create_stream")
+    undo.then("acl.rt.destroy_stream", stream)
+    mode = vendor.do("acl.rt.get_run_mode")
+    model = vendor.do("acl.mdl.load_from_file", str(engine))
+    undo.then("acl.mdl.unload", model)
+    desc = vendor.ask("acl.mdl.create_desc")
+    undo.then("acl.mdl.destroy_desc", desc)
+    vendor.do("acl.mdl.get_desc", desc, model)
+
+    count = vendor.ask("acl.mdl.get_num_inputs", desc)
+    names = [vendor.ask("acl.mdl.get_input_name_by_index", desc, i) for i in range(count)]
+    if AIPP_DATA in names:
+        raise RunError("the engine takes its AIPP parameters at run time", "build it with the suite's own AIPP file")
+    tier = names.index(SHAPE_DATA) if SHAPE_DATA in names else None
+    if tier is not None:
+        _check_tier(vendor, desc, spec)
+    fed, inputs = _dataset(vendor, undo, "input", desc, count)
+    wanted = [None if i == tier else _input(vendor, desc, i, name, spec) for i, name in enumerate(names)]
+    if tier is not None:
+        vendor.do("acl.mdl.set_dynamic_batch_size", model, inputs, tier, spec.batch)
+
+    count = vendor.ask("acl.mdl.get_num_outputs", desc)
+    made, outputs = _dataset(vendor, undo, "output", desc, count)
+    ordered = _ordered([_output(vendor, desc, i, tier) for i in range(count)], spec)
+    results = []
+    for (pointer, room), tensor in zip(made, ordered):
+        size = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
+        if not 0 < size <= room:
+            raise RunError(f"output {tensor} has {room} bytes of memory and needs {size}", REBUILD)
+        host = vendor.do("acl.rt.malloc_host", size)
+        undo.then("acl.rt.free_host", host)
+        results.append(_Tensor(tensor, pointer, size, host))
+    results.sort(key=lambda tensor: spec.outputs.index(tensor.spec.name))
+    feeds = tuple(_Tensor(s, pointer, size) for s, (pointer, size) in zip(wanted, fed) if s is not None)
+    session = Session(vendor, context, stream, (model, inputs, outputs), mode, feeds, tuple(results))
+    undo.run(session.settle)
+    return session
+
+
+def _dataset(vendor: Vendor, undo: Undo, side: str, desc: int, count: int) -> Tuple[List[Tuple[int, int]], int]:
+    """([(device address, bytes)], data set) for all tensors of a side."""
+    dataset = vendor.ask("acl.mdl.create_dataset")
+    undo.then("acl.mdl.destroy_dataset", dataset)
+    memory = []
+    for index in range(count):
+        size = vendor.ask(f"acl.mdl.get_{side}_size_by_index", desc, index)
+        pointer = vendor.do("acl.rt.malloc", size, HUGE_FIRST)
+        undo.then("acl.rt.free", pointer)
+        buffer = vendor.ask("acl.create_data_buffer", pointer, size)
+        undo.then("acl.destroy_data_buffer", buffer)
+        vendor.do("acl.mdl.add_dataset_buffer", dataset, buffer)
+        memory.append((pointer, size))
+    return memory, dataset
+
+
+def _dtype(vendor: Vendor, side: str, desc: int, index: int) -> str:
+    code = vendor.code(f"acl.mdl.get_{side}_data_type", desc, index)
+    if code not in DTYPES:
+        raise RunError(
+            f"{side} {index} of the engine has the data type {code}, which NumPy has not",
+            "compile it with --output_type=FP32",
+        )
+    return DTYPES[code]
+
+
+def _check_tier(vendor: Vendor, desc: int, spec: BuildSpec) -> None:
+    tiers = as_list(vendor.do("acl.mdl.get_dynamic_batch", desc)["batch"])
+    if spec.batch not in tiers:
+        raise RunError(
+            f"the engine has the batch sizes {tiers}, the case needs {spec.batch}",
+            "delete the engine and build it again",
+        )
+
+
+def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) -> TensorSpec:
+    """Input `index` of the engine, which must be what the case feeds."""
+    dims = vendor.do("acl.mdl.get_input_dims", desc, index)["dims"]
+    shape = tuple(spec.batch if dim == -1 else int(dim) for dim in dims)
+    found = TensorSpec(name, _dtype(vendor, "input", desc, index), shape)
+    by_name = {tensor.name: tensor for tensor in spec.inputs}
+    asked = by_name.get(name) or (spec.inputs[index] if index < len(spec.inputs) else None)  # long names are replaced
+    if asked is None:
+        raise RunError(f"the engine has an input {found} that the case does not feed", REBUILD)
+    needed = _fed(asked, spec)
+    if (needed.dtype, needed.shape) != (found.dtype, found.shape):
+        raise RunError(
+            f"the engine takes {name} {found.dtype}{list(shape)}, the case feeds {needed.dtype}{list(needed.shape)}",
+            REBUILD,
+        )
+    return needed
+
+
+REBUILD = "the engine is of another case or an older build: delete it and build it again"
+
+
+def _fed(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:
+    """What the engine is fed for an input of the graph: uint8 N x H x W x C where the chip normalises."""
+    shape = (spec.batch,) + tuple(tensor.shape[1:])
+    if spec.normalize is None:
+        return TensorSpec(tensor.name, tensor.dtype, shape)
+    return TensorSpec(tensor.name, "uint8", (shape[0],) + shape[2:] + shape[1:2])
+
+
+def _output(vendor: Vendor, desc: int, index: int, tier: Optional[int]) -> TensorSpec:
+    """Output `index` as the runtime names it, at the batch that is set."""
+    call = "acl.mdl.get_output_dims" if tier is None else "acl.mdl.get_cur_output_dims"
+    shape = tuple(int(dim) for dim in vendor.do(call, desc, index)["dims"])
+    name = vendor.ask("acl.mdl.get_output_name_by_index", desc, index)
+    return TensorSpec(name, _dtype(vendor, "output", desc, index), shape)
+
+
+def _ordered(found: List[TensorSpec], spec: BuildSpec) -> List[TensorSpec]:
+    """The engine's outputs, in the engine's order, under their ONNX names.
+
+    The compiler keeps the order of --out_nodes and names an output after its node ("Concat_205:0:output2", older
+    releases "output_0_Concat_205_0"). Names decide where they all tell; otherwise the order does."""
+    nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
+    if len(found) != len(spec.outputs) or (nodes and len(nodes) != len(spec.outputs)):
+        raise RunError(
+            "the engine has {} outputs, the case names {} of {} nodes".format(
+                len(found), len(spec.outputs), len(nodes) or "its"
+            ),
+            REBUILD,
+        )
+    known = {}  # type: Dict[str, str]
+    for place, name in enumerate(spec.outputs):
+        known[name] = name
+        if nodes:
+            node, _, port = nodes[place].rpartition(":")
+            known[nodes[place]] = name
+            known.update((f"output_{i}_{node}_{port}", name) for i in range(len(found)))
+    told = [
+        known.get(o.name) or known.get(o.name.split(":")[-1]) or known.get(":".join(o.name.split(":")[:2]))
+        for o in found
+    ]
+    if None in told:
+        told = list(spec.outputs)
+    if sorted(told) != sorted(spec.outputs):  # type: ignore[type-var]
+        raise RunError(
+            f"the engine's outputs are {[o.name for o in found]}, the case needs {list(spec.outputs)}", REBUILD
+        )
+    return [TensorSpec(str(name), o.dtype, o.shape) for name, o in zip(told, found)]
+
+
+class Session:
+    """An engine on a device. Calls come from one thread at a time, any thread: each binds the context to its own."""
+
+    def __init__(
+        self, vendor: Vendor, context: int, stream: int, run: Tuple[int, int, int], mode: int,
+        inputs: Tuple[_Tensor, ...], outputs: Tuple[_Tensor, ...],
+    ) -> None:  # fmt: skip
+        self.inputs = tuple(tensor.spec for tensor in inputs)
+        self.outputs = tuple(tensor.spec for tensor in outputs)
+        self._vendor, self._context, self._stream, self._run = vendor, context, stream, run
+        self._to, self._from = (
+            (DEVICE_TO_DEVICE, DEVICE_TO_DEVICE) if mode == ON_THE_BOARD else (HOST_TO_DEVICE, DEVICE_TO_HOST)
+        )
+        self._feeds = {tensor.spec.name: tensor for tensor in inputs}
+        self._results = outputs
+        self._flying = False
+        self._written, self._done = False, False
+
+    def write(self, inputs: Tensors) -> None:
+        """Copy the batch to the device. Raises RunError when a name, dtype or shape is not the engine's."""
+        if set(inputs) != set(self._feeds):
+            raise RunError(
+                f"inputs {sorted(inputs)} for an engine that takes {sorted(self._feeds)}",
+                "name every input as the ONNX graph does",
+            )
+        for name, tensor in self._feeds.items():
+            array = np.asarray(inputs[name])
+            if (array.dtype.name, array.shape) != (tensor.spec.dtype, tensor.spec.shape):
+                raise RunError(
+                    f"input {name} is {array.dtype.name}{list(array.shape)}, the engine takes {tensor.spec.dtype}{list(tensor.spec.shape)}",
+                    "feed it as the engine was built",
+                )
+        self.settle()
+        self._written = self._done = False
+        for name, tensor in self._feeds.items():
+            self._upload(tensor, np.asarray(inputs[name]))
+        self._written = True
+
+    def _upload(self, tensor: _Tensor, array: Any) -> None:
+        # what the address points into must live until the copy is done: `kept` holds it
+        if self._vendor.offers("acl.util.bytes_to_ptr"):
+            kept = array.tobytes()
+            source = self._vendor.ask("acl.util.bytes_to_ptr", kept)
+        else:  # CANN 5
+            kept = np.ascontiguousarray(array)
+            source = self._vendor.ask("acl.util.numpy_to_ptr", kept)
+        self._vendor.do("acl.rt.memcpy", tensor.device, tensor.size, source, array.nbytes, self._to)
+        del kept
+
+    def execute(self, times: int = 1) -> None:
+        """Queue `times` executes on the stream, at most IN_FLIGHT at once, and wait for the device."""
+        if not self._written:
+            raise RunError("nothing was written before execute", "write the inputs first")
+        vendor, stream = self._vendor, self._stream
+        model, inputs, outputs = self._run
+        self.settle()
+        self._done = False
+        submit = vendor.function("acl.mdl.execute_async")
+        left = times
+        while left > 0:
+            together = min(left, IN_FLIGHT)
+            trail("acl.mdl.execute_async")
+            self._flying = True
+            for _ in range(together):
+                status = submit(model, inputs, outputs, stream)
+                if status != 0:
+                    raise vendor.error("acl.mdl.execute_async", status)
+            vendor.do("acl.rt.synchronize_stream", stream)
+            self._flying = False
+            left -= together
+        self._done = True
+
+    def read(self) -> Tensors:
+        """The outputs of the last execute, by ONNX name, as fresh arrays."""
+        if not self._done:
+            raise RunError("nothing was executed since the last write", "execute before read")
+        self.settle()
+        return {tensor.spec.name: self._download(tensor) for tensor in self._results}
+
+    def _download(self, tensor: _Tensor) -> Any:
+        vendor, size = self._vendor, tensor.size
+        vendor.do("acl.rt.memcpy", tensor.host, size, tensor.device, size, self._from)
+        if vendor.offers("acl.util.ptr_to_bytes"):
+            raw = np.frombuffer(vendor.ask("acl.util.ptr_to_bytes", tensor.host, size), np.int8)
+        else:  # CANN 5
+            raw = vendor.ask("acl.util.ptr_to_numpy", tensor.host, (size,), NPY_INT8)
+        return raw.view(tensor.spec.dtype).reshape(tensor.spec.shape).copy()
+
+    def settle(self) -> None:
+        """The context is this thread's, and the device is done with what an interrupted execute left on its way."""
+        self._vendor.do("acl.rt.set_context", self._context)
+        if self._flying:
+            self._vendor.do("acl.rt.synchronize_stream", self._stream)
+            self._flying = False
