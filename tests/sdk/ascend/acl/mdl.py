@@ -267,7 +267,8 @@ class Execution:
             if len(made.buffers) != len(rows):
                 chip.refuse(chip.GE_PARAM, "a data set of {} buffers for {} tensors".format(len(made.buffers), len(rows)))
         device = chip.device_of(self.model.context)
-        for (block, size), row in zip(self.read, header["inputs"]):
+        for (block, _), row in zip(self.read, header["inputs"]):
+            size = _nbytes({"dims": [self.batch if dim == -1 else dim for dim in row["dims"]], "dtype": row["dtype"]})
             if block.written < size and row["name"] != cann.SHAPE_DATA:
                 chip.wrong(0, "an execute reads {} bytes of an input of which {} were written".format(size, block.written))
         for block, _ in self.read + self.written:

@@ -9,10 +9,11 @@ from magicmind.python.runtime._base import Alive, Code, driver, injected, refuse
 
 
 class System:
+    _open = False
+
     def __init__(self):
         if refused("mm.System"):
             raise RuntimeError("mm.System: driver is not loaded")
-        self._open = False
 
     def initialize(self):
         failed = injected("mm.System.initialize")
