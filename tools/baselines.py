@@ -1,0 +1,90 @@
+"""chipproof baselines: the published figures with the place where each was read, and the lint of their arithmetic."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.baselines import Baselines, Cell, load
+from harness.baselines.arithmetic import Finding, lint
+from harness.baselines.registry import DIRECTORY
+
+
+class Action(str, Enum):
+    SHOW = "show"
+    LINT = "lint"
+
+
+def command(
+    action: Annotated[Action, typer.Argument(help="show the figures, or compute the documents' arithmetic again")] = (
+        Action.SHOW
+    ),
+    directory: Annotated[Path, typer.Option("--dir", help="of the figures", show_default="its own")] = DIRECTORY,
+    as_json: Annotated[bool, typer.Option("--json", help="print one array, an object a figure or finding")] = False,
+) -> None:
+    """Show every published figure, or lint them. Exit status of lint: 1 when it finds what is not a known erratum."""
+    registry = load(directory)
+    if action is Action.SHOW:
+        _show(registry, as_json)
+        return
+    findings = lint(registry)
+    new = [finding for finding in findings if not finding.why]
+    if as_json:
+        print(json.dumps([{**vars(f), "known": bool(f.why)} for f in findings], ensure_ascii=False))
+    else:
+        for finding in findings:
+            print(f"{'known' if finding.why else 'NEW  '} {finding}" + _reason(finding))
+        print(f"{len(findings)} disagreements: {len(findings) - len(new)} known, {len(new)} new")
+    if new:
+        raise typer.Exit(1)
+
+
+def figure(cell: Cell) -> dict[str, Any]:
+    """A figure as JSON values; accuracies are fractions, null is what the document does not say."""
+    return {
+        "model": cell.model,
+        "chip": cell.chip,
+        "precision": None if cell.precision is None else cell.precision.value,
+        "batch": cell.batch,
+        "metric": cell.metric,
+        "value": cell.value,
+        "unit": cell.unit,
+        "role": cell.role,
+        "document": cell.document,
+        "section": cell.section,
+        "chosen": cell.chosen,
+    }
+
+
+def _reason(finding: Finding) -> str:
+    return f"\n      {finding.why}" if finding.why else "\n      next: repair the row, or add it to errata.toml"
+
+
+def _show(registry: Baselines, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([figure(cell) for cell in registry.cells], ensure_ascii=False))
+        return
+    table = Table("model", "chip", "precision", "batch", "metric", "printed", "unit", "role", "chosen", "read in")
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "right" if column.header in ("batch", "printed") else "left"
+    for cell in registry.cells:
+        row = (cell.model, cell.chip, cell.precision, cell.batch, cell.metric, cell.printed, _unit(cell), cell.role)
+        read = f"{cell.section} of {cell.document}"
+        table.add_row(*("" if v is None else str(v) for v in row), "yes" if cell.chosen else "", read)
+    width = max(shutil.get_terminal_size((200, 40)).columns, 180)
+    Console(width=width).print(table)
+    chosen = sum(cell.chosen for cell in registry.cells)
+    print(f"{len(registry.cells)} figures, {chosen} chosen; `chipproof baselines lint` checks their arithmetic")
+
+
+def _unit(cell: Cell) -> str:
+    """The unit as printed."""
+    return "%" if cell.scale != 1 else cell.unit
