@@ -92,13 +92,15 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 }
 
 
-def dataset(task: str, count: int) -> Dataset:
-    """The first `count` scenes of a task. Raises UsageError for an unknown task or no scene."""
+def dataset(task: str, count: int, first: int = 0) -> Dataset:
+    """`count` scenes of a task, from number `first` on. Raises UsageError for an unknown task or no scene."""
     kinds = _kinds(task)
     if count < 1:
         raise UsageError(f"{count} scenes were asked for", hint="ask for one or more")
-    samples = tuple(Sample(f"{task}_{i:04d}_{_word(kinds, i)}", partial(draw, task, i)) for i in range(count))
-    digest = hashlib.sha256(f"scenes {VERSION} {task} {count}".encode()).hexdigest()
+    samples = tuple(
+        Sample(f"{task}_{i:04d}_{_word(kinds, i)}", partial(draw, task, i)) for i in range(first, first + count)
+    )
+    digest = hashlib.sha256(f"scenes {VERSION} {task} {first} {count}".encode()).hexdigest()
     return Dataset("scenes", "scenes", samples, count, None, digest)
 
 

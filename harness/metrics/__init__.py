@@ -1,16 +1,13 @@
-"""The metrics: one row each, and for each task the function that scores it.
-
-SCORERS[task](predictions, truth, ids) -> Score, one prediction and one truth a sample in the data set's order;
-`ids` names the samples in errors. TRUTHS[task](predictions) -> truth makes labels of a reference's own predictions
-where there is no ground truth.
-"""
+"""The metrics: one row each, and for each task the functions that score it and that make labels of a reference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.case import Predictions
+from harness.errors import UsageError
 from harness.metrics import attributes, coco, topk, widerface
 from harness.metrics.base import Score
 
@@ -56,3 +53,19 @@ TRUTHS: dict[str, Callable[..., list[Any]]] = {
     "classes": topk.truth_from_reference,
     "objects": coco.truth_from_reference,
 }
+
+
+def score(
+    task: str,
+    predictions: Sequence[Predictions],
+    truth: Sequence[Any] | None,
+    ids: Sequence[str] | None = None,
+    reference: Sequence[Predictions] | None = None,
+) -> Score:
+    """Score of one prediction a sample, in the data set's order; `ids` names the samples in errors. Where there is no
+    truth, it is what the `reference` predicted. Raises UsageError, DataError (short, doubled) and RunError (NaN)."""
+    if task not in SCORERS:
+        raise UsageError(f"there is no task {task!r}", hint=f"tasks: {', '.join(SCORERS)}")
+    if truth is None and reference is None:
+        raise UsageError(f"{task}: neither truth nor a reference", hint="give one of them")
+    return SCORERS[task](predictions, TRUTHS[task](reference) if truth is None else truth, ids)

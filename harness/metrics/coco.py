@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -134,27 +135,43 @@ def _entry(image: int, box: NDArray[np.float64], label: np.int64, area: np.float
 
 
 @dataclass(frozen=True)
+class _Curve:
+    """The true detections of one category at one overlap, best first over all images. Only there can the precision
+    rise, so these points are the whole curve."""
+
+    place: NDArray[np.int64]  # (t,): among all detections of the category
+    image: NDArray[np.int64]  # (t,)
+    ignored: NDArray[np.int64]  # images of the detections that count for nothing
+    ignored_before: NDArray[np.int64]  # (t,): how many of those come earlier
+
+    def sample(
+        self, weights: NDArray[np.float64], seen: NDArray[np.float64], objects: float, recalls: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Highest precision at or beyond each recall; `seen` counts all detections up to each place."""
+        true = np.cumsum(weights[self.image])
+        counted = seen[self.place]
+        if self.ignored.size:
+            counted = counted - np.concatenate([[0.0], np.cumsum(weights[self.ignored])])[self.ignored_before]
+        envelope = np.zeros(len(true) + 1)
+        np.maximum.accumulate((true / (counted + np.spacing(1)))[::-1], out=envelope[-2::-1])
+        return np.asarray(envelope[np.searchsorted(true / objects, recalls)])
+
+
+@dataclass(frozen=True)
 class _Category:
     """Detections of one category, best first over all images, and the objects to find in each image."""
 
     objects: NDArray[np.float64]  # (images,)
     image: NDArray[np.int64]  # (d,)
-    true: NDArray[np.bool_]  # (overlaps, d)
-    false: NDArray[np.bool_]  # (overlaps, d)
+    curves: tuple[_Curve, ...]  # one an overlap
 
     def ap(self, weights: NDArray[np.float64], recalls: NDArray[np.float64]) -> float | None:
         """Mean over overlaps and recalls, image i counted weights[i] times; None without an object."""
-        objects = weights @ self.objects
+        objects = float(weights @ self.objects)
         if not objects:
             return None
-        own = weights[self.image]
-        true, false = np.cumsum(self.true * own, axis=1), np.cumsum(self.false * own, axis=1)
-        recall = true / objects
-        precision = true / (true + false + np.spacing(1))
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        padded = np.concatenate([envelope, np.zeros((len(envelope), 1))], axis=1)
-        sampled = [row[np.searchsorted(r, recalls)] for row, r in zip(padded, recall, strict=True)]
-        return float(np.mean(sampled))
+        seen = np.cumsum(weights[self.image])
+        return float(np.mean([curve.sample(weights, seen, objects, recalls) for curve in self.curves]))
 
 
 def _categories(evaluated: Sequence[Mapping[str, Any] | None], images: int) -> list[_Category]:
@@ -168,8 +185,13 @@ def _categories(evaluated: Sequence[Mapping[str, Any] | None], images: int) -> l
         for i, e in entries:
             objects[i] = np.count_nonzero(np.asarray(e["gtIgnore"]) == 0)
         order = np.argsort(-np.concatenate([e["dtScores"] for _, e in entries]), kind="mergesort")
-        image = np.repeat([i for i, _ in entries], [len(e["dtScores"]) for _, e in entries])
-        matched = np.concatenate([e["dtMatches"] for _, e in entries], axis=1).astype(bool)
-        counted = ~np.concatenate([e["dtIgnore"] for _, e in entries], axis=1).astype(bool)
-        out.append(_Category(objects, image[order], (matched & counted)[:, order], (~matched & counted)[:, order]))
+        image = np.repeat([i for i, _ in entries], [len(e["dtScores"]) for _, e in entries])[order]
+        matched = np.concatenate([e["dtMatches"] for _, e in entries], axis=1).astype(bool)[:, order]
+        ignored = np.concatenate([e["dtIgnore"] for _, e in entries], axis=1).astype(bool)[:, order]
+        out.append(_Category(objects, image, tuple(map(_curve, matched & ~ignored, ignored, repeat(image)))))
     return out
+
+
+def _curve(true: NDArray[np.bool_], ignored: NDArray[np.bool_], image: NDArray[np.int64]) -> _Curve:
+    place, passed = np.flatnonzero(true), np.flatnonzero(ignored)
+    return _Curve(place, image[place], image[passed], np.searchsorted(passed, place))
