@@ -13,7 +13,6 @@ import json
 import os
 import re
 import sys
-import traceback
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator
@@ -23,7 +22,7 @@ import numpy as np
 from harness.backends import cnmon
 from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
 from harness.backends.calibration import calibration_batches, calibration_samples
-from harness.backends.vendor import Calls
+from harness.backends.vendor import Calls, let_go
 from harness.errors import BuildError, DeviceError, HarnessError, RunError
 
 if TYPE_CHECKING:
@@ -186,8 +185,7 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
                 )
             yield session
         except BaseException as error:
-            # the frames of the call that failed hold vendor objects, which must not outlive the System
-            traceback.clear_frames(error.__traceback__)
+            let_go(error)
             raise
 
 
@@ -369,7 +367,7 @@ def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, s
             calls.ok("mm.Calibrator.set_quantization_algorithm", calibrator.set_quantization_algorithm, algorithm)
             calls.ok("mm.Calibrator.calibrate", calibrator.calibrate, network, config)
         except BaseException as error:
-            traceback.clear_frames(error.__traceback__)
+            let_go(error)
             raise
         finally:
             del calibrator  # before its data, and all before the System closes

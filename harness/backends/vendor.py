@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import tempfile
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator
@@ -53,6 +54,14 @@ class Calls:
     def failure(self, call: str, status: str, words: str = "") -> HarnessError:
         lines = "".join("\n  | " + line for line in words.strip().splitlines()[-20:])
         return self._error(f"{call} failed: {status}{lines}", hint=self._hint)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Clear the finished frames of an error and of what caused it: their locals hold vendor objects, which must not
+    outlive the runtime that made them."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager
