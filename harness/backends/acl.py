@@ -6,23 +6,16 @@ calls and ownership: CANN's pyACL guide and Huawei's own samples (github.com/Asc
 
 from __future__ import annotations
 
-import glob
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
 
 import numpy as np
 
-from harness.backends import atc, npu_smi
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, as_list, trail
+from harness.backends import ascend, atc
+from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
 from harness.backends.pyacl import Undo, Vendor, initialized
-from harness.errors import DeviceError, RunError
+from harness.errors import RunError
 
 if TYPE_CHECKING:
     from harness.backends.base import Tensors
@@ -38,133 +31,8 @@ DTYPES = {
     0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 6: "int16", 7: "uint16", 8: "uint32", 9: "int64",
     10: "uint64", 11: "float64", 12: "bool",
 }  # fmt: skip
-CHIPS_OF_A_CARD = {"310": 4}
 
-build = atc.build
-
-
-def version() -> str:
-    """CANN and driver by their version files; the same whether or not a device is open."""
-    toolkit = [os.environ.get(name, "") for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
-    compiler = shutil.which("atc")
-    if compiler:
-        toolkit += [str(parent) for parent in Path(os.path.realpath(compiler)).parents[:3]]
-    toolkit += ["/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/cann"]
-    names = ("*-linux/ascend_toolkit_install.info", "version.cfg", "compiler/version.info", "runtime/version.info")
-    cann = _first_version(toolkit, names)
-    driver = _first_version(["/usr/local/Ascend/driver", "/usr/local/Ascend"], ("version.info",))
-    return "CANN {}, driver {}".format(cann or "of unknown version", driver or "of unknown version")
-
-
-def _first_version(folders: List[str], names: Tuple[str, ...]) -> Optional[str]:
-    for folder in filter(None, folders):
-        for name in names:
-            for path in sorted(glob.glob(os.path.join(folder, name))):
-                match = re.search(
-                    r"^\s*\w*version\s*=\s*\[?(?:[^:\]\n]*:)?([\w.+-]+)\]?", Path(path).read_text("utf-8", "replace"),
-                    re.MULTILINE | re.IGNORECASE,
-                )  # fmt: skip
-                if match:
-                    return match.group(1)
-    return None
-
-
-# --- devices -------------------------------------------------------------------------------------------------------
-
-
-def devices(match: str) -> Found:
-    """Devices by npu-smi, else by pyACL. `card` is npu-smi's NPU id; without it, four 310 are taken for a card."""
-    nodes = sorted(glob.glob("/dev/davinci[0-9]*"))
-    seen = ["{} /dev/davinci*".format(len(nodes) or "no")]
-    found = []  # type: List[Device]
-    try:
-        rows = npu_smi.rows()
-        seen.append(_summary(rows))
-        found = [Device(row.index, row.name, row.npu, soc_version(row.name)) for row in rows or ()]
-    except DeviceError as error:
-        seen.append(error.fact)
-    if not found:
-        found, words = _by_pyacl()
-        seen.append(words)
-    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), "; ".join(seen))
-
-
-def soc_version(name: str) -> str:
-    """What the compiler calls a chip that npu-smi calls `name`: 310P3 is Ascend310P3."""
-    return name if name.startswith("Ascend") else "Ascend" + name
-
-
-def _summary(rows: Optional[List[npu_smi.Row]]) -> str:
-    if rows is None:
-        return "npu-smi is not on PATH"
-    names = sorted({row.name for row in rows})
-    return "npu-smi info shows " + (
-        ", ".join(f"{sum(row.name == name for row in rows)} x {name}" for name in names) or "no chip"
-    )
-
-
-PROBE = """
-import acl, json
-status = acl.init()
-assert status == 0, "acl.init answered %d" % status
-count, status = acl.rt.get_device_count()
-name = acl.get_soc_name() if hasattr(acl, "get_soc_name") else None
-acl.finalize()
-assert status == 0, "acl.rt.get_device_count answered %d" % status
-print("\\nfound " + json.dumps([count, name]))
-"""
-
-
-def _by_pyacl() -> Tuple[List[Device], str]:
-    """Devices that pyACL counts, asked in a process of its own: atc may not be started after acl.init."""
-    trail("acl.rt.get_device_count")
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return [], f"pyACL did not answer: {error}"
-    match = re.search(r"^found (.*)$", done.stdout.decode("utf-8", "replace"), re.MULTILINE)
-    if done.returncode != 0 or match is None:
-        words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["status %d" % done.returncode]
-        return [], "pyACL: " + words[0]
-    count, name = json.loads(match.group(1))
-    if not name:
-        return [], f"pyACL counts {count} devices and does not name them"
-    short = re.sub("^Ascend", "", name)
-    chips = CHIPS_OF_A_CARD.get(short, 1)
-    return (
-        [Device(index, short, index // chips, soc_version(short)) for index in range(count)],
-        f"pyACL counts {count} x {name}",
-    )
-
-
-def health(device: Device) -> Health:
-    """By npu-smi: health word, AI core usage, temperature, clock, processes. Raises DeviceError when npu-smi fails
-    or no longer shows the device. The clock floats when idle, so it says something only under load or an alarm."""
-    rows = npu_smi.rows()
-    if rows is None:
-        return Health(note="npu-smi is not on PATH: occupancy, temperature and clock are not known")
-    row = next((row for row in rows if row.index == device.index), None)
-    if row is None:
-        raise DeviceError(f"npu-smi no longer shows device {device.index}", npu_smi.HINT)
-    current, rated = npu_smi.clocks(row.npu, row.chip)
-    healthy = row.health.upper() == "OK"
-    loaded = (row.busy or 0.0) >= 0.5
-    slowed = current is not None and rated is not None and current < 0.98 * rated and (loaded or not healthy)
-    mine = str(os.getpid())
-    return Health(
-        healthy=healthy,
-        busy=row.busy,
-        processes=tuple(process for process in row.processes if process.split()[0] != mine),
-        throttled=slowed,
-        clock_mhz=current,
-        temperature_c=row.celsius,
-        note="" if healthy and not slowed else f"npu-smi: health {row.health}, AI cores at {current} of {rated} MHz",
-    )
-
-
-# --- an engine on a device -----------------------------------------------------------------------------------------
+version, devices, health, build = ascend.version, ascend.devices, ascend.health, atc.build
 
 
 class _Tensor(NamedTuple):
@@ -217,7 +85,7 @@ def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildS
     for (pointer, room), tensor in zip(made, ordered):
         size = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
         if not 0 < size <= room:
-            raise RunError(f"output {tensor} has {room} bytes of memory and needs {size}", REBUILD)
+            raise RunError(f"output {_shown(tensor)} has {room} bytes of memory and needs {size}", REBUILD)
         host = vendor.do("acl.rt.malloc_host", size)
         undo.then("acl.rt.free_host", host)
         results.append(_Tensor(tensor, pointer, size, host))
@@ -228,7 +96,7 @@ def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildS
     return session
 
 
-def _dataset(vendor: Vendor, undo: Undo, side: str, desc: int, count: int) -> Tuple[List[Tuple[int, int]], int]:
+def _dataset(vendor: Vendor, undo: Undo, side: str, desc: int, count: int) -> tuple[list[tuple[int, int]], int]:
     """([(device address, bytes)], data set) for all tensors of a side."""
     dataset = vendor.ask("acl.mdl.create_dataset")
     undo.then("acl.mdl.destroy_dataset", dataset)
@@ -271,14 +139,18 @@ def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) ->
     by_name = {tensor.name: tensor for tensor in spec.inputs}
     asked = by_name.get(name) or (spec.inputs[index] if index < len(spec.inputs) else None)  # long names are replaced
     if asked is None:
-        raise RunError(f"the engine has an input {found} that the case does not feed", REBUILD)
+        raise RunError(f"the engine has an input {_shown(found)} that the case does not feed", REBUILD)
     needed = _fed(asked, spec)
     if (needed.dtype, needed.shape) != (found.dtype, found.shape):
         raise RunError(
-            f"the engine takes {name} {found.dtype}{list(shape)}, the case feeds {needed.dtype}{list(needed.shape)}",
+            f"the engine takes {_shown(found)}, the case feeds {_shown(needed)}",
             REBUILD,
         )
     return needed
+
+
+def _shown(tensor: TensorSpec) -> str:
+    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
 
 
 REBUILD = "the engine is of another case or an older build: delete it and build it again"
@@ -286,13 +158,13 @@ REBUILD = "the engine is of another case or an older build: delete it and build 
 
 def _fed(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:
     """What the engine is fed for an input of the graph: uint8 N x H x W x C where the chip normalises."""
-    shape = (spec.batch,) + tuple(tensor.shape[1:])
+    shape = (spec.batch, *tuple(tensor.shape[1:]))
     if spec.normalize is None:
         return TensorSpec(tensor.name, tensor.dtype, shape)
-    return TensorSpec(tensor.name, "uint8", (shape[0],) + shape[2:] + shape[1:2])
+    return TensorSpec(tensor.name, "uint8", (shape[0], *shape[2:], *shape[1:2]))
 
 
-def _output(vendor: Vendor, desc: int, index: int, tier: Optional[int]) -> TensorSpec:
+def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSpec:
     """Output `index` as the runtime names it, at the batch that is set."""
     call = "acl.mdl.get_output_dims" if tier is None else "acl.mdl.get_cur_output_dims"
     shape = tuple(int(dim) for dim in vendor.do(call, desc, index)["dims"])
@@ -300,7 +172,7 @@ def _output(vendor: Vendor, desc: int, index: int, tier: Optional[int]) -> Tenso
     return TensorSpec(name, _dtype(vendor, "output", desc, index), shape)
 
 
-def _ordered(found: List[TensorSpec], spec: BuildSpec) -> List[TensorSpec]:
+def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
     """The engine's outputs, in the engine's order, under their ONNX names.
 
     The compiler keeps the order of --out_nodes and names an output after its node ("Concat_205:0:output2", older
@@ -313,32 +185,35 @@ def _ordered(found: List[TensorSpec], spec: BuildSpec) -> List[TensorSpec]:
             ),
             REBUILD,
         )
-    known = {}  # type: Dict[str, str]
+    known: dict[str, str] = {}
     for place, name in enumerate(spec.outputs):
         known[name] = name
         if nodes:
             node, _, port = nodes[place].rpartition(":")
             known[nodes[place]] = name
             known.update((f"output_{i}_{node}_{port}", name) for i in range(len(found)))
-    told = [
-        known.get(o.name) or known.get(o.name.split(":")[-1]) or known.get(":".join(o.name.split(":")[:2]))
-        for o in found
-    ]
-    if None in told:
-        told = list(spec.outputs)
-    if sorted(told) != sorted(spec.outputs):  # type: ignore[type-var]
+    told = [_told(output.name, known) for output in found]
+    names = list(spec.outputs) if None in told else [str(name) for name in told]
+    if sorted(names) != sorted(spec.outputs):
         raise RunError(
-            f"the engine's outputs are {[o.name for o in found]}, the case needs {list(spec.outputs)}", REBUILD
+            f"the engine's outputs are {[output.name for output in found]}, the case needs {list(spec.outputs)}",
+            REBUILD,
         )
-    return [TensorSpec(str(name), o.dtype, o.shape) for name, o in zip(told, found)]
+    return [TensorSpec(name, output.dtype, output.shape) for name, output in zip(names, found)]
+
+
+def _told(name: str, known: dict[str, str]) -> str | None:
+    """The ONNX name that a runtime name stands for: whole, by its tensor (a:0:TENSOR), or by its node (NODE:0:b)."""
+    parts = name.split(":")
+    return known.get(name) or known.get(parts[-1]) or known.get(":".join(parts[:2]))
 
 
 class Session:
     """An engine on a device. Calls come from one thread at a time, any thread: each binds the context to its own."""
 
     def __init__(
-        self, vendor: Vendor, context: int, stream: int, run: Tuple[int, int, int], mode: int,
-        inputs: Tuple[_Tensor, ...], outputs: Tuple[_Tensor, ...],
+        self, vendor: Vendor, context: int, stream: int, run: tuple[int, int, int], mode: int,
+        inputs: tuple[_Tensor, ...], outputs: tuple[_Tensor, ...],
     ) -> None:  # fmt: skip
         self.inputs = tuple(tensor.spec for tensor in inputs)
         self.outputs = tuple(tensor.spec for tensor in outputs)
@@ -360,9 +235,10 @@ class Session:
             )
         for name, tensor in self._feeds.items():
             array = np.asarray(inputs[name])
-            if (array.dtype.name, array.shape) != (tensor.spec.dtype, tensor.spec.shape):
+            given = TensorSpec(name, array.dtype.name, array.shape)
+            if given != tensor.spec:
                 raise RunError(
-                    f"input {name} is {array.dtype.name}{list(array.shape)}, the engine takes {tensor.spec.dtype}{list(tensor.spec.shape)}",
+                    f"the input is {_shown(given)}, the engine takes {_shown(tensor.spec)}",
                     "feed it as the engine was built",
                 )
         self.settle()

@@ -12,21 +12,20 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import List, Optional, Tuple
 
 from harness.backends.ascend_codes import COMPILER_ADVICE
 from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, trail
 from harness.errors import BuildError
 
+AIPP = "aipp.cfg"
 SUCCESS = "ATC run success"
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 LINES = 30  # of the compiler's output that an error shows
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
-    """Compile `onnx` to exactly `engine`. The compiler's output stays beside it as `<engine>.log`, and the AIPP
-    configuration as `<engine>.aipp.cfg`. Raises BuildError with the compiler's last lines, the meaning of its error
-    code, and the command to run again."""
+    """Compile `onnx` to exactly `engine`; the command and all that it printed stay beside it as `<engine>.log`. Raises
+    BuildError with the compiler's last lines, the meaning of its error code, and the command to run again."""
     onnx, engine = Path(onnx).absolute(), Path(engine).absolute()
     _refuse_unsupported(spec)
     program = shutil.which("atc")
@@ -35,31 +34,28 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     if not onnx.is_file():
         raise BuildError(f"there is no ONNX file {onnx}", "export the model first")
     configuration = aipp(spec.normalize, spec.inputs) if spec.normalize else None
-    kept = engine.with_name(engine.name + ".aipp.cfg")
-    again = " ".join(shlex.quote(word) for word in command("atc", str(onnx), str(_stem(engine)), spec, str(kept)))
+    again = _shell(command("atc", str(onnx), "engine", spec), configuration)
     # atc litters the directory that it runs in, adds .om itself, and refuses some characters in paths: so it runs in
     # a directory of its own, beside the engine, on names of our choosing
     with tempfile.TemporaryDirectory(prefix=".atc-", dir=str(engine.parent)) as scratch:
         work = Path(scratch)
         _bring(onnx, work / "model.onnx")
         if configuration is not None:
-            (work / "aipp.cfg").write_text(configuration, encoding="utf-8")
-            kept.write_text(configuration, encoding="utf-8")
-        status, said = _run(command(program, "model.onnx", "engine", spec, "aipp.cfg"), work)
-        log = engine.with_name(engine.name + ".log")
-        log.write_text(f"$ {again}\n{said}", encoding="utf-8")
+            (work / AIPP).write_text(configuration, encoding="utf-8")
+        status, said = _run(command(program, "model.onnx", "engine", spec), work)
+        engine.with_name(engine.name + ".log").write_text(f"{again}\n{said}", encoding="utf-8")
         made = sorted(path for path in work.glob("engine*.om") if path.stat().st_size > 0)
         if status != 0 or SUCCESS not in said or len(made) != 1:
             raise _failure(status, said, len(made), again)
-        os.replace(str(made[0]), str(engine))
+        made[0].replace(engine)
 
 
-def command(program: str, onnx: str, output: str, spec: BuildSpec, configuration: str) -> List[str]:
-    """The argument list. `output` has no suffix; `configuration` is the AIPP file, used where the chip normalises."""
+def command(program: str, onnx: str, output: str, spec: BuildSpec) -> list[str]:
+    """The argument list; `output` has no suffix. Where the chip normalises it names the file AIPP."""
     tiers = _tiers(spec)
     batch = -1 if tiers else spec.batch
     shapes = [
-        "{}:{}".format(tensor.name, ",".join(str(dim) for dim in (batch,) + tensor.shape[1:])) for tensor in spec.inputs
+        "{}:{}".format(tensor.name, ",".join(str(dim) for dim in (batch, *tensor.shape[1:]))) for tensor in spec.inputs
     ]
     words = [
         program,
@@ -78,13 +74,13 @@ def command(program: str, onnx: str, output: str, spec: BuildSpec, configuration
     if nodes:
         words.append("--out_nodes=" + ";".join(nodes))
     if spec.normalize:
-        words += ["--insert_op_conf=" + configuration, "--enable_small_channel=1"]
+        words += ["--insert_op_conf=" + AIPP, "--enable_small_channel=1"]
     if "op_select_implmode" in spec.options:
         words.append("--op_select_implmode=" + str(spec.options["op_select_implmode"]))
     return words
 
 
-def aipp(normalize: Normalize, inputs: Tuple[TensorSpec, ...]) -> str:
+def aipp(normalize: Normalize, inputs: tuple[TensorSpec, ...]) -> str:
     """The AIPP file that makes the chip compute (x - mean) / std on uint8 N x H x W x C.
 
     Per channel AIPP computes (x - mean_chn - min_chn) * var_reci_chn. mean_chn is a whole number and the other two
@@ -98,7 +94,7 @@ def aipp(normalize: Normalize, inputs: Tuple[TensorSpec, ...]) -> str:
     form = {1: "YUV400_U8", 3: "RGB888_U8"}.get(channels)
     if form is None or len(normalize.mean) != channels or len(normalize.std) != channels:
         raise BuildError(
-            f"AIPP takes 1 or 3 channels; the input has {channels}, mean and std have {len(normalize.mean)} and {len(normalize.std)}",
+            f"AIPP takes 1 or 3 channels, not {channels} with {len(normalize.mean)} means and {len(normalize.std)} deviations",
             "build it without normalisation on the chip",
         )
     if any(not 0 <= mean < 256 for mean in normalize.mean) or any(std <= 0 for std in normalize.std):
@@ -142,13 +138,15 @@ def _refuse_unsupported(spec: BuildSpec) -> None:
         raise BuildError(f"batch {spec.batch} is none of the sizes {list(spec.tiers)}", "add it to them")
 
 
-def _tiers(spec: BuildSpec) -> Tuple[int, ...]:
+def _tiers(spec: BuildSpec) -> tuple[int, ...]:
     """Dynamic batch sizes in ascending order; one alone is a static batch."""
     return tuple(sorted(set(spec.tiers))) if len(set(spec.tiers)) > 1 else ()
 
 
-def _stem(engine: Path) -> Path:
-    return engine.with_suffix("") if engine.suffix == ".om" else engine
+def _shell(words: list[str], configuration: str | None) -> str:
+    """A command for a shell, with the AIPP file that it reads."""
+    line = " ".join(shlex.quote(word) for word in words)
+    return line if configuration is None else f"cat > {AIPP} <<'END'\n{configuration}END\n{line}"
 
 
 def _bring(source: Path, target: Path) -> None:
@@ -158,7 +156,7 @@ def _bring(source: Path, target: Path) -> None:
         shutil.copyfile(str(source), str(target))
 
 
-def _run(words: List[str], directory: Path) -> Tuple[int, str]:
+def _run(words: list[str], directory: Path) -> tuple[int, str]:
     trail("atc")
     try:
         done = subprocess.run(
@@ -183,7 +181,7 @@ def _failure(status: int, said: str, made: int, again: str) -> BuildError:
     return BuildError(f"{what}\n{tail}", f"{advice}; to see it again: {again}")
 
 
-def error_code(said: str) -> Optional[str]:
+def error_code(said: str) -> str | None:
     """The first error code that the compiler printed, such as E10016."""
     match = re.search(r"^\s*(?:\[ERROR\]\s*)?(E[A-Z0-9]\d{4})\b", said, re.MULTILINE)
     return match.group(1) if match else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from harness.backends.base import trail
 from harness.errors import DeviceError
@@ -18,25 +18,25 @@ SECONDS = 60  # npu-smi on a sick card can hang
 
 
 class Row(NamedTuple):
-    """One chip as the table shows it. `index` is the logical device, `npu` the card, `chip` its place on the card."""
+    """One chip as the table shows it. `device` is its logical number, `npu` the card, `chip` its place on the card."""
 
-    index: int
+    device: int
     name: str
     npu: int
     chip: int
     health: str
-    celsius: Optional[float]
-    busy: Optional[float]  # 0..1
-    processes: Tuple[str, ...]
+    celsius: float | None
+    busy: float | None  # 0..1
+    processes: tuple[str, ...]
 
 
-def rows() -> Optional[List[Row]]:
+def rows() -> list[Row] | None:
     """The chips that `npu-smi info` shows; None when there is no npu-smi. Raises DeviceError when it fails."""
     text = _run("info")
     return None if text is None else parse(text)
 
 
-def clocks(npu: int, chip: int) -> Tuple[Optional[float], Optional[float]]:
+def clocks(npu: int, chip: int) -> tuple[float | None, float | None]:
     """(current, rated) clock of the AI cores in MHz; None where this driver does not tell."""
     try:
         text = _run("info", "-t", "common", "-i", str(npu))
@@ -45,7 +45,7 @@ def clocks(npu: int, chip: int) -> Tuple[Optional[float], Optional[float]]:
     return parse_clocks(text or "", chip)
 
 
-def _run(*arguments: str) -> Optional[str]:
+def _run(*arguments: str) -> str | None:
     program = shutil.which("npu-smi")
     if program is None:
         return None
@@ -67,11 +67,11 @@ def _run(*arguments: str) -> Optional[str]:
 HINT = "the driver is not loaded or the card is held by another container: lsmod | grep drv, ls /dev/davinci*"
 
 
-def parse(text: str) -> List[Row]:
+def parse(text: str) -> list[Row]:
     """Chips of the table that `npu-smi info` prints, in its order. Raises DeviceError on a table it cannot read."""
-    found = []  # type: List[Row]
-    processes = {}  # type: Dict[Tuple[int, int], List[str]]
-    upper = None  # type: Optional[List[str]]
+    found: list[Row] = []
+    processes: dict[tuple[int, int], list[str]] = {}
+    upper: list[str] | None = None
     listing = False
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
@@ -96,15 +96,15 @@ def parse(text: str) -> List[Row]:
     return [row._replace(processes=tuple(processes.get((row.npu, row.chip), ()))) for row in found]
 
 
-def _row(upper: List[str], lower: List[str], place: int) -> Row:
+def _row(upper: list[str], lower: list[str], place: int) -> Row:
     names, chip = upper[0].split(), lower[0].split()
     if len(names) < 2:
         raise DeviceError(f"npu-smi printed a row without a chip name: {upper}", HINT)
     figures = re.findall(r"\d+(?:\.\d+)?", upper[2])
     usage = re.match(r"\d+", lower[2])
-    index = int(chip[1]) if len(chip) > 1 and chip[1].isdigit() else place
+    device = int(chip[1]) if len(chip) > 1 and chip[1].isdigit() else place
     return Row(
-        index=index,
+        device=device,
         name=names[1],
         npu=int(names[0]),
         chip=int(chip[0]),
@@ -115,7 +115,7 @@ def _row(upper: List[str], lower: List[str], place: int) -> Row:
     )
 
 
-def parse_clocks(text: str, chip: int) -> Tuple[Optional[float], Optional[float]]:
+def parse_clocks(text: str, chip: int) -> tuple[float | None, float | None]:
     """(current, rated) MHz of one chip from `npu-smi info -t common`; a page without chip ids is of one chip."""
     current = rated = None
     here = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 from harness.backends.ascend_codes import REPEAT_INITIALIZE, WAIT_TIMEOUT, advice, meaning
 from harness.backends.base import trail
@@ -18,7 +18,6 @@ from harness.errors import DeviceError, HarnessError
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Type
 
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh in this shell, or name CANN's Python with --sdk-python"
 
@@ -102,7 +101,7 @@ class Undo:
 
     def __init__(self, vendor: Vendor) -> None:
         self._vendor = vendor
-        self._steps = []  # type: List[Callable[[], Any]]
+        self._steps: list[Callable[[], Any]] = []
 
     def then(self, call: str, *arguments: Any) -> None:
         """Make this call on the way out."""
@@ -116,9 +115,9 @@ class Undo:
         return self
 
     def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failures = []  # type: List[DeviceError]
+        failures: list[DeviceError] = []
         while self._steps:
             try:
                 self._steps.pop()()
