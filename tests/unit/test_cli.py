@@ -1,0 +1,161 @@
+"""The command line: verbs load when named, errors are a fact and a next step, the exit status says which."""
+
+import ast
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DataError
+from tools import cli
+
+ROOT = Path(cli.__file__).parents[1]
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    return ended.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_is_a_module_with_a_command(verb):
+    module, line = cli.VERBS[verb]
+
+    command = importlib.import_module(module).command
+
+    assert inspect.getdoc(command), f"{module}.command says nothing of itself"
+    assert line.endswith(".")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help(capsys, verb):
+    status, out, _ = run(capsys, verb, "--help")
+
+    assert status == 0
+    assert f"chipproof {verb}" in out
+
+
+def test_every_file_of_tools_that_has_a_command_is_a_verb():
+    files = {path for path in (ROOT / "tools").glob("*.py") if "def command(" in path.read_text(encoding="utf-8")}
+
+    assert {f"tools.{path.stem}" for path in files} == {module for module, _ in cli.VERBS.values()}
+
+
+def test_the_overview_imports_no_verb():
+    program = (
+        "import sys\nfrom tools.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(*sorted(m for m in sys.modules if m.startswith(('tools.', 'harness.')) or m in ('torch', 'numpy', 'cv2')))"
+    )
+
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert run.stdout.splitlines()[-1] == "harness.errors tools.cli"
+    for verb in cli.VERBS:
+        assert verb in run.stdout
+
+
+def test_python_dash_m_tools_is_the_same_command():
+    run = subprocess.run(
+        [sys.executable, "-m", "tools", "logs", "nothing.txt", "--chip", "t4", "--model", "regnety_016"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+
+    assert run.returncode == 2
+    assert "nothing.txt cannot be read" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["logs"], ["logs", "--frob"], ["--frob"], []])
+def test_a_wrong_call_exits_with_2(capsys, arguments):
+    status, _, _ = run(capsys, *arguments)
+
+    assert status == 2
+
+
+@pytest.fixture
+def verb_that(monkeypatch):
+    """Makes the verb `doctor` do something else."""
+
+    def put(do):
+        def command() -> None:
+            do()
+
+        monkeypatch.setattr(cli, "import_module", lambda name: type("verb", (), {"command": staticmethod(command)}))
+
+    return put
+
+
+def refuse():
+    raise DataError("the set is short", hint="fetch the rest")
+
+
+def test_an_error_is_a_fact_and_a_next_step(verb_that, capsys):
+    verb_that(refuse)
+
+    status, out, err = run(capsys, "doctor")
+
+    assert (status, out) == (2, "")
+    assert err == "chipproof: the set is short\n  next: fetch the rest\n"
+
+
+def test_a_defect_of_our_own_is_not_a_failed_check(verb_that, capsys):
+    verb_that(lambda: 1 / 0)
+
+    status, _, err = run(capsys, "doctor")
+
+    assert status == 2
+    assert "ZeroDivisionError" in err
+    assert "please report" in err
+
+
+def test_an_interrupt_is_neither_passed_nor_failed(verb_that, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    verb_that(interrupt)
+
+    status, _, _ = run(capsys, "doctor")
+
+    assert status not in (0, 1)
+
+
+def test_a_reader_that_goes_away_is_no_crash():
+    program = "import sys; from tools import cli; cli.main(['fetch', '--json'])"
+
+    run = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -c "{program}" | head -c 1'],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_errors_of_a_verb_reach_the_user_through_one_door(verb):
+    """No verb exits by itself but through typer.Exit, so that the exit status keeps its meaning."""
+    source = Path(importlib.import_module(cli.VERBS[verb][0]).__file__).read_text(encoding="utf-8")
+
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+
+    assert not {"sys.exit", "exit", "quit", "os._exit"} & set(calls)
+
+
+def test_json_is_asked_for_by_one_name_everywhere(capsys):
+    machine = [verb for verb in cli.VERBS if "--json" in run(capsys, verb, "--help")[1]]
+
+    assert {"doctor", "logs", "evaluate", "baselines", "report", "fetch", "preprocess"} <= set(machine)
+
+
+def test_a_refusal_for_a_machine_is_json(capsys):
+    cli.refuse(DataError("the set is short", hint="fetch the rest"), machine=True)
+
+    assert json.loads(capsys.readouterr().out) == {
+        "error": "data",
+        "fact": "the set is short",
+        "next": "fetch the rest",
+    }

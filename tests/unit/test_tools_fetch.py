@@ -1,0 +1,155 @@
+"""Weights are downloaded whole and with the published digest, or not at all."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from harness import matrix
+from harness.errors import UsageError, WeightsError
+from harness.models.base import Model, Weights
+from tools import fetch
+
+CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than two chunks
+SHA, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server():
+    """Serves CONTENT at /whole, half of it under its full length at /short, a page at /page."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = {"/whole": CONTENT, "/short": CONTENT[:700_000], "/page": b"<html>please log in</html>"}.get(
+                self.path
+            )
+            if body is None:
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT) if self.path == "/short" else len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+def weights(url, **digest):
+    return Weights(("model.pth", "old_name.pth"), url, **(digest or {"sha256": SHA}))
+
+
+def model(name, url, **digest):
+    return Model(name, name, "classes", "imagenet", "image", ("class",), ("top1",), object, (), weights(url, **digest))
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    def put(*models):
+        monkeypatch.setattr(matrix, "models", lambda: {row.name: row for row in models})
+
+    return put
+
+
+@pytest.mark.parametrize("digest", [{"sha256": SHA}, {"md5": MD5}])
+def test_a_download_is_whole_and_checked(server, tmp_path, digest):
+    told = []
+
+    fetch.fetch(weights(f"{server}/whole", **digest), tmp_path / "w" / "model.pth", lambda *at: told.append(at))
+
+    assert (tmp_path / "w" / "model.pth").read_bytes() == CONTENT
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_a_file_url_is_fetched_too(tmp_path):
+    (tmp_path / "source").write_bytes(CONTENT)
+
+    fetch.fetch(weights((tmp_path / "source").as_uri()), tmp_path / "model.pth")
+
+    assert (tmp_path / "model.pth").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/short", "broke off|cannot be fetched"), ("/page", "digest is another"), ("/gone", "Not Found")],
+)
+def test_a_bad_answer_leaves_nothing_behind(server, tmp_path, path, words):
+    with pytest.raises(WeightsError, match=words):
+        fetch.fetch(weights(server + path), tmp_path / "model.pth")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "file:///nowhere/at/all", "no url", ""])
+def test_an_unreachable_url_says_how_to_go_on_by_hand(tmp_path, url):
+    with pytest.raises(WeightsError) as refused:
+        fetch.fetch(weights(url), tmp_path / "model.pth")
+
+    assert "cannot be fetched" in refused.value.fact
+    assert "by hand" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_here_and_right_is_not_fetched_again(rows, tmp_path):
+    rows(model("a", "http://127.0.0.1:9/never"))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "old_name.pth").write_bytes(CONTENT)
+
+    fetch.command(["a"], tmp_path, download=True)
+
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["old_name.pth"]
+
+
+def test_a_file_of_another_digest_is_not_overwritten(rows, tmp_path):
+    rows(model("a", "http://127.0.0.1:9/never"))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.pth").write_bytes(b"mine")
+
+    with pytest.raises(WeightsError, match="not the published file"):
+        fetch.command(["a"], tmp_path, download=True)
+
+    assert (tmp_path / "weights" / "model.pth").read_bytes() == b"mine"
+
+
+def test_weights_without_a_digest_are_never_downloaded_unseen(rows, server, tmp_path):
+    rows(model("a", f"{server}/whole", sha256=None), model("b", f"{server}/whole"))
+
+    fetch.command([], tmp_path, download=True)
+
+    assert (tmp_path / "weights" / "model.pth").read_bytes() == CONTENT  # of b, which has a digest
+
+    (tmp_path / "weights" / "model.pth").unlink()
+    with pytest.raises(WeightsError, match="no digest"):
+        fetch.command(["a"], tmp_path, download=True)
+
+
+def test_the_table_says_where_everything_comes_from(rows, tmp_path, capsys):
+    rows(model("a", "http://example.org/a"))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.pth").write_bytes(b"damaged")
+    (tmp_path / "coco").mkdir()
+
+    fetch.command(None, tmp_path, as_json=True)
+
+    table = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(table) == {"a", *fetch.SETS}
+    assert table["a"]["state"] == "here, digest WRONG"
+    assert table["a"]["url"] == "http://example.org/a"
+    assert (table["coco"]["state"], table["peta"]["state"]) == ("here", "missing")
+
+
+def test_an_unknown_name_and_a_missing_folder_are_refused(rows):
+    rows(model("a", "http://example.org/a"))
+
+    with pytest.raises(UsageError, match="neither a model nor a data set"):
+        fetch.command(["regnet"], None)
+    with pytest.raises(UsageError, match="no folder to download into"):
+        fetch.command(["a"], None, download=True)

@@ -1,0 +1,166 @@
+"""chipproof fetch: where weights and data sets come from, and the download of what has a published digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harness import matrix
+from harness.errors import UsageError, WeightsError
+from harness.models.base import Model, Weights
+
+SETS: dict[str, tuple[str, str]] = {
+    "imagenet": ("https://image-net.org/download.php", "ILSVRC2012 validation images; an account is needed"),
+    "widerface": (
+        "http://shuoyang1213.me/WIDERFACE/",
+        "WIDER_val.zip; the four .mat files: github.com/biubug6/Pytorch_Retinaface, widerface_evaluate/ground_truth",
+    ),
+    "coco": ("https://cocodataset.org/#download", "val2017.zip and annotations_trainval2017.zip"),
+    "peta": (
+        "http://mmlab.ie.cuhk.edu.hk/projects/PETA.html",
+        "19,000 images, of which label.json names 7,600: gitee.com/ascend/ModelZoo-PyTorch, Deepmar_for_Pytorch",
+    ),
+}
+"""Data set -> page, and what to take from it. Their terms ask a person to agree, so they are not downloaded here."""
+
+TIMEOUT_S = 30
+CHUNK = 1 << 20
+
+
+def command(
+    names: Annotated[list[str] | None, typer.Argument(help="models and data sets; default: all")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", envvar="CHIPPROOF_DATA", help="folder with weights/, imagenet/, ...")
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="fetch weights that have a published digest")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the rows as JSON")] = False,
+) -> None:
+    """Say where the weights and data sets of NAMES come from and where they belong; with --download, fetch weights
+    whose digest is published and check them."""
+    rows = {name: model for name, model in matrix.models().items() if not names or name in names}
+    sets = {name: source for name, source in SETS.items() if not names or name in names}
+    unknown = sorted(set(names or ()) - set(rows) - set(sets))
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is neither a model nor a data set", hint=", ".join((*matrix.models(), *SETS)))
+    if download and data is None:
+        raise UsageError("there is no folder to download into", hint="give --data DIR, or set CHIPPROOF_DATA")
+    if download and data is not None:
+        _fetch_all(list(rows.values()), data / "weights", asked=bool(names))
+    table = [_model_row(model, data) for model in rows.values()] + [
+        {"name": name, "kind": "data set", "state": _set_state(name, data), "url": url, "what": what,
+         "belongs": f"DATA/{name}/", "digest": None}
+        for name, (url, what) in sets.items()
+    ]  # fmt: skip
+    if as_json:
+        print(json.dumps(table, ensure_ascii=False, indent=1))
+        return
+    _show(table)
+
+
+def _model_row(model: Model, data: Path | None) -> dict[str, Any]:
+    weights = model.weights
+    here = _here(weights, data / "weights") if data is not None else None
+    state = "no --data" if data is None else "missing" if here is None else _state(weights, here)
+    digest = f"sha256 {weights.sha256}" if weights.sha256 else f"md5 {weights.md5}" if weights.md5 else None
+    return {
+        "name": model.name, "kind": "weights", "state": state, "url": weights.url,
+        "what": " or ".join(weights.files), "belongs": f"DATA/weights/{weights.files[0]}", "digest": digest,
+    }  # fmt: skip
+
+
+def _set_state(name: str, data: Path | None) -> str:
+    if data is None:
+        return "no --data"
+    return "here" if (data / name).is_dir() else "missing"
+
+
+def _here(weights: Weights, folder: Path) -> Path | None:
+    return next((folder / name for name in weights.files if (folder / name).is_file()), None)
+
+
+def _state(weights: Weights, path: Path) -> str:
+    if not (weights.sha256 or weights.md5):
+        return "here, no digest published"
+    return "here, digest right" if _right(weights, path) else "here, digest WRONG"
+
+
+def _right(weights: Weights, path: Path) -> bool:
+    found = hashlib.sha256() if weights.sha256 else hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest() == (weights.sha256 or weights.md5)
+
+
+def _show(table: list[dict[str, Any]]) -> None:
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("name", "state", "where from", "what", "belongs at"):
+        shown.add_column(column, overflow="fold")
+    for row in table:
+        shown.add_row(row["name"], row["state"], row["url"], row["what"], row["belongs"])
+    Console(highlight=False, markup=False).print(shown)
+
+
+def _fetch_all(models: list[Model], folder: Path, asked: bool) -> None:
+    """Download what is missing and has a digest. Raises WeightsError; what came before stays, whole."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for model in models:
+            weights, path = model.weights, folder / model.weights.files[0]
+            here = _here(weights, folder)
+            if here is not None and (_right(weights, here) or not (weights.sha256 or weights.md5)):
+                continue
+            if here is not None:
+                raise WeightsError(f"{here} is not the published file: its digest is another", hint="move it away")
+            if not (weights.sha256 or weights.md5):
+                if asked:
+                    raise WeightsError(
+                        f"no digest of {path.name} is published, so it is not downloaded unseen",
+                        hint=f"fetch it by hand from {weights.url} to {path}",
+                    )
+                continue
+            task = progress.add_task(path.name, total=None)
+
+            def tell(done: int, total: int | None, task: Any = task) -> None:
+                progress.update(task, completed=done, total=total)
+
+            fetch(weights, path, tell)
+
+
+def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] = lambda done, total: None) -> None:
+    """Download to `path`, whole and with the published digest, or not at all. Raises WeightsError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    by_hand = f"fetch it by hand from {weights.url} to {path}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(weights.url, timeout=TIMEOUT_S) as answer, beside.open("wb") as file:
+            length = answer.headers.get("Content-Length")
+            total, done = int(length) if length else None, 0
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                tell(done, total)
+        if total is not None and done != total:
+            raise WeightsError(f"{weights.url} broke off after {done} of {total} bytes", hint="try again")
+        if not _right(weights, beside):
+            raise WeightsError(
+                f"what {weights.url} gave is not the published file: its digest is another", hint=by_hand
+            )
+        beside.replace(path)
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(f"{weights.url} cannot be fetched: {reason}", hint=by_hand) from error
+    finally:
+        beside.unlink(missing_ok=True)
