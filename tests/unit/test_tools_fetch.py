@@ -22,11 +22,11 @@ def server():
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            body = {"/whole": CONTENT, "/short": CONTENT[:700_000], "/page": b"<html>please log in</html>"}.get(
-                self.path
-            )
-            if body is None:
-                return self.send_error(404)
+            bodies = {"/whole": CONTENT, "/short": CONTENT[:700_000], "/page": b"<html>please log in</html>"}
+            if self.path not in bodies:
+                self.send_error(404)
+                return
+            body = bodies[self.path]
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT) if self.path == "/short" else len(body)))
             self.end_headers()

@@ -196,12 +196,10 @@ def test_logs_of_two_tools_are_no_measurement(tmp_path):
 def test_a_chip_measured_at_several_precisions_needs_one_stated(tmp_path):
     path = tmp_path / "mm.txt"
     path.write_text(
-        "Total iterations:             1000\nHost wall time(s):            2.0938\n"
+        "Total iterations:             100\nHost wall time(s):            2.0938\n"
         "Throughput (qps):             382.08\n  MLU Compute (Launch jobs) Summary:\n"
         "  Latency(host clock, ms):    min: 20 max: 22 mean: 21 median: 21 percentile: (90%) 21 (95%) 21 (99%) 22\n"
-        "".replace("1000\n", "100\n")
     )
-    path.write_text(path.read_text().replace("        1000\n", "        100\n"))
 
     with pytest.raises(UsageError, match="fp16, fp32, int8"):
         logs.command([path], "mlu370_s4", "retinaface_resnet50")
