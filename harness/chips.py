@@ -25,6 +25,7 @@ class Chip:
     devices_per_card: int = 1
     reduced_batches: tuple[int, ...] | None = None  # batches below FP32, when fewer than `batches`
     normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
+    eager: float | None = None  # where nothing is published: FP32 throughput in units of eager PyTorch's
     hint: str = ""  # what to do when it is absent
 
 
@@ -101,6 +102,7 @@ CHIPS: dict[str, Chip] = {
             (1, 4),
             reduced_batches=(1,),
             normalizes=True,
+            eager=1.0,
             hint="pip install onnxruntime",
         ),
     )

@@ -7,11 +7,12 @@ cut off has no footer, and reading it says so.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -240,9 +241,9 @@ def _skips(records: Sequence[Record]) -> list[tuple[str, int]]:
     return Counter(f"{r.case.chip}: {r.text}" for r in records if not ran(r)).most_common()
 
 
-def terminal(records: Sequence[Record], asked: int, width: int) -> str:
-    """The summary that ends a run, for a terminal of that width, with colour codes."""
-    console = Console(width=max(width, 100), force_terminal=True, highlight=False, file=_Sink())
+def terminal(records: Sequence[Record], asked: int, width: int, colour: bool) -> str:
+    """The summary that ends a run, for a terminal of that width."""
+    console = Console(width=max(width, 120), force_terminal=colour, highlight=False, file=io.StringIO())
     with console.capture() as capture:
         for title, columns, rows in (
             ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)),
@@ -265,16 +266,6 @@ def terminal(records: Sequence[Record], asked: int, width: int) -> str:
             console.print(f"{mark.upper()}: {MEANING.get(mark, '')}", style="yellow", markup=False)
         console.print(head_line(records, asked), style="bold", markup=False)
     return capture.get()
-
-
-class _Sink:
-    """A console is given a file that is never written: its text is captured."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -322,11 +313,18 @@ def markdown(run: Run) -> str:
     return "\n".join(parts) + "\n"
 
 
-def merge(runs: Sequence[Run]) -> tuple[Record, ...]:
-    """Records of several runs, the newest (by header time) for each case, stage and metric."""
+def merge(runs: Sequence[Run]) -> Run:
+    """Several runs as one: the newest record (by the header's time) of each case, stage and metric. A skip gives way
+    to whatever ran."""
+    if len(runs) == 1:
+        return runs[0]
     newest: dict[tuple[Case, str, str], Record] = {}
     for run in sorted(runs, key=lambda run: str(run.header.get("time", ""))):
         for record in run.records:
-            if ran(record):
-                newest[record.case, record.stage, record.metric] = replace(record)
-    return tuple(newest.values())
+            key = (record.case, record.stage, record.metric)
+            if ran(record) or key not in newest:
+                newest[key] = record
+    hosts = sorted({str(run.header.get("host", "?")) for run in runs})
+    latest = max(runs, key=lambda run: str(run.header.get("time", ""))).header
+    header = {**latest, "host": " + ".join(hosts)}
+    return Run(header, tuple(newest.values()), {"asked": len({record.case for record in newest.values()})})

@@ -1,0 +1,226 @@
+"""Options, markers, the order of the tests, and the summary that ends a run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import matrix, report
+from harness.case import Case, Precision
+from harness.errors import HarnessError
+from harness.report import Record
+from tests.session import ASKED, RECORDS, STAGES, add_record, case_of, stage_of
+
+BEGUN = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chipproof", "conformance of AI inference chips")
+    group.addoption(
+        "--data",
+        type=Path,
+        default=os.environ.get("CHIPPROOF_DATA"),
+        metavar="DIR",
+        help="published weights, images and labels (default: $CHIPPROOF_DATA); without it: drawn scenes",
+    )
+    group.addoption(
+        "--cache",
+        type=Path,
+        default=os.environ.get("CHIPPROOF_CACHE"),
+        metavar="DIR",
+        help="where exports, engines and reference outputs are kept (default: the user's cache folder)",
+    )
+    group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
+    group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
+    group.addoption(
+        "--require",
+        action="append",
+        default=[],
+        metavar="CHIP",
+        help="fail when this chip is absent or nothing ran on it (repeat for several)",
+    )
+    group.addoption(
+        "--results", type=Path, metavar="DIR", help="write records and reports here, and read those of other chips"
+    )
+    group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
+    group.addoption(
+        "--sdk-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy)",
+    )
+    group.addoption("--runner", metavar="BACKEND", help="drive the chip by another backend: ais_bench, msame, ort_cuda")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RECORDS] = {}
+    config.stash[ASKED] = set()
+    config.stash[BEGUN] = time.time()
+    for chip in matrix.chips().values():
+        config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
+    for model in matrix.models().values():
+        config.addinivalue_line("markers", f"{model.name}: {model.title}")
+    for precision in Precision:
+        config.addinivalue_line("markers", f"{precision}: engines of that arithmetic")
+    for batch in sorted({case.batch for case in matrix.cases()}):
+        config.addinivalue_line("markers", f"bs{batch}: batch {batch}")
+    for stage in STAGES:
+        config.addinivalue_line("markers", f"{stage}: tests of that stage")
+    unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
+    if unknown:
+        raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
+    if (config.getoption("limit") or 1) < 1:
+        raise pytest.UsageError(f"--limit {config.getoption('limit')}: give at least 1 image")
+    data = config.getoption("data")
+    if data is not None and not Path(data).is_dir():
+        raise pytest.UsageError(f"--data {data}: no such folder")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for name, cases in (("case", matrix.cases), ("lineup", matrix.lineups)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, [pytest.param(case, id=_id(name, case), marks=_marks(case)) for case in cases()])
+
+
+def _id(name: str, case: Case) -> str:
+    return str(case) if name == "case" else f"{case.model}-{case.chip}-{case.precision}"
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    return [getattr(pytest.mark, name) for name in (case.chip, case.model, str(case.precision), f"bs{case.batch}")]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Case by case, so that an engine is built and loaded once for all its tests; figures of all batches last."""
+    order = {case: place for place, case in enumerate(matrix.cases())}
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        case = case_of(item)
+        if case is None:
+            return (-1, 0)
+        stage = STAGES.index(stage_of(item)) if stage_of(item) else 0
+        return (order[case] if "case" in item.callspec.params else len(order), stage)  # type: ignore[attr-defined]
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.config.stash[ASKED] = {case for item in session.items if (case := case_of(item)) is not None}
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = [f"chipproof: data {config.getoption('data') or 'none (drawn scenes)'}"]
+    settings = [
+        f"--{name} {value}" for name in ("limit", "device", "runner") if (value := config.getoption(name)) is not None
+    ]
+    if config.getoption("simulate"):
+        settings.append("--simulate: SIMULATED SDKs, nothing here speaks of a chip")
+    typos = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHIPPROOF_")]
+    return lines + [f"chipproof: {line}" for line in settings + typos]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
+    result = yield
+    case = case_of(item)
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, HarnessError) and result.failed:
+        result.longrepr = f"{error.stage} error: {error}\n  again: {_again(item)}"
+    if case is None or error is None:
+        return result
+    stage = stage_of(item)
+    known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
+    if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
+        add_record(item.config, Record(case, stage, "SKIP", str(error).splitlines()[0]))
+    elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
+        outcome = "INVALID" if getattr(error, "stage", "") == "invalid" else "ERROR"
+        add_record(item.config, Record(case, stage, outcome, f"{getattr(error, 'fact', None) or error!r}"))
+    return result
+
+
+def _again(item: pytest.Item) -> str:
+    options = [arg for arg in item.config.invocation_params.args if str(arg).startswith("--") and "=" in str(arg)]
+    return " ".join(["pytest", f"'{item.nodeid}'", *map(str, options)])
+
+
+def header(config: pytest.Config) -> dict[str, object]:
+    """What a record file says of the machine and the run."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for name in (
+        "chipproof",
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "numpy",
+        "opencv-python-headless",
+        "pillow",
+        "pycocotools",
+    ):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "absent"
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(config.stash[BEGUN])),
+        "seconds": round(time.time() - config.stash[BEGUN], 1),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "packages": packages,
+        "options": {
+            name: str(config.getoption(name))
+            for name in ("data", "limit", "device", "require", "simulate", "runner", "sdk_python")
+        },
+        "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Nothing ran is never green where something was required; records are written whatever happened."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    records = list(config.stash[RECORDS].values())
+    if not config.getoption("collectonly"):
+        for chip in config.getoption("require"):
+            if not any(report.ran(r) and r.case.chip == chip for r in records):
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if config.getoption("results") and records:
+        folder = config.getoption("results")
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(config.stash[BEGUN]))
+        chips = "+".join(sorted({r.case.chip for r in records}))
+        path = folder / f"{stamp}-{platform.node()}-{chips}.jsonl"
+        report.write(path, header(config), records, len(config.stash[ASKED]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    records = list(config.stash[RECORDS].values())
+    if not config.stash[ASKED] or config.getoption("collectonly"):
+        return
+    terminalreporter.section("chipproof")
+    width = terminalreporter._tw.fullwidth
+    text = report.terminal(records, len(config.stash[ASKED]), width, colour=terminalreporter.hasmarkup)
+    terminalreporter.write(text)
+    for chip in config.getoption("require"):
+        if not any(report.ran(r) and r.case.chip == chip for r in records):
+            terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)

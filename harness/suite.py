@@ -1,0 +1,300 @@
+"""What all cases of a run share, made once and kept in the store: weights, exports, data sets, reference answers."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import devices
+from harness.backends.worker import Worker
+from harness.baselines import Baselines
+from harness.case import Predictions, Tensors
+from harness.chips import Chip
+from harness.datasets import DATASETS, scenes
+from harness.datasets.base import Absent, Dataset, Sample
+from harness.datasets.stream import stream
+from harness.devices import Presence
+from harness.models.base import Frame, Model, Prepared, Protocol
+from harness.store import Store, canonical
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+WITNESSES = 4  # images whose raw outputs are compared with the reference's, in turn through the batch
+CALIBRATION = 32  # images an int8 engine is calibrated on, at most
+CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
+PREPARATION = ("images", "boxes", "models", "networks", "datasets/drawing", "datasets/scenes")  # decides a reference
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for, once. `environment` gives the worker of a backend its extra environment variables; a
+    simulated SDK enters there and nowhere else."""
+
+    store: Store
+    baselines: Baselines
+    data: Path | None = None
+    limit: int | None = None
+    device: int | None = None
+    sdk_python: str = sys.executable
+    runner: str | None = None
+    environment: Callable[[Chip], Mapping[str, str] | None] = lambda chip: None
+    logs: Path | None = None
+    progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
+    marks: tuple[str, ...] = ()  # "simulated"
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Weights of a model: a plain state dict on disk, and what they are."""
+
+    path: Path
+    digest: str
+    seeded: bool
+    source: str
+
+
+class Suite:
+    """All that one run of the suite shares: settings, chips found, and what was made for their cases."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._present: dict[str, Presence] = {}
+        self._weights: dict[str, Weighed] = {}
+        self._datasets: dict[str, Dataset] = {}
+        self._networks: dict[str, nn.Module] = {}
+        self._predictions: dict[str, list[Predictions]] = {}
+
+    # ---------------------------------------------------------------- what is here
+
+    def present(self, chip: Chip) -> Presence:
+        """The chip's devices, those of --device only, or none and the evidence."""
+        if chip.name not in self._present:
+            asked = chip if self.settings.runner is None else replace(chip, backends=(self.settings.runner,))
+            found = devices.find(asked, lambda backend: self.worker(chip, backend))
+            if self.settings.device is not None:
+                chosen = tuple(d for d in found.devices if d.index == self.settings.device)
+                found = replace(
+                    found, devices=chosen, evidence=f"{found.evidence}; of these --device {self.settings.device}"
+                )
+            self._present[chip.name] = found
+        return self._present[chip.name]
+
+    def worker(self, chip: Chip, backend: str) -> Worker:
+        """A fresh process for a backend of the chip."""
+        log = None if self.settings.logs is None else self.settings.logs / f"{chip.name}-{backend}.log"
+        python = sys.executable if backend == "ort" else self.settings.sdk_python
+        return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
+
+    # ---------------------------------------------------------------- what every chip shares
+
+    def weights(self, model: Model) -> Weighed:
+        """The published checkpoint in --data, else seeded weights."""
+        if model.name not in self._weights:
+            self._weights[model.name] = self._weigh(model)
+        return self._weights[model.name]
+
+    def _weigh(self, model: Model) -> Weighed:
+        from harness import weights
+
+        published = weights.find(model, self.settings.data)
+        if published is not None:
+            source, key = published.name, {"model": model.name, "sha256": weights.sha256(published)}
+        else:
+            recipe = sources("weights", *PREPARATION)
+            source, key = "seeded", {"model": model.name, "recipe": recipe, "torch": version("torch")}
+
+        def make(path: Path) -> None:
+            import torch
+
+            torch.save(weights.load(model, published) if published else weights.seeded(model), path)
+
+        path = self.settings.store.get(key, make, kind="weights", suffix=".pt")
+        return Weighed(path, _digest_of(key), published is None, source)
+
+    def network(self, model: Model) -> nn.Module:
+        """The reference: eager PyTorch, FP32, on the CPU."""
+        import torch
+
+        if model.name not in self._networks:
+            network = model.network()
+            network.load_state_dict(torch.load(self.weights(model).path, weights_only=True), strict=True)
+            self._networks = {model.name: network.eval()}  # one at a time: the large ones are large
+        return self._networks[model.name]
+
+    def exported(self, model: Model, protocol: Protocol) -> Path:
+        """The ONNX file: exported, checked, and equal to the network in PyTorch, or not there at all."""
+        from harness import export
+
+        key = {
+            "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest,
+            "exporter": sources("export", "graph", "networks"), "torch": version("torch"), "onnx": version("onnx"),
+        }  # fmt: skip
+
+        def make(path: Path) -> None:
+            state = self.network(model).state_dict()
+            export.export(model, protocol, state, path)
+            export.check(model, protocol, state, path)
+
+        return self.settings.store.get(key, make, kind="onnx", suffix=".onnx")
+
+    def dataset(self, model: Model) -> Dataset:
+        """The model's data set in --data, else scenes; cut by --limit."""
+        if model.name not in self._datasets:
+            dataset = scenes.dataset(model.task, model.scenes)
+            if self.settings.data is not None:
+                with suppress(Absent):
+                    dataset = DATASETS[model.dataset](self.settings.data)
+            self._datasets[model.name] = dataset if self.settings.limit is None else dataset.head(self.settings.limit)
+        return self._datasets[model.name]
+
+    def calibration(self, model: Model) -> tuple[Dataset, Dataset]:
+        """(images to calibrate on, images to evaluate on), disjoint. Of a large set the images whose names hash
+        lowest are held out; a small one is kept whole and scenes are drawn instead."""
+        dataset = self.dataset(model)
+        if dataset.kind == "scenes" or len(dataset) < 2 * CALIBRATION:
+            last = scenes.dataset(model.task, CALIBRATION_SCENE + CALIBRATION // 4)
+            return last.take(range(CALIBRATION_SCENE, len(last))), dataset
+        ranks = sorted(range(len(dataset)), key=lambda i: hashlib.sha256(dataset.samples[i].id.encode()).digest())
+        held = set(ranks[:CALIBRATION])
+        return dataset.take(sorted(held)), dataset.take([i for i in range(len(dataset)) if i not in held])
+
+    # ---------------------------------------------------------------- the reference
+
+    def eager(self, model: Model, images: NDArray[np.float32]) -> Tensors:
+        """Outputs of the network in eager PyTorch, by ONNX name. `images` is float32 (N, 3, H, W)."""
+        import torch
+
+        with torch.inference_mode():
+            outputs = self.network(model)(torch.from_numpy(images))
+        listed = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        return {name: np.ascontiguousarray(value.numpy()) for name, value in zip(model.outputs, listed, strict=True)}
+
+    def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> list[Predictions]:
+        """What the reference finds in every image of the data set."""
+        key = {**self._reference_key(model, protocol), "dataset": dataset.digest}
+        memo = _digest_of(key)
+        if memo not in self._predictions:
+
+            def make(path: Path) -> None:
+                batch = 8 if max(protocol.size) <= 256 else 1
+                run = lambda tensors: self.eager(model, tensors)  # noqa: E731
+                what = f"reference {model.name}"
+                found = list(self.predict(what, dataset, protocol, raw=False, batch=batch, run=run))
+                with path.open("wb") as file:
+                    np.savez(file, allow_pickle=False, **pack(found))
+
+            path = self.settings.store.get(key, make, kind="reference", suffix=".npz")
+            with np.load(path) as arrays:
+                self._predictions[memo] = unpack(dict(arrays))
+        return self._predictions[memo]
+
+    def witnesses(self, model: Model, protocol: Protocol) -> tuple[list[Prepared], Tensors]:
+        """The first images, prepared, and the reference's raw outputs for them."""
+        dataset = self.dataset(model).head(WITNESSES)
+        prepared = [protocol.preprocess(sample.read(), False) for sample in dataset.samples]
+        images = np.stack([p.tensor for p in prepared]).astype(np.float32, copy=False)
+        key = {**self._reference_key(model, protocol), "inputs": hashlib.sha256(images.tobytes()).hexdigest()}
+
+        def make(path: Path) -> None:
+            parts = [self.eager(model, images[i : i + 1]) for i in range(len(images))]
+            with path.open("wb") as file:
+                np.savez(
+                    file,
+                    allow_pickle=False,
+                    **{name: np.concatenate([part[name] for part in parts]) for name in model.outputs},
+                )
+
+        path = self.settings.store.get(key, make, kind="witness", suffix=".npz")
+        with np.load(path) as arrays:
+            return prepared, dict(arrays)
+
+    def _reference_key(self, model: Model, protocol: Protocol) -> dict[str, str]:
+        code = sources(*PREPARATION)
+        return {
+            "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest, "code": code,
+            "torch": version("torch"),
+        }  # fmt: skip
+
+    # ---------------------------------------------------------------- images through a network
+
+    def predict(
+        self, what: str, dataset: Dataset, protocol: Protocol, raw: bool, batch: int, run: Callable[[Any], Tensors]
+    ) -> Iterator[Predictions]:
+        """Decode, run and interpret every image: all three at once, in order, with few images in memory."""
+        advance = self.settings.progress(what, len(dataset))
+
+        def prepare(sample: Sample) -> Prepared:
+            return protocol.preprocess(sample.read(), raw)
+
+        with ThreadPoolExecutor(1) as interpreter:
+            waiting: list[Future[list[Predictions]]] = []
+            for group in _batched(stream(dataset.samples, prepare), batch):
+                tensors = np.stack([p.tensor for p in group] + [group[-1].tensor] * (batch - len(group)))
+                outputs = run(tensors)
+                frames = [p.frame for p in group]
+                waiting.append(interpreter.submit(_interpret, protocol, outputs, frames))
+                while len(waiting) > 2 or (waiting and waiting[0].done()):
+                    yield from waiting.pop(0).result()
+                advance(len(group))
+            for future in waiting:
+                yield from future.result()
+
+
+def sources(*names: str) -> str:
+    """Digest of the harness's own code that decides a result: modules or packages, so that a change makes it anew."""
+    root = Path(__file__).parent
+    total = hashlib.sha256()
+    for name in names:
+        path = root / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            total.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return total.hexdigest()
+
+
+def pack(predictions: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
+    """Predictions as few arrays: each name's values end to end, beside how many each image has."""
+    if not predictions:
+        return {}
+    packed: dict[str, NDArray[np.generic]] = {}
+    for name in predictions[0]:
+        packed[name] = np.concatenate([p[name] for p in predictions])
+        packed[f"{name}#"] = np.array([len(p[name]) for p in predictions], np.int64)
+    return packed
+
+
+def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
+    """The inverse of pack."""
+    names = [name for name in packed if not name.endswith("#")]
+    parts = {name: np.split(packed[name], np.cumsum(packed[f"{name}#"])[:-1]) for name in names}
+    return [{name: parts[name][i] for name in names} for i in range(len(parts[names[0]]))] if names else []
+
+
+def _interpret(protocol: Protocol, outputs: Tensors, frames: Sequence[Frame]) -> list[Predictions]:
+    return [protocol.postprocess({n: v[i] for n, v in outputs.items()}, frame) for i, frame in enumerate(frames)]
+
+
+def _batched(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
+    group: list[Prepared] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _digest_of(key: object) -> str:
+    return hashlib.sha256(canonical(key).encode()).hexdigest()

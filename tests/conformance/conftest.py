@@ -1,0 +1,212 @@
+"""Fixtures of the conformance tests: they do the work, the tests judge what comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from harness import baselines, matrix, report
+from harness.bench import Bench
+from harness.case import Case
+from harness.chips import Chip
+from harness.report import Record, Run
+from harness.stats import Estimate
+from harness.store import Store
+from harness.suite import Settings, Suite
+from harness.verdict import Outcome, Verdict
+from tests.session import RECORDS, ROOT, SIMULATORS, add_record, stage_of
+
+SIMULATED = {  # what the simulated machine is, per chip
+    "ascend310": {"soc": "Ascend310", "devices": 4},
+    "ascend310p": {"soc": "Ascend310P3", "devices": 1},
+    "mlu370_s4": {"card": "MLU370-S4"},
+    "mlu370_x4": {"card": "MLU370-X4"},
+    "t4": {"gpu": "Tesla T4"},
+    "cuda": {"gpu": "NVIDIA A10"},
+}
+
+
+@pytest.fixture(scope="session")
+def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
+    data = pytestconfig.getoption("data")
+    return Suite(
+        Settings(
+            store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
+            baselines=baselines.load(),
+            data=None if data is None else Path(data),
+            limit=pytestconfig.getoption("limit"),
+            device=pytestconfig.getoption("device"),
+            sdk_python=pytestconfig.getoption("sdk_python"),
+            runner=pytestconfig.getoption("runner"),
+            environment=simulator if pytestconfig.getoption("simulate") else lambda chip: None,
+            logs=tmp_path_factory.mktemp("logs"),
+            progress=_progress(pytestconfig),
+            marks=("simulated",) if pytestconfig.getoption("simulate") else (),
+        )
+    )
+
+
+def simulator(chip: Chip) -> Mapping[str, str] | None:
+    """Environment that puts the simulated SDK of a chip in the vendor's place; the cpu chip is always real."""
+    folder = next((SIMULATORS[backend] for backend in chip.backends if backend in SIMULATORS), None)
+    if folder is None:
+        return None
+    place = str(ROOT / "tests" / "sdk" / folder)
+    switches = {**SIMULATED.get(chip.name, {}), **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
+    return {
+        "PYTHONPATH": os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PATH": os.pathsep.join([place, str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "CHIPPROOF_SIM": json.dumps(switches),
+    }
+
+
+def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], None]]:
+    """A line that counts images on the terminal; nothing where no one looks."""
+    stream = sys.__stderr__
+    if stream is None or not stream.isatty():
+        return lambda what, total: lambda done: None
+
+    def begin(what: str, total: int) -> Callable[[int], None]:
+        seen = 0
+
+        def advance(done: int) -> None:
+            nonlocal seen
+            seen += done
+            width = shutil.get_terminal_size().columns - 1
+            bar = "#" * (20 * seen // total)
+            stream.write("\r" + f"  {what} [{bar:<20}] {seen}/{total}"[:width] + ("\n" if seen >= total else ""))
+            stream.flush()
+
+        return advance
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def benches(suite: Suite) -> Iterator[Callable[[Case], Bench]]:
+    """One case on the bench at a time: that of the case before is closed."""
+    taken: list[Bench] = []
+
+    def take(case: Case) -> Bench:
+        if not taken or taken[0].case != case or not taken[0].sound:
+            if taken:
+                taken.pop().close()
+            taken.append(Bench(suite, case))
+        return taken[0]
+
+    yield take
+    for bench in taken:
+        bench.close()
+
+
+@pytest.fixture
+def bench(suite: Suite, benches: Callable[[Case], Bench], case: Case, pytestconfig: pytest.Config) -> Bench:
+    """The case on the bench, or a skip that says what was looked for."""
+    skip_absent(suite, case, pytestconfig)
+    return benches(case)
+
+
+def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
+    present = suite.present(matrix.chips()[case.chip])
+    if present.devices:
+        return
+    text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
+    if case.chip in config.getoption("require"):
+        pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
+    pytest.skip(text)
+
+
+@pytest.fixture
+def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Callable[..., None]:
+    """Put verdicts on record, then fail, skip or pass by the worst of them."""
+    case: Case = request.getfixturevalue("case" if "case" in request.fixturenames else "lineup")
+    stage = stage_of(request.node)
+
+    def judge(
+        verdicts: Verdict | Mapping[str, Verdict], bench: Bench | None = None, skip: bool = True, **facts: object
+    ) -> None:
+        named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
+        marks = () if bench is None else bench.marks
+        shared = {} if bench is None else bench.facts
+        for metric, verdict in named.items():
+            own = verdict.details
+            values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
+            also = {k: v for k, v in own.items() if k not in values}
+            extra = tuple(facts.get("marks", ()))
+            record = Record(case, stage, verdict.outcome.value, verdict.text, metric, values, (*marks, *extra),
+                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
+            add_record(pytestconfig, record)
+        lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
+        for outcome in (Outcome.FAIL, Outcome.INVALID):
+            if any(v.outcome is outcome for v in named.values()):
+                pytest.fail("\n".join(lines), pytrace=False)
+        if skip and any(v.outcome is Outcome.INCONCLUSIVE for v in named.values()):
+            pytest.skip("; ".join(line for line in lines if line.startswith("INCONCLUSIVE")))
+
+    return judge
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured of a case in this run: images a second and card, and seconds of one execute."""
+
+    estimate: Estimate
+    latency: float
+
+
+@pytest.fixture
+def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
+    """What this run measured of a line-up, by batch."""
+
+    def of(lineup: Case) -> dict[int, Speed]:
+        found = {}
+        for record in pytestconfig.stash[RECORDS].values():
+            same = replace(record.case, batch=lineup.batch) == lineup
+            if same and record.stage == "throughput" and "measured" in record.values:
+                found[record.case.batch] = _speed(record)
+        return found
+
+    return of
+
+
+def _speed(record: Record) -> Speed:
+    v = record.values
+    return Speed(Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"])
+
+
+@pytest.fixture(scope="session")
+def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Estimate | None]:
+    """The best batch of another chip on record in --results, of the same model and precision, measured for real."""
+    folder = pytestconfig.getoption("results")
+    runs: list[Run] = [report.read(path) for path in sorted(folder.glob("*.jsonl"))] if folder else []
+    records = report.merge(runs).records if runs else ()
+
+    def best(lineup: Case, chip: str) -> Estimate | None:
+        found = [
+            _speed(record).estimate
+            for record in records
+            if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
+            and record.stage == "throughput" and "measured" in record.values and "simulated" not in record.marks
+        ]  # fmt: skip
+        return max(found, key=lambda speed: speed.value, default=None)
+
+    return best
+
+
+@pytest.fixture
+def simulated_latency(suite: Suite, bench: Bench) -> float | None:
+    """Seconds that the simulated chip takes for a batch, or None on a real one."""
+    if not suite.settings.marks or simulator(bench.chip) is None:
+        return None
+    from tests.sdk import simulate
+
+    return simulate.latency_seconds(bench.case.batch)

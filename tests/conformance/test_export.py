@@ -1,0 +1,33 @@
+"""The exported file is the model: opset 11, the published names, a free batch. What it computes was compared with
+PyTorch before it was kept: an export that differs is an error, not a file."""
+
+import onnx
+import pytest
+
+from harness.export import OPSET
+from harness.verdict import Outcome, Verdict
+
+pytestmark = pytest.mark.export
+
+
+def shape_of(value):
+    return tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim)
+
+
+def test_the_exported_file_is_the_model(bench, accept):
+    exported = onnx.load(bench.onnx)
+    found = {
+        "opset": next(o.version for o in exported.opset_import if not o.domain),
+        "input": [(value.name, shape_of(value)) for value in exported.graph.input],
+        "outputs": [value.name for value in exported.graph.output],
+        "free batch": all(isinstance(shape_of(value)[0], str) for value in exported.graph.output),
+    }
+
+    wanted = {
+        "opset": OPSET,
+        "input": [(bench.model.input, ("batch", 3, *bench.protocol.size))],
+        "outputs": list(bench.model.outputs),
+        "free batch": True,
+    }
+    outcome = Outcome.PASS if found == wanted else Outcome.FAIL
+    accept(Verdict(outcome, f"{found}" if found == wanted else f"{found}; asked {wanted}"), bench)

@@ -1,0 +1,32 @@
+"""The chip computes what the network computes: raw outputs against eager PyTorch, row by row."""
+
+import numpy as np
+import pytest
+
+from harness.verdict import judge_numerics
+
+pytestmark = pytest.mark.numerics
+
+
+def test_outputs_are_those_of_the_reference(bench, accept):
+    chip, reference = bench.outputs()
+
+    accept({"": judge_numerics(chip, reference, bench.case.precision)}, bench)
+
+
+def test_normalising_on_the_chip_changes_nothing(bench, accept):
+    if bench.protocol.normalize is None or not bench.chip.normalizes or bench.case.batch != 1:
+        pytest.skip("the chip cannot take normalisation over from the host here, or another batch shows it")
+
+    chip, reference = bench.outputs(raw=not bench.raw)
+
+    variant = "host" if bench.raw else "chip"
+    accept({f"normalised by {variant}": judge_numerics(chip, reference, bench.case.precision)}, bench)
+
+
+def test_the_same_input_gives_the_same_output_twice(bench):
+    first, _ = bench.outputs()
+    second, _ = bench.outputs()
+
+    differing = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
+    assert not differing, f"{bench.case}: outputs {differing} differ between two runs of the same engine on one input"

@@ -1,0 +1,37 @@
+"""Best batch against best batch: the ratios that a chip must reach, and latencies that depend on the batch."""
+
+import pytest
+
+from harness.verdict import Outcome, Verdict, judge_batches, judge_target
+
+pytestmark = pytest.mark.targets
+
+
+def test_the_best_batch_reaches_the_target_ratios(lineup, speeds, others, suite, accept):
+    targets = suite.settings.baselines.targets(lineup.chip)
+    if not targets:
+        pytest.skip(f"no ratio to another chip is asked of {lineup.chip}")
+    mine = speeds(lineup)
+    if not mine:
+        pytest.skip(f"no throughput of {lineup.model} on {lineup.chip} was measured in this run")
+    best = max((run.estimate for run in mine.values()), key=lambda speed: speed.value)
+    table, verdicts = suite.settings.baselines, {}
+    for target in targets:
+        other = others(lineup, target.other) or table.best(lineup.model, target.other)
+        if other is None:
+            text = f"no throughput of {lineup.model} on {target.other} is published or on record"
+            verdicts[target.other] = Verdict(Outcome.INCONCLUSIVE, text)
+        else:
+            verdicts[target.other] = judge_target(best, other, target)
+
+    if suite.settings.marks:
+        pytest.skip("SIMULATED: " + "; ".join(verdict.text for verdict in verdicts.values()))
+    accept(verdicts)
+
+
+def test_latency_depends_on_the_batch(lineup, speeds, accept):
+    mine = speeds(lineup)
+    if len(mine) < 2:
+        pytest.skip(f"{len(mine)} batches of {lineup.model} were measured on {lineup.chip}: two are needed")
+
+    accept({"latency": judge_batches({batch: run.latency for batch, run in mine.items()})})

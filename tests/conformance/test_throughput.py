@@ -1,0 +1,33 @@
+"""The chip is as fast as was published: images a second and card, inputs on the device."""
+
+import pytest
+
+from harness.verdict import Outcome, Verdict, judge_floor, judge_ratio
+
+pytestmark = pytest.mark.throughput
+
+
+def judged(bench):
+    """Against the published cell; else against eager PyTorch in the same run; else a figure without a verdict."""
+    speed, run = bench.speed, bench.measurement
+    cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
+    if cell is not None:
+        return judge_floor(speed, cell)
+    if run.peer:
+        return judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], bench.chip.eager)
+    return Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
+
+
+def test_throughput_reaches_what_was_published(bench, accept, simulated_latency):
+    run, speed = bench.measurement, bench.speed
+    figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": bench.latency}
+    marks = ("x4",) if run.scaled != 1 else ()
+
+    if simulated_latency is not None:
+        own = f"the simulator's own {1e3 * simulated_latency:.3f} ms"
+        text = f"SIMULATED, no verdict: {1e3 * bench.pace:.3f} ms a batch, {own}"
+        accept(Verdict(Outcome.INCONCLUSIVE, text, figures), bench, marks=marks, skip=False)
+        assert bench.pace == pytest.approx(simulated_latency, rel=0.02), text
+        return
+    verdict = judged(bench)
+    accept(Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures}), bench, marks=marks)

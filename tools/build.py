@@ -1,0 +1,37 @@
+"""chipproof build: the engine of one case."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.bench import Bench
+from harness.case import Case
+from tools.suite import CacheOption, DataOption, PythonOption, suite
+
+
+def command(
+    case: Annotated[str, typer.Argument(help="model-chip-precision-bsN, e.g. regnety_016-ascend310p-fp16-bs16")],
+    out: Annotated[Path | None, typer.Option(help="copy the engine here; default: only into the cache")] = None,
+    data: DataOption = None,
+    cache: CacheOption = None,
+    sdk_python: PythonOption = sys.executable,
+    as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+) -> None:
+    """Export and compile the model of CASE for its chip, which must be here, and say where the engine is."""
+    with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
+        engine = bench.engine()
+        facts = {"case": case, "engine": str(out or engine), **bench.facts}
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(engine, out)
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    print(f"{facts['engine']}\n{case}, built by {facts['version']}")

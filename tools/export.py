@@ -1,0 +1,42 @@
+"""chipproof export: a model as ONNX, with its published weights or seeded ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import matrix
+from harness.errors import UsageError
+from tools.suite import CacheOption, DataOption, suite
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="name of the model, as in its marker")],
+    out: Annotated[Path | None, typer.Option(help="copy the file here; default: only into the cache")] = None,
+    chip: Annotated[str, typer.Option(help="export for the protocol of this chip's published figures")] = "cpu",
+    data: DataOption = None,
+    cache: CacheOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+) -> None:
+    """Export MODEL, check it against PyTorch, and say where it is."""
+    models, chips = matrix.models(), matrix.chips()
+    if model not in models:
+        raise UsageError(f"{model!r} is no model", hint=f"models: {', '.join(models)}")
+    if chip not in chips:
+        raise UsageError(f"{chip!r} is no chip", hint=f"chips: {', '.join(chips)}")
+    shop = suite(data, cache)
+    row = models[model]
+    path = shop.exported(row, row.protocol(chip))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, out)
+    weights = shop.weights(row)
+    facts = {"model": model, "protocol": row.protocol(chip).name, "onnx": str(out or path), "weights": weights.source}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"{facts['onnx']}\n{model}, protocol {facts['protocol']}, weights: {weights.source}; equals PyTorch")

@@ -1,0 +1,39 @@
+"""chipproof report: records of one run or of several machines, as tables, Markdown, HTML or JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import report
+
+BAD = ("FAIL", "ERROR", "INVALID")
+
+
+def command(
+    files: Annotated[
+        list[Path], typer.Argument(help="record files (.jsonl); of several, the newest record of a case counts")
+    ],
+    markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="write an HTML page with charts here")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
+) -> None:
+    """Show the records in FILES. Exit status: 1 when one of them failed."""
+    run = report.merge([report.read(path) for path in files])
+    if markdown is not None:
+        markdown.write_text(report.markdown(run), encoding="utf-8")
+    if html is not None:
+        from harness import page
+
+        html.write_text(page.html(run), encoding="utf-8")
+    if as_json:
+        print(json.dumps([record.as_json() for record in run.records], ensure_ascii=False))
+    else:
+        size = shutil.get_terminal_size((120, 40)).columns
+        print(report.terminal(run.records, run.footer["asked"], size, colour=False))
+    if any(record.outcome in BAD for record in run.records):
+        raise typer.Exit(1)
