@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from enum import Enum
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from harness.baselines import Baselines, Cell, load
 from harness.baselines.arithmetic import Finding, lint
 from harness.baselines.registry import DIRECTORY
+
+COLUMNS = {
+    "model": 23, "chip": 10, "precision": 9, "batch": 5, "metric": 18, "printed": 18, "unit": 19, "role": 6,
+    "chosen": 6,
+}  # name -> width, so that the tables of all sections line up  # fmt: skip
 
 
 class Action(str, Enum):
@@ -71,16 +78,16 @@ def _show(registry: Baselines, as_json: bool) -> None:
     if as_json:
         print(json.dumps([figure(cell) for cell in registry.cells], ensure_ascii=False))
         return
-    table = Table("model", "chip", "precision", "batch", "metric", "printed", "unit", "role", "chosen", "read in")
-    for column in table.columns:
-        column.no_wrap = True
-        column.justify = "right" if column.header in ("batch", "printed") else "left"
-    for cell in registry.cells:
-        row = (cell.model, cell.chip, cell.precision, cell.batch, cell.metric, cell.printed, _unit(cell), cell.role)
-        read = f"{cell.section} of {cell.document}"
-        table.add_row(*("" if v is None else str(v) for v in row), "yes" if cell.chosen else "", read)
-    width = max(shutil.get_terminal_size((200, 40)).columns, 180)
-    Console(width=width).print(table)
+    console = Console(width=max(shutil.get_terminal_size((150, 40)).columns, 145))
+    for (document, section), cells in groupby(registry.cells, key=lambda cell: (cell.document, cell.section)):
+        table = Table(title=f"{document}, {section}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for name, width in COLUMNS.items():
+            right = name in ("batch", "printed")
+            table.add_column(name, min_width=width, no_wrap=True, justify="right" if right else "left")
+        for cell in cells:
+            row = (cell.model, cell.chip, cell.precision, cell.batch, cell.metric, cell.printed, _unit(cell), cell.role)
+            table.add_row(*("" if v is None else str(v) for v in row), "yes" if cell.chosen else "")
+        console.print(table)
     chosen = sum(cell.chosen for cell in registry.cells)
     print(f"{len(registry.cells)} figures, {chosen} chosen; `chipproof baselines lint` checks their arithmetic")
 
