@@ -56,7 +56,7 @@ class Tally:
     def ap(self) -> dict[str, float]:
         """Area under each curve, nan where no face counts."""
         curves = zip(SETTINGS, self.proposals, self.found, self.faces, strict=True)
-        return {f"ap_{name}": _area(proposals, found, faces) for name, proposals, found, faces in curves}
+        return {f"ap_{name}": _ap(proposals, found, faces) for name, proposals, found, faces in curves}
 
 
 def score(predictions: Sequence[Predictions], truth: Sequence[Faces], ids: Sequence[str] | None = None) -> Score:
@@ -179,7 +179,7 @@ class _Sparse:
     def curve(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         width = len(THRESHOLDS) + 1
         sums = np.bincount(self.place, weights[self.image] * self.count, minlength=width)
-        return np.asarray(np.cumsum(sums[:-1]))
+        return np.cumsum(sums[:-1], dtype=np.float64)  # of nothing, bincount makes integers
 
 
 def overlaps(found: Rows, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -210,11 +210,16 @@ def _match(found: Rows, faces: Faces) -> tuple[NDArray[np.bool_], NDArray[np.boo
     return proposal, hit
 
 
-def _area(proposals: NDArray[np.float64], found: NDArray[np.float64], faces: float) -> float:
+def _ap(proposals: NDArray[np.float64], found: NDArray[np.float64], faces: float) -> float:
     if not faces:
         return float("nan")
     precision = np.divide(found, proposals, out=np.zeros_like(found), where=proposals > 0)
-    recall = np.concatenate([[0.0], found / faces, [1.0]])
+    return area(found / faces, precision)
+
+
+def area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    """Area under a curve of rising recall, each precision raised to the highest that follows (Pascal VOC 2010)."""
+    edges = np.concatenate([[0.0], recall, [1.0]])
     envelope = np.maximum.accumulate(np.concatenate([[0.0], precision, [0.0]])[::-1])[::-1]
-    steps = np.flatnonzero(recall[1:] != recall[:-1])
-    return float(np.sum((recall[steps + 1] - recall[steps]) * envelope[steps + 1]))
+    steps = np.flatnonzero(edges[1:] != edges[:-1])
+    return float(np.sum((edges[steps + 1] - edges[steps]) * envelope[steps + 1]))
