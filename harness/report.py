@@ -170,40 +170,34 @@ def _cell(value: float | None, style: str) -> str:
 
 def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
     """case, metric, source, published, reference, measured, drop, images, verdict. Accuracies in percent."""
-    return [
-        [
-            str(r.case), r.metric, _cell(r.values.get("source"), "percent"), _cell(r.values.get("published"), "percent"),
-            _cell(r.values.get("reference"), "percent"), _cell(r.values.get("measured"), "percent"),
-            _cell(r.values.get("drop"), "percent"), f"{r.values.get('samples') or 0:.0f}", r.outcome,
-        ]
-        for r in records if r.stage == "accuracy" and r.metric
-    ]  # fmt: skip
+    rows = []
+    for r in records:
+        if r.stage == "accuracy" and r.metric:
+            figures = [
+                _cell(r.values.get(name), "percent")
+                for name in ("source", "published", "reference", "measured", "drop")
+            ]
+            rows.append([str(r.case), r.metric, *figures, f"{r.values.get('samples') or 0:.0f}", r.outcome])
+    return rows
 
 
-ACCURACY_COLUMNS = [
-    "case",
-    "metric",
+ACCURACY_COLUMNS = ["case", "metric", "source", "published", "reference", "measured", "drop %", "images", "verdict"]
+THROUGHPUT_COLUMNS = [
+    "model", "chip", "precision", "batch", "img/s per card", "95 % interval", "published", "against", "ratio", "best", "verdict",
+]  # fmt: skip
+OTHER_COLUMNS = ["case", "stage", "verdict", "why"]
+NUMERIC = {
     "source",
     "published",
     "reference",
     "measured",
     "drop %",
     "images",
-    "verdict",
-]
-THROUGHPUT_COLUMNS = [
-    "model",
-    "chip",
-    "precision",
     "batch",
     "img/s per card",
     "95 % interval",
-    "published",
-    "against",
     "ratio",
-    "best",
-    "verdict",
-]
+}
 
 
 def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
@@ -237,7 +231,7 @@ def other_rows(records: Sequence[Record]) -> list[list[str]]:
     ]
 
 
-def _skips(records: Sequence[Record]) -> list[tuple[str, int]]:
+def skips(records: Sequence[Record]) -> list[tuple[str, int]]:
     return Counter(f"{r.case.chip}: {r.text}" for r in records if not ran(r)).most_common()
 
 
@@ -254,13 +248,13 @@ def terminal(records: Sequence[Record], asked: int, width: int, colour: bool) ->
             ),
             (
                 "Export, numerics, targets, and all that did not pass",
-                ["case", "stage", "verdict", "why"],
+                OTHER_COLUMNS,
                 other_rows(records),
             ),
         ):
             if rows:
                 console.print(_table(title, columns, rows))
-        for reason, count in _skips(records):
+        for reason, count in skips(records):
             console.print(f"skipped {count} x {reason}", style="yellow", markup=False)
         for mark in sorted({mark for r in records if ran(r) for mark in r.marks}):
             console.print(f"{mark.upper()}: {MEANING.get(mark, '')}", style="yellow", markup=False)
@@ -271,19 +265,9 @@ def terminal(records: Sequence[Record], asked: int, width: int, colour: bool) ->
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for name in columns:
-        numeric = name not in (
-            "case",
-            "metric",
-            "model",
-            "chip",
-            "precision",
-            "stage",
-            "verdict",
-            "why",
-            "against",
-            "best",
+        table.add_column(
+            name, justify="right" if name in NUMERIC else "left", overflow="fold", no_wrap=name == "verdict"
         )
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name == "verdict")
     for row in rows:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
     return table
@@ -297,7 +281,7 @@ def markdown(run: Run) -> str:
         ("Throughput (images a second and card)", THROUGHPUT_COLUMNS, throughput_rows(run.records)),
         (
             "Export, numerics, targets, and all that did not pass",
-            ["case", "stage", "verdict", "why"],
+            OTHER_COLUMNS,
             other_rows(run.records),
         ),
     ):
@@ -307,7 +291,7 @@ def markdown(run: Run) -> str:
                 "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in rows
             ]
             parts.append("")
-    parts += [f"- skipped {count} x {reason}" for reason, count in _skips(run.records)]
+    parts += [f"- skipped {count} x {reason}" for reason, count in skips(run.records)]
     marks = sorted({mark for r in run.records if ran(r) for mark in r.marks})
     parts += [f"- **{mark.upper()}**: {MEANING.get(mark, '')}" for mark in marks]
     return "\n".join(parts) + "\n"
