@@ -172,18 +172,19 @@ def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
     """case, metric, source, published, reference, measured, drop, images, verdict. Accuracies in percent."""
     rows = []
     for r in records:
-        if r.stage == "accuracy" and r.metric:
+        if r.stage in ("accuracy", "published") and r.metric:
             figures = [
                 _cell(r.values.get(name), "percent")
                 for name in ("source", "published", "reference", "measured", "drop")
             ]
-            rows.append([str(r.case), r.metric, *figures, f"{r.values.get('samples') or 0:.0f}", r.outcome])
+            rows.append([str(r.case), r.metric, *figures, str(r.facts.get("images", "-")), r.outcome])
     return rows
 
 
 ACCURACY_COLUMNS = ["case", "metric", "source", "published", "reference", "measured", "drop %", "images", "verdict"]
 THROUGHPUT_COLUMNS = [
-    "model", "chip", "precision", "batch", "img/s per card", "95 % interval", "published", "against", "ratio", "best", "verdict",
+    "model", "chip", "precision", "batch", "img/s per card", "95 % interval", "published", "against", "ratio", "best",
+    "verdict",
 ]  # fmt: skip
 OTHER_COLUMNS = ["case", "stage", "verdict", "why"]
 NUMERIC = {
@@ -223,7 +224,7 @@ def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
 
 def other_rows(records: Sequence[Record]) -> list[list[str]]:
     """Whatever is not in the two tables, and everything that did not pass: case, stage, verdict, text."""
-    tabled = {"accuracy", "throughput"}
+    tabled = {"accuracy", "published", "throughput"}
     return [
         [str(r.case), r.stage + (f" {r.metric}" if r.metric else ""), r.outcome, r.text]
         for r in records

@@ -132,7 +132,11 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Calla
     stage = stage_of(request.node)
 
     def judge(
-        verdicts: Verdict | Mapping[str, Verdict], bench: Bench | None = None, skip: bool = True, **facts: object
+        verdicts: Verdict | Mapping[str, Verdict],
+        bench: Bench | None = None,
+        skip: bool = True,
+        stage: str = stage,
+        **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
         marks = () if bench is None else bench.marks
