@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
 import numpy as np
 
 from harness.backends import ascend, atc
+from harness.backends.ascend_codes import WAIT_TIMEOUT
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
 from harness.backends.pyacl import Undo, Vendor, initialized
 from harness.errors import RunError
@@ -274,6 +275,8 @@ class Session:
             self._flying = True
             for _ in range(together):
                 status = submit(model, inputs, outputs, stream)
+                if status == WAIT_TIMEOUT:
+                    status = submit(model, inputs, outputs, stream)
                 if status != 0:
                     raise vendor.error("acl.mdl.execute_async", status)
             vendor.do("acl.rt.synchronize_stream", stream)

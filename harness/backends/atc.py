@@ -94,7 +94,7 @@ def aipp(normalize: Normalize, inputs: tuple[TensorSpec, ...]) -> str:
     form = {1: "YUV400_U8", 3: "RGB888_U8"}.get(channels)
     if form is None or len(normalize.mean) != channels or len(normalize.std) != channels:
         raise BuildError(
-            f"AIPP takes 1 or 3 channels, not {channels} with {len(normalize.mean)} means and {len(normalize.std)} deviations",
+            f"AIPP takes 1 or 3 channels, not {channels} with means {normalize.mean}, deviations {normalize.std}",
             "build it without normalisation on the chip",
         )
     if any(not 0 <= mean < 256 for mean in normalize.mean) or any(std <= 0 for std in normalize.std):

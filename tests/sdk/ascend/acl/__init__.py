@@ -28,7 +28,7 @@ def finalize():
     state.initialized, state.finalized = False, True
     left = state.handles()
     for kind, count in left.items():
-        simulate.note("leak", text="acl.finalize with {} of {} left".format(count, kind))
+        simulate.note("leak", what="acl.finalize with {} of {} left".format(count, kind))
     return chip.NOT_CLEARED if left else 0
 
 

@@ -108,7 +108,7 @@ def message(text):
 def wrong(code, text):
     """The caller broke the contract: into the ledger, and the vendor's code back."""
     state.violations.append(text)
-    simulate.note("violation", text=text, code=code)
+    simulate.note("violation", what=text, code=code)
     message("EH0001: " + text)
     return code
 
@@ -260,6 +260,6 @@ def borrow(address, size, owner):
 def at_exit():
     """Ran before this: whatever the caller registered after importing acl."""
     if state.initialized and not state.finalized:
-        simulate.note("leak", text="the process ends and acl.finalize was not called")
+        simulate.note("leak", what="the process ends and acl.finalize was not called")
     for kind, count in state.handles().items():
-        simulate.note("leak", text="the process ends with {} of {}".format(count, kind))
+        simulate.note("leak", what="the process ends with {} of {}".format(count, kind))
