@@ -13,6 +13,7 @@ from harness.datasets.base import Absent
 from harness.errors import DataError, UsageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM")  # how files of these kinds begin
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def pictures(folder: Path, published: Published, depth: int = 0) -> dict[str, Pi
     """Pictures in `folder`, or `depth` folders below it, by name: the path below `folder`, cut at the first dot of
     the file name. Hidden files and files of other kinds are passed over.
 
-    Raises Absent when there is none, DataError for an empty file and for two pictures of one name."""
+    Raises Absent when there is none; DataError for an empty file, for files that do not begin as pictures do (all of
+    them counted, before hours of work) and for two pictures of one name."""
     if not folder.is_dir():
         raise absent(published, f"there is no folder {folder}")
     found: dict[str, Picture] = {}
@@ -66,7 +68,21 @@ def pictures(folder: Path, published: Published, depth: int = 0) -> dict[str, Pi
             found[sample] = Picture(base / name, size)
     if not found:
         raise absent(published, f"there is no picture in {folder}")
+    damaged = [picture.path for picture in found.values() if not _begins_well(picture.path)]
+    if damaged:
+        raise DataError(
+            f"{len(damaged)} of {len(found)} files in {folder} are not pictures, first {damaged[0]}",
+            hint="fetch them again, or remove them and their labels: the set is then partial",
+        )
     return found
+
+
+def _begins_well(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(SIGNATURES)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
 
 
 def absent(published: Published, fact: str) -> Absent:
