@@ -1,4 +1,4 @@
-"""The worker's own end of the pipe: one backend, one session at a time, commands as JSON lines.
+"""The worker's own end of the pipe: one backend, its sessions, commands as JSON lines.
 
 Started as a script by worker.py, under any Python from 3.7 that has NumPy and the vendor's SDK:
 
@@ -24,7 +24,7 @@ import threading
 import traceback
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
 
 if TYPE_CHECKING:
     from harness.backends.base import Session
@@ -51,8 +51,7 @@ class Bench:
     def __init__(self, backend: Any, memory: Any) -> None:
         self._backend = backend
         self._memory = memory
-        self._loaded = contextlib.ExitStack()
-        self._session = None  # type: Any
+        self._sessions: Dict[int, Tuple[Any, contextlib.ExitStack]] = {}
         self._free = 0  # where outputs may go: after the inputs, which a session may still be reading
 
     def version(self) -> str:
@@ -68,31 +67,38 @@ class Bench:
         self._backend.build(Path(onnx), Path(engine), wire.build_spec(spec))
 
     def load(self, engine: str, device: Dict[str, Any], spec: Dict[str, Any]) -> Dict[str, Any]:
-        self.unload()
-        loading = self._backend.load(Path(engine), wire.device(device), wire.build_spec(spec))
-        self._session = self._loaded.enter_context(loading)
-        return {name: [wire.plain(spec) for spec in getattr(self._session, name)] for name in ("inputs", "outputs")}
+        with contextlib.ExitStack() as undo:
+            loading = self._backend.load(Path(engine), wire.device(device), wire.build_spec(spec))
+            session = undo.enter_context(loading)
+            tensors = {name: [wire.plain(spec) for spec in getattr(session, name)] for name in ("inputs", "outputs")}
+            number = 1 + max(self._sessions, default=0)
+            self._sessions[number] = (session, undo.pop_all())
+        return dict(tensors, session=number)
 
-    def unload(self) -> None:
-        self._session = None
-        loaded, self._loaded = self._loaded, contextlib.ExitStack()
-        loaded.close()
+    def unload(self, session: int) -> None:
+        self._sessions.pop(session)[1].close()
 
-    def run(self, inputs: Any) -> Any:
-        self._write(inputs).execute(1)
-        return self.read()
+    def close(self) -> None:
+        with contextlib.ExitStack() as undo:
+            for _, loaded in self._sessions.values():
+                undo.push(loaded)
+            self._sessions.clear()
 
-    def measure(self, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
-        session = self._write(inputs)
-        return timing.measure(session.execute, timing.Plan(**plan)).to_json()
+    def run(self, session: int, inputs: Any) -> Any:
+        self._write(session, inputs).execute(1)
+        return self.read(session)
 
-    def read(self) -> Any:
-        return self._memory.put(self._session.read(), self._free)
+    def measure(self, session: int, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
+        return timing.measure(self._write(session, inputs).execute, timing.Plan(**plan)).to_json()
 
-    def _write(self, inputs: Any) -> "Session":
+    def read(self, session: int) -> Any:
+        return self._memory.put(self._sessions[session][0].read(), self._free)
+
+    def _write(self, number: int, inputs: Any) -> "Session":
+        session = self._sessions[number][0]
         self._free = wire.end(inputs)
-        self._session.write(self._memory.views(inputs))
-        return self._session  # type: ignore[no-any-return]
+        session.write(self._memory.views(inputs))
+        return session  # type: ignore[no-any-return]
 
 
 def described(error: BaseException, stage: str, call: str) -> Dict[str, str]:
@@ -160,7 +166,7 @@ def main(name: str, commands: int, replies: int, memory: int) -> None:
         if stage == "quit":
             break
         reply(answer(lambda: getattr(bench, stage)(**command), stage, trail))  # noqa: B023 - called at once
-    reply(answer(bench.unload, "unload", trail))
+    reply(answer(bench.close, "close", trail))
 
 
 if __name__ == "__main__":

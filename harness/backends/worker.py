@@ -50,7 +50,7 @@ class Limits:
 
 
 class Worker:
-    """A process with one backend and at most one session; one thread at a time may use it.
+    """A process with one backend and the sessions loaded in it; one thread at a time may use it.
 
     `backend` names a module of harness.backends, or with a dot any module on PYTHONPATH. `python` needs only NumPy
     and the vendor's SDK, from 3.7 on; `env` is added to the environment; what the SDK prints goes to `log`. Every
@@ -74,6 +74,7 @@ class Worker:
         self._log_path = log
         self._process: subprocess.Popen[bytes] | None = None
         self._lost = "was not started"
+        self._awaited = ""  # the command whose reply has not been taken
 
     @property
     def alive(self) -> bool:
@@ -100,6 +101,7 @@ class Worker:
             self._limit = self.limits.memory or _most_memory()
             self._looked = time.monotonic()
             self._undo = undo.pop_all()
+        self._awaited = "start"
         try:
             self.python_version = self._receive("start", self.limits.start)
         except BaseException:
@@ -113,7 +115,7 @@ class Worker:
         if self._process is None:
             return
         try:
-            if kind is None:
+            if kind is None and not self._awaited:
                 self._call("quit", self.limits.close)
                 with contextlib.suppress(subprocess.TimeoutExpired):  # an SDK that hangs in its own atexit
                     self._process.wait(self.limits.close)
@@ -151,7 +153,7 @@ class Worker:
                 "the engine has the outputs {}".format(", ".join(sorted(by_name)) or "none"),
                 hint="the model's are {}".format(", ".join(spec.outputs)),
             )
-        return RemoteSession(self, inputs, tuple(by_name[name] for name in spec.outputs or by_name))
+        return RemoteSession(self, tensors["session"], inputs, tuple(by_name[name] for name in spec.outputs or by_name))
 
     # the pipe
 
@@ -178,12 +180,15 @@ class Worker:
         self._send(do, **arguments)
         return self._receive(do, limit)
 
-    def _present(self) -> None:
+    def _ready(self) -> None:
         if self._process is None:
             raise WorkerError(f"the worker of {self.backend} {self._lost}", hint="start a new one")
+        if self._awaited:
+            raise ValueError("finish() comes before the next command to a worker that measures")
 
     def _send(self, do: str, **arguments: Any) -> None:
-        self._present()
+        self._ready()
+        self._awaited = do
         text = (json.dumps(dict(arguments, do=do)) + "\n").encode("ascii")
         try:
             while text:
@@ -201,6 +206,7 @@ class Worker:
         except BaseException:
             self._end(f"ended in {stage}")
             raise
+        self._awaited = ""
         if "error" not in reply:
             return reply["ok"]
         error = reply["error"]
@@ -220,8 +226,8 @@ class Worker:
                 if not chunk:
                     self._died(stage)
                 got += chunk
-            elif self._process is not None and self._process.poll() is not None:  # a grandchild holds the pipe
-                self._died(stage)
+            elif self._process is not None and self._process.poll() is not None and not self._waiting.poll(0):
+                self._died(stage)  # and what it started holds the pipe open
         return got
 
     def _look(self, stage: str) -> None:
@@ -303,11 +309,12 @@ class RemoteSession:
     worker of its own, are measured at once; `read` then gives what the measured engine computed."""
 
     def __init__(
-        self, worker: Worker, inputs: tuple[base.TensorSpec, ...], outputs: tuple[base.TensorSpec, ...]
+        self, worker: Worker, number: int, inputs: tuple[base.TensorSpec, ...], outputs: tuple[base.TensorSpec, ...]
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self._worker = worker
+        self._number = number
         self._batch = 0
         self._measuring: Plan | None = None
 
@@ -320,12 +327,12 @@ class RemoteSession:
         if self._measuring is not None:
             self._worker._end("was given up while measuring")
         if self._worker.alive:
-            self._worker._call("unload", self._worker.limits.load)
+            self._worker._call("unload", self._worker.limits.load, session=self._number)
 
     def run(self, inputs: Tensors, *, finite: bool = True) -> Tensors:
         """Outputs of one batch, as fresh arrays. Raises RunError when the inputs are not what the engine takes, or
         the outputs not what it says; `finite` refuses NaN and infinity as well."""
-        layout = self._worker._call("run", self._worker.limits.run, inputs=self._put(inputs))
+        layout = self._worker._call("run", self._worker.limits.run, session=self._number, inputs=self._put(inputs))
         return self._outputs(layout, finite)
 
     def measure(self, inputs: Tensors, plan: Plan) -> Timing:
@@ -335,7 +342,7 @@ class RemoteSession:
 
     def start(self, inputs: Tensors, plan: Plan) -> None:
         """Begin to measure, and return at once."""
-        self._worker._send("measure", inputs=self._put(inputs), plan=wire.plain(plan))
+        self._worker._send("measure", session=self._number, inputs=self._put(inputs), plan=wire.plain(plan))
         self._measuring = plan
 
     def finish(self) -> Timing:
@@ -348,12 +355,10 @@ class RemoteSession:
 
     def read(self, *, finite: bool = True) -> Tensors:
         """Outputs of the last execute, measured or not, as fresh arrays. Raises RunError as run does."""
-        return self._outputs(self._worker._call("read", self._worker.limits.run), finite)
+        return self._outputs(self._worker._call("read", self._worker.limits.run, session=self._number), finite)
 
     def _put(self, inputs: Tensors) -> list[dict[str, Any]]:
-        self._worker._present()
-        if self._measuring is not None:
-            raise ValueError("finish() comes before the next batch")
+        self._worker._ready()
         self._batch = base.check(inputs, self.inputs, "input")
         return self._worker._memory.put(inputs)
 

@@ -182,6 +182,21 @@ def test_a_batch_cannot_be_run_while_another_is_measured():
             session.finish()
 
 
+def test_two_sessions_of_a_worker_do_not_mix():
+    with worker("doubles") as chip, chip.load(Path("a"), DEVICE, SPEC) as first:
+        with chip.load(Path("b"), DEVICE, SPEC) as second:
+            one, two = first.run({"x": X})["y"], second.run({"x": X + 1})["y"]
+
+            assert one.tolist() == (2 * X).tolist()
+            assert two.tolist() == (2 * X + 2).tolist()
+            assert first.read()["y"].tolist() == one.tolist()
+            first.start({"x": X}, QUICK)
+            with pytest.raises(ValueError, match="finish"):
+                second.run({"x": X})
+            first.finish()
+        assert first.run({"x": X})["y"].tolist() == one.tolist()
+
+
 def test_a_measurement_that_is_given_up_ends_the_worker():
     with worker("doubles") as chip:
         with chip.load(Path("e"), DEVICE, SPEC) as session:
