@@ -7,7 +7,7 @@ import stat
 import sys
 import tempfile
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """The calls of one stage, for runtimes that answer with Status objects and with None. A Status is truthy even
-    when it failed, so it is always asked; a factory that fails says why on stderr alone, so that is read."""
+    """The calls of one stage. A Status is truthy even when it failed, so it is always asked; a factory that fails
+    returns None and says why elsewhere: to `words`, where the runtime has a log of its own, else to stderr."""
 
-    def __init__(self, error: type[HarnessError], hint: str) -> None:
+    def __init__(self, error: type[HarnessError], hint: str, words: Callable[[], str] | None = None) -> None:
         self._error = error
         self._hint = hint
+        self.words = words
 
     def ok(self, call: str, function: Callable[..., Any], *values: Any, void: bool = False) -> None:
         """A call that answers with a Status. `void`: some versions answer with nothing."""
@@ -40,13 +41,25 @@ class Calls:
             raise self.failure(call, "returned None", words)
         return made
 
+    def true(self, call: str, function: Callable[..., Any], *values: Any) -> None:
+        """A call that answers with a bool."""
+        made, words = self._made(call, function, *values)
+        if not made:
+            raise self.failure(call, f"returned {made!r}", words)
+
+    def do(self, call: str, function: Callable[..., Any], *values: Any) -> Any:
+        """A call whose answer says nothing about success."""
+        return self._made(call, function, *values)[0]
+
     def _made(self, call: str, function: Callable[..., Any], *values: Any) -> tuple[Any, str]:
         trail(call)
-        with printed() as words:
+        with printed() if self.words is None else nullcontext([""]) as words:
             try:
                 made = function(*values)
             except Exception as error:
                 made = error
+        if self.words is not None:
+            words = [self.words()]
         if isinstance(made, Exception):  # bindings raise where C++ throws, and on arguments of other types
             raise self.failure(call, repr(made), words[0]) from made
         return made, words[0]
