@@ -193,7 +193,9 @@ def paired_bootstrap(
 def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE) -> int | None:
     """How many more images would decide a bootstrap: its width shrinks with the root of their number, and the share
     that may be unseen with the number itself. None when the drop is too close to the slack."""
-    half = max(drop.high - drop.value, drop.value - drop.low)
+    half = drop.value - drop.low
+    if drop.high > unseen_share(drop.samples, confidence):
+        half = max(half, drop.high - drop.value)
 
     def decided(images: int) -> bool:
         width = half * math.sqrt(drop.samples / images)
