@@ -274,7 +274,7 @@ def judge_published(
         return Verdict(Outcome.FAIL, f"{text}: the deviation at {row} no longer occurs, delete it", details)
     if cell is None:
         raise InvalidMeasurement(f"{row} excuses a case without a published figure", hint="delete the row")
-    details["bound"] = gate = cell.value - cell.resolution
+    details["bound"] = gate = cell.lowest
     text = (
         f"{aim.metric} {_percent(measured)}, {_percent(drop)} below {whose} {_percent(aim.value)}, a known deviation "
         f"({row}: {deviation.reason}); asked the published {_percent(cell.value)}, that is at least {_percent(gate)}"

@@ -48,9 +48,9 @@ class Cell:
     then: tuple[Decimal, ...] = ()  # top-2 to top-4, printed between top-1 and top-5
 
     @property
-    def resolution(self) -> float:
-        """Half a unit of the last printed digit, in the unit of `value`."""
-        return float(ulp(self.printed) / 2 * self.scale)
+    def lowest(self) -> float:
+        """The smallest number that prints as this figure, in the unit of `value`."""
+        return float((self.printed - ulp(self.printed) / 2) * self.scale)
 
     @property
     def place(self) -> str:
