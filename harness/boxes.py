@@ -42,18 +42,21 @@ def priors(height: int, width: int) -> Floats:
 
 
 def decode_centres(priors: Floats, loc: Floats) -> Floats:
-    """(4, n) rows cx, cy, w, h that `loc` (n, 4) says relative to `priors` (n, 4), in their unit."""
+    """(4, n) rows cx, cy, w, h that `loc` (n, 4) says relative to `priors` (n, 4), in their unit; infinite where the
+    exponential of a size is."""
     decoded, offset = np.array(priors.T, F32, order="C"), np.ascontiguousarray(loc.T)
     decoded[:2] += offset[:2] * CENTRE * decoded[2:]
-    decoded[2:] *= np.exp(offset[2:] * SIZE)
+    with np.errstate(over="ignore"):
+        decoded[2:] *= np.exp(offset[2:] * SIZE)
     return decoded
 
 
 def decode(priors: Floats, loc: Floats) -> Floats:
     """(n, 4) boxes in the unit of the priors. The far corner is the near one plus the size, in that order."""
     box = decode_centres(priors, loc)
-    box[:2] -= box[2:] / F32(2)
-    box[2:] += box[:2]
+    with np.errstate(invalid="ignore"):
+        box[:2] -= box[2:] / F32(2)
+        box[2:] += box[:2]
     corners: Floats = box.T
     return corners
 
@@ -88,7 +91,8 @@ def points(height: int, width: int, stride: int) -> Floats:
 def integral(logits: Floats) -> Floats:
     """(4, n) expected distances left, top, right, bottom in strides, of `logits` (4 * BINS, n)."""
     bins = logits.reshape(4, BINS, -1)
-    weights = np.exp(bins - bins.max(axis=1, keepdims=True))
+    with np.errstate(over="ignore", under="ignore"):  # -inf has no weight
+        weights = np.exp(bins - bins.max(axis=1, keepdims=True))
     distances: Floats = np.einsum("sbn,b->sn", weights, np.arange(BINS, dtype=F32)) / weights.sum(axis=1)
     return distances
 
@@ -150,9 +154,10 @@ def batch_multiclass_nms(
 
 # ------------------------------------------------------------------------------------------- suppression
 
-SPARSE = 1 << 22  # pairs that may be looked at one by one; more of them, or a dense lot, are taken as matrices
+SPARSE = 1 << 22  # pairs that may be looked at one by one; more are taken as matrices
+DENSE = 1 / 6  # as are those of n boxes that have more than this times n * n of them
 CHUNK = 1 << 15  # pairs looked at together: their arrays stay in the cache
-BLOCK = 64  # boxes of which a matrix decides at a time
+BLOCK, WINDOW = 64, 512  # boxes of which matrices decide at a time, of so many that they look at
 
 
 def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | None = None) -> Indices:
@@ -165,27 +170,26 @@ def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | N
     """
     columns = np.ascontiguousarray(boxes.T, F32)
     t, more = F32(threshold), F32(extent)
-    pairs = _overlapping(columns, t, more)
-    kept = _by_matrices(columns, t, more, limit) if pairs is None else _by_pairs(len(boxes), *pairs)
-    return kept[:limit]
+    with np.errstate(all="ignore"):  # 0 / 0 of two boxes without area is no IoU above anything
+        pairs = _overlapping(columns, t, more) if limit is None else None
+        return _by_matrices(columns, t, more, limit) if pairs is None else _by_pairs(len(boxes), *pairs)
 
 
 def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indices, Indices] | None:
     """Pairs (better, worse) whose IoU is above t, or None when too many of all would have to be looked at.
 
     An IoU above t takes an intersection wider than t times each width. Going along x1, the boxes that can reach that
-    with box i begin before x2 + extent - t * width of i, up to rounding: for which the margin of 1e-6 is ample.
+    with box i begin before x2 + extent - t * width of i, up to rounding, for which the margin of 1e-6 is ample.
     """
     rank = np.argsort(columns[0], kind="stable")
     x1, y1, x2, y2 = columns[:, rank]
     width, height = x2 - x1 + more, y2 - y1 + more
     area, least = width * height, height * (t * F32(0.9999))
-    reach = x2.astype(np.float64) + more - t * width
-    reach += 1e-6 * (np.abs(x1) + np.abs(x2) + 1)
+    reach = x2 + more - t * width + F32(1e-6) * (np.abs(x1) + np.abs(x2) + F32(1))
     after = np.arange(1, len(x1) + 1)
-    partners = np.maximum(np.searchsorted(x1.astype(np.float64), reach, side="right") - after, 0)
+    partners = np.maximum(np.searchsorted(x1, reach, side="right") - after, 0)
     until = np.cumsum(partners)
-    if until.size and until[-1] > min(SPARSE, until.size**2 / 8):
+    if until.size and until[-1] > min(SPARSE, DENSE * until.size**2):
         return None
     first = after - until + partners  # pair number p of box i has partner first[i] + p
     better, worse = [], []
@@ -227,20 +231,26 @@ def _by_pairs(n: int, better: Indices, worse: Indices) -> Indices:
 
 
 def _by_matrices(columns: Floats, t: np.float32, more: np.float32, limit: int | None) -> Indices:
-    """The same without pairs: some of the best boxes decide among themselves, then at once over all the others."""
-    ranks, kept, count = np.arange(columns.shape[1]), [np.empty(0, np.int64)], 0
-    while ranks.size and (limit is None or count < limit):
-        best, rest = columns[:, ranks[:BLOCK]], ranks[BLOCK:]
-        removes = np.packbits(np.triu(_above(best, best, t, more), 1), axis=1, bitorder="little")
-        gone, winners = 0, []
-        for row, bits in enumerate(removes):
-            if not gone >> row & 1:
-                winners.append(row)
-                gone |= int.from_bytes(bits.tobytes(), "little")
-        kept.append(ranks[winners])
-        count += len(winners)
-        ranks = rest[~_above(best[:, winners], columns[:, rest], t, more).any(axis=0)]
-    return np.concatenate(kept)
+    """The same without pairs, and no further than `limit`: a window of boxes faces those kept so far; then the best of
+    it decide among themselves and over the rest of it."""
+    kept = np.empty(0, np.int64)
+    for start in range(0, columns.shape[1], WINDOW):
+        ranks = np.arange(start, min(start + WINDOW, columns.shape[1]))
+        ranks = ranks[~_above(columns[:, kept], columns[:, ranks], t, more).any(axis=0)]
+        while ranks.size:
+            best, ranks = ranks[:BLOCK], ranks[BLOCK:]
+            some = columns[:, best]
+            removes = np.packbits(np.triu(_above(some, some, t, more), 1), axis=1, bitorder="little")
+            gone, winners = 0, []
+            for row, bits in enumerate(removes):
+                if not gone >> row & 1:
+                    winners.append(row)
+                    gone |= int.from_bytes(bits.tobytes(), "little")
+            kept = np.concatenate((kept, best[winners]))
+            if limit is not None and len(kept) >= limit:
+                return kept[:limit]
+            ranks = ranks[~_above(some[:, winners], columns[:, ranks], t, more).any(axis=0)]
+    return kept
 
 
 def _above(rows: Floats, columns: Floats, t: np.float32, more: np.float32) -> NDArray[np.bool_]:
@@ -249,6 +259,5 @@ def _above(rows: Floats, columns: Floats, t: np.float32, more: np.float32) -> ND
     wide = np.maximum(np.minimum(a[2], b[2]) - np.maximum(a[0], b[0]) + more, F32(0))
     inter = wide * np.maximum(np.minimum(a[3], b[3]) - np.maximum(a[1], b[1]) + more, F32(0))
     areas = (a[2] - a[0] + more) * (a[3] - a[1] + more) + (b[2] - b[0] + more) * (b[3] - b[1] + more)
-    with np.errstate(invalid="ignore", divide="ignore"):  # two boxes without area
-        above: NDArray[np.bool_] = inter / (areas - inter) > t
+    above: NDArray[np.bool_] = inter / (areas - inter) > t
     return above

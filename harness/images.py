@@ -25,6 +25,7 @@ LARGEST = 2**28
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # JPEG, but for the markers that stand alone in a scan
 _START, _END, _APP1 = 0xD8, 0xD9, 0xE1
+_PNG, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 
 
 def read(path: Path, decoder: Decoder = "opencv") -> Image:
@@ -53,6 +54,8 @@ def _decode(data: bytes, decoder: Decoder) -> Image:
     segments = list(_segments(data)) if jpeg else []
     if jpeg and segments[-1][0] != _END:
         raise DataError("is a truncated JPEG: it has no end marker", "fetch the file again")
+    if data.startswith(_PNG) and _PNG_END not in data:
+        raise DataError("is a truncated PNG: it has no end chunk", "fetch the file again")
     if decoder == "pillow":
         return _pillow(data if not jpeg else b"".join(data[a:b] for code, a, b in segments if code != _APP1))
     if not jpeg:
@@ -82,7 +85,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _pillow(data: bytes, check: bool = False) -> Image:
-    """Decoded by Pillow; `check` only asks whether it can be (Pillow refuses what is cut short)."""
+    """Decoded by Pillow, which refuses what is cut short; `check` asks no more than whether it can be."""
     import cv2
     import PIL.Image
 
@@ -98,6 +101,8 @@ def _pillow(data: bytes, check: bool = False) -> Image:
                 )
             picture.info.pop("transparency", None)
             rgb = np.asarray(picture.convert("RGB"))
+    except PIL.UnidentifiedImageError as error:
+        raise DataError("is not a picture of a format that Pillow knows", "fetch the file again") from error
     except (OSError, SyntaxError, ValueError, struct.error, Warning, PIL.Image.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded: {error}", "fetch the file again") from error
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)

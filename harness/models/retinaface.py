@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness import boxes, images
 from harness.backends.base import Normalize
 from harness.case import Image, Predictions, Tensors
+from harness.errors import RunError
 from harness.models.base import Frame, Model, Prepared, Protocol, Weights
 from harness.models.outputs import checked
 
@@ -83,10 +84,13 @@ def postprocess(outputs: Tensors, frame: Frame, size: tuple[int, int]) -> Predic
     candidates = np.flatnonzero(conf[:, 1] > F32(SCORE))
     candidates = candidates[boxes.best_first(conf[candidates, 1])]  # they sort, and nms sorts again: ties turn twice
     pixels, scale = np.array((size[1], size[0]), F32), F32(frame.scale[0])
-    found = boxes.decode(prior.take(candidates, axis=0), loc.take(candidates, axis=0)) * np.tile(pixels, 2) / scale
+    with np.errstate(over="ignore"):
+        found = boxes.decode(prior.take(candidates, axis=0), loc.take(candidates, axis=0)) * np.tile(pixels, 2) / scale
+    _finite(found)
     kept = boxes.nms(found, conf[candidates, 1], IOU)
     faces = candidates[kept]
-    landmarks = boxes.decode_landmarks(prior[faces], landm[faces]) * pixels / scale
+    with np.errstate(over="ignore"):
+        landmarks = boxes.decode_landmarks(prior[faces], landm[faces]) * pixels / scale
     return {"boxes": np.ascontiguousarray(found[kept]), "scores": conf[faces, 1], "landmarks": landmarks}
 
 
@@ -98,15 +102,18 @@ def postprocess_mlu(outputs: Tensors, frame: Frame) -> Predictions:
     scale, _, (top, left) = _mlu_layout(frame.height, frame.width)
     side, pad = np.array((MLU[1], MLU[0]), F32), np.array((left, top), F32)
     candidates = np.flatnonzero(conf[:, 1] >= F32(SCORE))
-    found = boxes.decode_centres(prior.take(candidates, axis=0), loc.take(candidates, axis=0)).T
-    centres = np.floor((found[:, :2] * side - pad) / scale)
-    sizes = half_away(found[:, 2:] * side / scale)
+    with np.errstate(over="ignore"):
+        found = boxes.decode_centres(prior.take(candidates, axis=0), loc.take(candidates, axis=0)).T * np.tile(side, 2)
+        centres, sizes = np.floor((found[:, :2] - pad) / scale), found[:, 2:] / scale
+    _finite(np.concatenate((centres, sizes), axis=1))
+    sizes = half_away(sizes)
     inside = np.flatnonzero((centres >= 0).all(axis=1))
     candidates, centres, sizes = candidates[inside], centres[inside], sizes[inside]
     corners = np.concatenate((centres - sizes / F32(2), centres + sizes / F32(2)), axis=1)
     kept = boxes.nms(corners, conf[candidates, 1], IOU)
     near, faces = half_away(corners[kept, :2]), candidates[kept]
-    landmarks = np.floor((boxes.decode_landmarks(prior[faces], landm[faces]) * side - pad) / scale)
+    with np.errstate(over="ignore"):
+        landmarks = np.floor((boxes.decode_landmarks(prior[faces], landm[faces]) * side - pad) / scale)
     found = np.concatenate((near, near + sizes[kept]), axis=1)
     return {"boxes": found, "scores": conf[faces, 1], "landmarks": landmarks}
 
@@ -114,6 +121,15 @@ def postprocess_mlu(outputs: Tensors, frame: Frame) -> Predictions:
 def _checked(outputs: Tensors, size: tuple[int, int]) -> list[NDArray[np.float32]]:
     n = len(boxes.priors(*size))
     return checked(outputs, dict(zip(OUTPUTS, ((n, 4), (n, 2), (n, 10)), strict=True)))
+
+
+def _finite(found: NDArray[np.float32]) -> None:
+    bad = len(found) - int(np.count_nonzero(np.isfinite(found).all(axis=1)))
+    if bad:
+        raise RunError(
+            f"{bad} of {len(found)} faces that output {OUTPUTS[0]} describes have infinite sizes",
+            "compare the engine's outputs with the reference's: pytest -m numerics",
+        )
 
 
 def half_away(values: NDArray[np.float32]) -> NDArray[np.float32]:
