@@ -161,6 +161,16 @@ def find(folder: Path, form: Format, names: Sequence[str], outputs: int) -> list
     return [tuple(found[stem][index] for index in wanted) for stem in stems]
 
 
+def stems(folder: Path, form: Format) -> set[str]:
+    """Names under which the folder has results."""
+    return {name[0] for path in folder.iterdir() if (name := _named(path, form))}
+
+
+def indices(folder: Path, form: Format) -> set[int]:
+    """Output indices that occur in the folder."""
+    return {name[1] for path in folder.iterdir() if (name := _named(path, form))}
+
+
 def _named(path: Path, form: Format) -> tuple[str, int] | None:
     """Stem and output index of a result file; None for another file."""
     match = re.fullmatch(rf"(.+){form.infix}(0|[1-9]\d*)\.({'|'.join(form.endings)})", path.name)

@@ -1,0 +1,227 @@
+"""chipproof evaluate: the result files of the vendors' own tools, scored as the suite scores an engine."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness import baselines, datasets, metrics, vendorfiles
+from harness.baselines import Baselines
+from harness.case import Case, Precision, Predictions, Tensors
+from harness.datasets import widerface as wider
+from harness.datasets.base import Absent, Dataset, Sample
+from harness.datasets.stream import stream
+from harness.errors import DataError, UsageError
+from harness.metrics import widerface, widertext
+from harness.metrics.base import Score
+from harness.models.base import Frame, Model, Protocol
+from harness.models.gfocalv2 import postprocess_suppressed
+from harness.vendorfiles import Format
+from harness.verdict import Outcome, judge_published
+from tools.preprocess import ChipOption, DataOption, ProtocolOption, bin_name, choose, progress
+
+NEED_FRAME = ("faces", "objects")  # tasks whose boxes go back to the picture
+LARGER = {"coco": "coco_5000"}  # data set -> the same with pictures that are not scored
+
+
+class Files(str, Enum):
+    BENCHMARK = "benchmark"
+    MSAME = "msame"
+    AIS_BENCH = "ais_bench"
+    WIDERFACE = "widerface"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an engine may end: shape and dtype of each output of one image, and what makes predictions of them."""
+
+    outputs: Mapping[str, tuple[tuple[int, ...], str]]
+    postprocess: Callable[[Tensors, Frame], Predictions]
+
+
+SUPPRESSED = Ending({"dets": ((100, 5), "float32"), "labels": ((100,), "int64")}, postprocess_suppressed)
+"""GFocalV2 with the suppression in the engine (BatchMultiClassNMS)."""
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="name of the model, as in its marker")],
+    outputs: Annotated[Path, typer.Option(help="folder into which the tool wrote")],
+    form: Annotated[Files, typer.Option("--format", help="whose files they are; widerface: <event>/<name>.txt")],
+    data: DataOption = None,
+    chip: ChipOption = None,
+    protocol: ProtocolOption = None,
+    precision: Annotated[Precision, typer.Option(help="of the engine, to find its published figure")] = Precision.FP16,
+    as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
+) -> None:
+    """Score what benchmark, msame or ais_bench wrote to OUTPUTS, or WIDER FACE result files.
+
+    A missing, doubled or damaged result is an error, never a lower score. With --chip and the whole data set, the
+    scores are judged: exit status 1 when one is more than 1 % below the source."""
+    row, chosen, _ = choose(model, chip, protocol)
+    if data is None:
+        raise UsageError("there are no labels to score against", hint="give --data DIR with the data set")
+    if form is Files.WIDERFACE:
+        score, kind, notes = _score_texts(row, outputs, data)
+    else:
+        score, kind, notes = _score_files(row, chosen, vendorfiles.FORMATS[form.value], outputs, data)
+    case = Case(model, chip, precision, 1) if chip is not None else None
+    rows = _rows(row, score, baselines.load(), case, judged=kind == "whole")
+    if as_json:
+        facts = {"model": model, "protocol": chosen.name, "chip": chip, "images": score.samples, "kind": kind}
+        print(json.dumps({**facts, "notes": notes, "metrics": rows}, ensure_ascii=False, indent=1))
+    else:
+        _show(row, score, kind, notes, rows)
+    if any(line["verdict"] in (Outcome.FAIL, Outcome.INVALID) for line in rows):
+        raise typer.Exit(1)
+
+
+def _score_files(
+    model: Model, protocol: Protocol, form: Format, outputs: Path, data: Path
+) -> tuple[Score, str, list[str]]:
+    folder = vendorfiles.folder_of(outputs, form)
+    dataset = datasets.load(model.dataset, data)
+    if dataset.truth is None:
+        raise DataError(f"{model.dataset}: {dataset.note}", hint="scores need the labels of the data set")
+    ids = [sample.id for sample in dataset.samples]
+    notes = []
+    ending = _ending(model, protocol, vendorfiles.indices(folder, form))
+    written = _all_written(model, dataset, folder, form, data)
+    found = dict(
+        zip(written, vendorfiles.find(folder, form, [bin_name(i) for i in written], len(ending.outputs)), strict=True)
+    )
+    if len(written) > len(ids):
+        notes.append(f"{len(written) - len(ids)} pictures without a label have results, which are not scored")
+    predictions = []
+    with progress(f"reading {model.name}", len(ids)) as advance:
+        for prediction in stream(dataset.samples, lambda s: _predict(model, protocol, ending, s, found[s.id])):
+            predictions.append(prediction)
+            advance()
+    return metrics.score(model.task, predictions, dataset.truth, ids), dataset.kind, notes
+
+
+def _all_written(model: Model, dataset: Dataset, folder: Path, form: Format, data: Path) -> list[str]:
+    """Samples that the tool ran: those of the data set or, when there are more results, those of the larger one."""
+    ids = [sample.id for sample in dataset.samples]
+    if model.dataset not in LARGER or len(vendorfiles.stems(folder, form)) <= len(ids):
+        return ids
+    return [sample.id for sample in datasets.load(LARGER[model.dataset], data).samples]
+
+
+def _ending(model: Model, protocol: Protocol, indices: Collection[int]) -> Ending:
+    """The ending that has as many outputs as there are files an image; else the network's own."""
+    endings = [raw_ending(model, protocol), *([SUPPRESSED] if model.task == "objects" else [])]
+    return next((ending for ending in endings if len(ending.outputs) == len(indices)), endings[0])
+
+
+def raw_ending(model: Model, protocol: Protocol) -> Ending:
+    """The network's outputs as they are. Their shapes come from running it without numbers."""
+    import torch
+
+    with torch.device("meta"), torch.inference_mode():
+        network = model.network().eval()
+        out = network(torch.empty(1, 3, *protocol.size))
+    tensors = out if isinstance(out, (tuple, list)) else (out,)
+    shapes = {name: (tuple(t.shape[1:]), "float32") for name, t in zip(model.outputs, tensors, strict=True)}
+    return Ending(shapes, protocol.postprocess)
+
+
+def _predict(model: Model, protocol: Protocol, ending: Ending, sample: Sample, paths: Sequence[Path]) -> Predictions:
+    frame = Frame(0, 0, (1.0, 1.0))
+    if model.task in NEED_FRAME:
+        frame = protocol.preprocess(sample.read(), bool(protocol.normalized_by_chip)).frame
+    return ending.postprocess(arranged(paths, ending), frame)
+
+
+def arranged(paths: Sequence[Path], ending: Ending) -> Tensors:
+    """The files of one image as the outputs of the ending, told apart by length: a compiler may reorder outputs, as
+    Ascend's out_nodes do with RetinaFace's. Raises DataError when a length is wrong or stands twice."""
+    by_length = {math.prod(shape): name for name, (shape, _) in ending.outputs.items()}
+    if len(by_length) < len(ending.outputs):  # lengths do not tell them apart: the model's own order
+        pairs = zip(paths, ending.outputs.items(), strict=True)
+        return {
+            name: vendorfiles.load(path, {math.prod(shape): dtype}).reshape(shape)
+            for path, (name, (shape, dtype)) in pairs
+        }
+    lengths = {length: ending.outputs[name][1] for length, name in by_length.items()}
+    tensors: Tensors = {}
+    for path in paths:
+        values = vendorfiles.load(path, lengths)
+        name = by_length[values.size]
+        if name in tensors:
+            raise DataError(
+                f"{path} is a second output of {values.size} values", hint=f"the model has: {_described(ending)}"
+            )
+        tensors[name] = values.reshape(ending.outputs[name][0])
+    return {name: tensors[name] for name in ending.outputs}
+
+
+def _described(ending: Ending) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, (shape, _) in ending.outputs.items())
+
+
+def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, list[str]]:
+    """WIDER FACE result files against the ground truth; the pictures are not needed. A tree that has exactly the
+    pictures of a partial set is scored as that part."""
+    if model.task != "faces":
+        raise UsageError(f"{model.name} finds no faces", hint="the format widerface is for RetinaFace")
+    truth = wider.ground_truth(data / "widerface" / "ground_truth")
+    kind, ids = "whole", list(truth)
+    written = {f"{path.parent.name}/{path.stem}" for path in outputs.glob("*/*.txt")}
+    try:
+        part = [sample.id for sample in datasets.load("widerface", data).samples]
+    except Absent:
+        part = ids
+    if written == set(part) and len(part) < len(ids):
+        kind, ids = "partial", part
+    rows = widertext.read(outputs, ids)
+    unsorted = widerface.unsorted(rows)
+    notes = []
+    if unsorted:
+        notes.append(
+            f"{len(unsorted)} files, first {ids[unsorted[0]]}, do not list the best first; AP depends on the order"
+        )
+    return widerface.evaluate(rows, [truth[name] for name in ids], ids), kind, notes
+
+
+def _rows(model: Model, score: Score, published: Baselines, case: Case | None, judged: bool) -> list[dict[str, Any]]:
+    """A row a metric: measured, source and published figures, verdict."""
+    rows = []
+    for name in model.metrics:
+        measured = float(score.values[name])
+        source = published.source(model.name, name)
+        cell = published.cell(case, name) if case is not None else None
+        verdict = None
+        if judged and case is not None and (source or cell) is not None:
+            verdict = judge_published(measured, source, cell, published.deviation(case, "accuracy", name))
+        rows.append({
+            "metric": name, "measured": None if math.isnan(measured) else measured,
+            "source": source.value if source is not None else None,
+            "published": cell.value if cell is not None else None,
+            "verdict": str(verdict.outcome) if verdict is not None else None,
+            "text": verdict.text if verdict is not None else None,
+        })  # fmt: skip
+    return rows
+
+
+def _show(model: Model, score: Score, kind: str, notes: list[str], rows: list[dict[str, Any]]) -> None:
+    table = Table(title=f"{model.name}: {score.samples} images, {kind} data set", title_justify="left", box=None)
+    for column in ("metric", "measured %", "source %", "published %", "verdict"):
+        table.add_column(column, justify="left" if column in ("metric", "verdict") else "right")
+    for row in rows:
+        percents = ("-" if row[key] is None else f"{100 * row[key]:.3f}" for key in ("measured", "source", "published"))
+        table.add_row(row["metric"], *percents, row["verdict"] or "-")
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    for text in [*notes, *(row["text"] for row in rows if row["text"])]:
+        console.print(text)
+    if kind != "whole":
+        console.print("part of the data set: no verdict against published accuracies")
