@@ -100,7 +100,7 @@ def _row(upper: list[str], lower: list[str], place: int) -> Row:
     names, chip = upper[0].split(), lower[0].split()
     if len(names) < 2:
         raise DeviceError(f"npu-smi printed a row without a chip name: {upper}", HINT)
-    figures = re.findall(r"\d+(?:\.\d+)?", upper[2])
+    power_and_heat = upper[2].split()  # a figure that is not known is NA
     usage = re.match(r"\d+", lower[2])
     device = int(chip[1]) if len(chip) > 1 and chip[1].isdigit() else place
     return Row(
@@ -109,10 +109,14 @@ def _row(upper: list[str], lower: list[str], place: int) -> Row:
         npu=int(names[0]),
         chip=int(chip[0]),
         health=upper[1],
-        celsius=float(figures[1]) if len(figures) > 1 else None,
+        celsius=_number(power_and_heat[1]) if len(power_and_heat) > 1 else None,
         busy=int(usage.group()) / 100.0 if usage else None,
         processes=(),
     )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.match(r"\d+(\.\d+)?$", text) else None
 
 
 def parse_clocks(text: str, chip: int) -> tuple[float | None, float | None]:
@@ -124,10 +128,8 @@ def parse_clocks(text: str, chip: int) -> tuple[float | None, float | None]:
         key, value = key.strip(), value.strip()
         if key == "Chip ID" and value.isdigit():
             here = int(value)
-        if here != chip or not re.match(r"\d+(\.\d+)?$", value):
-            continue
-        if key == "Aicore curFreq(MHZ)":
-            current = float(value)
-        elif key == "Aicore Freq(MHZ)":
-            rated = float(value)
+        if here == chip and key == "Aicore curFreq(MHZ)":
+            current = _number(value)
+        elif here == chip and key == "Aicore Freq(MHZ)":
+            rated = _number(value)
     return current, rated

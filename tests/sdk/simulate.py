@@ -5,6 +5,7 @@ misbehave from the environment variable CHIPPROOF_SIM (a JSON object, see README
 the caller did wrong to the file named by CHIPPROOF_SIM_LEDGER. Runs under Python 3.7; NumPy, ONNX and ONNX Runtime
 are imported when they are needed.
 """
+
 from __future__ import annotations
 
 import json
@@ -130,7 +131,19 @@ class Clock:
 # --- arithmetic ----------------------------------------------------------------------------------------------------
 
 WEIGHTED = frozenset(
-    "Conv ConvTranspose Gemm MatMul Add Sub Mul Div PRelu BatchNormalization InstanceNormalization".split()
+    [
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "PRelu",
+        "BatchNormalization",
+        "InstanceNormalization",
+    ]
 )
 
 

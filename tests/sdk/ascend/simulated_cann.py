@@ -2,6 +2,7 @@
 
 An engine is MAGIC, a SHA-256 of what follows, the length of a JSON header, that header, and the compiled ONNX graph.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -12,7 +13,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 
 
 def _shared():
@@ -35,8 +35,18 @@ SHAPE_DATA = "ascend_mbatch_shape_data"
 
 # aclDataType codes
 DTYPES = {
-    "float32": 0, "float16": 1, "int8": 2, "int32": 3, "uint8": 4, "int16": 6, "uint16": 7, "uint32": 8, "int64": 9,
-    "uint64": 10, "float64": 11, "bool": 12,
+    "float32": 0,
+    "float16": 1,
+    "int8": 2,
+    "int32": 3,
+    "uint8": 4,
+    "int16": 6,
+    "uint16": 7,
+    "uint32": 8,
+    "int64": 9,
+    "uint64": 10,
+    "float64": 11,
+    "bool": 12,
 }
 
 
@@ -49,7 +59,7 @@ def device_count():
     return int(simulate.switches().get("devices", 4 if soc() == "Ascend310" else 1))
 
 
-class BadEngine(Exception):
+class BadEngineError(Exception):
     """The file is not an engine, or is damaged."""
 
 
@@ -60,13 +70,13 @@ def write_engine(path, header, graph):
 
 
 def read_engine(path):
-    """(header, bytes of the ONNX graph). Raises BadEngine, FileNotFoundError."""
+    """(header, bytes of the ONNX graph). Raises BadEngineError, FileNotFoundError."""
     data = Path(path).read_bytes()
     if data[: len(MAGIC)] != MAGIC:
-        raise BadEngine("the model file has a wrong magic number")
+        raise BadEngineError("the model file has a wrong magic number")
     digest, rest = data[len(MAGIC) : len(MAGIC) + 32], data[len(MAGIC) + 32 :]
     if hashlib.sha256(rest).digest() != digest:
-        raise BadEngine("the length of the model file does not match its header")
+        raise BadEngineError("the length of the model file does not match its header")
     (length,) = struct.unpack("<I", rest[:4])
     return json.loads(rest[4 : 4 + length].decode("utf-8")), rest[4 + length :]
 
@@ -82,7 +92,7 @@ class Network:
         self.outputs = [output["tensor"] for output in header["outputs"]]
         found = [index for index, node in enumerate(model.graph.node) if node.op_type == NMS]
         if len(found) > 1:
-            raise BadEngine("more than one " + NMS)
+            raise BadEngineError("more than one " + NMS)
         self.tail = None
         self.nms = model.graph.node[found[0]] if found else None
         if self.nms is None:
@@ -100,7 +110,7 @@ class Network:
             kept = multi_class_nms(
                 got[self.nms.input[0]],
                 got[self.nms.input[1]],
-                **{attribute.name: attribute.f or attribute.i for attribute in self.nms.attribute}
+                **{attribute.name: attribute.f or attribute.i for attribute in self.nms.attribute},
             )
             got.update((name, value) for name, value in zip(self.nms.output, kept) if name)
             if self.tail is None:

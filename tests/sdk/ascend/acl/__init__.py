@@ -1,7 +1,8 @@
 """A simulated pyACL: same names, arguments and answers as the vendor's extension module, and no patience."""
+
 from __future__ import annotations
 
-from simulated_cann import simulate
+from simulated_cann import simulate, soc
 
 from acl import chip, mdl, rt, util
 from acl.chip import integer, state, thing, vendor
@@ -28,7 +29,7 @@ def finalize():
     state.initialized, state.finalized = False, True
     left = state.handles()
     for kind, count in left.items():
-        simulate.note("leak", what="acl.finalize with {} of {} left".format(count, kind))
+        simulate.note("leak", what=f"acl.finalize with {count} of {kind} left")
     return chip.NOT_CLEARED if left else 0
 
 
@@ -37,9 +38,9 @@ def create_data_buffer(address, size):
     chip.started()
     address, size = integer(address, "the address"), integer(size, "the size")
     if size <= 0:
-        chip.refuse(chip.INVALID_PARAM, "a data buffer of {} bytes".format(size))
+        chip.refuse(chip.INVALID_PARAM, f"a data buffer of {size} bytes")
     if chip.block_at(address, size, "acl.create_data_buffer") is None:
-        chip.refuse(chip.INVALID_PARAM, "a data buffer over {:#x}, which is not device memory".format(address))
+        chip.refuse(chip.INVALID_PARAM, f"a data buffer over {address:#x}, which is not device memory")
     handle = next(state.numbers["buffer"])
     state.buffers[handle] = (address, size)
     return handle
@@ -70,4 +71,4 @@ def get_recent_err_msg():
 
 @vendor("acl.get_soc_name", None, ...)
 def get_soc_name():
-    return chip.cann.soc()
+    return soc()

@@ -4,6 +4,7 @@ Every handle is an int from a range of its own, so that one taken for another is
 addresses of this process. A call that the real runtime would refuse returns the vendor's code; a call that the real
 runtime would not survive, or would answer with garbage, is written to the ledger as a violation as well.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -14,7 +15,6 @@ import sys
 import threading
 
 import numpy as np
-import simulated_cann as cann
 from simulated_cann import simulate
 
 SUCCESS = 0
@@ -79,8 +79,12 @@ class State:
         self.numbers = {
             kind: itertools.count(base, step)
             for kind, base, step in (
-                ("context", 0x1C0000000000, 0x100), ("stream", 0x1D0000000000, 0x100), ("model", 1, 1),
-                ("desc", 0x1E0000000000, 0x40), ("dataset", 0x1F0000000000, 0x40), ("buffer", 0x200000000000, 0x20),
+                ("context", 0x1C0000000000, 0x100),
+                ("stream", 0x1D0000000000, 0x100),
+                ("model", 1, 1),
+                ("desc", 0x1E0000000000, 0x40),
+                ("dataset", 0x1F0000000000, 0x40),
+                ("buffer", 0x200000000000, 0x20),
             )
         }
         self.next_address = 0x120040000000
@@ -90,9 +94,14 @@ class State:
     def handles(self):
         """How many of each thing exist now; what a caller who gave everything back leaves is {}."""
         counts = {
-            "device": len(self.uses), "context": sum(not c["default"] for c in self.contexts.values()),
-            "stream": len(self.streams), "model": len(self.models), "desc": len(self.descs),
-            "dataset": len(self.datasets), "data buffer": len(self.buffers), "device memory": len(self.blocks),
+            "device": len(self.uses),
+            "context": sum(not c["default"] for c in self.contexts.values()),
+            "stream": len(self.streams),
+            "model": len(self.models),
+            "desc": len(self.descs),
+            "dataset": len(self.datasets),
+            "data buffer": len(self.buffers),
+            "device memory": len(self.blocks),
             "host memory": sum(not host.borrowed for host in self.hosts.values()),
         }
         return {name: count for name, count in counts.items() if count}
@@ -119,7 +128,7 @@ def fails(code, text):
     return code
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Carries the code with which a call answers."""
 
     def __init__(self, code):
@@ -128,7 +137,7 @@ class Refused(Exception):
 
 
 def refuse(code, text):
-    raise Refused(wrong(code, text))
+    raise RefusedError(wrong(code, text))
 
 
 def vendor(name, *blank):
@@ -142,10 +151,10 @@ def vendor(name, *blank):
             if code is None:
                 try:
                     return function(*args)
-                except Refused as error:
+                except RefusedError as error:
                     code = error.code
             else:
-                message("EZ9999: {} was made to fail".format(name))
+                message(f"EZ9999: {name} was made to fail")
             if blank and blank[-1] is Ellipsis:
                 return blank[0]
             return (*blank, code) if blank else code
@@ -165,13 +174,13 @@ def started():
 
 def integer(value, what):
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        refuse(INVALID_PARAM, "{} is {!r}, not an int".format(what, value))
+        refuse(INVALID_PARAM, f"{what} is {value!r}, not an int")
     return int(value)
 
 
 def text(value, what):
     if not isinstance(value, str):
-        refuse(INVALID_PARAM, "{} is {!r}, not a str".format(what, value))
+        refuse(INVALID_PARAM, f"{what} is {value!r}, not a str")
     return value
 
 
@@ -179,7 +188,7 @@ def thing(table, handle, what, code=INVALID_PARAM):
     handle = integer(handle, what)
     if handle not in table:
         state_word = "was given back already" if handle in state.dead else "is none"
-        refuse(code, "{:#x} as {}: it {}".format(handle, what, state_word))
+        refuse(code, f"{handle:#x} as {what}: it {state_word}")
     return table[handle]
 
 
@@ -209,8 +218,10 @@ def block_at(address, size, what):
     if block is None:
         return None
     if address + size > block.address + block.size:
-        refuse(RT_PARAM, "{}: {} bytes at {:#x}, of which only {} exist".format(
-            what, size, address, block.address + block.size - address))
+        refuse(
+            RT_PARAM,
+            f"{what}: {size} bytes at {address:#x}, of which only {block.address + block.size - address} exist",
+        )
     return block
 
 
@@ -229,8 +240,10 @@ def host_at(address, size, what):
     if host is None:
         return None
     if address + size > host.address + host.size:
-        refuse(RT_PARAM, "{}: {} bytes at host {:#x}, of which only {} exist".format(
-            what, size, address, host.address + host.size - address))
+        refuse(
+            RT_PARAM,
+            f"{what}: {size} bytes at host {address:#x}, of which only {host.address + host.size - address} exist",
+        )
     return host
 
 
@@ -242,7 +255,7 @@ def place(address, size, what):
     host = host_at(address, size, what)
     if host is None:
         word = "was given back already" if address in state.dead else "belongs to nobody"
-        refuse(RT_PARAM, "{}: {:#x} {}".format(what, address, word))
+        refuse(RT_PARAM, f"{what}: {address:#x} {word}")
     return "host", host
 
 
@@ -262,4 +275,4 @@ def at_exit():
     if state.initialized and not state.finalized:
         simulate.note("leak", what="the process ends and acl.finalize was not called")
     for kind, count in state.handles().items():
-        simulate.note("leak", what="the process ends with {} of {}".format(count, kind))
+        simulate.note("leak", what=f"the process ends with {count} of {kind}")

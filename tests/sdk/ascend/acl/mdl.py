@@ -1,4 +1,5 @@
 """acl.mdl: engines, their descriptions, data sets, and execution."""
+
 from __future__ import annotations
 
 import os
@@ -18,17 +19,19 @@ def load_from_file(path):
     context = chip.current()
     chip.text(path, "the path")
     if not os.path.isfile(path):  # noqa: PTH113
-        return 0, chip.fails(chip.GE_PATH, "EH0002: the model file {} does not exist".format(path))
+        return 0, chip.fails(chip.GE_PATH, f"EH0002: the model file {path} does not exist")
     try:
         header, graph = cann.read_engine(path)
         network = cann.Network(header, graph)
-    except cann.BadEngine as error:
-        return 0, chip.fails(chip.GE_LOAD, "E19999: Load model failed, {}".format(error))
+    except cann.BadEngineError as error:
+        return 0, chip.fails(chip.GE_LOAD, f"E19999: Load model failed, {error}")
     if header["soc"] != cann.soc():
-        return 0, chip.fails(chip.RT_SOC, "EE1001: supported socVersion={}, but the model socVersion={}".format(
-            cann.soc(), header["soc"]))
+        return 0, chip.fails(
+            chip.RT_SOC,
+            "EE1001: supported socVersion={}, but the model socVersion={}".format(cann.soc(), header["soc"]),
+        )
     if len(graph) > rt.room():
-        return 0, chip.fails(245000, "EL0004: {} bytes asked for the weights, {} free".format(len(graph), rt.room()))
+        return 0, chip.fails(245000, f"EL0004: {len(graph)} bytes asked for the weights, {rt.room()} free")
     handle = next(state.numbers["model"])
     state.models[handle] = Model(header, network, context, len(graph))
     return handle, 0
@@ -86,7 +89,7 @@ def _described(desc):
 def _row(desc, side, index):
     rows = _described(desc).header[side]
     if not 0 <= integer(index, "the index") < len(rows):
-        chip.refuse(chip.INVALID_PARAM, "index {} of {} {}".format(index, len(rows), side))
+        chip.refuse(chip.INVALID_PARAM, f"index {index} of {len(rows)} {side}")
     return rows[index]
 
 
@@ -169,7 +172,7 @@ def get_output_name_by_index(desc, index):
 def get_input_index_by_name(desc, name):
     names = [row["name"] for row in _described(desc).header["inputs"]]
     if name not in names:
-        return 0, chip.fails(chip.INVALID_PARAM, "EH0001: the model has no input {}".format(name))
+        return 0, chip.fails(chip.INVALID_PARAM, f"EH0001: the model has no input {name}")
     return names.index(name), 0
 
 
@@ -228,7 +231,7 @@ def get_dataset_num_buffers(dataset):
 def get_dataset_buffer(dataset, index):
     buffers = thing(state.datasets, dataset, "a data set").buffers
     if not 0 <= integer(index, "the index") < len(buffers):
-        chip.refuse(chip.INVALID_PARAM, "buffer {} of {}".format(index, len(buffers)))
+        chip.refuse(chip.INVALID_PARAM, f"buffer {index} of {len(buffers)}")
     return buffers[index]
 
 
@@ -265,12 +268,12 @@ class Execution:
         ]
         for made, rows in ((read, header["inputs"]), (written, header["outputs"])):
             if len(made.buffers) != len(rows):
-                chip.refuse(chip.GE_PARAM, "a data set of {} buffers for {} tensors".format(len(made.buffers), len(rows)))
+                chip.refuse(chip.GE_PARAM, f"a data set of {len(made.buffers)} buffers for {len(rows)} tensors")
         device = chip.device_of(self.model.context)
         for (block, _), row in zip(self.read, header["inputs"]):
             size = _nbytes({"dims": [self.batch if dim == -1 else dim for dim in row["dims"]], "dtype": row["dtype"]})
             if block.written < size and row["name"] != cann.SHAPE_DATA:
-                chip.wrong(0, "an execute reads {} bytes of an input of which {} were written".format(size, block.written))
+                chip.wrong(0, f"an execute reads {size} bytes of an input of which {block.written} were written")
         for block, _ in self.read + self.written:
             if block.device != device:
                 chip.refuse(chip.GE_PARAM, "an execute on memory of another device")
@@ -279,7 +282,7 @@ class Execution:
 
     def finish(self):
         """Compute, unless the same result is there already, and let go of the blocks."""
-        key = (id(self.model), self.batch) + tuple((b.address, b.version) for b, _ in self.read)
+        key = (id(self.model), self.batch, *tuple((b.address, b.version) for b, _ in self.read))
         if self.model.key != key:
             self.model.result = self._outputs()
             self.model.key = key
@@ -309,13 +312,13 @@ class Execution:
 
 def _blocks(made, index, size, side, header):
     if index >= len(made.buffers):
-        chip.refuse(chip.GE_PARAM, "the data set has no buffer for {} {}".format(side, index))
+        chip.refuse(chip.GE_PARAM, f"the data set has no buffer for {side} {index}")
     address, length = _address(made, index)
     if length < size:
-        chip.refuse(chip.GE_PARAM, "{} {} needs {} bytes, its buffer has {}".format(side, index, size, length))
-    block = chip.block_at(address, length, "{} {}".format(side, index))
+        chip.refuse(chip.GE_PARAM, f"{side} {index} needs {size} bytes, its buffer has {length}")
+    block = chip.block_at(address, length, f"{side} {index}")
     if block is None:
-        chip.refuse(chip.GE_PARAM, "the memory of {} {} was given back already".format(side, index))
+        chip.refuse(chip.GE_PARAM, f"the memory of {side} {index} was given back already")
     return block, size
 
 

@@ -1,4 +1,5 @@
 """acl.rt: devices, contexts, streams and memory."""
+
 from __future__ import annotations
 
 import ctypes
@@ -22,7 +23,7 @@ def set_device(device):
     chip.started()
     device = integer(device, "the device")
     if not 0 <= device < cann.device_count():
-        return chip.fails(chip.RT_DEVICE, "EE1001: device {} is not in [0, {})".format(device, cann.device_count()))
+        return chip.fails(chip.RT_DEVICE, f"EE1001: device {device} is not in [0, {cann.device_count()})")
     state.uses[device] = state.uses.get(device, 0) + 1
     default = next((h for h, c in state.contexts.items() if c["default"] and c["device"] == device), None)
     if default is None:
@@ -59,7 +60,7 @@ def reset_device(device):
         chip.drop(state.contexts, handle)
     for address, block in list(state.blocks.items()):
         if block.device == device:
-            simulate.note("leak", what="acl.rt.reset_device with {} bytes of device memory left".format(block.size))
+            simulate.note("leak", what=f"acl.rt.reset_device with {block.size} bytes of device memory left")
             chip.drop(state.blocks, address)
     return 0
 
@@ -98,6 +99,10 @@ def destroy_context(context):
         if stream.context == context:
             simulate.note("leak", what="acl.rt.destroy_context with a stream left")
             chip.drop(state.streams, handle)
+    for handle, model in list(state.models.items()):
+        if model.context == context:
+            simulate.note("leak", what="acl.rt.destroy_context with a model left")
+            chip.drop(state.models, handle)
     chip.drop(state.contexts, context)
     if getattr(chip.local, "context", None) == context:
         chip.local.context = None
@@ -115,7 +120,7 @@ def create_stream():
 def destroy_stream(handle):
     stream = _stream(handle)
     if stream.queue:
-        chip.refuse(chip.RT_STREAM, "acl.rt.destroy_stream with {} executes under way".format(len(stream.queue)))
+        chip.refuse(chip.RT_STREAM, f"acl.rt.destroy_stream with {len(stream.queue)} executes under way")
     chip.drop(state.streams, handle)
     return 0
 
@@ -149,9 +154,9 @@ def malloc(size, policy):
     context = chip.current()
     size, policy = integer(size, "the size"), integer(policy, "the policy")
     if size <= 0 or not 0 <= policy <= 5:
-        chip.refuse(chip.RT_PARAM, "acl.rt.malloc({}, {})".format(size, policy))
+        chip.refuse(chip.RT_PARAM, f"acl.rt.malloc({size}, {policy})")
     if size > room():
-        return 0, chip.fails(chip.RT_MEMORY, "EL0004: {} bytes of device memory asked, {} free".format(size, room()))
+        return 0, chip.fails(chip.RT_MEMORY, f"EL0004: {size} bytes of device memory asked, {room()} free")
     address = state.next_address
     state.next_address += (size + 63) // 64 * 64 + 4096  # nothing lies between two blocks
     state.blocks[address] = chip.Block(address, size, chip.device_of(context))
@@ -170,7 +175,7 @@ def free(address):
     chip.current()
     if integer(address, "the address") not in state.blocks:
         word = "twice" if address in state.dead else "of what acl.rt.malloc did not give"
-        return chip.wrong(chip.RT_PARAM, "acl.rt.free {}: {:#x}".format(word, address))
+        return chip.wrong(chip.RT_PARAM, f"acl.rt.free {word}: {address:#x}")
     if state.blocks[address].pending:
         return chip.wrong(chip.RT_PARAM, "acl.rt.free of memory that an execute under way uses")
     chip.drop(state.blocks, address)
@@ -181,7 +186,7 @@ def free(address):
 def malloc_host(size):
     chip.current()
     if integer(size, "the size") <= 0:
-        chip.refuse(chip.RT_PARAM, "acl.rt.malloc_host({})".format(size))
+        chip.refuse(chip.RT_PARAM, f"acl.rt.malloc_host({size})")
     memory = ctypes.create_string_buffer(size)
     address = ctypes.addressof(memory)
     state.dead.discard(address)
@@ -194,7 +199,7 @@ def free_host(address):
     chip.started()
     host = state.hosts.get(integer(address, "the address"))
     if host is None or host.borrowed:
-        return chip.wrong(chip.RT_PARAM, "acl.rt.free_host of what acl.rt.malloc_host did not give: {}".format(address))
+        return chip.wrong(chip.RT_PARAM, f"acl.rt.free_host of what acl.rt.malloc_host did not give: {address}")
     chip.drop(state.hosts, address)
     return 0
 
@@ -205,17 +210,19 @@ def memcpy(destination, room_there, source, count, kind):
     destination, source = integer(destination, "the destination"), integer(source, "the source")
     room_there, count, kind = integer(room_there, "dest_max"), integer(count, "the count"), integer(kind, "the kind")
     if count <= 0 or count > room_there:
-        chip.refuse(chip.RT_PARAM, "acl.rt.memcpy of {} bytes into {}".format(count, room_there))
+        chip.refuse(chip.RT_PARAM, f"acl.rt.memcpy of {count} bytes into {room_there}")
     there, to = chip.place(destination, room_there, "acl.rt.memcpy, destination")
     here, origin = chip.place(source, count, "acl.rt.memcpy, source")
     expected = {
-        ("host", "host"): 0, ("host", "device"): chip.HOST_TO_DEVICE,
-        ("device", "host"): chip.DEVICE_TO_HOST, ("device", "device"): chip.DEVICE_TO_DEVICE,
+        ("host", "host"): 0,
+        ("host", "device"): chip.HOST_TO_DEVICE,
+        ("device", "host"): chip.DEVICE_TO_HOST,
+        ("device", "device"): chip.DEVICE_TO_DEVICE,
     }[here, there]
     if simulate.switches().get("run_mode", 1) == 0:
         expected = chip.DEVICE_TO_DEVICE  # host and device share their memory on the board
     if kind != expected:
-        chip.refuse(chip.RT_PARAM, "acl.rt.memcpy from {} to {} with kind {}".format(here, there, kind))
+        chip.refuse(chip.RT_PARAM, f"acl.rt.memcpy from {here} to {there} with kind {kind}")
     for block in (to, origin):
         if isinstance(block, chip.Block) and block.device != chip.device_of(context):
             chip.refuse(chip.RT_CONTEXT, "acl.rt.memcpy of memory of another device")
@@ -238,7 +245,11 @@ def _bytes(origin, address, count):
         return chip.host_view(address, count)
     start = address - origin.address
     if origin.pending or start + count > origin.written:
-        chip.wrong(0, "acl.rt.memcpy of device memory that holds nothing yet: {}".format(
-            "the execute that fills it was not waited for" if origin.pending else "never written"))
+        chip.wrong(
+            0,
+            "acl.rt.memcpy of device memory that holds nothing yet: {}".format(
+                "the execute that fills it was not waited for" if origin.pending else "never written"
+            ),
+        )
         return np.full(count, 0xFE, np.uint8)
     return origin.data[start : start + count]

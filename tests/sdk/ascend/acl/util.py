@@ -1,4 +1,5 @@
 """acl.util: addresses of host memory; which of the two generations is here depends on the switch `python_api`."""
+
 from __future__ import annotations
 
 import warnings
@@ -33,15 +34,16 @@ def _numpy_to_ptr(array):
     chip.sweep_borrowed()
     if not array.flags.c_contiguous:
         chip.wrong(0, "acl.util.numpy_to_ptr of an array that is not contiguous")
-        warnings.warn("The input ndarray is discontiguous. Please use acl.util.numpy_contiguous_to_ptr instead.",
-                      stacklevel=3)
+        warnings.warn(
+            "The input ndarray is discontiguous. Please use acl.util.numpy_contiguous_to_ptr instead.", stacklevel=3
+        )
     return chip.borrow(array.ctypes.data, array.nbytes, array)
 
 
 @chip.vendor("acl.util.ptr_to_numpy", None, ...)
 def _ptr_to_numpy(address, shape, code):
     if not isinstance(shape, tuple) or code not in NPY:
-        chip.wrong(chip.INVALID_PARAM, "acl.util.ptr_to_numpy(ptr, {!r}, {!r})".format(shape, code))
+        chip.wrong(chip.INVALID_PARAM, f"acl.util.ptr_to_numpy(ptr, {shape!r}, {code!r})")
         return None
     dtype = np.dtype(NPY[code])
     size = int(np.prod(shape)) * dtype.itemsize
@@ -66,7 +68,7 @@ def __getattr__(name):
     try:
         return _offered()[name]
     except KeyError:
-        raise AttributeError("module 'acl.util' has no attribute {!r}".format(name)) from None
+        raise AttributeError(f"module 'acl.util' has no attribute {name!r}") from None
 
 
 def __dir__():
