@@ -1,0 +1,97 @@
+"""Who may import whom: a file imports only from floors below its own, or from its own package."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLOORS = (
+    "errors",
+    "case logtext",
+    "boxes images stats timing store graph vendorlogs metrics",
+    "chips datasets backends networks",
+    "baselines vendorfiles models",
+    "verdict devices weights",
+    "export matrix report diagnose",
+    "page suite",
+    "bench",
+)
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
+TOP = len(FLOORS)  # conftest, tests, tools
+FILES = [
+    path.relative_to(ROOT)
+    for folder in ("harness", "tools", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "sdk" not in path.parts
+] + [Path("conftest.py")]
+
+
+def room(path):
+    """Name of the part of harness/ that a file belongs to, or None for what is above it."""
+    if path.parts[0] != "harness" or path == Path("harness/__init__.py"):
+        return None
+    return path.parts[1].removesuffix(".py")
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "harness" else [node.module]
+            )
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "harness" and len(parts) > 1 and parts[1] in FLOOR:
+                yield parts[1], node.lineno
+            if parts[0] in ("pytest", "_pytest"):
+                yield "pytest", node.lineno
+
+
+def test_every_module_of_the_harness_has_a_floor():
+    rooms = {room(path) for path in FILES if path.parts[0] == "harness" and room(path) not in (None, "__init__")}
+
+    assert rooms == set(FLOOR), f"without a floor: {rooms - set(FLOOR)}; floors of nothing: {set(FLOOR) - rooms}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path)], ids=str)
+def test_a_file_imports_only_from_floors_below_its_own(path):
+    own = room(path)
+
+    for other, line in imported_rooms(path):
+        assert other != "pytest", f"{path}:{line} imports pytest, which only the top floor may"
+        below = other == own or FLOOR[other] < FLOOR[own]
+        assert below, f"{path}:{line} on floor {FLOOR[own]} imports {other} of floor {FLOOR[other]}"
+
+
+def test_the_whole_suite_imports_without_a_vendor_sdk_and_collection_without_torch():
+    script = """
+import importlib, pkgutil, sys
+sys.modules.update({name: None for name in ("acl", "magicmind", "tensorrt", "cuda", "pynvml")})
+import harness, tools
+for package in (harness, tools):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_collecting_imports_neither_torch_nor_onnxruntime():
+    script = """
+import sys, pytest
+status = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "-m", "ascend310p", "tests/conformance"])
+heavy = sorted({name.split(".")[0] for name in sys.modules} & {"torch", "onnxruntime", "torchvision", "timm"})
+sys.exit(f"collection imported {heavy}" if heavy else int(status))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr + done.stdout[-500:]
+    assert "regnety_016-ascend310p-fp16-bs16" in done.stdout

@@ -1,0 +1,91 @@
+"""The cases are the product of the tables, and hold every published one."""
+
+from itertools import pairwise
+
+import pytest
+
+from harness import baselines, matrix
+from harness.case import Case, Precision
+from harness.chips import CHIPS, Chip
+from harness.errors import UsageError
+from harness.models import MODELS
+
+
+def test_every_published_cell_has_its_case_in_the_matrix():
+    published, cases = baselines.load().cases(), set(matrix.cases())
+
+    assert len(published) == 49
+    assert published <= cases, f"not collected: {sorted(map(str, published - cases))}"
+
+
+def test_models_of_the_baselines_are_the_models_of_the_suite():
+    assert {cell.model for cell in baselines.load().cells} == set(MODELS)
+
+
+def test_ids_read_back_as_their_case():
+    for case in matrix.cases():
+        assert Case.parse(str(case)) == case
+
+
+@pytest.mark.parametrize("text", ["", "regnety_016-cpu-fp32", "regnety_016-cpu-fp8-bs1", "regnety_016-cpu-fp32-bs0"])
+def test_what_is_no_id_is_refused(text):
+    with pytest.raises(UsageError, match="is not a case"):
+        Case.parse(text)
+
+
+def test_cases_are_unique_and_batches_of_a_lineup_stand_together():
+    cases = matrix.cases()
+    lineups = [(c.chip, c.model, c.precision) for c in cases]
+
+    assert len(set(cases)) == len(cases)
+    assert len(matrix.lineups()) == len(set(lineups))
+    changes = sum(a != b for a, b in pairwise(lineups))
+    assert changes == len(set(lineups)) - 1
+
+
+def test_a_model_without_batches_runs_at_batch_one_only():
+    assert {case.batch for case in matrix.cases() if case.model == "gfocalv2_r50_fpn"} == {1}
+
+
+def test_every_backend_of_a_chip_is_a_module():
+    from importlib.util import find_spec
+
+    for chip in CHIPS.values():
+        for backend in chip.backends:
+            assert find_spec(f"harness.backends.{backend}") is not None, f"{chip.name} names {backend}"
+
+
+class Point:
+    value = "somewhere:row"
+
+    def __init__(self, row):
+        self.row = row
+
+    def load(self):
+        return self.row
+
+
+def with_plugin(monkeypatch, row):
+    monkeypatch.setattr(matrix, "entry_points", lambda group: [Point(row)] if group == "chipproof.chips" else [])
+    matrix.chips.cache_clear()
+    monkeypatch.setattr(matrix.chips, "cache_clear", matrix.chips.cache_clear)
+
+
+@pytest.fixture(autouse=True)
+def fresh_tables():
+    yield
+    matrix.chips.cache_clear()
+
+
+def test_an_installed_package_adds_a_chip(monkeypatch):
+    with_plugin(monkeypatch, Chip("tpu9", "TPU 9", ("their.backend",), "TPU", "tpu", (Precision.FP16,), (1,)))
+
+    assert Case("regnety_016", "tpu9", Precision.FP16, 1) in matrix.cases()
+
+
+@pytest.mark.parametrize("row", [CHIPS["cpu"], "cpu"], ids=["a name that exists", "not a chip"])
+def test_a_wrong_row_of_a_package_is_refused(monkeypatch, row):
+    with_plugin(monkeypatch, row)
+
+    with pytest.raises(UsageError, match="entry point somewhere:row"):
+        matrix.chips()
