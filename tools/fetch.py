@@ -20,6 +20,7 @@ from rich.table import Table
 from harness import matrix
 from harness.errors import UsageError, WeightsError
 from harness.models.base import Model, Weights
+from harness.weights import find
 
 SETS: dict[str, tuple[str, str]] = {
     "imagenet": ("https://image-net.org/download.php", "ILSVRC2012 validation images; an account is needed"),
@@ -57,7 +58,7 @@ def command(
     if download and data is None:
         raise UsageError("there is no folder to download into", hint="give --data DIR, or set CHIPPROOF_DATA")
     if download and data is not None:
-        _fetch_all(list(rows.values()), data / "weights", asked=bool(names))
+        _fetch_all(list(rows.values()), data, asked=bool(names))
     table = [_model_row(model, data) for model in rows.values()] + [
         {"name": name, "kind": "data set", "state": _set_state(name, data), "url": url, "what": what,
          "belongs": f"DATA/{name}/", "digest": None}
@@ -71,11 +72,10 @@ def command(
 
 def _model_row(model: Model, data: Path | None) -> dict[str, Any]:
     weights = model.weights
-    here = _here(weights, data / "weights") if data is not None else None
-    state = "no --data" if data is None else "missing" if here is None else _state(weights, here)
+    found = "no --data" if data is None else state(weights, find(model, data))
     digest = f"sha256 {weights.sha256}" if weights.sha256 else f"md5 {weights.md5}" if weights.md5 else None
     return {
-        "name": model.name, "kind": "weights", "state": state, "url": weights.url,
+        "name": model.name, "kind": "weights", "state": found, "url": weights.url,
         "what": " or ".join(weights.files), "belongs": f"DATA/weights/{weights.files[0]}", "digest": digest,
     }  # fmt: skip
 
@@ -86,11 +86,10 @@ def _set_state(name: str, data: Path | None) -> str:
     return "here" if (data / name).is_dir() else "missing"
 
 
-def _here(weights: Weights, folder: Path) -> Path | None:
-    return next((folder / name for name in weights.files if (folder / name).is_file()), None)
-
-
-def _state(weights: Weights, path: Path) -> str:
+def state(weights: Weights, path: Path | None) -> str:
+    """What is to say of the checkpoint at `path`."""
+    if path is None:
+        return "missing"
     if not (weights.sha256 or weights.md5):
         return "here, no digest published"
     return "here, digest right" if _right(weights, path) else "here, digest WRONG"
@@ -113,13 +112,13 @@ def _show(table: list[dict[str, Any]]) -> None:
     Console(highlight=False, markup=False).print(shown)
 
 
-def _fetch_all(models: list[Model], folder: Path, asked: bool) -> None:
+def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
     """Download what is missing and has a digest. Raises WeightsError; what came before stays, whole."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for model in models:
-            weights, path = model.weights, folder / model.weights.files[0]
-            here = _here(weights, folder)
+            weights, path = model.weights, data / "weights" / model.weights.files[0]
+            here = find(model, data)
             if here is not None and (_right(weights, here) or not (weights.sha256 or weights.md5)):
                 continue
             if here is not None:
