@@ -95,6 +95,41 @@ class Head(nn.Module):
         return quality
 
 
+class Candidates(nn.Module):
+    """GFocalV2 and its decoding, up to NMS, for one image: what the BatchMultiClassNMS node of the Ascend export is
+    fed, before the casts. (1, 3, H, W) -> boxes (m, 4) x1, y1, x2, y2 in pixels of the network's input, clipped to
+    it, and scores (m, 81). m is the sum over levels of min(h * w, 1000)."""
+
+    KEPT = 1000  # cells a level, the ones with the largest score in any class
+
+    def __init__(self, network: GFocalV2) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.network(images)
+        levels = zip(STRIDES, maps[: len(STRIDES)], maps[len(STRIDES) :], strict=True)
+        found = [self.level(stride, scores, logits) for stride, scores, logits in levels]
+        boxes, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+        height, width = images.shape[2:]
+        x = boxes[:, 0::2].clamp(0, int(width))
+        y = boxes[:, 1::2].clamp(0, int(height))
+        return torch.stack([x, y], dim=2).flatten(1), scores
+
+    def level(self, stride: int, scores: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = (int(side) for side in scores.shape[2:])
+        rows = scores[0].permute(1, 2, 0).reshape(-1, CLASSES)
+        bins = logits[0].permute(1, 2, 0).reshape(-1, 4, BINS)
+        # points are the cells' top left corners; the anchors of this head are centred there
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        points = (torch.stack([x, y], dim=2).reshape(-1, 2) * stride).float()
+        if height * width > self.KEPT:
+            best = rows.amax(1).topk(self.KEPT).indices
+            rows, bins, points = rows[best], bins[best], points[best]
+        sides = self.network.bbox_head.integral(bins) * stride
+        return torch.cat([points - sides[:, :2], points + sides[:, 2:]], dim=1), rows
+
+
 class Conv(nn.Module):
     """A convolution under the name `conv`, which is all that is left of the authors' module without norm."""
 
