@@ -196,11 +196,12 @@ def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:
 
 def _read_timing_cache(calls: Calls, config: Any, path: Path) -> None:
     known = path.read_bytes() if path.is_file() else b""
+    call = "trt.IBuilderConfig.set_timing_cache"
     for data in (known, b"") if known else (b"",):
         cache = calls.do("trt.IBuilderConfig.create_timing_cache", config.create_timing_cache, data)
-        if cache is not None and config.set_timing_cache(cache, False):
+        if cache is not None and calls.do(call, config.set_timing_cache, cache, False):
             return
-    raise calls.failure("trt.IBuilderConfig.set_timing_cache", "refused an empty cache")
+    raise calls.failure(call, "refused an empty cache", calls.words() if calls.words else "")
 
 
 def _write_timing_cache(calls: Calls, config: Any, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Simulated cuda-python: the runtime API, under both of its import names."""

@@ -1,0 +1,90 @@
+"""Simulated NVML: one state, told through the functions of nvidia-ml-py."""
+from __future__ import annotations
+
+from simulated_gpu import calls, devices, driver, name, simulate
+
+NVML_CLOCK_SM = 1
+NVML_TEMPERATURE_GPU = 0
+
+
+class NVMLError(Exception):
+    pass
+
+
+class NVMLError_LibraryNotFound(NVMLError):  # noqa: N801
+    def __str__(self):
+        return "NVML Shared Library Not Found"
+
+
+class NVMLError_NotFound(NVMLError):  # noqa: N801
+    pass
+
+
+def _enter(call):
+    code = calls.enter(call)
+    if code is not None:
+        raise NVMLError("{}: {}".format(call, code))
+
+
+class _Row:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+def nvmlInit():  # noqa: N802
+    _enter("nvmlInit")
+    if not driver() or simulate.switches().get("nvml") == "absent":
+        raise NVMLError_LibraryNotFound
+
+
+def nvmlShutdown():  # noqa: N802
+    pass
+
+
+def nvmlSystemGetDriverVersion():  # noqa: N802
+    return "550.54.15"
+
+
+def nvmlDeviceGetCount():  # noqa: N802
+    _enter("nvmlDeviceGetCount")
+    return devices()
+
+
+def nvmlDeviceGetHandleByIndex(index):  # noqa: N802
+    _enter("nvmlDeviceGetHandleByIndex")
+    if not 0 <= index < devices():
+        raise NVMLError("Invalid Argument")
+    return index
+
+
+def nvmlDeviceGetPciInfo(handle):  # noqa: N802
+    return _Row(busId="00000000:{:02X}:00.0".format(0x65 + handle))
+
+
+def nvmlDeviceGetName(handle):  # noqa: N802
+    return name().encode() if simulate.switches().get("nvml") == "bytes" else name()
+
+
+def nvmlDeviceGetUtilizationRates(handle):  # noqa: N802
+    return _Row(gpu=int(100 * float(simulate.switches().get("busy", 0))), memory=0)
+
+
+def nvmlDeviceGetComputeRunningProcesses(handle):  # noqa: N802
+    return [_Row(pid=424242, usedGpuMemory=1 << 20)] if simulate.switches().get("busy") else []
+
+
+def nvmlSystemGetProcessName(pid):  # noqa: N802
+    return "python train.py"
+
+
+def nvmlDeviceGetClockInfo(handle, kind):  # noqa: N802
+    return 795 if simulate.switches().get("hot") else 1590
+
+
+def nvmlDeviceGetTemperature(handle, kind):  # noqa: N802
+    return 105 if simulate.switches().get("hot") else 41
+
+
+def nvmlDeviceGetCurrentClocksThrottleReasons(handle):  # noqa: N802
+    active = simulate.switches()
+    return int(active.get("throttle", 0x48 if active.get("hot") else 0x4))

@@ -1,0 +1,202 @@
+"""The simulated GPU under tensorrt, cuda and pynvml: memory by address, streams that do their work when waited for.
+
+Device addresses are numbers that no host code can read through. Copies and executes are queued; what was queued is
+done at the next synchronisation, so that results read earlier are rubbish. Executes take the device's time and are
+computed only when somebody copies what they wrote.
+"""
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import sys
+import time
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+
+if "compiled" not in sys.modules:
+    _spec = importlib.util.spec_from_file_location("compiled", str(Path(__file__).resolve().parents[1] / "compiled.py"))
+    sys.modules["compiled"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["compiled"])
+compiled = sys.modules["compiled"]
+simulate = compiled.simulate
+
+calls = simulate.Calls()
+
+CAPABILITIES = {"Tesla T4": (7, 5), "NVIDIA T4G": (7, 5), "NVIDIA T400": (7, 5), "NVIDIA A10": (8, 6), "NVIDIA H200": (9, 0)}
+
+
+def name():
+    return str(simulate.switches().get("soc", "Tesla T4"))
+
+
+def capability():
+    return CAPABILITIES.get(name(), (8, 0))
+
+
+def devices():
+    return int(simulate.switches().get("devices", 1))
+
+
+def driver():
+    return simulate.switches().get("driver", True)
+
+
+def trt_version():
+    return str(simulate.switches().get("trt_version", "10.3.0"))
+
+
+def violation(what):
+    simulate.note("violation", what=what)
+
+
+class Error(IntEnum):
+    """cudaError_t"""
+
+    cudaSuccess = 0
+    cudaErrorInvalidValue = 1
+    cudaErrorMemoryAllocation = 2
+    cudaErrorInitializationError = 3
+    cudaErrorInsufficientDriver = 35
+    cudaErrorNoDevice = 100
+    cudaErrorInvalidDevice = 101
+    cudaErrorInvalidResourceHandle = 400
+    cudaErrorNotReady = 600
+    cudaErrorIllegalAddress = 700
+    cudaErrorLaunchFailure = 719
+    cudaErrorUnknown = 999
+
+
+class Allocation:
+    def __init__(self, address, nbytes, host=None):
+        self.address = address
+        self.nbytes = nbytes
+        self.host = host  # the ctypes buffer of pinned memory
+        self.data = None if host is not None else np.full(nbytes, 0x5A, np.uint8)
+
+
+class Event:
+    at = None  # when the device passes it; None before it was recorded
+    seen = False  # the host has waited past it
+
+
+class Gpu:
+    def __init__(self):
+        self.device = 0
+        self.memory = {}
+        self.streams = {}
+        self.events = {}
+        self.clock = simulate.Clock()
+        self._next = 0x7F0000000000
+        self._handles = 0x5000
+
+    def held(self):
+        return len(self.memory), len(self.streams), len(self.events)
+
+    def malloc(self, nbytes):
+        limit = simulate.switches().get("memory_mb")
+        used = sum(item.nbytes for item in self.memory.values() if item.host is None)
+        if limit is not None and used + nbytes > float(limit) * 2**20:
+            return Error.cudaErrorMemoryAllocation, None
+        address = self._next
+        self._next += (nbytes + 511) // 256 * 256
+        self.memory[address] = Allocation(address, nbytes)
+        return Error.cudaSuccess, address
+
+    def malloc_host(self, nbytes):
+        buffer = ctypes.create_string_buffer(b"\x5a" * nbytes, nbytes)
+        address = ctypes.addressof(buffer)
+        self.memory[address] = Allocation(address, nbytes, buffer)
+        return Error.cudaSuccess, address
+
+    def free(self, address, host):
+        item = self.memory.get(int(address))
+        if item is None or (item.host is not None) != host:
+            violation("{} freed twice, or never allocated".format("host memory" if host else "device memory"))
+            return Error.cudaErrorInvalidValue
+        for stream in self.streams.values():
+            if any(int(address) in op.addresses for op in stream.ops if not op.settled):
+                violation("memory freed while the stream still uses it")
+            stream.ops = [op for op in stream.ops if int(address) not in op.addresses]
+        if host:
+            ctypes.memset(item.host, 0xDD, item.nbytes)
+        del self.memory[int(address)]
+        return Error.cudaSuccess
+
+    def find(self, address, nbytes, what):
+        """The allocation that holds [address, address + nbytes), and the offset; None after noting a violation."""
+        for item in self.memory.values():
+            if item.address <= address < item.address + item.nbytes:
+                if address + nbytes > item.address + item.nbytes:
+                    violation("{} of {} bytes runs past an allocation of {}".format(what, nbytes, item.nbytes))
+                    return None
+                return item, address - item.address
+        return None
+
+    def create(self, table, value):
+        self._handles += 1
+        table[self._handles] = value
+        return self._handles
+
+
+class Op:
+    settled = False  # its time has passed; only the computing is put off
+
+
+class Copy(Op):
+    def __init__(self, run, addresses):
+        self.run = run
+        self.addresses = addresses
+
+
+class Execute(Op):
+    def __init__(self, key, run, addresses):
+        self.key = key
+        self.run = run
+        self.addresses = addresses
+
+
+class Stream:
+    def __init__(self):
+        self.ops = []
+        self.until = 0.0
+
+    def synchronise(self):
+        gpu.clock.wait(self.until)
+        for event in gpu.events.values():
+            if event.at is not None and event.at <= time.perf_counter():
+                event.seen = True
+        if any(isinstance(op, Copy) for op in self.ops):
+            for op in self._needed():
+                op.run()
+            self.ops = []
+            return
+        self.ops = self._needed()
+        for op in self.ops:
+            op.settled = True
+
+    def _needed(self):
+        """The queue without executes whose outputs are overwritten before anything is copied."""
+        needed, later = [], set()
+        for op in reversed(self.ops):
+            if isinstance(op, Copy):
+                later = set()
+            elif op.key in later:
+                continue
+            else:
+                later.add(op.key)
+            needed.append(op)
+        return needed[::-1]
+
+
+gpu = Gpu()
+
+
+@atexit.register
+def _at_exit():
+    memory, streams, events = gpu.held()
+    for count, what in ((memory, "allocations"), (streams, "streams"), (events, "events")):
+        if count:
+            simulate.note("leak", what="{} {} alive at exit".format(count, what))

@@ -1,0 +1,331 @@
+"""The build side: parser, builder, configuration, profiles, calibration, timing cache."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from simulated_gpu import calls, capability, compiled, devices, driver, gpu, name, simulate, trt_version, violation
+from tensorrt._kinds import DataType, Severity, kind_of, loggable, major, network_flags
+
+MAGIC = b"TENSORRT-PLAN-SIMULATED-1"
+
+
+def refused(call, log):
+    code = calls.enter(call)
+    if code is None:
+        return False
+    log.log(Severity.ERROR, "{}: Error Code {}: injected failure".format(call, code))
+    return True
+
+
+class HostMemory(bytes):
+    @property
+    def nbytes(self):
+        return len(self)
+
+
+class NetworkTensor:
+    def __init__(self, key, dtype, shape):
+        self.name = key
+        self.dtype = kind_of(dtype)
+        self.shape = tuple(shape)
+
+
+class Network:
+    def __init__(self, flags):
+        self.flags = flags
+        self.model = None
+        self.inputs = []
+        self.outputs = []
+
+    num_inputs = property(lambda self: len(self.inputs))
+    num_outputs = property(lambda self: len(self.outputs))
+
+    def get_input(self, i):
+        return self.inputs[i]
+
+    def get_output(self, i):
+        return self.outputs[i]
+
+
+class ParserError:
+    def __init__(self, code, text):
+        self._code = code
+        self._text = text
+
+    def __str__(self):
+        return "In node -1 with name: and operator: (importModel): {}: {}".format(self._code, self._text)
+
+
+class OnnxParser:
+    def __init__(self, network, logger):
+        self._log = loggable(logger)
+        if refused("trt.OnnxParser", self._log):
+            raise RuntimeError("trt.OnnxParser: out of memory")
+        self._network = network
+        self._errors = []
+
+    num_errors = property(lambda self: len(self._errors))
+
+    def get_error(self, i):
+        return self._errors[i]
+
+    def parse_from_file(self, path):
+        if refused("trt.OnnxParser.parse_from_file", self._log):
+            return False
+        import onnx
+
+        network = self._network
+        if major() < 10 and not network.flags & 1:
+            return self._fail("UNSUPPORTED_GRAPH", "only explicit batch is supported: set EXPLICIT_BATCH")
+        if not Path(path).is_file():
+            return self._fail("MODEL_DESERIALIZE_FAILED", "could not open file {}".format(path))
+        try:
+            model = onnx.load(str(path))
+        except Exception as error:
+            return self._fail("MODEL_DESERIALIZE_FAILED", "failed to parse {}: {}".format(path, type(error).__name__))
+        if not model.graph.node:
+            return self._fail("INVALID_GRAPH", "the graph is empty")
+        network.model = model
+        network.inputs = [NetworkTensor(*row) for row in compiled.described(model, "inputs")]
+        network.outputs = [NetworkTensor(*row) for row in compiled.described(model, "outputs")]
+        return True
+
+    def _fail(self, code, text):
+        self._errors.append(ParserError(code, text))
+        return False
+
+
+class Profile:
+    def __init__(self):
+        self.ranges = {}
+
+    def set_shape(self, key, low, best, high):
+        if calls.enter("trt.IOptimizationProfile.set_shape") is not None:
+            raise RuntimeError("trt.IOptimizationProfile.set_shape: injected failure 700")
+        low, best, high = tuple(low), tuple(best), tuple(high)
+        if not len(low) == len(best) == len(high) or any(not a <= b <= c for a, b, c in zip(low, best, high)):
+            raise RuntimeError("set_shape: dimensions are not min <= opt <= max")
+        self.ranges[key] = [list(low), list(best), list(high)]
+
+
+class TimingCache:
+    def __init__(self, data):
+        self.data = data
+
+    def serialize(self):
+        if calls.enter("trt.ITimingCache.serialize") is not None:
+            raise RuntimeError("trt.ITimingCache.serialize: injected failure 700")
+        return HostMemory(self.data)
+
+
+def _cache_header():
+    return "TIMING {} {}\n".format(trt_version(), name()).encode()
+
+
+class BuilderConfig:
+    """Attributes that a release does not have raise, as those of bound classes do."""
+
+    __slots__ = ("_calibration_profile", "_flags", "_int8_calibrator", "_log", "_profiles", "_timing", "used_flags")
+
+    def __init__(self, log):
+        self._log = log
+        self._flags = {7}  # TF32 is on unless cleared
+        self._profiles = []
+        self._calibration_profile = None
+        self._int8_calibrator = None
+        self._timing = None
+
+    def set_flag(self, flag):
+        self._enter("trt.IBuilderConfig.set_flag")
+        self._flags.add(int(flag))
+
+    def clear_flag(self, flag):
+        self._enter("trt.IBuilderConfig.clear_flag")
+        self._flags.discard(int(flag))
+
+    def set_memory_pool_limit(self, pool, size):
+        self._enter("trt.IBuilderConfig.set_memory_pool_limit")
+
+    @staticmethod
+    def _enter(call):
+        code = calls.enter(call)
+        if code is not None:
+            raise RuntimeError("{}: injected failure {}".format(call, code))
+
+    def add_optimization_profile(self, profile):
+        if refused("trt.IBuilderConfig.add_optimization_profile", self._log):
+            return -1
+        self._profiles.append(profile)
+        return len(self._profiles) - 1
+
+    def _calibrates(self):
+        if major() >= 11:
+            raise AttributeError("'IBuilderConfig' object has no calibration")
+
+    def set_calibration_profile(self, profile):
+        self._calibrates()
+        if refused("trt.IBuilderConfig.set_calibration_profile", self._log):
+            return False
+        self._calibration_profile = profile
+        return True
+
+    @property
+    def int8_calibrator(self):
+        self._calibrates()
+        return self._int8_calibrator
+
+    @int8_calibrator.setter
+    def int8_calibrator(self, calibrator):
+        self._calibrates()
+        if not getattr(calibrator, "_constructed", False):
+            raise TypeError("IInt8EntropyCalibrator2.__init__() must be called when overriding __init__")
+        self._int8_calibrator = calibrator
+
+    def create_timing_cache(self, data):
+        if refused("trt.IBuilderConfig.create_timing_cache", self._log):
+            raise RuntimeError("trt.IBuilderConfig.create_timing_cache: injected failure 700")
+        if data and not bytes(data).startswith(b"TIMING "):
+            self._log.log(Severity.ERROR, "the timing cache is damaged")
+            return None
+        return TimingCache(bytes(data))
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        if refused("trt.IBuilderConfig.set_timing_cache", self._log):
+            return False
+        if cache.data and not cache.data.startswith(_cache_header()) and not ignore_mismatch:
+            self._log.log(Severity.WARNING, "the timing cache was made by another TensorRT or for another GPU")
+            return False
+        self._timing = cache
+        return True
+
+    def get_timing_cache(self):
+        if refused("trt.IBuilderConfig.get_timing_cache", self._log):
+            return None
+        return self._timing
+
+
+class Calibrator:
+    def __init__(self):
+        self._constructed = True
+
+
+def calibrator_class():
+    return Calibrator if major() < 11 else None
+
+
+class Builder:
+    def __init__(self, logger):
+        self._log = loggable(logger)
+        if refused("trt.Builder", self._log):
+            raise TypeError("trt.Builder: factory function returned nullptr")
+        if not driver() or devices() < 1:
+            self._log.log(Severity.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    def create_network(self, flags=0):
+        if refused("trt.Builder.create_network", self._log):
+            return None
+        if flags >= 1 << (max(network_flags()) + 1):
+            violation("create_network with flags {} that this TensorRT does not have".format(flags))
+        if major() >= 11 and flags & ~1:
+            violation("create_network prefers JIT plugins by accident: a hard-coded shift")
+        return Network(flags)
+
+    def create_builder_config(self):
+        if refused("trt.Builder.create_builder_config", self._log):
+            return None
+        return BuilderConfig(self._log)
+
+    def create_optimization_profile(self):
+        if refused("trt.Builder.create_optimization_profile", self._log):
+            return None
+        return Profile()
+
+    def build_serialized_network(self, network, config):
+        if refused("trt.Builder.build_serialized_network", self._log):
+            return None
+        try:
+            return HostMemory(self._build(network, config))
+        except ValueError as error:
+            self._log.log(Severity.ERROR, "4: [network.cpp::validate::3015] Error Code 4: Internal Error ({})".format(error))
+            return None
+
+    def _build(self, network, config):
+        dynamic = [tensor.name for tensor in network.inputs if -1 in tensor.shape]
+        profiles = [profile.ranges for profile in config._profiles]
+        if dynamic and not profiles:
+            raise ValueError("Network has dynamic or shape inputs, but no optimization profile has been defined.")
+        for ranges in profiles:
+            missing = [key for key in dynamic if key not in ranges]
+            if missing:
+                raise ValueError("optimization profile is missing values for {}".format(missing[0]))
+        precision, batches = self._precision(network, config)
+        model = compiled.rounded(network.model, precision, batches)
+        if precision == "fp32" and 7 in config._flags and capability() >= (8, 0):
+            simulate.half_weights(model, _tf32)
+        if major() < 10:
+            model = compiled.narrow_outputs(model)
+        header = {
+            "version": trt_version(),
+            "gpu": name(),
+            "precision": precision,
+            "profiles": profiles,
+            "inputs": [[tensor.name, tensor.dtype.name, list(tensor.shape)] for tensor in network.inputs],
+            "outputs": [
+                [key, kind_of(dtype).name, list(shape)] for key, dtype, shape in compiled.described(model, "outputs")
+            ],
+        }
+        if config._timing is not None:
+            digest = "{} {}\n".format(precision, len(model.graph.node)).encode()
+            data = config._timing.data or _cache_header()
+            config._timing.data = data if digest in data else data + digest
+        return compiled.pack(MAGIC, header, model.SerializeToString())
+
+    def _precision(self, network, config):
+        if major() >= 11:
+            return ("int8" if compiled.has_qdq(network.model) else "fp32"), None
+        if 1 in config._flags:
+            if compiled.has_qdq(network.model):
+                return "int8", None
+            if config._int8_calibrator is None:
+                raise ValueError("Calibration table does not exist, and no calibrator was given")
+            return "int8", self._calibrate(network, config)
+        return ("fp16" if 0 in config._flags else "fp32"), None
+
+    @staticmethod
+    def _calibrate(network, config):
+        calibrator, tensor = config._int8_calibrator, network.inputs[0]
+        calibrator.read_calibration_cache()
+        shape = list(tensor.shape)
+        if -1 in shape:
+            if config._calibration_profile is None:
+                raise ValueError("the network is dynamic and has no calibration profile")
+            shape = config._calibration_profile.ranges[tensor.name][1]
+        if calibrator.get_batch_size() != shape[0]:
+            raise ValueError("the calibrator feeds {} images, the profile {}".format(calibrator.get_batch_size(), shape[0]))
+        batches = []
+        nbytes = int(np.prod(shape)) * 4
+        while True:
+            addresses = calibrator.get_batch([tensor.name])
+            if addresses is None:
+                break
+            found = gpu.find(int(addresses[0]), nbytes, "calibration") if isinstance(addresses[0], int) else None
+            if found is None:
+                raise ValueError("get_batch returned no device memory of {} bytes".format(nbytes))
+            item, offset = found
+            batches.append(item.data[offset : offset + nbytes].view(np.float32).reshape(shape).copy())
+        if not batches:
+            raise ValueError("Calibration failure occurred with no scaling factors detected")
+        calibrator.write_calibration_cache(b"TRT-EntropyCalibration2\n")
+        return batches
+
+
+def _tf32(values):
+    if values.dtype != np.float32:
+        return values
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32).reshape(values.shape)
+
+
+__all__ = ["Builder", "DataType", "OnnxParser"]

@@ -1,0 +1,205 @@
+"""The run side: runtime, engine, context."""
+from __future__ import annotations
+
+import os
+import signal
+import time
+import weakref
+
+import numpy as np
+from simulated_gpu import Execute, calls, compiled, devices, driver, gpu, name, simulate, trt_version, violation
+from tensorrt._build import MAGIC, refused
+from tensorrt._kinds import NUMPY, DataType, Severity, TensorIOMode, loggable, major
+
+live = weakref.WeakSet()
+
+
+class Runtime:
+    def __init__(self, logger):
+        self._log = loggable(logger)
+        if refused("trt.Runtime", self._log):
+            raise TypeError("trt.Runtime: factory function returned nullptr")
+        if not driver() or devices() < 1:
+            self._log.log(Severity.ERROR, "createInferRuntime: CUDA initialization failure with error: 35")
+            if major() < 11:
+                raise TypeError("pybind11::init(): factory function returned nullptr")
+            os.kill(os.getpid(), signal.SIGSEGV)  # what 11 does, a little later
+        live.add(self)
+
+    def deserialize_cuda_engine(self, plan):
+        if refused("trt.Runtime.deserialize_cuda_engine", self._log):
+            return None
+        try:
+            header, graph = compiled.unpack(MAGIC, bytes(plan))
+        except ValueError as error:
+            self._log.log(Severity.ERROR, "1: [stdArchiveReader.cpp] Serialization assertion failed: {}".format(error))
+            return None
+        if header["version"] != trt_version():
+            text = "6: The engine plan file is not compatible with this version of TensorRT, expecting library version {} got {}"  # noqa: E501
+            self._log.log(Severity.ERROR, text.format(header["version"], trt_version()))
+            return None
+        if header["gpu"] != name():
+            text = "6: The engine plan file is generated on an incompatible device, expecting {} got {}"
+            self._log.log(Severity.ERROR, text.format(name(), header["gpu"]))
+            return None
+        return ICudaEngine(header, graph, self._log)
+
+
+class ICudaEngine:
+    def __init__(self, header, graph, log):
+        self.header = header
+        self._graph = graph
+        self._log = log
+        self._session = None
+        self._rows = {row[0]: (TensorIOMode.INPUT, row) for row in header["inputs"]}
+        self._rows.update({row[0]: (TensorIOMode.OUTPUT, row) for row in header["outputs"]})
+        live.add(self)
+
+    num_io_tensors = property(lambda self: len(self._rows))
+    num_optimization_profiles = property(lambda self: max(1, len(self.header["profiles"])))
+
+    def get_tensor_name(self, i):
+        return list(self._rows)[i]
+
+    def get_tensor_mode(self, key):
+        return self._rows[key][0] if key in self._rows else TensorIOMode.NONE
+
+    def get_tensor_shape(self, key):
+        return tuple(self._rows[key][1][2])
+
+    def get_tensor_dtype(self, key):
+        return DataType[self._rows[key][1][1]]
+
+    def get_tensor_profile_shape(self, key, i):
+        if self.get_tensor_mode(key) != TensorIOMode.INPUT:
+            raise ValueError("Invalid dimensions with rank -1")
+        return [tuple(shape) for shape in self.header["profiles"][i][key]]
+
+    def create_execution_context(self):
+        if refused("trt.ICudaEngine.create_execution_context", self._log):
+            return None
+        return IExecutionContext(self, self._log)
+
+    def compute(self, feed):
+        import onnx
+
+        if self._session is None:
+            self._session = simulate.runner(onnx.load_from_string(self._graph))
+        outputs = [np.asarray(output) for output in self._session.run([row[0] for row in self.header["outputs"]], feed)]
+        if self.header["precision"] != "fp32":
+            outputs = [simulate.half(output) for output in outputs]
+        return simulate.damage(outputs, len(next(iter(feed.values()))))
+
+
+class IExecutionContext:
+    def __init__(self, engine, log):
+        self._engine = engine
+        self._log = log
+        self._profile = 0
+        self._shapes = {}
+        self._addresses = {}
+        live.add(self)
+
+    def _say(self, text):
+        self._log.log(Severity.ERROR, "3: [executionContext.cpp] Error Code 3: API Usage Error ({})".format(text))
+        return False
+
+    def set_optimization_profile_async(self, i, stream):
+        if refused("trt.IExecutionContext.set_optimization_profile_async", self._log):
+            return False
+        if not 0 <= i < self._engine.num_optimization_profiles:
+            return self._say("no profile {}".format(i))
+        self._profile = i
+        self._shapes = {}
+        return True
+
+    def set_input_shape(self, key, shape):
+        if refused("trt.IExecutionContext.set_input_shape", self._log):
+            return False
+        if self._engine.get_tensor_mode(key) != TensorIOMode.INPUT:
+            return self._say("{} is no input".format(key))
+        shape = tuple(shape)
+        own = self._engine.get_tensor_shape(key)
+        if len(own) != len(shape) or any(a not in (-1, b) for a, b in zip(own, shape)):
+            return self._say("{} of {} does not fit {}".format(shape, key, own))
+        if -1 in own:
+            low, _, high = self._engine.header["profiles"][self._profile][key]
+            if any(not a <= b <= c for a, b, c in zip(low, shape, high)):
+                text = "{} of {} is outside profile {}: {} to {}".format(shape, key, self._profile, low, high)
+                return self._say(text)
+        self._shapes[key] = shape
+        return True
+
+    def infer_shapes(self):
+        if refused("trt.IExecutionContext.infer_shapes", self._log):
+            raise RuntimeError("trt.IExecutionContext.infer_shapes: injected failure")
+        return [row[0] for row in self._engine.header["inputs"] if -1 in row[2] and row[0] not in self._shapes]
+
+    def get_tensor_shape(self, key):
+        shape = self._engine.get_tensor_shape(key)
+        if self._engine.get_tensor_mode(key) == TensorIOMode.INPUT:
+            return self._shapes.get(key, shape)
+        if self._shapes and shape[0] == -1:
+            return (next(iter(self._shapes.values()))[0], *shape[1:])
+        return shape
+
+    def set_tensor_address(self, key, address):
+        if refused("trt.IExecutionContext.set_tensor_address", self._log):
+            return False
+        if self._engine.get_tensor_mode(key) == TensorIOMode.NONE:
+            return self._say("there is no tensor {}".format(key))
+        if type(address) is not int:
+            raise TypeError("set_tensor_address(): incompatible function arguments")
+        self._addresses[key] = address
+        return True
+
+    def execute_async_v3(self, stream_handle):
+        call = "trt.IExecutionContext.execute_async_v3"
+        if refused(call, self._log):
+            return False
+        slow_host = simulate.switches().get("slow_host")
+        if slow_host:
+            time.sleep(float(slow_host))
+        if stream_handle == 0:
+            violation("execute_async_v3 on the default stream")
+        stream = gpu.streams.get(int(stream_handle))
+        if stream is None:
+            violation("execute_async_v3 on a stream that does not exist")
+            return self._say("invalid stream")
+        header = self._engine.header
+        bound = {}
+        for key, dtype, _ in header["inputs"] + header["outputs"]:
+            if key not in self._addresses:
+                return self._say("the address of {} was never set".format(key))
+            shape = self.get_tensor_shape(key)
+            if -1 in shape:
+                return self._say("the shape of {} was never set".format(key))
+            nbytes = int(np.prod(shape)) * np.dtype(NUMPY[DataType[dtype]]).itemsize
+            found = gpu.find(self._addresses[key], nbytes, "tensor {}".format(key))
+            if found is None or found[0].host is not None:
+                violation("the address of {} is no device memory of {} bytes".format(key, nbytes))
+                return self._say("illegal address of {}".format(key))
+            bound[key] = (found[0], found[1], nbytes, np.dtype(NUMPY[DataType[dtype]]), shape)
+        engine = self._engine
+        fed = [row[0] for row in header["inputs"]]
+        given = [row[0] for row in header["outputs"]]
+
+        def run():
+            def array(key):
+                item, offset, nbytes, dtype, shape = bound[key]
+                return item.data[offset : offset + nbytes].view(dtype).reshape(shape)
+
+            for key, output in zip(given, engine.compute({key: array(key).copy() for key in fed})):
+                array(key)[...] = output
+
+        addresses = {item[0].address for item in bound.values()}
+        stream.until = gpu.clock.submit(bound[fed[0]][4][0])
+        stream.ops.append(Execute((id(self), tuple(sorted(addresses))), run, addresses))
+        return True
+
+
+def held():
+    return len(live)
+
+
+__all__ = ["ICudaEngine", "IExecutionContext", "Runtime", "calls"]
