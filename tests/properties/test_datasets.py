@@ -8,7 +8,7 @@ from harness.datasets import scenes
 from harness.datasets.base import Dataset, Sample
 from harness.datasets.stream import stream
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=25, deadline=None)
 counts = st.integers(0, 40)
 
 

@@ -10,7 +10,7 @@ from harness.metrics import attributes, coco, score, topk, widerface
 from harness.metrics.coco import Objects
 from harness.metrics.widerface import Faces
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
