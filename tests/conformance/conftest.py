@@ -27,10 +27,10 @@ from tests.session import RECORDS, ROOT, SIMULATORS, add_record, stage_of
 SIMULATED = {  # what the simulated machine is, per chip
     "ascend310": {"soc": "Ascend310", "devices": 4},
     "ascend310p": {"soc": "Ascend310P3", "devices": 1},
-    "mlu370_s4": {"card": "MLU370-S4"},
-    "mlu370_x4": {"card": "MLU370-X4"},
-    "t4": {"gpu": "Tesla T4"},
-    "cuda": {"gpu": "NVIDIA A10"},
+    "mlu370_s4": {"soc": "MLU370-S4"},
+    "mlu370_x4": {"soc": "MLU370-X4"},
+    "t4": {"soc": "Tesla T4"},
+    "cuda": {"soc": "NVIDIA A10"},
 }
 
 
