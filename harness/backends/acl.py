@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
 import numpy as np
 
 from harness.backends import ascend, atc
-from harness.backends.ascend_codes import WAIT_TIMEOUT
+from harness.backends.ascend_codes import STREAM_FULL, WAIT_TIMEOUT
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
 from harness.backends.pyacl import Undo, Vendor, initialized
 from harness.errors import RunError
@@ -27,7 +27,7 @@ ON_THE_BOARD = 0  # run mode: the program runs on the device itself, and every c
 NPY_INT8 = 1
 SHAPE_DATA = "ascend_mbatch_shape_data"  # the extra input of an engine with batch sizes
 AIPP_DATA = "ascend_dynamic_aipp_data"
-IN_FLIGHT = 64  # executes queued before they are waited for: a stream holds 1024 tasks
+IN_FLIGHT = 256  # executes queued before they are waited for; a stream that is full before says so
 DTYPES = {
     0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 6: "int16", 7: "uint16", 8: "uint32", 9: "int64",
     10: "uint64", 11: "float64", 12: "bool",
@@ -275,7 +275,9 @@ class Session:
             self._flying = True
             for _ in range(together):
                 status = submit(model, inputs, outputs, stream)
-                if status == WAIT_TIMEOUT:
+                if status == STREAM_FULL:
+                    vendor.do("acl.rt.synchronize_stream", stream)
+                if status in (STREAM_FULL, WAIT_TIMEOUT):
                     status = submit(model, inputs, outputs, stream)
                 if status != 0:
                     raise vendor.error("acl.mdl.execute_async", status)

@@ -7,6 +7,7 @@ the compiler's E codes from its error reference. Advice is ours.
 from __future__ import annotations
 
 WAIT_TIMEOUT = 107019  # the one code that the vendor says to try again
+STREAM_FULL = 507002  # of an asynchronous call: wait for the stream, then make it again
 REPEAT_INITIALIZE = 100002  # of acl.init: somebody else in this process was first, which is fine
 
 MEANINGS = {
@@ -63,6 +64,7 @@ MEANINGS = {
     207018: "RT_DEVICE_OOM: the device is out of memory",
     507000: "RT_INTERNAL_ERROR",
     507001: "RT_TS_ERROR: the task scheduler failed",
+    507002: "RT_STREAM_TASK_FULL: the stream takes no more tasks",
     507007: "RT_CONTEXT_RELEASE_ERROR",
     507008: "RT_SOC_VERSION: the engine is for another chip",
     507009: "RT_TASK_TYPE_NOT_SUPPORT",

@@ -192,7 +192,7 @@ def test_two_engines_on_one_device_do_not_disturb_each_other(sdk, folder):
     assert apart(second, expected(onnx, images(seed=2))) < 0.002
 
 
-@pytest.mark.parametrize("times", [1, 2, 63, 64, 65, 200])
+@pytest.mark.parametrize("times", [1, 2, 255, 256, 257, 600])
 def test_as_many_executes_are_made_as_were_asked_for(sdk, folder, times):
     _, engine = compiled(folder, "static", spec())
     before = sdk.calls.counts["acl.mdl.execute_async"]
@@ -200,6 +200,17 @@ def test_as_many_executes_are_made_as_were_asked_for(sdk, folder, times):
     outputs_of(engine, spec(), images(), times)
 
     assert sdk.calls.counts["acl.mdl.execute_async"] - before == times
+
+
+def test_a_stream_that_is_full_is_waited_for(sdk, folder):
+    onnx, engine = compiled(folder, "static", spec())
+    sdk.switch(slow=0.001, fail=[["acl.mdl.execute_async", 3, 507002], ["acl.mdl.execute_async", 5, 507002]])
+
+    outputs = outputs_of(engine, spec(), images(), times=6)
+
+    assert sdk.calls.counts["acl.mdl.execute_async"] == 8
+    assert sdk.calls.counts["acl.rt.synchronize_stream"] == 3
+    assert apart(outputs, expected(onnx, images())) < 0.002
 
 
 # --- defects of a chip reach the outputs ---------------------------------------------------------------------------
