@@ -657,6 +657,9 @@ def test_the_command_prints_one_json_object_a_figure(command, registry):
     keys = {"model", "chip", "precision", "batch", "metric", "value", "unit", "role", "document", "section", "chosen"}
     assert all(set(figure) == keys for figure in figures)
     assert {figure["metric"] for figure in figures} == set(METRICS)
+    assert [
+        f["value"] for f in figures if (f["model"], f["metric"], f["role"]) == ("regnety_016", "top1", "source")
+    ] == [0.77862]
     assert {figure["role"] for figure in figures} == {"source", "cell"}
     assert {figure["chip"] for figure in figures} <= {None, *CHIPS}
     key = ("model", "chip", "precision", "batch", "metric", "role")

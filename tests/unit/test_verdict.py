@@ -77,6 +77,7 @@ def test_a_dropped_row_fails_however_large_the_batch(batch):
 
     assert verdict.outcome is FAIL
     assert f"output1[{batch - 1}, " in verdict.text
+    assert verdict.details["cosine"] == 0
 
 
 @pytest.mark.parametrize("batch", [4, 64])
@@ -198,6 +199,13 @@ def test_a_chip_that_loses_answers_fails():
     assert verdict.outcome is FAIL
     assert "20 lost and 0 gained" in verdict.text
     assert "top1 90 % against 100 % of the reference, a relative drop of 10 %" in verdict.text
+
+
+def test_a_few_losses_leave_it_open():
+    verdict = judge_agreement(classified(np.arange(100) >= 2), classified(np.ones(100)), "top1")
+
+    assert verdict.outcome is INCONCLUSIVE
+    assert verdict.details["drop"] == pytest.approx(0.02)
 
 
 def test_a_chip_that_is_better_passes():
