@@ -32,7 +32,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # absent on newer Pythons
 
-STAGES = ("export", "numerics", "accuracy", "throughput")
+STAGES = ("export", "numerics", "accuracy", "throughput", "targets")
 PRECISIONS = tuple(str(precision) for precision in Precision)
 _REQUIRED = object()
 
