@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,6 +123,7 @@ def _ending(model: Model, protocol: Protocol, indices: Collection[int]) -> Endin
     return next((ending for ending in endings if len(ending.outputs) == len(indices)), endings[0])
 
 
+@cache
 def raw_ending(model: Model, protocol: Protocol) -> Ending:
     """The network's outputs as they are. Their shapes come from running it without numbers."""
     import torch
