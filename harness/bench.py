@@ -262,8 +262,9 @@ class Bench:
     @cached_property
     def speed(self) -> stats.Estimate:
         """Images a second of one card."""
-        factor = self.case.batch * self.measurement.scaled
-        return stats.throughput([rate * factor for rate in overlap_rates(self.measurement.timings)])
+        run, factor = self.measurement, self.case.batch * self.measurement.scaled
+        rates = run.timings[0].rates if len(run.timings) == 1 else overlap_rates(run.timings)
+        return stats.throughput([rate * factor for rate in rates])
 
     @property
     def pace(self) -> float:
