@@ -1,0 +1,129 @@
+"""What the simulated msame and ais_bench do on the chip, through the simulated runtime: load, copy, execute, time."""
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import acl
+import numpy as np
+
+
+class Failed(Exception):
+    """A message that the tool prints as an error."""
+
+
+def check(name, code):
+    if code != 0:
+        raise Failed("{} failed, errorCode is {}".format(name, code))
+
+
+def options(words, known):
+    """{flag: value} of `--flag value` and `--flag=value`."""
+    found, waiting = {}, None
+    for word in words:
+        if waiting is not None:
+            found[waiting], waiting = word, None
+            continue
+        flag, equals, value = word.partition("=")
+        flag = flag.lstrip("-")
+        if flag not in known:
+            raise Failed("unrecognized arguments: {}".format(word))
+        if equals:
+            found[flag] = value
+        else:
+            waiting = flag
+    return found
+
+
+class Chip:
+    """A model on a device: `execute` returns its milliseconds."""
+
+    def __init__(self, device, model, say):
+        self.say = say
+        check("acl init", acl.init())
+        say("acl init success")
+        check("open device", acl.rt.set_device(device))
+        say("open device {} success".format(device))
+        self.context, code = acl.rt.create_context(device)
+        check("create context", code)
+        self.device = device
+        self.model, code = acl.mdl.load_from_file(model)
+        if code:
+            raise Failed("load model from file failed, model file is {}, errorCode is {}".format(model, code))
+        say("load model {} success".format(model))
+        self.desc = acl.mdl.create_desc()
+        check("get desc", acl.mdl.get_desc(self.desc, self.model))
+        say("create model description success")
+        self.inputs, self.outputs = self._dataset("input"), self._dataset("output")
+
+    def _dataset(self, side):
+        rows = []
+        dataset = acl.mdl.create_dataset()
+        for index in range(getattr(acl.mdl, "get_num_{}s".format(side))(self.desc)):
+            size = getattr(acl.mdl, "get_{}_size_by_index".format(side))(self.desc, index)
+            memory, code = acl.rt.malloc(size, 0)
+            check("malloc", code)
+            buffer = acl.create_data_buffer(memory, size)
+            check("add buffer", acl.mdl.add_dataset_buffer(dataset, buffer)[1])
+            rows.append((memory, size, buffer))
+        return dataset, rows
+
+    def batch(self):
+        return acl.mdl.get_input_dims(self.desc, 0)[0]["dims"][0]
+
+    def feed(self, files):
+        rows = self.inputs[1]
+        if len(files) not in (0, len(rows)):
+            raise Failed("input count {} is not the model's {}".format(len(files), len(rows)))
+        for index, (memory, size, _) in enumerate(rows):
+            data = open(files[index], "rb").read() if files else bytes(size)
+            if len(data) != size:
+                raise Failed("arg{} tensorsize: {} filesize: {} not match".format(index, size, len(data)))
+            check("memcpy", acl.rt.memcpy(memory, size, acl.util.bytes_to_ptr(data), size, 1))
+
+    def execute(self):
+        start = time.perf_counter()
+        check("execute model", acl.mdl.execute(self.model, self.inputs[0], self.outputs[0]))
+        return 1000 * (time.perf_counter() - start)
+
+    def results(self):
+        names = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 12: "bool"}
+        for index, (memory, size, _) in enumerate(self.outputs[1]):
+            host, code = acl.rt.malloc_host(size)
+            check("malloc host", code)
+            check("memcpy", acl.rt.memcpy(host, size, memory, size, 2))
+            array = np.frombuffer(acl.util.ptr_to_bytes(host, size), names[acl.mdl.get_output_data_type(self.desc, index)])
+            check("free host", acl.rt.free_host(host))
+            yield array.reshape(acl.mdl.get_output_dims(self.desc, index)[0]["dims"])
+
+    def close(self):
+        for dataset, rows in (self.inputs, self.outputs):
+            for memory, _, buffer in rows:
+                check("free", acl.rt.free(memory))
+                check("destroy buffer", acl.destroy_data_buffer(buffer))
+            check("destroy dataset", acl.mdl.destroy_dataset(dataset))
+        check("destroy desc", acl.mdl.destroy_desc(self.desc))
+        check("unload model", acl.mdl.unload(self.model))
+        self.say("unload model success, model Id is {}".format(self.model))
+        check("destroy context", acl.rt.destroy_context(self.context))
+        check("reset device", acl.rt.reset_device(self.device))
+        check("finalize", acl.finalize())
+
+
+def injected(name):
+    """The switch `fail` applied to the tool as a whole."""
+    from simulated_cann import simulate
+
+    code = simulate.Calls().enter(name)
+    if code is not None:
+        raise Failed("{} was made to fail, errorCode is {}".format(name, code))
+
+
+def stem(path):
+    return os.path.basename(path).split(".")[0]
+
+
+def say(text, level="INFO"):
+    sys.stdout.write("[{}] {}\n".format(level, text))
+    sys.stdout.flush()
