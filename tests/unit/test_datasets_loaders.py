@@ -419,7 +419,7 @@ def test_a_damaged_ground_truth_file_is_named(faces, content):
 @pytest.fixture
 def things(tmp_path, monkeypatch):
     """Four pictures: one with two objects, one with a crowd, one without objects, one too small."""
-    sizes = {139: (60, 50), 285: (50, 40), 632: (60, 40), 724: (31, 90)}
+    sizes = {632: (60, 40), 285: (50, 40), 724: (31, 90), 139: (60, 50)}  # the file is not in the order of the ids
     for i, size in sizes.items():
         picture(tmp_path / "coco" / "val2017" / f"{i:012d}.jpg", size)
     write_things(tmp_path, sizes)

@@ -50,6 +50,12 @@ def test_overlaps_equal_the_authors(golden):
     np.testing.assert_array_equal(widerface.overlaps(sized(boxes), sized(query)), golden["unit/overlaps"])
 
 
+def test_a_face_of_negative_width_as_the_ground_truth_has_one_overlaps_nothing():
+    point = np.array([[0, 0, 0, 0, 0.5]])
+
+    assert widerface.overlaps(point, np.array([[5.0, 5, -2, 0], [0, 0, -2, 23]])).tolist() == [[0, 0]]
+
+
 def test_the_counts_of_one_picture_equal_the_authors(golden):
     _, _, rows, boxes, counted, _, _ = golden_rules_metrics.face_parts()
 
