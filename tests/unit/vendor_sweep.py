@@ -18,7 +18,7 @@ NORMALIZE = Normalize((104.0, 117.0, 123.0), (2.0, 4.0, 8.0), "BGR")
 
 
 def tiny_model(path, *, opset=11, half=False):
-    """Conv, ReLU, two heads of the same shape; dynamic batch, input (N, 3, 8, 8); weights in FP32 or FP16."""
+    """Conv, ReLU, reshape, two heads of the same shape; dynamic batch, input (N, 3, 8, 8); weights in FP32 or FP16."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -37,7 +37,7 @@ def tiny_model(path, *, opset=11, half=False):
         helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
         helper.make_node("GlobalAveragePool", ["r"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Reshape", ["p", "rows"], ["f"]),  # an int64 constant, as every exported graph has
         helper.make_node("Gemm", ["f", "fw"], ["first_raw"]),
         helper.make_node("Gemm", ["f", "gw"], ["second_raw"]),
         helper.make_node("Cast", ["first_raw"], ["first"], to=TensorProto.FLOAT),
@@ -49,7 +49,10 @@ def tiny_model(path, *, opset=11, half=False):
         "tiny",
         [value("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
         [value("first", TensorProto.FLOAT, ["batch", 5]), value("second", TensorProto.FLOAT, ["batch", 5])],
-        [numpy_helper.from_array(array.astype(dtype), name) for name, array in weights.items()],
+        [
+            *(numpy_helper.from_array(array.astype(dtype), name) for name, array in weights.items()),
+            numpy_helper.from_array(np.array([0, -1], np.int64), "rows"),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = 8
