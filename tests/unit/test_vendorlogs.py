@@ -293,6 +293,8 @@ DAMAGED = [
     ("mm_run: cut in the latency", MM, up_to("median: 12.8"), 8, "median"),
     ("mm_run: cut in the percentiles", MM, up_to(" 13.1"), 8, "percentile"),
     ("mm_run: images against time", MM, swap("615.385", "61.5385"), 8, "contradicts itself"),
+    ("mm_run: iterations against time", MM, swap("76.9231", "77.9231"), 8, "contradicts itself"),
+    ("mm_run: images against iterations", MM, swap("sizes: 8000", "sizes: 4000"), 8, "contradicts itself"),
     ("mm_run: figures of another batch", MM_NEWER, swap("615.385", "307.692"), 8, "another batch"),
     ("mm_run: no whole batch", MM_NEWER, swap("615.385", "640.385"), 8, "no batch"),
     ("mm_run: cut in the figure", MM_NEWER, swap("615.385", "615."), 8, "damaged or cut off"),
