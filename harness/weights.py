@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FIRST = 1000  # index of the first scene that seeded weights are calibrated on
 PICTURES = {"classes": 24, "attributes": 24, "faces": 12, "objects": 8}  # by task; pictures of detectors are large
+COUNTER = "num_batches_tracked"
 RESEMBLES = 0.9  # share of keys and shapes in common from which a checkpoint is called another model's
 
 
@@ -42,10 +44,8 @@ def load(model: Model, path: Path) -> dict[str, Tensor]:
     and batch norms from before `num_batches_tracked` existed. Raises WeightsError for anything else."""
     found = _plain(_unwrapped(_read(model, path), path), path)
     wanted = model.network().state_dict()
-    for key, value in wanted.items():
-        if key.endswith("num_batches_tracked") and key not in found:
-            found[key] = value.new_zeros(())
     _same_keys(model, path, wanted, found)
+    found = {key: value.new_zeros(()) for key, value in wanted.items() if key.endswith(COUNTER)} | found
     for key, value in wanted.items():
         if value.is_floating_point() != found[key].is_floating_point():
             raise _damaged(path, f"{key} is {found[key].dtype}, not {value.dtype}")
@@ -80,16 +80,19 @@ def _read(model: Model, path: Path) -> Any:
     if path.stat().st_size == 0:
         raise _damaged(path, "it is empty")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the bytes make it raise
         said = str(error)
-        code = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|Trying to (?:call|instantiate)) (\S+)", said)
-        if code:
+        refused = "Weights only load failed" in said  # torch goes on to say how to run it all the same; we do not
+        if refused and path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            call = re.search(r"GLOBAL ([\w.]+)", said)
             raise WeightsError(
-                f"{path} would run code when unpickled: it calls {code[1]}; nothing of it was run",
-                hint="do not open it with plain torch.load; get the checkpoint from its authors",
+                f"{path} would run code when unpickled{f': it calls {call[1]}' if call else ''}; nothing of it was run",
+                hint="do not open it with plain torch.load or pickle; get the checkpoint from its authors",
             ) from error
-        reason = said.splitlines()[0] if said else type(error).__name__
+        reason = "it holds no pickle" if refused else (said.splitlines() or [type(error).__name__])[0]
         raise _damaged(path, f"it cannot be read as a checkpoint: {reason}") from error
 
 
@@ -124,7 +127,7 @@ def _plain(state: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _same_keys(model: Model, path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    missing = [key for key in wanted if key not in found]
+    missing = [key for key in wanted if key not in found and not key.endswith(COUNTER)]
     unknown = [key for key in found if key not in wanted]
     shapes = [
         f"{key} is {tuple(found[key].shape)}, not {tuple(value.shape)}"
@@ -149,11 +152,14 @@ def _resembled(model: Model, found: Mapping[str, Tensor]) -> str | None:
     """The other model of the suite whose keys and shapes these are, if there is one."""
     from harness.models import MODELS
 
-    ours = {(key, tuple(value.shape)) for key, value in found.items()}
+    def signature(state: Mapping[str, Tensor]) -> set[tuple[str, tuple[int, ...]]]:
+        return {(key, tuple(value.shape)) for key, value in state.items() if not key.endswith(COUNTER)}
+
+    ours = signature(found)
     for name, other in MODELS.items():
         if name == model.name:
             continue
-        theirs = {(key, tuple(value.shape)) for key, value in other.network().state_dict().items()}
+        theirs = signature(other.network().state_dict())
         if len(ours & theirs) >= RESEMBLES * len(ours | theirs):
             return name
     return None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness.networks.gfocalv2 import BINS, GFocalV2
 from harness.networks.retinaface import RetinaFace
 
-BRANCH = 0.4  # weight of a residual branch against its shortcut: deep chains of branches alone amplify any rounding
+BRANCH = 0.25  # weight of a residual branch against its shortcut: deep chains of branches alone amplify any rounding
 WINDOW = 416  # pixels: side of what a detector is calibrated on
 
 Settle: TypeAlias = Callable[[list[Any], list[list[Tensor]]], None]
