@@ -93,7 +93,7 @@ class Health:
 
 
 class Session(Protocol):
-    """An engine loaded on a device."""
+    """An engine loaded on a device. One that cannot be timed from outside has `measure(plan) -> Timing` as well."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

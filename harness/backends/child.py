@@ -89,7 +89,9 @@ class Bench:
         return self.read(session)
 
     def measure(self, session: int, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
-        return timing.measure(self._write(session, inputs).execute, timing.Plan(**plan)).to_json()
+        loaded, asked = self._write(session, inputs), timing.Plan(**plan)
+        own = getattr(loaded, "measure", None)  # a command-line tool is not timed from outside: it tells its times
+        return (own(asked) if own else timing.measure(loaded.execute, asked)).to_json()
 
     def read(self, session: int) -> Any:
         return self._memory.put(self._sessions[session][0].read(), self._free)
