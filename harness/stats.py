@@ -146,7 +146,7 @@ def _smallest_more(decided: Callable[[int], bool], start: int) -> int | None:
     return high - start
 
 
-def unseen_share(samples: int, confidence: float = CONFIDENCE) -> float:
+def unseen_share(samples: float, confidence: float = CONFIDENCE) -> float:
     """Share of samples that may misbehave although none of `samples` did: 1 - (1 - confidence)^(1/n), about 3/n."""
     return float(1 - (1 - confidence) ** (1 / samples))
 
@@ -159,13 +159,14 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    answers: int | None = None,
 ) -> Drop:
     """Bounds of the drop of a metric that is no mean over images (AP), from resampling the images.
 
     Both sides are computed again on the same draw of `samples` images with replacement, given as counts that follow a
     multinomial law; the bounds are percentiles of the drops (Efron and Tibshirani, An Introduction to the Bootstrap,
-    1993, chapter 13). A bootstrap cannot see what happens less than once in `samples` images, so the upper bound is
-    never below `unseen_share(samples)`.
+    1993, chapter 13). A bootstrap cannot see what happens less than once in all the `answers` that the metric rests on
+    (faces, objects; default: one an image), so the upper bound is never below `unseen_share(answers)`.
 
     Raises InvalidMeasurement when the reference finds nothing, or a metric is not a number, on the images as they are.
     Draws on which the reference finds nothing are drawn again."""
@@ -187,19 +188,20 @@ def paired_bootstrap(
             hint="give more images, or ones on which the reference finds something",
         )
     low, high = np.quantile(drops, [1 - confidence, confidence])
-    return Drop(value, float(low), max(float(high), unseen_share(samples, confidence)), samples)
+    return Drop(value, float(low), max(float(high), unseen_share(answers or samples, confidence)), samples)
 
 
-def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE) -> int | None:
+def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE, answers: int | None = None) -> int | None:
     """How many more images would decide a bootstrap: its width shrinks with the root of their number, and the share
     that may be unseen with the number itself. None when the drop is too close to the slack."""
     half = drop.value - drop.low
-    if drop.high > unseen_share(drop.samples, confidence):
+    each = (answers or drop.samples) / drop.samples
+    if drop.high > unseen_share(drop.samples * each, confidence):
         half = max(half, drop.high - drop.value)
 
     def decided(images: int) -> bool:
         width = half * math.sqrt(drop.samples / images)
-        passes = max(drop.value + width, unseen_share(images, confidence)) <= slack
+        passes = max(drop.value + width, unseen_share(images * each, confidence)) <= slack
         return passes or drop.value - width > slack
 
     return _smallest_more(decided, drop.samples)

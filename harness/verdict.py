@@ -16,7 +16,6 @@ from harness.case import Precision, Tensors
 from harness.errors import InvalidMeasurement
 from harness.metrics.base import Score
 from harness.stats import (
-    Drop,
     Estimate,
     exact,
     mcnemar,
@@ -205,7 +204,9 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
         p = mcnemar(drop.lost or 0, drop.gained or 0)
         basis = f"{drop.samples} paired answers, {drop.lost} lost and {drop.gained} gained (exact; McNemar p = {p:.3g})"
     else:
-        drop = paired_bootstrap(chip.resample, reference.resample, metric, chip.samples)
+        drop = paired_bootstrap(
+            chip.resample, reference.resample, metric, chip.samples, answers=reference.answers.get(metric)
+        )
         right, p = 0, math.nan
         basis = f"paired bootstrap over {drop.samples} images"
     text = (
@@ -222,14 +223,12 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
         return Verdict(Outcome.PASS, text, details)
     if drop.low > slack:
         return Verdict(Outcome.FAIL, text, details)
-    details["needed"] = more = _more(drop, slack, right if counted else None)
+    details["needed"] = more = (
+        needed(drop, slack, right) if counted else more_images(drop, slack, answers=reference.answers.get(metric))
+    )
     what = "answers" if counted else "images"
     ask = f"about {more} more {what} would decide" if more else "too close to what is allowed for any number to decide"
     return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
-
-
-def _more(drop: Drop, slack: float, right: int | None) -> int | None:
-    return more_images(drop, slack) if right is None else needed(drop, slack, right)
 
 
 def _percent(share: float) -> str:

@@ -44,8 +44,9 @@ def score(
         }
 
     known = labels != UNKNOWN
+    values = resample(np.ones(len(labels), np.int64))
     hits = {"answers": (positive == yes)[known]}
-    return Score(resample(np.ones(len(labels), np.int64)), len(labels), resample, hits)
+    return Score(values, len(labels), resample, hits, dict.fromkeys(values, int(known.sum())))
 
 
 def truth_from_reference(predictions: Sequence[Predictions]) -> list[NDArray[np.int8]]:

@@ -26,6 +26,8 @@ class Score:
     hits: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """For metrics that are means of right and wrong answers: one bool an answer, in a fixed order. An exact paired
     test uses them."""
+    answers: Mapping[str, int] = field(default_factory=dict)
+    """For the other metrics: how many answers each rests on (faces, objects, attributes); none said: the samples."""
 
 
 def check_order(ids: Sequence[str], got: Sequence[str]) -> None:

@@ -53,7 +53,8 @@ def score(predictions: Sequence[Predictions], truth: Sequence[Objects], ids: Seq
         per_category = [ap for c in categories if (ap := c.ap(np.asarray(weights, np.float64), recalls)) is not None]
         return {"ap": float(np.mean(per_category)) if per_category else float("nan")}
 
-    return Score(resample(np.ones(len(truth), np.int64)), len(truth), resample)
+    answers = {"ap": int(sum(len(objects.crowd) - objects.crowd.sum() for objects in truth))}
+    return Score(resample(np.ones(len(truth), np.int64)), len(truth), resample, answers=answers)
 
 
 def statistics(

@@ -75,7 +75,9 @@ def evaluate(found: Sequence[Rows], truth: Sequence[Faces], ids: Sequence[str] |
     def resample(weights: NDArray[np.int64]) -> Mapping[str, float]:
         return matched.tally(weights).ap()
 
-    return Score(matched.tally().ap(), len(truth), resample)
+    counted = sum((faces.counted.sum(axis=1) for faces in truth), np.zeros(3, np.int64))
+    answers = {f"ap_{name}": int(count) for name, count in zip(SETTINGS, counted, strict=True)}
+    return Score(matched.tally().ap(), len(truth), resample, answers=answers)
 
 
 def tally(found: Sequence[Rows], truth: Sequence[Faces], score_range: tuple[float, float]) -> Tally:

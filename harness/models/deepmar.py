@@ -66,5 +66,5 @@ RESNET50 = Model(
         ),
     ),
     weights=Weights(("checkpoint.pth.tar",), "https://github.com/dangweili/pedestrian-attribute-recognition-pytorch"),
-    scenes=16,
+    scenes=32,
 )

@@ -219,6 +219,14 @@ def test_a_bootstrap_without_a_reference_is_refused(value):
         paired_bootstrap(mean_of(np.ones(5)), lambda weights: {"ap": value}, "ap", 5)
 
 
+def test_what_a_bootstrap_cannot_see_is_counted_in_answers_not_in_images():
+    drop = paired_bootstrap(mean_of(np.ones(8)), mean_of(np.ones(8)), "ap", 8, answers=400)
+
+    assert drop.high == unseen_share(400)
+    assert more_images(drop, 0.01, answers=400) == 0
+    assert more_images(Drop(0.0, 0.0, unseen_share(100), 8), 0.01, answers=100) == pytest.approx(16, abs=1)
+
+
 def test_more_images_are_those_that_narrow_the_bootstrap():
     assert more_images(Drop(0.0, -0.02, 0.02, 1000), 0.01) == pytest.approx(3000, rel=0.02)
     assert more_images(Drop(0.0, 0.0, unseen_share(8), 8), 0.01) == pytest.approx(291, abs=2)
