@@ -128,8 +128,10 @@ def builder_config(spec: BuildSpec) -> dict[str, Any]:
         "archs": [{arch: list(spec.options.get("clusters", CLUSTERS))}],
         "precision_config": {"precision_mode": PRECISION_MODES[spec.precision]},
         "graph_shape_mutable": bool(spec.tiers),
-        "opt_config": {"type64to32_conversion": True},
+        "opt_config": {"type64to32_conversion": True, "conv_scale_fold": True},
     }
+    if spec.precision == "int8":
+        config["precision_config"]["weight_quant_granularity"] = "per_axis"  # as the published engines were built
     if spec.tiers:
         config["dim_range"] = {
             str(index): {

@@ -98,10 +98,11 @@ def has_qdq(model):
 # --- arithmetic ----------------------------------------------------------------------------------------------------
 
 
-def rounded(model, precision, batches=None):
-    """The model as `precision` computes it: "fp32", "fp16" or "int8"; int8 quantises weights and inputs of Conv,
-    Gemm and MatMul to symmetric 8 bit per tensor, with the largest magnitude seen in `batches` (lists of one array)
-    as range, and rounds the rest to FP16. With no batches, or explicit Q/DQ in the graph, activations stay."""
+def rounded(model, precision, batches=None, per_axis=True):
+    """The model as `precision` computes it: "fp32", "fp16" or "int8"; int8 quantises the inputs of Conv, Gemm and
+    MatMul to symmetric 8 bit, with the largest magnitude seen in `batches` (arrays) as range, their weights too, those
+    of Conv with a range for each output channel when `per_axis`, and rounds the rest to FP16. With no batches, or
+    explicit Q/DQ in the graph, activations stay."""
     if simulate.switches().get("stale_engine"):
         model = simulate.another_checkpoint(model)
     if precision == "fp32":
@@ -109,18 +110,20 @@ def rounded(model, precision, batches=None):
     model = simulate.fold_batch_norm(model)
     if precision == "int8" and not has_qdq(model):
         peaks = _peaks(model, batches) if batches else {}
-        simulate.half_weights(model, _eight_bits)
+        simulate.half_weights(model, lambda values: _eight_bits(values, per_axis))
         _quantise_activations(model, peaks)
         return model
     return simulate.half_weights(model)
 
 
-def _eight_bits(values):
+def _eight_bits(values, per_axis):
     import numpy as np
 
     if values.dtype != np.float32 or values.ndim < 2:
         return simulate.half(values)
-    step = np.abs(values).max() / 127.0 or 1.0
+    axes = tuple(range(1, values.ndim)) if per_axis and values.ndim == 4 else None
+    step = np.abs(values).max(axis=axes, keepdims=axes is not None) / 127.0
+    step = np.where(step > 0, step, 1.0)
     return (np.clip(np.round(values / step), -127, 127) * step).astype(np.float32)
 
 

@@ -128,7 +128,8 @@ def test_variance_is_the_square_of_the_deviation():
 def test_the_vendors_word_for_each_precision(precision, mode):
     config = magicmind.builder_config(tiny_spec(precision))
 
-    assert config["precision_config"] == {"precision_mode": mode}
+    assert config["precision_config"]["precision_mode"] == mode
+    assert config["opt_config"] == {"type64to32_conversion": True, "conv_scale_fold": True}
     assert config["archs"] == [{"mtp_372": [2, 6, 8]}]
     assert config["graph_shape_mutable"] is False
 
@@ -141,14 +142,14 @@ def test_tiers_make_a_mutable_engine_in_the_networks_own_layout():
 
 
 def test_options_are_merged_over_the_configuration():
-    options = {"clusters": [8], "config": {"precision_config": {"weight_quant_granularity": "per_axis"}}}
+    options = {"clusters": [8], "config": {"precision_config": {"weight_quant_granularity": "per_tensor"}}}
 
     config = magicmind.builder_config(tiny_spec("int8", options=options))
 
     assert config["archs"] == [{"mtp_372": [8]}]
     assert config["precision_config"] == {
         "precision_mode": "qint8_mixed_float16",
-        "weight_quant_granularity": "per_axis",
+        "weight_quant_granularity": "per_tensor",
     }
 
 

@@ -211,7 +211,8 @@ class Builder:
                 raise ValueError("arch {} is not built for here".format(sorted(named)))
             clusters += named["mtp_372"]
         names = [tensor.name for tensor in network.inputs]
-        model = compiled.rounded(model, precision, network.calibration)
+        per_axis = values.get("precision_config", {}).get("weight_quant_granularity", "per_tensor") == "per_axis"
+        model = compiled.rounded(model, precision, network.calibration, per_axis)
         converted = {int(i): rule for i, rule in values.get("convert_input_layout", {}).items()}
         norms = {int(i): rule for i, rule in values.get("insert_bn_before_firstnode", {}).items()}
         for i in sorted(set(converted) | set(norms)):
