@@ -62,13 +62,13 @@ def parse(text: str, *, source: str = "log", tool: str | None = None, batch: int
     log = Log(source, lines, batch)
     if not any(lines):
         log.cut("line at all")
+    _no_failure(log)
     seen = _detect(log)
     if tool is not None and seen is not None and seen != tool:
         log.refuse(f"the log is {seen}'s, not {tool}'s", "name the tool that wrote it")
     chosen = tool or seen
     if chosen is None:
         log.refuse("no known tool wrote this", "give a log of " + ", ".join(TOOLS))
-    _no_failure(log)
     found = _READERS[chosen](log, text)
     for one in found:
         if not 0 < one.per_device < 1e7:
