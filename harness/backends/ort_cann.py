@@ -1,0 +1,33 @@
+"""ONNX Runtime on Ascend chips, through its CANN provider."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.backends import ascend, ort
+from harness.backends.ascend import health
+from harness.backends.base import BuildSpec, Device, Found
+
+if TYPE_CHECKING:
+    from harness.backends.base import Session
+
+PROVIDER = "CANNExecutionProvider"
+__all__ = ["build", "devices", "health", "load", "version"]
+
+
+def version() -> str:
+    return f"{ort.version(PROVIDER)}, {ascend.version()}"
+
+
+def devices(match: str) -> Found:
+    return ort.seen_through(PROVIDER, ascend.devices(match))
+
+
+def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    ort.build(onnx, engine, spec, symmetric=True)
+
+
+def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
+    return ort.load(engine, device, spec, PROVIDER, {"device_id": str(device.index)})

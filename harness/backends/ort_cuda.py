@@ -1,0 +1,63 @@
+"""ONNX Runtime on NVIDIA GPUs, through its CUDA provider."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.backends import nvml, ort
+from harness.backends.base import BuildSpec, Device, Found, Health
+
+if TYPE_CHECKING:
+    from harness.backends.base import Session
+
+PROVIDER = "CUDAExecutionProvider"
+
+
+def version() -> str:
+    return gpu_version(PROVIDER)
+
+
+def devices(match: str) -> Found:
+    return gpus(PROVIDER, match)
+
+
+def health(device: Device) -> Health:
+    return nvml.state(device.card)
+
+
+def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    ort.build(onnx, engine, spec, symmetric=True)
+
+
+def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
+    """TF32 is off: an FP32 figure is one of FP32."""
+    by_pci_address()
+    return ort.load(engine, device, spec, PROVIDER, {"device_id": str(device.index), "use_tf32": "0"})
+
+
+def gpu_version(provider: str) -> str:
+    """ONNX Runtime's version and the driver's."""
+    found, evidence = nvml.gpus()
+    return "{}, driver {}".format(ort.version(provider), found[0].driver if found else f"unknown ({evidence})")
+
+
+def gpus(provider: str, match: str) -> Found:
+    """GPUs by CUDA's index, with NVML's number as `card`: they differ where CUDA_VISIBLE_DEVICES hides some."""
+    found, evidence = nvml.gpus()
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        evidence += f"; CUDA_VISIBLE_DEVICES={shown}"
+        numbers = [int(word) for word in shown.split(",") if word.strip().isdigit()]
+        found = tuple(gpu for number in numbers for gpu in found if gpu.number == number)
+    matching = [(index, gpu) for index, gpu in enumerate(found) if re.fullmatch(match, gpu.name)]
+    seen = Found(tuple(Device(index, gpu.name, gpu.number) for index, gpu in matching), evidence)
+    return ort.seen_through(provider, seen)
+
+
+def by_pci_address() -> None:
+    """Let CUDA number the GPUs as NVML does; it reads this when it starts."""
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
