@@ -28,6 +28,26 @@ DEVICE_IN_LINE = (r"_in_device_(\d+)\.", r"open device (\d+) success", r"(?<!\S)
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """One device's figure, as one log gives it."""
+
+    tool: str
+    per_device: float  # images/s
+    batch: int
+    latency_ms: float  # of one batch, on the same clock as the statistic
+    statistic: str  # the vendor's name of what per_device was taken from
+    lines: tuple[int, ...]  # 1-based, where the statistic stands
+    device: int | None = None  # None: the log does not say
+    source: str = "log"
+    doubts: tuple[str, ...] = ()  # signs that the figure is of another run
+    notes: tuple[str, ...] = ()  # the tool's own warnings, odd lines, and what else a reader must know
+
+    def __str__(self) -> str:
+        where = "" if self.device is None else f" on device {self.device}"
+        return f"{self.tool}: {self.per_device:g} images/s{where} at batch {self.batch} ({self.statistic})"
+
+
+@dataclass(frozen=True)
 class Log:
     """A text with what is known of it; lines are stripped and, for trtexec, freed of their time stamps."""
 
