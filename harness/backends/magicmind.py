@@ -34,9 +34,10 @@ CLUSTERS = (2, 6, 8)
 """Cluster counts compiled in for mtp_372; the runtime takes the nearest that the card has. An engine whose counts
 all exceed the card's does not run."""
 
-IN_FLIGHT = 16
-"""Batches enqueued between two syncs: each holds its own outputs on the card, so the number is bounded; the gap
-at a sync (some 50 us) stays below 0.5 % of sixteen batches of a millisecond."""
+IN_FLIGHT = 256
+IN_FLIGHT_BYTES = 256 << 20
+"""Batches enqueued between two syncs, and what their outputs may hold on the card: each batch has outputs of its own,
+and the card stands still for some microseconds at every sync."""
 
 SDK_HINT = "run in the MagicMind container, or name its Python with --sdk-python"
 
@@ -279,10 +280,12 @@ class _Session:
     def execute(self, times: int = 1) -> None:
         trail("mm.IContext.enqueue")
         self.results = None
+        nbytes = sum(int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize for t in self.outputs)
+        most = max(2, min(IN_FLIGHT, IN_FLIGHT_BYTES // max(nbytes, 1)))
         left = times
         while left > 0:
             flying: list[list[Any]] = []  # filled by enqueue, alive until the sync
-            for _ in range(min(left, IN_FLIGHT)):
+            for _ in range(min(left, most)):
                 flying.append([])
                 status = self.context.enqueue(self.tensors, flying[-1], self.queue)
                 if status is None or not status.ok():

@@ -15,13 +15,13 @@ Options of a BuildSpec that this backend reads; others are recorded, not read:
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.calibration import calibration_batches, calibration_samples
 from harness.backends.trt_sdk import logger, sdk, with_gpu
-from harness.backends.vendor import Calls, let_go
+from harness.backends.vendor import Calls
 from harness.errors import BuildError, HarnessError
 
 if TYPE_CHECKING:
@@ -36,15 +36,9 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     source = _source(trt, onnx, spec)
     log = logger(trt)
     calls = Calls(BuildError, "TensorRT's words stand above; trtexec --verbose on the ONNX file says more", log.words)
-    try:
-        with ExitStack() as stack:
-            plan = _plan(trt, cuda, stack, calls, log, source, spec)
-        engine.write_bytes(plan)
-    except BaseException as error:
-        let_go(error)
-        with suppress(FileNotFoundError):
-            engine.unlink()
-        raise
+    with ExitStack() as stack:
+        plan = _plan(trt, cuda, stack, calls, log, source, spec)
+    engine.write_bytes(plan)
 
 
 def _source(trt: Any, onnx: Path, spec: BuildSpec) -> Path:

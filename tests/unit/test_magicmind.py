@@ -217,11 +217,12 @@ def _descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_outputs_in_flight_are_bounded(sdk, onnx, engine):
+def test_outputs_in_flight_are_bounded_by_what_they_hold(sdk, onnx, engine, monkeypatch):
     spec = tiny_spec("fp32")
     magicmind.build(onnx, engine, spec)
     bytes_a_run = 2 * 2 * 5 * 4
-    sdk.switch(memory_mb=32 * bytes_a_run / 2**20, slow=0.01)
+    monkeypatch.setattr(magicmind, "IN_FLIGHT_BYTES", 16 * bytes_a_run)
+    sdk.switch(memory_mb=18 * bytes_a_run / 2**20, slow=0.01)
 
     outputs = run(engine, spec, tiny_batch(), times=100)
 
