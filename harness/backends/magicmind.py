@@ -192,19 +192,41 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
             raise
 
 
-@contextmanager
-def _system(mm: Any, calls: Calls) -> Iterator[Any]:
-    system = calls.make("mm.System", mm.System)
-    calls.ok("mm.System.initialize", system.initialize)
-    close = getattr(system, "destory", None) or system.destroy  # spelt so in 1.x
-    try:
-        yield system
-    except BaseException:
-        status = close()  # the failure that brought us here is the one to report
-        if status is not None:
-            status.ok()
-        raise
-    calls.ok("mm.System.destory", close, void=True)
+class _System:
+    """The driver of this process: opened by the first that needs it, closed after the last, and never two at once."""
+
+    users = 0
+    system: Any = None
+
+    @contextmanager
+    def __call__(self, mm: Any, calls: Calls) -> Iterator[Any]:
+        if not self.users:
+            system = calls.make("mm.System", mm.System)
+            calls.ok("mm.System.initialize", system.initialize)
+            self.system = system
+        self.users += 1
+        try:
+            yield self.system
+        except BaseException:
+            status = self._leave()  # the failure that brought us here is the one to report
+            if status is not None:
+                status.ok()
+            raise
+        if self.users == 1:
+            calls.ok("mm.System.destory", self._leave, void=True)
+        else:
+            self.users -= 1
+
+    def _leave(self) -> Any:
+        self.users -= 1
+        if self.users:
+            return None
+        system, self.system = self.system, None
+        close = getattr(system, "destory", None) or system.destroy  # spelt so in 1.x
+        return close()
+
+
+_system = _System()
 
 
 class _Session:

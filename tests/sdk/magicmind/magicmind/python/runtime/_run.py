@@ -19,8 +19,8 @@ class System:
         failed = injected("mm.System.initialize")
         if failed:
             return failed
-        if self._open:
-            base.violation("System initialised twice")
+        if driver.open:
+            base.violation("a second System in one process")
         if driver.count() < 1:
             return status("mm.System.initialize", Code.UNAVAILABLE, "no device")
         self._open = True
