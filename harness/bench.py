@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,8 @@ from harness.backends.worker import RemoteSession, Worker
 from harness.case import Case, Precision, Tensors
 from harness.datasets.base import Dataset
 from harness.devices import Presence
-from harness.errors import DeviceError, InvalidMeasurement, RunError
+from harness.errors import DeviceError, InvalidMeasurement
+from harness.export import NMS_OUTPUTS
 from harness.metrics import score
 from harness.metrics.base import Score
 from harness.suite import PREPARATION, WITNESSES, Suite, sources
@@ -57,6 +59,14 @@ class Measurement:
         return self.devices_of_card / len(self.timings)
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What the engine does beside the network: normalise raw pixels, suppress overlapping boxes."""
+
+    raw: bool
+    nms: bool = False
+
+
 class Bench:
     """One case on the bench: its worker, its engine, its session. Everything is made when it is first asked for."""
 
@@ -66,7 +76,7 @@ class Bench:
         self.chip = matrix.chips()[case.chip]
         self.model = matrix.models()[case.model]
         self.protocol = self.model.protocol(case.chip)
-        self.raw = self.chip.normalizes and case.chip in self.protocol.normalized_by_chip
+        self.variant = Variant(raw=self.chip.normalizes and case.chip in self.protocol.normalized_by_chip)
         self._stack = ExitStack()
 
     def close(self) -> None:
@@ -107,34 +117,31 @@ class Bench:
         dataset = self.suite.dataset(self.model)
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
-            "evidence": self.present.evidence, "protocol": self.protocol.name, "normalized_by_chip": self.raw,
+            "evidence": self.present.evidence, "protocol": self.protocol.name, "normalized_by_chip": self.variant.raw,
             "weights": self.suite.weights(self.model).source, "weights_digest": self.suite.weights(self.model).digest,
             "dataset": dataset.name, "dataset_kind": dataset.kind, "dataset_digest": dataset.digest,
         }  # fmt: skip
 
     # ---------------------------------------------------------------- engine and session
 
-    @property
-    def onnx(self) -> Path:
-        return self.suite.exported(self.model, self.protocol)
+    def onnx(self, variant: Variant | None = None) -> Path:
+        return self.suite.exported(self.model, self.protocol, nms=(variant or self.variant).nms)
 
-    def spec(self, raw: bool) -> BuildSpec:
+    def spec(self, variant: Variant) -> BuildSpec:
         height, width = self.protocol.size
-        calibration = None
-        if self.case.precision is Precision.INT8:
-            calibration = str(self._calibration())
+        int8 = self.case.precision is Precision.INT8
         return BuildSpec(
             precision=str(self.case.precision),
             batch=self.case.batch,
             inputs=(TensorSpec(self.model.input, "float32", (-1, 3, height, width)),),
-            outputs=self.model.outputs,
-            normalize=self.protocol.normalize if raw else None,
-            calibration=calibration,
+            outputs=NMS_OUTPUTS if variant.nms else self.model.outputs,
+            normalize=self.protocol.normalize if variant.raw else None,
+            calibration=str(self._calibration()) if int8 else None,
             target=self.device.target or self.chip.target,
-            options=self._options(),
+            options=self._options(variant),
         )
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, variant: Variant) -> dict[str, Any]:
         """What a backend cannot find out in a worker without onnx: the nodes whose outputs ATC is to keep."""
         if self.present.backend not in ("acl", "ais_bench", "msame"):
             return {}
@@ -142,8 +149,8 @@ class Bench:
 
         from harness import graph
 
-        nodes = graph.outputs_of(onnx.load(self.onnx))
-        return {"out_nodes": [nodes[name] for name in self.model.outputs]}
+        nodes = graph.outputs_of(onnx.load(self.onnx(variant)))
+        return {"out_nodes": [nodes[name] for name in (NMS_OUTPUTS if variant.nms else self.model.outputs)]}
 
     def _calibration(self) -> Path:
         dataset, _ = self.suite.calibration(self.model)
@@ -157,17 +164,21 @@ class Bench:
 
         return self.suite.settings.store.get(key, make, kind="calibration", suffix=".npy")
 
-    def engine(self, raw: bool | None = None) -> Path:
+    def engine(self, variant: Variant | None = None) -> Path:
         """The compiled engine; its key holds all that went into it, the SDK's version included."""
-        spec = self.spec(self.raw if raw is None else raw)
+        variant = variant or self.variant
+        spec = self.spec(variant)
         calibration = None if spec.calibration is None else Path(spec.calibration).parent.name
         key = {
-            "onnx": self.onnx.parent.name, "spec": {**asdict(spec), "calibration": calibration},
-            "backend": self.present.backend, "version": self.present.version, "code": sources("backends"),
-        }  # fmt: skip
+            "onnx": self.onnx(variant).parent.name,
+            "spec": {**asdict(spec), "calibration": calibration},
+            "backend": self.present.backend,
+            "version": self.present.version,
+            "code": sources("backends"),
+        }
 
         def make(path: Path) -> None:
-            self.worker.build(self.onnx, path, spec)
+            self.worker.build(self.onnx(variant), path, spec)
 
         return self.suite.settings.store.get(key, make, kind="engine", suffix=".engine")
 
@@ -180,31 +191,27 @@ class Bench:
         """The engine of the published variant, loaded on the first device under a shared lease."""
         engine = self.engine()
         self._stack.enter_context(devices.lease(self.device, self.chip.name, holder=str(self.case), exclusive=False))
-        return self._stack.enter_context(self.worker.load(engine, self.device, self.spec(self.raw)))
+        return self._stack.enter_context(self.worker.load(engine, self.device, self.spec(self.variant)))
 
-    def run(self, tensors: NDArray[np.generic]) -> Tensors:
-        outputs = self.session.run({self.model.input: tensors})
-        for name, value in outputs.items():
-            if len(value) != self.case.batch:
-                raise RunError(
-                    f"{self.case}: output {name} has {len(value)} rows for a batch of {self.case.batch}",
-                    hint="rebuild with --cache on an empty folder; if it stays, the compiler ignored the batch",
-                )
-        return outputs
+    @contextmanager
+    def loaded(self, variant: Variant) -> Iterator[RemoteSession]:
+        """A session of that variant: the one that is kept, or another for a while."""
+        if variant == self.variant:
+            yield self.session
+            return
+        engine = self.engine(variant)
+        with self.worker.load(engine, self.device, self.spec(variant)) as session:
+            yield session
 
     # ---------------------------------------------------------------- figures
 
-    def outputs(self, raw: bool | None = None) -> tuple[Tensors, Tensors]:
+    def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:
         """(chip, reference): raw outputs for one batch of the first images, row by row from different images."""
         prepared, reference = self.suite.witnesses(self.model, self.protocol)
         rows = [i % len(prepared) for i in range(self.case.batch)]
-        chosen = self.raw if raw is None else raw
-        tensors = self._tensors(chosen)
-        if chosen == self.raw:
-            outputs = self.run(tensors)
-        else:
-            with self.worker.load(self.engine(chosen), self.device, self.spec(chosen)) as session:
-                outputs = session.run({self.model.input: tensors})
+        variant = variant or self.variant
+        with self.loaded(variant) as session:
+            outputs = session.run({self.model.input: self._tensors(variant.raw)}, finite=False)
         return outputs, {name: value[rows] for name, value in reference.items()}
 
     def _tensors(self, raw: bool) -> NDArray[np.generic]:
@@ -215,16 +222,31 @@ class Bench:
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The chip and the reference on every image of the data set."""
+        """The published variant on every image of the data set, beside the reference."""
+        return self.evaluate(self.variant)
+
+    def evaluate(self, variant: Variant) -> Evaluation:
         dataset = self.suite.dataset(self.model)
         if self.case.precision is Precision.INT8:
             _, dataset = self.suite.calibration(self.model)
+        interpret = self.protocol.postprocess
+        if variant.nms:
+            assert self.protocol.postprocess_suppressed is not None
+            interpret = self.protocol.postprocess_suppressed
         reference = self.suite.reference(self.model, self.protocol, dataset)
-        self.session  # noqa: B018  built and loaded before the clock starts
-        begun = time.perf_counter()
-        what = f"{self.case}"
-        found = list(self.suite.predict(what, dataset, self.protocol, self.raw, self.case.batch, self.run))
-        seconds = time.perf_counter() - begun
+        with self.loaded(variant) as session:
+            begun = time.perf_counter()
+            found = list(
+                self.suite.predict(
+                    f"{self.case}",
+                    dataset,
+                    lambda image: self.protocol.preprocess(image, variant.raw),
+                    lambda tensors: session.run({self.model.input: tensors}),
+                    interpret,
+                    self.case.batch,
+                )
+            )
+            seconds = time.perf_counter() - begun
         ids, task = [sample.id for sample in dataset.samples], self.model.task
         return Evaluation(
             score(task, found, dataset.truth, ids, reference),
@@ -246,8 +268,8 @@ class Bench:
             before = tuple(w.health(d) for w, d in zip(workers, card, strict=True))
             for device, health in zip(card, before, strict=True):
                 devices.check_idle(device, health)
-            inputs = {self.model.input: self._tensors(self.raw)}
-            engine, spec = self.engine(), self.spec(self.raw)
+            inputs = {self.model.input: self._tensors(self.variant.raw)}
+            engine, spec = self.engine(), self.spec(self.variant)
             sessions = [stack.enter_context(w.load(engine, d, spec)) for w, d in zip(workers, card, strict=True)]
             expected = [session.run(inputs) for session in sessions]
             for session in sessions:
@@ -283,14 +305,14 @@ class Bench:
         tensors = self._tensors(False)
         network = self.suite.network(self.model)
         images = torch.from_numpy(tensors.astype(np.float32, copy=False))
-        inputs = {self.model.input: self._tensors(self.raw)}
+        inputs = {self.model.input: self._tensors(self.variant.raw)}
 
         def eager(times: int) -> None:
             for _ in range(times):
                 network(images)
 
         health = (self.worker.health(self.device),)
-        expected = self.run(inputs[self.model.input])
+        expected = self.session.run(inputs)
         windows: list[Window] = []
         peer: list[Window] = []
         latencies: list[float] = []

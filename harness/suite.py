@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from harness import devices
 from harness.backends.worker import Worker
 from harness.baselines import Baselines
-from harness.case import Predictions, Tensors
+from harness.case import Image, Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset, Sample
@@ -133,18 +133,20 @@ class Suite:
             self._networks = {model.name: network.eval()}  # one at a time: the large ones are large
         return self._networks[model.name]
 
-    def exported(self, model: Model, protocol: Protocol) -> Path:
-        """The ONNX file: exported, checked, and equal to the network in PyTorch, or not there at all."""
+    def exported(self, model: Model, protocol: Protocol, nms: bool = False) -> Path:
+        """The ONNX file: exported, checked, and equal to the network in PyTorch, or not there at all. `nms` ends it
+        in the suppression that some chips do by themselves."""
         from harness import export
 
         key = {
             "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest,
             "exporter": sources("export", "graph", "networks"), "torch": version("torch"), "onnx": version("onnx"),
+            "nms": nms,
         }  # fmt: skip
 
         def make(path: Path) -> None:
             state = self.network(model).state_dict()
-            export.export(model, protocol, state, path)
+            export.export(model, protocol, state, path, nms=nms)
             export.check(model, protocol, state, path)
 
         return self.settings.store.get(key, make, kind="onnx", suffix=".onnx")
@@ -164,8 +166,7 @@ class Suite:
         lowest are held out; a small one is kept whole and scenes are drawn instead."""
         dataset = self.dataset(model)
         if dataset.kind == "scenes" or len(dataset) < 2 * CALIBRATION:
-            last = scenes.dataset(model.task, CALIBRATION_SCENE + CALIBRATION // 4)
-            return last.take(range(CALIBRATION_SCENE, len(last))), dataset
+            return scenes.dataset(model.task, CALIBRATION // 4, first=CALIBRATION_SCENE), dataset
         ranks = sorted(range(len(dataset)), key=lambda i: hashlib.sha256(dataset.samples[i].id.encode()).digest())
         held = set(ranks[:CALIBRATION])
         return dataset.take(sorted(held)), dataset.take([i for i in range(len(dataset)) if i not in held])
@@ -188,10 +189,16 @@ class Suite:
         if memo not in self._predictions:
 
             def make(path: Path) -> None:
-                batch = 8 if max(protocol.size) <= 256 else 1
-                run = lambda tensors: self.eager(model, tensors)  # noqa: E731
-                what = f"reference {model.name}"
-                found = list(self.predict(what, dataset, protocol, raw=False, batch=batch, run=run))
+                found = list(
+                    self.predict(
+                        f"reference {model.name}",
+                        dataset,
+                        lambda image: protocol.preprocess(image, False),
+                        lambda images: self.eager(model, images.astype(np.float32, copy=False)),
+                        protocol.postprocess,
+                        batch=8 if max(protocol.size) <= 256 else 1,
+                    )
+                )
                 with path.open("wb") as file:
                     np.savez(file, allow_pickle=False, **pack(found))
 
@@ -230,21 +237,28 @@ class Suite:
     # ---------------------------------------------------------------- images through a network
 
     def predict(
-        self, what: str, dataset: Dataset, protocol: Protocol, raw: bool, batch: int, run: Callable[[Any], Tensors]
+        self,
+        what: str,
+        dataset: Dataset,
+        prepare: Callable[[Image], Prepared],
+        run: Callable[[NDArray[np.generic]], Tensors],
+        interpret: Callable[[Tensors, Frame], Predictions],
+        batch: int,
     ) -> Iterator[Predictions]:
-        """Decode, run and interpret every image: all three at once, in order, with few images in memory."""
+        """Decode, run and interpret every image: all three at once, in order, with few images in memory. The last
+        batch is filled up with its last image, and what comes out for the filling is dropped."""
         advance = self.settings.progress(what, len(dataset))
 
-        def prepare(sample: Sample) -> Prepared:
-            return protocol.preprocess(sample.read(), raw)
+        def read(sample: Sample) -> Prepared:
+            return prepare(sample.read())
 
         with ThreadPoolExecutor(1) as interpreter:
             waiting: list[Future[list[Predictions]]] = []
-            for group in _batched(stream(dataset.samples, prepare), batch):
+            for group in _batched(stream(dataset.samples, read), batch):
                 tensors = np.stack([p.tensor for p in group] + [group[-1].tensor] * (batch - len(group)))
                 outputs = run(tensors)
                 frames = [p.frame for p in group]
-                waiting.append(interpreter.submit(_interpret, protocol, outputs, frames))
+                waiting.append(interpreter.submit(_interpret, interpret, outputs, frames))
                 while len(waiting) > 2 or (waiting and waiting[0].done()):
                     yield from waiting.pop(0).result()
                 advance(len(group))
@@ -281,8 +295,10 @@ def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
     return [{name: parts[name][i] for name in names} for i in range(len(parts[names[0]]))] if names else []
 
 
-def _interpret(protocol: Protocol, outputs: Tensors, frames: Sequence[Frame]) -> list[Predictions]:
-    return [protocol.postprocess({n: v[i] for n, v in outputs.items()}, frame) for i, frame in enumerate(frames)]
+def _interpret(
+    interpret: Callable[[Tensors, Frame], Predictions], outputs: Tensors, frames: Sequence[Frame]
+) -> list[Predictions]:
+    return [interpret({name: value[i] for name, value in outputs.items()}, frame) for i, frame in enumerate(frames)]
 
 
 def _batched(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:

@@ -47,6 +47,8 @@ class Protocol:
     postprocess: Callable[[Tensors, Frame], Predictions]  # outputs of one image, batch axis removed
     normalize: Normalize | None  # what a chip must do when it is fed raw; None: the chip cannot take it over
     normalized_by_chip: tuple[str, ...] = ()  # chips whose published figures were measured fed raw
+    postprocess_suppressed: Callable[[Tensors, Frame], Predictions] | None = None  # of an engine that ends in NMS
+    suppressed_by_chip: tuple[str, ...] = ()  # chips whose compiler knows the NMS node
 
 
 @dataclass(frozen=True)

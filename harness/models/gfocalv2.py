@@ -142,7 +142,16 @@ R50_FPN = Model(
     metrics=("ap",),
     network=_network,
     protocols=(
-        Protocol("ascend", SIZE, ("ascend310", "ascend310p", "t4", "cuda", "cpu"), preprocess, postprocess, None),
+        Protocol(
+            "ascend",
+            SIZE,
+            ("ascend310", "ascend310p", "t4", "cuda", "cpu"),
+            preprocess,
+            postprocess,
+            normalize=None,
+            postprocess_suppressed=postprocess_suppressed,
+            suppressed_by_chip=("ascend310", "ascend310p"),
+        ),
     ),
     weights=Weights(("gfocal_r50_fpn_1x.pth",), "https://drive.google.com/file/d/1wSE9-c7tcQwIDPC6Vm_yfOokdPfmYmy7"),
     batches=(1,),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.bench import Variant
 from harness.verdict import judge_agreement, judge_published
 
 pytestmark = pytest.mark.accuracy
@@ -22,6 +23,15 @@ def test_the_chip_agrees_with_the_reference(bench, accept):
 
     beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
     accept(beside, bench, end_to_end=run.images_per_second, images=len(run.dataset))
+
+
+def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
+    if bench.case.chip not in bench.protocol.suppressed_by_chip:
+        pytest.skip("no compiler of this chip knows the model's suppression, or the model has none")
+    run = bench.evaluate(Variant(raw=False, nms=True))
+
+    verdicts = {f"{m} suppressed by chip": judge_agreement(run.chip, run.reference, m) for m in bench.model.metrics}
+    accept(verdicts, bench, images=len(run.dataset))
 
 
 def test_published_accuracy_is_reached(bench, accept):

@@ -15,7 +15,7 @@ def shape_of(value):
 
 
 def test_the_exported_file_is_the_model(bench, accept):
-    exported = onnx.load(bench.onnx)
+    exported = onnx.load(bench.onnx())
     found = {
         "opset": next(o.version for o in exported.opset_import if not o.domain),
         "input": [(value.name, shape_of(value)) for value in exported.graph.input],
