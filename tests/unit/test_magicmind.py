@@ -23,7 +23,7 @@ from vendor_sweep import (
 )
 
 from harness import vendorlogs
-from harness.backends import magicmind
+from harness.backends import magicmind, magicmind_build
 from harness.backends.base import Device
 from harness.errors import BuildError, DeviceError, RunError
 
@@ -115,7 +115,7 @@ def test_normalisation_inside_the_engine_equals_normalisation_outside(sdk, onnx,
 
 
 def test_variance_is_the_square_of_the_deviation():
-    config = magicmind.builder_config(tiny_spec("fp16", normalize=NORMALIZE))
+    config = magicmind_build.builder_config(tiny_spec("fp16", normalize=NORMALIZE))
 
     assert config["insert_bn_before_firstnode"] == {"0": {"mean": [104.0, 117.0, 123.0], "var": [4.0, 16.0, 64.0]}}
     assert config["convert_input_layout"] == {"0": {"src": "NCHW", "dst": "NHWC"}}
@@ -126,7 +126,7 @@ def test_variance_is_the_square_of_the_deviation():
     [("fp32", "force_float32"), ("fp16", "force_float16"), ("int8", "qint8_mixed_float16")],
 )
 def test_the_vendors_word_for_each_precision(precision, mode):
-    config = magicmind.builder_config(tiny_spec(precision))
+    config = magicmind_build.builder_config(tiny_spec(precision))
 
     assert config["precision_config"]["precision_mode"] == mode
     assert config["opt_config"] == {"type64to32_conversion": True, "conv_scale_fold": True}
@@ -135,7 +135,7 @@ def test_the_vendors_word_for_each_precision(precision, mode):
 
 
 def test_tiers_make_a_mutable_engine_in_the_networks_own_layout():
-    config = magicmind.builder_config(tiny_spec("fp16", tiers=(1, 4, 8), normalize=NORMALIZE))
+    config = magicmind_build.builder_config(tiny_spec("fp16", tiers=(1, 4, 8), normalize=NORMALIZE))
 
     assert config["graph_shape_mutable"] is True
     assert config["dim_range"] == {"0": {"min": [1, 3, 8, 8], "max": [8, 3, 8, 8]}}
@@ -144,7 +144,7 @@ def test_tiers_make_a_mutable_engine_in_the_networks_own_layout():
 def test_options_are_merged_over_the_configuration():
     options = {"clusters": [8], "config": {"precision_config": {"weight_quant_granularity": "per_tensor"}}}
 
-    config = magicmind.builder_config(tiny_spec("int8", options=options))
+    config = magicmind_build.builder_config(tiny_spec("int8", options=options))
 
     assert config["archs"] == [{"mtp_372": [8]}]
     assert config["precision_config"] == {
