@@ -1,7 +1,8 @@
 """The suite's throughput loop costs nothing: within 1 % of a bare `session.run` loop on ONNX Runtime.
 
-Both loops run the same engine in this process with one thread each, window by window in turn, in both orders, so that
-other load on the machine meets them alike; the median of the paired ratios is judged.
+Both loops run the same engine in this process on the calling thread, window by window in turn, in both orders. The
+median of the paired ratios is judged, in CPU time: neither loop waits for anything, and CPU time leaves out when the
+machine did something else. The ratio in wall time is printed beside it.
 """
 
 import time
@@ -18,8 +19,8 @@ from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.timing import Plan, measure
 
 BAR = 0.01
-PAIRS = 30
-PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)
+PAIRS = 40
+PLAN = Plan(warmup_s=0.0, window_s=0.05, windows=1, latencies=0)
 
 
 def model(path, layers=6, channels=24, size=48):
@@ -60,14 +61,15 @@ def test_the_throughput_loop_is_within_one_percent_of_a_bare_loop(tmp_path):
 
     with ort.load(tmp_path / "engine", Device(0, "cpu"), spec) as session:
         session.write(feed)
-        ratios = []
+        ratios = {time.process_time: [], time.perf_counter: []}
         for pair in range(PAIRS):
-            loops = [session.execute, bare_loop] if pair % 2 else [bare_loop, session.execute]
-            rates = {loop: measure(loop, PLAN, time.perf_counter).rates[0] for loop in loops}
-            ratios.append(rates[bare_loop] / rates[session.execute])
+            for clock, found in ratios.items():
+                loops = [session.execute, bare_loop] if pair % 2 else [bare_loop, session.execute]
+                rates = {loop: measure(loop, PLAN, clock).rates[0] for loop in loops}
+                found.append(rates[bare_loop] / rates[session.execute])
         same = session.read()[output]
 
     assert np.array_equal(same, bare.run(None, feed)[0]), "the two loops did not run the same engine"
-    overhead = median(ratios) - 1
-    print(f"overhead {overhead:+.3%}, {1e3 / rates[bare_loop]:.2f} ms an execute")
-    assert overhead <= BAR, f"the suite's loop is {overhead:.2%} slower than a bare session.run loop ({sorted(ratios)})"
+    overhead, wall = (median(found) - 1 for found in ratios.values())
+    print(f"overhead {overhead:+.3%} (wall time {wall:+.3%}), {1e3 / rates[bare_loop]:.2f} ms an execute")
+    assert overhead <= BAR, f"the suite's loop costs {overhead:.2%} more than a bare session.run loop"
