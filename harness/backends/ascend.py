@@ -109,8 +109,10 @@ def _by_pyacl() -> tuple[list[Device], str]:
 
 
 def health(device: Device) -> Health:
-    """By npu-smi: health word, AI core usage, temperature, clock, processes. Raises DeviceError when npu-smi fails
-    or no longer shows the device. The clock floats when idle, so it says something only under load or an alarm."""
+    """By npu-smi: health word, AI core usage, temperature, clock, processes other than the suite's own. Raises
+    DeviceError when npu-smi fails or no longer shows the device.
+
+    The clock of an idle device floats, so it is told under load or under an alarm only."""
     rows = npu_smi.rows()
     if rows is None:
         return Health(note="npu-smi is not on PATH: occupancy, temperature and clock are not known")
@@ -119,15 +121,25 @@ def health(device: Device) -> Health:
         raise DeviceError(f"npu-smi no longer shows device {device.index}", npu_smi.HINT)
     current, rated = npu_smi.clocks(row.npu, row.chip)
     healthy = row.health.upper() == "OK"
-    loaded = (row.busy or 0.0) >= 0.5
-    slowed = current is not None and rated is not None and current < 0.98 * rated and (loaded or not healthy)
-    mine = str(os.getpid())
+    telling = (row.busy or 0.0) >= 0.5 or not healthy
+    slowed = telling and current is not None and rated is not None and current < 0.98 * rated
     return Health(
         healthy=healthy,
         busy=row.busy,
-        processes=tuple(process for process in row.processes if process.split()[0] != mine),
+        processes=tuple(process for process in row.processes if not _ours(process.split()[0])),
         throttled=slowed,
-        clock_mhz=current,
+        clock_mhz=current if telling else None,
         temperature_c=row.celsius,
         note="" if healthy and not slowed else f"npu-smi: health {row.health}, AI cores at {current} of {rated} MHz",
     )
+
+
+def _ours(pid: str) -> bool:
+    """Whether a process is this one or another worker of the same suite, which keeps its engine loaded and is idle."""
+    if pid == str(os.getpid()):
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[1] == str(os.getppid())

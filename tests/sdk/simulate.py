@@ -104,6 +104,31 @@ def _meets(rule, name, now):
     return rule[0] == name and (len(rule) < 2 or rule[1] == now)
 
 
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+
+def occupy(device, held=True):
+    """Note that this process holds a device, or no longer does, in the folder that the switch `machine` names."""
+    folder = switches().get("machine")
+    if not folder:
+        return
+    note_of_it = os.path.join(folder, f"{device}-{os.getpid()}")  # noqa: PTH118
+    if held:
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        open(note_of_it, "w").close()  # noqa: PTH123
+    elif os.path.exists(note_of_it):  # noqa: PTH110
+        os.remove(note_of_it)  # noqa: PTH107
+
+
+def occupants(device):
+    """Process ids of those that hold a device and still live."""
+    folder = switches().get("machine")
+    if not folder or not os.path.isdir(folder):  # noqa: PTH112
+        return []
+    pairs = [name.split("-") for name in sorted(os.listdir(folder))]  # noqa: PTH208
+    return [int(pid) for number, pid in pairs if int(number) == device and os.path.isdir("/proc/" + pid)]  # noqa: PTH112
+
+
 # --- the device's clock --------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -130,6 +131,30 @@ def test_errors_arrive_as_they_were_raised(engine, tmp_path):
 
     assert type(caught.value) is DeviceError
     assert apart(outputs, expected(onnx, images())) < 0.002
+
+
+def test_workers_of_the_suite_do_not_count_as_others_and_strangers_do(engine, tmp_path):
+    _, om = engine
+    env = environment(machine=str(tmp_path / "machine"))
+    code = "import acl, time; acl.init(); acl.rt.set_device(0); print('held', flush=True); time.sleep(60)"
+    with Worker("acl", env=env) as first, Worker("acl", env=env) as second, first.load(om, DEVICE, spec()):
+        alone = second.health(DEVICE)
+        with second.load(om, DEVICE, spec()):
+            both = second.health(DEVICE)
+        shell = f'{sys.executable} -c "{code}" & echo $!; wait'  # a grandchild: no worker of this suite
+        stranger = subprocess.Popen(["sh", "-c", shell], env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
+        try:
+            pid = stranger.stdout.readline().strip()
+            assert stranger.stdout.readline() == "held\n"
+            three = second.health(DEVICE)
+        finally:
+            os.kill(int(pid), signal.SIGKILL)
+            stranger.communicate()
+        after = second.health(DEVICE)
+
+    assert len(list((tmp_path / "machine").iterdir())) == 1, "what the stranger left; the workers gave back"
+    assert alone.processes == both.processes == after.processes == ()
+    assert three.processes == (f"{pid} python",)
 
 
 def test_a_tool_in_a_worker_tells_its_own_times(engine):

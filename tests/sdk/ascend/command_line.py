@@ -1,21 +1,22 @@
 """What the simulated msame and ais_bench do on the chip, through the simulated runtime: load, copy, execute, time."""
+
 from __future__ import annotations
 
-import os
 import sys
 import time
+from pathlib import Path
 
 import acl
 import numpy as np
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """A message that the tool prints as an error."""
 
 
 def check(name, code):
     if code != 0:
-        raise Failed("{} failed, errorCode is {}".format(name, code))
+        raise FailedError(f"{name} failed, errorCode is {code}")
 
 
 def options(words, known):
@@ -28,7 +29,7 @@ def options(words, known):
         flag, equals, value = word.partition("=")
         flag = flag.lstrip("-")
         if flag not in known:
-            raise Failed("unrecognized arguments: {}".format(word))
+            raise FailedError(f"unrecognized arguments: {word}")
         if equals:
             found[flag] = value
         else:
@@ -44,14 +45,14 @@ class Chip:
         check("acl init", acl.init())
         say("acl init success")
         check("open device", acl.rt.set_device(device))
-        say("open device {} success".format(device))
+        say(f"open device {device} success")
         self.context, code = acl.rt.create_context(device)
         check("create context", code)
         self.device = device
         self.model, code = acl.mdl.load_from_file(model)
         if code:
-            raise Failed("load model from file failed, model file is {}, errorCode is {}".format(model, code))
-        say("load model {} success".format(model))
+            raise FailedError(f"load model from file failed, model file is {model}, errorCode is {code}")
+        say(f"load model {model} success")
         self.desc = acl.mdl.create_desc()
         check("get desc", acl.mdl.get_desc(self.desc, self.model))
         say("create model description success")
@@ -60,8 +61,8 @@ class Chip:
     def _dataset(self, side):
         rows = []
         dataset = acl.mdl.create_dataset()
-        for index in range(getattr(acl.mdl, "get_num_{}s".format(side))(self.desc)):
-            size = getattr(acl.mdl, "get_{}_size_by_index".format(side))(self.desc, index)
+        for index in range(getattr(acl.mdl, f"get_num_{side}s")(self.desc)):
+            size = getattr(acl.mdl, f"get_{side}_size_by_index")(self.desc, index)
             memory, code = acl.rt.malloc(size, 0)
             check("malloc", code)
             buffer = acl.create_data_buffer(memory, size)
@@ -75,11 +76,11 @@ class Chip:
     def feed(self, files):
         rows = self.inputs[1]
         if len(files) not in (0, len(rows)):
-            raise Failed("input count {} is not the model's {}".format(len(files), len(rows)))
+            raise FailedError(f"input count {len(files)} is not the model's {len(rows)}")
         for index, (memory, size, _) in enumerate(rows):
-            data = open(files[index], "rb").read() if files else bytes(size)
+            data = Path(files[index]).read_bytes() if files else bytes(size)
             if len(data) != size:
-                raise Failed("arg{} tensorsize: {} filesize: {} not match".format(index, size, len(data)))
+                raise FailedError(f"arg{index} tensorsize: {size} filesize: {len(data)} not match")
             check("memcpy", acl.rt.memcpy(memory, size, acl.util.bytes_to_ptr(data), size, 1))
 
     def execute(self):
@@ -93,7 +94,9 @@ class Chip:
             host, code = acl.rt.malloc_host(size)
             check("malloc host", code)
             check("memcpy", acl.rt.memcpy(host, size, memory, size, 2))
-            array = np.frombuffer(acl.util.ptr_to_bytes(host, size), names[acl.mdl.get_output_data_type(self.desc, index)])
+            array = np.frombuffer(
+                acl.util.ptr_to_bytes(host, size), names[acl.mdl.get_output_data_type(self.desc, index)]
+            )
             check("free host", acl.rt.free_host(host))
             yield array.reshape(acl.mdl.get_output_dims(self.desc, index)[0]["dims"])
 
@@ -105,7 +108,7 @@ class Chip:
             check("destroy dataset", acl.mdl.destroy_dataset(dataset))
         check("destroy desc", acl.mdl.destroy_desc(self.desc))
         check("unload model", acl.mdl.unload(self.model))
-        self.say("unload model success, model Id is {}".format(self.model))
+        self.say(f"unload model success, model Id is {self.model}")
         check("destroy context", acl.rt.destroy_context(self.context))
         check("reset device", acl.rt.reset_device(self.device))
         check("finalize", acl.finalize())
@@ -117,13 +120,13 @@ def injected(name):
 
     code = simulate.Calls().enter(name)
     if code is not None:
-        raise Failed("{} was made to fail, errorCode is {}".format(name, code))
+        raise FailedError(f"{name} was made to fail, errorCode is {code}")
 
 
 def stem(path):
-    return os.path.basename(path).split(".")[0]
+    return Path(path).name.split(".")[0]
 
 
 def say(text, level="INFO"):
-    sys.stdout.write("[{}] {}\n".format(level, text))
+    sys.stdout.write(f"[{level}] {text}\n")
     sys.stdout.flush()
