@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FIRST = 1000  # index of the first scene that seeded weights are calibrated on
-PICTURES = {"classes": 24, "attributes": 24, "faces": 12, "objects": 8}  # by task; pictures of detectors are large
+PICTURES = {"classes": 24, "attributes": 24, "faces": 8, "objects": 8}  # by task; pictures of detectors are large
 COUNTER = "num_batches_tracked"
 RESEMBLES = 0.9  # share of keys and shapes in common from which a checkpoint is called another model's
 
