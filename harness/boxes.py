@@ -76,7 +76,7 @@ def nms(boxes: Floats, scores: Floats, threshold: float) -> Indices:
     """Greedy non-maximum suppression that counts the far pixel: a box goes when its IoU, with 1 added to each width
     and height, to a better kept one is above `threshold`. Indices kept, best first (RetinaFace, R-CNN)."""
     order = best_first(scores)
-    return order[survivors(boxes.T.take(order, axis=1).T, threshold, extent=1)]
+    return order.take(survivors(boxes.take(order, axis=0), threshold, extent=1))
 
 
 # ------------------------------------------------------------------------------------------- GFocal V2
@@ -165,9 +165,11 @@ def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | N
 
     A box goes when its IoU to a kept, better one is above `threshold` (0 < threshold < 1), with `extent` added to
     widths and heights. A box whose far corner lies before its near one overlaps nothing. Every IoU that matters is
-    computed in float32 as inter / (area + area - inter); pairs too far apart, or too different in height, to reach
-    the threshold are left out without being looked at.
+    computed in float32 as inter / (area + area - inter); pairs too far apart to reach the threshold are left out
+    without being looked at.
     """
+    if not len(boxes):
+        return np.empty(0, np.int64)
     columns = np.ascontiguousarray(boxes.T, F32)
     t, more = F32(threshold), F32(extent)
     with np.errstate(all="ignore"):  # 0 / 0 of two boxes without area is no IoU above anything
@@ -176,58 +178,80 @@ def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | N
 
 
 def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indices, Indices] | None:
-    """Pairs (better, worse) whose IoU is above t, or None when too many of all would have to be looked at.
+    """Pairs (better, worse) whose IoU is above t, some of them twice; None when too many would have to be looked at.
 
-    An IoU above t takes an intersection wider than t times each width. Going along x1, the boxes that can reach that
-    with box i begin before x2 + extent - t * width of i, up to rounding, for which the margin of 1e-6 is ample.
+    An IoU above t takes an intersection wider than t times each width, and higher than t times each height. So each
+    box is put into the horizontal bands that its middle 1 - t of the height touches: two such boxes share a band.
+    Within it, going along x1, the boxes that can reach box i begin before x1 + (1 - t) * width of i. `slack` covers
+    rounding amply.
     """
-    rank = np.argsort(columns[0], kind="stable")
-    x1, y1, x2, y2 = columns[:, rank]
-    width, height = x2 - x1 + more, y2 - y1 + more
-    area, least = width * height, height * (t * F32(0.9999))
-    reach = x2 + more - t * width + F32(1e-6) * (np.abs(x1) + np.abs(x2) + F32(1))
-    after = np.arange(1, len(x1) + 1)
-    partners = np.maximum(np.searchsorted(x1, reach, side="right") - after, 0)
-    until = np.cumsum(partners)
-    if until.size and until[-1] > min(SPARSE, DENSE * until.size**2):
+    low, high = columns.min(axis=1).tolist(), columns.max(axis=1).tolist()
+    slack = F32(4e-6 * (max(map(abs, low + high)) + 1))
+    inner = F32(1) - t
+    sizes = columns[2:] - columns[:2] + more
+    reach = sizes[0] * inner + slack
+    trim = sizes[1] * (t / F32(2)) - slack
+    band_height = F32(max(2 * float(sizes[1].sum()) / sizes.shape[1], 1))
+    band = ((columns[1] + trim - F32(low[1])) / band_height).astype(np.int64)
+    last = ((columns[3] - trim + (more - F32(low[1]))) / band_height).astype(np.int64)
+    times = np.maximum(last - band, 0) + 1
+    box = np.repeat(np.arange(times.size), times)
+    band = np.arange(box.size) + np.repeat(band - times.cumsum() + times, times)
+    key = band * (high[0] - low[0] + 2 * float(reach.max())) + columns[0].take(box)
+    rank = key.argsort()
+    key, rank = key.take(rank), box.take(rank)
+
+    table = np.empty((5, rank.size), F32)  # corners and area, along the bands
+    np.take(columns, rank, axis=1, out=table[:4], mode="clip")
+    _, y1, _, y2, area = table
+    width, height = sizes.take(rank, axis=1)
+    np.multiply(width, height, out=area)
+    after = np.arange(1, rank.size + 1)
+    partners = np.maximum(key.searchsorted(key + reach.take(rank), side="right") - after, 0)
+    until = partners.cumsum()
+    if until[-1] > min(SPARSE, DENSE * columns.shape[1] ** 2):
         return None
+    spare = height * inner + slack
+    lowest, highest = y1 + spare, y2 - spare  # of a partner's y1 and y2
     first = after - until + partners  # pair number p of box i has partner first[i] + p
     better, worse = [], []
     start = 0
-    while start < len(x1):
+    while start < rank.size:
         done = until[start] - partners[start]
         stop = max(start + 1, int(np.searchsorted(until, done + CHUNK)))
         some = slice(start, stop)
         count, start = partners[some], stop
-        j = np.arange(done, until[stop - 1]) + np.repeat(first[some], count)
-        tall = np.minimum(np.repeat(y2[some], count), y2.take(j))
-        tall -= np.maximum(np.repeat(y1[some], count), y1.take(j))
-        tall += more
-        near = np.flatnonzero(tall > np.repeat(least[some], count))
-        i, j = np.repeat(np.arange(some.start, stop), count).take(near), j.take(near)
-        inter = np.minimum(x2.take(i), x2.take(j)) - x1.take(j) + more
-        inter = np.maximum(inter, F32(0)) * np.maximum(tall.take(near), F32(0))
-        hit = np.flatnonzero(inter / (area.take(i) + area.take(j) - inter) > t)
+        j = np.arange(done, until[stop - 1])
+        j += np.repeat(first[some], count)
+        near = y1.take(j) < np.repeat(lowest[some], count)
+        near &= y2.take(j) > np.repeat(highest[some], count)
+        chosen = np.flatnonzero(near)
+        i, j = np.repeat(np.arange(some.start, stop), count).take(chosen), j.take(chosen)
+        a, b = table.take(i, axis=1, mode="clip"), table.take(j, axis=1, mode="clip")
+        sides = np.minimum(a[2:4], b[2:4]) - np.maximum(a[:2], b[:2])
+        sides += more
+        np.maximum(sides, 0, out=sides)
+        inter = sides[0] * sides[1]
+        hit = np.flatnonzero(inter / (a[4] + b[4] - inter) > t)
         i, j = rank.take(i.take(hit)), rank.take(j.take(hit))
         better.append(np.minimum(i, j))
         worse.append(np.maximum(i, j))
     none = np.empty(0, np.int64)
-    return np.concatenate([none, *better]), np.concatenate([none, *worse])
+    return np.concatenate((none, *better)), np.concatenate((none, *worse))
 
 
 def _by_pairs(n: int, better: Indices, worse: Indices) -> Indices:
     """Ranks kept of n boxes of which better[k], if kept, removes worse[k]."""
-    kept, open_ = np.zeros(n, bool), np.ones(n, bool)
+    undecided, kept = np.ones(n, bool), np.zeros(n, bool)
     while better.size:
-        waits = np.zeros(n, bool)
-        waits[worse] = True
-        settled = open_ & ~waits
-        kept |= settled
-        open_ &= waits
-        open_[worse[settled[better]]] = False
-        still = open_[better] & open_[worse]
-        better, worse = better[still], worse[still]
-    return np.flatnonzero(kept | open_)
+        free = undecided.copy()
+        free[worse] = False
+        kept |= free
+        undecided ^= free
+        undecided[worse[free.take(better)]] = False
+        still = np.flatnonzero(undecided.take(better) & undecided.take(worse))
+        better, worse = better.take(still), worse.take(still)
+    return np.flatnonzero(kept | undecided)
 
 
 def _by_matrices(columns: Floats, t: np.float32, more: np.float32, limit: int | None) -> Indices:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 F32 = np.float32
+Floats = NDArray[np.float32]
 MEAN = (104.0, 117.0, 123.0)  # blue, green, red
 SCORE, IOU = 0.02, 0.4
 OUTPUTS = ("output0", "output1", "output2")  # loc, conf (after softmax), landm
@@ -77,21 +78,28 @@ def preprocess_authors(image: Image, short: int | None = None, longest: int = 21
 
 
 def postprocess(outputs: Tensors, frame: Frame, size: tuple[int, int]) -> Predictions:
-    """Faces as the authors and Ascend find them: `boxes`, `scores` and `landmarks` (k, 5, 2), neither clipped to the
-    picture nor limited in number. `size` is the height and width of the network's input."""
+    """Faces as the authors and Ascend find them; `size` is the height and width of the network's input."""
     loc, conf, landm = _checked(outputs, size)
-    prior = boxes.priors(*size)
-    candidates = np.flatnonzero(conf[:, 1] > F32(SCORE))
-    candidates = candidates[boxes.best_first(conf[candidates, 1])]  # they sort, and nms sorts again: ties turn twice
-    pixels, scale = np.array((size[1], size[0]), F32), F32(frame.scale[0])
+    return faces(loc, conf, landm, size, frame.scale[0])
+
+
+def faces(loc: Floats, conf: Floats, landm: Floats, size: tuple[int, int], scale: float) -> Predictions:
+    """`boxes`, `scores` and `landmarks` (k, 5, 2) in pixels of the picture, neither clipped to it nor limited in
+    number."""
+    prior, scores = boxes.priors(*size), np.ascontiguousarray(conf[:, 1])
+    candidates = np.flatnonzero(scores > F32(SCORE))
+    # the authors sort twice, and each time turn over what ties: of equal scores the first prior comes first
+    candidates = candidates.take(np.argsort(-scores.take(candidates), kind="stable"))
+    pixels, divisor = np.array((size[1], size[0]), F32), F32(scale)
     with np.errstate(over="ignore"):
-        found = boxes.decode(prior.take(candidates, axis=0), loc.take(candidates, axis=0)) * np.tile(pixels, 2) / scale
+        found = boxes.decode(prior.take(candidates, axis=0), loc.take(candidates, axis=0))
+        found = found * np.tile(pixels, 2) / divisor
     _finite(found)
-    kept = boxes.nms(found, conf[candidates, 1], IOU)
-    faces = candidates[kept]
+    kept = boxes.survivors(found, IOU, extent=1)
+    best = candidates.take(kept)
     with np.errstate(over="ignore"):
-        landmarks = boxes.decode_landmarks(prior[faces], landm[faces]) * pixels / scale
-    return {"boxes": np.ascontiguousarray(found[kept]), "scores": conf[faces, 1], "landmarks": landmarks}
+        landmarks = boxes.decode_landmarks(prior.take(best, axis=0), landm.take(best, axis=0)) * pixels / divisor
+    return {"boxes": found.take(kept, axis=0), "scores": scores.take(best), "landmarks": landmarks}
 
 
 def postprocess_mlu(outputs: Tensors, frame: Frame) -> Predictions:
@@ -118,12 +126,12 @@ def postprocess_mlu(outputs: Tensors, frame: Frame) -> Predictions:
     return {"boxes": found, "scores": conf[faces, 1], "landmarks": landmarks}
 
 
-def _checked(outputs: Tensors, size: tuple[int, int]) -> list[NDArray[np.float32]]:
+def _checked(outputs: Tensors, size: tuple[int, int]) -> list[Floats]:
     n = len(boxes.priors(*size))
     return checked(outputs, dict(zip(OUTPUTS, ((n, 4), (n, 2), (n, 10)), strict=True)))
 
 
-def _finite(found: NDArray[np.float32]) -> None:
+def _finite(found: Floats) -> None:
     bad = len(found) - int(np.count_nonzero(np.isfinite(found).all(axis=1)))
     if bad:
         raise RunError(
@@ -132,14 +140,14 @@ def _finite(found: NDArray[np.float32]) -> None:
         )
 
 
-def half_away(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def half_away(values: Floats) -> Floats:
     """Rounded to whole numbers, halves away from zero, as C's round()."""
-    whole: NDArray[np.float32] = np.trunc(values)
+    whole: Floats = np.trunc(values)
     whole += np.copysign(F32(1), values) * (np.abs(values - whole) >= F32(0.5))
     return whole
 
 
-def lines_ascend(found: NDArray[np.float32], scores: NDArray[np.float32]) -> list[str]:
+def lines_ascend(found: Floats, scores: Floats) -> list[str]:
     """Result lines `x y w h score ` of the authors and of Ascend: corners cut to whole pixels towards zero, scores as
     short as float32 allows."""
     whole = found.astype(np.int64)
@@ -147,7 +155,7 @@ def lines_ascend(found: NDArray[np.float32], scores: NDArray[np.float32]) -> lis
     return [f"{x} {y} {w} {h} {score!s} " for (x, y, w, h), score in zip(whole.tolist(), scores, strict=True)]
 
 
-def lines_mlu(found: NDArray[np.float32], scores: NDArray[np.float32]) -> list[str]:
+def lines_mlu(found: Floats, scores: Floats) -> list[str]:
     """Result lines `x y w h score` of Cambricon's program: whole pixels, six significant digits of the score."""
     whole = found.astype(np.int64)
     whole[:, 2:] -= whole[:, :2]

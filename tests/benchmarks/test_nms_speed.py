@@ -1,0 +1,206 @@
+"""Decoding and suppression against the authors' arithmetic, timed in turn on the same outputs.
+
+RetinaFace: boxes and landmarks of every prior are decoded by PyTorch, then a loop in NumPy goes through what is kept.
+GFocalV2: mmdetection's steps in PyTorch, with torchvision's compiled suppression. All on one thread, of which the
+processor's time is taken, so that other programs count for less.
+"""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from harness import boxes
+from harness.models import gfocalv2, retinaface
+
+pytestmark = pytest.mark.benchmark
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def in_turn(slow, fast, times):
+    """(median of the ratios of paired runs, results)."""
+    ratios = []
+    for _ in range(times):
+        begun = time.thread_time()
+        theirs = slow()
+        between = time.thread_time()
+        ours = fast()
+        ratios.append((between - begun) / (time.thread_time() - between))
+    return float(np.median(ratios)), theirs, ours
+
+
+def street(seed, faces, candidates):
+    """loc, conf, landm as the network gives them for a crowd: each face lights up the priors around it, which agree on
+    it within a tenth of its size; some of what lights up is no face."""
+    random = np.random.RandomState(seed)
+    priors = boxes.priors(1000, 1000)
+    conf = np.full((len(priors), 2), 0.999, np.float32)
+    conf[:, 1] = 0.001
+    loc = (0.3 * random.standard_normal((len(priors), 4))).astype(np.float32)
+    landm = random.standard_normal((len(priors), 10)).astype(np.float32)
+    sizes = np.exp(random.normal(np.log(0.022), 0.35, faces)).clip(0.01, 0.4)
+    centres = np.stack((random.uniform(0, 1, faces), random.uniform(0.1, 0.75, faces)), axis=1)
+    near = np.abs(priors[None, :, :2] - centres[:, None]).max(axis=2) / sizes[:, None]
+    fit = near + np.abs(np.log(priors[None, :, 2] / sizes[:, None]))
+    owner, distance = fit.argmin(axis=0), fit.min(axis=0)
+    lit = np.argsort(distance)[:candidates]
+    conf[lit, 1] = (0.021 + 0.97 * np.exp(-3 * distance[lit]) * random.uniform(0.3, 1, candidates)).clip(0.021, 0.999)
+    wide = sizes[owner[lit]] * np.exp(0.1 * random.standard_normal(candidates))
+    at = centres[owner[lit]] + 0.1 * sizes[owner[lit], None] * random.standard_normal((candidates, 2))
+    loc[lit, :2] = (at - priors[lit, :2]) / (0.1 * priors[lit, 2:])
+    loc[lit, 2:] = np.log(wide[:, None] / priors[lit, 2:]) / 0.2
+    return loc, conf, landm
+
+
+def scattered(seed):
+    """Random outputs, 3 % of whose scores pass: hardly any box suppresses another."""
+    random = np.random.RandomState(seed)
+    n = len(boxes.priors(1000, 1000))
+    face = (random.random_sample(n) ** 128).astype(np.float32)
+    loc = (0.8 * random.standard_normal((n, 4))).astype(np.float32)
+    return loc, np.stack((1 - face, face), axis=1), random.standard_normal((n, 10)).astype(np.float32)
+
+
+def authors_faces(priors, loc, conf, landm, scale):
+    priors, loc, landm = (torch.from_numpy(a) for a in (priors, loc, landm))
+    centres, sizes = priors[:, :2] + loc[:, :2] * 0.1 * priors[:, 2:], priors[:, 2:] * torch.exp(loc[:, 2:] * 0.2)
+    found = torch.cat((centres, sizes), 1)
+    found[:, :2] -= found[:, 2:] / 2
+    found[:, 2:] += found[:, :2]
+    found = (found * torch.tensor([1000.0] * 4) / scale).numpy()
+    marks = [priors[:, :2] + landm[:, i : i + 2] * 0.1 * priors[:, 2:] for i in range(0, 10, 2)]
+    marks = (torch.cat(marks, 1) * torch.tensor([1000.0] * 10) / scale).numpy()
+    scores = conf[:, 1]
+    above = np.where(scores > 0.02)[0]
+    found, marks, scores = found[above], marks[above], scores[above]
+    order = scores.argsort(kind="stable")[::-1]
+    found, marks, scores = found[order], marks[order], scores[order]
+    kept = authors_nms(np.hstack((found, scores[:, None])).astype(np.float32, copy=False), 0.4)
+    return found[kept], scores[kept], marks[kept]
+
+
+def authors_nms(rows, threshold):
+    x1, y1, x2, y2, scores = rows.T
+    areas = (x2 - x1 + 1) * (y2 - y1 + 1)
+    left, kept = scores.argsort(kind="stable")[::-1], []
+    while left.size:
+        best, others = left[0], left[1:]
+        kept.append(best)
+        wide = np.maximum(0.0, np.minimum(x2[best], x2[others]) - np.maximum(x1[best], x1[others]) + 1)
+        high = np.maximum(0.0, np.minimum(y2[best], y2[others]) - np.maximum(y1[best], y1[others]) + 1)
+        inter = wide * high
+        iou = inter / (areas[best] + areas[others] - inter)
+        left = others[np.where(iou <= threshold)[0]]
+    return kept
+
+
+CROWDS = {
+    "scattered, 1,200 candidates": scattered(1),
+    "crowd, 1,100 candidates": street(2, 300, 1100),
+    "crowd, 2,000 candidates": street(3, 500, 2000),
+    "crowd, 3,000 candidates": street(4, 900, 3000),
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_faces_are_found_ten_times_as_fast_as_by_the_authors(name):
+    outputs, scale = CROWDS[name], 1000 / 1024
+    priors = np.array(boxes.priors(1000, 1000))
+
+    ratio, (found, scores, marks), ours = in_turn(
+        lambda: authors_faces(priors, *outputs, scale),
+        lambda: retinaface.faces(*outputs, retinaface.ASCEND, scale),
+        times=41,
+    )
+
+    print(f"ratio {ratio:.3f} kept {len(scores)}")
+    np.testing.assert_array_equal(ours["scores"], scores)
+    np.testing.assert_allclose(ours["boxes"], found, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(ours["landmarks"].reshape(-1, 10), marks, rtol=0, atol=2e-4)
+    assert ratio >= 10, f"{ratio:.1f}x"
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_suppression_alone_keeps_the_same_list_several_times_as_fast(name):
+    loc, conf, _ = CROWDS[name]
+    above = np.flatnonzero(conf[:, 1] > 0.02)
+    found, scores = boxes.decode(boxes.priors(1000, 1000)[above], loc[above]) * np.float32(1000), conf[above, 1]
+    rows = np.hstack((found, scores[:, None]))
+
+    ratio, theirs, ours = in_turn(lambda: authors_nms(rows, 0.4), lambda: boxes.nms(found, scores, 0.4), times=41)
+
+    print(f"ratio {ratio:.3f} kept {len(ours)}")
+    assert ours.tolist() == [int(i) for i in theirs]
+    assert ratio >= 6, f"{ratio:.1f}x"
+
+
+def heads(seed, objects):
+    """Score and box maps as the network gives them for a picture: each object lights up some cells around it in one or
+    two levels, best in its own class; all other scores are small."""
+    random = np.random.RandomState(seed)
+    sizes = [(-(-800 // stride), -(-1216 // stride)) for stride in gfocalv2.STRIDES]
+    scores = [(0.02 * random.random_sample((81, *size))).astype(np.float32) for size in sizes]
+    logits = [random.standard_normal((68, *size)).astype(np.float32) for size in sizes]
+    for _ in range(objects):
+        level, label = random.choice(5, p=(0.4, 0.3, 0.15, 0.1, 0.05)), random.randint(80)
+        height, width = sizes[level]
+        y, x = random.randint(height), random.randint(width)
+        for dy, dx in np.ndindex(3, 3):
+            cell = min(y + dy, height - 1), min(x + dx, width - 1)
+            scores[level][(label, *cell)] = random.uniform(0.06, 0.9)
+            scores[level][(random.randint(80), *cell)] = random.uniform(0.03, 0.1)
+            logits[level][(random.randint(2, 8) + 17 * np.arange(4), *cell)] += 6
+    return scores, logits
+
+
+def authors_objects(scores, logits, size):
+    """mmdetection 2.6 in PyTorch: every cell is decoded, then the best 1,000 of a level go on."""
+    found, classes = [], []
+    maps = map(torch.from_numpy, scores), map(torch.from_numpy, logits)
+    for stride, score, logit in zip(gfocalv2.STRIDES, *maps, strict=True):
+        height, width = score.shape[1:]
+        score = score.permute(1, 2, 0).reshape(-1, 81)
+        sides = torch.softmax(logit.permute(1, 2, 0).reshape(-1, 17), dim=1)
+        sides = torch.nn.functional.linear(sides, torch.arange(17.0)[None]).reshape(-1, 4) * stride
+        y, x = torch.meshgrid(torch.arange(height) * stride, torch.arange(width) * stride, indexing="ij")
+        point = torch.stack((x.reshape(-1), y.reshape(-1)), dim=1).float()
+        if len(score) > 1000:
+            cells = score.max(dim=1).values.topk(1000).indices
+            score, sides, point = score[cells], sides[cells], point[cells]
+        box = torch.cat((point - sides[:, :2], point + sides[:, 2:]), dim=1)
+        box[:, 0::2].clamp_(0, size[1])
+        box[:, 1::2].clamp_(0, size[0])
+        found.append(box)
+        classes.append(score)
+    found, classes = torch.cat(found), torch.cat(classes)
+    valid = classes > 0.05
+    candidates = found[:, None].expand(-1, 81, 4)[valid]
+    chosen, labels = classes[valid], valid.nonzero()[:, 1]
+    kept = torchvision.ops.nms(candidates + (labels * (candidates.max() + 1))[:, None], chosen, 0.6)[:100]
+    return candidates[kept].numpy(), chosen[kept].numpy(), labels[kept].numpy()
+
+
+@pytest.mark.parametrize("objects", [5, 40, 150])
+def test_objects_are_found_no_slower_than_by_mmdetection_in_pytorch(objects):
+    scores, logits = heads(objects, objects)
+
+    def ours():
+        found, classes = gfocalv2.candidates(scores, logits, gfocalv2.SIZE, gfocalv2.SCORE)
+        return boxes.multiclass_nms(found, classes, gfocalv2.SCORE, gfocalv2.IOU, gfocalv2.LIMIT)
+
+    ratio, theirs, mine = in_turn(lambda: authors_objects(scores, logits, gfocalv2.SIZE), ours, times=21)
+
+    print(f"ratio {ratio:.3f} kept {len(mine[0])}")
+    np.testing.assert_array_equal(mine[2], theirs[2])
+    np.testing.assert_array_equal(mine[1], theirs[1])
+    np.testing.assert_allclose(mine[0], theirs[0], rtol=0, atol=2e-4)
+    assert ratio >= 1, f"{ratio:.2f}x"
