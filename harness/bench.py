@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -28,7 +28,7 @@ from harness.suite import PREPARATION, WITNESSES, Suite, sources
 from harness.timing import Plan, Timing, Window, measure, overlap_rates
 
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=10, latencies=20)
-PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.2, windows=1, latencies=0)
+PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.2, windows=1, latencies=1)
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
 
@@ -299,32 +299,35 @@ class Bench:
         return median(self.measurement.timings[0].latencies or [self.pace])
 
     def _paired(self) -> Measurement:
-        """The cpu chip against eager PyTorch: window by window in turn, so that other load meets both alike."""
-        import torch
-
-        tensors = self._tensors(False)
-        network = self.suite.network(self.model)
-        images = torch.from_numpy(tensors.astype(np.float32, copy=False))
+        """The cpu chip and, at FP32, eager PyTorch: window by window in turn, so that other load meets both alike."""
         inputs = {self.model.input: self._tensors(self.variant.raw)}
-
-        def eager(times: int) -> None:
-            for _ in range(times):
-                network(images)
-
         health = (self.worker.health(self.device),)
         expected = self.session.run(inputs)
-        windows: list[Window] = []
+        eager = self._eager() if self.case.precision is Precision.FP32 else None
+        parts: list[Timing] = []
         peer: list[Window] = []
-        latencies: list[float] = []
-        with torch.inference_mode():
-            for _ in range(PAIRS):
-                timing = self.session.measure(inputs, PAIR_PLAN)
-                windows += timing.windows
-                latencies += [w.stop - w.start for w in timing.warmup if w.executes == 1]
+        for _ in range(PAIRS):
+            parts.append(self.session.measure(inputs, PAIR_PLAN))
+            if eager is not None:
                 peer += measure(eager, PAIR_PLAN).windows
         _audit(self.case, self.session.read(), expected)
-        timing = Timing((), tuple(windows), tuple(latencies))
+        windows = tuple(window for part in parts for window in part.windows)
+        latencies = tuple(seconds for part in parts for seconds in part.latencies)
+        timing = Timing(parts[0].warmup, windows, latencies)
         return Measurement((timing,), tuple(peer), 1, health, (self.worker.health(self.device),))
+
+    def _eager(self) -> Callable[[int], None]:
+        import torch
+
+        network = self.suite.network(self.model)
+        images = torch.from_numpy(self._tensors(False).astype(np.float32, copy=False))
+
+        def execute(times: int) -> None:
+            with torch.inference_mode():
+                for _ in range(times):
+                    network(images)
+
+        return execute
 
 
 def _audit(case: Case, timed: Tensors, untimed: Tensors) -> None:

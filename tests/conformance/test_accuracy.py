@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from harness.bench import Variant
-from harness.verdict import judge_agreement, judge_published
+from harness.case import Precision
+from harness.verdict import Outcome, judge_agreement, judge_published
 
 pytestmark = pytest.mark.accuracy
 
@@ -17,9 +18,17 @@ def published(bench, metric):
     return {name: cell.value for name, cell in cells.items() if cell is not None}
 
 
+def reported(verdict):
+    """Hardly any answer of a seeded network has a margin that eight bits keep: its drop says nothing of a trained one."""
+    text = f"reported, not judged, for seeded weights say nothing of what INT8 costs trained ones: {verdict.text}"
+    return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
+
+
 def test_the_chip_agrees_with_the_reference(bench, accept):
     run = bench.evaluation
     verdicts = {metric: judge_agreement(run.chip, run.reference, metric) for metric in bench.model.metrics}
+    if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
+        verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 
     beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
     accept(beside, bench, end_to_end=run.images_per_second, images=len(run.dataset))
