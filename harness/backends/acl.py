@@ -181,10 +181,7 @@ def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
     nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
     if len(found) != len(spec.outputs) or (nodes and len(nodes) != len(spec.outputs)):
         raise RunError(
-            "the engine has {} outputs, the case names {} of {} nodes".format(
-                len(found), len(spec.outputs), len(nodes) or "its"
-            ),
-            REBUILD,
+            f"the engine has {len(found)} outputs, the case names {len(spec.outputs)} of the nodes {nodes}", REBUILD
         )
     known: dict[str, str] = {}
     for place, name in enumerate(spec.outputs):
@@ -206,7 +203,7 @@ def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
 def _told(name: str, known: dict[str, str]) -> str | None:
     """The ONNX name that a runtime name stands for: whole, by its tensor (a:0:TENSOR), or by its node (NODE:0:b)."""
     parts = name.split(":")
-    return known.get(name) or known.get(parts[-1]) or known.get(":".join(parts[:2]))
+    return known.get(name) or known.get(":".join(parts[2:])) or known.get(":".join(parts[:2]))
 
 
 class Session:

@@ -43,7 +43,7 @@ class Vendor:
         return hasattr(self.sdk if package == "acl" else getattr(self.sdk, package[4:]), name)
 
     def do(self, call: str, *arguments: Any) -> Any:
-        """Make a call that answers with a status; returns what it answers before that, None when nothing."""
+        """Make a call that answers with a status; returns what comes before that: one value, or a tuple of others."""
         function = self.function(call)
         for attempt in (1, 2):
             trail(call)
@@ -55,10 +55,10 @@ class Vendor:
         return made
 
     def _answer(self, call: str, answer: Any) -> Any:
-        made, status = (answer[:-1], answer[-1]) if isinstance(answer, tuple) else ((), answer)
+        made, status = (answer[:-1], answer[-1]) if isinstance(answer, tuple) and answer else ((), answer)
         if isinstance(status, bool) or not isinstance(status, int):
             raise DeviceError(f"{call} answered {answer!r}, which ends with no status", "is this Huawei's module acl?")
-        return (made[0] if len(made) == 1 else made or None), status
+        return (made[0] if len(made) == 1 else made), status
 
     def ask(self, call: str, *arguments: Any) -> Any:
         """Make a call that answers without a status; 0, None, "" and -1 are its ways to fail."""

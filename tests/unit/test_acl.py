@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,8 @@ from vendor_sweep import SDK
 from harness.backends import acl, ascend, base, pyacl
 from harness.backends.base import Device, TensorSpec
 from harness.errors import DeviceError, RunError
+
+AIPP = {"normalize": NORMALIZE}
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,13 @@ def test_runtime_names_of_every_release_are_understood(reported, names):
     found = [TensorSpec(name, "float32", (1, 2)) for name in reported]
 
     assert tuple(output.name for output in acl._ordered(found, case)) == names
+
+
+def test_a_tensor_whose_name_has_colons_is_understood():
+    case = replace(spec(), outputs=("a:0", "b:0"), options={})
+    found = [TensorSpec(name, "float32", (1,)) for name in ("Add_1:0:b:0", "b:0:a:0")]
+
+    assert [output.name for output in acl._ordered(found, case)] == ["b:0", "a:0"]
 
 
 def test_names_that_contradict_the_case_are_refused():
@@ -403,6 +413,76 @@ def test_leaving_while_executes_are_under_way_waits_for_them(sdk, folder):
         outputs_of(engine, spec(), images(), times=20)
 
     assert sdk.chip.state.violations == [], "nothing that the device still used was freed"
+
+
+# --- answers that are none -----------------------------------------------------------------------------------------
+
+
+def sdk_with(**functions):
+    """A module `acl` whose acl.rt has these functions only."""
+    return pyacl.Vendor(SimpleNamespace(rt=SimpleNamespace(**functions)))
+
+
+@pytest.mark.parametrize("answer", [None, (), "0", (1, None), (1, True), [0]], ids=repr)
+def test_an_answer_without_a_status_is_not_success(answer):
+    with pytest.raises(DeviceError, match="ends with no status"):
+        sdk_with(malloc=lambda: answer).do("acl.rt.malloc")
+
+
+def test_a_call_that_this_release_lacks_is_a_typed_error():
+    with pytest.raises(DeviceError, match=r"acl.rt.malloc does not exist in this release"):
+        sdk_with().do("acl.rt.malloc")
+
+
+@pytest.mark.parametrize("answer", [None, 0, -1, ""])
+def test_a_handle_that_is_none_is_a_typed_error(answer):
+    with pytest.raises(DeviceError, match=f"acl.rt.make failed: it answered {answer!r}"):
+        sdk_with(make=lambda: answer).ask("acl.rt.make")
+
+
+def test_an_unknown_status_is_told_as_it_is():
+    with pytest.raises(
+        DeviceError, match=r"acl.rt.malloc failed: 999999 a code that is in none of the vendor's tables"
+    ):
+        sdk_with(malloc=lambda: (0, 999999)).do("acl.rt.malloc")
+
+
+def test_a_release_without_messages_still_tells_the_code():
+    with pytest.raises(DeviceError, match="failed: 207001 RT_MEMORY_ALLOCATION: memory could not be allocated\n"):
+        sdk_with(malloc=lambda: (0, 207001)).do("acl.rt.malloc")
+
+
+# --- an engine's own description -----------------------------------------------------------------------------------
+
+
+class Described:
+    """A vendor that describes tensors as given: dims, dtype code, name."""
+
+    def __init__(self, dims, code=0, name="Flatten_3:0:class"):
+        self.answers = {"dims": {"dims": dims}, "type": code, "index": name}
+
+    def do(self, call, *arguments):
+        return self.answers[call.split("_")[-1]]
+
+    code = ask = do
+
+
+def test_an_input_whose_long_name_was_replaced_is_known_by_its_place():
+    found = acl._input(Described([4, 3, 8, 8]), 1, 0, "acl_modelId_1_input_0_17", spec())
+
+    assert found == TensorSpec("image", "float32", (4, 3, 8, 8))
+
+
+def test_an_input_too_many_is_refused():
+    with pytest.raises(RunError, match=r"has an input more float32\[4, 3, 8, 8\] that the case does not feed"):
+        acl._input(Described([4, 3, 8, 8]), 1, 1, "more", spec())
+
+
+def test_a_type_that_numpy_lacks_is_refused():
+    with pytest.raises(RunError, match="data type 27") as caught:
+        acl._output(Described([4, 4], code=27), 1, 0, None)
+
+    assert "--output_type" in caught.value.hint
 
 
 # --- the process ---------------------------------------------------------------------------------------------------
