@@ -154,6 +154,7 @@ def batch_multiclass_nms(
 
 # ------------------------------------------------------------------------------------------- suppression
 
+FEW = 320  # boxes that are taken as matrices at once
 SPARSE = 1 << 22  # pairs that may be looked at one by one; more are taken as matrices
 DENSE = 1 / 6  # as are those of n boxes that have more than this times n * n of them
 CHUNK = 1 << 15  # pairs looked at together: their arrays stay in the cache
@@ -173,7 +174,7 @@ def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | N
     columns = np.ascontiguousarray(boxes.T, F32)
     t, more = F32(threshold), F32(extent)
     with np.errstate(all="ignore"):  # 0 / 0 of two boxes without area is no IoU above anything
-        pairs = _overlapping(columns, t, more) if limit is None else None
+        pairs = _overlapping(columns, t, more) if limit is None and len(boxes) > FEW else None
         return _by_matrices(columns, t, more, limit) if pairs is None else _by_pairs(len(boxes), *pairs)
 
 

@@ -27,11 +27,7 @@ def preprocess(image: Image, raw: bool) -> Prepared:
         new_height, new_width = int(SHORT * height / width), SHORT
     else:
         new_height, new_width = SHORT, int(SHORT * width / height)
-    if min(height, width) != SHORT:
-        resized = images.antialiased(image, new_height, new_width, bicubic=True)
-    else:
-        resized, new_height, new_width = image, height, width
-    rgb = images.middle(resized, SIDE)[..., ::-1]
+    rgb = images.middle(images.antialiased(image, new_height, new_width, bicubic=True), SIDE)[..., ::-1]
     left, top = round((new_width - SIDE) / 2.0), round((new_height - SIDE) / 2.0)
     frame = Frame(width, height, (new_width / width, new_height / height), -float(left), -float(top))
     return Prepared(np.ascontiguousarray(rgb) if raw else images.normalize(rgb, TABLE), frame)

@@ -59,9 +59,10 @@ def test_decoding_leaves_its_arguments_alone(transposed):
 def test_the_keep_list_is_the_authors_with_ties(i, way, faces, monkeypatch):
     found, scores = data.crowd(i)
     if way == "pairs":
-        monkeypatch.setattr(boxes, "DENSE", 1)
+        monkeypatch.setattr(boxes, "FEW", 0)
+        monkeypatch.setattr(boxes, "DENSE", 2)
     if way == "matrices":
-        monkeypatch.setattr(boxes, "SPARSE", -1)
+        monkeypatch.setattr(boxes, "FEW", 10**6)
 
     assert boxes.nms(found, scores, 0.4).tolist() == faces[f"nms/{i:02d}_keep"].tolist()
 
@@ -144,6 +145,13 @@ def test_classes_do_not_suppress_one_another_and_none_is_left_without_candidates
     assert values.tolist() == pytest.approx([0.9, 0.3])
     np.testing.assert_array_equal(kept, found)
     assert [len(part) for part in boxes.multiclass_nms(found, scores, 0.95, 0.6, 100)] == [0, 0, 0]
+
+
+def test_the_places_of_two_classes_do_not_meet_at_their_borders():
+    found = np.array([[90, 90, 100, 100], [0, 0, 10, 10]], np.float32)
+    scores = np.array([[0.9, 0], [0, 0.8]], np.float32)
+
+    assert boxes.multiclass_nms(found, scores, 0.05, 0.1, 100)[2].tolist() == [0, 1]
 
 
 def test_objects_at_the_threshold_go_as_on_a_cpu():

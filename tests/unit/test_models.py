@@ -166,7 +166,9 @@ def test_the_authors_enlarged_faces_agree_up_to_the_build_of_opencv(picture, pre
 def test_frames_hold_the_authors_scales(picture, prepared):
     image = data.picture(picture)
 
-    assert retinaface.preprocess_ascend(image, True).frame.scale[0] == prepared[f"asc_retina_resize_{picture}"]
+    assert retinaface.preprocess_ascend(image, True).frame.scale[0] == float(
+        prepared[f"asc_retina_resize_{picture}"][0]
+    )
     scale = gfocalv2.preprocess_authors(image).frame.scale
     np.testing.assert_array_equal(np.float32((*scale, *scale)), prepared[f"up_gfocal_sf_{picture}"])
 
