@@ -27,7 +27,6 @@ from harness.metrics.base import Score
 from harness.suite import PREPARATION, WITNESSES, Suite, sources
 from harness.timing import Plan, Timing, Window, measure, overlap_rates
 
-CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=10, latencies=20)
 PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.2, windows=1, latencies=1)
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
@@ -273,7 +272,7 @@ class Bench:
             sessions = [stack.enter_context(w.load(engine, d, spec)) for w, d in zip(workers, card, strict=True)]
             expected = [session.run(inputs) for session in sessions]
             for session in sessions:
-                session.start(inputs, CHIP_PLAN)
+                session.start(inputs, self.suite.settings.plan)
             timings = tuple(session.finish() for session in sessions)
             for session, outputs in zip(sessions, expected, strict=True):
                 _audit(self.case, session.read(), outputs)

@@ -26,6 +26,7 @@ from harness.datasets.stream import stream
 from harness.devices import Presence
 from harness.models.base import Frame, Model, Prepared, Protocol
 from harness.store import Store, canonical
+from harness.timing import Plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 WITNESSES = 4  # images whose raw outputs are compared with the reference's, in turn through the batch
 CALIBRATION = 32  # images an int8 engine is calibrated on, at most
 CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
+CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=20)  # how a chip is timed
 PREPARATION = ("images", "boxes", "models", "networks", "datasets/drawing", "datasets/scenes")  # decides a reference
 
 
@@ -52,6 +54,7 @@ class Settings:
     environment: Callable[[Chip], Mapping[str, str] | None] = lambda chip: None
     logs: Path | None = None
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
+    plan: Plan = CHIP_PLAN
     marks: tuple[str, ...] = ()  # "simulated"
 
 

@@ -20,10 +20,12 @@ from harness.chips import Chip
 from harness.report import Record, Run
 from harness.stats import Estimate
 from harness.store import Store
-from harness.suite import Settings, Suite
+from harness.suite import CHIP_PLAN, Settings, Suite
+from harness.timing import Plan
 from harness.verdict import Outcome, Verdict
 from tests.session import RECORDS, ROOT, SIMULATORS, add_record, stage_of
 
+SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.3, windows=5, latencies=5)  # a stand-in needs no long look
 SIMULATED = {  # what the simulated machine is, per chip
     "ascend310": {"soc": "Ascend310", "devices": 4},
     "ascend310p": {"soc": "Ascend310P3", "devices": 1},
@@ -50,6 +52,7 @@ def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
             environment=simulator if pytestconfig.getoption("simulate") else lambda chip: None,
             logs=tmp_path_factory.mktemp("logs"),
             progress=_progress(pytestconfig),
+            plan=SIMULATED_PLAN if pytestconfig.getoption("simulate") else CHIP_PLAN,
             marks=("simulated",) if pytestconfig.getoption("simulate") else (),
         )
     )
