@@ -1,0 +1,196 @@
+"""The first layer that differs: intermediate tensors laid bare, compared, and the suspects narrowed down to one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import graph
+from harness.case import Precision, Tensors
+from harness.errors import BuildError, DeviceError, RunError
+from harness.verdict import Outcome, Verdict, judge_numerics
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+MOST = 48  # tensors laid bare at once: more than this no one reads, and every one costs the compiler a fusion
+ROOM = 2**30  # bytes of what one run may return
+READABLE = (
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid",
+    "Softmax", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Upsample", "Concat",
+)  # looked at first: what a person calls a layer  # fmt: skip
+
+Measure = Callable[[Sequence[str]], Mapping[str, Verdict]]
+"""Tensors to lay bare -> verdict of each, and of the graph's own outputs. Raises BuildError, DeviceError or RunError
+when the compiler or the chip does not take so many."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A floating-point tensor that depends on the network's input, and the node that computes it."""
+
+    tensor: str
+    node: str
+    op: str
+    inputs: tuple[str, ...]  # the nearest such tensors before it; the network's input is one
+    bytes: int  # float32, at the batch that was asked for
+
+    def __str__(self) -> str:
+        return f"{self.tensor} ({self.op} {self.node})"
+
+
+@dataclass(frozen=True)
+class Located:
+    """Verdicts of the tensors that were laid bare, in the order of the graph, and the first that fails."""
+
+    seen: tuple[tuple[Layer, Verdict], ...]
+    first: Layer | None
+    before: tuple[tuple[str, Verdict | None], ...]  # what the first is computed from; None: it is the network's input
+    notes: tuple[str, ...]  # what could not be done
+
+
+def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
+    """Every tensor of the graph that can be compared image by image at that batch, in the order of the graph."""
+    from onnx import TensorProto
+
+    fixed = graph.set_batch(model, batch).graph
+    known = {value.name: value for value in [*fixed.value_info, *fixed.output]}
+    outputs = {value.name for value in fixed.output}
+    constants = {tensor.name for tensor in fixed.initializer}
+    nearest: dict[str, tuple[str, ...]] = {v.name: (v.name,) for v in fixed.input if v.name not in constants}
+    found = []
+    for node in fixed.node:
+        before = tuple(dict.fromkeys(source for name in node.input for source in nearest.get(name, ())))
+        for name in node.output:
+            value = known.get(name)
+            if not before or (value is not None and value.type.tensor_type.elem_type != TensorProto.FLOAT):
+                continue
+            shape = () if value is None else _shape(value)
+            if name in outputs or (shape[:1] == (batch,) and 0 not in shape):
+                found.append(Layer(name, node.name, node.op_type, before, 4 * math.prod(shape)))
+                nearest[name] = (name,)
+            else:
+                nearest[name] = before
+    return tuple(found)
+
+
+def _shape(value: ValueInfoProto) -> tuple[int, ...]:
+    """Sizes of the axes, 0 for one that ONNX cannot infer."""
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def locate(every: Sequence[Layer], measure: Measure, most: int = MOST) -> Located:
+    """The first layer whose tensor fails, found in few runs: some layers spread over the graph, then those between
+    the last that are fine and the first that is not. A refusal halves how many are laid bare at once; the error of
+    the last is raised when not even one can be."""
+    seen: dict[str, Verdict] = {}
+    notes: list[str] = []
+    suspects = list(every)
+    while suspects:
+        chosen = pick(suspects, most)
+        try:
+            seen.update(measure([layer.tensor for layer in chosen]))
+        except (BuildError, DeviceError, RunError) as error:
+            if len(chosen) == 1:
+                if not seen:
+                    raise
+                notes.append(f"{chosen[0]} cannot be laid bare: {error.fact}")
+                break
+            most = len(chosen) // 2
+            notes.append(f"{len(chosen)} tensors at once were refused ({error.fact}); tried {most}")
+            continue
+        suspects = _narrowed(every, seen)
+    table = {layer.tensor: layer for layer in every}
+    first = next((layer for layer in every if _fails(seen, layer.tensor)), None)
+    before = () if first is None else tuple((n, seen.get(n)) for n in first.inputs if n in seen or n not in table)
+    return Located(tuple((layer, seen[layer.tensor]) for layer in every if layer.tensor in seen), first, before,
+                   tuple(notes))  # fmt: skip
+
+
+def pick(suspects: Sequence[Layer], most: int) -> list[Layer]:
+    """At most so many of them, and no more than ROOM holds, spread evenly; readable ones when there is a choice."""
+    mean = sum(layer.bytes for layer in suspects) / len(suspects)
+    most = max(1, min(most, int(ROOM / max(mean, 1))))
+    if len(suspects) <= most:
+        return list(suspects)
+    among = [layer for layer in suspects if layer.op in READABLE] or suspects
+    places = np.unique(np.linspace(0, len(among) - 1, min(most, len(among))).round().astype(int))
+    return [among[place] for place in places]
+
+
+def _narrowed(every: Sequence[Layer], seen: Mapping[str, Verdict]) -> list[Layer]:
+    """Layers not looked at yet that may be the first to fail: they lead to the first that does, and to none that is
+    fine. When none is left, what the first is computed from, so that it can be said to be fine."""
+    first = next((layer for layer in every if _fails(seen, layer.tensor)), None)
+    if first is None:
+        return []
+    table = {layer.tensor: layer for layer in every}
+    fine = _leading_to(table, [name for name in seen if not _fails(seen, name)])
+    suspects = _leading_to(table, [first.tensor]) - fine - set(seen)
+    return [layer for layer in every if layer.tensor in (suspects or set(first.inputs) - set(seen))]
+
+
+def _leading_to(table: Mapping[str, Layer], ends: Sequence[str]) -> set[str]:
+    reached: set[str] = set()
+    waiting = [name for name in ends if name in table]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += [other for other in table[name].inputs if other in table]
+    return reached
+
+
+def _fails(seen: Mapping[str, Verdict], name: str) -> bool:
+    return name in seen and seen[name].outcome is not Outcome.PASS
+
+
+def reference(model: ModelProto, images: NDArray[np.float32], batch: int) -> Tensors:
+    """Outputs of the graph in FP32 on ONNX Runtime, node by node as written, for a batch that repeats the images in
+    turn. `images` is float32 (N, 3, H, W), N at most `batch`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (name,) = (value.name for value in session.get_inputs())
+    parts = [session.run(None, {name: images[i : i + 1]}) for i in range(len(images))]
+    rows = [i % len(images) for i in range(batch)]
+    columns = zip(*parts, strict=True)
+    return {
+        value.name: np.concatenate(column)[rows] for value, column in zip(session.get_outputs(), columns, strict=True)
+    }
+
+
+def compare(chip: Tensors, wanted: Tensors, precision: Precision) -> dict[str, Verdict]:
+    """judge_numerics for each tensor by itself."""
+    return {
+        name: judge_numerics({k: v for k, v in chip.items() if k == name}, {name: value}, precision)
+        for name, value in wanted.items()
+    }
+
+
+def sentence(located: Located, outputs_fail: bool) -> str:
+    """What was found, in words; `outputs_fail`: whether the engine differs when nothing is laid bare."""
+    if located.first is None and outputs_fail:
+        return (
+            f"no layer differs while {len(located.seen)} are laid bare, and the engine without does: the mistake is in "
+            "what the compiler fuses or reorders; lay fewer bare, or turn its optimisations off one by one"
+        )
+    if located.first is None:
+        return f"nothing differs in {len(located.seen)} layers"
+    verdict = next(verdict for layer, verdict in located.seen if layer is located.first)
+    inputs = [f"{name} ({'the input of the network' if v is None else _short(v)})" for name, v in located.before]
+    cause = f"its inputs are still fine: {', '.join(inputs)}" if inputs else "what it is computed from was not seen"
+    return f"first to differ: {located.first}, {_short(verdict)}; {cause}"
+
+
+def _short(verdict: Verdict) -> str:
+    rms = verdict.details.get("rms")
+    return verdict.text if rms is None else f"rms error {rms:.2g}"

@@ -1,0 +1,127 @@
+"""chipproof diagnose: after a failed comparison, the first layer that differs and the mistake that explains it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from harness import devices, graph
+from harness.bench import Bench
+from harness.case import Case
+from harness.diagnose import layers
+from harness.diagnose.layers import Located, Measure
+from harness.suite import WITNESSES
+from harness.verdict import Outcome, Verdict, judge_numerics
+from tools.suite import CacheOption, DataOption, PythonOption, suite
+
+
+def command(
+    case: Annotated[str, typer.Argument(help="model-chip-precision-bsN, e.g. regnety_016-ascend310p-fp16-bs16")],
+    data: DataOption = None,
+    cache: CacheOption = None,
+    sdk_python: PythonOption = sys.executable,
+    as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
+) -> None:
+    """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
+
+    Exit status: 0 nothing differs, 1 something does, 2 could not run."""
+    with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
+        verdict = judge_numerics(*bench.outputs(), bench.case.precision)
+        import onnx
+
+        every = layers.layers(onnx.load(bench.onnx()), bench.case.batch)
+        located = layers.locate(every, tapping(bench))
+        found = {"case": case, **findings(verdict, located, len(every)), **bench.facts}
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        _show(found)
+    if found["differs"]:
+        raise typer.Exit(1)
+
+
+def tapping(bench: Bench) -> Measure:
+    """Builds the case's engine with tensors laid bare and compares them with ONNX Runtime's, in FP32."""
+    import onnx
+
+    model, variant = onnx.load(bench.onnx()), bench.variant
+    samples = bench.suite.dataset(bench.model).head(min(WITNESSES, bench.case.batch)).samples
+    pictures = [sample.read() for sample in samples]
+    fed = [bench.protocol.preprocess(picture, variant.raw).tensor for picture in pictures]
+    images = np.stack([bench.protocol.preprocess(picture, False).tensor for picture in pictures]).astype(np.float32)
+    batch = np.stack([fed[i % len(fed)] for i in range(bench.case.batch)])
+
+    def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
+        tapped = graph.tap(model, tensors)
+        spec = replace(bench.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
+        if "out_nodes" in spec.options:
+            spec = replace(spec, options={**spec.options, "out_nodes": list(graph.outputs_of(tapped).values())})
+        # a worker of its own: a compiler that dies of so many outputs leaves the next try unharmed
+        with TemporaryDirectory() as folder, bench.suite.worker(bench.chip, bench.present.backend) as worker:
+            source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
+            source.write_bytes(tapped.SerializeToString())
+            worker.build(source, engine, spec)
+            with (
+                devices.lease(bench.device, bench.chip.name, holder=f"diagnose {bench.case}", exclusive=False),
+                worker.load(engine, bench.device, spec) as session,
+            ):
+                chip = session.run({bench.model.input: batch}, finite=False)
+        wanted = layers.reference(tapped, images, bench.case.batch)
+        return layers.compare(chip, wanted, bench.case.precision)
+
+    return measure
+
+
+def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
+    """What was found, as JSON values; `differs` decides the exit status."""
+    first = located.first
+    failed = verdict.outcome is not Outcome.PASS
+    return {
+        "differs": failed or first is not None,
+        "outputs": {"outcome": verdict.outcome.value, "text": verdict.text},
+        "layers": [
+            {"tensor": layer.tensor, "op": layer.op, "node": layer.node, **_figures(seen)}
+            for layer, seen in located.seen
+        ],
+        "of_layers": total,
+        "first": None if first is None else {
+            "tensor": first.tensor, "op": first.op, "node": first.node,
+            "inputs": [{"tensor": name, **({} if seen is None else _figures(seen))} for name, seen in located.before],
+        },
+        "finding": layers.sentence(located, failed),
+        "notes": list(located.notes),
+    }  # fmt: skip
+
+
+def _figures(verdict: Verdict) -> dict[str, Any]:
+    figures = {key: verdict.details.get(key) for key in ("cosine", "largest", "rms")}
+    return {**figures, "fine": verdict.outcome is Outcome.PASS, "text": verdict.text}
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    console = Console(width=max(shutil.get_terminal_size((130, 40)).columns, 100), highlight=False)
+    table = Table(title=f"{found['case']}: {len(found['layers'])} of {found['of_layers']} layers, in the order of the "
+                  "graph", title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip
+    for name in ("", "op", "tensor", "cosine", "largest error", "rms error"):
+        table.add_column(name, overflow="fold", justify="right" if "error" in name or name == "cosine" else "left")
+    for row in found["layers"]:
+        figures = [("-" if row[key] is None else format(row[key], shape))
+                   for key, shape in (("cosine", ".6f"), ("largest", ".2e"), ("rms", ".2e"))]  # fmt: skip
+        table.add_row("" if row["fine"] else "differs", row["op"], row["tensor"], *figures,
+                      style=None if row["fine"] else "red")  # fmt: skip
+    console.print(table)
+    for line in (f"outputs: {found['outputs']['text']}", *found["notes"], found["finding"]):
+        console.print(line, markup=False, soft_wrap=True)
