@@ -98,22 +98,57 @@ def has_qdq(model):
 # --- arithmetic ----------------------------------------------------------------------------------------------------
 
 
+WEIGHTY = ("Conv", "Gemm", "MatMul")
+LIKE = 0.998  # cosine of every output with the FP32 graph's at which a mixed graph is kept
+
+
 def rounded(model, precision, batches=None, per_axis=True):
-    """The model as `precision` computes it: "fp32", "fp16" or "int8"; int8 quantises the inputs of Conv, Gemm and
-    MatMul to symmetric 8 bit, with the largest magnitude seen in `batches` (arrays) as range, their weights too, those
-    of Conv with a range for each output channel when `per_axis`, and rounds the rest to FP16. With no batches, or
-    explicit Q/DQ in the graph, activations stay."""
+    """The model as `precision` computes it: "fp32", "fp16" or "int8". int8 is a mixture, as the vendors' is: inputs and
+    weights of Conv, Gemm and MatMul in symmetric 8 bit (weights of Conv with a range for each output channel when
+    `per_axis`), ranges being the largest magnitudes seen in `batches` (arrays), the rest in FP16; and of the layers the
+    first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32 graph's on the first batch. With
+    explicit Q/DQ in the graph that alone counts."""
     if simulate.switches().get("stale_engine"):
         model = simulate.another_checkpoint(model)
     if precision == "fp32":
         return model
     model = simulate.fold_batch_norm(model)
-    if precision == "int8" and not has_qdq(model):
-        peaks = _peaks(model, batches) if batches else {}
-        simulate.half_weights(model, lambda values: _eight_bits(values, per_axis))
-        _quantise_activations(model, peaks)
-        return model
-    return simulate.half_weights(model)
+    if precision == "fp16" or has_qdq(model) or not batches:
+        return simulate.half_weights(model)
+    peaks = _peaks(model, batches)
+    layers = [node.output[0] for node in model.graph.node if node.op_type in WEIGHTY]
+    fed = {described(model, "inputs")[0][0]: batches[0]}
+    wanted = simulate.runner(model).run(None, fed)
+    for first in [0] + [2**power for power in range(20) if 2**power < len(layers)] + [len(layers)]:
+        mixed = _mixed(model, frozenset(layers[first:]), peaks, per_axis)
+        if all(_cosine(*pair) >= LIKE for pair in zip(wanted, simulate.runner(mixed).run(None, fed))):
+            break
+    return mixed
+
+
+def _mixed(model, chosen, peaks, per_axis):
+    """A copy with the layers that make `chosen` tensors in 8 bit and the others in FP16."""
+    import onnx
+    from onnx import numpy_helper
+
+    mixed = onnx.ModelProto()
+    mixed.CopyFrom(model)
+    simulate.half_weights(mixed)
+    exact = {tensor.name: tensor for tensor in model.graph.initializer}
+    kept = {tensor.name: tensor for tensor in mixed.graph.initializer}
+    for node in mixed.graph.node:
+        if node.output[0] in chosen and node.input[1] in exact:
+            values = _eight_bits(numpy_helper.to_array(exact[node.input[1]]), per_axis)
+            kept[node.input[1]].CopyFrom(numpy_helper.from_array(values, node.input[1]))
+    _quantise_activations(mixed, chosen, peaks)
+    return mixed
+
+
+def _cosine(one, other):
+    import numpy as np
+
+    one, other = one.astype("f8").ravel(), other.astype("f8").ravel()
+    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-300))
 
 
 def _eight_bits(values, per_axis):
@@ -129,7 +164,7 @@ def _eight_bits(values, per_axis):
 
 def _quantised_inputs(model):
     weights = {tensor.name for tensor in model.graph.initializer}
-    names = [node.input[0] for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    names = [node.input[0] for node in model.graph.node if node.op_type in WEIGHTY]
     return [name for name in dict.fromkeys(names) if name not in weights]
 
 
@@ -157,18 +192,19 @@ def _peaks(model, batches):
     return peaks
 
 
-def _quantise_activations(model, peaks):
-    """Put QuantizeLinear and DequantizeLinear on every tensor that has a peak."""
+def _quantise_activations(model, chosen, peaks):
+    """Put QuantizeLinear and DequantizeLinear between tensors that have a peak and the layers that make `chosen`."""
     import numpy as np
     from onnx import helper, numpy_helper
 
     graph = model.graph
-    for i, (name, peak) in enumerate(peaks.items()):
+    used = {node.input[0] for node in graph.node if node.output[0] in chosen}
+    for i, (name, peak) in enumerate((name, peak) for name, peak in peaks.items() if name in used):
         step, zero, q, dq = ("{}.{}.{}".format(name, i, part) for part in ("step", "zero", "q", "dq"))
         graph.initializer.append(numpy_helper.from_array(np.array((peak or 1.0) / 127.0, "f4"), step))
         graph.initializer.append(numpy_helper.from_array(np.array(0, "i1"), zero))
         for node in graph.node:
-            if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[0] == name:
+            if node.output[0] in chosen and node.input[0] == name:
                 node.input[0] = dq
         pair = [
             helper.make_node("QuantizeLinear", [name, step, zero], [q]),
