@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,12 +117,11 @@ def _traced(
 
     image = torch.zeros(1, 3, *size)
     axes = {name: {0: batch} for name in (input_name, *outputs)} if batch else {}
-    said = io.StringIO()
     with TemporaryDirectory() as folder, torch.inference_mode():
         shapes = [tuple(output.shape) for output in network(image)]
         file = Path(folder) / "traced.onnx"
         try:
-            with _quiet(), contextlib.redirect_stdout(said):  # a failing exporter prints the whole graph
+            with _quiet():
                 torch.onnx.export(
                     network, (image,), file, dynamo=False, opset_version=OPSET, do_constant_folding=True,
                     input_names=[input_name], output_names=list(outputs), dynamic_axes=axes,
@@ -260,9 +258,14 @@ def _run(exported: ModelProto, input_name: str, images: NDArray[np.float32]) -> 
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(exported.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[NDArray[np.float32]] = session.run(None, {input_name: images})
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            exported.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        outputs: list[NDArray[np.float32]] = session.run(None, {input_name: images})
+    except Exception as error:  # ONNX Runtime has a class for each status, and no common one but this
+        raise _not_the_model(f"ONNX Runtime cannot run it at batch {len(images)}: {error}") from error
     return outputs
 
 
