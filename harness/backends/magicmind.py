@@ -17,6 +17,7 @@ from harness.backends import cnmon
 from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
 from harness.backends.magicmind_build import build
 from harness.backends.magicmind_sdk import sdk, system
+from harness.backends.ours import ours
 from harness.backends.vendor import Calls, let_go
 from harness.errors import DeviceError, HarnessError, RunError
 
@@ -76,8 +77,7 @@ def health(device: Device) -> Health:
         return Health(healthy=False, note=f"card {device.card} is gone: {evidence}")
     if card.processes is None:
         return Health(note=f"occupancy unknown: {evidence}")
-    mine = (os.getpid(), os.getppid())
-    others = tuple(f"{pid} {name}" for pid, name in card.processes if pid not in mine)
+    others = tuple(f"{pid} {name}" for pid, name in card.processes if not ours(pid))
     return Health(True, card.busy, others, temperature_c=card.temperature_c, note=evidence)
 
 

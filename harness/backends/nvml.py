@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Iterator
 
 from harness.backends.base import Health, trail
 from harness.backends.cuda import plain_bus
+from harness.backends.ours import ours
 
 SPOILING = {0x08: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
 """Clock event reasons (nvmlClocksThrottleReason*) that make a measurement one of the cooling. The software power cap
@@ -50,47 +50,58 @@ def gpus() -> tuple[tuple[Gpu, ...], str]:
 
 
 def state(number: int) -> Health:
-    """How GPU `number` is right now; processes are those of others. `note` gives the reasons and the source."""
-    mine = (os.getpid(), os.getppid())
+    """How GPU `number` is right now; processes are those of others, the clock is the one asked for. `note` gives the
+    reasons, the clock that runs, and the source."""
     try:
         with _library() as nvml:
-            return _from_nvml(nvml, number, mine)
+            return _from_nvml(nvml, number)
     except Exception as error:
         lost = f"NVML: {error!r}"
     rows, evidence = _smi([f"--id={number}", "--query-gpu=" + _FIELDS], 7)
     if not rows:
         return Health(healthy=False, note=f"GPU {number} does not answer: {lost}; {evidence}")
-    busy, temperature, clock = (_number(field) for field in rows[0][4:7])
+    busy, temperature, now = (_number(field) for field in rows[0][4:7])
+    # asked one by one: a driver that does not know a field refuses the whole query
+    asked, _ = _smi([f"--id={number}", "--query-gpu=clocks.applications.graphics"], 1)
     reasons, _ = _smi([f"--id={number}", "--query-gpu=clocks_throttle_reasons.active"], 1)
     spoiling = _reasons(int(reasons[0][0], 16)) if reasons and reasons[0][0].startswith("0x") else []
     others, _ = _smi([f"--id={number}", "--query-compute-apps=pid,process_name"], 2)
     return Health(
         True,
         None if busy is None else busy / 100,
-        tuple(f"{pid} {name}" for pid, name in others if int(pid) not in mine),
+        tuple(f"{pid} {name}" for pid, name in others if not ours(int(pid))),
         bool(spoiling),
-        clock,
+        _number(asked[0][0]) if asked else None,
         temperature,
-        ", ".join([*spoiling, "from nvidia-smi", lost]),
+        ", ".join([*spoiling, f"SM at {now} MHz", "from nvidia-smi", lost]),
     )
 
 
-def _from_nvml(nvml: Any, number: int, mine: tuple[int, int]) -> Health:
+def _from_nvml(nvml: Any, number: int) -> Health:
     handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", number)
     running = _ask(nvml, "nvmlDeviceGetComputeRunningProcesses", handle)
-    others = tuple(f"{item.pid} {_process(nvml, item.pid)}" for item in running if item.pid not in mine)
+    others = tuple(f"{item.pid} {_process(nvml, item.pid)}" for item in running if not ours(item.pid))
     event = "nvmlDeviceGetCurrentClocksEventReasons"  # its name since driver 535
     old = "nvmlDeviceGetCurrentClocksThrottleReasons"
+    now = _ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM)
     spoiling = _reasons(int(_ask(nvml, event if hasattr(nvml, event) else old, handle)))
     return Health(
         True,
         _ask(nvml, "nvmlDeviceGetUtilizationRates", handle).gpu / 100,
         others,
         bool(spoiling),
-        float(_ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM)),
+        _asked_clock(nvml, handle),
         float(_ask(nvml, "nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU)),
-        ", ".join([*spoiling, "from NVML"]),
+        ", ".join([*spoiling, f"SM at {now} MHz", "from NVML"]),
     )
+
+
+def _asked_clock(nvml: Any, handle: Any) -> float | None:
+    """The SM clock that was asked for, MHz: what runs follows the load, from 300 MHz idle to the full clock."""
+    try:
+        return float(_ask(nvml, "nvmlDeviceGetApplicationsClock", handle, nvml.NVML_CLOCK_SM))
+    except nvml.NVMLError:  # newer GPUs have none
+        return None
 
 
 def _reasons(mask: int) -> list[str]:

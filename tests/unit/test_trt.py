@@ -15,7 +15,7 @@ import pytest
 from vendor_sweep import NORMALIZE, SDK, VirtualTime, simulated, tiny_answer, tiny_batch, tiny_model, tiny_spec
 
 from harness import vendorlogs
-from harness.backends import nvml, trt
+from harness.backends import trt
 from harness.backends.base import Device
 from harness.backends.cuda import plain_bus
 from harness.chips import CHIPS
@@ -387,6 +387,8 @@ def test_health_through_nvml_and_through_nvidia_smi(sdk, source):
     assert (calm.busy, calm.processes, calm.throttled, calm.clock_mhz, calm.temperature_c) == (0, (), False, 1590, 41)
     assert (worn.busy, worn.processes) == (0.8, ("424242 python train.py",))
     assert worn.throttled
+    assert worn.clock_mhz == 1590, "the clock asked for: that which runs follows the load"
+    assert "SM at 795" in worn.note
     assert "hardware thermal" in worn.note
     assert ("nvidia-smi" in worn.note) == (source == "absent")
 
@@ -397,8 +399,35 @@ def test_the_power_cap_alone_is_no_throttling(sdk):
     assert not trt.health(DEVICE).throttled
 
 
+def test_a_gpu_without_an_application_clock_has_none(sdk):
+    sdk.switch(fail=[["nvmlDeviceGetApplicationsClock", 0, 3]])
+    through_nvml = trt.health(DEVICE)
+    sdk.switch(nvml="absent", soc="NVIDIA H200")
+    through_smi = trt.health(DEVICE)
+
+    assert through_nvml.clock_mhz is None
+    assert through_smi.clock_mhz is None
+    assert through_nvml.healthy
+    assert through_smi.healthy
+
+
+def test_another_worker_of_the_suite_is_no_stranger():
+    """Siblings keep engines loaded while one of them measures."""
+    script = "import sys; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as sibling:
+        question = f"import sys; sys.path.insert(0, {str(SDK.parents[1])!r})\nfrom harness.backends.ours import ours\n"
+        question += f"print(ours({sibling.pid}), ours(1))"
+        answer = subprocess.run([sys.executable, "-c", question], check=True, capture_output=True, text=True).stdout
+        sibling.stdin.close()
+
+    assert answer.split() == ["True", "False"]
+
+
 def test_a_gpu_that_is_gone_is_not_healthy(sdk):
-    assert not trt.health(Device(5, "Tesla T4", card=5)).healthy or nvml.state(5).note
+    gone = trt.health(Device(5, "Tesla T4", card=5))
+
+    assert not gone.healthy
+    assert "GPU 5 does not answer" in gone.note
 
 
 def test_the_version_names_release_driver_and_gpu(version):

@@ -88,3 +88,8 @@ def nvmlDeviceGetTemperature(handle, kind):  # noqa: N802
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle):  # noqa: N802
     active = simulate.switches()
     return int(active.get("throttle", 0x48 if active.get("hot") else 0x4))
+
+
+def nvmlDeviceGetApplicationsClock(handle, kind):  # noqa: N802
+    _enter("nvmlDeviceGetApplicationsClock")
+    return 1590
