@@ -141,15 +141,30 @@ class Bench:
         )
 
     def _options(self, variant: Variant) -> dict[str, Any]:
-        """What a backend cannot find out in a worker without onnx: the nodes whose outputs ATC is to keep."""
+        """What a backend cannot find out in a worker without onnx: the nodes whose outputs ATC is to keep, and for
+        tools that write bytes, which bytes these are."""
         if self.present.backend not in ("acl", "ais_bench", "msame"):
             return {}
         import onnx
 
         from harness import graph
 
-        nodes = graph.outputs_of(onnx.load(self.onnx(variant)))
-        return {"out_nodes": [nodes[name] for name in (NMS_OUTPUTS if variant.nms else self.model.outputs)]}
+        exported = onnx.load(self.onnx(variant))
+        outputs = NMS_OUTPUTS if variant.nms else self.model.outputs
+        nodes = graph.outputs_of(exported)
+        options: dict[str, Any] = {"out_nodes": [nodes[name] for name in outputs]}
+        if self.present.backend != "acl":
+            fixed = exported if variant.nms else graph.set_batch(exported, self.case.batch)
+            types = {value.name: value.type.tensor_type for value in fixed.graph.output}
+            options["out_specs"] = [
+                [
+                    name,
+                    onnx.helper.tensor_dtype_to_np_dtype(types[name].elem_type).name,
+                    [dim.dim_value for dim in types[name].shape.dim],
+                ]
+                for name in outputs
+            ]
+        return options
 
     def _calibration(self) -> Path:
         dataset, _ = self.suite.calibration(self.model)

@@ -55,7 +55,7 @@ class Tool(Protocol):
         """The outputs that a run left, by name; `tensors` in the engine's order."""
 
     def times_ms(self, said: str, folder: Path, batch: int) -> list[float]:
-        """Milliseconds of each execute, as the tool reports them. Raises DataError on a report that cannot be."""
+        """Milliseconds of each warm execute, as the tool reports them. Raises DataError on a report that cannot be."""
 
 
 @contextmanager
@@ -128,7 +128,7 @@ class Session:
         return Timing(tuple(warmup), tuple(windows[: plan.windows]), tuple(latencies))
 
     def _times(self, loop: int) -> list[float]:
-        """Seconds of each of `loop` executes."""
+        """Seconds of each warm one of `loop` executes."""
         said, folder = self._run(loop)
         return [each / 1000 for each in self._tool.times_ms(said, folder, self._batch)]
 

@@ -86,8 +86,8 @@ def test_msame_runs_no_more_than_its_limit_at_once(sdk, folder, tmp_path):
 
     calls = [json.loads(line) for line in Path(sdk._ledger).read_text().splitlines()]
     executes = [line["occurrence"] for line in calls if line.get("call") == "acl.mdl.execute"]
-    assert len(executes) == 150
-    assert max(executes) == 100
+    assert len(executes) == 100 + 50 + 2, "and one of the simulator's own in each process"
+    assert max(executes) == 100 + 1
 
 
 def test_the_summary_of_an_older_release_is_found(sdk, folder):
@@ -203,7 +203,7 @@ Inference average time without first time: 4.100000 ms
 
 
 def test_a_report_that_does_not_hang_together_is_refused():
-    assert msame.times_ms(MSAME, Path(), 4) == [4.1, 4.0, 4.2]
+    assert msame.times_ms(MSAME, Path(), 4) == [4.0, 4.2], "the first is cold"
     with pytest.raises(DataError):
         msame.times_ms(MSAME.replace("4.0ms", "9.0ms"), Path(), 4)
     with pytest.raises(DataError):
