@@ -125,7 +125,9 @@ def listen(descriptor: int) -> "queue.Queue[Any]":
         with open(descriptor, encoding="utf-8") as lines:
             for line in lines:
                 commands.put(json.loads(line))
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()
     return commands

@@ -62,6 +62,21 @@ def ends(pid):
     return not is_running(pid)
 
 
+def group(leader, size):
+    """Processes of a group, as soon as there are that many."""
+    deadline = time.monotonic() + 10
+    while True:
+        stats = []
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                stats.append(entry.read_text())
+        found = [int(stat.split()[0]) for stat in stats if int(stat.rsplit(")", 1)[1].split()[2]) == leader]
+        if len(found) >= size or time.monotonic() > deadline:
+            assert len(found) >= size, found
+            return found
+        time.sleep(0.02)
+
+
 def children():
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
@@ -96,6 +111,29 @@ def test_outputs_are_the_callers_own():
         y += 1
 
     assert y.tolist() == (2 * X + 1).tolist()
+
+
+def test_outputs_do_not_overwrite_the_inputs():
+    with worker("computes_when_read") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        found = [session.run({"x": X}), session.read(), session.read()]
+
+    assert all(outputs["y"].tolist() == (2 * X).tolist() for outputs in found)
+
+
+def test_a_wait_that_is_interrupted_ends_the_worker():
+    with worker("doubles") as chip:
+
+        class Interrupted:
+            def poll(self, milliseconds):
+                raise KeyboardInterrupt
+
+        chip._waiting = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            chip.version()
+
+        assert not chip.alive
+        with pytest.raises(WorkerError, match="start a new one"):
+            chip.version()
 
 
 def test_tensors_that_are_not_contiguous_arrive_as_they_look():
@@ -421,11 +459,12 @@ def test_the_worker_does_not_outlive_the_suite(name):
     ) as suite:
         pid = int(suite.stdout.readline())
         assert is_running(pid)
-        time.sleep(0.3)  # until it waits
+        members = group(pid, 2)  # it waits, and so does what it started
         suite.send_signal(getattr(signal, name))
         said = suite.communicate(timeout=30)[1]
 
     assert ends(pid)
+    assert all(map(ends, members)), "what the worker started lives on"
     if name == "SIGINT":
         assert "KeyboardInterrupt" in said
 
