@@ -155,8 +155,8 @@ def batch_multiclass_nms(
 # ------------------------------------------------------------------------------------------- suppression
 
 FEW = 320  # boxes that are taken as matrices at once
-SPARSE = 1 << 22  # pairs that may be looked at one by one; more are taken as matrices
-DENSE = 1 / 6  # as are those of n boxes that have more than this times n * n of them
+DENSE = 1 / 6  # as are n boxes of which more than this times n * n pairs would have to be looked at
+MANY = 1 << 23  # or more than so many of those overlap: all of them are kept in memory
 CHUNK = 1 << 15  # pairs looked at together: their arrays stay in the cache
 BLOCK, WINDOW = 64, 512  # boxes of which matrices decide at a time, of so many that they look at
 
@@ -179,7 +179,7 @@ def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | N
 
 
 def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indices, Indices] | None:
-    """Pairs (better, worse) whose IoU is above t, some of them twice; None when too many would have to be looked at.
+    """Pairs (better, worse) whose IoU is above t, some of them twice; None when there are too many.
 
     An IoU above t takes an intersection wider than t times each width, and higher than t times each height. So each
     box is put into the horizontal bands that its middle 1 - t of the height touches: two such boxes share a band.
@@ -192,7 +192,7 @@ def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indi
     sizes = columns[2:] - columns[:2] + more
     reach = sizes[0] * inner + slack
     trim = sizes[1] * (t / F32(2)) - slack
-    band_height = F32(max(2 * float(sizes[1].sum()) / sizes.shape[1], 1))
+    band_height = F32(max(2 * float(np.abs(sizes[1]).mean()), 16 * slack))  # then bands are few, and boxes in many too
     band = ((columns[1] + trim - F32(low[1])) / band_height).astype(np.int64)
     last = ((columns[3] - trim + (more - F32(low[1]))) / band_height).astype(np.int64)
     times = np.maximum(last - band, 0) + 1
@@ -210,13 +210,13 @@ def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indi
     after = np.arange(1, rank.size + 1)
     partners = np.maximum(key.searchsorted(key + reach.take(rank), side="right") - after, 0)
     until = partners.cumsum()
-    if until[-1] > min(SPARSE, DENSE * columns.shape[1] ** 2):
+    if until[-1] > DENSE * columns.shape[1] ** 2:
         return None
     spare = height * inner + slack
     lowest, highest = y1 + spare, y2 - spare  # of a partner's y1 and y2
     first = after - until + partners  # pair number p of box i has partner first[i] + p
     better, worse = [], []
-    start = 0
+    start, found = 0, 0
     while start < rank.size:
         done = until[start] - partners[start]
         stop = max(start + 1, int(np.searchsorted(until, done + CHUNK)))
@@ -234,6 +234,9 @@ def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indi
         np.maximum(sides, 0, out=sides)
         inter = sides[0] * sides[1]
         hit = np.flatnonzero(inter / (a[4] + b[4] - inter) > t)
+        found += hit.size
+        if found > MANY:
+            return None
         i, j = rank.take(i.take(hit)), rank.take(j.take(hit))
         better.append(np.minimum(i, j))
         worse.append(np.maximum(i, j))
@@ -261,7 +264,9 @@ def _by_matrices(columns: Floats, t: np.float32, more: np.float32, limit: int | 
     kept = np.empty(0, np.int64)
     for start in range(0, columns.shape[1], WINDOW):
         ranks = np.arange(start, min(start + WINDOW, columns.shape[1]))
-        ranks = ranks[~_above(columns[:, kept], columns[:, ranks], t, more).any(axis=0)]
+        for part in range(0, len(kept), WINDOW):
+            rows = columns[:, kept[part : part + WINDOW]]
+            ranks = ranks[~_above(rows, columns[:, ranks], t, more).any(axis=0)]
         while ranks.size:
             best, ranks = ranks[:BLOCK], ranks[BLOCK:]
             some = columns[:, best]

@@ -55,6 +55,23 @@ def test_the_keep_list_is_that_of_the_plain_loops(way, crowd, threshold):
     assert kept.tolist() == plain.nms(found, scores, threshold)
 
 
+@settings(deadline=None, max_examples=30)
+@given(seeds, st.sampled_from([0.05, 0.4, 0.8]), st.sampled_from([3.0, 15.0, 60.0]))
+def test_looking_at_pairs_and_at_matrices_keeps_the_same_of_a_thousand(seed, threshold, spread):
+    """Boxes of like size, moved mostly up and down: they overlap by about the threshold."""
+    random = np.random.RandomState(seed)
+    near = random.uniform(0, (60, 600), (1000, 2))
+    found = np.hstack((near, near + 20 + random.uniform(0, spread, (1000, 2)))).astype(np.float32)
+    kept = []
+    for changes in (WAYS["pairs"], {"FEW": 10**6}):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in changes.items():
+                patch.setattr(boxes, name, value)
+            kept.append(boxes.survivors(found, threshold, 1).tolist())
+
+    assert kept[0] == kept[1]
+
+
 @pytest.mark.parametrize("way", WAYS)
 @some
 @given(st.integers(1, 60), seeds)

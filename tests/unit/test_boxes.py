@@ -100,6 +100,26 @@ def test_ten_thousand_faces_apart_are_all_kept_in_order():
     assert boxes.nms(found, scores, 0.4).tolist() == np.argsort(-scores).tolist()
 
 
+def test_too_many_overlaps_to_remember_are_taken_another_way(monkeypatch):
+    found, scores = data.crowd(17)
+    expected = boxes.nms(found, scores, 0.4).tolist()
+    monkeypatch.setattr(boxes, "FEW", 0)
+    monkeypatch.setattr(boxes, "DENSE", 2)
+    monkeypatch.setattr(boxes, "MANY", 10)
+
+    assert boxes.nms(found, scores, 0.4).tolist() == expected
+
+
+@pytest.mark.parametrize("far", [1e9, 1e18, 1e30])
+def test_boxes_absurdly_far_away_cost_neither_memory_nor_the_others(far):
+    near = np.array([[0, 0, 10, 10], [1, 1, 11, 11]], np.float32).repeat(300, axis=0)
+    absurd = near + np.float32(far)
+    found = np.vstack((near, absurd, -absurd[:, [2, 3, 0, 1]]))
+    kept = boxes.nms(found, np.arange(len(found), dtype=np.float32), 0.4)
+
+    assert kept[kept < len(near)].tolist() == [599]
+
+
 def test_a_thousand_faces_one_above_the_other_are_all_kept():
     """They share their columns, so that the sweep along x finds every pair."""
     y = 10 * np.arange(1000, dtype=np.float32)
