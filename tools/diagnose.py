@@ -16,13 +16,16 @@ import numpy as np
 import typer
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from harness import devices, graph
 from harness.bench import Bench
-from harness.case import Case
-from harness.diagnose import layers
+from harness.case import Case, Tensors
+from harness.diagnose import layers, mistakes
 from harness.diagnose.layers import Located, Measure
+from harness.diagnose.picture import picture
+from harness.errors import InvalidMeasurement
 from harness.suite import WITNESSES
 from harness.verdict import Outcome, Verdict, judge_numerics
 from tools.suite import CacheOption, DataOption, PythonOption, suite
@@ -39,12 +42,15 @@ def command(
 
     Exit status: 0 nothing differs, 1 something does, 2 could not run."""
     with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
-        verdict = judge_numerics(*bench.outputs(), bench.case.precision)
+        chip, wanted = bench.outputs()
+        verdict = judge_numerics(chip, wanted, bench.case.precision)
         import onnx
 
         every = layers.layers(onnx.load(bench.onnx()), bench.case.batch)
         located = layers.locate(every, tapping(bench))
-        found = {"case": case, **findings(verdict, located, len(every)), **bench.facts}
+        found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}
+        if verdict.outcome is not Outcome.PASS:
+            found |= explanations(bench, chip, wanted)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
@@ -85,6 +91,28 @@ def tapping(bench: Bench) -> Measure:
     return measure
 
 
+def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
+    """The mistakes that may explain the gap between the chip's outputs and the reference's."""
+    import onnx
+
+    first = bench.suite.dataset(bench.model).samples[0].read()
+    bare = mistakes.without_softmax(onnx.load(bench.onnx()))
+    gap = mistakes.Gap(
+        chip,
+        wanted,
+        picture(bench.protocol, first),
+        run=lambda images: bench.suite.eager(bench.model, images),
+        bare=None if bare is None else lambda images: layers.reference(bare, images, len(images)),
+    )
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("mistakes", total=len(mistakes.MISTAKES))
+            found = mistakes.explain(gap, lambda done: progress.advance(task, done))
+    except InvalidMeasurement as error:  # NaN: the layers still say where it begins
+        return {"mistakes": [], "explanation": error.fact}
+    return {"mistakes": mistakes.as_json(found), "explanation": mistakes.conclusion(found)}
+
+
 def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
     """What was found, as JSON values; `differs` decides the exit status."""
     first = located.first
@@ -123,5 +151,9 @@ def _show(found: Mapping[str, Any]) -> None:
         table.add_row("" if row["fine"] else "differs", row["op"], row["tensor"], *figures,
                       style=None if row["fine"] else "red")  # fmt: skip
     console.print(table)
-    for line in (f"outputs: {found['outputs']['text']}", *found["notes"], found["finding"]):
+    lines = [f"outputs: {found['outputs']['text']}", *found["notes"], found["finding"]]
+    if "explanation" in found:
+        lines.append(found["explanation"])
+        lines += [f"  else {100 * m['share']:.0f} %: {m['mistake']}" for m in found["mistakes"][1:4] if m["share"]]
+    for line in lines:
         console.print(line, markup=False, soft_wrap=True)
