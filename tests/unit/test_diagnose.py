@@ -47,9 +47,7 @@ def preprocess(image, raw):
     if image.shape[:2] == (SIDE, SIDE):  # the plain colours with which a protocol is probed
         return Prepared(normalized(image[..., ::-1].transpose(2, 0, 1)), Frame(SIDE, SIDE, (1.0, 1.0)))
     tensor = normalized(canvas(image))
-    return Prepared(
-        tensor if not raw else canvas(image).transpose(1, 2, 0).astype(np.uint8), Frame(64, 48, (3 / 8,) * 2)
-    )
+    return Prepared(tensor, Frame(66, 50, (24 / 66, 18 / 50)))
 
 
 PROTOCOL = Protocol(
