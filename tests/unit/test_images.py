@@ -2,6 +2,7 @@
 
 import io
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -132,6 +133,25 @@ def test_what_is_no_picture_is_refused(save, decoder, data, said):
 def test_a_missing_file_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         images.read(tmp_path / "absent.jpg")
+
+
+def test_photographs_are_read_as_the_libraries_read_them(request):
+    folder = request.config.getoption("--data", None)
+    if not folder:
+        pytest.skip("no photographs: give --data DIR or set CHIPPROOF_DATA")
+    paths = [path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    for path in paths:
+        read = cv2.imread(str(path))
+        if read is None:
+            with pytest.raises(DataError):
+                images.read(path)
+            continue
+        np.testing.assert_array_equal(images.read(path), read, str(path))
+        with PIL.Image.open(path) as picture:
+            rgb = np.asarray(picture.convert("RGB"))
+        np.testing.assert_array_equal(images.read(path, "pillow")[..., ::-1], rgb, str(path))
+
+    assert paths, f"there is no picture under {folder}"
 
 
 def test_nearest_without_a_float_image_equals_opencv_with_one():
