@@ -75,8 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
     if unknown:
         raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
-    if (config.getoption("limit") or 1) < 1:
-        raise pytest.UsageError(f"--limit {config.getoption('limit')}: give at least 1 image")
+    limit = config.getoption("limit")
+    if limit is not None and limit < 1:
+        raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
     data = config.getoption("data")
     if data is not None and not Path(data).is_dir():
         raise pytest.UsageError(f"--data {data}: no such folder")

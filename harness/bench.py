@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -119,6 +120,7 @@ class Bench:
             "evidence": self.present.evidence, "protocol": self.protocol.name, "normalized_by_chip": self.variant.raw,
             "weights": self.suite.weights(self.model).source, "weights_digest": self.suite.weights(self.model).digest,
             "dataset": dataset.name, "dataset_kind": dataset.kind, "dataset_digest": dataset.digest,
+            "note": self.protocol.note,
         }  # fmt: skip
 
     # ---------------------------------------------------------------- engine and session
@@ -127,44 +129,55 @@ class Bench:
         return self.suite.exported(self.model, self.protocol, nms=(variant or self.variant).nms)
 
     def spec(self, variant: Variant) -> BuildSpec:
+        return replace(
+            self._plain_spec(),
+            outputs=self._outputs_of(variant),
+            normalize=self.protocol.normalize if variant.raw else None,
+            options=self._options(variant),
+        )
+
+    def _plain_spec(self) -> BuildSpec:
         height, width = self.protocol.size
         int8 = self.case.precision is Precision.INT8
         return BuildSpec(
             precision=str(self.case.precision),
             batch=self.case.batch,
             inputs=(TensorSpec(self.model.input, "float32", (-1, 3, height, width)),),
-            outputs=NMS_OUTPUTS if variant.nms else self.model.outputs,
-            normalize=self.protocol.normalize if variant.raw else None,
+            outputs=self.model.outputs,
             calibration=str(self._calibration()) if int8 else None,
             target=self.device.target or self.chip.target,
-            options=self._options(variant),
         )
 
     def _options(self, variant: Variant) -> dict[str, Any]:
-        """What a backend cannot find out in a worker without onnx: the nodes whose outputs ATC is to keep, and for
-        tools that write bytes, which bytes these are."""
-        if self.present.backend not in ("acl", "ais_bench", "msame"):
+        """What a backend needs beside the graph and cannot make in a worker that has only the vendor's SDK."""
+        backend = self.present.backend
+        if backend in ("acl", "ais_bench", "msame"):
+            return {"out_nodes": self.suite.out_nodes(self.onnx(variant), self._outputs_of(variant))}
+        if backend == "torch_cuda":
+            return {"torchscript": str(self.suite.traced(self.model, self.protocol))}
+        if backend != "trt":
             return {}
-        import onnx
-
-        from harness import graph
-
-        exported = onnx.load(self.onnx(variant))
-        outputs = NMS_OUTPUTS if variant.nms else self.model.outputs
-        nodes = graph.outputs_of(exported)
-        options: dict[str, Any] = {"out_nodes": [nodes[name] for name in outputs]}
-        if self.present.backend != "acl":
-            fixed = exported if variant.nms else graph.set_batch(exported, self.case.batch)
-            types = {value.name: value.type.tensor_type for value in fixed.graph.output}
-            options["out_specs"] = [
-                [
-                    name,
-                    onnx.helper.tensor_dtype_to_np_dtype(types[name].elem_type).name,
-                    [dim.dim_value for dim in types[name].shape.dim],
-                ]
-                for name in outputs
-            ]
+        options: dict[str, Any] = {"timing_cache": str(self.suite.settings.store.root / "timing" / "trt.cache")}
+        strongly_typed = self.present.version.startswith("TensorRT 11")
+        if strongly_typed and self.case.precision is not Precision.FP32:
+            options[f"onnx_{self.case.precision}"] = str(self._rounded())
         return options
+
+    def _outputs_of(self, variant: Variant) -> tuple[str, ...]:
+        return NMS_OUTPUTS if variant.nms else self.model.outputs
+
+    def _rounded(self) -> Path:
+        """The ONNX file in the case's precision, for compilers that take precision from the graph."""
+        from harness.backends import ort
+
+        spec = replace(self._plain_spec(), tiers=(self.case.batch,))
+        key = {"onnx": self.onnx().parent.name, "spec": {**asdict(spec), "calibration": _kept(spec.calibration)},
+               "code": sources("backends"), "onnxruntime": version("onnxruntime")}  # fmt: skip
+
+        def make(path: Path) -> None:
+            ort.build(self.onnx(), path, spec, symmetric=True)
+
+        return self.suite.settings.store.get(key, make, kind="rounded", suffix=".onnx")
 
     def _calibration(self) -> Path:
         dataset, _ = self.suite.calibration(self.model)
@@ -182,12 +195,13 @@ class Bench:
         """The compiled engine; its key holds all that went into it, the SDK's version included."""
         variant = variant or self.variant
         spec = self.spec(variant)
-        calibration = None if spec.calibration is None else Path(spec.calibration).parent.name
+        options = {name: _kept(value) for name, value in spec.options.items() if name != "timing_cache"}
         key = {
             "onnx": self.onnx(variant).parent.name,
-            "spec": {**asdict(spec), "calibration": calibration},
+            "spec": {**asdict(spec), "calibration": _kept(spec.calibration), "options": options},
             "backend": self.present.backend,
             "version": self.present.version,
+            "device": self.device.name,
             "code": sources("backends"),
         }
 
@@ -342,6 +356,11 @@ class Bench:
                     network(images)
 
         return execute
+
+
+def _kept(value: Any) -> Any:
+    """A file of the store by its key, for it may stand elsewhere tomorrow; anything else as it is."""
+    return Path(value).parent.name if isinstance(value, str) and "/" in value else value
 
 
 def _audit(case: Case, timed: Tensors, untimed: Tensors) -> None:

@@ -39,7 +39,7 @@ CHIPS: dict[str, Chip] = {
         Chip(
             "ascend310",
             "Ascend 310",
-            ("acl",),
+            ("acl", "ort_cann"),
             r"(Ascend)?310(B\d?)?",
             "Ascend310",
             (FP16,),
@@ -51,7 +51,7 @@ CHIPS: dict[str, Chip] = {
         Chip(
             "ascend310p",
             "Ascend 310P",
-            ("acl",),
+            ("acl", "ort_cann"),
             r"(Ascend)?(310P\d?|710)",
             "Ascend310P3",
             (FP16,),
@@ -84,14 +84,23 @@ CHIPS: dict[str, Chip] = {
         Chip(
             "t4",
             "NVIDIA T4",
-            ("trt",),
+            ("trt", "ort_tensorrt", "ort_cuda"),
             r"(NVIDIA )?Tesla T4|NVIDIA T4",
             "sm_75",
             (FP32, FP16, INT8),
             (1, 4, 8, 16, 32, 64),
             hint=CUDA_HINT,
         ),
-        Chip("cuda", "NVIDIA GPU", ("trt",), r".*", "", (FP32, FP16, INT8), (1, 4, 8, 16, 32, 64), hint=CUDA_HINT),
+        Chip(
+            "cuda",
+            "NVIDIA GPU",
+            ("trt", "ort_tensorrt", "ort_cuda", "torch_cuda"),
+            r".*",
+            "",
+            (FP32, FP16, INT8),
+            (1, 4, 8, 16, 32, 64),
+            hint=CUDA_HINT,
+        ),
         Chip(
             "cpu",
             "CPU",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -77,6 +78,7 @@ class Suite:
         self._weights: dict[str, Weighed] = {}
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
+        self._nodes: dict[Path, dict[str, str]] = {}
         self._predictions: dict[str, list[Predictions]] = {}
 
     # ---------------------------------------------------------------- what is here
@@ -153,6 +155,37 @@ class Suite:
             export.check(model, protocol, state, path)
 
         return self.settings.store.get(key, make, kind="onnx", suffix=".onnx")
+
+    def traced(self, model: Model, protocol: Protocol) -> Path:
+        """The network as TorchScript, for the backend that runs PyTorch itself."""
+        import torch
+
+        key = {
+            "model": model.name,
+            "weights": self.weights(model).digest,
+            "size": protocol.size,
+            "torch": version("torch"),
+        }
+
+        def make(path: Path) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # tracing is deprecated, and the only form that loads without our code
+                traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                    self.network(model), torch.zeros(1, 3, *protocol.size)
+                )
+                torch.jit.save(traced, str(path))
+
+        return self.settings.store.get(key, make, kind="torchscript", suffix=".pt")
+
+    def out_nodes(self, exported: Path, outputs: Sequence[str]) -> list[str]:
+        """Node and output number that make each output, as ATC wants them named."""
+        import onnx
+
+        from harness import graph
+
+        if exported not in self._nodes:
+            self._nodes[exported] = graph.outputs_of(onnx.load(exported))
+        return [self._nodes[exported][name] for name in outputs]
 
     def dataset(self, model: Model) -> Dataset:
         """The model's data set in --data, else scenes; cut by --limit."""

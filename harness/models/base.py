@@ -48,6 +48,7 @@ class Protocol:
     normalize: Normalize | None  # what a chip must do when it is fed raw; None: the chip cannot take it over
     normalized_by_chip: tuple[str, ...] = ()  # chips whose published figures were measured fed raw
     postprocess_suppressed: Callable[[Tensors, Frame], Predictions] | None = None  # of an engine that ends in NMS
+    note: str = ""  # what a reader of a record should know of it
     suppressed_by_chip: tuple[str, ...] = ()  # chips whose compiler knows the NMS node
 
 

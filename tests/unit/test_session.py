@@ -1,0 +1,71 @@
+"""The test session itself: what is required and absent is red, what is wrong in the options is said at once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import report
+
+ROOT = Path(__file__).parents[2]
+
+
+def session(*arguments, **environment):
+    """pytest on the conformance tests, in a process of its own without any vendor's SDK."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/conformance", *arguments]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+    return subprocess.run(
+        command, cwd=ROOT, env={**settings, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+ABSENT = ("-m", "ascend310p and regnety_016 and bs1")
+
+
+def test_an_absent_chip_is_skipped_with_what_was_looked_for_and_what_to_do(tmp_path):
+    done = session(*ABSENT, f"--cache={tmp_path / 'cache'}", f"--results={tmp_path / 'results'}")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ascend310p is absent" in done.stdout
+    assert "set_env.sh" in done.stdout
+    assert "ran 0 of 1 cases" in done.stdout
+    (records,) = (tmp_path / "results").glob("*.jsonl")
+    assert {record.outcome for record in report.read(records).records} == {"SKIP"}
+
+
+def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
+    done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}")
+
+    assert done.returncode == 1, done.stdout
+    assert "--require ascend310p: nothing ran on it" in done.stdout
+
+
+def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
+    done = session(*ABSENT, "--require=mlu370_s4", f"--cache={tmp_path}")
+
+    assert done.returncode == 1, done.stdout
+    assert "--require mlu370_s4: nothing ran on it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--require=ascend910", "no such chip; there are ascend310"),
+        ("--limit=0", "give at least 1 image"),
+        ("--data=/no/such/folder", "no such folder"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_runs(option, said):
+    done = session("-m", "cpu", option)
+
+    assert done.returncode == 4, done.stdout
+    assert said in done.stderr + done.stdout
+
+
+def test_the_header_names_settings_so_that_a_typo_shows():
+    done = session("--collect-only", "-m", "cpu and regnety_016 and bs1", CHIPPROOF_DATTA="/typo")
+
+    assert done.returncode == 0, done.stdout
+    assert "CHIPPROOF_DATTA=/typo" in session("-v", "--collect-only", "-m", "t4", CHIPPROOF_DATTA="/typo").stdout
