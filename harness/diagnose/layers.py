@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 MOST = 48  # tensors laid bare at once: more than this no one reads, and every one costs the compiler a fusion
 ROOM = 2**30  # bytes of what one run may return
+UNKNOWN = 0
 READABLE = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid",
     "Softmax", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Upsample", "Concat",
 )  # looked at first: what a person calls a layer  # fmt: skip
 
 Measure = Callable[[Sequence[str]], Mapping[str, Verdict]]
-"""Tensors to lay bare -> verdict of each, and of the graph's own outputs. Raises BuildError, DeviceError or RunError
-when the compiler or the chip does not take so many."""
+"""Tensors to lay bare -> verdict of each that has a row for each image, and of the graph's own outputs. Raises
+BuildError, DeviceError or RunError when the compiler or the chip does not take so many."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
             if not before or (value is not None and value.type.tensor_type.elem_type != TensorProto.FLOAT):
                 continue
             shape = () if value is None else _shape(value)
-            if name in outputs or (shape[:1] == (batch,) and 0 not in shape):
-                found.append(Layer(name, node.name, node.op_type, before, 4 * math.prod(shape)))
+            if name in outputs or (value is not None and shape[:1] in ((batch,), (UNKNOWN,), ())):
+                found.append(Layer(name, node.name, node.op_type, before, 4 * math.prod(n or 1 for n in shape)))
                 nearest[name] = (name,)
             else:
                 nearest[name] = before
@@ -80,7 +81,7 @@ def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
 
 
 def _shape(value: ValueInfoProto) -> tuple[int, ...]:
-    """Sizes of the axes, 0 for one that ONNX cannot infer."""
+    """Sizes of the axes, UNKNOWN for one that ONNX cannot infer: those behind a resize to a computed size."""
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
@@ -89,6 +90,7 @@ def locate(every: Sequence[Layer], measure: Measure, most: int = MOST) -> Locate
     the last that are fine and the first that is not. A refusal halves how many are laid bare at once; the error of
     the last is raised when not even one can be."""
     seen: dict[str, Verdict] = {}
+    asked: set[str] = set()
     notes: list[str] = []
     suspects = list(every)
     while suspects:
@@ -104,7 +106,8 @@ def locate(every: Sequence[Layer], measure: Measure, most: int = MOST) -> Locate
             most = len(chosen) // 2
             notes.append(f"{len(chosen)} tensors at once were refused ({error.fact}); tried {most}")
             continue
-        suspects = _narrowed(every, seen)
+        asked |= seen.keys() | {layer.tensor for layer in chosen}
+        suspects = _narrowed(every, seen, asked)
     table = {layer.tensor: layer for layer in every}
     first = next((layer for layer in every if _fails(seen, layer.tensor)), None)
     before = () if first is None else tuple((n, seen.get(n)) for n in first.inputs if n in seen or n not in table)
@@ -123,16 +126,16 @@ def pick(suspects: Sequence[Layer], most: int) -> list[Layer]:
     return [among[place] for place in places]
 
 
-def _narrowed(every: Sequence[Layer], seen: Mapping[str, Verdict]) -> list[Layer]:
-    """Layers not looked at yet that may be the first to fail: they lead to the first that does, and to none that is
+def _narrowed(every: Sequence[Layer], seen: Mapping[str, Verdict], asked: set[str]) -> list[Layer]:
+    """Layers not asked for yet that may be the first to fail: they lead to the first that does, and to none that is
     fine. When none is left, what the first is computed from, so that it can be said to be fine."""
     first = next((layer for layer in every if _fails(seen, layer.tensor)), None)
     if first is None:
         return []
     table = {layer.tensor: layer for layer in every}
     fine = _leading_to(table, [name for name in seen if not _fails(seen, name)])
-    suspects = _leading_to(table, [first.tensor]) - fine - set(seen)
-    return [layer for layer in every if layer.tensor in (suspects or set(first.inputs) - set(seen))]
+    suspects = _leading_to(table, [first.tensor]) - fine - asked
+    return [layer for layer in every if layer.tensor in (suspects or set(first.inputs) - asked)]
 
 
 def _leading_to(table: Mapping[str, Layer], ends: Sequence[str]) -> set[str]:
@@ -152,7 +155,7 @@ def _fails(seen: Mapping[str, Verdict], name: str) -> bool:
 
 def reference(model: ModelProto, images: NDArray[np.float32], batch: int) -> Tensors:
     """Outputs of the graph in FP32 on ONNX Runtime, node by node as written, for a batch that repeats the images in
-    turn. `images` is float32 (N, 3, H, W), N at most `batch`."""
+    turn; without those that do not have a row for each image. `images` is float32 (N, 3, H, W), N at most `batch`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -162,9 +165,10 @@ def reference(model: ModelProto, images: NDArray[np.float32], batch: int) -> Ten
     (name,) = (value.name for value in session.get_inputs())
     parts = [session.run(None, {name: images[i : i + 1]}) for i in range(len(images))]
     rows = [i % len(images) for i in range(batch)]
-    columns = zip(*parts, strict=True)
+    names = [value.name for value in session.get_outputs()]
+    columns = dict(zip(names, zip(*parts, strict=True), strict=True))
     return {
-        value.name: np.concatenate(column)[rows] for value, column in zip(session.get_outputs(), columns, strict=True)
+        name: np.concatenate(column)[rows] for name, column in columns.items() if all(len(row) == 1 for row in column)
     }
 
 

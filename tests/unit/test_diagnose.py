@@ -388,6 +388,45 @@ def test_tensors_without_the_batch_in_front_are_passed_over():
     assert found == {"a": ("image",), "d": ("a",), "out": ("d",)}
 
 
+def upsampled():
+    """Doubled to a size that is computed, so that ONNX infers no shape behind it, not even the batch."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["small"], "Conv_0", kernel_shape=[1, 1]),
+        helper.make_node("Shape", ["small"], ["shape"], "Shape_1"),
+        helper.make_node("Mul", ["shape", "factors"], ["sizes"], "Mul_2"),
+        helper.make_node("Resize", ["small", "none", "none", "sizes"], ["large"], "Resize_3", mode="nearest"),
+        helper.make_node("Conv", ["large", "v"], ["out"], "Conv_4", kernel_shape=[1, 1]),
+        helper.make_node("Transpose", ["large"], ["turned"], "Transpose_5", perm=[1, 0, 2, 3]),
+        helper.make_node("ReduceMean", ["turned"], ["means"], "ReduceMean_6", axes=[0, 2, 3], keepdims=0),
+    ]
+    random = np.random.RandomState(3)
+    constants = {name: random.standard_normal((3, 3, 1, 1)).astype(np.float32) for name in "wv"}
+    constants |= {"factors": np.array([1, 1, 2, 2]), "none": np.array([], np.float32)}
+    model = helper.make_model(
+        helper.make_graph(
+            nodes, "upsampled", [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 6, 6])],
+            [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 3, "h", "w"]),
+             helper.make_tensor_value_info("means", TensorProto.FLOAT, ["batch"])],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 11)], ir_version=6,
+    )  # fmt: skip
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.mark.parametrize(("at", "first"), [("w", "small"), ("v", "out")])
+def test_layers_behind_a_resize_to_a_computed_size_are_looked_at(at, first):
+    model = upsampled()
+
+    every = layers.layers(model, 2)
+    located = layers.locate(every, measuring(model, tampered(model, at), []), 48)
+
+    assert {"small", "large", "out"} <= {layer.tensor for layer, _ in located.seen}
+    assert located.first.tensor == first
+    assert "turned" not in {layer.tensor for layer, _ in located.seen}, "its rows are no images"
+
+
 def test_no_run_returns_more_than_there_is_room_for():
     every = [layers.Layer(f"t{i}", f"n{i}", "Conv", (), layers.ROOM // 4) for i in range(40)]
 
