@@ -117,8 +117,13 @@ def _traced(
 
     image = torch.zeros(1, 3, *size)
     axes = {name: {0: batch} for name in (input_name, *outputs)} if batch else {}
+    shapes: list[tuple[int, ...]] = []
+
+    def note_shapes(_network: Any, _given: Any, returned: tuple[Tensor, ...]) -> None:
+        shapes[:] = [tuple(int(length) for length in output.shape) for output in returned]
+
+    hook = network.register_forward_hook(note_shapes)  # in the tracer's own pass: a pass at full size takes seconds
     with TemporaryDirectory() as folder, torch.inference_mode():
-        shapes = [tuple(output.shape) for output in network(image)]
         file = Path(folder) / "traced.onnx"
         try:
             with _quiet():
@@ -131,6 +136,8 @@ def _traced(
                 f"PyTorch {torch.__version__} cannot export this network: {str(error).splitlines()[0]}",
                 hint=f"its TorchScript exporter must write opset {OPSET}; try another release of torch",
             ) from error
+        finally:
+            hook.remove()
         traced = onnx.load(file)
     traced = graph.drop_identities(traced)
     traced, _ = graph.drop_noop_pads(traced)

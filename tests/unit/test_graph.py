@@ -214,6 +214,7 @@ def test_a_cut_graph_computes_what_the_whole_computes_there():
 
     assert [value.name for value in part.graph.output] == ["two", "one"]
     assert [node.name for node in part.graph.node] == ["twin_0", "first", "second"]
+    assert part.ir_version == model.ir_version
     two = run(part)[0]
     session = onnxruntime.InferenceSession(rest.SerializeToString(), providers=["CPUExecutionProvider"])
     assert np.array_equal(session.run(None, {"two": two})[0], run(model)[1])

@@ -201,10 +201,13 @@ def test_a_checkpoint_is_found_under_any_of_its_names(tmp_path):
     assert weights.find(model, tmp_path) == tmp_path / "weights" / "one.pth"
 
 
-def test_the_published_retinaface_loads():
-    data = os.environ.get("CHIPPROOF_DATA")
+def test_the_published_retinaface_loads(request):
+    data = request.config.getoption("--data", default=None)
     path = weights.find(MODEL, Path(data) if data else None)
     if path is None:
-        pytest.skip(f"no {MODEL.weights.files[0]} in CHIPPROOF_DATA/weights; get it from {MODEL.weights.url}")
+        pytest.skip(f"no {MODEL.weights.files[0]} in --data DIR/weights; get it from {MODEL.weights.url}")
 
-    assert len(weights.load(MODEL, path)) == 300
+    state = weights.load(MODEL, path)
+
+    assert len(state) == 300
+    assert int(state["body.stage1.0.1.num_batches_tracked"]) > 100_000, "not a trained network"
