@@ -441,9 +441,7 @@ def test_a_handle_that_is_none_is_a_typed_error(answer):
 
 
 def test_an_unknown_status_is_told_as_it_is():
-    with pytest.raises(
-        DeviceError, match=r"acl.rt.malloc failed: 999999 a code that is in none"
-    ):
+    with pytest.raises(DeviceError, match=r"acl.rt.malloc failed: 999999 a code that is in none"):
         sdk_with(malloc=lambda: (0, 999999)).do("acl.rt.malloc")
 
 
