@@ -116,6 +116,19 @@ def test_a_field_that_is_not_told_does_not_shift_the_others():
     assert npu_smi.parse(NEWEST)[0].celsius == 39.0, "power is NA"
 
 
+def test_a_notice_among_the_rows_is_passed_over():
+    notice = "| 2 devices are in low power mode                                                          |\n+==="
+    rows = npu_smi.parse(P.replace("+===", notice, 1))
+
+    assert [row.name for row in rows] == ["310P3", "310P3"]
+
+
+def test_a_block_that_tells_one_figure_only_has_no_temperature():
+    rows = npu_smi.parse(P.replace("| 15.8         42                0    / 0              |", "| NA |"))
+
+    assert [row.celsius for row in rows] == [None, 43.0]
+
+
 def test_a_table_without_devices_is_empty():
     head = P.split("| 0       310P3", 1)[0]
 
