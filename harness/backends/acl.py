@@ -33,6 +33,8 @@ DTYPES = {
     10: "uint64", 11: "float64", 12: "bool",
 }  # fmt: skip
 
+REBUILD = "the engine is of another case or an older build: delete it and build it again"
+
 version, devices, health, build = ascend.version, ascend.devices, ascend.health, atc.build
 
 
@@ -76,6 +78,7 @@ def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildS
         _check_tier(vendor, desc, spec)
     fed, inputs = _dataset(vendor, undo, "input", desc, count)
     wanted = [None if i == tier else _input(vendor, desc, i, name, spec) for i, name in enumerate(names)]
+    _check_fed([tensor.name for tensor in wanted if tensor is not None], spec)
     if tier is not None:
         vendor.do("acl.mdl.set_dynamic_batch_size", model, inputs, tier, spec.batch)
 
@@ -150,11 +153,13 @@ def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) ->
     return needed
 
 
+def _check_fed(names: list[str], spec: BuildSpec) -> None:
+    if sorted(names) != sorted(tensor.name for tensor in spec.inputs):
+        raise RunError(f"the engine takes {names}, the case feeds {[tensor.name for tensor in spec.inputs]}", REBUILD)
+
+
 def _shown(tensor: TensorSpec) -> str:
     return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
-
-
-REBUILD = "the engine is of another case or an older build: delete it and build it again"
 
 
 def _fed(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:

@@ -31,6 +31,7 @@ from harness.backends import acl, ascend, base, pyacl
 from harness.backends.base import Device, TensorSpec
 from harness.errors import DeviceError, RunError
 
+TWO = (TensorSpec("image", "float32", (-1, 3, 8, 8)), TensorSpec("more", "float32", (-1, 2)))
 AIPP = {"normalize": NORMALIZE}
 
 
@@ -309,12 +310,17 @@ def test_an_execute_that_failed_leaves_no_old_outputs_to_read(sdk, folder):
         assert apart(session.read(), expected(onnx, images())) < 0.002
 
 
+def told(inputs=None, **more):
+    return spec(**more) if inputs is None else replace(spec(**more), inputs=inputs)
+
+
 @pytest.mark.parametrize(
     ("built", "asked", "words"),
     [
         ({}, {"batch": 8}, r"takes image float32\[4, 3, 8, 8\], the case feeds image float32\[8, 3, 8, 8\]"),
         ({"normalize": NORMALIZE}, {}, r"takes image uint8\[4, 8, 8, 3\]"),
         ({}, {"normalize": NORMALIZE}, r"the case feeds image uint8\[4, 8, 8, 3\]"),
+        ({}, {"inputs": TWO}, r"takes \['image'\], the case feeds \['image', 'more'\]"),
         ({"outputs": ("class",)}, {}, "has 1 outputs, the case names 2"),
         ({"tiers": (1, 4)}, {"batch": 2}, r"batch sizes \[1, 4\], the case needs 2"),
     ],
@@ -322,7 +328,7 @@ def test_an_execute_that_failed_leaves_no_old_outputs_to_read(sdk, folder):
 def test_an_engine_of_another_case_is_refused_when_it_is_loaded(sdk, folder, built, asked, words):
     _, engine = compiled(folder, "another" + "-".join(f"{k}" for k in built), spec(**built))
 
-    with pytest.raises(RunError, match=words) as caught, acl.load(engine, DEVICE, spec(**asked)):
+    with pytest.raises(RunError, match=words) as caught, acl.load(engine, DEVICE, told(**asked)):
         pass
 
     assert "build it again" in caught.value.hint
