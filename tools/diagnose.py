@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -23,12 +23,15 @@ from harness import devices, graph
 from harness.bench import Bench
 from harness.case import Case, Tensors
 from harness.diagnose import layers, mistakes
-from harness.diagnose.layers import Located, Measure
+from harness.diagnose.layers import Layer, Located, Measure
 from harness.diagnose.picture import picture
 from harness.errors import InvalidMeasurement
 from harness.suite import WITNESSES
 from harness.verdict import Outcome, Verdict, judge_numerics
 from tools.suite import CacheOption, DataOption, PythonOption, suite
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 def command(
@@ -44,10 +47,8 @@ def command(
     with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
         chip, wanted = bench.outputs()
         verdict = judge_numerics(chip, wanted, bench.case.precision)
-        import onnx
-
-        every = layers.layers(onnx.load(bench.onnx()), bench.case.batch)
-        located = layers.locate(every, tapping(bench))
+        every = layers.layers(_exported(bench), bench.case.batch)
+        located = layers.locate(every, tapping(bench, every))
         found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}
         if verdict.outcome is not Outcome.PASS:
             found |= explanations(bench, chip, wanted)
@@ -59,11 +60,9 @@ def command(
         raise typer.Exit(1)
 
 
-def tapping(bench: Bench) -> Measure:
+def tapping(bench: Bench, every: Sequence[Layer]) -> Measure:
     """Builds the case's engine with tensors laid bare and compares them with ONNX Runtime's, in FP32."""
-    import onnx
-
-    model, variant = onnx.load(bench.onnx()), bench.variant
+    model, variant = _exported(bench), bench.variant
     samples = bench.suite.dataset(bench.model).head(min(WITNESSES, bench.case.batch)).samples
     pictures = [sample.read() for sample in samples]
     fed = [bench.protocol.preprocess(picture, variant.raw).tensor for picture in pictures]
@@ -71,7 +70,7 @@ def tapping(bench: Bench) -> Measure:
     batch = np.stack([fed[i % len(fed)] for i in range(bench.case.batch)])
 
     def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
-        tapped = graph.tap(model, tensors)
+        tapped = layers.tapped(model, every, tensors)
         spec = replace(bench.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
         if "out_nodes" in spec.options:
             spec = replace(spec, options={**spec.options, "out_nodes": list(graph.outputs_of(tapped).values())})
@@ -93,10 +92,8 @@ def tapping(bench: Bench) -> Measure:
 
 def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
     """The mistakes that may explain the gap between the chip's outputs and the reference's."""
-    import onnx
-
     first = bench.suite.dataset(bench.model).samples[0].read()
-    bare = mistakes.without_softmax(onnx.load(bench.onnx()))
+    bare = mistakes.without_softmax(_exported(bench))
     gap = mistakes.Gap(
         chip,
         wanted,
@@ -111,6 +108,12 @@ def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]
     except InvalidMeasurement as error:  # NaN: the layers still say where it begins
         return {"mistakes": [], "explanation": error.fact}
     return {"mistakes": mistakes.as_json(found), "explanation": mistakes.conclusion(found)}
+
+
+def _exported(bench: Bench) -> ModelProto:
+    import onnx
+
+    return onnx.load(bench.onnx())
 
 
 def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:

@@ -39,7 +39,11 @@ class Layer:
     node: str
     op: str
     inputs: tuple[str, ...]  # the nearest such tensors before it; the network's input is one
-    bytes: int  # float32, at the batch that was asked for
+    shape: tuple[int, ...]  # at the batch that was asked for
+
+    @property
+    def bytes(self) -> int:
+        return 4 * math.prod(size or 1 for size in self.shape)
 
     def __str__(self) -> str:
         return f"{self.tensor} ({self.op} {self.node})"
@@ -72,12 +76,25 @@ def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
             if not before or (value is not None and value.type.tensor_type.elem_type != TensorProto.FLOAT):
                 continue
             shape = () if value is None else _shape(value)
-            if name in outputs or (value is not None and shape[:1] in ((batch,), (UNKNOWN,), ())):
-                found.append(Layer(name, node.name, node.op_type, before, 4 * math.prod(n or 1 for n in shape)))
+            if name in outputs or shape[:1] in ((batch,), (UNKNOWN,)):
+                found.append(Layer(name, node.name, node.op_type, before, shape))
                 nearest[name] = (name,)
             else:
                 nearest[name] = before
     return tuple(found)
+
+
+def tapped(model: ModelProto, every: Sequence[Layer], tensors: Sequence[str]) -> ModelProto:
+    """graph.tap, with as many axes to each output as the layer has: compilers want to know at least that."""
+    shapes = {layer.tensor: layer.shape for layer in every}
+    bare = graph.tap(model, tensors)
+    for value in bare.graph.output:
+        axes = value.type.tensor_type.shape.dim
+        if not axes:
+            axes.add().dim_param = "batch"
+            for place, size in enumerate(shapes[value.name][1:], 1):
+                axes.add(**({"dim_value": size} if size else {"dim_param": f"{value.name}_{place}"}))
+    return bare
 
 
 def _shape(value: ValueInfoProto) -> tuple[int, ...]:

@@ -431,13 +431,16 @@ def test_layers_behind_a_resize_to_a_computed_size_are_looked_at(at, first):
     assert {"small", "large", "out"} <= {layer.tensor for layer, _ in located.seen}
     assert located.first.tensor == first
     assert "turned" not in {layer.tensor for layer, _ in located.seen}, "its rows are no images"
+    bare = layers.tapped(model, every, ["large", "out"])
+    assert [len(value.type.tensor_type.shape.dim) for value in bare.graph.output] == [4, 1, 4]
 
 
 def test_no_run_returns_more_than_there_is_room_for():
-    every = [layers.Layer(f"t{i}", f"n{i}", "Conv", (), layers.ROOM // 4) for i in range(40)]
+    every = [layers.Layer(f"t{i}", f"n{i}", "Conv", (), (1, layers.ROOM // 16)) for i in range(40)]
+    huge = replace(every[0], shape=(1, layers.ROOM))
 
     assert len(layers.pick(every, 48)) == 4
-    assert layers.pick([replace(every[0], bytes=layers.ROOM * 9)], 48) == [replace(every[0], bytes=layers.ROOM * 9)]
+    assert layers.pick([huge], 48) == [huge]
 
 
 def test_the_reference_repeats_the_images_in_turn():
