@@ -173,19 +173,19 @@ def test_what_was_read_stays_as_it_was_when_the_session_goes_on(sdk, folder):
     assert first["class"].flags.writeable
 
 
-def test_a_session_may_be_used_from_another_thread(sdk, folder):
+def test_every_step_of_a_session_may_come_from_another_thread(sdk, folder):
     onnx, engine = compiled(folder, "thread", spec())
     got = {}
-
-    def use(session):
-        session.write({"image": images()})
-        session.execute(3)
-        got.update(session.read())
-
     with acl.load(engine, DEVICE, spec()) as session:
-        thread = threading.Thread(target=use, args=(session,))
-        thread.start()
-        thread.join()
+        steps = (
+            lambda: session.write({"image": images()}),
+            lambda: session.execute(3),
+            lambda: got.update(session.read()),
+        )
+        for step in steps:
+            thread = threading.Thread(target=step)
+            thread.start()
+            thread.join()
 
     assert apart(got, expected(onnx, images())) < 0.002
 
@@ -211,6 +211,7 @@ def test_as_many_executes_are_made_as_were_asked_for(sdk, folder, times):
     outputs_of(engine, spec(), images(), times)
 
     assert sdk.calls.counts["acl.mdl.execute_async"] - before == times
+    assert sdk.calls.counts["acl.rt.synchronize_stream"] == -(-times // acl.IN_FLIGHT), "no more waits than needed"
 
 
 def test_a_stream_that_is_full_is_waited_for(sdk, folder):

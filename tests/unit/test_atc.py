@@ -188,6 +188,16 @@ def test_success_without_an_engine_is_an_error(sdk, mode):
     assert not (sdk.work / "e.om").exists()
 
 
+@pytest.mark.parametrize(("mode", "status"), [("silent", 0), ("falls", 139)])
+def test_an_engine_without_success_on_both_counts_is_not_taken(sdk, mode, status):
+    sdk.switch(compiler=mode)
+
+    with pytest.raises(BuildError, match=f"atc failed with status {status}"):
+        atc.build(sdk.onnx, sdk.work / "e.om", spec())
+
+    assert not (sdk.work / "e.om").exists()
+
+
 def test_an_engine_that_was_there_stays_when_the_build_fails(sdk):
     (sdk.work / "e.om").write_bytes(b"older")
     sdk.switch(fail=[["atc", 1, "E19999"]])
