@@ -136,6 +136,8 @@ def test_width_and_height_are_not_exchanged_in_the_aipp_file():
         (NORMALIZE, (TensorSpec("a", "float32", (-1, 3, 8, 8)), TensorSpec("b", "float32", (-1, 3, 8, 8)))),
         (NORMALIZE, (TensorSpec("a", "float32", (-1, 128)),)),
         (NORMALIZE, (TensorSpec("a", "float32", (-1, 4, 8, 8)),)),
+        (Normalize((1,) * 4, (1,) * 4, "RGB"), (TensorSpec("a", "float32", (-1, 4, 8, 8)),)),
+        (Normalize((1, 1, 1), (1, 1), "RGB"), spec().inputs),
     ],
 )
 def test_a_normalisation_that_aipp_cannot_do_is_refused(normalize, inputs):
