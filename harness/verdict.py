@@ -30,6 +30,7 @@ from harness.stats import (
 
 SLACK = 0.01  # relative accuracy a chip may lose
 FLOOR = 0.95  # of the published throughput
+CEILING = 3.0  # times the published throughput: newer software may double it, counting four devices for one passes this
 RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
 
 
@@ -292,7 +293,8 @@ def _decide(seen: Estimate, bound: float, text: str, more: str, details: dict[st
 
 
 def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR) -> Verdict:
-    """Images per second of a card against `slack` times the published figure of the same case."""
+    """Images per second of a card against `slack` times the published figure of the same case. One over `CEILING`
+    times that is no success: devices or images were counted twice, or nobody waited for the device."""
     bound = slack * cell.value
     text = (
         f"{throughput} images/s, {throughput.value / cell.value:.3f} of the published {cell}; asked at least "
@@ -301,6 +303,9 @@ def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR) -> Verdi
     details = {"measured": throughput.value, "low": throughput.low, "high": throughput.high, "published": cell.value,
                "ratio": throughput.value / cell.value, "spread": throughput.spread, "samples": throughput.samples,
                "bound": bound}  # fmt: skip
+    if throughput.low > CEILING * cell.value:
+        cause = "devices or images are counted twice, or nobody waits for the device"
+        return Verdict(Outcome.INVALID, f"{text}; over {CEILING:g} times what was published: {cause}", details)
     return _decide(throughput, bound, text, "measure more windows", details)
 
 

@@ -372,6 +372,16 @@ def test_the_lower_bound_decides_on_the_floor(registry, low, high, outcome):
     assert (outcome is INCONCLUSIVE) == ("measure more windows" in verdict.text)
 
 
+@pytest.mark.parametrize(("times", "outcome"), [(2.9, PASS), (3.01, PASS), (3.1, INVALID), (16.0, INVALID)])
+def test_many_times_what_was_published_is_no_success(registry, times, outcome):
+    cell = registry.cell(Case.parse("regnety_016-ascend310p-fp16-bs16"), "throughput")
+    seen = times * cell.value
+    verdict = judge_floor(estimate(seen * 0.99, seen * 1.01), cell)
+
+    assert verdict.outcome is outcome
+    assert (outcome is INVALID) == ("counted twice" in verdict.text)
+
+
 @pytest.mark.parametrize(("best", "outcome"), [(3907.39, PASS), (3400.0, FAIL), (2917.84 * 1.2, INCONCLUSIVE)])
 def test_a_target_compares_best_batches_with_a_published_figure(registry, best, outcome):
     target = next(t for t in registry.targets("ascend310p") if t.other == "ascend310")

@@ -1,0 +1,128 @@
+"""Runs the conformance tests as they are, inside a test, on the tiny models and the chip of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness import baselines, datasets, devices, matrix, verdict
+from harness.backends.worker import Worker
+from harness.chips import Chip
+from harness.devices import Presence
+from harness.stats import paired_bootstrap
+from harness.suite import Suite
+from harness.timing import Plan
+from tests.faults import tiny
+from tests.session import ROOT, STAGES
+
+PLAN = Plan(warmup_s=0.02, window_s=0.03, windows=6, latencies=3)
+WORST = ("SKIP", "PASS", "INCONCLUSIVE", "FAIL", "INVALID", "ERROR")
+Seen = dict[str, str]
+"""Worst outcome by case and stage: {"tiny_classes-fp32-bs1 numerics": "FAIL"}."""
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
+    return tiny.make(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is the same whatever was planted is made once; store keys hold the rest apart."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def present() -> dict[str, Presence]:
+    """The chips that were looked for and found: no fault is about that."""
+    return {}
+
+
+@pytest.fixture
+def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest.MonkeyPatch) -> tiny.World:
+    """The matrix holds the tiny models and their chip only; measurements are short."""
+    begin, look = Suite.__init__, devices.find
+    rows = {"chipproof.chips": [tiny.CHIP], "chipproof.models": list(tiny.MODELS.values())}
+
+    def points(group: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(value=row.name, load=lambda row=row: row) for row in rows[group]]
+
+    def find(chip: Chip, start: Callable[[str], Worker]) -> Presence:
+        if chip.name not in present:
+            present[chip.name] = look(chip, start)
+        return present[chip.name]
+
+    monkeypatch.setattr(devices, "find", find)
+    monkeypatch.setattr(matrix, "entry_points", points)
+    monkeypatch.setattr(matrix, "CHIPS", {})
+    monkeypatch.setattr(matrix, "MODELS", {})
+    monkeypatch.setattr("harness.models.MODELS", tiny.MODELS)
+    monkeypatch.setattr(datasets, "DATASETS", world.loaders)
+    monkeypatch.setattr("harness.suite.DATASETS", world.loaders)
+    monkeypatch.setattr(baselines, "load", lambda: world.table)
+    monkeypatch.setattr(Suite, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN)))
+    monkeypatch.setattr(verdict, "paired_bootstrap", partial(paired_bootstrap, resamples=100))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("CHIPPROOF_DATA", raising=False)
+    return world
+
+
+class Watch:
+    """What became of each test, as the terminal shows it."""
+
+    def __init__(self) -> None:
+        self.seen: Seen = {}
+        self.texts: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and not report.failed and not report.skipped:
+            return
+        function, case = re.match(r".*::(\w+)\[(.+)\]$", report.nodeid).groups()
+        stage = next(stage for stage in STAGES if stage in report.keywords)
+        key = f"{case.replace('-testbed', '')} {'published' if 'published_accuracy' in function else stage}"
+        outcome = outcome_of(report)
+        self.seen[key] = max(self.seen.get(key, "SKIP"), outcome, key=WORST.index)
+        if outcome not in ("PASS", "SKIP"):
+            self.texts.append(f"{key} {outcome} {report.longrepr}")
+
+
+def outcome_of(report: pytest.TestReport) -> str:
+    text = str(report.longrepr)
+    if report.passed:
+        return "PASS"
+    if report.skipped:
+        return "INCONCLUSIVE" if "INCONCLUSIVE" in text else "SKIP"
+    error = re.match(r"(\w+) error: ", text)
+    if error:
+        return "INVALID" if error[1] == "invalid" else "ERROR"
+    verdicts = re.findall(r"^(FAIL|INVALID) tiny", text, re.MULTILINE)
+    if verdicts:
+        return max(verdicts, key=WORST.index)
+    return "FAIL" if "AssertionError" in text or "assert " in text else "ERROR"
+
+
+@pytest.fixture
+def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
+    """Run the conformance tests that the marker expression (and -k) selects."""
+
+    def run(marks: str = "", names: str = "", data: Path = planted.data, cache: Path = cache) -> Watch:
+        matrix.chips.cache_clear()
+        matrix.models.cache_clear()
+        watch = Watch()
+        options = ["--data", str(data), "--cache", str(cache), "-m", marks, "-k", names]
+        plain = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+        try:
+            status = pytest.main([str(ROOT / "tests" / "conformance"), *options, *plain], plugins=[watch])
+        finally:
+            matrix.chips.cache_clear()
+            matrix.models.cache_clear()
+        assert status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), f"pytest ended with {status!r}"
+        return watch
+
+    return run

@@ -1,0 +1,486 @@
+"""The faults, one function each: its name says what goes wrong, its docstring how that shows in the field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+
+from harness import baselines, bench, boxes, export, images, metrics, suite
+from harness.backends.worker import Limits, Worker
+from harness.baselines import Deviation
+from tests.faults import tiny
+from tests.faults.plant import fault, timed
+
+WRONG = "numerics FAIL, accuracy FAIL, published FAIL"
+BROKEN = "numerics ERROR, accuracy ERROR, published ERROR"
+FEW_RIGHT = "not agrees_with"  # chip and reference agree, but where few answers are right that proves little
+
+# ------------------------------------------------------------------------------------------- fed wrongly, by the chip
+
+
+@fault(WRONG)
+def colours_are_converted_twice_on_the_way_to_the_chip(plant):
+    """Every accuracy is some points low and none is zero; swapping the channels restores it."""
+    plant.chip("channels_swapped")
+
+
+@fault("numerics FAIL", batch=1)
+def the_chip_swaps_colours_where_it_normalises(plant):
+    """Fine as long as the host normalises; wrong once the chip is fed pixels."""
+    plant.chip("channels_swapped_in_pixels")
+
+
+@fault(WRONG)
+def the_mean_is_subtracted_by_the_host_and_by_the_chip(plant):
+    """All outputs shift; 5 to 70 points are lost."""
+    plant.chip("mean_twice")
+
+
+@fault(WRONG)
+def the_mean_is_forgotten(plant):
+    """All outputs shift; 5 to 70 points are lost."""
+    plant.chip("mean_forgotten")
+
+
+@fault(WRONG)
+def pixels_are_not_divided(plant):
+    """Near chance."""
+    plant.chip("not_divided")
+
+
+# ------------------------------------------------------------------------------------------- prepared wrongly, by us
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def our_own_preparation_swaps_colours(plant):
+    """Chip and reference agree, and both are some points below the authors."""
+    plant.preparation(images, "normalize", lambda sound, image, table: sound(image[..., ::-1], table))
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def our_own_preparation_subtracts_the_mean_twice(plant):
+    """Chip and reference agree, and both are far below the authors."""
+    mean, std = (np.array(values)[:, None, None] for values in (tiny.MEAN, tiny.STD))
+    twice = lambda sound, image, table: ((sound(image, table) - mean) / std).astype(np.float32)  # noqa: E731
+    plant.preparation(images, "normalize", twice)
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def nearest_pixels_instead_of_bicubic(plant):
+    """Up to 2 points below the authors, most of them on small things."""
+    nearest = lambda sound, image, height, width: cv2.resize(image, (width, height), interpolation=0)  # noqa: E731
+    plant.preparation(tiny, "resize", nearest)
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def the_corner_is_cut_out_instead_of_the_middle(plant):
+    """0.2 to 1 point below the authors."""
+    plant.preparation(images, "middle", lambda sound, image, side: image[:side, :side])
+
+
+# ------------------------------------------------------------------------------------------- answers misread, by us
+
+
+@fault("published FAIL", model="objects")
+def the_offset_of_the_letterbox_stays_in_the_boxes(plant):
+    """AP at an IoU of 0.50 holds, at 0.75 it collapses."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(sides, replace(frame, left=0.0, top=0.0)))
+
+
+@fault("published FAIL", model="objects")
+def scales_of_width_and_height_change_places(plant):
+    """The loss grows with the aspect ratio."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(sides[:, [1, 0, 3, 2]], frame))
+
+
+@fault("published FAIL", model="objects")
+def boxes_are_cut_to_whole_cells(plant):
+    """Small boxes first: the integer division of a port."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(np.trunc(sides), frame))
+
+
+@fault("published FAIL", model="objects")
+def boxes_are_cut_to_whole_pixels(plant):
+    """A few tenths of a point, and only small boxes."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: np.trunc(sound(sides, frame)))
+
+
+@fault("published FAIL", model="objects")
+def boxes_below_a_score_of_a_half_are_dropped(plant):
+    """Recall is cut; the hard subset falls first."""
+    plant.monkeypatch.setattr(tiny, "SCORE", 0.5)
+    plant.anew("models")
+
+
+@fault("published FAIL", model="objects")
+def boxes_suppress_those_of_other_classes(plant):
+    """Fewer boxes on crowded pictures."""
+
+    def across(sound, found, scores):
+        kept, best, labels = sound(found, scores)
+        alone = boxes.survivors(kept, tiny.IOU)
+        return kept[alone], best[alone], labels[alone]
+
+    plant.preparation(tiny, "suppressed", across)
+
+
+@fault("published FAIL", model="objects")
+def only_ten_boxes_of_a_picture_are_kept(plant):
+    """Recall is low on crowded pictures; the default of 100 was another's."""
+    plant.monkeypatch.setattr(tiny, "MOST", 10)
+    plant.anew("models")
+
+
+@fault("published FAIL", model="faces")
+def faces_do_not_come_best_first(plant):
+    """A wrong AP and no error: the evaluation counts rows."""
+    plant.preparation(tiny, "suppressed", lambda sound, *given: tuple(column[::-1] for column in sound(*given)))
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def classes_are_counted_from_one(plant):
+    """About 0.1 % right; a shift by one restores it."""
+    plant.preparation(tiny, "classes_out", lambda sound, *given: {"logits": np.roll(sound(*given)["logits"], 1)})
+
+
+@fault("accuracy ERROR, published ERROR")
+def an_answer_that_cannot_be_read_is_one_of_many(plant):
+    """An exception in a thread that nobody waits for: fewer results and no error."""
+    read = []
+
+    def sometimes(sound, outputs, frame):
+        read.append(frame)
+        if len(read) % 123 == 0:
+            raise ValueError("a picture of another kind")
+        return sound(outputs, frame)
+
+    plant.code(tiny, "classes_out", sometimes)
+
+
+# ------------------------------------------------------------------------------------------- what the chip computes
+
+
+@fault(WRONG)
+def the_engine_has_a_class_more_in_front(plant):
+    """About 0.1 % right: a class of background shifts all others."""
+    plant.chip("class_offset")
+
+
+@fault(WRONG, model="objects")
+def two_outputs_of_one_shape_change_places(plant):
+    """No box is where it should be, and no shape tells."""
+    plant.chip("swapped_outputs")
+
+
+@fault(WRONG, model="objects")
+def the_softmax_is_missing(plant):
+    """The best class may still be the best; scores and their order are not."""
+    plant.chip("without_softmax")
+
+
+@fault(WRONG, model="objects")
+def the_softmax_runs_along_another_axis(plant):
+    """Scores of a place do not add up to one; AP falls."""
+    plant.chip("softmax_over_cells")
+
+
+@fault("numerics FAIL", model="faces")
+def the_chip_computes_in_bfloat16_and_says_fp32(plant):
+    """Faster than it could be, right in most answers."""
+    plant.chip("bf16")
+
+
+@fault("numerics FAIL, accuracy ERROR, published ERROR")
+def outputs_overflow(plant):
+    """Infinite values, often on few pictures."""
+    plant.chip("infinite")
+
+
+@fault("accuracy ERROR, published ERROR")
+def some_pictures_give_nan(plant):
+    """The mean over all pictures barely moves."""
+    plant.chip("nan_sometimes")
+
+
+@fault("accuracy INVALID, published INVALID")
+def an_accuracy_that_is_nan_is_compared(plant):
+    """`nan > tolerance` is false: green."""
+    sound = metrics.SCORERS["classes"]
+
+    def undefined(*given):
+        score = sound(*given)
+        return replace(score, values=dict.fromkeys(score.values, float("nan")))
+
+    plant.monkeypatch.setitem(metrics.SCORERS, "classes", undefined)
+
+
+@fault("accuracy FAIL, published FAIL")
+def one_picture_in_ten_is_wrong(plant):
+    """The first pictures are fine, which is all that a demonstration shows."""
+    plant.chip("wrong_sometimes")
+
+
+@fault(WRONG)
+def only_the_first_row_of_a_batch_is_computed(plant):
+    """Fine at batch 1; at batch N a share of (N - 1) / N is lost."""
+    plant.chip("only_first_row:4")
+
+
+@fault(WRONG)
+def an_output_buffer_is_used_again_before_it_is_copied(plant):
+    """Row k is the answer of row k + 1; now and then."""
+    plant.chip("next_row")
+
+
+@fault("numerics FAIL")
+def the_same_input_gives_another_output(plant):
+    """Nothing can be bisected; far below any tolerance."""
+    plant.chip("unsteady")
+
+
+@fault("accuracy FAIL, published FAIL")
+def the_first_answer_is_given_for_ever(plant):
+    """Whoever asks one batch only sees nothing."""
+    plant.chip("first_answer_for_ever")
+
+
+# ------------------------------------------------------------------------------------------- what was compiled
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def other_weights_are_exported(plant):
+    """The trunk of another training run: the figures of an older model."""
+
+    def other(sound, model, protocol, state, path, nms=False):
+        sound(model, protocol, {key: value.roll(1) for key, value in state.items()}, path, nms=nms)
+
+    plant.code(export, "export", other)
+    plant.anew("export")
+
+
+@fault(WRONG)
+def an_engine_outlives_its_weights(plant):
+    """The key of an engine does not hold its weights: an old accuracy, repeated exactly."""
+    forgetful = suite.Store.get
+
+    def get(store, key, build, *, kind, suffix=""):
+        kept = {name: value for name, value in key.items() if kind != "engine" or name != "onnx"}
+        return forgetful(store, kept, build, kind=kind, suffix=suffix)
+
+    plant.monkeypatch.setattr(suite.Store, "get", get)
+    plant.own_cache()
+    path = plant.own_data() / "weights" / "tiny_classes.pth"
+    older = {key: value.flip(0) for key, value in torch.load(path, weights_only=True).items()}
+    torch.save(older, path)
+    plant.conform("tiny_classes and bs4 and fp32", "outputs_are_those", plant.data, plant.cache)
+    plant.data = plant.world.data
+
+
+@fault(BROKEN)
+def a_compiler_says_that_it_is_done_and_is_not(plant):
+    """The engine of the day before is measured."""
+    plant.anew("backends")
+    plant.chip("says_done")
+
+
+@fault("numerics FAIL", batch=1, marks="int8 and numerics", names="outputs_are_those")
+def an_engine_is_calibrated_for_another_model(plant):
+    """1 to 20 points are lost, in INT8 only."""
+    calibration = bench.Bench._calibration
+
+    def another(self):
+        path = plant.folder / "another" / "calibration.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.load(calibration(self)) * 58 + 110)
+        return path
+
+    plant.monkeypatch.setattr(bench.Bench, "_calibration", another)
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def weights_are_of_another_epoch(plant):
+    """Chip and reference agree; the figures are another model's."""
+    path = plant.own_data() / "weights" / "tiny_classes.pth"
+    inputs = torch.from_numpy(np.stack([tiny.classes_in(tiny.picture(i, 90, 90), False).tensor for i in range(8)]))
+    torch.save(tiny.drawn(tiny.Classifier(), inputs, seed=8).state_dict(), path)
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def weights_are_of_another_model(plant):
+    """Read with strict=False, they leave a network half drawn."""
+    folder = plant.own_data() / "weights"
+    (folder / "tiny_objects.pth").replace(folder / "tiny_classes.pth")
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def labels_are_off_by_one_picture(plant):
+    """Near chance, and no error."""
+    path = plant.own_data() / "tiny_classes" / "val_label.txt"
+    names, labels = zip(*(line.split() for line in path.read_text().splitlines()), strict=True)
+    path.write_text("".join(f"{n} {x}\n" for n, x in zip(names, labels[1:] + labels[:1], strict=True)))
+
+
+@fault("published SKIP", names=FEW_RIGHT)
+def pictures_are_missing(plant):
+    """Scored on what is there, and called the whole set."""
+    for path in sorted((plant.own_data() / "tiny_classes" / "val").glob("*7.bmp")):
+        path.unlink()
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def a_picture_is_listed_twice(plant):
+    """Counted twice; the total may even be right."""
+    path = plant.own_data() / "tiny_classes" / "val_label.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], lines[0]]))
+
+
+@fault("accuracy ERROR, published ERROR")
+def a_picture_that_cannot_be_read_is_passed_over(plant):
+    """The denominator shrinks: the accuracy rises or holds."""
+    plant.monkeypatch.setattr(suite, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]]))
+
+
+@fault("accuracy ERROR, published ERROR")
+def rows_that_fill_the_last_batch_are_counted(plant):
+    """More answers than pictures."""
+    sound = suite.Suite.predict
+
+    def padded(self, what, dataset, prepare, run, interpret, batch):
+        found = list(sound(self, what, dataset, prepare, run, interpret, batch))
+        return [*found, *found[-1:] * (-len(found) % batch)]
+
+    plant.monkeypatch.setattr(suite.Suite, "predict", padded)
+
+
+@fault("accuracy ERROR, published ERROR")
+def the_last_batch_is_dropped_unless_it_is_full(plant):
+    """Fewer answers than pictures."""
+    sound = suite.Suite.predict
+
+    def cut(self, what, dataset, prepare, run, interpret, batch):
+        found = list(sound(self, what, dataset, prepare, run, interpret, batch))
+        return found[: len(found) // batch * batch]
+
+    plant.monkeypatch.setattr(suite.Suite, "predict", cut)
+
+
+@fault("published FAIL")
+def a_known_failure_no_longer_fails(plant):
+    """The excuse outlives its reason, and hides the next fault."""
+    excuse = Deviation("tiny_classes-*", "accuracy", "top1", "lost in translation", "nowhere", "tiny.toml", 2)
+    plant.monkeypatch.setattr(baselines, "load", lambda: replace(plant.world.table, deviations=(excuse,)))
+
+
+# ------------------------------------------------------------------------------------------- the worker
+
+
+@fault("numerics INVALID, accuracy INVALID, published INVALID")
+def another_provider_does_the_work(plant):
+    """10 to 50 times slower, and all answers right."""
+    plant.chip("falls_back")
+
+
+BESIDE = {"batch": 1, "marks": "fp32 and numerics", "names": "outputs_are_those"}
+
+
+@fault("numerics ERROR", **BESIDE)
+def the_sdk_takes_its_process_down(plant):
+    """The rest of the night's run is lost."""
+    plant.chip("dies:1")
+
+
+@fault("numerics ERROR", **BESIDE)
+def a_call_never_comes_back(plant):
+    """The run hangs until somebody looks."""
+    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(run=2.0)))
+    plant.chip("hangs:1")
+
+
+@fault("numerics ERROR", **BESIDE)
+def the_sdk_takes_all_memory(plant):
+    """The kernel ends whatever is largest."""
+    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(memory=500 << 20)))
+    plant.chip("grows:1")
+
+
+# ------------------------------------------------------------------------------------------- time
+
+
+@timed("targets INVALID", batch=None)
+def the_batch_is_not_run_but_counted(plant):
+    """Latency does not depend on the batch; images a second grow with it."""
+    plant.chip("batch_ignored")
+
+
+@timed("throughput FAIL, targets INVALID", batch=None)
+def latency_grows_faster_than_the_batch(plant):
+    """A batch is run row by row, each at the price of all."""
+    plant.chip("batch_twice")
+
+
+@timed("throughput FAIL")
+def the_chip_is_slow(plant):
+    """A quarter of what was published."""
+    plant.chip("slow")
+
+
+@timed("throughput INVALID")
+def a_card_of_one_device_counts_for_four(plant):
+    """Exactly four times too fast."""
+    plant.monkeypatch.setattr(bench.Measurement, "scaled", 4.0)
+
+
+@timed("throughput INVALID, targets INVALID", batch=None)
+def nobody_waits_for_the_device(plant):
+    """Impossibly fast: what is timed is the queueing."""
+    plant.chip("does_not_wait")
+
+
+@timed("throughput INVALID, targets INVALID", batch=None)
+def inputs_that_were_seen_before_cost_nothing(plant):
+    """Fast on repeats only."""
+    plant.chip("remembers")
+
+
+@timed("throughput INVALID")
+def outputs_differ_under_load(plant):
+    """What was timed is not what was scored."""
+    plant.chip("wrong_under_load")
+
+
+@timed("throughput INVALID")
+def the_device_is_busy_before(plant):
+    """Two modes of latency; figures that nobody gets again."""
+    plant.chip("busy_before")
+
+
+@timed("throughput INVALID")
+def another_program_takes_the_device_meanwhile(plant):
+    """As busy before, and the device was idle when it was asked."""
+    plant.chip("used_after")
+
+
+@timed("throughput INVALID")
+def the_device_throttles(plant):
+    """Each device of a room has its own figure."""
+    plant.chip("throttled")
+
+
+@timed("throughput INVALID")
+def the_clock_changes_meanwhile(plant):
+    """Windows drift."""
+    plant.chip("clock_falls")
+
+
+@timed("throughput INVALID")
+def the_device_is_damaged(plant):
+    """Errors of its memory, corrected by repeating."""
+    plant.chip("unhealthy")

@@ -1,0 +1,103 @@
+"""What a fault is: a function that plants it, where it is looked for, and what must catch it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import bench, suite
+from tests.faults.tiny import World
+
+UNTIMED = "not throughput and not targets"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`caught` holds the outcome of every stage that must not pass in the case at `batch`. Other batches that `marks`
+    select must stay clean, so that a fault of one case does not spill over."""
+
+    plant: Callable[[Plant], None]
+    caught: dict[str, str]
+    model: str
+    batch: int | None  # None: the worst of all batches
+    marks: str
+    names: str
+
+    @property
+    def name(self) -> str:
+        return self.plant.__name__
+
+    @property
+    def field(self) -> str:
+        """How it shows in the field."""
+        return " ".join((self.plant.__doc__ or "").split())
+
+
+FAULTS: list[Fault] = []
+
+
+def fault(
+    caught: str, model: str = "classes", batch: int | None = 4, marks: str = "", names: str = ""
+) -> Callable[[Callable[[Plant], None]], Callable[[Plant], None]]:
+    """List a function as a fault: `caught` is "numerics FAIL, accuracy ERROR"."""
+    outcomes = dict(pair.split(" ") for pair in caught.split(", "))
+    selected = marks or f"fp32 and bs{batch} and {UNTIMED}"
+
+    def listed(plant: Callable[[Plant], None]) -> Callable[[Plant], None]:
+        FAULTS.append(Fault(plant, outcomes, f"tiny_{model}", batch, f"tiny_{model} and {selected}", names))
+        return plant
+
+    return listed
+
+
+def timed(caught: str, batch: int | None = 4) -> Callable[[Callable[[Plant], None]], Callable[[Plant], None]]:
+    """The same for faults of time: throughput at batch 4, or with `batch` None both batches against each other."""
+    stage = "(throughput or targets)" if batch is None else f"bs{batch} and throughput"
+    return fault(caught, batch=batch, marks=f"fp32 and {stage}")
+
+
+@dataclass
+class Plant:
+    """Where faults are planted: the chip, the suite's own code, the data folder."""
+
+    world: World
+    monkeypatch: pytest.MonkeyPatch
+    folder: Path  # for what the fault needs
+    conform: Callable[..., Any]  # runs the conformance tests, for what has to be there before the fault
+    data: Path
+    cache: Path
+
+    def chip(self, fault: str) -> None:
+        self.monkeypatch.setenv("TESTBED", fault)
+
+    def code(self, where: Any, name: str, faulty: Callable[..., Any]) -> None:
+        """Put `faulty(sound, *arguments)` in the place of a function of the suite."""
+        sound = getattr(where, name)
+        self.monkeypatch.setattr(where, name, lambda *arguments, **more: faulty(sound, *arguments, **more))
+
+    def anew(self, source: str) -> None:
+        """What this module, or package, decides is computed anew, as after any change of its source."""
+        sources = suite.sources
+        for module in (bench, suite):
+            self.monkeypatch.setattr(
+                module, "sources", lambda *names: sources(*names) + (self.folder.name if source in names else "")
+            )
+
+    def preparation(self, where: Any, name: str, faulty: Callable[..., Any]) -> None:
+        """The same for a function that decides what the reference finds."""
+        self.code(where, name, faulty)
+        self.anew("models")
+
+    def own_data(self) -> Path:
+        """A copy of the data folder, to be spoilt."""
+        self.data = shutil.copytree(self.data, self.folder / "data")
+        return self.data
+
+    def own_cache(self) -> None:
+        """A store that nothing was put into."""
+        self.cache = self.folder / "cache"

@@ -1,0 +1,53 @@
+"""Planted mistakes: the conformance tests must catch each, at the stage that says what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults import faults  # noqa: F401 - fills the list
+from tests.faults.plant import FAULTS, Plant
+from tests.session import STAGES
+
+README = Path(__file__).with_name("README.md")
+
+
+def test_nothing_is_found_where_nothing_is_planted(conform):
+    watch = conform("fp32")
+
+    assert set(watch.seen.values()) == {"PASS"}, "\n".join(watch.texts)
+    assert {key.split()[1] for key in watch.seen} == {*STAGES, "published"}
+
+
+def test_nothing_is_found_at_lower_precision_either(conform):
+    watch = conform("tiny_classes and not fp32 and numerics")
+
+    assert set(watch.seen.values()) == {"PASS"}, "\n".join(watch.texts)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, tmp_path):
+    plant = Plant(planted, monkeypatch, tmp_path, conform, planted.data, cache)
+    fault.plant(plant)
+
+    watch = conform(fault.marks, fault.names, plant.data, plant.cache)
+
+    found, beside = {}, {}
+    for key, outcome in watch.seen.items():
+        case, stage = key.split(" ")
+        if outcome == "PASS" or (outcome == "SKIP" and stage != "published"):
+            continue
+        own = fault.batch is None or case.endswith(f"-bs{fault.batch}")
+        (found if own else beside)[stage] = outcome
+    assert watch.seen, "no conformance test was selected"
+    assert found == fault.caught, f"{fault.field}\n" + "\n".join(watch.texts)
+    assert not beside, f"another case was not clean: {beside}\n" + "\n".join(watch.texts)
+
+
+def test_the_readme_lists_every_fault_with_what_catches_it():
+    rows = [
+        f"| {fault.name.replace('_', ' ')} | {fault.field} | {', '.join(f'{k} {v}' for k, v in fault.caught.items())} |"
+        for fault in FAULTS
+    ]
+
+    listed = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+    assert listed == rows

@@ -1,0 +1,244 @@
+"""A chip of its own: ONNX Runtime on the CPU by a clock of its own, which goes wrong as $TESTBED says.
+
+$TESTBED names a function below, applied to inputs, to outputs or to the session; empty, nothing is wrong. A batch
+beside it ("dies:1") makes only engines of that batch go wrong.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import time
+
+import numpy as np
+
+from harness import timing
+from harness.backends import ort
+from harness.backends.base import Device, Found, Health
+
+FAULT, _, ONLY = os.environ.get("TESTBED", "").partition(":")
+SECONDS = 0.004, 0.001  # of one execute, and of each image in it
+MEAN, STD = np.array([123.0, 117.0, 104.0], np.float32), np.array([58.0, 57.0, 57.5], np.float32)
+
+
+def version():
+    return "testbed on " + ort.version()
+
+
+def devices(match):
+    """One device, under a name that no other run has: leases are the machine's."""
+    return Found((Device(0, f"testbed {os.getppid()}", 0, "testbed"),), "always there")
+
+
+asked = 0  # how often the device was asked for its health: odd before a measurement, even after it
+
+
+def health(device):
+    global asked
+    asked += 1
+    before = asked % 2 == 1
+    states = {
+        "busy_before": Health(busy=0.4 if before else 0.0),
+        "used_after": Health(processes=() if before else ("pid 1 python",)),
+        "throttled": Health(throttled=True, temperature_c=97.0),
+        "clock_falls": Health(clock_mhz=1590.0 if before else 1200.0),
+        "unhealthy": Health(healthy=False, note="12 uncorrectable memory errors"),
+    }
+    return states.get(FAULT, Health(busy=0.0, clock_mhz=1590.0, note="it is well"))
+
+
+def build(onnx, engine, spec):
+    if FAULT == "says_done":
+        return
+    ort.build(onnx, engine, spec)
+
+
+@contextlib.contextmanager
+def load(engine, device, spec):
+    provider = {}
+    if FAULT == "falls_back":
+        ort.missing = lambda name: ""  # a build that has the provider, but lacks one of its libraries
+        provider = {"provider": "CUDAExecutionProvider"}
+    with ort.load(engine, device, spec, **provider) as inner:
+        yield Session(inner, FAULT if ONLY in ("", str(spec.batch)) else "", spec)
+
+
+class Session:
+    def __init__(self, inner, fault, spec):
+        self.inputs, self.outputs = inner.inputs, inner.outputs
+        self.inner, self.batch = inner, spec.batch
+        self.fed = INPUTS.get(fault, lambda tensor: tensor)
+        self.read_as = OUTPUTS.get(fault, lambda outputs, session: outputs)
+        self.run = RUNS.get(fault)
+        self.seconds = PACES.get(fault, pace)
+        self.runs = 0
+
+    def write(self, inputs):
+        self.runs = 0
+        self.given = {name: self.fed(tensor) for name, tensor in inputs.items()}
+        self.inner.write(self.given)
+
+    def execute(self, times=1):
+        self.runs += times
+        if self.run is not None:
+            self.run(self, times)
+        else:
+            self.inner.execute(1)
+
+    def measure(self, plan):
+        """Timed by a clock that only this session moves: what it shows does not depend on the machine."""
+        now = 0.0
+
+        def execute(times):
+            nonlocal now
+            self.execute(times)
+            now += times * self.seconds(self.batch) * (1 + 0.01 * math.sin(self.runs))
+
+        return timing.measure(execute, plan, lambda: now)
+
+    def read(self):
+        return self.read_as({name: value.copy() for name, value in self.inner.read().items()}, self)
+
+
+def pace(batch):
+    return SECONDS[0] + batch * SECONDS[1]
+
+
+PACES = {
+    "batch_ignored": lambda batch: 0.006,
+    "batch_twice": lambda batch: 0.006 * batch**1.7,
+    "slow": lambda batch: 4 * pace(batch),
+    "does_not_wait": lambda batch: 1e-5,
+}
+
+# ------------------------------------------------------------------------------------------- inputs
+
+
+def swapped(tensor):
+    """Blue and red, in planes or in pixels."""
+    return np.ascontiguousarray(tensor[:, ::-1] if tensor.dtype == np.float32 else tensor[..., ::-1])
+
+
+def per_channel(change):
+    def changed(tensor):
+        if tensor.dtype != np.float32:
+            return tensor
+        return change(tensor, MEAN[:, None, None], STD[:, None, None]).astype(np.float32)
+
+    return changed
+
+
+INPUTS = {
+    "channels_swapped": swapped,
+    "channels_swapped_in_pixels": lambda tensor: tensor if tensor.dtype == np.float32 else swapped(tensor),
+    "mean_twice": per_channel(lambda x, mean, std: (x - mean) / std),
+    "mean_forgotten": per_channel(lambda x, mean, std: x + mean / std),
+    "not_divided": per_channel(lambda x, mean, std: x * std),
+}
+
+# ------------------------------------------------------------------------------------------- outputs
+
+
+def each(change):
+    return lambda outputs, session: {name: change(value) for name, value in outputs.items()}
+
+
+def only_first_row(value):
+    value[1:] = 0
+    return value
+
+
+def next_row(value):
+    value[:-1] = value[1:].copy()
+    return value
+
+
+def swapped_outputs(outputs, session):
+    return dict(zip(outputs, reversed(list(outputs.values())), strict=True))
+
+
+def without_softmax(outputs, session):
+    outputs["scores"] = np.log(outputs["scores"])
+    return outputs
+
+
+def softmax_over_cells(outputs, session):
+    outputs["scores"] = outputs["scores"] / outputs["scores"].sum(axis=1, keepdims=True)
+    return outputs
+
+
+def now_and_then(session):
+    """Rows of one image in ten: by a sum of its pixels, so that they are the same ones in every batch."""
+    (given,) = session.given.values()
+    return [i for i, image in enumerate(given) if int(1e3 * abs(float(image[0].astype(np.float64).sum()))) % 10 == 7]
+
+
+def nan_sometimes(outputs, session):
+    for value in outputs.values():
+        value[now_and_then(session), ..., 1] = np.nan
+    return outputs
+
+
+def wrong_sometimes(outputs, session):
+    for value in outputs.values():
+        rows = now_and_then(session)
+        value[rows] = -value[rows]
+    return outputs
+
+
+def unsteady(value):
+    return value * (1 + np.random.default_rng().uniform(0, 1e-5, value.shape)).astype(np.float32)
+
+
+first = {}
+
+
+def first_answer_for_ever(outputs, session):
+    return {name: value.copy() for name, value in first.setdefault(session, outputs).items()}
+
+
+def wrong_under_load(outputs, session):
+    return {name: value * np.float32(0.9 if session.runs > 1 else 1) for name, value in outputs.items()}
+
+
+OUTPUTS = {
+    "class_offset": each(lambda value: np.roll(value, 1, axis=-1)),
+    "bf16": each(lambda value: (value.view(np.uint32) & 0xFFFF0000).view(np.float32)),
+    "infinite": each(lambda value: np.where(value > np.quantile(value, 0.999), np.float32(np.inf), value)),
+    "only_first_row": each(only_first_row),
+    "next_row": each(next_row),
+    "swapped_outputs": swapped_outputs,
+    "without_softmax": without_softmax,
+    "softmax_over_cells": softmax_over_cells,
+    "nan_sometimes": nan_sometimes,
+    "wrong_sometimes": wrong_sometimes,
+    "unsteady": each(unsteady),
+    "first_answer_for_ever": first_answer_for_ever,
+    "wrong_under_load": wrong_under_load,
+}
+
+# ------------------------------------------------------------------------------------------- runs
+
+
+def dies(session, times):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hangs(session, times):
+    time.sleep(600)
+
+
+def grows(session, times):
+    taken = [np.ones(1 << 26, np.uint8) for _ in range(9)]
+    time.sleep(60)
+    del taken
+
+
+def remembers(session, times):
+    """Inputs that were seen before are not computed again, and take no time."""
+    if session.runs == times:
+        session.inner.execute(1)
+
+
+RUNS = {"dies": dies, "hangs": hangs, "grows": grows, "remembers": remembers}
+PACES["remembers"] = PACES["does_not_wait"]
