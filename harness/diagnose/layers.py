@@ -207,9 +207,21 @@ def sentence(located: Located, outputs_fail: bool) -> str:
     if located.first is None:
         return f"nothing differs in {len(located.seen)} layers"
     verdict = next(verdict for layer, verdict in located.seen if layer is located.first)
-    inputs = [f"{name} ({'the input of the network' if v is None else _short(v)})" for name, v in located.before]
-    cause = f"its inputs are still fine: {', '.join(inputs)}" if inputs else "what it is computed from was not seen"
-    return f"first to differ: {located.first}, {_short(verdict)}; {cause}"
+    head = f"first to differ: {located.first}, {_short(verdict)}"
+    inputs = ", ".join(f"{name} ({_short(v)})" for name, v in located.before if v is not None)
+    if not located.before:
+        return f"{head}; what it is computed from was not seen"
+    if not inputs:
+        return f"{head}; it reads {located.before[0][0]}, the network's input: look at what is fed, and normalised, too"
+    if _grown(verdict, [v for _, v in located.before if v is not None]):
+        return f"{head}; its inputs are only just within the tolerance: {inputs}. The error begins before, and grows"
+    return f"{head}; its inputs are still fine: {inputs}"
+
+
+def _grown(verdict: Verdict, inputs: Sequence[Verdict]) -> bool:
+    """Whether some input is off by half as much as the layer: then the layer is not where the error is made."""
+    rms = verdict.details.get("rms")
+    return rms is not None and any((v.details.get("rms") or 0.0) > rms / 2 for v in inputs)
 
 
 def _short(verdict: Verdict) -> str:

@@ -22,7 +22,7 @@ from harness.models import MODELS
 from harness.models.base import Frame, Prepared, Protocol
 from harness.store import Store
 from harness.suite import Settings, Suite, Weighed
-from harness.verdict import Outcome
+from harness.verdict import Outcome, Verdict
 from tools import cli
 
 SIDE = 24
@@ -319,7 +319,21 @@ def test_the_first_layer_of_all_has_only_the_networks_input_before_it():
     located = layers.locate(layers.layers(model, 2), measuring(model, tampered(model, "w0"), []), 5)
 
     assert located.before == (("image", None),)
-    assert "image (the input of the network)" in layers.sentence(located, True)
+    assert "it reads image, the network's input" in layers.sentence(located, True)
+
+
+def test_an_error_that_grows_over_the_layers_is_not_put_on_the_one_that_exceeds_the_tolerance():
+    a, b = layers.Layer("a", "n", "Conv", ("image",), (1,)), layers.Layer("b", "m", "Conv", ("a",), (1,))
+
+    def off(rms, outcome):
+        return Verdict(outcome, "", {"rms": rms})
+
+    def said(before, after):
+        fine, bad = off(before, Outcome.PASS), off(after, Outcome.FAIL)
+        return layers.sentence(layers.Located(((a, fine), (b, bad)), b, (("a", fine),), ()), True)
+
+    assert "The error begins before, and grows" in said(0.019, 0.021)
+    assert "its inputs are still fine: a (rms error 0.019)" in said(0.019, 0.3)
 
 
 def test_a_layer_that_overflows_is_the_first_to_differ():
@@ -579,7 +593,7 @@ def test_the_command_names_the_mistake_of_a_chip_that_normalises(diagnose):
 
     assert status == 1
     assert "first to differ: /one/Conv_output_0" in out
-    assert "image (the input of the network)" in out
+    assert "look at what is fed" in out
     assert "100 % of the gap: mean not subtracted" in out
 
 
