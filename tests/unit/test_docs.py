@@ -1,0 +1,268 @@
+"""What README and docs/ name exists: links, verbs, options, markers, files; and both languages say the same."""
+
+import ast
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+from _pytest.mark.expression import Expression
+
+from harness import matrix
+from harness.backends import base
+from harness.case import Case, Precision
+from tests.session import STAGES
+from tools import cli
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
+CHINESE = [page for page in PAGES if page.name.endswith(".zh-CN.md")]
+PYTEST_OWN = {"--help", "--collect-only"}
+FOREIGN = {"make", "git", "npu-smi", "nvidia-smi", "cnmon", "source", "cd", "pip", "./benchmark.x86_64"}
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+OTHERS_OPTIONS = {"--pid"}  # docker's
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def commands(page):
+    """Each command of the page's shell blocks, as words, continued lines joined."""
+    lines = []
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        lines += block.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [part for line in words for part in split_at_and(line) if part]
+
+
+def split_at_and(words):
+    parts = [[]]
+    for word in words:
+        parts.append([]) if word == "&&" else parts[-1].append(word)
+    return parts
+
+
+def code(page):
+    """What stands between backquotes in the running text."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def links(page):
+    """Targets of the relative links, fragments included."""
+    found = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    return [link for link in found if not re.match(r"\w+:", link)]
+
+
+def anchors(page):
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@cache
+def suite_options():
+    """Options that conftest.py adds to pytest."""
+    tree = ast.parse((ROOT / "conftest.py").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = [node for node in calls if getattr(node.func, "attr", "") == "addoption"]
+    return {node.args[0].value for node in named}
+
+
+@cache
+def verb_options(verb):
+    command = typer.main.get_command(cli.app(verb)).commands[verb]
+    return {word for parameter in command.params for word in parameter.opts} | {"--help"}
+
+
+@cache
+def markers():
+    batches = {f"bs{case.batch}" for case in matrix.cases()}
+    return {*matrix.chips(), *matrix.models(), *map(str, Precision), *batches, *STAGES}
+
+
+def program(words):
+    return words[0].removeprefix(".venv/bin/")
+
+
+def values_of(words, *names):
+    return [words[i + 1] for i, word in enumerate(words[:-1]) if word in names]
+
+
+def wrong_markers(expression):
+    """Names of a marker expression that are none; raises where pytest would refuse the expression."""
+    Expression.compile(expression)
+    return set(re.findall(r"[a-z_]\w*", expression)) - {"and", "or", "not"} - markers()
+
+
+def test_there_are_pages_with_commands():
+    found = {program(words) for page in PAGES for words in commands(page)}
+
+    assert {"pytest", "chipproof", "make"} <= found
+    assert len(PAGES) >= 11
+
+
+@every_page
+def test_every_relative_link_leads_somewhere(page):
+    for link in links(page):
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+
+        assert target.exists(), f"{page.name} links to {link}, which is not there"
+        assert not fragment or fragment in anchors(target), f"{page.name}: {target.name} has no heading {fragment}"
+
+
+@every_page
+def test_every_program_in_a_shell_block_is_known(page):
+    for words in commands(page):
+        assert program(words) in FOREIGN | {"pytest", "chipproof"}, f"{page.name}: {' '.join(words)}"
+
+
+@every_page
+def test_every_verb_exists_and_has_the_options_that_are_named(page):
+    told = [words for words in commands(page) if program(words) == "chipproof"]
+    told += [text.split() for text in code(page) if text.startswith("chipproof ") and " " in text]
+    for words in told:
+        verb = words[1]
+        if verb == "--help":
+            continue
+        assert verb in cli.VERBS, f"{page.name}: chipproof {verb} is no verb"
+        wrong = set(OPTION.findall(" ".join(words))) - verb_options(verb)
+        assert not wrong, f"{page.name}: chipproof {verb} has no {', '.join(sorted(wrong))}"
+
+
+@every_page
+def test_every_pytest_option_exists(page):
+    told = [words for words in commands(page) if program(words) == "pytest"]
+    for words in told:
+        wrong = {w.partition("=")[0] for w in words if w.startswith("--")} - suite_options() - PYTEST_OWN
+        assert not wrong, f"{page.name}: pytest has no {', '.join(sorted(wrong))}"
+
+
+@every_page
+def test_every_option_in_the_text_exists_somewhere(page):
+    known = suite_options().union(PYTEST_OWN, OTHERS_OPTIONS, *map(verb_options, cli.VERBS))
+    wrong = {option for text in code(page) for option in OPTION.findall(text)} - known
+
+    assert not wrong, f"{page.name} names {', '.join(sorted(wrong))}"
+
+
+@every_page
+def test_every_marker_expression_is_valid(page):
+    text = page.read_text(encoding="utf-8")
+    quoted = re.findall(r"-m \"([^\"]+)\"", text) + re.findall(r"-m ([a-z]\w*)", text)
+    for expression in quoted:
+        wrong = wrong_markers(expression) - {"acme_a1"}  # the chip of the example
+        assert not wrong, f"{page.name}: -m {expression!r} names {', '.join(sorted(wrong))}"
+
+
+@every_page
+def test_every_chip_model_and_case_in_a_command_exists(page):
+    for words in commands(page):
+        chips = values_of(words, "--chip", "--require")
+        models = values_of(words, "--model")
+        if program(words) == "chipproof" and words[1] in ("preprocess", "evaluate", "export"):
+            models.append(words[2])
+        assert set(chips) <= {*matrix.chips(), "acme_a1"}, f"{page.name}: {chips}"
+        assert set(models) <= set(matrix.models()), f"{page.name}: {models}"
+
+
+@every_page
+def test_every_case_that_is_named_is_in_the_matrix(page):
+    named = re.findall(r"\b[a-z]\w+-\w+-(?:fp32|fp16|int8)-bs\d+\b", page.read_text(encoding="utf-8"))
+    for text in named:
+        assert Case.parse(text) in matrix.cases(), f"{page.name}: {text}"
+
+
+@every_page
+def test_every_file_of_the_suite_that_is_named_exists(page):
+    for text in code(page):
+        if re.fullmatch(r"(harness|baselines|tests|tools|docs)/[\w./-]+", text):
+            assert (ROOT / text).exists(), f"{page.name} names {text}"
+
+
+@every_page
+def test_every_runner_that_is_named_is_a_backend(page):
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `--runner[^|]*\|(.*)\|$", text, re.MULTILINE)
+    told = re.findall(r"--runner ([a-z]\w*)", text) + [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    for name in told:
+        assert (ROOT / "harness" / "backends" / f"{name}.py").is_file(), f"{page.name}: --runner {name}"
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+def test_both_languages_give_the_same_commands_options_and_links(page):
+    english = page.with_name(page.name.replace(".zh-CN", ""))
+
+    def said(one):
+        return sorted(set(OPTION.findall(one.read_text(encoding="utf-8"))))
+
+    def led(one):
+        return sorted({link.partition("#")[0].replace(".zh-CN.md", ".md") for link in links(one)} - {english.name})
+
+    def programs(one):
+        return [words for words in commands(one) if program(words) != "git"]
+
+    assert said(page) == said(english)
+    assert led(page) == led(english)
+    assert programs(page) == programs(english)
+
+
+@pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
+def test_both_languages_list_the_same_things(page):
+    english = page.with_name(page.name.replace(".zh-CN", ""))
+
+    def rows(one):
+        return len(re.findall(r"^\|", one.read_text(encoding="utf-8"), re.MULTILINE))
+
+    def headings(one):
+        return len(re.findall(r"^#+ ", one.read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert (rows(page), headings(page)) == (rows(english), headings(english))
+
+
+def test_every_option_of_the_suite_stands_in_the_readme():
+    told = set(OPTION.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+
+    assert suite_options() <= told
+
+
+def test_every_chip_stands_in_the_readme():
+    told = " ".join(code(ROOT / "README.md")).split()
+
+    assert not set(matrix.chips()) - set(told)
+
+
+def test_the_plug_in_of_the_docs_is_whole(monkeypatch, tmp_path):
+    from harness.chips import Chip
+
+    text = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    rows, backend = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    made, module = {}, {}
+    exec(rows, made)
+    exec(backend, module)
+
+    assert isinstance(made["ACME_A1"], Chip)
+    assert '"chipproof_acme.rows:ACME_A1"' in text
+    verbs = [name for name in vars(base.Backend) if not name.startswith("_")]
+    assert verbs
+    assert all(callable(module.get(name)) for name in verbs)
+    assert module["devices"](made["ACME_A1"].match).devices
+
+
+def test_the_table_of_functions_names_those_of_a_backend():
+    text = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `(?:session\.)?(\w+)\(", text, re.MULTILINE))
+    wanted = {name for kind in (base.Backend, base.Session) for name in vars(kind) if not name.startswith("_")}
+
+    assert told - {"measure"} == wanted - {"inputs", "outputs"}
+
+
+def test_counts_of_files_agree_between_the_pages():
+    def counts(name):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        return [int(n) for n in re.findall(r"^\| (?:a|一个|已有)[^|]*\| (\d+) \|", text, re.MULTILINE)]
+
+    assert len(counts("README.md")) == 6
+    assert counts("README.md") == counts("README.zh-CN.md") == counts("docs/adding.md")
