@@ -116,7 +116,17 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
         matrix.models.cache_clear()
         watch = Watch()
         options = ["--data", str(data), "--cache", str(cache), "-m", marks, "-k", names]
-        plain = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+        plain = [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:unraisableexception",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+            "--rootdir",
+            str(ROOT),
+        ]
         try:
             status = pytest.main([str(ROOT / "tests" / "conformance"), *options, *plain], plugins=[watch])
         finally:
