@@ -11,7 +11,7 @@ import typer
 from _pytest.mark.expression import Expression
 
 from harness import matrix
-from harness.backends import base
+from harness.backends import ascend_codes, base
 from harness.case import Case, Precision
 from tests.session import STAGES
 from tools import cli
@@ -266,3 +266,30 @@ def test_counts_of_files_agree_between_the_pages():
 
     assert len(counts("README.md")) == 6
     assert counts("README.md") == counts("README.zh-CN.md") == counts("docs/adding.md")
+
+
+@every_page
+def test_every_vendor_code_that_is_named_has_its_advice(page):
+    codes = {text for text in code(page) if re.fullmatch(r"E[A-Z0-9]\d{4}|\d{6}", text)}
+    known = {*ascend_codes.COMPILER_ADVICE, *map(str, ascend_codes.MEANINGS)}
+
+    assert codes <= known, f"{page.name}: {', '.join(sorted(codes - known))}"
+
+
+def test_messages_quoted_in_the_guides_are_those_of_the_code():
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("harness/**/*.py")))
+    quoted = {
+        "docs/ascend.md": ("the compiler atc is not on PATH", "is used by", "is leased by"),
+        "docs/mlu370.md": ("magicmind cannot be imported under", "fewer than the host has", "mm.Parser.parse"),
+        "docs/nvidia.md": (
+            "tensorrt cannot be imported under",
+            "no GPU: ",
+            "builds strongly typed networks",
+            "throttles",
+        ),
+    }
+    for name, messages in quoted.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for message in messages:
+            assert message in text, f"{name} quotes no {message!r}"
+            assert message in source, f"{name} quotes {message!r}, which nothing says any more"
