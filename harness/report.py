@@ -161,6 +161,7 @@ MEANING = {
     "partial": "only part of the published data set was there",
     "limited": "--limit cut the data set",
     "x4": "one device was measured and stands for a card of four",
+    "unsteady": "the windows of a measurement vary or drift; the record says how",
 }
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.timing import unsteady
 from harness.verdict import Outcome, Verdict, judge_floor, judge_ratio
 
 pytestmark = pytest.mark.throughput
@@ -21,7 +22,8 @@ def judged(bench):
 def test_throughput_reaches_what_was_published(bench, accept, simulated_latency):
     run, speed = bench.measurement, bench.speed
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": bench.latency}
-    marks = ("x4",) if run.scaled != 1 else ()
+    unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
+    marks = (*(("x4",) if run.scaled != 1 else ()), *(("unsteady",) if unrest else ()))
 
     if simulated_latency is not None:
         own = f"the simulator's own {1e3 * simulated_latency:.3f} ms"
@@ -30,4 +32,4 @@ def test_throughput_reaches_what_was_published(bench, accept, simulated_latency)
         assert bench.pace == pytest.approx(simulated_latency, rel=0.02), text
         return
     verdict = judged(bench)
-    accept(Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures}), bench, marks=marks)
+    accept(Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures}), bench, marks=marks, unsteady=unrest)

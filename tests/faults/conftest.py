@@ -19,7 +19,7 @@ from harness.stats import paired_bootstrap
 from harness.suite import Suite
 from harness.timing import Plan
 from tests.faults import tiny
-from tests.session import ROOT, STAGES
+from tests.session import RECORDS, ROOT, STAGES
 
 PLAN = Plan(warmup_s=0.02, window_s=0.03, windows=6, latencies=3)
 WORST = ("SKIP", "PASS", "INCONCLUSIVE", "FAIL", "INVALID", "ERROR")
@@ -79,6 +79,9 @@ class Watch:
     def __init__(self) -> None:
         self.seen: Seen = {}
         self.texts: list[str] = []
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.records = list(session.config.stash[RECORDS].values())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" and not report.failed and not report.skipped:

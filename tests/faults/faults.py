@@ -252,6 +252,14 @@ def the_first_answer_is_given_for_ever(plant):
 
 
 @fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def the_export_has_the_batch_of_its_example(plant):
+    """Fails at every other batch, or takes the first row of each."""
+    traced = lambda sound, *given, batch=None: sound(*given, batch=None)  # noqa: E731
+    plant.code(export, "_traced", traced)
+    plant.anew("export")
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
 def other_weights_are_exported(plant):
     """The trunk of another training run: the figures of an older model."""
 
@@ -430,6 +438,25 @@ def latency_grows_faster_than_the_batch(plant):
 def the_chip_is_slow(plant):
     """A quarter of what was published."""
     plant.chip("slow")
+
+
+@timed("throughput INCONCLUSIVE")
+def the_chip_slows_down_meanwhile(plant):
+    """Windows drift, and their mean is nobody's figure."""
+    plant.chip("slows_down")
+
+
+@timed("throughput INVALID")
+def images_are_counted_twice(plant):
+    """A figure that is multiplied by the batch already is multiplied again."""
+    speed = bench.Bench.speed.func
+
+    def twice(self):
+        once = speed(self)
+        value, low, high = (self.case.batch * rate for rate in (once.value, once.low, once.high))
+        return replace(once, value=value, low=low, high=high)
+
+    plant.monkeypatch.setattr(bench.Bench, "speed", property(twice))
 
 
 @timed("throughput INVALID")

@@ -43,6 +43,16 @@ def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, 
     assert not beside, f"another case was not clean: {beside}\n" + "\n".join(watch.texts)
 
 
+def test_a_figure_of_windows_that_vary_is_marked(conform, monkeypatch):
+    steady = conform("tiny_classes and fp32 and bs4 and throughput").records
+
+    monkeypatch.setenv("TESTBED", "now_and_then_another")
+    varying = conform("tiny_classes and fp32 and bs4 and throughput").records
+    assert [record.marks for record in steady] == [()]
+    assert [record.marks for record in varying] == [("unsteady",)]
+    assert "vary by" in varying[0].facts["unsteady"][0]
+
+
 def test_the_readme_lists_every_fault_with_what_catches_it():
     rows = [
         f"| {fault.name.replace('_', ' ')} | {fault.field} | {', '.join(f'{k} {v}' for k, v in fault.caught.items())} |"

@@ -71,6 +71,7 @@ class Session:
         self.read_as = OUTPUTS.get(fault, lambda outputs, session: outputs)
         self.run = RUNS.get(fault)
         self.seconds = PACES.get(fault, pace)
+        self.drift = DRIFTS.get(fault, steady)
         self.runs = 0
 
     def write(self, inputs):
@@ -92,7 +93,7 @@ class Session:
         def execute(times):
             nonlocal now
             self.execute(times)
-            now += times * self.seconds(self.batch) * (1 + 0.01 * math.sin(self.runs))
+            now += times * self.seconds(self.batch) * self.drift(self.runs)
 
         return timing.measure(execute, plan, lambda: now)
 
@@ -103,6 +104,15 @@ class Session:
 def pace(batch):
     return SECONDS[0] + batch * SECONDS[1]
 
+
+def steady(runs):
+    return 1 + 0.01 * math.sin(runs)
+
+
+DRIFTS = {
+    "slows_down": lambda runs: 1 + runs / 20,
+    "now_and_then_another": lambda runs: 1.25 if runs // 4 % 3 == 0 else 1,
+}
 
 PACES = {
     "batch_ignored": lambda batch: 0.006,
