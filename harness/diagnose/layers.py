@@ -139,19 +139,22 @@ def pick(suspects: Sequence[Layer], most: int) -> list[Layer]:
     if len(suspects) <= most:
         return list(suspects)
     among = [layer for layer in suspects if layer.op in READABLE] or suspects
-    places = np.unique(np.linspace(0, len(among) - 1, min(most, len(among))).round().astype(int))
-    return [among[place] for place in places]
+    if len(among) <= most:
+        return list(among)
+    return [among[(place + 1) * len(among) // (most + 1)] for place in range(most)]
 
 
 def _narrowed(every: Sequence[Layer], seen: Mapping[str, Verdict], asked: set[str]) -> list[Layer]:
-    """Layers not asked for yet that may be the first to fail: they lead to the first that does, and to none that is
-    fine. When none is left, what the first is computed from, so that it can be said to be fine."""
+    """Layers not asked for yet that may be the first to fail: they lead to the first that does, and not through one
+    that is fine. What is fine behind or beside it says nothing: a softmax hides much. When none is left, what the
+    first is computed from, so that it can be said to be fine."""
     first = next((layer for layer in every if _fails(seen, layer.tensor)), None)
     if first is None:
         return []
     table = {layer.tensor: layer for layer in every}
-    fine = _leading_to(table, [name for name in seen if not _fails(seen, name)])
-    suspects = _leading_to(table, [first.tensor]) - fine - asked
+    leading = _leading_to(table, [first.tensor])
+    cleared = _leading_to(table, [name for name in leading if name in seen and not _fails(seen, name)])
+    suspects = leading - cleared - asked
     return [layer for layer in every if layer.tensor in (suspects or set(first.inputs) - asked)]
 
 

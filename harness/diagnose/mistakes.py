@@ -231,8 +231,6 @@ def _sigmoid(values: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def _logit(values: NDArray[Any], axis: int) -> NDArray[Any]:
-    if values.min() < 0 or values.max() > 1:
-        return values  # these are no probabilities: nothing to undo
     inside = np.clip(values.astype(np.float64), 1e-12, 1 - 1e-7)
     result: NDArray[Any] = np.log(inside / (1 - inside))
     return result

@@ -185,6 +185,59 @@ def test_nothing_is_explained_where_nothing_differs():
     assert {explanation.share for explanation in found} <= {0.0, None}
 
 
+def test_a_share_is_the_part_of_the_gap_that_goes_away():
+    def off(by):
+        return {name: value + by * np.abs(value).mean() for name, value in REFERENCE.items()}
+
+    gap = replace(gap_of(REFERENCE), chip=off(1.0))
+
+    assert mistakes.share(gap, off(1.0)) == pytest.approx(1, abs=1e-6)
+    assert mistakes.share(gap, off(0.75)) == pytest.approx(0.75, abs=1e-6)
+    assert mistakes.share(gap, REFERENCE) == 0
+    assert mistakes.share(gap, off(-1.0)) == 0
+
+
+def letterboxed(image, raw, top=3, around=128.0, after=False):
+    """In the middle of a grey canvas; with `after` the padding is zero after normalisation."""
+    pixels = np.full((3, SIDE, SIDE), around)
+    if image.shape[:2] == (SIDE, SIDE):
+        return preprocess(image, raw)
+    pixels[:, top : top + 18] = content(image).transpose(2, 0, 1)
+    tensor = normalized(pixels)
+    if after:
+        tensor[:, :top] = tensor[:, top + 18 :] = 0
+    return Prepared(tensor, Frame(66, 50, (24 / 66, 18 / 50), 0.0, float(top)))
+
+
+def test_a_letterboxed_picture_is_moved_with_its_own_grey_around():
+    seen = picture(replace(PROTOCOL, preprocess=letterboxed), IMAGES[0])
+
+    assert seen.content == (0, 3, 24, 21)
+    for left, top, at in ((0, 0, 0), (1, 1, 6), (0.5, 0.5, 3)):
+        assert np.abs(seen.moved(left, top) - letterboxed(IMAGES[0], False, top=at).tensor).max() < 1e-5
+    nearest = cv2.resize(IMAGES[0], (24, 18), interpolation=cv2.INTER_NEAREST)[..., ::-1].transpose(2, 0, 1)
+    assert np.abs(seen.nearest(0.0)[:, 3:21] - normalized(nearest)).max() < 1e-5
+    assert np.array_equal(seen.nearest(0.0)[:, :3], seen.tensor[:, :3])
+
+
+def test_padding_that_no_pixel_stands_for_keeps_its_value():
+    def padded_after(image, raw):
+        return letterboxed(image, raw, top=0, after=True)
+
+    seen = picture(replace(PROTOCOL, preprocess=padded_after, normalize=None), IMAGES[0])
+    gap = replace(gap_of(REFERENCE), picture=seen)
+    fed = [tensor for _, tensor in _tensors_fed("swapped channels", gap)]
+
+    assert not fed[0][:, :, 18:].any()
+    assert np.abs(fed[0][0, :, :18] - ((canvas(IMAGES[0])[::-1] - MEAN) / STD)[:, :18]).max() < 1e-4
+
+
+def _tensors_fed(name, gap):
+    """What a mistake feeds the reference."""
+    mistake = next(mistake for mistake in mistakes.MISTAKES if mistake.name == name)
+    return mistake.answers(replace(gap, run=lambda tensors: tensors))
+
+
 def test_a_mistake_that_cannot_be_made_says_so():
     def one(outputs):
         return {name: value[:1] for name, value in outputs.items()}
@@ -301,6 +354,54 @@ def test_the_layer_that_was_tampered_with_is_the_first_to_differ(at, most):
     assert len(located.before) == 1, "what it is computed from was not looked at"
     assert max(map(len, runs)) <= most
     assert located.notes == ()
+
+
+@pytest.mark.parametrize("at", [0, 29, 59])
+def test_few_runs_find_one_layer_among_many(at):
+    model, runs = chain(60), []
+
+    located = layers.locate(layers.layers(model, 2), measuring(model, tampered(model, f"w{at}"), runs), 6)
+
+    assert located.first.tensor == f"conv{at}"
+    assert len(runs) <= 6, f"{len(runs)} runs of {[len(run) for run in runs]} tensors, of {len(located.seen)} in all"
+
+
+def narrowing(bad, links, most):
+    """Runs of a search among layers `links` (name -> inputs) of which those named in `bad` fail."""
+    every, runs = [layers.Layer(name, name.upper(), "Conv", given, (1, 4)) for name, given in links.items()], []
+
+    def measure(names):
+        runs.append("".join(names))
+        returned = [*names, every[-1].tensor]
+        return {name: Verdict(Outcome.FAIL if name in bad else Outcome.PASS, name) for name in returned}
+
+    return layers.locate(every, measure, most), runs
+
+
+def row(names):
+    """Layers one after the other."""
+    return {name: (before,) for before, name in zip(["image", *names], names, strict=False)}
+
+
+def test_what_is_fine_behind_the_first_clears_nothing_before_it():
+    located, runs = narrowing("cdefgh", row("abcdefghi"), 1)
+
+    assert located.first.tensor == "c"
+    assert runs == ["e", "c", "b"]
+
+
+def test_what_is_fine_before_the_first_clears_all_before_it():
+    located, runs = narrowing("efg", row("abcdefg"), 1)
+
+    assert located.first.tensor == "e"
+    assert runs == ["d", "f", "e"]
+
+
+def test_what_the_first_is_computed_from_is_looked_at_even_when_it_is_cleared():
+    located, runs = narrowing("cd", {**row("abcd"), "c": ("b", "a")}, 1)
+
+    assert runs == ["c", "b", "a"]
+    assert [name for name, _ in located.before] == ["b", "a"]
 
 
 def test_the_dense_layer_at_the_end_is_told_from_the_reshape_before_it():
