@@ -212,6 +212,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         chips = "+".join(sorted({r.case.chip for r in records}))
         path = folder / f"{stamp}-{platform.node()}-{chips}.jsonl"
         report.write(path, header(config), records, len(config.stash[ASKED]))
+        run = report.read(path)
+        (folder / "latest.md").write_text(report.markdown(run), encoding="utf-8")
+        from harness import page  # draws charts: not imported where nothing is written
+
+        (folder / "latest.html").write_text(page.html(run), encoding="utf-8")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

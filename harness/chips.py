@@ -40,7 +40,7 @@ CHIPS: dict[str, Chip] = {
             "ascend310",
             "Ascend 310",
             ("acl", "ort_cann"),
-            r"(Ascend)?310(B\d?)?",
+            r"(Ascend)?310",
             "Ascend310",
             (FP16,),
             (1, 4, 8, 16, 32, 64),

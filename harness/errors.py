@@ -15,6 +15,7 @@ HarnessError
 
 Each carries a fact and a hint, the next step. Runs in the worker too: Python 3.7, no imports.
 """
+
 from __future__ import annotations
 
 

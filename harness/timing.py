@@ -55,6 +55,7 @@ class Timing:
     warmup: tuple[Window, ...]
     windows: tuple[Window, ...]
     latencies: tuple[float, ...]
+    host_bound: bool = False  # the host enqueued as slowly as the device computed: the figure is the host's
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -67,7 +68,7 @@ class Timing:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Timing:
         warmup, windows = (tuple(Window(**window) for window in plain[name]) for name in ("warmup", "windows"))
-        return cls(warmup, windows, tuple(plain["latencies"]))
+        return cls(warmup, windows, tuple(plain["latencies"]), bool(plain.get("host_bound", False)))
 
 
 def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], float] = time.perf_counter) -> Timing:

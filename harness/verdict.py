@@ -197,6 +197,9 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
             hint="score both on the same images",
         )
     before, after = float(reference.values[metric]), float(chip.values[metric])
+    if math.isnan(before) and math.isnan(after):
+        text = f"{metric} is undefined on these {chip.samples} images, which hold nothing that it counts"
+        return Verdict(Outcome.INCONCLUSIVE, text, {"metric": metric, "samples": chip.samples})
     relative_drop(before, after)
     counted = metric in chip.hits and metric in reference.hits
     if counted:

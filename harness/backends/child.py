@@ -91,7 +91,10 @@ class Bench:
     def measure(self, session: int, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
         loaded, asked = self._write(session, inputs), timing.Plan(**plan)
         own = getattr(loaded, "measure", None)  # a command-line tool is not timed from outside: it tells its times
-        return (own(asked) if own else timing.measure(loaded.execute, asked)).to_json()
+        measured = (own(asked) if own else timing.measure(loaded.execute, asked)).to_json()
+        host_bound = getattr(loaded, "host_bound", None)  # only a runtime with a clock on the device can tell
+        measured["host_bound"] = bool(host_bound and host_bound())
+        return measured
 
     def read(self, session: int) -> Any:
         return self._memory.put(self._sessions[session][0].read(), self._free)

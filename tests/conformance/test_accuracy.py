@@ -19,7 +19,7 @@ def published(bench, metric):
 
 
 def reported(verdict):
-    """Hardly an answer of a seeded network has a margin that eight bits keep: its drop says nothing of a trained one."""
+    """Hardly an answer of a seeded network has a margin that eight bits keep: its drop says nothing of trained ones."""
     text = f"reported, not judged, for seeded weights say nothing of what INT8 costs trained ones: {verdict.text}"
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
 

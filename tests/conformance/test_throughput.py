@@ -24,6 +24,7 @@ def test_throughput_reaches_what_was_published(bench, accept, simulated_latency)
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": bench.latency}
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*(("x4",) if run.scaled != 1 else ()), *(("unsteady",) if unrest else ()))
+    marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()
 
     if simulated_latency is not None:
         own = f"the simulator's own {1e3 * simulated_latency:.3f} ms"

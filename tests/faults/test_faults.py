@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import faults  # noqa: F401 - fills the list
+from tests.faults import answers, circumstances  # noqa: F401 - they fill the list
 from tests.faults.plant import FAULTS, Plant
 from tests.session import STAGES
 

@@ -8,6 +8,7 @@ from harness import baselines, matrix
 from harness.case import Case, Precision
 from harness.chips import CHIPS, Chip
 from harness.errors import UsageError
+from harness.metrics import METRICS
 from harness.models import MODELS
 
 
@@ -20,6 +21,13 @@ def test_every_published_cell_has_its_case_in_the_matrix():
 
 def test_models_of_the_baselines_are_the_models_of_the_suite():
     assert {cell.model for cell in baselines.load().cells} == set(MODELS)
+
+
+def test_every_metric_of_a_model_and_of_the_baselines_is_in_the_table():
+    used = {name for model in MODELS.values() for name in model.metrics}
+    published = {cell.metric for cell in baselines.load().cells}
+
+    assert used | published == set(METRICS)
 
 
 def test_ids_read_back_as_their_case():
