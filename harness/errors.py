@@ -30,7 +30,7 @@ class HarnessError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return "{}\n  next: {}".format(self.fact, self.hint)
+        return f"{self.fact}\n  next: {self.hint}"
 
 
 class UsageError(HarnessError):
@@ -73,5 +73,5 @@ class RunError(HarnessError):
     stage = "run"
 
 
-class InvalidMeasurement(HarnessError):
+class InvalidMeasurement(HarnessError):  # noqa: N818  a verdict on a figure, not a fault
     stage = "invalid"

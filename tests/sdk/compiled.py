@@ -3,6 +3,7 @@
 Rounds an ONNX model to FP16 or INT8, puts the normalisation a compiler takes over in front of it, and packs it with
 a header and a digest, so that a truncated or foreign engine is refused. Runs under Python 3.7.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -63,7 +64,11 @@ def described(model, which):
         if value.name in weights:
             continue
         kind = value.type.tensor_type
-        dtype = str(helper.tensor_dtype_to_np_dtype(kind.elem_type)) if hasattr(helper, "tensor_dtype_to_np_dtype") else _dtype(kind.elem_type)  # noqa: E501 - onnx before 1.13
+        dtype = (
+            str(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            if hasattr(helper, "tensor_dtype_to_np_dtype")
+            else _dtype(kind.elem_type)
+        )
         shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
         rows.append((value.name, dtype, shape))
     return rows
@@ -200,7 +205,7 @@ def _quantise_activations(model, chosen, peaks):
     graph = model.graph
     used = {node.input[0] for node in graph.node if node.output[0] in chosen}
     for i, (name, peak) in enumerate((name, peak) for name, peak in peaks.items() if name in used):
-        step, zero, q, dq = ("{}.{}.{}".format(name, i, part) for part in ("step", "zero", "q", "dq"))
+        step, zero, q, dq = (f"{name}.{i}.{part}" for part in ("step", "zero", "q", "dq"))
         graph.initializer.append(numpy_helper.from_array(np.array((peak or 1.0) / 127.0, "f4"), step))
         graph.initializer.append(numpy_helper.from_array(np.array(0, "i1"), zero))
         for node in graph.node:
@@ -225,7 +230,10 @@ def with_front(model, name, mean=None, var=None, nhwc=False):
 
     graph = model.graph
     value = next(item for item in graph.input if item.name == name)
-    dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "batch" for dim in value.type.tensor_type.shape.dim]  # noqa: E501
+    dims = [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "batch"
+        for dim in value.type.tensor_type.shape.dim
+    ]
     inner = name + ".inner"
     for node in graph.node:
         for i, used in enumerate(node.input):

@@ -274,6 +274,6 @@ def damage(outputs, batch):
     if active.get("swap_outputs") and len(outputs) > 1:
         outputs = [
             np.resize(other.reshape(-1), output.size).astype(output.dtype).reshape(output.shape)
-            for output, other in zip(outputs, reversed(outputs))  # noqa: B905
+            for output, other in zip(outputs, reversed(outputs))
         ]
     return outputs

@@ -105,19 +105,19 @@ class Network:
         """`feeds`: arrays by input name, as the chip is fed. Returns a list of arrays in the compiled order."""
         values = {name: self._fed(name, array) for name, array in feeds.items()}
         names = [output.name for output in self.head.get_outputs()]
-        got = dict(zip(names, self.head.run(names, values)))  # noqa: B905
+        got = dict(zip(names, self.head.run(names, values)))
         if self.nms is not None:
             kept = multi_class_nms(
                 got[self.nms.input[0]],
                 got[self.nms.input[1]],
                 **{attribute.name: attribute.f or attribute.i for attribute in self.nms.attribute},
             )
-            got.update((name, value) for name, value in zip(self.nms.output, kept) if name)  # noqa: B905
+            got.update((name, value) for name, value in zip(self.nms.output, kept) if name)
             if self.tail is None:
                 self.tail = simulate.runner(_tail(self.rest, got))
             names = [output.name for output in self.tail.get_outputs()]
             needed = [tensor.name for tensor in self.tail.get_inputs()]
-            got.update(zip(names, self.tail.run(names, {name: got[name] for name in needed})))  # noqa: B905
+            got.update(zip(names, self.tail.run(names, {name: got[name] for name in needed})))
         return simulate.damage([simulate.half(got[name]) for name in self.outputs], batch)
 
     def _fed(self, name, array):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from fakes.doubles import devices, health, version  # noqa: F401
+from fakes.doubles import devices, health, version
 from harness.backends.base import trail
 
 

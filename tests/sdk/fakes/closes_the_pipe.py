@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from fakes.doubles import build, devices, health, load  # noqa: F401
+from fakes.doubles import build, devices, health, load
 
 
 def version():

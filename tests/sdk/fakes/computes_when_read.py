@@ -3,7 +3,7 @@
 import contextlib
 
 from fakes import doubles
-from fakes.doubles import build, devices, health, version  # noqa: F401
+from fakes.doubles import build, devices, health, version
 
 
 class Session(doubles.Session):

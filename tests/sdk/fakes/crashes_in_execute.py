@@ -5,7 +5,7 @@ import os
 import signal
 
 from fakes import doubles
-from fakes.doubles import build, devices, health, version  # noqa: F401
+from fakes.doubles import build, devices, health, version
 from harness.backends.base import trail
 
 

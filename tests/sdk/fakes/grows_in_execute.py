@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from fakes import doubles
-from fakes.doubles import build, devices, health, version  # noqa: F401
+from fakes.doubles import build, devices, health, version
 from harness.backends.base import trail
 
 

@@ -3,6 +3,6 @@
 import atexit
 import time
 
-from fakes.doubles import build, devices, health, load, version  # noqa: F401
+from fakes.doubles import build, devices, health, load, version
 
 atexit.register(time.sleep, 600)

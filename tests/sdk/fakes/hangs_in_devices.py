@@ -2,7 +2,7 @@
 
 import time
 
-from fakes.doubles import build, health, load, version  # noqa: F401
+from fakes.doubles import build, health, load, version
 
 
 def devices(match):

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from fakes import doubles
-from fakes.doubles import build, devices, health, version  # noqa: F401
+from fakes.doubles import build, devices, health, version
 from harness.backends.base import trail
 
 

@@ -1,3 +1,3 @@
 """Imports what this Python does not have."""
 
-import a_vendor_sdk_that_is_not_installed  # noqa: F401
+import a_vendor_sdk_that_is_not_installed

@@ -3,7 +3,7 @@
 import os
 
 from fakes import doubles
-from fakes.doubles import build, devices, health, load  # noqa: F401
+from fakes.doubles import build, devices, health, load
 
 
 def version():

@@ -1,6 +1,6 @@
 """Errors of every kind: the harness's own, and an SDK's."""
 
-from fakes.doubles import devices, health  # noqa: F401
+from fakes.doubles import devices, health
 from harness.backends.base import trail
 from harness.errors import BuildError, InvalidMeasurement
 

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from fakes.doubles import build, devices, health, load  # noqa: F401
+from fakes.doubles import build, devices, health, load
 
 
 def version():

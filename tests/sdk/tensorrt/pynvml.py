@@ -1,4 +1,5 @@
 """Simulated NVML: one state, told through the functions of nvidia-ml-py."""
+
 from __future__ import annotations
 
 from simulated_gpu import calls, devices, driver, name, simulate
@@ -11,19 +12,19 @@ class NVMLError(Exception):
     pass
 
 
-class NVMLError_LibraryNotFound(NVMLError):  # noqa: N801
+class NVMLError_LibraryNotFound(NVMLError):
     def __str__(self):
         return "NVML Shared Library Not Found"
 
 
-class NVMLError_NotFound(NVMLError):  # noqa: N801
+class NVMLError_NotFound(NVMLError):
     pass
 
 
 def _enter(call):
     code = calls.enter(call)
     if code is not None:
-        raise NVMLError("{}: {}".format(call, code))
+        raise NVMLError(f"{call}: {code}")
 
 
 class _Row:
@@ -31,65 +32,65 @@ class _Row:
         self.__dict__.update(values)
 
 
-def nvmlInit():  # noqa: N802
+def nvmlInit():
     _enter("nvmlInit")
     if not driver() or simulate.switches().get("nvml") == "absent":
         raise NVMLError_LibraryNotFound
 
 
-def nvmlShutdown():  # noqa: N802
+def nvmlShutdown():
     pass
 
 
-def nvmlSystemGetDriverVersion():  # noqa: N802
+def nvmlSystemGetDriverVersion():
     return "550.54.15"
 
 
-def nvmlDeviceGetCount():  # noqa: N802
+def nvmlDeviceGetCount():
     _enter("nvmlDeviceGetCount")
     return devices()
 
 
-def nvmlDeviceGetHandleByIndex(index):  # noqa: N802
+def nvmlDeviceGetHandleByIndex(index):
     _enter("nvmlDeviceGetHandleByIndex")
     if not 0 <= index < devices():
         raise NVMLError("Invalid Argument")
     return index
 
 
-def nvmlDeviceGetPciInfo(handle):  # noqa: N802
-    return _Row(busId="00000000:{:02X}:00.0".format(0x65 + handle))
+def nvmlDeviceGetPciInfo(handle):
+    return _Row(busId=f"00000000:{0x65 + handle:02X}:00.0")
 
 
-def nvmlDeviceGetName(handle):  # noqa: N802
+def nvmlDeviceGetName(handle):
     return name().encode() if simulate.switches().get("nvml") == "bytes" else name()
 
 
-def nvmlDeviceGetUtilizationRates(handle):  # noqa: N802
+def nvmlDeviceGetUtilizationRates(handle):
     return _Row(gpu=int(100 * float(simulate.switches().get("busy", 0))), memory=0)
 
 
-def nvmlDeviceGetComputeRunningProcesses(handle):  # noqa: N802
+def nvmlDeviceGetComputeRunningProcesses(handle):
     return [_Row(pid=424242, usedGpuMemory=1 << 20)] if simulate.switches().get("busy") else []
 
 
-def nvmlSystemGetProcessName(pid):  # noqa: N802
+def nvmlSystemGetProcessName(pid):
     return "python train.py"
 
 
-def nvmlDeviceGetClockInfo(handle, kind):  # noqa: N802
+def nvmlDeviceGetClockInfo(handle, kind):
     return 795 if simulate.switches().get("hot") else 1590
 
 
-def nvmlDeviceGetTemperature(handle, kind):  # noqa: N802
+def nvmlDeviceGetTemperature(handle, kind):
     return 105 if simulate.switches().get("hot") else 41
 
 
-def nvmlDeviceGetCurrentClocksThrottleReasons(handle):  # noqa: N802
+def nvmlDeviceGetCurrentClocksThrottleReasons(handle):
     active = simulate.switches()
     return int(active.get("throttle", 0x48 if active.get("hot") else 0x4))
 
 
-def nvmlDeviceGetApplicationsClock(handle, kind):  # noqa: N802
+def nvmlDeviceGetApplicationsClock(handle, kind):
     _enter("nvmlDeviceGetApplicationsClock")
     return 1590

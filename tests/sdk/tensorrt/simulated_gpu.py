@@ -4,6 +4,7 @@ Device addresses are numbers that no host code can read through. Copies and exec
 done at the next synchronisation, so that results read earlier are rubbish. Executes take the device's time and are
 computed only when somebody copies what they wrote.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -25,7 +26,13 @@ simulate = compiled.simulate
 
 calls = simulate.Calls()
 
-CAPABILITIES = {"Tesla T4": (7, 5), "NVIDIA T4G": (7, 5), "NVIDIA T400": (7, 5), "NVIDIA A10": (8, 6), "NVIDIA H200": (9, 0)}
+CAPABILITIES = {
+    "Tesla T4": (7, 5),
+    "NVIDIA T4G": (7, 5),
+    "NVIDIA T400": (7, 5),
+    "NVIDIA A10": (8, 6),
+    "NVIDIA H200": (9, 0),
+}
 
 
 def name():
@@ -130,7 +137,7 @@ class Gpu:
         for item in self.memory.values():
             if item.address <= address < item.address + item.nbytes:
                 if address + nbytes > item.address + item.nbytes:
-                    violation("{} of {} bytes runs past an allocation of {}".format(what, nbytes, item.nbytes))
+                    violation(f"{what} of {nbytes} bytes runs past an allocation of {item.nbytes}")
                     return None
                 return item, address - item.address
         return None
@@ -199,4 +206,4 @@ def _at_exit():
     memory, streams, events = gpu.held()
     for count, what in ((memory, "allocations"), (streams, "streams"), (events, "events")):
         if count:
-            simulate.note("leak", what="{} {} alive at exit".format(count, what))
+            simulate.note("leak", what=f"{count} {what} alive at exit")

@@ -270,7 +270,7 @@ class Execution:
             if len(made.buffers) != len(rows):
                 chip.refuse(chip.GE_PARAM, f"a data set of {len(made.buffers)} buffers for {len(rows)} tensors")
         device = chip.device_of(self.model.context)
-        for (block, _), row in zip(self.read, header["inputs"]):  # noqa: B905
+        for (block, _), row in zip(self.read, header["inputs"]):
             size = _nbytes({"dims": [self.batch if dim == -1 else dim for dim in row["dims"]], "dtype": row["dtype"]})
             if block.written < size and row["name"] != cann.SHAPE_DATA:
                 chip.wrong(0, f"an execute reads {size} bytes of an input of which {block.written} were written")
@@ -286,7 +286,7 @@ class Execution:
         if self.model.key != key:
             self.model.result = self._outputs()
             self.model.key = key
-        for (block, size), output in zip(self.written, self.model.result):  # noqa: B905
+        for (block, size), output in zip(self.written, self.model.result):
             if block.holds != key:
                 flat = np.frombuffer(output, np.uint8)
                 block.data[: flat.size] = flat
@@ -297,7 +297,7 @@ class Execution:
 
     def _outputs(self):
         feeds = {}
-        for (block, _), row in zip(self.read, self.model.header["inputs"]):  # noqa: B905
+        for (block, _), row in zip(self.read, self.model.header["inputs"]):
             if row["name"] == cann.SHAPE_DATA:
                 continue
             dims = [self.batch if dim == -1 else dim for dim in row["dims"]]
@@ -306,7 +306,7 @@ class Execution:
         rows = self.model.header["outputs"]
         return [
             np.ascontiguousarray(output.astype(row["dtype"])).tobytes()
-            for output, row in zip(self.model.network.run(feeds, self.batch), rows)  # noqa: B905
+            for output, row in zip(self.model.network.run(feeds, self.batch), rows)
         ]
 
 

@@ -1,4 +1,5 @@
 """Simulated TensorRT; the switch `trt_version` chooses which of its surfaces there is: 8.6, 10 or 11."""
+
 from __future__ import annotations
 
 from tensorrt import _build, _kinds, _run
@@ -19,7 +20,7 @@ def __getattr__(name):
         found = _VARYING[name]()
         if found is not None:
             return found
-    raise AttributeError("module 'tensorrt' has no attribute {!r}".format(name))
+    raise AttributeError(f"module 'tensorrt' has no attribute {name!r}")
 
 
 __all__ = [

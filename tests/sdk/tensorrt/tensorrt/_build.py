@@ -1,10 +1,12 @@
 """The build side: parser, builder, configuration, profiles, calibration, timing cache."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
 from simulated_gpu import calls, capability, compiled, devices, driver, gpu, name, simulate, trt_version, violation
+
 from tensorrt._kinds import DataType, Severity, kind_of, loggable, major, network_flags
 
 MAGIC = b"TENSORRT-PLAN-SIMULATED-1"
@@ -14,7 +16,7 @@ def refused(call, log):
     code = calls.enter(call)
     if code is None:
         return False
-    log.log(Severity.ERROR, "{}: Error Code {}: injected failure".format(call, code))
+    log.log(Severity.ERROR, f"{call}: Error Code {code}: injected failure")
     return True
 
 
@@ -54,7 +56,7 @@ class ParserError:
         self._text = text
 
     def __str__(self):
-        return "In node -1 with name: and operator: (importModel): {}: {}".format(self._code, self._text)
+        return f"In node -1 with name: and operator: (importModel): {self._code}: {self._text}"
 
 
 class OnnxParser:
@@ -79,11 +81,11 @@ class OnnxParser:
         if major() < 10 and not network.flags & 1:
             return self._fail("UNSUPPORTED_GRAPH", "only explicit batch is supported: set EXPLICIT_BATCH")
         if not Path(path).is_file():
-            return self._fail("MODEL_DESERIALIZE_FAILED", "could not open file {}".format(path))
+            return self._fail("MODEL_DESERIALIZE_FAILED", f"could not open file {path}")
         try:
             model = onnx.load(str(path))
         except Exception as error:
-            return self._fail("MODEL_DESERIALIZE_FAILED", "failed to parse {}: {}".format(path, type(error).__name__))
+            return self._fail("MODEL_DESERIALIZE_FAILED", f"failed to parse {path}: {type(error).__name__}")
         if not model.graph.node:
             return self._fail("INVALID_GRAPH", "the graph is empty")
         network.model = model
@@ -120,7 +122,7 @@ class TimingCache:
 
 
 def _cache_header():
-    return "TIMING {} {}\n".format(trt_version(), name()).encode()
+    return f"TIMING {trt_version()} {name()}\n".encode()
 
 
 class BuilderConfig:
@@ -151,7 +153,7 @@ class BuilderConfig:
     def _enter(call):
         code = calls.enter(call)
         if code is not None:
-            raise RuntimeError("{}: injected failure {}".format(call, code))
+            raise RuntimeError(f"{call}: injected failure {code}")
 
     def add_optimization_profile(self, profile):
         if refused("trt.IBuilderConfig.add_optimization_profile", self._log):
@@ -227,7 +229,7 @@ class Builder:
         if refused("trt.Builder.create_network", self._log):
             return None
         if flags >= 1 << (max(network_flags()) + 1):
-            violation("create_network with flags {} that this TensorRT does not have".format(flags))
+            violation(f"create_network with flags {flags} that this TensorRT does not have")
         if major() >= 11 and flags & ~1:
             violation("create_network prefers JIT plugins by accident: a hard-coded shift")
         return Network(flags)
@@ -248,7 +250,7 @@ class Builder:
         try:
             return HostMemory(self._build(network, config))
         except ValueError as error:
-            self._log.log(Severity.ERROR, "4: [network.cpp::validate::3015] Error Code 4: Internal Error ({})".format(error))
+            self._log.log(Severity.ERROR, f"4: [network.cpp::validate::3015] Error Code 4: Internal Error ({error})")
             return None
 
     def _build(self, network, config):
@@ -259,7 +261,7 @@ class Builder:
         for ranges in profiles:
             missing = [key for key in dynamic if key not in ranges]
             if missing:
-                raise ValueError("optimization profile is missing values for {}".format(missing[0]))
+                raise ValueError(f"optimization profile is missing values for {missing[0]}")
         precision, batches = self._precision(network, config)
         model = compiled.rounded(network.model, precision, batches)
         if precision == "fp32" and 7 in config._flags and capability() >= (8, 0):
@@ -277,7 +279,7 @@ class Builder:
             ],
         }
         if config._timing is not None:
-            digest = "{} {}\n".format(precision, len(model.graph.node)).encode()
+            digest = f"{precision} {len(model.graph.node)}\n".encode()
             data = config._timing.data or _cache_header()
             config._timing.data = data if digest in data else data + digest
         return compiled.pack(MAGIC, header, model.SerializeToString())
@@ -303,7 +305,7 @@ class Builder:
                 raise ValueError("the network is dynamic and has no calibration profile")
             shape = config._calibration_profile.ranges[tensor.name][1]
         if calibrator.get_batch_size() != shape[0]:
-            raise ValueError("the calibrator feeds {} images, the profile {}".format(calibrator.get_batch_size(), shape[0]))
+            raise ValueError(f"the calibrator feeds {calibrator.get_batch_size()} images, the profile {shape[0]}")
         batches = []
         nbytes = int(np.prod(shape)) * 4
         while True:
@@ -312,7 +314,7 @@ class Builder:
                 break
             found = gpu.find(int(addresses[0]), nbytes, "calibration") if isinstance(addresses[0], int) else None
             if found is None:
-                raise ValueError("get_batch returned no device memory of {} bytes".format(nbytes))
+                raise ValueError(f"get_batch returned no device memory of {nbytes} bytes")
             item, offset = found
             batches.append(item.data[offset : offset + nbytes].view(np.float32).reshape(shape).copy())
         if not batches:

@@ -1,4 +1,5 @@
 """Enumerations and loggers, and how they changed between releases."""
+
 from __future__ import annotations
 
 from enum import IntEnum

@@ -1,4 +1,5 @@
 """The run side: runtime, engine, context."""
+
 from __future__ import annotations
 
 import os
@@ -8,6 +9,7 @@ import weakref
 
 import numpy as np
 from simulated_gpu import Execute, calls, compiled, devices, driver, gpu, name, simulate, trt_version, violation
+
 from tensorrt._build import MAGIC, refused
 from tensorrt._kinds import NUMPY, DataType, Severity, TensorIOMode, loggable, major
 
@@ -32,7 +34,7 @@ class Runtime:
         try:
             header, graph = compiled.unpack(MAGIC, bytes(plan))
         except ValueError as error:
-            self._log.log(Severity.ERROR, "1: [stdArchiveReader.cpp] Serialization assertion failed: {}".format(error))
+            self._log.log(Severity.ERROR, f"1: [stdArchiveReader.cpp] Serialization assertion failed: {error}")
             return None
         if header["version"] != trt_version():
             text = "6: The engine plan file is not compatible with this version of TensorRT, expecting library version {} got {}"  # noqa: E501
@@ -101,14 +103,14 @@ class IExecutionContext:
         live.add(self)
 
     def _say(self, text):
-        self._log.log(Severity.ERROR, "3: [executionContext.cpp] Error Code 3: API Usage Error ({})".format(text))
+        self._log.log(Severity.ERROR, f"3: [executionContext.cpp] Error Code 3: API Usage Error ({text})")
         return False
 
     def set_optimization_profile_async(self, i, stream):
         if refused("trt.IExecutionContext.set_optimization_profile_async", self._log):
             return False
         if not 0 <= i < self._engine.num_optimization_profiles:
-            return self._say("no profile {}".format(i))
+            return self._say(f"no profile {i}")
         self._profile = i
         self._shapes = {}
         return True
@@ -117,15 +119,15 @@ class IExecutionContext:
         if refused("trt.IExecutionContext.set_input_shape", self._log):
             return False
         if self._engine.get_tensor_mode(key) != TensorIOMode.INPUT:
-            return self._say("{} is no input".format(key))
+            return self._say(f"{key} is no input")
         shape = tuple(shape)
         own = self._engine.get_tensor_shape(key)
         if len(own) != len(shape) or any(a not in (-1, b) for a, b in zip(own, shape)):
-            return self._say("{} of {} does not fit {}".format(shape, key, own))
+            return self._say(f"{shape} of {key} does not fit {own}")
         if -1 in own:
             low, _, high = self._engine.header["profiles"][self._profile][key]
             if any(not a <= b <= c for a, b, c in zip(low, shape, high)):
-                text = "{} of {} is outside profile {}: {} to {}".format(shape, key, self._profile, low, high)
+                text = f"{shape} of {key} is outside profile {self._profile}: {low} to {high}"
                 return self._say(text)
         self._shapes[key] = shape
         return True
@@ -147,7 +149,7 @@ class IExecutionContext:
         if refused("trt.IExecutionContext.set_tensor_address", self._log):
             return False
         if self._engine.get_tensor_mode(key) == TensorIOMode.NONE:
-            return self._say("there is no tensor {}".format(key))
+            return self._say(f"there is no tensor {key}")
         if type(address) is not int:
             raise TypeError("set_tensor_address(): incompatible function arguments")
         self._addresses[key] = address
@@ -170,15 +172,15 @@ class IExecutionContext:
         bound = {}
         for key, dtype, _ in header["inputs"] + header["outputs"]:
             if key not in self._addresses:
-                return self._say("the address of {} was never set".format(key))
+                return self._say(f"the address of {key} was never set")
             shape = self.get_tensor_shape(key)
             if -1 in shape:
-                return self._say("the shape of {} was never set".format(key))
+                return self._say(f"the shape of {key} was never set")
             nbytes = int(np.prod(shape)) * np.dtype(NUMPY[DataType[dtype]]).itemsize
-            found = gpu.find(self._addresses[key], nbytes, "tensor {}".format(key))
+            found = gpu.find(self._addresses[key], nbytes, f"tensor {key}")
             if found is None or found[0].host is not None:
-                violation("the address of {} is no device memory of {} bytes".format(key, nbytes))
-                return self._say("illegal address of {}".format(key))
+                violation(f"the address of {key} is no device memory of {nbytes} bytes")
+                return self._say(f"illegal address of {key}")
             bound[key] = (found[0], found[1], nbytes, np.dtype(NUMPY[DataType[dtype]]), shape)
         engine = self._engine
         fed = [row[0] for row in header["inputs"]]

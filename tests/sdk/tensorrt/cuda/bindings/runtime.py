@@ -1,4 +1,5 @@
 """Simulated CUDA runtime: every function returns a tuple whose first element is the error."""
+
 from __future__ import annotations
 
 import ctypes
@@ -12,12 +13,12 @@ from simulated_gpu import Error as cudaError_t
 cudaStreamNonBlocking = 1
 
 
-class cudaMemcpyKind(IntEnum):  # noqa: N801 - the vendor's names
+class cudaMemcpyKind(IntEnum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
 
 
-class cudaDeviceAttr(IntEnum):  # noqa: N801
+class cudaDeviceAttr(IntEnum):
     cudaDevAttrComputeCapabilityMajor = 75
     cudaDevAttrComputeCapabilityMinor = 76
 
@@ -35,11 +36,11 @@ def _enter(call, empty=0):
     return None if code is None else (cudaError_t(code), *([None] * empty))
 
 
-def cudaGetErrorName(error):  # noqa: N802
+def cudaGetErrorName(error):
     return OK, cudaError_t(error).name.encode()
 
 
-def cudaGetErrorString(error):  # noqa: N802
+def cudaGetErrorString(error):
     words = {
         35: b"CUDA driver version is insufficient for CUDA runtime version",
         100: b"no CUDA-capable device is detected",
@@ -49,16 +50,16 @@ def cudaGetErrorString(error):  # noqa: N802
     return OK, words.get(int(error), b"unspecified")
 
 
-def cudaGetDeviceCount():  # noqa: N802
+def cudaGetDeviceCount():
     return _enter("cudaGetDeviceCount", 1) or (OK, devices())
 
 
-def cudaRuntimeGetVersion():  # noqa: N802
+def cudaRuntimeGetVersion():
     code = calls.enter("cudaRuntimeGetVersion")
     return (OK, 12060) if code is None else (cudaError_t(code), None)
 
 
-def cudaSetDevice(index):  # noqa: N802
+def cudaSetDevice(index):
     failed = _enter("cudaSetDevice")
     if failed:
         return failed
@@ -68,16 +69,16 @@ def cudaSetDevice(index):  # noqa: N802
     return (OK,)
 
 
-def cudaDeviceGetPCIBusId(length, index):  # noqa: N802
+def cudaDeviceGetPCIBusId(length, index):
     # CUDA counts the fastest first, NVML by address: with several GPUs the orders differ
-    return _enter("cudaDeviceGetPCIBusId", 1) or (OK, "0000:{:02X}:00.0".format(0x65 + devices() - 1 - index).encode())
+    return _enter("cudaDeviceGetPCIBusId", 1) or (OK, f"0000:{0x65 + devices() - 1 - index:02X}:00.0".encode())
 
 
-def cudaDeviceGetAttribute(attribute, index):  # noqa: N802
+def cudaDeviceGetAttribute(attribute, index):
     return _enter("cudaDeviceGetAttribute", 1) or (OK, capability()[int(attribute) - 75])
 
 
-def cudaGetDeviceProperties(index):  # noqa: N802
+def cudaGetDeviceProperties(index):
     failed = _enter("cudaGetDeviceProperties", 1)
     if failed:
         return failed
@@ -87,26 +88,26 @@ def cudaGetDeviceProperties(index):  # noqa: N802
     return OK, properties
 
 
-def cudaMalloc(nbytes):  # noqa: N802
+def cudaMalloc(nbytes):
     return _enter("cudaMalloc", 1) or gpu.malloc(nbytes)
 
 
-def cudaMallocHost(nbytes):  # noqa: N802
+def cudaMallocHost(nbytes):
     return _enter("cudaMallocHost", 1) or gpu.malloc_host(nbytes)
 
 
-def cudaFree(address):  # noqa: N802
+def cudaFree(address):
     """A failure injected into a release is that of an earlier launch: the release itself takes place."""
     done = gpu.free(address, host=False)
     return _enter("cudaFree") or (done,)
 
 
-def cudaFreeHost(address):  # noqa: N802
+def cudaFreeHost(address):
     done = gpu.free(address, host=True)
     return _enter("cudaFreeHost") or (done,)
 
 
-def cudaMemcpyAsync(target, source, nbytes, kind, stream):  # noqa: N802
+def cudaMemcpyAsync(target, source, nbytes, kind, stream):
     failed = _enter("cudaMemcpyAsync")
     if failed:
         return failed
@@ -118,7 +119,7 @@ def cudaMemcpyAsync(target, source, nbytes, kind, stream):  # noqa: N802
     device, host = (target, source) if into_device else (source, target)
     found = gpu.find(int(device), nbytes, "cudaMemcpyAsync")
     if found is None or found[0].host is not None:
-        violation("cudaMemcpyAsync: {:#x} is no device memory".format(int(device)))
+        violation(f"cudaMemcpyAsync: {int(device):#x} is no device memory")
         return (cudaError_t.cudaErrorInvalidValue,)
     item, offset = found
     pinned = gpu.find(int(host), nbytes, "cudaMemcpyAsync")
@@ -139,15 +140,15 @@ def cudaMemcpyAsync(target, source, nbytes, kind, stream):  # noqa: N802
     return (OK,)
 
 
-def cudaStreamCreateWithFlags(flags):  # noqa: N802
+def cudaStreamCreateWithFlags(flags):
     return _enter("cudaStreamCreateWithFlags", 1) or (OK, gpu.create(gpu.streams, Stream()))
 
 
-def cudaStreamCreate():  # noqa: N802
+def cudaStreamCreate():
     return _enter("cudaStreamCreate", 1) or (OK, gpu.create(gpu.streams, Stream()))
 
 
-def cudaStreamSynchronize(stream):  # noqa: N802
+def cudaStreamSynchronize(stream):
     queue = gpu.streams.get(int(stream))
     if queue is None:
         violation("cudaStreamSynchronize of a stream that does not exist")
@@ -156,18 +157,18 @@ def cudaStreamSynchronize(stream):  # noqa: N802
     return _enter("cudaStreamSynchronize") or (OK,)
 
 
-def cudaStreamDestroy(stream):  # noqa: N802
+def cudaStreamDestroy(stream):
     if gpu.streams.pop(int(stream), None) is None:
         violation("a stream destroyed twice, or never made")
         return (cudaError_t.cudaErrorInvalidResourceHandle,)
     return _enter("cudaStreamDestroy") or (OK,)
 
 
-def cudaEventCreate():  # noqa: N802
+def cudaEventCreate():
     return _enter("cudaEventCreate", 1) or (OK, gpu.create(gpu.events, Event()))
 
 
-def cudaEventRecord(event, stream):  # noqa: N802
+def cudaEventRecord(event, stream):
     failed = _enter("cudaEventRecord")
     if failed:
         return failed
@@ -177,7 +178,7 @@ def cudaEventRecord(event, stream):  # noqa: N802
     return (OK,)
 
 
-def cudaEventElapsedTime(start, stop):  # noqa: N802
+def cudaEventElapsedTime(start, stop):
     failed = _enter("cudaEventElapsedTime", 1)
     if failed:
         return failed
@@ -189,7 +190,7 @@ def cudaEventElapsedTime(start, stop):  # noqa: N802
     return OK, 1000 * (last.at - first.at)
 
 
-def cudaEventDestroy(event):  # noqa: N802
+def cudaEventDestroy(event):
     if gpu.events.pop(int(event), None) is None:
         violation("an event destroyed twice, or never made")
         return (cudaError_t.cudaErrorInvalidResourceHandle,)

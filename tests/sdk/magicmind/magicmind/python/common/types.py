@@ -1,4 +1,5 @@
 """Element types and their NumPy names."""
+
 from __future__ import annotations
 
 from enum import IntEnum

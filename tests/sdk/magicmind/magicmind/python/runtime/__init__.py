@@ -1,4 +1,5 @@
 """import magicmind.python.runtime as mm"""
+
 from magicmind.python.common.types import DataType
 from magicmind.python.runtime import parser
 from magicmind.python.runtime._base import Code, Status

@@ -1,4 +1,5 @@
 """Status objects that notice when nobody looks at them, and the state of the simulated driver."""
+
 from __future__ import annotations
 
 import atexit
@@ -45,7 +46,7 @@ class Status:
         self._call = None  # the vendor call that returned it; None when the caller made it
 
     @staticmethod
-    def OK():  # noqa: N802 - the vendor's name
+    def OK():
         return Status()
 
     def ok(self):
@@ -53,11 +54,11 @@ class Status:
         return self._code == Code.OK
 
     def __str__(self):
-        return "OK" if self._code == Code.OK else "{} ({}): {}".format(_word(self._code), int(self._code), self._message)
+        return "OK" if self._code == Code.OK else f"{_word(self._code)} ({int(self._code)}): {self._message}"
 
     def __del__(self):
         if self._call is not None and simulate is not None:
-            simulate.note("violation", what="Status of {} was never asked: {}".format(self._call, self))
+            simulate.note("violation", what=f"Status of {self._call} was never asked: {self}")
 
 
 def _word(code):
@@ -77,12 +78,12 @@ def status(call, code=Code.OK, message=""):
 def injected(call):
     """Status of an injected failure of this call, or None."""
     code = calls.enter(call)
-    return None if code is None else status(call, code, "injected failure of {}".format(call))
+    return None if code is None else status(call, code, f"injected failure of {call}")
 
 
 def shout(call, text, code=Code.INTERNAL):
     """The reason for a None goes to stderr, past Python's own buffers; returns that None."""
-    line = "2026-11-20 10:00:00.000000: ERROR: runtime.cc:101] {}: {} ({}): {}\n".format(call, _word(code), int(code), text)
+    line = f"2026-11-20 10:00:00.000000: ERROR: runtime.cc:101] {call}: {_word(code)} ({int(code)}): {text}\n"
     os.write(2, line.encode("utf-8"))
 
 
@@ -131,6 +132,6 @@ class Alive:
 @atexit.register
 def _at_exit():
     if driver.open:
-        simulate.note("leak", what="{} System never closed".format(driver.open))
+        simulate.note("leak", what=f"{driver.open} System never closed")
     for item in list(driver.live):
-        simulate.note("leak", what="{} alive at exit".format(type(item).__name__))
+        simulate.note("leak", what=f"{type(item).__name__} alive at exit")

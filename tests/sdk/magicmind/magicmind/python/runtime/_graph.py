@@ -1,4 +1,5 @@
 """The build side: network, configuration, calibration, builder."""
+
 from __future__ import annotations
 
 import json
@@ -15,10 +16,10 @@ class Dims:
     def __init__(self, values):
         self._values = [int(value) for value in values]
 
-    def GetDims(self):  # noqa: N802
+    def GetDims(self):
         return list(self._values)
 
-    def GetDimValue(self, i):  # noqa: N802
+    def GetDimValue(self, i):
         return self._values[i]
 
     def __str__(self):
@@ -37,10 +38,8 @@ class NetworkTensor:
         if failed:
             return failed
         values = dims.GetDims()
-        if len(values) != len(self.fixed) or any(
-            own not in (-1, new) for own, new in zip(self.fixed, values)
-        ):
-            text = "{} of the graph is {}, not {}".format(self.name, self.fixed, values)
+        if len(values) != len(self.fixed) or any(own not in (-1, new) for own, new in zip(self.fixed, values)):
+            text = f"{self.name} of the graph is {self.fixed}, not {values}"
             return status("mm.ITensor.set_dimension", Code.INVALID_ARGUMENT, text)
         self.shape = values
         return status("mm.ITensor.set_dimension")
@@ -78,9 +77,21 @@ class Network:
 
 class BuilderConfig:
     KEYS = frozenset(
-        "archs precision_config graph_shape_mutable dim_range convert_input_layout convert_output_layout "
-        "insert_bn_before_firstnode opt_config computation_preference compute_determinism debug_config "
-        "cross_compile_toolchain_path custom_ranges".split()
+        [
+            "archs",
+            "precision_config",
+            "graph_shape_mutable",
+            "dim_range",
+            "convert_input_layout",
+            "convert_output_layout",
+            "insert_bn_before_firstnode",
+            "opt_config",
+            "computation_preference",
+            "compute_determinism",
+            "debug_config",
+            "cross_compile_toolchain_path",
+            "custom_ranges",
+        ]
     )
 
     def __init__(self):
@@ -96,10 +107,10 @@ class BuilderConfig:
         try:
             values = json.loads(text)
         except ValueError as error:
-            return status(call, Code.INVALID_ARGUMENT, "not JSON: {}".format(error))
+            return status(call, Code.INVALID_ARGUMENT, f"not JSON: {error}")
         unknown = sorted(set(values) - self.KEYS)
         if unknown:
-            return status(call, Code.INVALID_ARGUMENT, "unknown key {}".format(unknown[0]))
+            return status(call, Code.INVALID_ARGUMENT, f"unknown key {unknown[0]}")
         self.values.update(values)
         return status(call)
 
@@ -151,18 +162,18 @@ class Calibrator(base.Alive):
             return status(call, Code.INTERNAL, "reset failed")
         shape = data.get_shape().GetDims()
         if any(own not in (-1, fed) for own, fed in zip(tensor.shape, shape)) or len(shape) != len(tensor.shape):
-            text = "calibration data {} for input {}".format(shape, tensor.shape)
+            text = f"calibration data {shape} for input {tensor.shape}"
             return status(call, Code.INVALID_ARGUMENT, text)
         batches = []
         while True:
             answer = data.next()
             if not answer.ok():
                 if answer._code != Code.OUT_OF_RANGE:
-                    return status(call, Code.INTERNAL, "next: {}".format(answer))
+                    return status(call, Code.INTERNAL, f"next: {answer}")
                 break
             sample = data.get_sample()
             if list(sample.shape) != shape or data.get_data_type() != get_datatype_by_numpy(sample.dtype):
-                return status(call, Code.INVALID_ARGUMENT, "a sample is {} {}".format(sample.dtype, sample.shape))
+                return status(call, Code.INVALID_ARGUMENT, f"a sample is {sample.dtype} {sample.shape}")
             if not sample.flags.c_contiguous:
                 base.violation("a calibration sample is not contiguous: its bytes would be read in the wrong order")
             batches.append(np.array(sample))
@@ -199,7 +210,7 @@ class Builder:
             raise ValueError("data type INT64 is not supported; type64to32_conversion is off")
         mode = values.get("precision_config", {}).get("precision_mode", "force_float32")
         if mode not in PRECISIONS:
-            raise ValueError("unknown precision_mode {!r}".format(mode))
+            raise ValueError(f"unknown precision_mode {mode!r}")
         precision = PRECISIONS[mode]
         if precision == "int8" and network.calibration is None and "custom_ranges" not in values:
             raise ValueError("the network has no quantisation ranges: calibrate it first")
@@ -208,7 +219,7 @@ class Builder:
         for arch in archs:
             named = arch if isinstance(arch, dict) else {arch: [2, 6, 8]}
             if list(named) != ["mtp_372"]:
-                raise ValueError("arch {} is not built for here".format(sorted(named)))
+                raise ValueError(f"arch {sorted(named)} is not built for here")
             clusters += named["mtp_372"]
         names = [tensor.name for tensor in network.inputs]
         per_axis = values.get("precision_config", {}).get("weight_quant_granularity", "per_tensor") == "per_axis"
@@ -218,7 +229,7 @@ class Builder:
         for i in sorted(set(converted) | set(norms)):
             rule = converted.get(i)
             if rule is not None and rule != {"src": "NCHW", "dst": "NHWC"}:
-                raise ValueError("convert_input_layout {} is not possible".format(rule))
+                raise ValueError(f"convert_input_layout {rule} is not possible")
             norm = norms.get(i)
             if norm is not None and not len(norm["mean"]) == len(norm["var"]) == network.inputs[i].shape[1]:
                 raise ValueError("insert_bn_before_firstnode: mean and var are not of the channels")
@@ -232,9 +243,7 @@ class Builder:
             if norm is not None:
                 tensor.dtype = DataType.UINT8
         model = compiled.narrow_outputs(model)
-        ranges = {
-            int(i): (rule["min"][0], rule["max"][0]) for i, rule in values.get("dim_range", {}).items()
-        }
+        ranges = {int(i): (rule["min"][0], rule["max"][0]) for i, rule in values.get("dim_range", {}).items()}
         if ranges and not mutable:
             raise ValueError("dim_range needs graph_shape_mutable")
         fixed = network.inputs[0].shape[0]
@@ -246,9 +255,7 @@ class Builder:
             "batch": fixed,
             "range": list(ranges.get(0, (1, 1 << 20))) if fixed == -1 else [fixed, fixed],
             "inputs": [[tensor.name, tensor.dtype.name, tensor.shape] for tensor in network.inputs],
-            "outputs": [
-                [key, get_datatype_by_numpy(dtype).name, [fixed, *shape[1:]]] for key, dtype, shape in outputs
-            ],
+            "outputs": [[key, get_datatype_by_numpy(dtype).name, [fixed, *shape[1:]]] for key, dtype, shape in outputs],
         }
         return Model(header, model.SerializeToString())
 

@@ -1,14 +1,15 @@
 """Enumerations."""
+
 from __future__ import annotations
 
 from enum import IntEnum
 
 
 class ModelKind(IntEnum):
-    kPytorch = 0  # noqa: N815 - the vendor's names
-    kOnnx = 1  # noqa: N815
-    kCaffe = 2  # noqa: N815
-    kTensorflow = 3  # noqa: N815
+    kPytorch = 0
+    kOnnx = 1
+    kCaffe = 2
+    kTensorflow = 3
 
 
 class Layout(IntEnum):

@@ -1,4 +1,5 @@
 """The run side: System, Device, engine, context, queue, tensors. Nothing may outlive the System."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -36,7 +37,7 @@ class System:
         self._open = False
         driver.open -= 1
         for item in list(driver.live):
-            base.violation("System closed before its {}".format(type(item).__name__))
+            base.violation(f"System closed before its {type(item).__name__}")
         driver.live.clear()
         if not driver.open:
             driver.active = None
@@ -78,7 +79,7 @@ class Device(Alive):
             base.violation("Device.active without a System")
             return status(call, Code.FAILED_PRECONDITION, "no System")
         if not 0 <= self.id < driver.count():
-            return status(call, Code.INVALID_ARGUMENT, "device {} of {}".format(self.id, driver.count()))
+            return status(call, Code.INVALID_ARGUMENT, f"device {self.id} of {driver.count()}")
         driver.active = self.id
         return status(call)
 
@@ -154,7 +155,7 @@ class Context(Alive):
         if limit is not None:
             held = sum(item.nbytes for item in list(driver.live) if isinstance(item, OutputTensor))
             if held > float(limit) * 2**20:
-                return status(call, Code.RESOURCE_EXHAUSTED, "device memory: outputs hold {} bytes".format(held))
+                return status(call, Code.RESOURCE_EXHAUSTED, f"device memory: outputs hold {held} bytes")
         queue.add(batch, made)
         outputs.extend(made)
         return status(call)
@@ -197,10 +198,10 @@ class InputTensor(Alive):
         if failed:
             return failed
         if array.dtype != self._dtype:
-            return status(call, Code.INVALID_ARGUMENT, "{} given for {}".format(array.dtype, self._dtype))
+            return status(call, Code.INVALID_ARGUMENT, f"{array.dtype} given for {self._dtype}")
         low, high = self._range
         if list(array.shape[1:]) != self._shape[1:] or not low <= len(array) <= high:
-            text = "shape {} given for {} with batch {} to {}".format(array.shape, self._shape, low, high)
+            text = f"shape {array.shape} given for {self._shape} with batch {low} to {high}"
             return status(call, Code.INVALID_ARGUMENT, text)
         if not array.flags.c_contiguous:
             base.violation("from_numpy of an array that is not contiguous")

@@ -1,4 +1,5 @@
 """A built model: described, written to a file, read back."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -45,9 +46,9 @@ class Model:
 
     def _rows(self, call, which):
         if refused(call):
-            raise RuntimeError("{}: internal error".format(call))
+            raise RuntimeError(f"{call}: internal error")
         if self.header is None:
-            base.violation("{} of a model that was never read".format(call))
+            base.violation(f"{call} of a model that was never read")
             raise RuntimeError("the model is empty")
         return self.header[which]
 
@@ -66,8 +67,8 @@ class Model:
     def _names(self, call, which):
         names = [row[0] for row in self._rows(call, which)]
         if simulate.switches().get("mangle_names"):  # as the PyTorch parser does
-            return ["main/node_{}:0".format(i) for i, _ in enumerate(names)]
-        return ["main/{}:0".format(name) for name in names]
+            return [f"main/node_{i}:0" for i, _ in enumerate(names)]
+        return [f"main/{name}:0" for name in names]
 
     def get_input_data_types(self):
         return [DataType[row[1]] for row in self._rows("mm.Model.get_input_data_types", "inputs")]

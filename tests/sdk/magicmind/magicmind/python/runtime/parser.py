@@ -1,4 +1,5 @@
 """The parser, for ONNX and traced PyTorch."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -22,7 +23,7 @@ class Parser:
         if failed:
             return failed
         if key != "pytorch-input-dtypes":
-            return status("mm.Parser.set_model_param", Code.INVALID_ARGUMENT, "unknown parameter {}".format(key))
+            return status("mm.Parser.set_model_param", Code.INVALID_ARGUMENT, f"unknown parameter {key}")
         self._dtypes = list(value)
         return status("mm.Parser.set_model_param")
 
@@ -32,22 +33,22 @@ class Parser:
         if failed:
             return failed
         if not Path(path).is_file():
-            return status(call, Code.NOT_FOUND, "no file {}".format(path))
+            return status(call, Code.NOT_FOUND, f"no file {path}")
         if self._kind == ModelKind.kPytorch:
             return self._parse_torch(call, network, path)
         if self._kind != ModelKind.kOnnx:
-            return status(call, Code.UNIMPLEMENTED, "model kind {}".format(self._kind))
+            return status(call, Code.UNIMPLEMENTED, f"model kind {self._kind}")
         import onnx
 
         try:
             model = onnx.load(str(path))
         except Exception as error:
-            return status(call, Code.INVALID_ARGUMENT, "cannot parse {}: {}".format(path, type(error).__name__))
+            return status(call, Code.INVALID_ARGUMENT, f"cannot parse {path}: {type(error).__name__}")
         if not model.graph.node:
-            return status(call, Code.INVALID_ARGUMENT, "{} holds no graph".format(path))
+            return status(call, Code.INVALID_ARGUMENT, f"{path} holds no graph")
         opset = compiled.opset(model)
         if opset > HIGHEST_OPSET:
-            text = "opset {} is above {}".format(opset, HIGHEST_OPSET)
+            text = f"opset {opset} is above {HIGHEST_OPSET}"
             return status(call, Code.UNIMPLEMENTED, text)
         network.model = model
         network.inputs = [_graph.NetworkTensor(*row) for row in compiled.described(model, "inputs")]
@@ -62,9 +63,9 @@ class Parser:
         try:
             network.traced = torch.jit.load(str(path), map_location="cpu").eval()
         except RuntimeError as error:
-            return status(call, Code.INVALID_ARGUMENT, "cannot parse {}: {}".format(path, error))
+            return status(call, Code.INVALID_ARGUMENT, f"cannot parse {path}: {error}")
         network.inputs = [
-            _graph.NetworkTensor("input{}".format(i), dtype.name.lower(), [-1, -1, -1, -1])
+            _graph.NetworkTensor(f"input{i}", dtype.name.lower(), [-1, -1, -1, -1])
             for i, dtype in enumerate(self._dtypes)
         ]
         return status(call)
