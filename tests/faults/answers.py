@@ -1,0 +1,246 @@
+"""Faults in what goes in and what comes out, one function each: its name says what goes wrong, its docstring how that
+shows in the field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from harness import boxes, images, metrics
+from tests.faults import tiny
+from tests.faults.plant import fault
+
+WRONG = "numerics FAIL, accuracy FAIL, published FAIL"
+FEW_RIGHT = "not agrees_with"  # chip and reference agree, but where few answers are right that proves little
+
+# ------------------------------------------------------------------------------------------- fed wrongly, by the chip
+
+
+@fault(WRONG)
+def colours_are_converted_twice_on_the_way_to_the_chip(plant):
+    """Every accuracy is some points low and none is zero; swapping the channels restores it."""
+    plant.chip("channels_swapped")
+
+
+@fault("numerics FAIL", batch=1)
+def the_chip_swaps_colours_where_it_normalises(plant):
+    """Fine as long as the host normalises; wrong once the chip is fed pixels."""
+    plant.chip("channels_swapped_in_pixels")
+
+
+@fault(WRONG)
+def the_mean_is_subtracted_by_the_host_and_by_the_chip(plant):
+    """All outputs shift; 5 to 70 points are lost."""
+    plant.chip("mean_twice")
+
+
+@fault(WRONG)
+def the_mean_is_forgotten(plant):
+    """All outputs shift; 5 to 70 points are lost."""
+    plant.chip("mean_forgotten")
+
+
+@fault(WRONG)
+def pixels_are_not_divided(plant):
+    """Near chance."""
+    plant.chip("not_divided")
+
+
+# ------------------------------------------------------------------------------------------- prepared wrongly, by us
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def our_own_preparation_swaps_colours(plant):
+    """Chip and reference agree, and both are some points below the authors."""
+    plant.preparation(images, "normalize", lambda sound, image, table: sound(image[..., ::-1], table))
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def our_own_preparation_subtracts_the_mean_twice(plant):
+    """Chip and reference agree, and both are far below the authors."""
+    mean, std = (np.array(values)[:, None, None] for values in (tiny.MEAN, tiny.STD))
+    twice = lambda sound, image, table: ((sound(image, table) - mean) / std).astype(np.float32)  # noqa: E731
+    plant.preparation(images, "normalize", twice)
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def nearest_pixels_instead_of_bicubic(plant):
+    """Up to 2 points below the authors, most of them on small things."""
+    nearest = lambda sound, image, height, width: cv2.resize(image, (width, height), interpolation=0)  # noqa: E731
+    plant.preparation(tiny, "resize", nearest)
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def the_corner_is_cut_out_instead_of_the_middle(plant):
+    """0.2 to 1 point below the authors."""
+    plant.preparation(images, "middle", lambda sound, image, side: image[:side, :side])
+
+
+# ------------------------------------------------------------------------------------------- answers misread, by us
+
+
+@fault("published FAIL", model="objects")
+def the_offset_of_the_letterbox_stays_in_the_boxes(plant):
+    """AP at an IoU of 0.50 holds, at 0.75 it collapses."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(sides, replace(frame, left=0.0, top=0.0)))
+
+
+@fault("published FAIL", model="objects")
+def scales_of_width_and_height_change_places(plant):
+    """The loss grows with the aspect ratio."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(sides[:, [1, 0, 3, 2]], frame))
+
+
+@fault("published FAIL", model="objects")
+def boxes_are_cut_to_whole_cells(plant):
+    """Small boxes first: the integer division of a port."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(np.trunc(sides), frame))
+
+
+@fault("published FAIL", model="objects")
+def boxes_are_cut_to_whole_pixels(plant):
+    """A few tenths of a point, and only small boxes."""
+    plant.preparation(tiny, "decoded", lambda sound, sides, frame: np.trunc(sound(sides, frame)))
+
+
+@fault("published FAIL", model="objects")
+def boxes_below_a_score_of_a_half_are_dropped(plant):
+    """Recall is cut; the hard subset falls first."""
+    plant.monkeypatch.setattr(tiny, "SCORE", 0.5)
+    plant.anew("models")
+
+
+@fault("published FAIL", model="objects")
+def boxes_suppress_those_of_other_classes(plant):
+    """Fewer boxes on crowded pictures."""
+
+    def across(sound, found, scores):
+        kept, best, labels = sound(found, scores)
+        alone = boxes.survivors(kept, tiny.IOU)
+        return kept[alone], best[alone], labels[alone]
+
+    plant.preparation(tiny, "suppressed", across)
+
+
+@fault("published FAIL", model="objects")
+def only_ten_boxes_of_a_picture_are_kept(plant):
+    """Recall is low on crowded pictures; the default of 100 was another's."""
+    plant.monkeypatch.setattr(tiny, "MOST", 10)
+    plant.anew("models")
+
+
+@fault("published FAIL", model="faces")
+def faces_do_not_come_best_first(plant):
+    """A wrong AP and no error: the evaluation counts rows."""
+    plant.preparation(tiny, "suppressed", lambda sound, *given: tuple(column[::-1] for column in sound(*given)))
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def classes_are_counted_from_one(plant):
+    """About 0.1 % right; a shift by one restores it."""
+    plant.preparation(tiny, "classes_out", lambda sound, *given: {"logits": np.roll(sound(*given)["logits"], 1)})
+
+
+@fault("accuracy ERROR, published ERROR")
+def an_answer_that_cannot_be_read_is_one_of_many(plant):
+    """An exception in a thread that nobody waits for: fewer results and no error."""
+    read = []
+
+    def sometimes(sound, outputs, frame):
+        read.append(frame)
+        if len(read) % 123 == 0:
+            raise ValueError("a picture of another kind")
+        return sound(outputs, frame)
+
+    plant.code(tiny, "classes_out", sometimes)
+
+
+# ------------------------------------------------------------------------------------------- what the chip computes
+
+
+@fault(WRONG)
+def the_engine_has_a_class_more_in_front(plant):
+    """About 0.1 % right: a class of background shifts all others."""
+    plant.chip("class_offset")
+
+
+@fault(WRONG, model="objects")
+def two_outputs_of_one_shape_change_places(plant):
+    """No box is where it should be, and no shape tells."""
+    plant.chip("swapped_outputs")
+
+
+@fault(WRONG, model="objects")
+def the_softmax_is_missing(plant):
+    """The best class may still be the best; scores and their order are not."""
+    plant.chip("without_softmax")
+
+
+@fault(WRONG, model="objects")
+def the_softmax_runs_along_another_axis(plant):
+    """Scores of a place do not add up to one; AP falls."""
+    plant.chip("softmax_over_cells")
+
+
+@fault("numerics FAIL", model="faces")
+def the_chip_computes_in_bfloat16_and_says_fp32(plant):
+    """Faster than it could be, right in most answers."""
+    plant.chip("bf16")
+
+
+@fault("numerics FAIL, accuracy ERROR, published ERROR")
+def outputs_overflow(plant):
+    """Infinite values, often on few pictures."""
+    plant.chip("infinite")
+
+
+@fault("accuracy ERROR, published ERROR")
+def some_pictures_give_nan(plant):
+    """The mean over all pictures barely moves."""
+    plant.chip("nan_sometimes")
+
+
+@fault("accuracy INVALID, published INVALID")
+def an_accuracy_that_is_nan_is_compared(plant):
+    """`nan > tolerance` is false: green."""
+    sound = metrics.SCORERS["classes"]
+    scored = []
+
+    def undefined(*given):
+        score = sound(*given)
+        scored.append(score)  # the chip's, the reference's, in turn
+        return score if len(scored) % 2 == 0 else replace(score, values=dict.fromkeys(score.values, float("nan")))
+
+    plant.monkeypatch.setitem(metrics.SCORERS, "classes", undefined)
+
+
+@fault("accuracy FAIL, published FAIL")
+def one_picture_in_ten_is_wrong(plant):
+    """The first pictures are fine, which is all that a demonstration shows."""
+    plant.chip("wrong_sometimes")
+
+
+@fault(WRONG)
+def only_the_first_row_of_a_batch_is_computed(plant):
+    """Fine at batch 1; at batch N a share of (N - 1) / N is lost."""
+    plant.chip("only_first_row:4")
+
+
+@fault(WRONG)
+def an_output_buffer_is_used_again_before_it_is_copied(plant):
+    """Row k is the answer of row k + 1; now and then."""
+    plant.chip("next_row")
+
+
+@fault("numerics FAIL")
+def the_same_input_gives_another_output(plant):
+    """Nothing can be bisected; far below any tolerance."""
+    plant.chip("unsteady")
+
+
+@fault("accuracy FAIL, published FAIL")
+def the_first_answer_is_given_for_ever(plant):
+    """Whoever asks one batch only sees nothing."""
+    plant.chip("first_answer_for_ever")

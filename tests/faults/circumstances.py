@@ -1,0 +1,283 @@
+"""Faults in what was compiled, in the data, in the worker and in time, one function each: its name says what goes
+wrong, its docstring how that shows in the field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from harness import baselines, bench, export, suite
+from harness.backends.worker import Limits, Worker
+from harness.baselines import Deviation
+from tests.faults import tiny
+from tests.faults.answers import FEW_RIGHT, WRONG
+from tests.faults.plant import fault, timed
+
+BROKEN = "numerics ERROR, accuracy ERROR, published ERROR"
+
+# ------------------------------------------------------------------------------------------- what was compiled
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def the_export_has_the_batch_of_its_example(plant):
+    """Fails at every other batch, or takes the first row of each."""
+    traced = lambda sound, *given, batch=None: sound(*given, batch=None)  # noqa: E731
+    plant.code(export, "_traced", traced)
+    plant.anew("export")
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def other_weights_are_exported(plant):
+    """The trunk of another training run: the figures of an older model."""
+
+    def other(sound, model, protocol, state, path, nms=False):
+        sound(model, protocol, {key: value.roll(1) for key, value in state.items()}, path, nms=nms)
+
+    plant.code(export, "export", other)
+    plant.anew("export")
+
+
+@fault(WRONG)
+def an_engine_outlives_its_weights(plant):
+    """The key of an engine does not hold its weights: an old accuracy, repeated exactly."""
+    forgetful = suite.Store.get
+
+    def get(store, key, build, *, kind, suffix=""):
+        kept = {name: value for name, value in key.items() if kind != "engine" or name != "onnx"}
+        return forgetful(store, kept, build, kind=kind, suffix=suffix)
+
+    plant.monkeypatch.setattr(suite.Store, "get", get)
+    plant.own_cache()
+    path = plant.own_data() / "weights" / "tiny_classes.pth"
+    older = {key: value.flip(0) for key, value in torch.load(path, weights_only=True).items()}
+    torch.save(older, path)
+    plant.conform("tiny_classes and bs4 and fp32", "outputs_are_those", plant.data, plant.cache)
+    plant.data = plant.world.data
+
+
+@fault(BROKEN)
+def a_compiler_says_that_it_is_done_and_is_not(plant):
+    """The engine of the day before is measured."""
+    plant.anew("backends")
+    plant.chip("says_done")
+
+
+@fault("numerics FAIL", batch=1, marks="int8 and numerics", names="outputs_are_those")
+def an_engine_is_calibrated_for_another_model(plant):
+    """1 to 20 points are lost, in INT8 only."""
+    calibration = bench.Bench._calibration
+
+    def another(self):
+        path = plant.folder / "another" / "calibration.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.load(calibration(self)) * 58 + 110)
+        return path
+
+    plant.monkeypatch.setattr(bench.Bench, "_calibration", another)
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def weights_are_of_another_epoch(plant):
+    """Chip and reference agree; the figures are another model's."""
+    path = plant.own_data() / "weights" / "tiny_classes.pth"
+    inputs = torch.from_numpy(np.stack([tiny.classes_in(tiny.picture(i, 90, 90), False).tensor for i in range(8)]))
+    torch.save(tiny.drawn(tiny.Classifier(), inputs, seed=8).state_dict(), path)
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def weights_are_of_another_model(plant):
+    """Read with strict=False, they leave a network half drawn."""
+    folder = plant.own_data() / "weights"
+    (folder / "tiny_objects.pth").replace(folder / "tiny_classes.pth")
+
+
+@fault("published FAIL", names=FEW_RIGHT)
+def labels_are_off_by_one_picture(plant):
+    """Near chance, and no error."""
+    path = plant.own_data() / "tiny_classes" / "val_label.txt"
+    names, labels = zip(*(line.split() for line in path.read_text().splitlines()), strict=True)
+    path.write_text("".join(f"{n} {x}\n" for n, x in zip(names, labels[1:] + labels[:1], strict=True)))
+
+
+@fault("published SKIP", names=FEW_RIGHT)
+def pictures_are_missing(plant):
+    """Scored on what is there, and called the whole set."""
+    for path in sorted((plant.own_data() / "tiny_classes" / "val").glob("*7.bmp")):
+        path.unlink()
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def a_picture_is_listed_twice(plant):
+    """Counted twice; the total may even be right."""
+    path = plant.own_data() / "tiny_classes" / "val_label.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], lines[0]]))
+
+
+@fault("accuracy ERROR, published ERROR")
+def a_picture_that_cannot_be_read_is_passed_over(plant):
+    """The denominator shrinks: the accuracy rises or holds."""
+    plant.monkeypatch.setattr(suite, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]]))
+
+
+@fault("accuracy ERROR, published ERROR")
+def rows_that_fill_the_last_batch_are_counted(plant):
+    """More answers than pictures."""
+    sound = suite.Suite.predict
+
+    def padded(self, what, dataset, prepare, run, interpret, batch):
+        found = list(sound(self, what, dataset, prepare, run, interpret, batch))
+        return [*found, *found[-1:] * (-len(found) % batch)]
+
+    plant.monkeypatch.setattr(suite.Suite, "predict", padded)
+
+
+@fault("accuracy ERROR, published ERROR")
+def the_last_batch_is_dropped_unless_it_is_full(plant):
+    """Fewer answers than pictures."""
+    sound = suite.Suite.predict
+
+    def cut(self, what, dataset, prepare, run, interpret, batch):
+        found = list(sound(self, what, dataset, prepare, run, interpret, batch))
+        return found[: len(found) // batch * batch]
+
+    plant.monkeypatch.setattr(suite.Suite, "predict", cut)
+
+
+@fault("published FAIL")
+def a_known_failure_no_longer_fails(plant):
+    """The excuse outlives its reason, and hides the next fault."""
+    excuse = Deviation("tiny_classes-*", "accuracy", "top1", "lost in translation", "nowhere", "tiny.toml", 2)
+    plant.monkeypatch.setattr(baselines, "load", lambda: replace(plant.world.table, deviations=(excuse,)))
+
+
+# ------------------------------------------------------------------------------------------- the worker
+
+
+@fault("numerics INVALID, accuracy INVALID, published INVALID")
+def another_provider_does_the_work(plant):
+    """10 to 50 times slower, and all answers right."""
+    plant.chip("falls_back")
+
+
+BESIDE = {"batch": 1, "marks": "fp32 and numerics", "names": "outputs_are_those"}
+
+
+@fault("numerics ERROR", **BESIDE)
+def the_sdk_takes_its_process_down(plant):
+    """The rest of the night's run is lost."""
+    plant.chip("dies:1")
+
+
+@fault("numerics ERROR", **BESIDE)
+def a_call_never_comes_back(plant):
+    """The run hangs until somebody looks."""
+    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(run=2.0)))
+    plant.chip("hangs:1")
+
+
+@fault("numerics ERROR", **BESIDE)
+def the_sdk_takes_all_memory(plant):
+    """The kernel ends whatever is largest."""
+    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(memory=500 << 20)))
+    plant.chip("grows:1")
+
+
+# ------------------------------------------------------------------------------------------- time
+
+
+@timed("targets INVALID", batch=None)
+def the_batch_is_not_run_but_counted(plant):
+    """Latency does not depend on the batch; images a second grow with it."""
+    plant.chip("batch_ignored")
+
+
+@timed("throughput FAIL, targets INVALID", batch=None)
+def latency_grows_faster_than_the_batch(plant):
+    """A batch is run row by row, each at the price of all."""
+    plant.chip("batch_twice")
+
+
+@timed("throughput FAIL")
+def the_chip_is_slow(plant):
+    """A quarter of what was published."""
+    plant.chip("slow")
+
+
+@timed("throughput INCONCLUSIVE")
+def the_chip_slows_down_meanwhile(plant):
+    """Windows drift, and their mean is nobody's figure."""
+    plant.chip("slows_down")
+
+
+@timed("throughput INVALID")
+def images_are_counted_twice(plant):
+    """A figure that is multiplied by the batch already is multiplied again."""
+    speed = bench.Bench.speed.func
+
+    def twice(self):
+        once = speed(self)
+        value, low, high = (self.case.batch * rate for rate in (once.value, once.low, once.high))
+        return replace(once, value=value, low=low, high=high)
+
+    plant.monkeypatch.setattr(bench.Bench, "speed", property(twice))
+
+
+@timed("throughput INVALID")
+def a_card_of_one_device_counts_for_four(plant):
+    """Exactly four times too fast."""
+    plant.monkeypatch.setattr(bench.Measurement, "scaled", 4.0)
+
+
+@timed("throughput INVALID, targets INVALID", batch=None)
+def nobody_waits_for_the_device(plant):
+    """Impossibly fast: what is timed is the queueing."""
+    plant.chip("does_not_wait")
+
+
+@timed("throughput INVALID, targets INVALID", batch=None)
+def inputs_that_were_seen_before_cost_nothing(plant):
+    """Fast on repeats only."""
+    plant.chip("remembers")
+
+
+@timed("throughput INVALID")
+def outputs_differ_under_load(plant):
+    """What was timed is not what was scored."""
+    plant.chip("wrong_under_load")
+
+
+@timed("throughput INVALID")
+def the_device_is_busy_before(plant):
+    """Two modes of latency; figures that nobody gets again."""
+    plant.chip("busy_before")
+
+
+@timed("throughput INVALID")
+def another_program_takes_the_device_meanwhile(plant):
+    """As busy before, and the device was idle when it was asked."""
+    plant.chip("used_after")
+
+
+@timed("throughput INVALID")
+def the_device_throttles(plant):
+    """Each device of a room has its own figure."""
+    plant.chip("throttled")
+
+
+@timed("throughput INVALID")
+def the_clock_changes_meanwhile(plant):
+    """Windows drift."""
+    plant.chip("clock_falls")
+
+
+@timed("throughput INVALID")
+def the_device_is_damaged(plant):
+    """Errors of its memory, corrected by repeating."""
+    plant.chip("unhealthy")
