@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from harness import baselines, datasets, devices, matrix, verdict
 from harness.backends.worker import Worker
@@ -28,8 +29,11 @@ Seen = dict[str, str]
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
-    return tiny.make(tmp_path_factory.mktemp("data"))
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tiny.World]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the networks are smaller than a thread's start
+    yield tiny.make(tmp_path_factory.mktemp("data"))
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
