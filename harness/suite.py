@@ -25,6 +25,7 @@ from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset, Sample
 from harness.datasets.stream import stream
 from harness.devices import Presence
+from harness.errors import DataError
 from harness.models.base import Frame, Model, Prepared, Protocol
 from harness.store import Store, canonical
 from harness.timing import Plan
@@ -240,7 +241,12 @@ class Suite:
 
             path = self.settings.store.get(key, make, kind="reference", suffix=".npz")
             with np.load(path) as arrays:
-                self._predictions[memo] = unpack(dict(arrays))
+                kept = unpack(dict(arrays))
+            if len(kept) != len(dataset):
+                raise DataError(
+                    f"the kept reference answers for {len(kept)} images of {len(dataset)}", hint=f"delete {path.parent}"
+                )
+            self._predictions[memo] = kept
         return self._predictions[memo]
 
     def witnesses(self, model: Model, protocol: Protocol) -> tuple[list[Prepared], Tensors]:

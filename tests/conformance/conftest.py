@@ -178,7 +178,8 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
         found = {}
         for record in pytestconfig.stash[RECORDS].values():
             same = replace(record.case, batch=lineup.batch) == lineup
-            if same and record.stage == "throughput" and "measured" in record.values:
+            sound = record.stage == "throughput" and record.outcome != "INVALID" and "measured" in record.values
+            if same and sound:
                 found[record.case.batch] = _speed(record)
         return found
 

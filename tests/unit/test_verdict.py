@@ -240,7 +240,20 @@ def test_answers_of_different_number_are_no_measurement():
         judge_agreement(chip, classified(np.ones(100)), "top1")
 
 
-@pytest.mark.parametrize("value", [math.nan, 0.0])
+def test_a_metric_that_is_undefined_on_these_images_is_no_verdict():
+    score = Score({"ap": math.nan}, 10, lambda w: {"ap": math.nan})
+
+    assert judge_agreement(score, score, "ap").outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_score_of_the_chip_that_is_not_a_number_is_no_measurement():
+    chip, reference = (Score({"ap": value}, 10, lambda w: {"ap": 0.5}) for value in (math.nan, 0.5))
+
+    with pytest.raises(InvalidMeasurement, match="not a number"):
+        judge_agreement(chip, reference, "ap")
+
+
+@pytest.mark.parametrize("value", [0.0])
 def test_a_reference_without_a_score_is_no_measurement(value):
     score = Score({"ap": value}, 10, lambda w: {"ap": value})
 
