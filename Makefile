@@ -6,8 +6,9 @@ BIN    := .venv/bin
 READY  := .venv/ready
 
 .PHONY: run test lint bench
+# FP32 only: INT8 and FP16 run with pytest -m cpu
 run: $(READY)
-	$(BIN)/pytest tests/conformance -m cpu --require cpu --results results $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(BIN)/pytest tests/conformance -m "cpu and fp32" --require cpu --results results $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: $(READY)
 	$(BIN)/pytest tests/unit tests/properties tests/faults tests/sdk -n auto --dist loadfile -q $(ARGS)

@@ -23,6 +23,7 @@ class Chip:
     precisions: tuple[Precision, ...]
     batches: tuple[int, ...]
     devices_per_card: int = 1
+    heavy_batches: tuple[int, ...] | None = None  # batches of heavy models, when fewer than `batches`
     reduced_batches: tuple[int, ...] | None = None  # batches below FP32, when fewer than `batches`
     normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
     eager: float | None = None  # where nothing is published: FP32 throughput in units of eager PyTorch's
@@ -109,6 +110,7 @@ CHIPS: dict[str, Chip] = {
             "cpu",
             (FP32, FP16, INT8),
             (1, 4),
+            heavy_batches=(1,),
             reduced_batches=(1,),
             normalizes=True,
             eager=1.0,

@@ -51,6 +51,8 @@ def batches(model: Model, chip: Chip, precision: Precision) -> tuple[int, ...]:
     asked = chip.batches
     if precision is not Precision.FP32 and chip.reduced_batches is not None:
         asked = chip.reduced_batches
+    if model.heavy and chip.heavy_batches is not None:
+        asked = chip.heavy_batches
     return tuple(sorted(b for b in asked if model.batches is None or b in model.batches))
 
 

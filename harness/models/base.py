@@ -77,6 +77,7 @@ class Model:
     protocols: tuple[Protocol, ...]  # the first is the default
     weights: Weights
     scenes: int = 8  # pictures drawn for a machine without the data set
+    heavy: bool = False  # seconds an image on a CPU: one batch will do there
     batches: tuple[int, ...] | None = None  # when the published model runs at some batches only
 
     def protocol(self, chip: str) -> Protocol:

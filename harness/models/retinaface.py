@@ -188,10 +188,12 @@ _MLU = Protocol(
 )  # fmt: skip
 
 
-def _row(name: str, title: str, network: Callable[[], nn.Module], weights: Weights) -> Model:
+def _row(
+    name: str, title: str, network: Callable[[], nn.Module], weights: Weights, scenes: int, heavy: bool = False
+) -> Model:
     return Model(
         name, title, "faces", "widerface", "image", OUTPUTS, ("ap_easy", "ap_medium", "ap_hard"),
-        network, (_ASCEND, _MLU), weights,
+        network, (_ASCEND, _MLU), weights, scenes, heavy,
     )  # fmt: skip
 
 
@@ -200,10 +202,13 @@ MOBILENET025 = _row(
     "RetinaFace, MobileNet-0.25",
     _mobilenet025,
     Weights(("mobilenet0.25_Final.pth", "Mobilenet0.25_Final.pth"), "https://github.com/biubug6/Pytorch_Retinaface"),
+    scenes=24,
 )
 RESNET50 = _row(
     "retinaface_resnet50",
     "RetinaFace, ResNet-50",
     _resnet50,
     Weights(("Resnet50_Final.pth",), "https://github.com/biubug6/Pytorch_Retinaface"),
+    scenes=6,
+    heavy=True,
 )

@@ -33,4 +33,6 @@ def test_throughput_reaches_what_was_published(bench, accept, simulated_latency)
         assert bench.pace == pytest.approx(simulated_latency, rel=0.02), text
         return
     verdict = judged(bench)
-    accept(Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures}), bench, marks=marks, unsteady=unrest)
+    against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
+    details = {**verdict.details, **figures, "against": against}
+    accept(Verdict(verdict.outcome, verdict.text, details), bench, marks=marks, unsteady=unrest)
