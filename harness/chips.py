@@ -26,6 +26,7 @@ class Chip:
     heavy_batches: tuple[int, ...] | None = None  # batches of heavy models, when fewer than `batches`
     reduced_batches: tuple[int, ...] | None = None  # batches below FP32, when fewer than `batches`
     normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
+    keeps: bool = False  # its answers follow from the engine's key alone, and are kept like the reference's
     eager: float | None = None  # where nothing is published: FP32 throughput in units of eager PyTorch's
     hint: str = ""  # what to do when it is absent
 
@@ -113,6 +114,7 @@ CHIPS: dict[str, Chip] = {
             heavy_batches=(1,),
             reduced_batches=(1,),
             normalizes=True,
+            keeps=True,
             eager=1.0,
             hint="pip install onnxruntime",
         ),

@@ -160,6 +160,7 @@ MEANING = {
     "scenes": "pictures drawn by the suite; labels are the reference's own answers",
     "partial": "only part of the published data set was there",
     "limited": "--limit cut the data set",
+    "kept": "answers of an earlier run of the same engine on the same images, scored again; speed and outputs are new",
     "host-bound": "the host enqueued as slowly as the device computed: the figure is the host's",
     "x4": "one device was measured and stands for a card of four",
     "unsteady": "the windows of a measurement vary or drift; the record says how",

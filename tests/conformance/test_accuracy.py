@@ -31,7 +31,8 @@ def test_the_chip_agrees_with_the_reference(bench, accept):
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 
     beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
-    accept(beside, bench, end_to_end=run.images_per_second, images=len(run.dataset))
+    marks = ("kept",) if run.kept else ()
+    accept(beside, bench, marks=marks, end_to_end=run.images_per_second, images=len(run.dataset))
 
 
 def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
