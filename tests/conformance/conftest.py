@@ -168,6 +168,7 @@ class Speed:
 
     estimate: Estimate
     latency: float
+    sound: bool  # False: the measurement was INVALID
 
 
 @pytest.fixture
@@ -178,8 +179,7 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
         found = {}
         for record in pytestconfig.stash[RECORDS].values():
             same = replace(record.case, batch=lineup.batch) == lineup
-            sound = record.stage == "throughput" and record.outcome != "INVALID" and "measured" in record.values
-            if same and sound:
+            if same and record.stage == "throughput" and "measured" in record.values:
                 found[record.case.batch] = _speed(record)
         return found
 
@@ -188,7 +188,7 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 
 def _speed(record: Record) -> Speed:
     v = record.values
-    return Speed(Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"])
+    return Speed(Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID")
 
 
 @pytest.fixture(scope="session")
@@ -203,7 +203,8 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Estimate | None
             _speed(record).estimate
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
-            and record.stage == "throughput" and "measured" in record.values and "simulated" not in record.marks
+            and record.stage == "throughput" and "measured" in record.values and record.outcome != "INVALID"
+            and "simulated" not in record.marks
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.value, default=None)
 

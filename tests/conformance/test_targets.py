@@ -11,10 +11,10 @@ def test_the_best_batch_reaches_the_target_ratios(lineup, speeds, others, suite,
     targets = suite.settings.baselines.targets(lineup.chip)
     if not targets:
         pytest.skip(f"no ratio to another chip is asked of {lineup.chip}")
-    mine = speeds(lineup)
+    mine = [run.estimate for run in speeds(lineup).values() if run.sound]
     if not mine:
         pytest.skip(f"no throughput of {lineup.model} on {lineup.chip} was measured in this run")
-    best = max((run.estimate for run in mine.values()), key=lambda speed: speed.value)
+    best = max(mine, key=lambda speed: speed.value)
     table, verdicts = suite.settings.baselines, {}
     for target in targets:
         other = others(lineup, target.other) or table.best(lineup.model, target.other)
