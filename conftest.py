@@ -143,7 +143,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         add_record(item.config, Record(case, stage, "SKIP", str(error).splitlines()[0]))
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
         outcome = "INVALID" if getattr(error, "stage", "") == "invalid" else "ERROR"
-        add_record(item.config, Record(case, stage, outcome, f"{getattr(error, 'fact', None) or error!r}"))
+        add_record(item.config, Record(case, stage, outcome, getattr(error, "fact", None) or repr(error)))
     return result
 
 

@@ -31,7 +31,7 @@ from harness.suite import PREPARATION, WITNESSES, Suite, pack, sources, unpack
 from harness.timing import FEWEST, Plan, Timing, Window, overlap_rates
 
 PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)
-PAIRS_LIMIT_S = 2.0
+PAIRS_LIMIT_S = 3.0
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
 
