@@ -75,9 +75,8 @@ TOLERANCES: dict[Precision, Tolerance] = {
     # every result rounded to FP16, batch norm folded first: 7e-3 rms, 1.2e-2 largest, cosine 0.99998 measured on
     # RetinaFace with its published weights and on a seeded RegNetY; BF16 gives 4.6e-2 rms, which must not pass
     Precision.FP16: Tolerance(0.999, 5e-2, 2e-2),
-    # 1/127 of a tensor's range a layer; vendors accept a cosine of 0.99 a layer, the end of a network is less, and a
-    # single score may turn over
-    Precision.INT8: Tolerance(0.97, 1.0, 2.5e-1),
+    # 1/127 of a tensor's range a layer; vendors accept a cosine of 0.99 a layer, the end of a network is less
+    Precision.INT8: Tolerance(0.97, 5e-1, 2.5e-1),
 }
 
 
