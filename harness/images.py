@@ -100,7 +100,7 @@ def _pillow(data: bytes, check: bool = False) -> Image:
                     "convert it to 8 bits first",
                 )
             picture.info.pop("transparency", None)
-            rgb = np.asarray(picture.convert("RGB"))
+            rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except PIL.UnidentifiedImageError as error:
         raise DataError("is not a picture of a format that Pillow knows", "fetch the file again") from error
     except (OSError, SyntaxError, ValueError, struct.error, Warning, PIL.Image.DecompressionBombError) as error:
@@ -162,8 +162,9 @@ def _canvas(size: tuple[int, int], fill: int, inside: tuple[int, int, int, int])
     return canvas
 
 
-def antialiased(image: Image, height: int, width: int, bicubic: bool = False) -> Image:
-    """Resized as Pillow's Image.resize did up to version 12: across first, rounded to bytes, then down.
+def antialiased(image: Image, height: int, width: int, bicubic: bool = False, side: int | None = None) -> Image:
+    """Resized as Pillow's Image.resize did up to version 12: across first, rounded to bytes, then down. With `side`,
+    the middle square of that: columns do not mix on the way down, so that only those of the square are taken there.
 
     Pillow 13 goes down first where that is less work, which changes results by one level; two calls fix the order.
     Channels are resized one by one, so their order does not matter.
@@ -174,26 +175,43 @@ def antialiased(image: Image, height: int, width: int, bicubic: bool = False) ->
     fits(image, image.shape[0], width)
     method = PIL.Image.Resampling.BICUBIC if bicubic else PIL.Image.Resampling.BILINEAR
     picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    picture = picture.resize((width, picture.height), method).resize((width, height), method)
-    return np.asarray(picture, np.uint8)
+    picture = picture.resize((width, picture.height), method)
+    if side is None:
+        return np.asarray(picture.resize((width, height), method), np.uint8)
+    top, left = corner(height, width, side)
+    picture = picture.crop((left, 0, left + side, picture.height)).resize((side, height), method)
+    return np.asarray(picture.crop((0, top, side, top + side)), np.uint8)
+
+
+def corner(height: int, width: int, side: int) -> tuple[int, int]:
+    """Top and left of the middle square, as torchvision's CenterCrop has them: half pixels are rounded to even."""
+    return round((height - side) / 2.0), round((width - side) / 2.0)
 
 
 def middle(image: Image, side: int) -> Image:
-    """The central square, as torchvision's CenterCrop takes it: half pixels are rounded to even."""
-    top, left = (round((n - side) / 2.0) for n in image.shape[:2])
+    """The middle square."""
+    top, left = corner(image.shape[0], image.shape[1], side)
     return image[top : top + side, left : left + side]
+
+
+def rgb(image: Image) -> Image:
+    """BGR with its channels turned around, contiguous."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def normalize(image: Image, table: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """float32 C x H x W: out[c, y, x] = table[c, image[y, x, c]], table 3 x 256.
 
     Normalisation is a function of one byte, so it is looked up: the same bits as the arithmetic, in a third of the
-    time. `out` may be a view of a larger tensor.
+    time. `image` may be a view with its channels turned around, `out` one of a larger tensor.
     """
     import cv2
 
     if out is None:
         out = np.empty((3, *image.shape[:2]), np.float32)
-    for channel, values, plane in zip(cv2.split(image), table, out, strict=True):
+    step = -1 if image.strides[2] < 0 else 1  # OpenCV would copy such a view, pixel by pixel, under Python's lock
+    for channel, values, plane in zip(cv2.split(image[..., ::step]), table[::step], out[::step], strict=True):
         cv2.LUT(channel, values[None], plane)
     return out

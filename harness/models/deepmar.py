@@ -34,9 +34,9 @@ NORMALIZE = Normalize(tuple(255 * m for m in MEAN), tuple(255 * s for s in STD),
 def preprocess(image: Image, raw: bool) -> Prepared:
     """Resized to 224 x 224 whatever its shape, Pillow's antialiased bilinear; RGB."""
     height, width = image.shape[:2]
-    rgb = images.antialiased(image, SIDE, SIDE)[..., ::-1]
+    bgr = images.antialiased(image, SIDE, SIDE)
     frame = Frame(width, height, (SIDE / width, SIDE / height))
-    return Prepared(np.ascontiguousarray(rgb) if raw else images.normalize(rgb, TABLE), frame)
+    return Prepared(images.rgb(bgr) if raw else images.normalize(bgr[..., ::-1], TABLE), frame)
 
 
 def postprocess(outputs: Tensors, frame: Frame) -> Predictions:

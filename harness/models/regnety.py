@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness import images
 from harness.case import Image, Predictions, Tensors
 from harness.models.base import Frame, Model, Prepared, Protocol, Weights
@@ -27,10 +25,10 @@ def preprocess(image: Image, raw: bool) -> Prepared:
         new_height, new_width = int(SHORT * height / width), SHORT
     else:
         new_height, new_width = SHORT, int(SHORT * width / height)
-    rgb = images.middle(images.antialiased(image, new_height, new_width, bicubic=True), SIDE)[..., ::-1]
-    left, top = round((new_width - SIDE) / 2.0), round((new_height - SIDE) / 2.0)
+    bgr = images.antialiased(image, new_height, new_width, bicubic=True, side=SIDE)
+    top, left = images.corner(new_height, new_width, SIDE)
     frame = Frame(width, height, (new_width / width, new_height / height), -float(left), -float(top))
-    return Prepared(np.ascontiguousarray(rgb) if raw else images.normalize(rgb, TABLE), frame)
+    return Prepared(images.rgb(bgr) if raw else images.normalize(bgr[..., ::-1], TABLE), frame)
 
 
 def postprocess(outputs: Tensors, frame: Frame) -> Predictions:

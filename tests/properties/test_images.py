@@ -113,6 +113,15 @@ def test_antialiased_resizing_has_the_bits_of_the_plain_whole_numbers(image, new
 
 
 @some
+@given(pictures(), st.tuples(sides, sides), st.booleans(), st.data())
+def test_the_middle_alone_is_the_middle_of_the_whole(image, new, bicubic, data):
+    side = data.draw(st.integers(1, min(new)))
+    whole = images.antialiased(image, *new, bicubic)
+
+    np.testing.assert_array_equal(images.antialiased(image, *new, bicubic, side), images.middle(whole, side))
+
+
+@some
 @given(pictures(), st.tuples(sides, sides))
 def test_bilinear_results_lie_between_the_darkest_and_the_brightest(image, new):
     done = images.antialiased(image, *new)
@@ -158,8 +167,12 @@ def test_the_middle_is_as_far_from_each_border_up_to_a_pixel(height, width, side
 def test_normalising_is_looking_up_each_byte_in_its_channels_table(image, table):
     done = images.normalize(image, table)
 
+    turned = images.normalize(image[..., ::-1], table)
+
     for channel in range(3):
         np.testing.assert_array_equal(done[channel], table[channel][image[..., channel]])
+        np.testing.assert_array_equal(turned[channel], table[channel][image[..., 2 - channel]])
+        np.testing.assert_array_equal(images.rgb(image)[..., channel], image[..., 2 - channel])
 
 
 @some
