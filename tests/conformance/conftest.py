@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -40,6 +41,8 @@ SIMULATED = {  # what the simulated machine is, per chip
 def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Suite:
     cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
     data = pytestconfig.getoption("data")
+    simulate = pytestconfig.getoption("simulate")
+    machine = {"machine": str(tmp_path_factory.mktemp("machine")), "memory": str(Path(cache) / "simulated")}
     return Suite(
         Settings(
             store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
@@ -49,22 +52,23 @@ def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
             device=pytestconfig.getoption("device"),
             sdk_python=pytestconfig.getoption("sdk_python"),
             runner=pytestconfig.getoption("runner"),
-            environment=simulator if pytestconfig.getoption("simulate") else lambda chip: None,
+            environment=partial(simulator, **machine) if simulate else lambda chip: None,
             logs=tmp_path_factory.mktemp("logs"),
             progress=_progress(pytestconfig),
-            plan=SIMULATED_PLAN if pytestconfig.getoption("simulate") else CHIP_PLAN,
-            marks=("simulated",) if pytestconfig.getoption("simulate") else (),
+            plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
+            marks=("simulated",) if simulate else (),
         )
     )
 
 
-def simulator(chip: Chip) -> Mapping[str, str] | None:
-    """Environment that puts the simulated SDK of a chip in the vendor's place; the cpu chip is always real."""
+def simulator(chip: Chip, **machine: object) -> Mapping[str, str] | None:
+    """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
+    the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
     folder = next((SIMULATORS[backend] for backend in chip.backends if backend in SIMULATORS), None)
     if folder is None:
         return None
     place = str(ROOT / "tests" / "sdk" / folder)
-    switches = {**SIMULATED.get(chip.name, {}), **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
+    switches = {**machine, **SIMULATED.get(chip.name, {}), **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
     return {
         "PYTHONPATH": os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PATH": os.pathsep.join([place, str(Path(sys.executable).parent), os.environ.get("PATH", "")]),

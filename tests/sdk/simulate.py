@@ -253,6 +253,18 @@ def runner(model):
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+class Lazy:
+    """A session that is made when it is first asked for."""
+
+    def __init__(self, model):
+        self._model, self._session = model, None
+
+    def __call__(self):
+        if self._session is None:
+            self._session, self._model = runner(self._model), None
+        return self._session
+
+
 def damage(outputs, batch):
     """Apply the switches `drop_rows`, `nan` and `swap_outputs` to the outputs of one execute (a list of arrays).
 

@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 
 
-def _shared():
-    """tests/sdk/simulate.py by its path: its folder on sys.path would offer folders named like vendors' packages."""
-    if "simulate" not in sys.modules:
-        where = Path(__file__).resolve().parent.parent / "simulate.py"
-        spec = importlib.util.spec_from_file_location("simulate", str(where))
-        sys.modules["simulate"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["simulate"])
-    return sys.modules["simulate"]
+def _shared(name):
+    """A module of tests/sdk by its path: that folder on sys.path would offer folders named like vendors' packages."""
+    if name not in sys.modules:
+        where = Path(__file__).resolve().parent.parent / (name + ".py")
+        spec = importlib.util.spec_from_file_location(name, str(where))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
-simulate = _shared()
+simulate = _shared("simulate")
+rowwise = _shared("rowwise")
 
 MAGIC = b"SIMCANN1"
 SOCS = ("Ascend310", "Ascend310P1", "Ascend310P3", "Ascend310P5", "Ascend310P7", "Ascend710", "Ascend910B3")
@@ -88,24 +89,26 @@ class Network:
         import onnx
 
         self.header = header
-        model = onnx.load_model_from_string(graph)
+        model = rowwise.freed(onnx.load_model_from_string(graph))
         self.outputs = [output["tensor"] for output in header["outputs"]]
         found = [index for index, node in enumerate(model.graph.node) if node.op_type == NMS]
         if len(found) > 1:
             raise BadEngineError("more than one " + NMS)
-        self.tail = None
+        self._rows = rowwise.Rows(rowwise.name_of(model, self.outputs, header["aipp"]), self._compute)
+        self._tails = {}  # by batch
         self.nms = model.graph.node[found[0]] if found else None
-        if self.nms is None:
-            self.head = simulate.runner(model)
-        else:
-            head, self.rest = _split(model, found[0])
-            self.head = simulate.runner(head)
+        head, self._rest = _split(model, found[0]) if found else (model, None)
+        self._head = simulate.Lazy(head)
 
     def run(self, feeds, batch):
         """`feeds`: arrays by input name, as the chip is fed. Returns a list of arrays in the compiled order."""
+        return simulate.damage(self._rows(feeds), batch)
+
+    def _compute(self, feeds):
         values = {name: self._fed(name, array) for name, array in feeds.items()}
-        names = [output.name for output in self.head.get_outputs()]
-        got = dict(zip(names, self.head.run(names, values)))
+        head = self._head()
+        names = [output.name for output in head.get_outputs()]
+        got = dict(zip(names, head.run(names, values)))
         if self.nms is not None:
             kept = multi_class_nms(
                 got[self.nms.input[0]],
@@ -113,12 +116,17 @@ class Network:
                 **{attribute.name: attribute.f or attribute.i for attribute in self.nms.attribute},
             )
             got.update((name, value) for name, value in zip(self.nms.output, kept) if name)
-            if self.tail is None:
-                self.tail = simulate.runner(_tail(self.rest, got))
-            names = [output.name for output in self.tail.get_outputs()]
-            needed = [tensor.name for tensor in self.tail.get_inputs()]
-            got.update(zip(names, self.tail.run(names, {name: got[name] for name in needed})))
-        return simulate.damage([simulate.half(got[name]) for name in self.outputs], batch)
+            tail = self._tail(got)
+            names = [output.name for output in tail.get_outputs()]
+            needed = [tensor.name for tensor in tail.get_inputs()]
+            got.update(zip(names, tail.run(names, {name: got[name] for name in needed})))
+        return [simulate.half(got[name]) for name in self.outputs]
+
+    def _tail(self, got):
+        batch = len(got[self.nms.input[0]])
+        if batch not in self._tails:
+            self._tails[batch] = simulate.runner(_tail(self._rest, got))
+        return self._tails[batch]
 
     def _fed(self, name, array):
         aipp = self.header["aipp"].get(name)
@@ -167,7 +175,8 @@ def _split(model, index):
 
 
 def _tail(model, values):
-    """`model` with its inputs declared from the arrays that it is going to be fed."""
+    """A copy of `model` with its inputs declared from the arrays that it is going to be fed."""
+    import onnx
     from onnx import helper
 
     try:
@@ -176,14 +185,16 @@ def _tail(model, values):
         from onnx.mapping import NP_TYPE_TO_TENSOR_TYPE
 
         dtype_of = NP_TYPE_TO_TENSOR_TYPE.__getitem__
+    declared = onnx.ModelProto()
+    declared.CopyFrom(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     made = {name for node in model.graph.node for name in node.output}
     needed = dict.fromkeys(name for node in model.graph.node for name in node.input)
     for name in needed:
         if name in values and name not in constants and name not in made:
             kind = dtype_of(values[name].dtype)
-            model.graph.input.append(helper.make_tensor_value_info(name, kind, values[name].shape))
-    return model
+            declared.graph.input.append(helper.make_tensor_value_info(name, kind, values[name].shape))
+    return declared
 
 
 def multi_class_nms(boxes, scores, score_threshold, iou_threshold, max_size_per_class, max_total_size):
