@@ -170,8 +170,8 @@ class Memory:
         import numpy as np
 
         try:
-            with np.load(str(folder / (key + ".npz")), allow_pickle=False) as kept:
-                return [kept["arr_{}".format(i)] for i in range(len(kept.files))]
+            with (folder / (key + ".npz")).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+                return [kept[f"arr_{i}"] for i in range(len(kept.files))]
         except Exception:  # absent, or damaged in one of the ways that a zip file can be
             return None
 
