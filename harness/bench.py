@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,9 +27,9 @@ from harness.metrics import score
 from harness.metrics.base import Score
 from harness.models.base import Frame
 from harness.suite import PREPARATION, WITNESSES, Suite, pack, sources, unpack
-from harness.timing import FEWEST, Plan, Timing, Window, overlap_rates
+from harness.timing import FEWEST, Plan, Timing, Window, measure, overlap_rates
 
-PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)
+PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # the chip has just run, and runs on
 PAIRS_LIMIT_S = 3.0
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
@@ -43,7 +42,14 @@ class Evaluation:
     reference: Score
     dataset: Dataset
     images_per_second: float
-    kept: bool = False  # answers of an earlier run of the same engine on the same images
+    marks: tuple[str, ...]  # "kept": answers of an earlier run of the same engine on the same images
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the records of these figures say of the images."""
+        data = self.dataset
+        return {"dataset": data.name, "dataset_kind": data.kind, "dataset_digest": data.digest, "images": len(data),
+                "end_to_end": self.images_per_second}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,6 @@ class Bench:
         self.model = matrix.models()[case.model]
         self.protocol = self.model.protocol(case.chip)
         self.variant = Variant(raw=self.chip.normalizes and case.chip in self.protocol.normalized_by_chip)
-        self._first: Tensors | None = None
         self._stack = ExitStack()
 
     def close(self) -> None:
@@ -105,26 +110,24 @@ class Bench:
 
     @cached_property
     def marks(self) -> tuple[str, ...]:
-        """What keeps the figures of this case from being a conformance result."""
-        dataset = self.suite.dataset(self.model)
-        marks = list(self.suite.settings.marks)
-        if self.suite.weights(self.model).seeded:
-            marks.append("seeded")
-        if dataset.kind != "whole":
-            marks.append(dataset.kind)
-        if self.suite.settings.limit is not None:
-            marks.append("limited")
-        return tuple(marks)
+        """What keeps the figures of this case from being a conformance result, whatever the images."""
+        seeded = ("seeded",) if self.suite.weights(self.model).seeded else ()
+        return (*self.suite.settings.marks, *seeded)
+
+    @cached_property
+    def data_marks(self) -> tuple[str, ...]:
+        """What keeps figures over the data set from being a conformance result."""
+        kind = self.suite.dataset(self.model).kind
+        limited = ("limited",) if self.suite.settings.limit is not None else ()
+        return (*(() if kind == "whole" else (kind,)), *limited)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What every record of this case says of how it came about."""
-        dataset = self.suite.dataset(self.model)
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "protocol": self.protocol.name, "normalized_by_chip": self.variant.raw,
             "weights": self.suite.weights(self.model).source, "weights_digest": self.suite.weights(self.model).digest,
-            "dataset": dataset.name, "dataset_kind": dataset.kind, "dataset_digest": dataset.digest,
             "note": self.protocol.note,
         }  # fmt: skip
 
@@ -240,24 +243,34 @@ class Bench:
 
     def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:
         """(chip, reference): raw outputs for one batch of the first images, row by row from different images."""
-        prepared, reference = self.suite.witnesses(self.model, self.protocol)
-        rows = [i % len(prepared) for i in range(self.case.batch)]
+        witnesses = self.suite.witnesses(self.model, self.protocol, self._different)
+        rows = [i % self._different for i in range(self.case.batch)]
         variant = variant or self.variant
-        with self.loaded(variant) as session:
-            outputs = session.run({self.model.input: self._tensors(variant.raw)}, finite=False)
-        if variant == self.variant:
-            self._first = outputs
-        return outputs, {name: value[rows] for name, value in reference.items()}
+        outputs = self.first if variant == self.variant else self._execute(variant)
+        return outputs, {name: value[rows] for name, value in witnesses.items()}
 
     def repeated(self) -> tuple[Tensors, Tensors]:
         """Outputs of two runs of the published variant on the same batch."""
-        first = self._first or self.outputs()[0]
-        return first, self.session.run({self.model.input: self._tensors(self.variant.raw)}, finite=False)
+        return self.first, self._execute(self.variant)
+
+    @cached_property
+    def first(self) -> Tensors:
+        """Raw outputs of the published variant's first execute, on one batch of the first images."""
+        return self._execute(self.variant)
+
+    def _execute(self, variant: Variant) -> Tensors:
+        with self.loaded(variant) as session:
+            return session.run({self.model.input: self._tensors(variant.raw)}, finite=False)
+
+    @cached_property
+    def _different(self) -> int:
+        """How many different images there are in a batch."""
+        return min(WITNESSES, self.case.batch, len(self.suite.dataset(self.model)))
 
     def _tensors(self, raw: bool) -> NDArray[np.generic]:
         """One batch of the first images, repeated in turn to fill it."""
-        dataset = self.suite.dataset(self.model).head(WITNESSES)
-        rows = [self.protocol.preprocess(sample.read(), raw).tensor for sample in dataset.samples]
+        samples = self.suite.dataset(self.model).head(self._different).samples
+        rows = [self.protocol.preprocess(sample.read(), raw).tensor for sample in samples]
         return np.stack([rows[i % len(rows)] for i in range(self.case.batch)])
 
     @cached_property
@@ -281,7 +294,7 @@ class Bench:
             score(task, reference, dataset.truth, ids, reference),
             dataset,
             len(dataset) / seconds,
-            kept,
+            (*self.data_marks, *(("kept",) if kept else ())),
         )
 
     def _answers(
@@ -372,37 +385,32 @@ class Bench:
         engines get fewer pairs."""
         inputs = {self.model.input: self._tensors(self.variant.raw)}
         health = (self.worker.health(self.device),)
-        expected = self.session.run(inputs)
+        expected = self.first
         eager = self._eager() if self.case.precision is Precision.FP32 else None
         parts: list[Timing] = []
         peer: list[Window] = []
-        times = 1 if eager is None else math.ceil(PAIR_PLAN.window_s / eager(1))
         end = time.perf_counter() + PAIRS_LIMIT_S
         while len(parts) < FEWEST or (len(parts) < PAIRS and time.perf_counter() < end):
             parts.append(self.session.measure(inputs, PAIR_PLAN))
             if eager is not None:
-                start = time.perf_counter()
-                peer.append(Window(start, start + eager(times), times))
+                peer.extend(measure(eager, PAIR_PLAN).windows)
         _audit(self.case, self.session.read(), expected)
         windows = tuple(window for part in parts for window in part.windows)
-        latencies = tuple(w.stop - w.start for part in parts for w in part.warmup if w.executes == 1)
-        timing = Timing(parts[0].warmup, windows, latencies)
-        return Measurement((timing,), tuple(peer), 1, health, (self.worker.health(self.device),))
+        return Measurement((Timing((), windows, ()),), tuple(peer), 1, health, (self.worker.health(self.device),))
 
-    def _eager(self) -> Callable[[int], float]:
-        """A function that runs the network so many times on the batch in eager PyTorch; seconds that took."""
+    def _eager(self) -> Callable[[int], None]:
+        """A function that runs the network so many times on the batch in eager PyTorch, once run already."""
         import torch
 
         network = self.suite.network(self.model)
         images = torch.from_numpy(self._tensors(False).astype(np.float32, copy=False))
 
-        def execute(times: int) -> float:
-            start = time.perf_counter()
+        def execute(times: int) -> None:
             with torch.inference_mode():
                 for _ in range(times):
                     network(images)
-            return time.perf_counter() - start
 
+        execute(1)
         return execute
 
 

@@ -249,9 +249,9 @@ class Suite:
             self._predictions[memo] = kept
         return self._predictions[memo]
 
-    def witnesses(self, model: Model, protocol: Protocol) -> tuple[list[Prepared], Tensors]:
-        """The first images, prepared, and the reference's raw outputs for them."""
-        dataset = self.dataset(model).head(WITNESSES)
+    def witnesses(self, model: Model, protocol: Protocol, count: int) -> Tensors:
+        """The reference's raw outputs for that many first images of the data set."""
+        dataset = self.dataset(model).head(count)
         prepared = [protocol.preprocess(sample.read(), False) for sample in dataset.samples]
         images = np.stack([p.tensor for p in prepared]).astype(np.float32, copy=False)
         key = {**self._reference_key(model, protocol), "inputs": hashlib.sha256(images.tobytes()).hexdigest()}
@@ -267,7 +267,7 @@ class Suite:
 
         path = self.settings.store.get(key, make, kind="witness", suffix=".npz")
         with np.load(path) as arrays:
-            return prepared, dict(arrays)
+            return dict(arrays)
 
     def _reference_key(self, model: Model, protocol: Protocol) -> dict[str, str]:
         code = sources(*PREPARATION)

@@ -25,7 +25,8 @@ HEADROOM = 1.1  # windows are planned this much longer than asked, so that a fas
 @dataclass(frozen=True)
 class Plan:
     """How long to measure. Latencies are that many single executes after the windows. A slow engine gets fewer: when
-    `limit_s` is spent the measurement ends, but never before `FEWEST` windows and one latency."""
+    `limit_s` is spent the measurement ends, but never before `FEWEST` windows and one latency. With `warmup_s` 0 there
+    is no warm-up, for an engine that has just run."""
 
     warmup_s: float = 1.0
     window_s: float = 0.2
@@ -72,9 +73,9 @@ class Timing:
 
 
 def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], float] = time.perf_counter) -> Timing:
-    """Time `execute(times)`, which returns when that many executes are done. The warm-up finds how many fill a window
-    of `plan.window_s`, and goes on until it has; each window lasts at least that long. Raises ValueError for a plan
-    without windows."""
+    """Time `execute(times)`, which returns when that many executes are done. The warm-up, if any, finds how many fill a
+    window of `plan.window_s`, and goes on until it has; each window lasts at least that long. Raises ValueError for a
+    plan without windows."""
     if plan.windows < 1 or not plan.window_s > 0:
         raise ValueError(f"a plan needs at least one window of some length: {plan}")
 
@@ -83,13 +84,17 @@ def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], floa
         execute(times)
         return Window(start, clock(), times)
 
-    warmup = [window(1)]
-    while warmup[-1].stop - warmup[0].start < plan.warmup_s or _seconds(warmup[-1]) < plan.window_s:
-        warmup.append(window(_fill(warmup[-1], plan.window_s)))
-    times = max(_fill(warmup[-1], plan.window_s), 1)
+    begun = clock()
+    warmup: list[Window] = []
+    times = 1
+    while plan.warmup_s > 0 and (
+        not warmup or warmup[-1].stop - begun < plan.warmup_s or _seconds(warmup[-1]) < plan.window_s
+    ):
+        warmup.append(window(times))
+        times = max(_fill(warmup[-1], plan.window_s), 1)
 
     windows: list[Window] = []
-    end = warmup[0].start + plan.limit_s
+    end = begun + plan.limit_s
     while len(windows) < plan.windows and (len(windows) < FEWEST or windows[-1].stop < end):
         part = window(times)
         while _seconds(part) < plan.window_s:  # the device became faster: top the window up

@@ -31,8 +31,7 @@ def test_the_chip_agrees_with_the_reference(bench, accept):
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 
     beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
-    marks = ("kept",) if run.kept else ()
-    accept(beside, bench, marks=marks, end_to_end=run.images_per_second, images=len(run.dataset))
+    accept(beside, bench, marks=run.marks, **run.facts)
 
 
 def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
@@ -41,21 +40,21 @@ def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
     run = bench.evaluate(Variant(raw=False, nms=True))
 
     verdicts = {f"{m} suppressed by chip": judge_agreement(run.chip, run.reference, m) for m in bench.model.metrics}
-    accept(verdicts, bench, images=len(run.dataset))
+    accept(verdicts, bench, marks=run.marks, **run.facts)
 
 
 def test_published_accuracy_is_reached(bench, accept):
-    if bench.marks:
-        pytest.skip(f"published figures hold for the whole set and weights; here: {', '.join(bench.marks)}")
-    table, case, measured = bench.suite.settings.baselines, bench.case, bench.evaluation.chip.values
+    if marks := (*bench.marks, *bench.data_marks):
+        pytest.skip(f"published figures hold for the whole set and weights; here: {', '.join(marks)}")
+    table, case, run = bench.suite.settings.baselines, bench.case, bench.evaluation
 
     verdicts = {
         metric: judge_published(
-            measured[metric],
+            run.chip.values[metric],
             table.source(case.model, metric),
             table.cell(case, metric),
             table.deviation(case, "accuracy", metric),
         )
         for metric in bench.model.metrics
     }
-    accept(verdicts, bench, stage="published")
+    accept(verdicts, bench, stage="published", **run.facts)

@@ -118,11 +118,13 @@ def outcome_of(report: pytest.TestReport) -> str:
 def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
     """Run the conformance tests that the marker expression (and -k) selects."""
 
-    def run(marks: str = "", names: str = "", data: Path = planted.data, cache: Path = cache) -> Watch:
+    def run(
+        marks: str = "", names: str = "", data: Path = planted.data, cache: Path = cache, more: tuple[str, ...] = ()
+    ) -> Watch:
         matrix.chips.cache_clear()
         matrix.models.cache_clear()
         watch = Watch()
-        options = ["--data", str(data), "--cache", str(cache), "-m", marks, "-k", names]
+        options = ["--data", str(data), "--cache", str(cache), "-m", marks, "-k", names, *more]
         plain = [
             "-q",
             "-p",

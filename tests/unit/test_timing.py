@@ -70,6 +70,16 @@ def test_the_slow_start_is_in_the_warm_up_and_nowhere_else():
     assert all(rate == pytest.approx(1000, rel=1e-3) for rate in result.rates)
 
 
+def test_without_warm_up_every_execute_counts_and_windows_are_filled():
+    device = Device(0.03)
+
+    result = measure(device, Plan(warmup_s=0, window_s=0.1, windows=3, latencies=0), device.clock)
+
+    assert result.warmup == ()
+    assert sum(window.executes for window in result.windows) == device.done
+    assert all(0.1 <= window.stop - window.start < 0.2 for window in result.windows)
+
+
 def test_a_device_that_becomes_faster_still_fills_its_windows():
     device = Device(0.010, changes={150: 0.001})
 
