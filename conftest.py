@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -15,7 +16,7 @@ from harness import matrix, report
 from harness.case import Case, Precision
 from harness.errors import HarnessError
 from harness.report import Record
-from tests.session import ASKED, RECORDS, STAGES, add_record, case_of, stage_of
+from tests.session import ASKED, FRESH, RECORDS, STAGES, Gathering, add_record, case_of, stage_of
 
 BEGUN = pytest.StashKey[float]()
 
@@ -59,8 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RECORDS] = {}
-    config.stash[ASKED] = set()
+    config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED] = {}, [], set()
     config.stash[BEGUN] = time.time()
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
@@ -72,6 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"bs{batch}: batch {batch}")
     for stage in STAGES:
         config.addinivalue_line("markers", f"{stage}: tests of that stage")
+    if config.getoption("dist", "no") == "load":  # pytest -n
+        config.option.dist = "loadgroup"
+        config.pluginmanager.register(Gathering(config))
     unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
     if unknown:
         raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
@@ -94,7 +97,10 @@ def _id(name: str, case: Case) -> str:
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
-    return [getattr(pytest.mark, name) for name in (case.chip, case.model, str(case.precision), f"bs{case.batch}")]
+    """The case's names; and with pytest -n all cases of a chip go to one process, for two would spoil each other's
+    measurements."""
+    names = (case.chip, case.model, str(case.precision), f"bs{case.batch}")
+    return [*(getattr(pytest.mark, name) for name in names), pytest.mark.xdist_group(case.chip)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -131,20 +137,27 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
     result = yield
+    _record(item, call.excinfo.value if call.excinfo is not None else None, result)
+    result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
+    item.config.stash[FRESH].clear()
+    return result
+
+
+def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestReport) -> None:
     case = case_of(item)
-    error = call.excinfo.value if call.excinfo is not None else None
     if isinstance(error, HarnessError) and result.failed:
         result.longrepr = f"{error.stage} error: {error}\n  again: {_again(item)}"
     if case is None or error is None:
-        return result
+        return
     stage = stage_of(item)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
+    marks = ("simulated",) if item.config.getoption("simulate") else ()
     if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
-        add_record(item.config, Record(case, stage, "SKIP", str(error).splitlines()[0]))
+        add_record(item.config, Record(case, stage, "SKIP", str(error).splitlines()[0], marks=marks))
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
         outcome = "INVALID" if getattr(error, "stage", "") == "invalid" else "ERROR"
-        add_record(item.config, Record(case, stage, outcome, getattr(error, "fact", None) or repr(error)))
-    return result
+        text = getattr(error, "fact", None) or repr(error)
+        add_record(item.config, Record(case, stage, outcome, text, marks=marks))
 
 
 def _again(item: pytest.Item) -> str:
@@ -199,7 +212,8 @@ def _processor() -> str:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Nothing ran is never green where something was required; records are written whatever happened."""
     config = session.config
-    if hasattr(config, "workerinput"):
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
         return
     records = list(config.stash[RECORDS].values())
     if not config.getoption("collectonly"):

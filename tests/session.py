@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("export", "numerics", "accuracy", "throughput", "targets")  # markers, in the order in which they run
 SIMULATORS = {"acl": "ascend", "magicmind": "magicmind", "trt": "tensorrt"}  # backend -> folder of tests/sdk
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
+FRESH = pytest.StashKey[list[Record]]()  # records of the test that runs now
 ASKED = pytest.StashKey[set[Case]]()
 
 
@@ -28,3 +31,19 @@ def stage_of(item: pytest.Item) -> str:
 
 def add_record(config: pytest.Config, record: Record) -> None:
     config.stash[RECORDS][record.case, record.stage, record.metric] = record
+    config.stash[FRESH].append(record)
+
+
+class Gathering:
+    """With pytest -n: brings the records of all processes to the one that sums the run up."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        for line in report.chipproof:
+            add_record(self.config, Record.of_json(json.loads(line)))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.config.stash[ASKED] |= {Case.parse(name) for name in getattr(node, "workeroutput", {}).get("asked", ())}

@@ -35,6 +35,18 @@ def test_an_absent_chip_is_skipped_with_what_was_looked_for_and_what_to_do(tmp_p
     assert {record.outcome for record in report.read(records).records} == {"SKIP"}
 
 
+def test_records_of_several_processes_come_together(tmp_path):
+    marks = "(ascend310p or mlu370_s4) and (regnety_016 or retinaface_resnet50) and bs1 and export"
+
+    done = session("-m", marks, "-n2", f"--cache={tmp_path / 'cache'}", f"--results={tmp_path / 'results'}")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (records,) = (tmp_path / "results").glob("*.jsonl")
+    run = report.read(records)
+    assert {record.case.chip for record in run.records} == {"ascend310p", "mlu370_s4"}
+    assert f"ran 0 of {len(run.records)} cases" in done.stdout
+
+
 def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
     done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}")
 
