@@ -154,11 +154,11 @@ def batch_multiclass_nms(
 
 # ------------------------------------------------------------------------------------------- suppression
 
-FEW = 320  # boxes that are taken as matrices at once
-DENSE = 1 / 6  # as are n boxes of which more than this times n * n pairs would have to be looked at
-MANY = 1 << 23  # or more than so many of those overlap: all of them are kept in memory
-CHUNK = 1 << 15  # pairs looked at together: their arrays stay in the cache
-BLOCK, WINDOW = 64, 512  # boxes of which matrices decide at a time, of so many that they look at
+BLOCK, WINDOW = 64, 512  # boxes of which matrices decide at a time, at most 64, of so many that they look at
+FEW, SPARSE = 128, 32  # behind a block there are more than so many, and more than so many of it stay: pairs are tried
+DENSE = 1 / 6  # not when, of n boxes, more than this times n * n pairs would have to be looked at
+MANY = 1 << 23  # nor when more than so many of those overlap: all of them are kept in memory
+CHUNK = 3 << 12  # pairs looked at together: their arrays stay in the cache, and in memory that malloc keeps
 
 
 def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | None = None) -> Indices:
@@ -171,14 +171,91 @@ def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | N
     """
     if not len(boxes):
         return np.empty(0, np.int64)
-    columns = np.ascontiguousarray(boxes.T, F32)
     t, more = F32(threshold), F32(extent)
+    table = np.empty((5, len(boxes)), F32)  # corners and area
     with np.errstate(all="ignore"):  # 0 / 0 of two boxes without area is no IoU above anything
-        pairs = _overlapping(columns, t, more) if limit is None and len(boxes) > FEW else None
-        return _by_matrices(columns, t, more, limit) if pairs is None else _by_pairs(len(boxes), *pairs)
+        table[:4] = boxes.T
+        sides = table[2:4] - table[:2] + more
+        np.multiply(sides[0], sides[1], out=table[4])
+        return _all(table, t, more) if limit is None else _first(table, t, more, limit)
 
 
-def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indices, Indices] | None:
+def _all(table: Floats, t: np.float32, more: np.float32) -> Indices:
+    """Ranks kept of the boxes in `table` (5, n): x1, y1, x2, y2, area.
+
+    While boxes lie in heaps, so that few of the best block stay, those clear most of what is behind them. Else
+    overlaps are few, and are looked for pair by pair."""
+    ranks, kept = np.arange(table.shape[1]), []
+    while ranks.size:
+        block, behind = ranks[:BLOCK], ranks[BLOCK:]
+        best = block.take(_winners(table.take(block, axis=1), t, more))
+        if behind.size > FEW and best.size > SPARSE:
+            left = table.take(ranks, axis=1)
+            pairs = _overlapping(left, t, more)
+            stay = _first(left, t, more, ranks.size) if pairs is None else _by_pairs(ranks.size, *pairs)
+            kept.append(ranks.take(stay))
+            break
+        kept.append(best)
+        ranks = _spared(table, best, behind, t, more) if behind.size else behind
+    return np.concatenate(kept)
+
+
+def _first(table: Floats, t: np.float32, more: np.float32, limit: int) -> Indices:
+    """The first `limit` of them, and no work for those after: a window of boxes faces those kept so far; then the best
+    of it decide among themselves and over the rest of it."""
+    kept = np.empty(0, np.int64)
+    for start in range(0, table.shape[1], WINDOW):
+        ranks = _spared(table, kept, np.arange(start, min(start + WINDOW, table.shape[1])), t, more)
+        while ranks.size:
+            block, behind = ranks[:BLOCK], ranks[BLOCK:]
+            best = block.take(_winners(table.take(block, axis=1), t, more))
+            kept = np.concatenate((kept, best))
+            if len(kept) >= limit:
+                return kept[:limit]
+            ranks = _spared(table, best, behind, t, more)
+    return kept
+
+
+def _winners(best: Floats, t: np.float32, more: np.float32) -> list[int]:
+    """Which of at most 64 boxes, best first, stay among themselves."""
+    n = best.shape[1]
+    removes = np.zeros((n, 64), bool)
+    removes[:, :n] = _above(best, best, t, more)
+    gone, winners = 0, []
+    for row, bits in enumerate(np.packbits(removes, axis=1, bitorder="little").view("<u8")[:, 0].tolist()):
+        if not gone >> row & 1:
+            winners.append(row)
+            gone |= bits
+    return winners
+
+
+def _spared(table: Floats, kept: Indices, ranks: Indices, t: np.float32, more: np.float32) -> Indices:
+    """Those of `ranks` that no box of `kept` removes."""
+    for start in range(0, kept.size, BLOCK):
+        rows, spared = table.take(kept[start : start + BLOCK], axis=1), []
+        step = max(1, CHUNK // rows.shape[1])
+        for first in range(0, ranks.size, step):
+            some = ranks[first : first + step]
+            spared.append(some[~_above(rows, table.take(some, axis=1), t, more).any(axis=0)])
+        ranks = np.concatenate((ranks[:0], *spared))
+    return ranks
+
+
+def _above(rows: Floats, columns: Floats, t: np.float32, more: np.float32) -> NDArray[np.bool_]:
+    """Whether the IoU of box i of `rows` and box j of `columns`, (5, n) each, is above t."""
+    a, b = rows[:, :, None], columns[:, None, :]
+    sides = np.minimum(a[2:4], b[2:4])
+    sides -= np.maximum(a[:2], b[:2])
+    sides += more
+    np.maximum(sides, 0, out=sides)
+    inter, union = np.multiply(sides[0], sides[1], out=sides[0]), np.add(a[4], b[4], out=sides[1])
+    union -= inter
+    inter /= union
+    above: NDArray[np.bool_] = inter > t
+    return above
+
+
+def _overlapping(boxes: Floats, t: np.float32, more: np.float32) -> tuple[Indices, Indices] | None:
     """Pairs (better, worse) whose IoU is above t, some of them twice; None when there are too many.
 
     An IoU above t takes an intersection wider than t times each width, and higher than t times each height. So each
@@ -186,27 +263,27 @@ def _overlapping(columns: Floats, t: np.float32, more: np.float32) -> tuple[Indi
     Within it, going along x1, the boxes that can reach box i begin before x1 + (1 - t) * width of i. `slack` covers
     rounding amply.
     """
+    columns = boxes[:4]
     low, high = columns.min(axis=1).tolist(), columns.max(axis=1).tolist()
     slack = F32(4e-6 * (max(map(abs, low + high)) + 1))
     inner = F32(1) - t
     sizes = columns[2:] - columns[:2] + more
     reach = sizes[0] * inner + slack
     trim = sizes[1] * (t / F32(2)) - slack
-    band_height = F32(max(2 * float(np.abs(sizes[1]).mean()), 16 * slack))  # then bands are few, and boxes in many too
+    mean = float(np.add.reduce(np.abs(sizes[1]))) / len(sizes[1])
+    band_height = F32(max(2 * mean, 16 * slack))  # then bands are few, and boxes in many too
     band = ((columns[1] + trim - F32(low[1])) / band_height).astype(np.int64)
     last = ((columns[3] - trim + (more - F32(low[1]))) / band_height).astype(np.int64)
     times = np.maximum(last - band, 0) + 1
     box = np.repeat(np.arange(times.size), times)
     band = np.arange(box.size) + np.repeat(band - times.cumsum() + times, times)
     key = band * (high[0] - low[0] + 2 * float(reach.max())) + columns[0].take(box)
-    rank = key.argsort()
+    rank = key.argsort(kind="stable")
     key, rank = key.take(rank), box.take(rank)
 
-    table = np.empty((5, rank.size), F32)  # corners and area, along the bands
-    np.take(columns, rank, axis=1, out=table[:4], mode="clip")
-    _, y1, _, y2, area = table
-    width, height = sizes.take(rank, axis=1)
-    np.multiply(width, height, out=area)
+    table = boxes.take(rank, axis=1)  # along the bands
+    _, y1, _, y2, _ = table
+    height = sizes[1].take(rank)
     after = np.arange(1, rank.size + 1)
     partners = np.maximum(key.searchsorted(key + reach.take(rank), side="right") - after, 0)
     until = partners.cumsum()
@@ -256,38 +333,3 @@ def _by_pairs(n: int, better: Indices, worse: Indices) -> Indices:
         still = np.flatnonzero(undecided.take(better) & undecided.take(worse))
         better, worse = better.take(still), worse.take(still)
     return np.flatnonzero(kept | undecided)
-
-
-def _by_matrices(columns: Floats, t: np.float32, more: np.float32, limit: int | None) -> Indices:
-    """The same without pairs, and no further than `limit`: a window of boxes faces those kept so far; then the best of
-    it decide among themselves and over the rest of it."""
-    kept = np.empty(0, np.int64)
-    for start in range(0, columns.shape[1], WINDOW):
-        ranks = np.arange(start, min(start + WINDOW, columns.shape[1]))
-        for part in range(0, len(kept), WINDOW):
-            rows = columns[:, kept[part : part + WINDOW]]
-            ranks = ranks[~_above(rows, columns[:, ranks], t, more).any(axis=0)]
-        while ranks.size:
-            best, ranks = ranks[:BLOCK], ranks[BLOCK:]
-            some = columns[:, best]
-            removes = np.packbits(np.triu(_above(some, some, t, more), 1), axis=1, bitorder="little")
-            gone, winners = 0, []
-            for row, bits in enumerate(removes):
-                if not gone >> row & 1:
-                    winners.append(row)
-                    gone |= int.from_bytes(bits.tobytes(), "little")
-            kept = np.concatenate((kept, best[winners]))
-            if limit is not None and len(kept) >= limit:
-                return kept[:limit]
-            ranks = ranks[~_above(some[:, winners], columns[:, ranks], t, more).any(axis=0)]
-    return kept
-
-
-def _above(rows: Floats, columns: Floats, t: np.float32, more: np.float32) -> NDArray[np.bool_]:
-    """Whether the IoU of box i of `rows` and box j of `columns`, (4, n) each, is above t."""
-    a, b = rows[:, :, None], columns[:, None, :]
-    wide = np.maximum(np.minimum(a[2], b[2]) - np.maximum(a[0], b[0]) + more, F32(0))
-    inter = wide * np.maximum(np.minimum(a[3], b[3]) - np.maximum(a[1], b[1]) + more, F32(0))
-    areas = (a[2] - a[0] + more) * (a[3] - a[1] + more) + (b[2] - b[0] + more) * (b[3] - b[1] + more)
-    above: NDArray[np.bool_] = inter / (areas - inter) > t
-    return above

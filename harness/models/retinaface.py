@@ -6,6 +6,7 @@ an IoU of 0.4 that counts the far pixel; they differ in the picture's size and i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -86,20 +87,33 @@ def postprocess(outputs: Tensors, frame: Frame, size: tuple[int, int]) -> Predic
 def faces(loc: Floats, conf: Floats, landm: Floats, size: tuple[int, int], scale: float) -> Predictions:
     """`boxes`, `scores` and `landmarks` (k, 5, 2) in pixels of the picture, neither clipped to it nor limited in
     number."""
-    prior, scores = boxes.priors(*size), np.ascontiguousarray(conf[:, 1])
-    candidates = np.flatnonzero(scores > F32(SCORE))
+    prior, candidates = boxes.priors(*size), above(conf, F32(SCORE))
+    scores = conf.take(candidates, axis=0)[:, 1]
     # the authors sort twice, and each time turn over what ties: of equal scores the first prior comes first
-    candidates = candidates.take(np.argsort(-scores.take(candidates), kind="stable"))
+    order = np.argsort(-scores, kind="stable")
+    candidates, scores = candidates.take(order), scores.take(order)
     pixels, divisor = np.array((size[1], size[0]), F32), F32(scale)
     with np.errstate(over="ignore"):
         found = boxes.decode(prior.take(candidates, axis=0), loc.take(candidates, axis=0))
-        found = found * np.tile(pixels, 2) / divisor
+        found = found * np.concatenate((pixels, pixels)) / divisor
     _finite(found)
     kept = boxes.survivors(found, IOU, extent=1)
     best = candidates.take(kept)
     with np.errstate(over="ignore"):
         landmarks = boxes.decode_landmarks(prior.take(best, axis=0), landm.take(best, axis=0)) * pixels / divisor
-    return {"boxes": found.take(kept, axis=0), "scores": scores.take(best), "landmarks": landmarks}
+    return {"boxes": found.take(kept, axis=0), "scores": scores.take(kept), "landmarks": landmarks}
+
+
+def above(conf: Floats, threshold: np.float32) -> NDArray[np.int64]:
+    """Priors whose face score, the second of two, is above `threshold` >= 0.
+
+    Bits of float32 rise as the numbers do from 0 up, and those below 0 are negative integers; so both scores are
+    compared as one integer, of which that of the face is the high half: twice as fast as going through every second
+    number."""
+    if sys.byteorder == "big" or not conf.flags.c_contiguous:
+        return np.flatnonzero(conf[:, 1] > threshold)
+    bound = (int(threshold.view(np.int32)) << 32) + 0xFFFFFFFF
+    return np.flatnonzero(conf.view(np.int64) > bound)
 
 
 def postprocess_mlu(outputs: Tensors, frame: Frame) -> Predictions:
@@ -132,8 +146,9 @@ def _checked(outputs: Tensors, size: tuple[int, int]) -> list[Floats]:
 
 
 def _finite(found: Floats) -> None:
-    bad = len(found) - int(np.count_nonzero(np.isfinite(found).all(axis=1)))
-    if bad:
+    finite = np.isfinite(found)
+    if not finite.all():
+        bad = len(found) - int(np.count_nonzero(finite.all(axis=1)))
         raise RunError(
             f"{bad} of {len(found)} faces that output {OUTPUTS[0]} describes have infinite sizes",
             "compare the engine's outputs with the reference's: pytest -m numerics",

@@ -13,11 +13,12 @@ some = settings(deadline=None, max_examples=60)
 few = settings(deadline=None, max_examples=20)
 seeds = st.integers(0, 2**32 - 1)
 WAYS = {
-    "pairs where they are few": {"FEW": 0},
-    "pairs": {"FEW": 0, "DENSE": 2},
-    "pairs a few at a time": {"FEW": 0, "DENSE": 2, "CHUNK": 5},
+    "pairs where they are few": {"FEW": -1, "SPARSE": 0},
+    "pairs": {"FEW": -1, "SPARSE": 0, "DENSE": 2},
+    "pairs a few at a time": {"FEW": -1, "SPARSE": 0, "DENSE": 2, "CHUNK": 5},
     "matrices": {},
     "small matrices": {"WINDOW": 7, "BLOCK": 3},
+    "matrices, then pairs": {"BLOCK": 4, "FEW": 6, "SPARSE": 2, "DENSE": 2},
 }
 
 

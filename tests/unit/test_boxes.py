@@ -59,7 +59,8 @@ def test_decoding_leaves_its_arguments_alone(transposed):
 def test_the_keep_list_is_the_authors_with_ties(i, way, faces, monkeypatch):
     found, scores = data.crowd(i)
     if way == "pairs":
-        monkeypatch.setattr(boxes, "FEW", 0)
+        monkeypatch.setattr(boxes, "FEW", -1)
+        monkeypatch.setattr(boxes, "SPARSE", 0)
         monkeypatch.setattr(boxes, "DENSE", 2)
     if way == "matrices":
         monkeypatch.setattr(boxes, "FEW", 10**6)
@@ -103,7 +104,8 @@ def test_ten_thousand_faces_apart_are_all_kept_in_order():
 def test_too_many_overlaps_to_remember_are_taken_another_way(monkeypatch):
     found, scores = data.crowd(17)
     expected = boxes.nms(found, scores, 0.4).tolist()
-    monkeypatch.setattr(boxes, "FEW", 0)
+    monkeypatch.setattr(boxes, "FEW", -1)
+    monkeypatch.setattr(boxes, "SPARSE", 0)
     monkeypatch.setattr(boxes, "DENSE", 2)
     monkeypatch.setattr(boxes, "MANY", 10)
 

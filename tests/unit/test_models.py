@@ -316,6 +316,16 @@ def test_ten_thousand_faces_of_equal_score_are_suppressed_to_few_apart(protocol)
     assert len(np.unique(found, axis=0)) == len(found)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_candidates_are_those_whose_face_score_is_above_whatever_the_other_score(order):
+    just = np.float32(retinaface.SCORE)
+    near = [-1, -0.0, 0, 1e-38, np.nextafter(just, 0), just, np.nextafter(just, np.float32(1)), 0.5, 1, 3e38]
+    pairs = np.array([(other, face) for face in near for other in (-3e38, -0.0, 0, just, 1, 3e38)], np.float32)
+    conf = np.asarray(pairs, order=order)
+
+    assert retinaface.above(conf, just).tolist() == [i for i, (_, face) in enumerate(pairs) if face > just]
+
+
 def test_equal_scores_keep_the_order_of_the_priors_as_two_reversed_sorts_leave_it():
     protocol = MODELS["retinaface_resnet50"].protocols[0]
     outputs = quiet(protocol)
