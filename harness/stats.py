@@ -17,6 +17,7 @@ from harness.errors import InvalidMeasurement
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+MOST_DRAWS = 2  # for each that is wanted of a bootstrap: at least half of them must define the metric
 FEWEST_WINDOWS = 3
 PLENTY = 10_000_000  # samples; who needs more will not get a decision
 
@@ -41,7 +42,8 @@ class Estimate:
 class Drop:
     """Relative drop (reference - chip) / reference of an accuracy, with one-sided bounds. Negative: the chip is better.
 
-    `lost` answers only the reference had right, `gained` ones only the chip had; None where they cannot be counted."""
+    `lost` answers only the reference had right, `gained` ones only the chip had; None where they cannot be counted.
+    Bounds are infinite where there are too few samples to say anything."""
 
     value: float
     low: float
@@ -168,14 +170,17 @@ def paired_bootstrap(
     1993, chapter 13). A bootstrap cannot see what happens less than once in all the `answers` that the metric rests on
     (faces, objects; default: one an image), so the upper bound is never below `unseen_share(answers)`.
 
+    Draws on which the reference finds nothing are drawn again. Where most draws are such, the images are too few: the
+    bounds are infinite.
+
     Raises InvalidMeasurement when the reference finds nothing, or a metric is not a number, on the images as they are.
-    Draws on which the reference finds nothing are drawn again."""
+    """
     ones = np.ones(samples, dtype=np.int64)
     value = relative_drop(float(reference(ones)[metric]), float(chip(ones)[metric]))
     rng = np.random.default_rng(seed)
     shares = np.full(samples, 1 / samples)
     drops: list[float] = []
-    for _ in range(10 * resamples):
+    for _ in range(MOST_DRAWS * resamples):
         weights = rng.multinomial(samples, shares)
         before, after = float(reference(weights)[metric]), float(chip(weights)[metric])
         if before > 0 and math.isfinite(before) and math.isfinite(after):
@@ -183,12 +188,22 @@ def paired_bootstrap(
         if len(drops) == resamples:
             break
     if len(drops) < resamples:
-        raise InvalidMeasurement(
-            f"{metric} of the reference is zero or undefined on most draws of {samples} images",
-            hint="give more images, or ones on which the reference finds something",
-        )
+        return Drop(value, -math.inf, math.inf, samples)
     low, high = np.quantile(drops, [1 - confidence, confidence])
     return Drop(value, float(low), max(float(high), unseen_share(answers or samples, confidence)), samples)
+
+
+def images_to_resample(reference: Resample, metric: str, samples: int, draws: int = 100, seed: int = 0) -> int | None:
+    """How many more images, such as the `samples` there are, would let most draws define the metric, so that a
+    bootstrap can say something; None when no reasonable number would."""
+    shares = np.full(samples, 1 / samples)
+
+    def mostly_defined(images: int) -> bool:
+        rng = np.random.default_rng(seed)
+        values = [float(reference(rng.multinomial(images, shares))[metric]) for _ in range(draws)]
+        return sum(math.isfinite(value) and value > 0 for value in values) > draws / 2
+
+    return _smallest_more(mostly_defined, samples)
 
 
 def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE, answers: int | None = None) -> int | None:
@@ -208,7 +223,8 @@ def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE, answer
 
 
 def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE) -> Estimate:
-    """Mean rate of equally long windows, with a t-interval that allows for their correlation.
+    """Mean rate of equally long windows, with a t-interval that allows for their correlation. It is taken on the log
+    scale (delta method), for no rate is below zero.
 
     Neighbouring windows of a device share its clock and heat; with lag-one correlation r, n of them are worth
     n (1 - r) / (1 + r) (Priestley, Spectral Analysis and Time Series, 1981, 5.3.2; Bartlett's large-sample variance
@@ -224,8 +240,8 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
             hint=f"measure at least {FEWEST_WINDOWS} windows, and look at the clock",
         )
     mean = float(x.mean())
-    half = _half_width(x, confidence)
-    return Estimate(mean, mean - half, mean + half, float(x.std(ddof=1)) / mean, x.size)
+    half = _half_width(x, confidence) / mean
+    return Estimate(mean, mean * math.exp(-half), mean * math.exp(half), float(x.std(ddof=1)) / mean, x.size)
 
 
 def _half_width(x: NDArray[np.float64], confidence: float) -> float:

@@ -18,6 +18,7 @@ from harness.metrics.base import Score
 from harness.stats import (
     Estimate,
     exact,
+    images_to_resample,
     mcnemar,
     more_images,
     needed,
@@ -198,7 +199,7 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
         )
     before, after = float(reference.values[metric]), float(chip.values[metric])
     if math.isnan(before) and math.isnan(after):
-        text = f"{metric} is undefined on these {chip.samples} images, which hold nothing that it counts"
+        text = f"{metric} is undefined on these {chip.samples} images, which hold nothing that it counts: give others"
         return Verdict(Outcome.INCONCLUSIVE, text, {"metric": metric, "samples": chip.samples})
     relative_drop(before, after)
     counted = metric in chip.hits and metric in reference.hits
@@ -211,6 +212,10 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
         drop = paired_bootstrap(
             chip.resample, reference.resample, metric, chip.samples, answers=reference.answers.get(metric)
         )
+        if math.isinf(drop.high):
+            return _too_few(
+                metric, after, before, drop.samples, images_to_resample(reference.resample, metric, drop.samples)
+            )
         right, p = 0, math.nan
         basis = f"paired bootstrap over {drop.samples} images"
     text = (
@@ -233,6 +238,18 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
     what = "answers" if counted else "images"
     ask = f"about {more} more {what} would decide" if more else "too close to what is allowed for any number to decide"
     return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
+
+
+def _too_few(metric: str, after: float, before: float, images: int, more: int | None) -> Verdict:
+    """No verdict, for most draws of so few images hold nothing that the metric counts."""
+    ask = f"about {more} more images like these would do" if more else "give other images"
+    text = (
+        f"{metric} {_percent(after)} against {_percent(before)} of the reference, but most draws of {images} images "
+        f"leave it undefined: no bound can be given; {ask}"
+    )
+    details = {"metric": metric, "measured": after, "reference": before, "drop": relative_drop(before, after),
+               "samples": images, "needed": more}  # fmt: skip
+    return Verdict(Outcome.INCONCLUSIVE, text, details)
 
 
 def _percent(share: float) -> str:

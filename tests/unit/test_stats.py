@@ -14,6 +14,7 @@ from harness.stats import (
     Drop,
     Estimate,
     exact,
+    images_to_resample,
     mcnemar,
     more_images,
     needed,
@@ -213,6 +214,30 @@ def test_draws_on_which_the_reference_finds_nothing_are_drawn_again():
     assert drop.low == pytest.approx(0.5)
 
 
+def first_only(weights):
+    """Defined only where the first of the images is drawn: 1 - (1 - 1 / n) ** m of draws of m."""
+    return {"ap": 1.0 if weights[0] else math.nan}
+
+
+def test_a_metric_that_few_draws_define_has_no_bounds_but_a_number_of_images_that_would_do():
+    rarely = paired_bootstrap(each_of_ten, each_of_ten, "ap", 10)
+    often = paired_bootstrap(first_only, first_only, "ap", 10)
+
+    assert (rarely.value, rarely.low, rarely.high) == (0.0, -math.inf, math.inf)
+    assert math.isfinite(often.high), "two draws in three hold the first image"
+    assert images_to_resample(first_only, "ap", 10) == 0
+
+
+def each_of_ten(weights):
+    """Defined only where each of the images is drawn: of 10 that takes about 27 (coupon collector's median)."""
+    return {"ap": 1.0 if weights.all() else math.nan}
+
+
+def test_the_number_of_images_that_would_do_is_the_coupon_collectors():
+    assert 10 + images_to_resample(each_of_ten, "ap", 10) == pytest.approx(27, abs=2)
+    assert images_to_resample(lambda weights: {"ap": math.nan}, "ap", 3) is None
+
+
 @pytest.mark.parametrize("value", [0.0, math.nan])
 def test_a_bootstrap_without_a_reference_is_refused(value):
     with pytest.raises(InvalidMeasurement):
@@ -266,6 +291,13 @@ def test_the_interval_of_independent_windows_is_hardly_wider_than_students():
 
     assert min(wide) >= 1 - 1e-9
     assert np.median(wide) < 1.2
+
+
+def test_the_interval_of_a_throughput_stays_above_zero_however_the_windows_vary():
+    wild, calm = throughput([1.0, 5.0, 0.2]), throughput([100.0, 101.0, 102.0, 99.0])
+
+    assert 0 < wild.low < wild.value < wild.high
+    assert (calm.value - calm.low) == pytest.approx(calm.high - calm.value, rel=0.05)
 
 
 def test_a_steady_throughput_has_no_width():

@@ -246,6 +246,18 @@ def test_a_metric_that_is_undefined_on_these_images_is_no_verdict():
     assert judge_agreement(score, score, "ap").outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_metric_that_most_draws_leave_undefined_asks_for_more_images():
+    """Defined only where all four images are drawn, which one draw in ten does."""
+    score = Score({"ap": 1.0}, 4, lambda w: {"ap": 1.0 if w.all() else math.nan})
+    verdict = judge_agreement(score, score, "ap")
+
+    assert verdict.outcome is INCONCLUSIVE
+    assert verdict.details["needed"] == pytest.approx(3, abs=1)
+    assert f"about {verdict.details['needed']} more images" in verdict.text
+    assert "inf" not in verdict.text
+    json.dumps(verdict.details, allow_nan=False)
+
+
 def test_a_score_of_the_chip_that_is_not_a_number_is_no_measurement():
     chip, reference = (Score({"ap": value}, 10, lambda w: {"ap": 0.5}) for value in (math.nan, 0.5))
 
