@@ -41,8 +41,8 @@ def export(model: Model, protocol: Protocol, state: Mapping[str, Tensor], path: 
     bytes. The batch is dynamic. Raises ExportError, and writes nothing, when the exporter or ONNX's checker objects.
 
     `nms` ends GFocalV2 as Ascend's export does: decoded, and with one BatchMultiClassNMS node, which no standard
-    runtime knows. Batch 1; outputs `dets` (100, 5) float32 x1, y1, x2, y2, score in pixels of the network's input,
-    and `labels` (100,) int64."""
+    runtime knows. Batch 1; outputs `dets` (1, 100, 5) float32 x1, y1, x2, y2, score in pixels of the network's
+    input, and `labels` (1, 100) int64."""
     network = _network(model, state)
     if nms:
         onnx_model = _with_nms(model, network, protocol)
@@ -172,9 +172,7 @@ def _with_nms(model: Model, network: nn.Module, protocol: Protocol) -> ModelProt
         "background": np.zeros((rows, 1), np.float32),  # a last column that the op takes for "nothing"
         "boxes_shape": np.array([1, rows, 1, 4]),  # one box for all classes
         "scores_shape": np.array([1, rows, classes + 1]),
-        "dets_shape": np.array([kept, 4]),
-        "dets_scores_shape": np.array([kept, 1]),
-        "labels_shape": np.array([kept]),
+        "dets_scores_shape": np.array([1, kept, 1]),
     }
     half, single, integer = TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.INT64
     suppressed = {
@@ -193,17 +191,15 @@ def _with_nms(model: Model, network: nn.Module, protocol: Protocol) -> ModelProt
     node("Cast", ["scores_1"], ["scores_half"], to=half)
     node("BatchMultiClassNMS", ["boxes_half", "scores_half"], list(suppressed), **NMS)
     node("Cast", ["nmsed_boxes"], ["boxes_single"], to=single)
-    node("Reshape", ["boxes_single", "dets_shape"], ["dets_boxes"])
     node("Cast", ["nmsed_scores"], ["scores_single"], to=single)
     node("Reshape", ["scores_single", "dets_scores_shape"], ["dets_scores"])
-    node("Concat", ["dets_boxes", "dets_scores"], ["dets"], axis=1)
-    node("Cast", ["nmsed_classes"], ["classes_integer"], to=integer)
-    node("Reshape", ["classes_integer", "labels_shape"], ["labels"])
+    node("Concat", ["boxes_single", "dets_scores"], ["dets"], axis=2)
+    node("Cast", ["nmsed_classes"], ["labels"], to=integer)
     part.value_info.extend(helper.make_tensor_value_info(name, half, shape) for name, shape in suppressed.items())
     part.value_info.extend(part.output)
     del part.output[:]
-    part.output.append(helper.make_tensor_value_info("dets", single, [kept, 5]))
-    part.output.append(helper.make_tensor_value_info("labels", integer, [kept]))
+    part.output.append(helper.make_tensor_value_info("dets", single, [1, kept, 5]))
+    part.output.append(helper.make_tensor_value_info("labels", integer, [1, kept]))
     return decoded
 
 

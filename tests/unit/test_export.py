@@ -295,7 +295,7 @@ def test_the_nms_graph_ends_as_the_published_one(suppressed):
     assert list(shapes.values()) == [[1, rows, 1, 4], [1, rows, 82]]
     outputs = [(v.name, v.type.tensor_type.elem_type, [d.dim_value for d in v.type.tensor_type.shape.dim])
                for v in exported.graph.output]  # fmt: skip
-    assert outputs == [("dets", onnx.TensorProto.FLOAT, [100, 5]), ("labels", onnx.TensorProto.INT64, [100])]
+    assert outputs == [("dets", onnx.TensorProto.FLOAT, [1, 100, 5]), ("labels", onnx.TensorProto.INT64, [1, 100])]
     assert [d.dim_value for d in exported.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 128, 192]
     assert set(graph.outputs_of(exported)) == {"dets", "labels"}
 
@@ -324,10 +324,10 @@ def test_behind_the_nms_node_boxes_scores_and_labels_are_put_together(suppressed
     dets, labels = ReferenceEvaluator(tail, new_ops=[BatchMultiClassNMS]).run(None, fed)
 
     assert dets.dtype == np.float32
-    assert np.array_equal(dets[:, :4], fed["boxes"][:100].astype(np.float16).astype(np.float32))
-    assert np.array_equal(dets[:, 4], fed["scores"][:100].astype(np.float16).max(1).astype(np.float32))
+    assert np.array_equal(dets[0, :, :4], fed["boxes"][:100].astype(np.float16).astype(np.float32))
+    assert np.array_equal(dets[0, :, 4], fed["scores"][:100].astype(np.float16).max(1).astype(np.float32))
     assert labels.dtype == np.int64
-    assert np.array_equal(labels, fed["scores"][:100].astype(np.float16).argmax(1))
+    assert np.array_equal(labels[0], fed["scores"][:100].astype(np.float16).argmax(1))
 
 
 def test_no_standard_runtime_takes_the_nms_graph(suppressed):
