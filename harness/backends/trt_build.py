@@ -201,6 +201,7 @@ def _read_timing_cache(calls: Calls, config: Any, path: Path) -> None:
 def _write_timing_cache(calls: Calls, config: Any, path: Path) -> None:
     cache = calls.make("trt.IBuilderConfig.get_timing_cache", config.get_timing_cache)
     data = bytes(calls.make("trt.ITimingCache.serialize", cache.serialize))
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     part.write_bytes(data)
     part.replace(path)
