@@ -133,7 +133,7 @@ def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Callable[..., None]:
+def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: Suite) -> Callable[..., None]:
     """Put verdicts on record, then fail, skip or pass by the worst of them."""
     case: Case = request.getfixturevalue("case" if "case" in request.fixturenames else "lineup")
     stage = stage_of(request.node)
@@ -146,7 +146,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Calla
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        marks = () if bench is None else bench.marks
+        marks = suite.settings.marks if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
         for metric, verdict in named.items():
             own = verdict.details
