@@ -177,6 +177,8 @@ def survivors(boxes: Floats, threshold: float, extent: float = 0, limit: int | N
         table[:4] = boxes.T
         sides = table[2:4] - table[:2] + more
         np.multiply(sides[0], sides[1], out=table[4])
+        if sides.min() < 0:
+            table[4, (sides < 0).any(axis=0)] = np.inf  # of which any part is nothing
         return _all(table, t, more) if limit is None else _first(table, t, more, limit)
 
 
@@ -247,7 +249,7 @@ def _above(rows: Floats, columns: Floats, t: np.float32, more: np.float32) -> ND
     sides = np.minimum(a[2:4], b[2:4])
     sides -= np.maximum(a[:2], b[:2])
     sides += more
-    np.maximum(sides, 0, out=sides)
+    np.maximum(sides[0], 0, out=sides[0])  # then a side below 0 makes the intersection 0 or less, and no IoU above t
     inter, union = np.multiply(sides[0], sides[1], out=sides[0]), np.add(a[4], b[4], out=sides[1])
     union -= inter
     inter /= union
@@ -281,16 +283,13 @@ def _overlapping(boxes: Floats, t: np.float32, more: np.float32) -> tuple[Indice
     rank = key.argsort(kind="stable")
     key, rank = key.take(rank), box.take(rank)
 
-    table = boxes.take(rank, axis=1)  # along the bands
-    _, y1, _, y2, _ = table
-    height = sizes[1].take(rank)
     after = np.arange(1, rank.size + 1)
     partners = np.maximum(key.searchsorted(key + reach.take(rank), side="right") - after, 0)
     until = partners.cumsum()
     if until[-1] > DENSE * columns.shape[1] ** 2:
         return None
-    spare = height * inner + slack
-    lowest, highest = y1 + spare, y2 - spare  # of a partner's y1 and y2
+    rows, area = np.ascontiguousarray(columns.T).take(rank, axis=0), boxes[4].take(rank)  # along the bands
+    np.negative(rows[:, 2:], out=rows[:, 2:])  # then the greater of each column are the corners of what is common
     first = after - until + partners  # pair number p of box i has partner first[i] + p
     better, worse = [], []
     start, found = 0, 0
@@ -300,21 +299,18 @@ def _overlapping(boxes: Floats, t: np.float32, more: np.float32) -> tuple[Indice
         some = slice(start, stop)
         count, start = partners[some], stop
         j = np.arange(done, until[stop - 1])
-        j += np.repeat(first[some], count)
-        near = y1.take(j) < np.repeat(lowest[some], count)
-        near &= y2.take(j) > np.repeat(highest[some], count)
-        chosen = np.flatnonzero(near)
-        i, j = np.repeat(np.arange(some.start, stop), count).take(chosen), j.take(chosen)
-        a, b = table.take(i, axis=1, mode="clip"), table.take(j, axis=1, mode="clip")
-        sides = np.minimum(a[2:4], b[2:4]) - np.maximum(a[:2], b[:2])
-        sides += more
-        np.maximum(sides, 0, out=sides)
-        inter = sides[0] * sides[1]
-        hit = np.flatnonzero(inter / (a[4] + b[4] - inter) > t)
+        j += first[some].repeat(count)
+        x1, y1, x2, y2 = np.maximum(rows[some].repeat(count, axis=0), rows.take(j, axis=0)).T
+        wide, high = more - (x1 + x2), more - (y1 + y2)
+        inter = np.multiply(np.maximum(wide, 0, out=wide), high, out=high)
+        union = area[some].repeat(count) + area.take(j)
+        union -= inter
+        inter /= union
+        hit = np.flatnonzero(inter > t)
         found += hit.size
         if found > MANY:
             return None
-        i, j = rank.take(i.take(hit)), rank.take(j.take(hit))
+        i, j = rank[some].repeat(count).take(hit), rank.take(j.take(hit))
         better.append(np.minimum(i, j))
         worse.append(np.maximum(i, j))
     none = np.empty(0, np.int64)

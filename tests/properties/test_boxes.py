@@ -56,6 +56,21 @@ def test_the_keep_list_is_that_of_the_plain_loops(way, crowd, threshold):
     assert kept.tolist() == plain.nms(found, scores, threshold)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@some
+@given(crowds(60), seeds)
+def test_a_box_whose_far_corner_lies_before_its_near_one_overlaps_nothing(way, crowd, seed):
+    found, scores = crowd
+    turned = np.random.RandomState(seed).random_sample((len(found), 2)) < 0.3
+    found[:, :2], found[:, 2:] = np.where(turned, (found[:, 2:], found[:, :2]), (found[:, :2], found[:, 2:]))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in WAYS[way].items():
+            patch.setattr(boxes, name, value)
+        kept = boxes.nms(found, scores, 0.4)
+
+    assert kept.tolist() == plain.nms(found, scores, 0.4)
+
+
 @settings(deadline=None, max_examples=30)
 @given(seeds, st.sampled_from([0.05, 0.4, 0.8]), st.sampled_from([3.0, 15.0, 60.0]))
 def test_looking_at_pairs_and_at_matrices_keeps_the_same_of_a_thousand(seed, threshold, spread):
