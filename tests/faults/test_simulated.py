@@ -1,0 +1,55 @@
+"""`--simulate`, from the options to the summary: a tiny model on a simulated SDK of each kind.
+
+Whether the loop keeps the simulator's pace is not asked here, for this machine may be busy."""
+
+import json
+
+import pytest
+
+from harness import matrix
+from harness.chips import CHIPS
+
+
+@pytest.fixture
+def simulated(conform, monkeypatch):
+    """Run the conformance tests of the tiny detector on a simulated chip."""
+
+    def run(chip, marks, **switches):
+        monkeypatch.setattr(matrix, "CHIPS", {chip: CHIPS[chip]})
+        monkeypatch.setenv("CHIPPROOF_SIM", json.dumps(switches))
+        return conform(f"{chip} and tiny_objects and bs4 and {marks}", more=("--simulate",))
+
+    return run
+
+
+@pytest.mark.parametrize("chip", ["ascend310", "mlu370_x4", "cuda"])
+def test_a_simulated_chip_runs_every_stage_and_every_record_says_that_it_is_none(chip, simulated, capsys):
+    watch = simulated(chip, "fp16")
+
+    case = f"tiny_objects-{chip}-fp16-bs4"
+    assert watch.seen[f"{case} export"] == watch.seen[f"{case} numerics"] == "PASS", "\n".join(watch.texts)
+    assert watch.seen[f"{case} accuracy"] in ("PASS", "INCONCLUSIVE"), "\n".join(watch.texts)
+    assert watch.records
+    for record in watch.records:
+        assert "simulated" in record.marks, f"{record} does not say that it is simulated"
+        if record.stage == "throughput":
+            assert record.outcome == "INCONCLUSIVE", f"a verdict on a simulated speed: {record}"
+            assert "SIMULATED, no verdict" in record.text
+    assert {record.stage for record in watch.records} >= {"export", "numerics", "accuracy", "throughput"}
+    assert "SIMULATED: ran on a simulated SDK" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("switches", "stage", "said"),
+    [
+        ({"drop_rows": True}, "numerics", "FAIL"),
+        ({"swap_outputs": True}, "numerics", "FAIL"),
+        ({"busy": 0.9}, "throughput", "INVALID"),
+        ({"fail": [["acl.mdl.execute_async", 0, 507011]]}, "throughput", "ERROR"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_what_the_simulated_chip_does_wrong_is_red_at_its_stage(simulated, switches, stage, said):
+    watch = simulated("ascend310p", f"fp16 and {stage}", **switches)
+
+    assert watch.seen[f"tiny_objects-ascend310p-fp16-bs4 {stage}"] == said, "\n".join(watch.texts)
