@@ -58,6 +58,7 @@ def command(
     outputs: Annotated[Path, typer.Option(help="folder into which the tool wrote")],
     form: Annotated[Files, typer.Option("--format", help="whose files they are; widerface: <event>/<name>.txt")],
     data: DataOption = None,
+    images: Annotated[Path | None, typer.Option(help="folder of the pictures, when they are not in --data")] = None,
     chip: ChipOption = None,
     protocol: ProtocolOption = None,
     precision: Annotated[Precision, typer.Option(help="of the engine, to find its published figure")] = Precision.FP16,
@@ -73,7 +74,7 @@ def command(
     if form is Files.WIDERFACE:
         score, kind, notes = _score_texts(row, outputs, data)
     else:
-        score, kind, notes = _score_files(row, chosen, vendorfiles.FORMATS[form.value], outputs, data)
+        score, kind, notes = _score_files(row, chosen, vendorfiles.FORMATS[form.value], outputs, data, images)
     case = Case(model, chip, precision, 1) if chip is not None else None
     rows = _rows(row, score, baselines.load(), case, judged=kind == "whole")
     if as_json:
@@ -86,16 +87,16 @@ def command(
 
 
 def _score_files(
-    model: Model, protocol: Protocol, form: Format, outputs: Path, data: Path
+    model: Model, protocol: Protocol, form: Format, outputs: Path, data: Path, images: Path | None
 ) -> tuple[Score, str, list[str]]:
     folder = vendorfiles.folder_of(outputs, form)
-    dataset = datasets.load(model.dataset, data)
+    dataset = datasets.load(model.dataset, data, images)
     if dataset.truth is None:
         raise DataError(f"{model.dataset}: {dataset.note}", hint="scores need the labels of the data set")
     ids = [sample.id for sample in dataset.samples]
     notes = []
     ending = _ending(model, protocol, vendorfiles.indices(folder, form))
-    written = _all_written(model, dataset, folder, form, data)
+    written = _all_written(model, dataset, folder, form, data, images)
     found = dict(
         zip(written, vendorfiles.find(folder, form, [bin_name(i) for i in written], len(ending.outputs)), strict=True)
     )
@@ -109,12 +110,14 @@ def _score_files(
     return metrics.score(model.task, predictions, dataset.truth, ids), dataset.kind, notes
 
 
-def _all_written(model: Model, dataset: Dataset, folder: Path, form: Format, data: Path) -> list[str]:
+def _all_written(
+    model: Model, dataset: Dataset, folder: Path, form: Format, data: Path, images: Path | None
+) -> list[str]:
     """Samples that the tool ran: those of the data set or, when there are more results, those of the larger one."""
     ids = [sample.id for sample in dataset.samples]
     if model.dataset not in LARGER or len(vendorfiles.stems(folder, form)) <= len(ids):
         return ids
-    return [sample.id for sample in datasets.load(LARGER[model.dataset], data).samples]
+    return [sample.id for sample in datasets.load(LARGER[model.dataset], data, images).samples]
 
 
 def _ending(model: Model, protocol: Protocol, indices: Collection[int]) -> Ending:

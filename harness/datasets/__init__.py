@@ -9,7 +9,7 @@ from harness.datasets import coco, imagenet, peta, widerface
 from harness.datasets.base import Dataset
 from harness.errors import UsageError
 
-DATASETS: dict[str, Callable[[Path], Dataset]] = {
+DATASETS: dict[str, Callable[..., Dataset]] = {
     "imagenet": imagenet.load,
     "widerface": widerface.load,
     "coco": coco.load,  # the 4,952 pictures of the published Ascend figures
@@ -18,10 +18,11 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
 }
 
 
-def load(name: str, data: Path) -> Dataset:
-    """A data set under the folder `data`: counted, ordered, checked; its pictures are read when they are needed.
+def load(name: str, data: Path, images: Path | None = None) -> Dataset:
+    """A data set under the folder `data`: counted, ordered, checked; its pictures are read when they are needed,
+    from the folder `images` if they are kept apart from the labels.
 
     Raises UsageError (no such name or folder), Absent (nothing of it there), DataError (damaged: it names the file)."""
     if name not in DATASETS:
         raise UsageError(f"there is no data set {name!r}", hint=f"data sets: {', '.join(DATASETS)}")
-    return DATASETS[name](data)
+    return DATASETS[name](data, images=images)

@@ -31,20 +31,21 @@ ALL = files.Published("coco", 5_000, "", _LAYOUT)
 ANNOTATED = files.Published("coco", 4_952, "", _LAYOUT)
 
 
-def load(data: Path) -> Dataset:
+def load(data: Path, images: Path | None = None) -> Dataset:
     """Pictures with annotations, by COCO id; truth is an Objects a picture. Without the annotation file: all
     pictures, without truth. Raises Absent, DataError, UsageError."""
-    return _load(data, "coco", ANNOTATED, drop=True)
+    return _load(data, "coco", ANNOTATED, images, drop=True)
 
 
-def load_all(data: Path) -> Dataset:
+def load_all(data: Path, images: Path | None = None) -> Dataset:
     """The same with the pictures that show none of the 80 classes."""
-    return _load(data, "coco_5000", ALL, drop=False)
+    return _load(data, "coco_5000", ALL, images, drop=False)
 
 
-def _load(data: Path, name: str, published: files.Published, drop: bool) -> Dataset:
+def _load(data: Path, name: str, published: files.Published, images: Path | None, drop: bool) -> Dataset:
     root = files.folder(data, published)
-    found = files.pictures(root / "val2017", published)
+    folder = images or root / "val2017"
+    found = files.pictures(folder, published)
     source = root / "annotations" / "instances_val2017.json"
     if not source.exists():
         ids = sorted(found)
@@ -56,7 +57,7 @@ def _load(data: Path, name: str, published: files.Published, drop: bool) -> Data
     if drop:
         ids = [i for i in ids if len(annotated.truth[i].labels) and min(annotated.sizes[i]) >= SHORTEST_SIDE]
     if not ids:
-        raise files.absent(published, f"{source} annotates none of the pictures in {root / 'val2017'}")
+        raise files.absent(published, f"{source} annotates none of the pictures in {folder}")
     whole = annotated.count == (ALL.total, ANNOTATIONS) and len(ids) == published.total
     return Dataset(
         name,

@@ -19,11 +19,11 @@ PUBLISHED = files.Published(
 )
 
 
-def load(data: Path, published: files.Published = PUBLISHED) -> Dataset:
+def load(data: Path, published: files.Published = PUBLISHED, images: Path | None = None) -> Dataset:
     """Pictures by name, in the order of val_label.txt; truth is the class number. Without that file: pictures
     without truth. Raises Absent, DataError, UsageError."""
     root = files.folder(data, published)
-    found = files.pictures(root / "val", published)
+    found = files.pictures(images or root / "val", published)
     source = root / "val_label.txt"
     labels = read_labels(source) if source.exists() else None
     ids = sorted(found) if labels is None else files.present(found, list(labels), source, published)

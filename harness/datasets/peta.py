@@ -24,11 +24,11 @@ PUBLISHED = files.Published(
 )
 
 
-def load(data: Path, published: files.Published = PUBLISHED) -> Dataset:
+def load(data: Path, published: files.Published = PUBLISHED, images: Path | None = None) -> Dataset:
     """Pictures by name, in the order of image.txt or else of label.json; truth is (35,) int8. Without label.json:
     pictures without truth. Raises Absent, DataError, UsageError."""
     root = files.folder(data, published)
-    found = files.pictures(root / "images", published)
+    found = files.pictures(images or root / "images", published)
     source, order = root / "label.json", root / "image.txt"
     labels = read_labels(source) if source.exists() else None
     names = sorted(found) if labels is None else list(labels)

@@ -23,11 +23,11 @@ PUBLISHED = files.Published(
 )
 
 
-def load(data: Path, published: files.Published = PUBLISHED) -> Dataset:
+def load(data: Path, published: files.Published = PUBLISHED, images: Path | None = None) -> Dataset:
     """Pictures by event/name, in the order of wider_val.txt or else of the ground truth; truth is a Faces a picture.
     Without the folder ground_truth: pictures without truth. Raises Absent, DataError, UsageError."""
     root = files.folder(data, published)
-    found = files.pictures(root / "val" / "images", published, depth=1)
+    found = files.pictures(images or root / "val" / "images", published, depth=1)
     source, order = root / "ground_truth", root / "wider_val.txt"
     truth = ground_truth(source) if source.exists() else None
     names = sorted(found) if truth is None else list(truth)

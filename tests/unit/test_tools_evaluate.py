@@ -132,7 +132,7 @@ def test_a_whole_data_set_is_judged(imagenet, monkeypatch, capsys):
     data, results = imagenet
     write(data / "out", AIS, results)
     load = evaluate.datasets.load
-    monkeypatch.setattr(evaluate.datasets, "load", lambda name, at: replace(load(name, at), kind="whole"))
+    monkeypatch.setattr(evaluate.datasets, "load", lambda *where: replace(load(*where), kind="whole"))
 
     with pytest.raises(SystemExit) as ended:
         cli.main([
@@ -236,6 +236,23 @@ def test_faces_are_found_whatever_the_order_of_the_outputs(wider, capsys, form, 
     _, found = scores(capsys, "retinaface_mobilenet025", data / "out", form.name, data)
 
     assert found == {"ap_easy": pytest.approx(1), "ap_medium": pytest.approx(1), "ap_hard": pytest.approx(1)}
+
+
+@pytest.mark.parametrize("kind", ["wider", "imagenet", "coco"])
+def test_pictures_may_be_kept_apart_from_the_labels(kind, request, capsys):
+    data, results = request.getfixturevalue(kind)
+    place, model = {
+        "wider": ("widerface/val/images", "retinaface_mobilenet025"),
+        "imagenet": ("imagenet/val", "regnety_016"),
+        "coco": ("coco/val2017", "gfocalv2_r50_fpn"),
+    }[kind]
+    write(data / "out", AIS, results)
+    there = scores(capsys, model, data / "out", "ais_bench", data)
+    (data / place).rename(data / "elsewhere")
+
+    assert scores(capsys, model, data / "out", "ais_bench", data, images=data / "elsewhere") == there
+    with pytest.raises(DataError, match="there is no folder"):
+        evaluate.command(model, data / "out", evaluate.Files.AIS_BENCH, data)
 
 
 def test_one_face_lost_shows(wider, capsys):
