@@ -35,7 +35,8 @@ def read(path: Path, decoder: Decoder = "opencv") -> Image:
     high byte. It is the reader of the authors of RetinaFace and GFocalV2. `pillow` reads as Image.open and
     convert("RGB"): EXIF is ignored, and 16-bit grey, which Pillow would clip, is refused. It is the reader of the
     authors of DeepMAR and RegNetY. Both drop transparency and turn CMYK into colours, each by its own formula.
-    Raises DataError: missing, empty, not a picture, or truncated (which OpenCV by itself would fill with grey).
+    Raises DataError: missing, empty, not a picture, or truncated (which OpenCV by itself would fill with grey). Bytes
+    overwritten inside the scan of a JPEG are not detected: all decoders go on, and tell no more than standard error.
     """
     try:
         data = path.read_bytes()

@@ -107,6 +107,17 @@ def test_a_jpeg_cut_inside_after_its_thumbnail_is_refused(noise, save, decoder):
         images.read(path, decoder)
 
 
+def test_a_jpeg_overwritten_inside_its_scan_is_what_the_library_makes_of_it(noise, save):
+    whole = encoded(noise, "JPEG")
+    middle = (whole.rindex(b"\xff\xda") + len(whole)) // 2
+    path = save(whole[:middle] + bytes(8) + whole[middle + 8 :])
+
+    assert (images.read(path) != images.read(save(whole, "whole"))).any()
+    np.testing.assert_array_equal(images.read(path), cv2.imread(str(path)))
+    with PIL.Image.open(path) as picture:
+        np.testing.assert_array_equal(images.read(path, "pillow")[..., ::-1], np.asarray(picture.convert("RGB")))
+
+
 def test_bytes_after_the_end_marker_do_no_harm(noise, save):
     whole = encoded(noise, "JPEG")
 
