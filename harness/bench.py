@@ -160,7 +160,9 @@ class Bench:
         """What a backend needs beside the graph and cannot make in a worker that has only the vendor's SDK."""
         backend = self.present.backend
         if backend in ("acl", "ais_bench", "msame"):
-            return {"out_nodes": self.suite.out_nodes(self.onnx(variant), self._outputs_of(variant))}
+            exported, outputs = self.onnx(variant), self._outputs_of(variant)
+            nodes = {"out_nodes": self.suite.out_nodes(exported, outputs)}
+            return nodes if backend == "acl" else {**nodes, "out_specs": self.suite.out_specs(exported, outputs)}
         if backend == "torch_cuda":
             return {"torchscript": str(self.suite.traced(self.model, self.protocol))}
         if backend != "trt":

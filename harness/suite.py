@@ -80,6 +80,7 @@ class Suite:
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
         self._nodes: dict[Path, dict[str, str]] = {}
+        self._specs: dict[Path, dict[str, list[object]]] = {}
         self._predictions: dict[str, list[Predictions]] = {}
 
     # ---------------------------------------------------------------- what is here
@@ -187,6 +188,22 @@ class Suite:
         if exported not in self._nodes:
             self._nodes[exported] = graph.outputs_of(onnx.load(exported))
         return [self._nodes[exported][name] for name in outputs]
+
+    def out_specs(self, exported: Path, outputs: Sequence[str]) -> list[list[object]]:
+        """Name, dtype and shape (-1 for the batch) of each output, for tools that do not tell them."""
+        import onnx
+
+        if exported not in self._specs:
+            rows = onnx.load(exported).graph.output
+            self._specs[exported] = {
+                row.name: [
+                    row.name,
+                    np.dtype(onnx.helper.tensor_dtype_to_np_dtype(row.type.tensor_type.elem_type)).name,
+                    [-1, *(dim.dim_value for dim in row.type.tensor_type.shape.dim[1:])],
+                ]
+                for row in rows
+            }
+        return [self._specs[exported][name] for name in outputs]
 
     def dataset(self, model: Model) -> Dataset:
         """The model's data set in --data, else scenes; cut by --limit."""
