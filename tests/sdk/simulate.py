@@ -137,10 +137,12 @@ class Clock:
 
     def __init__(self):
         self.free_at = 0.0
+        self.last = 0.0  # seconds of device time that the last execute takes
 
     def submit(self, batch):
         """Queue one execute; returns the time (time.perf_counter) at which it will be done."""
-        self.free_at = max(self.free_at, time.perf_counter()) + latency_seconds(batch)
+        self.last = latency_seconds(batch)
+        self.free_at = max(self.free_at, time.perf_counter()) + self.last
         return self.free_at
 
     @staticmethod
