@@ -3,9 +3,8 @@
 An engine is an ONNX file that ort_graph.py made. It holds standard operators only, so it does not depend on the
 machine; the optimisations that do (fusions, blocked layouts) are made on load, at the level ALL.
 
-On a CPU without FP16 kernels ONNX Runtime computes an FP16 engine in FP32. The weights keep their rounding to FP16, but
-level ALL takes most casts between operators out: what overflows in FP16 does not overflow here, and passing on the CPU
-says little of an FP16 chip.
+On a CPU without FP16 kernels ONNX Runtime computes in FP32. An FP16 engine for the CPU therefore has its weights in
+FP16 and rounds every result to FP16: its numbers are those of an FP16 chip that sums in FP32, its speed says nothing.
 """
 
 from __future__ import annotations

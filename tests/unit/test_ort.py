@@ -1,5 +1,6 @@
 """ONNX Runtime computes the graph at every precision, says where it runs, and its failures are typed."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -81,8 +82,9 @@ def outputs(engine, wanted, x):
         return session.read()
 
 
-def expected(x, model=None):
-    """Computed by NumPy in double precision, from the definitions of the layers."""
+def expected(x, model=None, half=lambda values: values):
+    """Computed by NumPy in double precision, from the definitions of the layers; `half` rounds weights and results,
+    with batch norm folded into the layer before."""
     constants = (model or network()).graph.initializer
     c = {value.name: numpy_helper.to_array(value).astype(np.float64) for value in constants}
 
@@ -90,13 +92,14 @@ def expected(x, model=None):
         windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))[:, :, ::stride, ::stride]
         return np.einsum("nchwij,ocij->nohw", windows, weights)
 
-    y = convolution(np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1))), c["w1"], 1)
     scale = c["gamma"] / np.sqrt(c["var"])
-    y = np.maximum((y - c["mean"][:, None, None]) * scale[:, None, None] + c["beta"][:, None, None], 0)
-    y = convolution(y, c["w2"], 2).mean((2, 3)) + c["b2"]
-    logits = y @ c["w3"] + c["b3"]
+    weights, bias = half(c["w1"] * scale[:, None, None, None]), half(c["beta"] - c["mean"] * scale)
+    y = convolution(np.pad(half(x.astype(np.float64)), ((0, 0), (0, 0), (1, 1), (1, 1))), weights, 1)
+    y = np.maximum(half(y + bias[:, None, None]), 0)
+    y = half(half(convolution(y, half(c["w2"]), 2) + half(c["b2"])[:, None, None]).mean((2, 3)))
+    logits = half(y @ half(c["w3"]) + half(c["b3"]))
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    return {"share": powers / powers.sum(1, keepdims=True), "logits": logits}
+    return {"share": half(powers / powers.sum(1, keepdims=True)), "logits": logits}
 
 
 def nearly(found, wanted, relative):
@@ -154,6 +157,40 @@ def test_fp16_weights_are_fp16_and_the_caller_sees_fp32(source, tmp_path):
     nearly(found, expected(images(2)), 5e-3)
     exact = outputs(tmp_path / "f", spec("fp32"), images(2))
     assert np.abs(found["logits"] - exact["logits"]).max() > 1e-5, "nothing was rounded to FP16"
+
+
+def test_every_result_is_rounded_to_fp16(source, tmp_path):
+    """Equal to the layers computed in double precision with each result rounded by NumPy, but for the values that a sum
+    in another order rounds the other way."""
+    ort.build(source, tmp_path / "e", spec("fp16"))
+    ort.build(source, tmp_path / "f", spec("fp32"))
+    found, exact = (outputs(tmp_path / name, spec(), images(2)) for name in ("e", "f"))
+
+    rounded = expected(images(2), half=lambda values: values.astype(np.float16).astype(np.float64))
+    for name, value in found.items():
+        assert np.array_equal(value, value.astype(np.float16).astype(np.float32)), f"{name} was not rounded"
+        ulps = np.abs(value - rounded[name]) / np.spacing(np.abs(value).astype(np.float16)).astype(np.float64)
+        assert ulps.max() <= 4, f"{name} is {ulps.max():.1f} units of the last place off"
+        assert np.abs(value - rounded[name]).max() < 0.5 * np.abs(exact[name] - rounded[name]).max(), name
+
+
+def test_what_overflows_in_fp16_overflows_on_the_cpu(tmp_path):
+    model = network()
+    (w2,) = (value for value in model.graph.initializer if value.name == "w2")
+    w2.CopyFrom(numpy_helper.from_array(3e4 * numpy_helper.to_array(w2), "w2"))
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    for precision in ("fp32", "fp16"):
+        ort.build(tmp_path / "m.onnx", tmp_path / precision, spec(precision))
+
+    assert np.isfinite(outputs(tmp_path / "fp32", spec(), images(2))["logits"]).all()
+    assert not np.isfinite(outputs(tmp_path / "fp16", spec(), images(2))["logits"]).all()
+
+
+def test_other_providers_get_fp16_arithmetic(source, tmp_path):
+    ort.build(source, tmp_path / "e", spec("fp16"), symmetric=True)
+
+    assert kinds(tmp_path / "e").count("Cast") == 3, "the input's and two outputs'"
+    nearly(outputs(tmp_path / "e", spec(), images(2)), expected(images(2)), 5e-3)
 
 
 def test_int8_weights_are_int8_per_channel_and_the_result_is_near(source, tmp_path, calibration):
@@ -220,17 +257,95 @@ def quantized(engine):
     return {node.name for node in nodes if node.op_type in ("Conv", "Gemm") and node.input[0] in given}
 
 
-def test_the_first_layers_stay_in_fp32_only_when_they_must(source, tmp_path, calibration, monkeypatch, capsys):
-    wanted = spec("int8", calibration=calibration)
-    ort.build(source, tmp_path / "e", wanted)
-    monkeypatch.setattr(ort_graph, "LIKE", 2.0)  # out of reach: as many as are allowed, one in three
-    ort.build(source, tmp_path / "f", wanted)
-    ort.build(source, tmp_path / "g", spec("int8", calibration=calibration, options={"first": 2}))
+def harms(said):
+    """(layers in INT8, the first of them, harm) of each trial that a build told of."""
+    return [
+        (int(n), name, float(harm)) for n, name, harm in re.findall(r"int8: (\d+) of 3 .* from (\w+): ([\d.]+)", said)
+    ]
+
+
+def test_all_layers_are_int8_where_that_will_do(source, tmp_path, calibration, monkeypatch, capsys):
+    monkeypatch.setattr(ort_graph, "_CHOSEN", {})
+    ort.build(source, tmp_path / "e", spec("int8", calibration=calibration))
 
     assert quantized(tmp_path / "e") == {"first", "second", "last"}
-    assert quantized(tmp_path / "f") == {"second", "last"}
-    assert quantized(tmp_path / "g") == {"last"}
-    assert "first 1 of 3 layers in FP32" in capsys.readouterr().out
+    assert [count for count, _, harm in harms(capsys.readouterr().out) if harm <= 1] == [3], "one trial"
+    assert onnx.load(tmp_path / "e").metadata_props[0].value == "3 of 3"
+
+
+def test_the_most_harmful_layers_stay_in_fp32_when_they_must(source, tmp_path, calibration, monkeypatch, capsys):
+    monkeypatch.setattr(ort_graph, "_CHOSEN", {})
+    monkeypatch.setattr(ort_graph, "LIKE", -1.0)  # so that the largest error alone decides
+    monkeypatch.setattr(ort_graph, "NEAR", 1e-6)
+    wanted = spec("int8", calibration=calibration)
+    with pytest.raises(BuildError, match="no part of the graph"):
+        ort.build(source, tmp_path / "e", wanted)
+    alone = sorted((harm, name) for count, name, harm in harms(capsys.readouterr().out)[1:4] if count == 1)
+    monkeypatch.setattr(ort_graph, "NEAR", 1.1e-6 * alone[0][0])
+    ort.build(source, tmp_path / "e", wanted)
+
+    made = quantized(tmp_path / "e")
+    assert len(alone) == 3
+    assert alone[0][1] in made
+    assert alone[-1][1] not in made
+    assert onnx.load(tmp_path / "e").metadata_props[0].value == f"{len(made)} of 3"
+
+
+def test_the_layers_are_chosen_once_for_the_graph_with_and_without_normalisation(
+    source, tmp_path, calibration, monkeypatch, capsys
+):
+    monkeypatch.setattr(ort_graph, "_CHOSEN", {})
+    ort.build(source, tmp_path / "e", spec("int8", calibration=calibration))
+    ort.build(source, tmp_path / "f", spec("int8", calibration=calibration, normalize=PIXELS))
+    np.save(tmp_path / "other.npy", images(24, seed=3))
+    ort.build(source, tmp_path / "g", spec("int8", calibration=str(tmp_path / "other.npy")))
+
+    assert len(harms(capsys.readouterr().out)) == 2, "one graph, two calibration sets"
+    assert quantized(tmp_path / "e") == quantized(tmp_path / "f")
+
+
+def test_the_distance_of_outputs_is_the_worst_samples():
+    wanted = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], np.float32)
+    turned = np.array([[1.0, 0.0], [0.5, 2.0], [0.0, 0.0]], np.float32)  # by an angle of cosine 2 / sqrt(4.25)
+
+    assert ort_graph._distance(wanted, wanted) == 0
+    assert ort_graph._distance(wanted, turned) == pytest.approx((1 - 2 / 4.25**0.5) / (1 - ort_graph.LIKE))
+    assert ort_graph._distance(wanted, 1.5 * wanted) == pytest.approx(0.5 / ort_graph.NEAR)
+    assert ort_graph._distance(np.zeros((1, 2)), np.ones((1, 2))) >= 1 / (1 - ort_graph.LIKE)
+
+
+def test_a_graph_without_products_has_nothing_for_int8(tmp_path, calibration):
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["image"], ["logits"], "relu")],
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 12, 12])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3, 12, 12])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), tmp_path / "m.onnx")
+
+    with pytest.raises(BuildError, match="no Conv, Gemm, MatMul"):
+        ort.build(tmp_path / "m.onnx", tmp_path / "e", spec("int8", calibration=calibration))
+
+
+def test_outputs_of_unknown_rank_are_inferred(tmp_path):
+    model = network()
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    ort.build(tmp_path / "m.onnx", tmp_path / "e", spec())
+
+    nearly(outputs(tmp_path / "e", spec(), images(2)), expected(images(2)), 1e-5)
+    with ort.load(tmp_path / "e", CPU, spec()) as session:
+        assert session.outputs[0].shape == (2, 5)
+
+
+def test_an_input_of_unknown_rank_is_refused(tmp_path):
+    model = network()
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, str(tmp_path / "m.onnx"))
+
+    with pytest.raises(BuildError, match="input image has no batch"):
+        ort.build(tmp_path / "m.onnx", tmp_path / "e", spec())
 
 
 @pytest.mark.parametrize(("precision", "near"), [("fp32", 1e-5), ("fp16", 1e-2), ("int8", 0.15)])
