@@ -55,7 +55,7 @@ def _decode(data: bytes, decoder: Decoder) -> Image:
     segments = list(_segments(data)) if jpeg else []
     if jpeg and segments[-1][0] != _END:
         raise DataError("is a truncated JPEG: it has no end marker", "fetch the file again")
-    if data.startswith(_PNG) and _PNG_END not in data:
+    if data.startswith(_PNG) and data.rfind(_PNG_END) < 0:  # from behind, where it is
         raise DataError("is a truncated PNG: it has no end chunk", "fetch the file again")
     if decoder == "pillow":
         return _pillow(data if not jpeg else b"".join(data[a:b] for code, a, b in segments if code != _APP1))

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from harness.datasets.base import Sample
@@ -20,10 +21,11 @@ def stream(
 
     `workers` threads (default: one a core) prepare at most `ahead` samples (default: 4 a thread) that the caller has
     not taken yet, so that memory does not grow with the number of samples. What `prepare` raises is raised at its
-    sample's place. Closing the iterator drops what has not begun and waits for what has."""
+    sample's place. Closing the iterator drops what has not begun and waits for what has. Meanwhile OpenCV shares the
+    cores among these threads instead of starting its own in each."""
     threads = workers or _cores()
     pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="prepare") as pool:
+    with _opencv_threads(max(1, _cores() // threads)), ThreadPoolExecutor(threads, "prepare") as pool:
         try:
             for sample in samples:
                 pending.append(pool.submit(prepare, sample))
@@ -33,6 +35,18 @@ def stream(
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _opencv_threads(number: int) -> Iterator[None]:
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(number)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _cores() -> int:

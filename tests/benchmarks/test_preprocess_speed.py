@@ -5,9 +5,13 @@ thread is timed by the processor's time, so that other programs count for less.
 """
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +21,7 @@ import pytest
 from torchvision.transforms import functional as transforms
 
 from harness import images
-from harness.models import deepmar, gfocalv2, regnety, retinaface
+from harness.models import MODELS, deepmar, gfocalv2, regnety, retinaface
 
 pytestmark = pytest.mark.benchmark
 
@@ -120,38 +124,78 @@ def test_preprocessing_is_no_slower_than_the_script_and_gives_the_same(name):
     assert ratio >= least, f"{ratio:.2f}x the script's speed"
 
 
+JOBS = {  # raw, size of the picture, reader, ending of its file, files
+    "retinaface_mobilenet025": (True, (768, 1024), "opencv", ".jpg", 64),
+    "regnety_016": (False, (375, 500), "pillow", ".jpg", 64),
+    "deepmar_resnet50": (False, (300, 120), "pillow", ".png", 160),
+    "gfocalv2_r50_fpn": (False, (480, 640), "opencv", ".jpg", 64),
+}
+PROCESS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+import cv2
+from harness import images
+from harness.models import MODELS
+
+cv2.setNumThreads(1)
+prepare = MODELS[{name!r}].protocols[0].preprocess
+for line in sys.stdin:
+    for path in line.split():
+        prepare(images.read(Path(path), {decoder!r}), {raw!r})
+    print(flush=True)
+"""
+
+
+def wall(work, *arguments):
+    begun = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - begun
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-@pytest.mark.parametrize("name", ["retinaface", "regnety", "deepmar", "gfocalv2"])
+@pytest.mark.parametrize("name", JOBS)
 def test_two_threads_prepare_files_nearly_twice_as_fast_as_one(name, tmp_path):
-    """Reading, decoding, resizing and normalising let go of Python's lock."""
-    make, size, decoder = {
-        "retinaface": (partial(retinaface.preprocess_ascend, raw=True), (768, 1024), "opencv"),
-        "regnety": (partial(regnety.preprocess, raw=False), (375, 500), "pillow"),
-        "deepmar": (partial(deepmar.preprocess, raw=False), (300, 120), "pillow"),
-        "gfocalv2": (partial(gfocalv2.preprocess, raw=False), (480, 640), "opencv"),
-    }[name]
+    """Reading, decoding, resizing and normalising let go of Python's lock.
+
+    The bar is 1.8 where the machine's cores are independent. Virtual or shared ones often are not: then two processes,
+    which share no lock and no memory, do not do the same work in half the time either. So they are measured in turn
+    with the threads, and the bar is nine tenths of what two of them gain, at most 1.8."""
+    raw, size, decoder, ending, count = JOBS[name]
     paths = []
     for seed in range(8):
-        path = tmp_path / f"{seed}{'.png' if name == 'deepmar' else '.jpg'}"
-        path.write_bytes(cv2.imencode(path.suffix, picture(*size, seed))[1].tobytes())
+        path = tmp_path / f"{seed}{ending}"
+        path.write_bytes(cv2.imencode(ending, picture(*size, seed))[1].tobytes())
         paths.append(path)
-    paths = paths * (20 if name == "deepmar" else 8)
+    paths = paths * (count // 8)
+    prepare = MODELS[name].protocols[0].preprocess
+    script = PROCESS.format(root=str(Path(__file__).parents[2]), name=name, decoder=decoder, raw=raw)
+    command = [sys.executable, "-c", script]
 
-    def work(path):
-        make(images.read(path, decoder))
+    def threads(pool):
+        list(pool.map(lambda path: prepare(images.read(path, decoder), raw), paths))
+
+    def processes(*some):
+        for i, process in enumerate(some):
+            process.stdin.write(" ".join(map(str, paths[i :: len(some)])) + "\n")
+            process.stdin.flush()
+        for process in some:
+            process.stdout.readline()
 
     if psutil.cpu_percent(0.5) > 25:
         pytest.skip("other programs are using the processor: two threads would not get two cores")
-    ratios = []
-    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(2) as two:
-        for _ in range(7):
-            times = []
-            for pool in (one, two):
-                begun = time.perf_counter()
-                list(pool.map(work, paths))
-                times.append(time.perf_counter() - begun)
-            ratios.append(times[0] / times[1])
-    ratio = float(np.median(ratios))
+    gains, ceilings = [], []
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(ThreadPoolExecutor(n)) for n in (1, 2))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        first, second = (stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(2))
+        for round_ in range(8):
+            times = wall(threads, one), wall(threads, two), wall(processes, first), wall(processes, first, second)
+            if round_:  # the first time everything is imported
+                gains.append(times[0] / times[1])
+                ceilings.append(times[2] / times[3])
+    gain, ceiling = float(np.median(gains)), float(np.median(ceilings))
 
-    print(f"ratio {ratio:.3f}")
-    assert ratio >= 1.8, f"two threads are {ratio:.2f}x as fast as one: {np.round(ratios, 2)}"
+    print(f"ratio {gain:.3f} of processes {ceiling:.3f}")
+    seen = f"two threads are {gain:.2f}x as fast as one: {np.round(gains, 2)}; two processes {np.round(ceilings, 2)}"
+    assert gain >= 0.9 * min(2, ceiling), seen

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from contextlib import nullcontext
 
+import cv2
 import pytest
 
 from harness.datasets.base import Sample
@@ -48,6 +50,25 @@ def test_no_more_samples_are_prepared_than_asked_for():
         next(iterator)
         assert len(begun) <= taken + 5
     iterator.close()
+
+
+@pytest.mark.parametrize("ended", ["empty", "closed", "broken"])
+def test_opencv_starts_no_threads_of_its_own_meanwhile(ended):
+    before, seen = cv2.getNumThreads(), []
+
+    def prepare(sample):
+        seen.append(cv2.getNumThreads())
+        if ended == "broken" and sample.id == "9":
+            raise DataError("9 is truncated", hint="fetch it")
+
+    iterator = stream(numbered(20), prepare, workers=64)
+    with pytest.raises(DataError) if ended == "broken" else nullcontext():
+        for _ in iterator:
+            if ended == "closed":
+                iterator.close()
+
+    assert set(seen) == {1}
+    assert cv2.getNumThreads() == before
 
 
 def test_an_error_comes_at_its_place_and_after_all_before_it():
