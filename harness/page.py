@@ -35,19 +35,7 @@ def html(run: Run) -> str:
         header=run.header,
         outcomes=[(name, count) for name in report.ORDER if (count := Counter(r.outcome for r in records)[name])],
         marks=[(mark, report.MEANING.get(mark, "")) for mark in marks],
-        tables=[
-            (title, columns, rows)
-            for title, columns, rows in (
-                ("Accuracy (%)", report.ACCURACY_COLUMNS, report.accuracy_rows(records)),
-                ("Throughput (images a second and card)", report.THROUGHPUT_COLUMNS, report.throughput_rows(records)),
-                (
-                    "Export, numerics, targets, and all that did not pass",
-                    report.OTHER_COLUMNS,
-                    report.other_rows(records),
-                ),
-            )
-            if rows
-        ],
+        tables=report.sections(records),
         charts=[(title, _svg(figure)) for title, figure in _charts(records)],
         numeric=report.NUMERIC,
         skips=report.skips(records),

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -191,6 +192,7 @@ THROUGHPUT_COLUMNS = [
     "model", "chip", "precision", "batch", "img/s per card", "95 % interval", "published", "against", "ratio", "best",
     "verdict",
 ]  # fmt: skip
+OTHERS = "Export, numerics, targets, and all that did not pass"
 OTHER_COLUMNS = ["case", "stage", "verdict", "why"]
 NUMERIC = {
     "source",
@@ -228,52 +230,66 @@ def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
 
 
 def other_rows(records: Sequence[Record]) -> list[list[str]]:
-    """Whatever is not in the two tables, and everything that did not pass: case, stage, verdict, text."""
+    """Whatever is not in the two tables, and everything that did not pass, what is worst first: case, stage, verdict,
+    text."""
     tabled = {"accuracy", "published", "throughput"}
-    return [
+    rows = [
         [str(r.case), r.stage + (f" {r.metric}" if r.metric else ""), r.outcome, r.text]
         for r in records
         if r.outcome not in ("PASS", "SKIP") or (r.stage not in tabled and ran(r))
     ]
+    return sorted(rows, key=lambda row: ORDER.index(row[2]))
 
 
 def skips(records: Sequence[Record]) -> list[tuple[str, int]]:
     return Counter(f"{r.case.chip}: {r.text}" for r in records if not ran(r)).most_common()
 
 
+def sections(records: Sequence[Record]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Titles, columns and rows of the tables that are not empty; columns in which nothing stands are left out."""
+    whole = (
+        ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)),
+        ("Throughput (images a second and card, inputs on the device)", THROUGHPUT_COLUMNS, throughput_rows(records)),
+        (OTHERS, OTHER_COLUMNS, other_rows(records)),
+    )
+    return [(title, *_filled(columns, rows)) for title, columns, rows in whole if rows]
+
+
+def _filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    kept = [i for i in range(len(columns)) if any(row[i] not in ("", "-") for row in rows)]
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
 def terminal(records: Sequence[Record], asked: int, width: int, colour: bool) -> str:
-    """The summary that ends a run, for a terminal of that width."""
-    console = Console(width=max(width, 120), force_terminal=colour, highlight=False, file=io.StringIO())
+    """The summary that ends a run, for a terminal of that width; a row of figures is never broken over two lines."""
+    width = max(width, 80)
+    console = Console(width=500, force_terminal=colour, highlight=False, file=io.StringIO())
     with console.capture() as capture:
-        for title, columns, rows in (
-            ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)),
-            (
-                "Throughput (images a second and card, inputs on the device)",
-                THROUGHPUT_COLUMNS,
-                throughput_rows(records),
-            ),
-            (
-                "Export, numerics, targets, and all that did not pass",
-                OTHER_COLUMNS,
-                other_rows(records),
-            ),
-        ):
-            if rows:
-                console.print(_table(title, columns, rows))
+        for title, columns, rows in sections(records):
+            if title != OTHERS:
+                console.print(_table(title, columns, rows), "")
+                continue
+            console.print(title, style="bold")
+            for case, stage, verdict, why in rows:
+                console.print(Text(f"{verdict:<13}", COLOURS.get(verdict, "")) + Text(f"{case}  {stage}"))
+                console.print(textwrap.indent(_wrapped(why, width - 4), "    "), markup=False)
+            console.print()
         for reason, count in skips(records):
-            console.print(f"skipped {count} x {reason}", style="yellow", markup=False)
+            console.print(_wrapped(f"skipped {count} x {reason}", width), style="yellow", markup=False)
         for mark in sorted({mark for r in records if ran(r) for mark in r.marks}):
-            console.print(f"{mark.upper()}: {MEANING.get(mark, '')}", style="yellow", markup=False)
+            console.print(_wrapped(f"{mark.upper()}: {MEANING.get(mark, '')}", width), style="yellow", markup=False)
         console.print(head_line(records, asked), style="bold", markup=False)
     return capture.get()
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for name in columns:
-        table.add_column(
-            name, justify="right" if name in NUMERIC else "left", overflow="fold", no_wrap=name == "verdict"
-        )
+        table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
     return table
@@ -282,21 +298,12 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 def markdown(run: Run) -> str:
     """The same tables for a CI summary or a mail."""
     parts = [f"# chipproof: {head_line(run.records, run.footer['asked'])}", ""]
-    for title, columns, rows in (
-        ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(run.records)),
-        ("Throughput (images a second and card)", THROUGHPUT_COLUMNS, throughput_rows(run.records)),
-        (
-            "Export, numerics, targets, and all that did not pass",
-            OTHER_COLUMNS,
-            other_rows(run.records),
-        ),
-    ):
-        if rows:
-            parts += [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-            parts += [
-                "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in rows
-            ]
-            parts.append("")
+    for title, columns, rows in sections(run.records):
+        parts += [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        parts += [
+            "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in rows
+        ]
+        parts.append("")
     parts += [f"- skipped {count} x {reason}" for reason, count in skips(run.records)]
     marks = sorted({mark for r in run.records if ran(r) for mark in r.marks})
     parts += [f"- **{mark.upper()}**: {MEANING.get(mark, '')}" for mark in marks]

@@ -14,6 +14,13 @@ def shape_of(value):
     return tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim)
 
 
+def told(facts):
+    """ "opset 11, input image batch x 3 x 224 x 224, outputs class, free batch"."""
+    inputs = " and ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in facts["input"])
+    batch = "free batch" if facts["free batch"] else "fixed batch"
+    return f"opset {facts['opset']}, input {inputs}, outputs {' '.join(facts['outputs'])}, {batch}"
+
+
 def test_the_exported_file_is_the_model(bench, accept):
     exported = onnx.load(bench.onnx())
     found = {
@@ -30,4 +37,5 @@ def test_the_exported_file_is_the_model(bench, accept):
         "free batch": True,
     }
     outcome = Outcome.PASS if found == wanted else Outcome.FAIL
-    accept(Verdict(outcome, f"{found}" if found == wanted else f"{found}; asked {wanted}"), bench)
+    text = told(found) if found == wanted else f"{told(found)}; asked {told(wanted)}"
+    accept(Verdict(outcome, text), bench)

@@ -120,6 +120,32 @@ def test_the_terminal_shows_figures_marks_skips_and_the_best_batch():
     assert text.index("best") < text.index("FAIL")
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_row_of_figures_is_one_line_and_what_is_said_is_wrapped(width):
+    long = "retinaface_mobilenet025-ascend310p-fp16-bs16"
+    failed = record(long, "numerics", "FAIL", "", "far " * 60)
+    text = report.terminal((*RECORDS, record(long, metric="instance_precision", measured=0.5), failed), 9, width, False)
+
+    lines = [line.split() for line in text.splitlines()]
+    assert [long, "instance_precision", "-", "-", "50.00", "-", "8", "PASS"] in lines
+    assert ["FAIL", long, "numerics"] in lines
+    assert max(len(line) for line in text.splitlines() if "far" in line) <= max(width, 80)
+
+
+def test_columns_without_a_figure_are_left_out():
+    for made in (report.terminal(RECORDS[:1], 1, 120, False), page.html(Run(HEADER, RECORDS[:1], {"asked": 1}))):
+        assert "source" in made
+        assert "published</th>" not in made
+        assert "  published" not in made
+
+
+def test_what_is_worst_comes_first():
+    outcomes = ["PASS", "INCONCLUSIVE", "FAIL", "PASS", "ERROR"]
+    rows = report.other_rows([record(stage="numerics", outcome=outcome) for outcome in outcomes])
+
+    assert [row[2] for row in rows] == ["FAIL", "ERROR", "INCONCLUSIVE", "PASS", "PASS"]
+
+
 def test_markdown_and_html_hold_every_figure_and_escape_what_they_are_given():
     run = Run(HEADER, (*RECORDS, record(stage="numerics", outcome="FAIL", metric="", text="<b>|x|")), {"asked": 9})
 
