@@ -26,7 +26,7 @@ from harness.timing import Plan
 from harness.verdict import Outcome, Verdict
 from tests.session import RECORDS, ROOT, SIMULATORS, add_record, stage_of
 
-SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.3, windows=5, latencies=5)  # a stand-in needs no long look
+SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 SIMULATED = {  # what the simulated machine is, per chip
     "ascend310": {"soc": "Ascend310", "devices": 4},
     "ascend310p": {"soc": "Ascend310P3", "devices": 1},
