@@ -221,6 +221,16 @@ class Bench:
         return self.suite.settings.store.get(key, make, kind="engine", suffix=".engine")
 
     @cached_property
+    def in_int8(self) -> str:
+        """How many layers are in INT8, "26 of 56", where the engine is a graph that says so; else nothing."""
+        if self.case.precision is not Precision.INT8 or not self.present.backend.startswith("ort"):
+            return ""
+        import onnx
+
+        told = {entry.key: entry.value for entry in onnx.load(self.engine()).metadata_props}
+        return str(told.get("layers_in_int8", ""))
+
+    @cached_property
     def worker(self) -> Worker:
         return self._stack.enter_context(self.suite.worker(self.chip, self.present.backend))
 

@@ -1,5 +1,7 @@
 """The chip computes what the network computes: raw outputs against eager PyTorch, row by row."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,16 @@ from harness.verdict import judge_numerics
 pytestmark = pytest.mark.numerics
 
 
+def judged(bench, chip, reference):
+    """A verdict on a part of the network in INT8 says how large a part."""
+    verdict = judge_numerics(chip, reference, bench.case.precision)
+    return replace(verdict, text=f"{verdict.text}; {bench.in_int8} layers in INT8") if bench.in_int8 else verdict
+
+
 def test_outputs_are_those_of_the_reference(bench, accept):
     chip, reference = bench.outputs()
 
-    accept({"": judge_numerics(chip, reference, bench.case.precision)}, bench)
+    accept({"": judged(bench, chip, reference)}, bench)
 
 
 def test_normalising_on_the_chip_changes_nothing(bench, accept):
@@ -22,10 +30,7 @@ def test_normalising_on_the_chip_changes_nothing(bench, accept):
     other = Variant(raw=not bench.variant.raw)
     chip, reference = bench.outputs(other)
 
-    accept(
-        {f"normalised by {'chip' if other.raw else 'host'}": judge_numerics(chip, reference, bench.case.precision)},
-        bench,
-    )
+    accept({f"normalised by {'chip' if other.raw else 'host'}": judged(bench, chip, reference)}, bench)
 
 
 def test_the_same_input_gives_the_same_output_twice(bench):
