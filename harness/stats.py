@@ -223,8 +223,8 @@ def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE, answer
 
 
 def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE) -> Estimate:
-    """Mean rate of equally long windows, with a t-interval that allows for their correlation. It is taken on the log
-    scale (delta method), for no rate is below zero.
+    """Mean rate of equally long windows, with a t-interval that allows for their correlation. Its lower end is taken on
+    the log scale (delta method), for no rate is below zero.
 
     Neighbouring windows of a device share its clock and heat; with lag-one correlation r, n of them are worth
     n (1 - r) / (1 + r) (Priestley, Spectral Analysis and Time Series, 1981, 5.3.2; Bartlett's large-sample variance
@@ -241,7 +241,7 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
         )
     mean = float(x.mean())
     half = _half_width(x, confidence) / mean
-    return Estimate(mean, mean * math.exp(-half), mean * math.exp(half), float(x.std(ddof=1)) / mean, x.size)
+    return Estimate(mean, mean * math.exp(-half), mean * (1 + half), float(x.std(ddof=1)) / mean, x.size)
 
 
 def _half_width(x: NDArray[np.float64], confidence: float) -> float:
