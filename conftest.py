@@ -16,7 +16,7 @@ from harness import matrix, report
 from harness.case import Case, Precision
 from harness.errors import HarnessError
 from harness.report import Record
-from tests.session import ASKED, FRESH, RECORDS, STAGES, Gathering, add_record, case_of, stage_of
+from tests.session import ASKED, FRESH, RECORDS, STAGES, Gathering, add_record, case_of, simulated, stage_of
 
 BEGUN = pytest.StashKey[float]()
 
@@ -151,7 +151,7 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         return
     stage = stage_of(item)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
-    marks = ("simulated",) if item.config.getoption("simulate") else ()
+    marks = ("simulated",) if simulated(item.config, case) else ()
     if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
         add_record(item.config, Record(case, stage, "SKIP", str(error).splitlines()[0], marks=marks))
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):

@@ -57,7 +57,6 @@ class Settings:
     logs: Path | None = None
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
     plan: Plan = CHIP_PLAN
-    marks: tuple[str, ...] = ()  # "simulated"
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,10 @@ class Suite:
         self._predictions: dict[str, list[Predictions]] = {}
 
     # ---------------------------------------------------------------- what is here
+
+    def simulated(self, chip: Chip) -> bool:
+        """Whether a simulated SDK stands in the vendor's place."""
+        return self.settings.environment(chip) is not None
 
     def present(self, chip: Chip) -> Presence:
         """The chip's devices, those of --device only, or none and the evidence."""

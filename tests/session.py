@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import matrix
 from harness.case import Case
 from harness.report import Record
 
@@ -27,6 +28,11 @@ def case_of(item: pytest.Item) -> Case | None:
 
 def stage_of(item: pytest.Item) -> str:
     return next((stage for stage in STAGES if item.get_closest_marker(stage)), "")
+
+
+def simulated(config: pytest.Config, case: Case) -> bool:
+    """Whether the case ran, or would have run, on a simulated SDK."""
+    return config.getoption("simulate") and any(name in SIMULATORS for name in matrix.chips()[case.chip].backends)
 
 
 def add_record(config: pytest.Config, record: Record) -> None:

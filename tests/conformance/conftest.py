@@ -56,7 +56,6 @@ def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
             logs=tmp_path_factory.mktemp("logs"),
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
-            marks=("simulated",) if simulate else (),
         )
     )
 
@@ -146,7 +145,8 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        marks = suite.settings.marks if bench is None else bench.marks
+        simulated = ("simulated",) if suite.simulated(matrix.chips()[case.chip]) else ()
+        marks = simulated if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
         for metric, verdict in named.items():
             own = verdict.details
@@ -218,7 +218,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Estimate | None
 @pytest.fixture
 def simulated_latency(suite: Suite, bench: Bench) -> float | None:
     """Seconds that the simulated chip takes for a batch, or None on a real one."""
-    if not suite.settings.marks or simulator(bench.chip) is None:
+    if not suite.simulated(bench.chip):
         return None
     from tests.sdk import simulate
 
