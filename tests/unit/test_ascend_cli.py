@@ -68,8 +68,7 @@ def test_times_are_the_tools_own_and_not_those_of_its_process(sdk, folder, tool)
     assert [window.executes for window in timing.windows] == [timing.windows[0].executes] * 4
     assert len(timing.latencies) == 5
     seconds = [(window.stop - window.start) / window.executes for window in timing.windows]
-    assert min(seconds) >= 0.01, "less than the chip takes"
-    assert min(seconds) < 0.1, "the start of the process is not in them"
+    assert min(seconds) == pytest.approx(0.01, rel=0.1), "what the chip takes, without the start of the process"
     assert outputs["class"].shape == (4, 4)
     for earlier, later in zip(timing.windows, timing.windows[1:], strict=False):
         assert later.start >= earlier.stop - 1e-9
