@@ -35,6 +35,24 @@ def test_an_absent_chip_is_skipped_with_what_was_looked_for_and_what_to_do(tmp_p
     assert {record.outcome for record in report.read(records).records} == {"SKIP"}
 
 
+def test_paths_of_options_need_no_path_of_tests(tmp_path):
+    """pytest alone would look for its settings beside the data, and know none of the options."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "cpu and regnety_016 and fp32 and export"]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+
+    done = subprocess.run(
+        [*command, "--data", tmp_path, "--results", tmp_path / "new"],
+        cwd=ROOT,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("tests/conformance/test_export.py") == 2
+
+
 def test_records_of_several_processes_come_together(tmp_path):
     marks = "(ascend310p or mlu370_s4) and (regnety_016 or retinaface_resnet50) and bs1 and export"
 
