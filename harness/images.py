@@ -9,6 +9,7 @@ import io
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +25,9 @@ LARGEST = 2**28
 """Pixels of the largest resized picture: a strip of one pixel's width would otherwise ask for gigabytes."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # JPEG, but for the markers that stand alone in a scan
-_START, _END, _APP1 = 0xD8, 0xD9, 0xE1
+_START, _END, _SCAN, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _PNG, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
+_PLAIN = b"\x08\x02"  # in a PNG's header: 8 bits a channel, colours without transparency
 
 
 def read(path: Path, decoder: Decoder = "opencv") -> Image:
@@ -58,13 +60,22 @@ def _decode(data: bytes, decoder: Decoder) -> Image:
     if data.startswith(_PNG) and data.rfind(_PNG_END) < 0:  # from behind, where it is
         raise DataError("is a truncated PNG: it has no end chunk", "fetch the file again")
     if decoder == "pillow":
+        if data.startswith(_PNG) and data[24:26] == _PLAIN:  # lossless: any reader will do, and OpenCV is quicker
+            with suppress(DataError):
+                return _opencv(data, upright=False)
         return _pillow(data if not jpeg else b"".join(data[a:b] for code, a, b in segments if code != _APP1))
     if not jpeg:
         _pillow(data, check=True)
+    return _opencv(data)
+
+
+def _opencv(data: bytes, upright: bool = True) -> Image:
+    """Decoded by OpenCV; `upright`: turned as EXIF says."""
     import cv2
 
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise DataError(f"cannot be decoded: {error}", "fetch the file again") from error
     if image is None:
@@ -73,12 +84,16 @@ def _decode(data: bytes, decoder: Decoder) -> Image:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each part of a JPEG file, scans belonging to the part before. Without an end marker
-    the last one is another."""
+    """(marker, start, end) of each part of a JPEG file, scans belonging to the part before; where the file ends with
+    the end marker, all of them to the first. Without an end marker the last one is another."""
     start, code, search = 0, _START, 2
+    last = len(data) - 2 if data.endswith(bytes((0xFF, _END))) else len(data)
     while found := _MARKER.search(data, search):
         yield code, start, found.start()
         start, code = found.start(), data[found.start() + 1]
+        if code == _SCAN and last < len(data):  # an end marker does not occur in a scan: what ends the file ends it
+            yield code, start, last
+            start, code = last, _END
         if code == _END:
             break
         search = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")

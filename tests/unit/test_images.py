@@ -65,6 +65,29 @@ def test_opencv_applies_the_exif_orientation_and_pillow_does_not(noise, save):
     assert images.read(path, "pillow").shape == (40, 60, 3)
 
 
+def test_an_orientation_in_a_png_turns_nothing_for_pillow(noise, save):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+
+    np.testing.assert_array_equal(images.read(save(encoded(noise, "PNG", exif=exif)), "pillow")[..., ::-1], noise)
+
+
+def test_a_flipped_bit_in_a_png_is_refused_by_both_readers(noise, save):
+    whole = encoded(noise, "PNG")
+    for place in range(60, len(whole) - 20, 97):
+        path = save(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        for decoder in DECODERS:
+            with pytest.raises(DataError, match="cannot be decoded"):
+                images.read(path, decoder)
+
+
+def test_a_second_picture_behind_the_first_is_not_looked_at(noise, save):
+    whole = encoded(noise, "JPEG", progressive=True)
+
+    both = images.read(save(whole + whole), "pillow"), images.read(save(whole), "pillow")
+    np.testing.assert_array_equal(*both)
+
+
 def test_damaged_exif_neither_warns_nor_stops_the_reader(noise, save):
     whole = encoded(noise, "JPEG")
     damaged = b"\xff\xe1\x00\x26Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x12" * 20
