@@ -49,7 +49,7 @@ class Rows:
         for name in sorted(feeds):
             part = feeds[name][row : row + 1]
             total.update(json.dumps([name, part.dtype.str, part.shape]).encode())
-            total.update(part if part.flags.c_contiguous else part.tobytes())
+            total.update(part.tobytes())
         return total.hexdigest()
 
     def _row(self, feeds, row, key):
@@ -91,7 +91,8 @@ class Rows:
             if any(part.shape[:1] != (1,) for part in parts) or whole.shape[:1] != (len(rows),):
                 return False
             apart = np.concatenate(parts)
-            magnitude = max(1e-30, float(np.nanmax(np.abs(apart.astype("f8")), initial=0.0)))
+            sizes = np.abs(apart.astype("f8"))
+            magnitude = max(1e-30, float(np.max(sizes, where=~np.isnan(sizes), initial=0.0)))
             if not np.allclose(apart, whole, rtol=0, atol=LIKE * magnitude, equal_nan=True):
                 return False
         return True

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ascend_tiny import DEVICE, apart, compiled, expected, images, spec
-from vendor_sweep import SDK
+from vendor_sweep import SDK, python37
 
 from harness.backends.worker import Limits, Worker
 from harness.errors import BuildError, DeviceError, WorkerError
@@ -183,14 +183,10 @@ def test_the_backend_is_written_in_python_37(name):
 
 
 def test_the_whole_case_runs_under_python_37(engine, tmp_path):
-    python = os.environ.get("CHIPPROOF_PYTHON37")
-    needs = "import numpy, onnx, onnxruntime"  # the last two for the simulated chip, not for the backend
-    if not python or subprocess.run([python, "-c", needs], capture_output=True, check=False).returncode:
-        pytest.skip("CHIPPROOF_PYTHON37 names no Python 3.7 with NumPy, ONNX and ONNX Runtime")
     onnx, om = engine
     ledger = tmp_path / "ledger"
     env = {**environment(), "CHIPPROOF_SIM_LEDGER": str(ledger)}
-    with Worker("acl", python=python, env=env) as worker:
+    with Worker("acl", python=python37(), env=env) as worker:
         outputs = run(worker, om, spec())
         version = worker.python_version
 

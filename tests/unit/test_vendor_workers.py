@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from vendor_sweep import SDK, tiny_answer, tiny_batch, tiny_model, tiny_spec
+from vendor_sweep import SDK, python37, tiny_answer, tiny_batch, tiny_model, tiny_spec
 
 from harness.backends.worker import Limits, Worker
 from harness.errors import BuildError, WorkerError
@@ -49,6 +49,22 @@ def test_a_whole_case_leaves_a_clean_process(machine, tmp_path):
 
     expected = tiny_answer(onnx, tiny_batch())
     assert all(np.array_equal(outputs[name], expected[name]) for name in expected)
+    assert wrongs() == []
+
+
+def test_a_whole_case_runs_under_python_37(machine, tmp_path):
+    backend, environment, wrongs = machine
+    onnx, engine, spec = tiny_model(tmp_path / "tiny.onnx"), tmp_path / "engine", tiny_spec()
+    with Worker(backend, python=python37(), env=environment()) as worker:
+        (device,) = worker.devices(".*").devices
+        worker.build(onnx, engine, spec)
+        with worker.load(engine, device, spec) as session:
+            outputs = session.run({"image": tiny_batch()})
+        version = worker.python_version
+
+    expected = tiny_answer(onnx, tiny_batch())
+    assert version.startswith("3.7.")
+    assert all(np.allclose(outputs[name], expected[name], atol=1e-6) for name in expected)
     assert wrongs() == []
 
 

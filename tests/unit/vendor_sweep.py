@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from harness.backends.base import BuildSpec, Normalize, TensorSpec
 from harness.errors import HarnessError
 
 SDK = Path(__file__).resolve().parents[1] / "sdk"
 NORMALIZE = Normalize((104.0, 117.0, 123.0), (2.0, 4.0, 8.0), "BGR")
+
+
+def python37():
+    """The oldest Python that vendors ship, named by $CHIPPROOF_PYTHON37; skips without one."""
+    python = os.environ.get("CHIPPROOF_PYTHON37")
+    needs = "import numpy, onnx, onnxruntime"  # the last two for the simulated chip, not for the backend
+    if not python or subprocess.run([python, "-c", needs], capture_output=True, check=False).returncode:
+        pytest.skip("CHIPPROOF_PYTHON37 names no Python 3.7 with NumPy, ONNX and ONNX Runtime")
+    return python
 
 
 def tiny_model(path, *, opset=11, half=False):

@@ -281,7 +281,14 @@ class Execution:
         self.until = state.clocks[device].submit(self.batch)
 
     def finish(self):
-        """Compute, unless the same result is there already, and let go of the blocks."""
+        """Compute, unless the same result is there already, and let go of the blocks, whatever happens."""
+        try:
+            self._compute()
+        finally:
+            for block, _ in self.read + self.written:
+                block.pending -= 1
+
+    def _compute(self):
         key = (id(self.model), self.batch, *tuple((b.address, b.version) for b, _ in self.read))
         if self.model.key != key:
             self.model.result = self._outputs()
@@ -292,8 +299,6 @@ class Execution:
                 block.data[: flat.size] = flat
                 block.written, block.holds = size, key
                 block.version += 1
-        for block, _ in self.read + self.written:
-            block.pending -= 1
 
     def _outputs(self):
         feeds = {}
