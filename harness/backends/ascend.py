@@ -22,7 +22,7 @@ def version() -> str:
     toolkit = [os.environ.get(name, "") for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
     compiler = shutil.which("atc")
     if compiler:
-        toolkit += [str(parent) for parent in Path(os.path.realpath(compiler)).parents[:3]]
+        toolkit += [str(parent) for parent in list(Path(os.path.realpath(compiler)).parents)[:3]]
     toolkit += ["/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/cann"]
     names = ("*-linux/ascend_toolkit_install.info", "version.cfg", "compiler/version.info", "runtime/version.info")
     cann = _first_version(toolkit, names)

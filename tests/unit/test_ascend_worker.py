@@ -187,6 +187,10 @@ def test_the_whole_case_runs_under_python_37(engine, tmp_path):
     ledger = tmp_path / "ledger"
     env = {**environment(), "CHIPPROOF_SIM_LEDGER": str(ledger)}
     with Worker("acl", python=python37(), env=env) as worker:
+        found = worker.devices(r"(Ascend)?(310P\d?|710)")
+        assert worker.version().startswith("CANN 8")
+        assert worker.health(found.devices[0]).healthy
+        worker.build(onnx, tmp_path / "built.om", spec())
         outputs = run(worker, om, spec())
         version = worker.python_version
 

@@ -57,6 +57,8 @@ def test_a_whole_case_runs_under_python_37(machine, tmp_path):
     onnx, engine, spec = tiny_model(tmp_path / "tiny.onnx"), tmp_path / "engine", tiny_spec()
     with Worker(backend, python=python37(), env=environment()) as worker:
         (device,) = worker.devices(".*").devices
+        assert worker.version()
+        assert worker.health(device).healthy
         worker.build(onnx, engine, spec)
         with worker.load(engine, device, spec) as session:
             outputs = session.run({"image": tiny_batch()})
