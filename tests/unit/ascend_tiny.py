@@ -103,16 +103,18 @@ def compiled(folder, name, case, environment=None):
     return onnx, engine
 
 
-def python(code, **environment):
-    """Run code in a new interpreter with the simulated SDK in the vendor's place."""
+def python(code, *arguments, **environment):
+    """Run code in a new interpreter with the simulated SDK in the vendor's place, and this folder to import from."""
     import os
 
     place = str(SDK / "ascend")
     env = {
-        **os.environ, "PYTHONPATH": os.pathsep.join([place, str(SDK.parents[1])]),
+        **os.environ, "PYTHONPATH": os.pathsep.join([place, str(SDK.parents[1]), str(SDK.parent / "unit")]),
         "PATH": os.pathsep.join([place, os.path.dirname(sys.executable), os.environ["PATH"]]), **environment,  # noqa: PTH120
     }  # fmt: skip
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, check=False
+    )
 
 
 def cann(monkeypatch, tmp_path):
