@@ -131,6 +131,8 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
             "no:cacheprovider",
             "-p",
             "no:unraisableexception",
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",  # pytest within pytest: all is imported already
             "-c",
             str(ROOT / "pyproject.toml"),
             "--rootdir",

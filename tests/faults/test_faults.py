@@ -1,5 +1,6 @@
 """Planted mistakes: the conformance tests must catch each, at the stage that says what is wrong."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def test_nothing_is_found_at_lower_precision_either(conform):
     watch = conform("tiny_classes and not fp32 and numerics")
 
     assert set(watch.seen.values()) == {"PASS"}, "\n".join(watch.texts)
+
+
+def test_a_network_that_nobody_trained_is_held_to_its_own_answers_not_to_labels(conform, planted, tmp_path):
+    data = shutil.copytree(planted.data, tmp_path / "data")
+    shutil.rmtree(data / "weights")
+
+    records = conform("tiny_classes and fp32 and bs1 and accuracy", data=data).records
+
+    judged = [record for record in records if record.values]
+    assert judged
+    assert all(record.values["reference"] == 1 and "seeded" in record.marks for record in judged), judged
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
