@@ -31,7 +31,7 @@ from harness.timing import FEWEST, Plan, Timing, Window, measure, overlap_rates
 
 PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # both have just run
 PAIRS_LIMIT_S = 3.0
-PAIRS = 6  # windows of the chip and of eager PyTorch, one after the other
+PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
 
 @dataclass(frozen=True)

@@ -244,12 +244,12 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
     return Estimate(mean, mean * math.exp(-half), mean * (1 + half), float(x.std(ddof=1)) / mean, x.size)
 
 
-def _half_width(x: NDArray[np.float64], confidence: float, correlated: bool = True) -> float:
-    """Half the interval of the mean of so many samples, or, where they are correlated, of as many as they are worth."""
+def _half_width(x: NDArray[np.float64], confidence: float) -> float:
+    """Half the interval of the mean of correlated samples."""
     from scipy.stats import t
 
-    r = _correlation(x) if correlated else 0.0
-    worth = max(2.0, x.size * (1 - r) / (1 + r))
+    n = x.size
+    worth = max(2.0, n * (1 - (r := _correlation(x))) / (1 + r))
     return float(t.ppf((1 + confidence) / 2, worth - 1) * x.std(ddof=1) / math.sqrt(worth))
 
 
@@ -279,15 +279,15 @@ def ratio_interval(a: Estimate, b: Estimate) -> Estimate:
 def paired_ratio(
     a: Sequence[float] | NDArray[np.float64], b: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE
 ) -> Estimate:
-    """Geometric mean of a[i] / b[i] for windows measured in turn, with Student's interval on the log scale: whatever
-    slows both of a pair cancels, drift included, and what is left is taken for independent.
+    """Geometric mean of a[i] / b[i] for windows measured in turn, with the interval of `throughput` on the log scale:
+    whatever slows both of a pair cancels.
 
     Raises InvalidMeasurement for series of different length and as `throughput` does."""
     if len(a) != len(b):
         raise InvalidMeasurement(f"{len(a)} windows against {len(b)}", hint="measure both in turn, a pair a time")
     throughput(a), throughput(b)
     logs = np.log(np.asarray(a, dtype=np.float64) / np.asarray(b, dtype=np.float64))
-    value, half = float(np.exp(logs.mean())), _half_width(logs, confidence, correlated=False)
+    value, half = float(np.exp(logs.mean())), _half_width(logs, confidence)
     spread = float(np.exp(logs).std(ddof=1)) / value
     return Estimate(value, value * math.exp(-half), value * math.exp(half), spread, logs.size)
 
