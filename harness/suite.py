@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import sys
 import warnings
@@ -38,6 +39,7 @@ WITNESSES = 4  # images whose raw outputs are compared with the reference's, in 
 CALIBRATION = 32  # images an int8 engine is calibrated on, at most
 CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=20)  # how a chip is timed
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 PREPARATION = ("images", "boxes", "models", "networks", "datasets/drawing", "datasets/scenes")  # decides a reference
 
 
@@ -128,6 +130,7 @@ class Suite:
         def make(path: Path) -> None:
             import torch
 
+            _keep_memory()
             torch.save(weights.load(model, published) if published else weights.seeded(model), path)
 
         path = self.settings.store.get(key, make, kind="weights", suffix=".pt")
@@ -138,6 +141,7 @@ class Suite:
         import torch
 
         if model.name not in self._networks:
+            _keep_memory()
             network = model.network()
             network.load_state_dict(torch.load(self.weights(model).path, weights_only=True), strict=True)
             self._networks = {model.name: network.eval()}  # one at a time: the large ones are large
@@ -355,6 +359,16 @@ def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
     names = [name for name in packed if not name.endswith("#")]
     parts = {name: np.split(packed[name], np.cumsum(packed[f"{name}#"])[:-1]) for name in names}
     return [{name: parts[name][i] for name in names} for i in range(len(parts[names[0]]))] if names else []
+
+
+def _keep_memory() -> None:
+    """Let freed memory stay with this process (glibc: mallopt(3)), where the C library can be told. PyTorch asks for
+    every tensor anew; large ones go back to the kernel and come page by page, which costs a large network a third of
+    its time, another third each time: that would be a slow and unsteady peer to compare a chip with."""
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _interpret(

@@ -1,0 +1,33 @@
+"""What all cases of a run share."""
+
+import platform
+import resource
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import torch
+from harness import suite
+
+if sys.argv[1] == "kept":
+    suite._keep_memory()
+torch.ones(16 << 20)  # 64 MB; the first one is new in any case
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    torch.ones(16 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+@pytest.mark.parametrize("memory", ["kept", "given back"])
+def test_large_tensors_of_eager_pytorch_do_not_come_anew_from_the_kernel(memory):
+    """Counted in page faults; the first of the four may take a second place beside that of the one before."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, memory], capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    pages = (64 << 20) // resource.getpagesize()
+    assert round(int(done.stdout) / pages) in ((0, 1) if memory == "kept" else (4,))
