@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = (
     "errors",
-    "case",
+    "case suppression",
     "boxes images stats timing store graph vendorlogs metrics",
     "chips datasets backends networks",
     "baselines vendorfiles models",
