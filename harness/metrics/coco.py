@@ -164,7 +164,8 @@ class _Category:
 
     objects: NDArray[np.float64]  # (images,)
     image: NDArray[np.int64]  # (d,)
-    curves: tuple[_Curve, ...]  # one an overlap
+    curves: tuple[_Curve, ...]  # the different ones
+    overlaps: NDArray[np.int64]  # (10,): which of them is that of each overlap
 
     def ap(self, weights: NDArray[np.float64], recalls: NDArray[np.float64]) -> float | None:
         """Mean over overlaps and recalls, image i counted weights[i] times; None without an object."""
@@ -172,7 +173,9 @@ class _Category:
         if not objects:
             return None
         seen = np.cumsum(weights[self.image])
-        return float(np.mean([curve.sample(weights, seen, objects, recalls) for curve in self.curves]))
+        return float(
+            np.mean(np.stack([curve.sample(weights, seen, objects, recalls) for curve in self.curves])[self.overlaps])
+        )
 
 
 def _categories(evaluated: Sequence[Mapping[str, Any] | None], images: int) -> list[_Category]:
@@ -189,7 +192,11 @@ def _categories(evaluated: Sequence[Mapping[str, Any] | None], images: int) -> l
         image = np.repeat([i for i, _ in entries], [len(e["dtScores"]) for _, e in entries])[order]
         matched = np.concatenate([e["dtMatches"] for _, e in entries], axis=1).astype(bool)[:, order]
         ignored = np.concatenate([e["dtIgnore"] for _, e in entries], axis=1).astype(bool)[:, order]
-        out.append(_Category(objects, image, tuple(map(_curve, matched & ~ignored, ignored, repeat(image)))))
+        # what lies exactly on its object is matched alike at every overlap
+        different, overlaps = np.unique(np.concatenate([matched, ignored], axis=1), axis=0, return_inverse=True)
+        true, passed = different[:, : len(image)], different[:, len(image) :]
+        curves = tuple(map(_curve, true & ~passed, passed, repeat(image)))
+        out.append(_Category(objects, image, curves, overlaps.ravel()))
     return out
 
 
