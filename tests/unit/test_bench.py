@@ -1,0 +1,69 @@
+"""One case on the bench: how chip and eager PyTorch are timed in turn."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from harness import bench as benches
+from harness import matrix
+from harness.bench import Bench
+from harness.timing import Timing, Window
+
+FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
+INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"))
+
+
+@pytest.fixture
+def paired(monkeypatch):
+    """What happens, in order, while a case is timed; chip, eager PyTorch and clock stand in."""
+
+    def happen(case):
+        told = []
+
+        def timed(side):
+            def measure(*arguments):
+                told.append(side)
+                return Timing((), (Window(0.0, 1.0, 1),), ())
+
+            return measure
+
+        bench = Bench(SimpleNamespace(), case)
+        vars(bench).update(
+            present=SimpleNamespace(devices=[None]), first={},
+            session=SimpleNamespace(measure=timed("chip"), read=dict),
+            worker=SimpleNamespace(health=lambda device: None),
+        )  # fmt: skip
+        monkeypatch.setattr(Bench, "_tensors", lambda self, raw: None)
+        monkeypatch.setattr(Bench, "_eager", lambda self: lambda times: None)
+        monkeypatch.setattr(benches, "measure", timed("eager"))
+        monkeypatch.setattr(benches.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
+        return bench.measurement, told
+
+    return happen
+
+
+def test_chip_and_eager_pytorch_take_turns_when_the_threads_of_the_other_have_gone_to_sleep(paired):
+    measurement, told = paired(FP32)
+
+    assert told == ["0.1 s", "chip", "0.1 s", "eager"] * benches.PAIRS
+    assert len(measurement.timings[0].windows) == len(measurement.peer) == benches.PAIRS
+
+
+def test_a_chip_without_a_peer_does_not_wait(paired):
+    measurement, told = paired(INT8)
+
+    assert told == ["chip"] * benches.PAIRS
+    assert not measurement.peer
+
+
+def test_eager_pytorch_has_run_twice_before_anything_is_timed():
+    """A large network takes its memory in the first run, and still some of it in the second."""
+    ran = []
+    bench = Bench(SimpleNamespace(network=lambda model: ran.append), FP32)
+    bench._tensors = lambda raw: np.zeros((1, 3, 2, 2), np.float32)
+
+    execute = bench._eager()
+    assert len(ran) == 2
+    execute(3)
+    assert len(ran) == 5
