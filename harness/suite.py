@@ -40,7 +40,8 @@ CALIBRATION = 32  # images an int8 engine is calibrated on, at most
 CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=20)  # how a chip is timed
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-PREPARATION = ("images", "boxes", "models", "networks", "datasets/drawing", "datasets/scenes")  # decides a reference
+# what decides a reference: all that pre- and post-processing import
+PREPARATION = ("images", "boxes", "suppression", "models", "networks", "datasets/drawing", "datasets/scenes")
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,6 @@ class Suite:
         def make(path: Path) -> None:
             import torch
 
-            _keep_memory()
             torch.save(weights.load(model, published) if published else weights.seeded(model), path)
 
         path = self.settings.store.get(key, make, kind="weights", suffix=".pt")
@@ -362,9 +362,9 @@ def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
 
 
 def _keep_memory() -> None:
-    """Let freed memory stay with this process (glibc: mallopt(3)), where the C library can be told. PyTorch asks for
-    every tensor anew; large ones go back to the kernel and come page by page, which costs a large network a third of
-    its time, another third each time: that would be a slow and unsteady peer to compare a chip with."""
+    """Let freed memory stay with this process (glibc: mallopt(3)), where the C library can be told. Otherwise every
+    large tensor of eager PyTorch goes back to the kernel and the next one comes page by page: a large network loses a
+    third to half of its time so, not always the same, and would be too easy a peer for a chip."""
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)

@@ -124,7 +124,8 @@ def test_without_a_folder_for_machine_code_it_is_made_anew(tmp_path):
     for folder in ("harness/__pycache__", "cache"):  # files where folders would have to be made
         (tmp_path / folder).write_text("")
     code = "import numpy as np; from harness.suppression import greedy; print(greedy(np.ones((4, 3), 'f4'), 0.4, 1, 3))"
-    environment = {**os.environ, "HOME": str(tmp_path / "cache"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    elsewhere = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment = {**elsewhere, "HOME": str(tmp_path / "cache"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     done = subprocess.run(
         [sys.executable, "-B", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120

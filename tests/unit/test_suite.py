@@ -1,11 +1,16 @@
 """What all cases of a run share."""
 
+import ast
 import platform
 import resource
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from harness import suite
 
 FAULTS = """
 import resource, sys
@@ -31,3 +36,39 @@ def test_large_blocks_such_as_eager_pytorch_asks_for_do_not_come_anew_from_the_k
     assert done.returncode == 0, done.stderr
     pages = (64 << 20) // resource.getpagesize()
     assert round(int(done.stdout) / pages) == (0 if memory == "kept" else 4)
+
+
+def test_the_reference_network_keeps_its_memory(monkeypatch, tmp_path):
+    import torch
+
+    told = []
+    monkeypatch.setattr(suite, "_keep_memory", lambda: told.append("kept"))
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
+    shared = suite.Suite(SimpleNamespace())
+    shared._weights["tiny"] = suite.Weighed(tmp_path / "weights.pt", "", True, "")
+
+    shared.network(SimpleNamespace(name="tiny", network=lambda: torch.nn.Linear(1, 1)))
+
+    assert told == ["kept"]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "harness":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("harness."):
+            yield node.module.removeprefix("harness.").replace(".", "/")
+
+
+def test_kept_answers_depend_on_all_the_code_that_makes_them():
+    """What pre- and post-processing import is part of the key, but for types and errors."""
+    root = Path(suite.__file__).parent
+    files = [
+        f
+        for name in suite.PREPARATION
+        for f in ([root / f"{name}.py"] if (root / f"{name}.py").exists() else (root / name).rglob("*.py"))
+    ]
+    types = {"case", "errors", "backends/base", "datasets/base"}
+
+    used = {name for file in files for name in imported(file)} - types
+    assert {name for name in used if not any(f"{name}/".startswith(f"{part}/") for part in suite.PREPARATION)} == set()
