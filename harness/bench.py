@@ -30,7 +30,7 @@ from harness.suite import PREPARATION, WITNESSES, Suite, pack, sources, unpack
 from harness.timing import FEWEST, Plan, Timing, Window, measure, overlap_rates
 
 PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # both have just run
-PAUSE_S = 0.1  # before each: when its work is done, ONNX Runtime keeps a core busy for so long, waiting for more
+PAUSE_S = 0.03  # after eager PyTorch: its OpenMP threads (libgomp) keep a core each for some 10 ms, waiting for more
 PAIRS_LIMIT_S = 3.0
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
@@ -408,7 +408,6 @@ class Bench:
                 time.sleep(PAUSE_S)
             parts.append(self.session.measure(inputs, PAIR_PLAN))
             if eager is not None:
-                time.sleep(PAUSE_S)
                 peer.extend(measure(eager, PAIR_PLAN).windows)
         _audit(self.case, self.session.read(), expected)
         windows = tuple(window for part in parts for window in part.windows)

@@ -176,6 +176,8 @@ def _session(ort: Any, engine: Path, provider: tuple[str, dict[str, str]], spec:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # otherwise its threads keep a core each for 3 to 500 ms after a run, whatever else wants it (onnxruntime #27916)
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile

@@ -43,10 +43,10 @@ def paired(monkeypatch):
     return happen
 
 
-def test_chip_and_eager_pytorch_take_turns_when_the_threads_of_the_other_have_gone_to_sleep(paired):
+def test_chip_and_eager_pytorch_take_turns_when_its_threads_have_gone_to_sleep(paired):
     measurement, told = paired(FP32)
 
-    assert told == ["0.1 s", "chip", "0.1 s", "eager"] * benches.PAIRS
+    assert told == [f"{benches.PAUSE_S} s", "chip", "eager"] * benches.PAIRS
     assert len(measurement.timings[0].windows) == len(measurement.peer) == benches.PAIRS
 
 

@@ -2,7 +2,9 @@
 
 import re
 import sys
+import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
@@ -456,6 +458,20 @@ def test_what_was_written_and_what_was_read_are_copies(source, tmp_path):
         second = session.read()["logits"]
     assert np.allclose(first, expected(images(2))["logits"], atol=1e-4)
     assert not np.allclose(first, second)
+
+
+def test_its_threads_leave_the_cores_alone_after_a_run(source, tmp_path):
+    """Waiting for more, they would take them from whoever is timed next."""
+    ort.build(source, tmp_path / "engine", spec(batch=256))
+    after = []
+    with ort.load(tmp_path / "engine", CPU, spec(batch=256, options={"threads": 3})) as session:
+        session.write({"image": np.zeros((256, 3, 12, 12), np.float32)})
+        for _ in range(5):
+            session.execute(5)
+            used = time.process_time()
+            time.sleep(0.05)
+            after.append(time.process_time() - used)
+    assert median(after) < 0.01, after
 
 
 def test_every_execute_is_a_run(source, tmp_path, monkeypatch):
