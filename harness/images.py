@@ -180,23 +180,16 @@ def _canvas(size: tuple[int, int], fill: int, inside: tuple[int, int, int, int])
 
 def antialiased(image: Image, height: int, width: int, bicubic: bool = False, side: int | None = None) -> Image:
     """Resized as Pillow's Image.resize did up to version 12: across first, rounded to bytes, then down. With `side`,
-    the middle square of that: columns do not mix on the way down, so that only those of the square are taken there.
-
-    Pillow 13 goes down first where that is less work, which changes results by one level; two calls fix the order.
-    Channels are resized one by one, so their order does not matter.
+    the middle square of that. Pillow 13 goes down first where that is less work, which changes results by one level.
     """
-    import PIL.Image
+    from harness.resampling import resample
 
     fits(image, height, width)
-    fits(image, image.shape[0], width)
-    method = PIL.Image.Resampling.BICUBIC if bicubic else PIL.Image.Resampling.BILINEAR
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    picture = picture.resize((width, picture.height), method)
-    if side is None:
-        return np.asarray(picture.resize((width, height), method), np.uint8)
-    top, left = corner(height, width, side)
-    picture = picture.crop((left, 0, left + side, picture.height)).resize((side, height), method)
-    return np.asarray(picture.crop((0, top, side, top + side)), np.uint8)
+    top, left = (0, 0) if side is None else corner(height, width, side)
+    done: Image = resample(
+        np.require(image, np.uint8, ("C", "W")), height, width, top, left, side or height, side or width, bicubic
+    )
+    return done
 
 
 def corner(height: int, width: int, side: int) -> tuple[int, int]:

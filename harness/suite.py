@@ -41,7 +41,10 @@ CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=20)  # how a chip is timed
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 # what decides a reference: all that pre- and post-processing import
-PREPARATION = ("images", "boxes", "suppression", "models", "networks", "datasets/drawing", "datasets/scenes")
+PREPARATION = (
+    "images", "resampling", "boxes", "suppression", "compiled", "models", "networks", "datasets/drawing",
+    "datasets/scenes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,16 @@
-"""Greedy suppression, compiled: importing this takes most of a second, so that only who suppresses imports it."""
+"""Greedy suppression, compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from harness.compiled import compiled
+
 F32 = np.float32
-SIGNATURE = "int64[:](float32[:, ::1], float32, float32, int64)"
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code for exactly the operations written: nothing is fused or put in another order. It is kept beside
-    this file, or in the user's cache; where neither can be written, each process makes it anew."""
-    make: Any = partial(njit, SIGNATURE, nogil=True, error_model="numpy")
-    try:
-        code: Callable[..., Any] = make(cache=True)(function)
-    except RuntimeError:
-        code = make()(function)
-    return code
-
-
-@_compiled
+@compiled("int64[:](float32[:, ::1], float32, float32, int64)")
 def greedy(corners: NDArray[np.float32], threshold: np.float32, extent: np.float32, limit: int) -> NDArray[np.int64]:
     """Ranks of the first `limit` boxes that stay, of `corners` (4, n) x1, y1, x2, y2 sorted best first.
 

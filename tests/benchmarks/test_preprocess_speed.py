@@ -77,7 +77,9 @@ def deepmar_script(picture):
 
 
 def regnety_script(picture):
-    resized = transforms.resize(picture, 256, transforms.InterpolationMode.BICUBIC)
+    """In the same order; torchvision's resize(picture, 256) asks Pillow for this size."""
+    width, method = int(256 * picture.width / picture.height), PIL.Image.Resampling.BICUBIC
+    resized = picture.resize((width, picture.height), method).resize((width, 256), method)
     tensor = transforms.to_tensor(transforms.center_crop(resized, 224))
     return transforms.normalize(tensor, deepmar.MEAN, deepmar.STD).numpy()
 

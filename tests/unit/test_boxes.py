@@ -119,7 +119,7 @@ def test_boxes_that_are_no_numbers_overlap_nothing():
 def test_without_a_folder_for_machine_code_it_is_made_anew(tmp_path):
     """The harness on a read-only disk, and a user without a writable home."""
     (tmp_path / "harness").mkdir()
-    for name in ("__init__", "suppression"):
+    for name in ("__init__", "compiled", "suppression"):
         shutil.copy(Path(boxes.__file__).with_name(f"{name}.py"), tmp_path / "harness")
     for folder in ("harness/__pycache__", "cache"):  # files where folders would have to be made
         (tmp_path / folder).write_text("")

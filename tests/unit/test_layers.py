@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = (
     "errors",
-    "case suppression",
+    "case compiled",
+    "suppression resampling",
     "boxes images stats timing store graph vendorlogs metrics",
     "chips datasets backends networks",
     "baselines vendorfiles models",
