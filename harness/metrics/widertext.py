@@ -6,7 +6,6 @@ Line 1 is the name, line 2 the number of faces, then a face a line: x y width he
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +68,18 @@ def _parse(path: Path) -> tuple[str, Rows]:
         raise DataError(
             f"{path} has {len(faces)} faces, its second line says {lines[1].strip()}", hint="write it again"
         )
-    values = np.empty((len(faces), 5))
-    for row, (n, fields) in zip(values, faces, strict=True):
+    numbers = []
+    for n, fields in faces:
         try:
-            row[:] = [float(field) for field in fields]
+            x, y, width, height, score = map(float, fields)
         except ValueError as error:  # not a number, or not five
             raise DataError(f"{path}:{n} is not five numbers", hint=hint) from error
-        if not all(map(isfinite, row)):
-            raise DataError(f"{path}:{n} holds NaN or infinity", hint=hint)
-        if row[2] < 0 or row[3] < 0:
-            raise DataError(f"{path}:{n} has a negative width or height", hint=hint)
+        numbers.append((x, y, width, height, score))
+    values = np.array(numbers, np.float64).reshape(-1, 5)
+    for wrong, fact in (
+        (~np.isfinite(values).all(axis=1), "holds NaN or infinity"),
+        ((values[:, 2:4] < 0).any(axis=1), "has a negative width or height"),
+    ):
+        if wrong.any():
+            raise DataError(f"{path}:{faces[int(wrong.argmax())][0]} {fact}", hint=hint)
     return lines[0].rpartition("/")[2].rstrip(".jpg"), values
