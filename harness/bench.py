@@ -21,11 +21,10 @@ from harness.backends.worker import RemoteSession, Worker
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets.base import Dataset
 from harness.devices import Presence
-from harness.errors import DeviceError, InvalidMeasurement
+from harness.errors import DataError, DeviceError, InvalidMeasurement
 from harness.export import NMS_OUTPUTS
 from harness.metrics import score
 from harness.metrics.base import Score
-from harness.models.base import Frame
 from harness.suite import PREPARATION, WITNESSES, Suite, pack, sources, unpack
 from harness.timing import FEWEST, Plan, Timing, Window, measure, overlap_rates
 
@@ -36,6 +35,16 @@ PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What the chip finds in every image, and the seconds that took. `kept`: in an earlier run."""
+
+    dataset: Dataset
+    found: list[Predictions]
+    seconds: float
+    kept: bool
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Chip and reference on the same images: scores, and how fast images went through end to end."""
 
@@ -43,7 +52,7 @@ class Evaluation:
     reference: Score
     dataset: Dataset
     images_per_second: float
-    marks: tuple[str, ...]  # "kept": answers of an earlier run of the same engine on the same images
+    marks: tuple[str, ...]  # of the images, and "kept": answers of an earlier run of the same engine on the same images
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -118,7 +127,10 @@ class Bench:
     @cached_property
     def data_marks(self) -> tuple[str, ...]:
         """What keeps figures over the data set from being a conformance result."""
-        kind = self.suite.dataset(self.model).kind
+        return self._data_marks(self.suite.dataset(self.model))
+
+    def _data_marks(self, dataset: Dataset) -> tuple[str, ...]:
+        kind = dataset.kind
         limited = ("limited",) if self.suite.settings.limit is not None else ()
         return (*(() if kind == "whole" else (kind,)), *limited)
 
@@ -129,8 +141,16 @@ class Bench:
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "protocol": self.protocol.name, "normalized_by_chip": self.variant.raw,
             "weights": self.suite.weights(self.model).source, "weights_digest": self.suite.weights(self.model).digest,
-            "note": self.protocol.note,
+            "note": self.protocol.note, **self._calibrated_on,
         }  # fmt: skip
+
+    @property
+    def _calibrated_on(self) -> dict[str, Any]:
+        if self.case.precision is not Precision.INT8:
+            return {}
+        dataset, _ = self.suite.calibration(self.model)
+        return {"calibration": f"{len(dataset)} images of {dataset.name}, {dataset.kind}",
+                "calibration_digest": dataset.digest}  # fmt: skip
 
     # ---------------------------------------------------------------- engine and session
 
@@ -288,34 +308,52 @@ class Bench:
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The published variant on every image of the data set, beside the reference."""
+        """The published variant on every image of the data set that it was not calibrated on, beside the reference."""
         return self.evaluate(self.variant)
 
     def evaluate(self, variant: Variant) -> Evaluation:
+        answers = self.answers if variant == self.variant else self._answers(variant)
+        int8 = self.case.precision is Precision.INT8
+        return self._scored(answers, self.suite.calibration(self.model)[1] if int8 else answers.dataset)
+
+    @cached_property
+    def on_the_whole_set(self) -> Evaluation:
+        """The published variant on every image of the data set, as published figures are meant."""
+        return self._scored(self.answers, self.answers.dataset)
+
+    def _scored(self, answers: Answers, dataset: Dataset) -> Evaluation:
+        """`dataset` is the one that was answered, or a part of it."""
+        ids = [sample.id for sample in dataset.samples]
+        place = {sample.id: i for i, sample in enumerate(answers.dataset.samples)}
+        if len(answers.found) != len(place):
+            raise DataError(
+                f"{self.case}: {len(answers.found)} answers for {len(place)} images",
+                hint="report it: none may be counted",
+            )
+        reference = self.suite.reference(self.model, self.protocol, answers.dataset)
+        theirs, ours = ([found[place[name]] for name in ids] for found in (reference, answers.found))
+        task = self.model.task
+        truth = None if self.suite.weights(self.model).seeded else dataset.truth  # of which nobody taught it anything
+        return Evaluation(
+            score(task, ours, truth, ids, theirs),
+            score(task, theirs, truth, ids, theirs),
+            dataset,
+            len(answers.found) / answers.seconds,
+            (*self._data_marks(dataset), *(("kept",) if answers.kept else ())),
+        )
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What the published variant finds in every image of the data set."""
+        return self._answers(self.variant)
+
+    def _answers(self, variant: Variant) -> Answers:
+        """Of a chip that `keeps` they come from the store when the same engine gave them for the same images."""
         dataset = self.suite.dataset(self.model)
-        if self.case.precision is Precision.INT8:
-            _, dataset = self.suite.calibration(self.model)
         interpret = self.protocol.postprocess
         if variant.nms:
             assert self.protocol.postprocess_suppressed is not None
             interpret = self.protocol.postprocess_suppressed
-        reference = self.suite.reference(self.model, self.protocol, dataset)
-        found, seconds, kept = self._answers(dataset, variant, interpret)
-        ids, task = [sample.id for sample in dataset.samples], self.model.task
-        truth = None if self.suite.weights(self.model).seeded else dataset.truth  # of which nobody taught it anything
-        return Evaluation(
-            score(task, found, truth, ids, reference),
-            score(task, reference, truth, ids, reference),
-            dataset,
-            len(dataset) / seconds,
-            (*self.data_marks, *(("kept",) if kept else ())),
-        )
-
-    def _answers(
-        self, dataset: Dataset, variant: Variant, interpret: Callable[[Tensors, Frame], Predictions]
-    ) -> tuple[list[Predictions], float, bool]:
-        """What the chip finds in every image, the seconds that took, and whether it was kept: answers of a chip that
-        `keeps` are taken from the store when the same engine gave them for the same images."""
         made: list[tuple[list[Predictions], float]] = []
 
         def ask() -> tuple[list[Predictions], float]:
@@ -334,7 +372,7 @@ class Bench:
                 return found, time.perf_counter() - begun
 
         if not self.chip.keeps:
-            return (*ask(), False)
+            return Answers(dataset, *ask(), False)
 
         def make(path: Path) -> None:
             made.append(ask())
@@ -346,10 +384,11 @@ class Bench:
                "code": sources("suite", "bench", *PREPARATION)}  # fmt: skip
         path = self.suite.settings.store.get(key, make, kind="answers", suffix=".npz")
         if made:
-            return (*made[0], False)
+            return Answers(dataset, *made[0], False)
         with np.load(path) as arrays:
             kept = dict(arrays)
-        return unpack({name: kept[name] for name in kept if name != "seconds"}), float(kept["seconds"][0]), True
+        found = unpack({name: kept[name] for name in kept if name != "seconds"})
+        return Answers(dataset, found, float(kept["seconds"][0]), True)
 
     @cached_property
     def measurement(self) -> Measurement:

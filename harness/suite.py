@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-WITNESSES = 4  # images whose raw outputs are compared with the reference's, in turn through the batch
+WITNESSES = 5  # images whose raw outputs are compared with the reference's, in turn through the batch
 CALIBRATION = 32  # images an int8 engine is calibrated on, at most
 CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=20)  # how a chip is timed

@@ -44,17 +44,19 @@ def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
 
 
 def test_published_accuracy_is_reached(bench, accept):
-    if marks := (*bench.marks, *bench.data_marks):
-        pytest.skip(f"published figures hold for the whole set and weights; here: {', '.join(marks)}")
-    table, case, run = bench.suite.settings.baselines, bench.case, bench.evaluation
+    if marks := bench.marks:
+        pytest.skip(f"published figures hold for the published weights; here: {', '.join(marks)}")
+    table, case = bench.suite.settings.baselines, bench.case
+    figures = {metric: (table.source(case.model, metric), table.cell(case, metric)) for metric in bench.model.metrics}
+    told = {metric: pair for metric, pair in figures.items() if any(pair)}
+    if not told:
+        pytest.skip(f"no accuracy of {case} is published")
+    if bench.data_marks:
+        pytest.skip(f"published figures hold for the whole set; here: {', '.join(bench.data_marks)}")
+    run = bench.on_the_whole_set
 
     verdicts = {
-        metric: judge_published(
-            run.chip.values[metric],
-            table.source(case.model, metric),
-            table.cell(case, metric),
-            table.deviation(case, "accuracy", metric),
-        )
-        for metric in bench.model.metrics
+        metric: judge_published(run.chip.values[metric], *pair, table.deviation(case, "accuracy", metric))
+        for metric, pair in told.items()
     }
-    accept(verdicts, bench, stage="published", **run.facts)
+    accept(verdicts, bench, stage="published", marks=run.marks, **run.facts)

@@ -36,6 +36,15 @@ def test_a_network_that_nobody_trained_is_held_to_its_own_answers_not_to_labels(
     assert all(record.values["reference"] == 1 and "seeded" in record.marks for record in judged), judged
 
 
+def test_an_int8_engine_is_not_asked_about_its_calibration_images_but_where_the_published_figure_was(conform):
+    records = conform("tiny_classes and int8 and bs1 and accuracy").records
+
+    by_stage = {record.stage: record for record in records if record.metric == "top1"}
+    assert (by_stage["accuracy"].facts["images"], by_stage["published"].facts["images"]) == (318, 350)
+    assert (by_stage["accuracy"].marks, by_stage["published"].marks) == (("partial",), ())
+    assert {record.facts["calibration"] for record in by_stage.values()} == {"32 images of tiny_classes, partial"}
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, tmp_path):
     plant = Plant(planted, monkeypatch, tmp_path, conform, planted.data, cache)
