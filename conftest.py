@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,9 @@ from harness.report import Record
 from tests.session import ASKED, FRESH, RECORDS, STAGES, Gathering, add_record, case_of, simulated, stage_of
 
 BEGUN = pytest.StashKey[float]()
+STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
+UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
+RUNNERS = ("ais_bench", "msame", "ort_cann", "ort_cuda", "ort_tensorrt", "torch_cuda", "acl", "magicmind", "trt", "ort")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED] = {}, [], set()
-    config.stash[BEGUN] = time.time()
+    config.stash[BEGUN], config.stash[STOPPED], config.stash[UNWRITTEN] = time.time(), "", ""
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -74,6 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{stage}: tests of that stage")
     if config.getoption("dist", "no") == "load":  # pytest -n
         config.option.dist = "loadgroup"
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Gathering(config))
     unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
     if unknown:
@@ -84,6 +91,18 @@ def pytest_configure(config: pytest.Config) -> None:
     data = config.getoption("data")
     if data is not None and not Path(data).is_dir():
         raise pytest.UsageError(f"--data {data}: no such folder")
+    runner, python = config.getoption("runner"), config.getoption("sdk_python")
+    if runner is not None and runner not in RUNNERS:
+        raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(RUNNERS)}")
+    if shutil.which(python) is None:
+        raise pytest.UsageError(f"--sdk-python {python}: no such program")
+    results = config.getoption("results")
+    if results is not None and not config.getoption("collectonly"):  # said now, not after hours
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=results).close()
+        except OSError as error:
+            raise pytest.UsageError(f"--results {results} cannot be written: {error}") from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -161,8 +180,13 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
 
 
 def _again(item: pytest.Item) -> str:
-    options = [arg for arg in item.config.invocation_params.args if str(arg).startswith("--") and "=" in str(arg)]
-    return " ".join(["pytest", f"'{item.nodeid}'", *map(str, options)])
+    given = {name: item.config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "sdk_python")}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    if given["sdk_python"] == sys.executable:
+        options.pop()
+    if item.config.getoption("simulate"):
+        options.append("--simulate")
+    return shlex.join(["pytest", item.nodeid, *options])
 
 
 def header(config: pytest.Config) -> dict[str, object]:
@@ -210,27 +234,40 @@ def _processor() -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Nothing ran is never green where something was required; records are written whatever happened."""
+    """Nothing ran is never green where something was required, and neither is a red record; records are written
+    whatever happened, and what cannot be written takes nothing else with it."""
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
         return
     records = list(config.stash[RECORDS].values())
-    if not config.getoption("collectonly"):
-        for chip in config.getoption("require"):
-            if not any(report.ran(r) and r.case.chip == chip for r in records):
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if config.getoption("collectonly"):
+        return
+    red = any(record.outcome in ("FAIL", "ERROR", "INVALID") for record in records)
+    idle = [c for c in config.getoption("require") if not any(report.ran(r) and r.case.chip == c for r in records)]
+    if exitstatus == pytest.ExitCode.OK and (red or idle):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
+        config.stash[STOPPED] = "STOPPED before its end"
     if config.getoption("results") and records:
-        folder = config.getoption("results")
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(config.stash[BEGUN]))
-        chips = "+".join(sorted({r.case.chip for r in records}))
-        path = folder / f"{stamp}-{platform.node()}-{chips}.jsonl"
-        report.write(path, header(config), records, len(config.stash[ASKED]))
-        run = report.read(path)
-        (folder / "latest.md").write_text(report.markdown(run), encoding="utf-8")
-        from harness import page  # draws charts: not imported where nothing is written
+        try:
+            _write(config, records)
+        except Exception as error:
+            config.stash[UNWRITTEN] = str(error) if isinstance(error, HarnessError) else repr(error)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-        (folder / "latest.html").write_text(page.html(run), encoding="utf-8")
+
+def _write(config: pytest.Config, records: list[Record]) -> None:
+    folder = config.getoption("results")
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(config.stash[BEGUN]))
+    chips = "+".join(sorted({r.case.chip for r in records}))
+    path = folder / f"{stamp}-{platform.node()}-{os.getpid()}-{chips}.jsonl"
+    report.write(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED])
+    run = report.read(path)
+    report.write_whole(folder / "latest.md", report.markdown(run))
+    from harness import page  # draws charts: not imported where nothing is written
+
+    report.write_whole(folder / "latest.html", page.html(run))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -238,9 +275,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not config.stash[ASKED] or config.getoption("collectonly"):
         return
     terminalreporter.section("chipproof")
-    width = terminalreporter._tw.fullwidth
-    text = report.terminal(records, len(config.stash[ASKED]), width, colour=terminalreporter.hasmarkup)
-    terminalreporter.write(text)
+    width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
+    terminalreporter.write(
+        report.terminal(records, len(config.stash[ASKED]), width, colour, stopped=config.stash[STOPPED])
+    )
     for chip in config.getoption("require"):
         if not any(report.ran(r) and r.case.chip == chip for r in records):
             terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)
+    if config.stash[UNWRITTEN]:
+        terminalreporter.write_line(f"FAILED: no records: {config.stash[UNWRITTEN]}", red=True, bold=True)

@@ -31,7 +31,7 @@ def html(run: Run) -> str:
     records = run.records
     marks = sorted({mark for record in records if report.ran(record) for mark in record.marks})
     return template.render(
-        head=report.head_line(records, run.footer["asked"]),
+        head=run.head_line,
         header=run.header,
         outcomes=[(name, count) for name in report.ORDER if (count := Counter(r.outcome for r in records)[name])],
         marks=[(mark, report.MEANING.get(mark, "")) for mark in marks],

@@ -30,6 +30,7 @@ from harness.stats import (
 )
 
 SLACK = 0.01  # relative accuracy a chip may lose
+FEWEST_IMAGES = 5  # with n that all lose, chance alone would have it once in 2**n: not once in 20 from here on
 FLOOR = 0.95  # of the published throughput
 CEILING = 3.0  # times the published throughput: newer software may double it, counting four devices for one passes this
 RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
@@ -230,6 +231,10 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
     }  # fmt: skip
     if drop.high <= slack:
         return Verdict(Outcome.PASS, text, details)
+    if not counted and drop.samples < FEWEST_IMAGES:
+        details["needed"] = FEWEST_IMAGES - drop.samples
+        ask = f"{FEWEST_IMAGES} images at least show a loss: {details['needed']} more"
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
     if drop.low > slack:
         return Verdict(Outcome.FAIL, text, details)
     details["needed"] = more = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,12 @@ class Gathering:
         self.config = config
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        for line in report.chipproof:
+        """Of a process that died there is a report without records: its test is an error on record."""
+        for line in getattr(report, "chipproof", ()):
             add_record(self.config, Record.of_json(json.loads(line)))
+        found = re.search(r"test_(\w+)\.py::.*\[(.+)\]$", report.nodeid)
+        if not hasattr(report, "chipproof") and found and found[2] in {str(case) for case in matrix.cases()}:
+            add_record(self.config, Record(Case.parse(found[2]), found[1], "ERROR", str(report.longrepr)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

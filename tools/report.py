@@ -24,16 +24,18 @@ def command(
 ) -> None:
     """Show the records in FILES. Exit status: 1 when one of them failed."""
     run = report.merge([report.read(path) for path in files])
-    if markdown is not None:
-        markdown.write_text(report.markdown(run), encoding="utf-8")
+    pages = {} if markdown is None else {markdown: report.markdown(run)}
     if html is not None:
         from harness import page
 
-        html.write_text(page.html(run), encoding="utf-8")
+        pages[html] = page.html(run)
+    for path, text in pages.items():
+        report.write_whole(path, text)
     if as_json:
         print(json.dumps([record.as_json() for record in run.records], ensure_ascii=False))
     else:
         size = shutil.get_terminal_size((120, 40)).columns
-        print(report.terminal(run.records, run.footer["asked"], size, colour=False))
+        footer = run.footer
+        print(report.terminal(run.records, footer["asked"], size, colour=False, stopped=footer.get("stopped", "")))
     if any(record.outcome in BAD for record in run.records):
         raise typer.Exit(1)

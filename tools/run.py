@@ -28,7 +28,8 @@ def command(
         raise UsageError(
             f"there are no tests at {TESTS}", hint="run it from a checkout, installed with pip install -e ."
         )
-    options = [f"--{name}={value}" for name, value in (("data", data), ("cache", cache), ("results", results)) if value]
+    paths = (("data", data), ("cache", cache), ("results", results))
+    options = [f"--{name}={value.resolve()}" for name, value in paths if value]  # pytest begins in another folder
     options += [f"--limit={limit}"] if limit else []
     options += [f"--require={chip}" for chip in require or []]
     options += ["--simulate"] if simulate else []

@@ -269,7 +269,8 @@ class Worker:
     def _fail(self, what: str, stage: str, advice: str = "") -> NoReturn:
         tail = self._tail()
         self._end(f"ended in {stage}")
-        raise WorkerError(f"worker of {self.backend} {what}", hint=advice + tail)
+        stuck = "; it cannot be killed: reset the device or restart the machine" if "cannot" in self._lost else ""
+        raise WorkerError(f"worker of {self.backend} {what}{stuck}", hint=advice + tail)
 
     def _doing(self, stage: str) -> str:
         """The vendor's call under way, or else the stage."""
@@ -282,7 +283,10 @@ class Worker:
         process, self._process, self._lost = self._process, None, how
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            process.wait(self.limits.close)
+        except subprocess.TimeoutExpired:  # in a call of the driver that nothing interrupts
+            self._lost = f"{how}; process {process.pid} hangs in the driver and cannot be killed"
         self._undo.close()
 
     # the log

@@ -18,6 +18,7 @@ from harness import baselines, matrix, report
 from harness.bench import Bench
 from harness.case import Case
 from harness.chips import Chip
+from harness.errors import DataError, HarnessError
 from harness.report import Record, Run
 from harness.stats import Estimate
 from harness.store import Store
@@ -98,20 +99,28 @@ def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], Non
 
 
 @pytest.fixture(scope="session")
-def benches(suite: Suite) -> Iterator[Callable[[Case], Bench]]:
+def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], Bench]]:
     """One case on the bench at a time: that of the case before is closed."""
     taken: list[Bench] = []
+
+    def close() -> None:
+        """What goes wrong in closing is the error of the case that was closed, and no test is running that is its."""
+        bench = taken.pop()
+        try:
+            bench.close()
+        except HarnessError as error:
+            add_record(pytestconfig, Record(bench.case, "closing", "ERROR", str(error), marks=bench.marks))
 
     def take(case: Case) -> Bench:
         if not taken or taken[0].case != case or not taken[0].sound:
             if taken:
-                taken.pop().close()
+                close()
             taken.append(Bench(suite, case))
         return taken[0]
 
     yield take
-    for bench in taken:
-        bench.close()
+    if taken:
+        close()
 
 
 @pytest.fixture
@@ -153,7 +162,8 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
             also = {k: v for k, v in own.items() if k not in values}
             extra = tuple(facts.get("marks", ()))
-            record = Record(case, stage, verdict.outcome.value, verdict.text, metric, values, (*marks, *extra),
+            all_marks = tuple(dict.fromkeys((*marks, *extra)))
+            record = Record(case, stage, verdict.outcome.value, verdict.text, metric, values, all_marks,
                             {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
             add_record(pytestconfig, record)
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
@@ -173,6 +183,7 @@ class Speed:
     estimate: Estimate
     latency: float
     sound: bool  # False: the measurement was INVALID
+    marks: tuple[str, ...]  # of its record: they hold for what is concluded from it
 
 
 @pytest.fixture
@@ -192,25 +203,32 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 
 def _speed(record: Record) -> Speed:
     v = record.values
-    return Speed(Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID")
+    return Speed(
+        Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID", record.marks
+    )
 
 
 @pytest.fixture(scope="session")
-def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Estimate | None]:
+def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
     """The best batch of another chip on record in --results, of the same model and precision, measured for real."""
     folder = pytestconfig.getoption("results")
-    runs: list[Run] = [report.read(path) for path in sorted(folder.glob("*.jsonl"))] if folder else []
+    runs: list[Run] = []
+    for path in sorted(folder.glob("*.jsonl")) if folder else ():
+        try:
+            runs.append(report.read(path))
+        except DataError as error:
+            print(f"chipproof: passed over: {error}", file=sys.stderr)
     records = report.merge(runs).records if runs else ()
 
-    def best(lineup: Case, chip: str) -> Estimate | None:
+    def best(lineup: Case, chip: str) -> Speed | None:
         found = [
-            _speed(record).estimate
+            _speed(record)
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
             and record.stage == "throughput" and "measured" in record.values and record.outcome != "INVALID"
             and "simulated" not in record.marks
         ]  # fmt: skip
-        return max(found, key=lambda speed: speed.value, default=None)
+        return max(found, key=lambda speed: speed.estimate.value, default=None)
 
     return best
 

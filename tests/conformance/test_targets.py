@@ -12,22 +12,24 @@ def test_the_best_batch_reaches_the_target_ratios(lineup, speeds, others, suite,
     targets = suite.settings.baselines.targets(lineup.chip)
     if not targets:
         pytest.skip(f"no ratio to another chip is asked of {lineup.chip}")
-    mine = [run.estimate for run in speeds(lineup).values() if run.sound]
+    mine = [run for run in speeds(lineup).values() if run.sound]
     if not mine:
         pytest.skip(f"no throughput of {lineup.model} on {lineup.chip} was measured in this run")
-    best = max(mine, key=lambda speed: speed.value)
-    table, verdicts = suite.settings.baselines, {}
+    best = max(mine, key=lambda run: run.estimate.value)
+    table, verdicts, marks = suite.settings.baselines, {}, best.marks
     for target in targets:
-        other = others(lineup, target.other) or table.best(lineup.model, target.other)
+        measured = others(lineup, target.other)
+        other = measured.estimate if measured else table.best(lineup.model, target.other)
+        marks += measured.marks if measured else ()
         if other is None:
             text = f"no throughput of {lineup.model} on {target.other} is published or on record"
             verdicts[target.other] = Verdict(Outcome.INCONCLUSIVE, text)
         else:
-            verdicts[target.other] = judge_target(best, other, target)
+            verdicts[target.other] = judge_target(best.estimate, other, target)
 
     if suite.simulated(matrix.chips()[lineup.chip]):
         pytest.skip("SIMULATED: " + "; ".join(verdict.text for verdict in verdicts.values()))
-    accept(verdicts)
+    accept(verdicts, marks=marks)
 
 
 def test_latency_depends_on_the_batch(lineup, speeds, accept):
@@ -35,4 +37,5 @@ def test_latency_depends_on_the_batch(lineup, speeds, accept):
     if len(mine) < 2:
         pytest.skip(f"{len(mine)} batches of {lineup.model} were measured on {lineup.chip}: two are needed")
 
-    accept({"latency": judge_batches({batch: run.latency for batch, run in mine.items()})})
+    marks = [mark for run in mine.values() for mark in run.marks]
+    accept({"latency": judge_batches({batch: run.latency for batch, run in mine.items()})}, marks=marks)

@@ -1,6 +1,7 @@
 """Records are read back whole or not at all; tables and pages say what they hold."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -69,7 +70,25 @@ def of_the_future(lines):
     return [lines[0].replace('"schema": 1', '"schema": 2'), *lines[1:]]
 
 
-@pytest.mark.parametrize("damage", [cut_off, line_missing, figure_changed, headless, half_a_line, of_the_future])
+def no_object(lines):
+    return [*lines, "5"]
+
+
+def header_alone(lines):
+    return ['{"kind": "header"}']
+
+
+def without_digest(lines):
+    return [*lines[:-1], '{"kind": "footer"}']
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_off, line_missing, figure_changed, headless, half_a_line, of_the_future, no_object, header_alone,
+        without_digest,
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_refused(written, damage):
     written.write_text("\n".join(damage(written.read_text().splitlines())) + "\n")
 
@@ -168,6 +187,35 @@ def test_of_several_runs_the_newest_record_counts_and_a_skip_gives_way():
 
     assert [r.values["measured"] for r in merged.records] == [0.3]
     assert [r.values["measured"] for r in report.merge([old, new]).records] == [0.1]
+
+
+def test_a_simulated_record_never_takes_the_place_of_a_real_one():
+    real = Run({**HEADER, "time": "2026-01-01T00:00:00Z"}, (record(measured=0.1),), {"asked": 7})
+    simulated = Run(
+        {**HEADER, "time": "2026-01-02T00:00:00Z"}, (replace(record(measured=0.2), marks=("simulated",)),), {"asked": 3}
+    )
+
+    for runs in ([real, simulated], [simulated, real]):
+        merged = report.merge(runs)
+        assert [r.values["measured"] for r in merged.records] == [0.1]
+        assert merged.head_line.startswith("ran 1 of 7 cases")
+
+
+def test_a_run_that_was_stopped_says_so_wherever_it_is_shown(tmp_path):
+    report.write(tmp_path / "run.jsonl", HEADER, RECORDS, asked=9, stopped="STOPPED before its end")
+    run = report.read(tmp_path / "run.jsonl")
+
+    assert "STOPPED" in report.markdown(run)
+    assert "STOPPED" in page.html(run)
+    assert "STOPPED" in report.merge([run, run]).head_line
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b"])
+def test_what_a_vendor_says_cannot_break_a_line_in_two(tmp_path, separator):
+    said = record(text=f"one{separator}two")
+    report.write(tmp_path / "run.jsonl", HEADER, [said], asked=1)
+
+    assert report.read(tmp_path / "run.jsonl").records == (said,)
 
 
 def test_records_are_plain_json(written):

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness import report
+from tests.session import ASKED, FRESH, RECORDS, Gathering
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +67,41 @@ def test_records_of_several_processes_come_together(tmp_path):
     assert f"ran 0 of {len(run.records)} cases" in done.stdout
 
 
+def test_a_process_that_dies_is_an_error_on_record(tmp_path):
+    """xdist makes up the report of its test."""
+    config = SimpleNamespace(stash={RECORDS: {}, FRESH: [], ASKED: set()})
+    test = "tests/conformance/test_accuracy.py::test_the_chip_agrees_with_the_reference[regnety_016-cpu-fp32-bs1]"
+
+    Gathering(config).pytest_runtest_logreport(SimpleNamespace(nodeid=test, longrepr="worker 'gw0' crashed"))
+
+    (record,) = config.stash[RECORDS].values()
+    assert (str(record.case), record.stage, record.outcome) == ("regnety_016-cpu-fp32-bs1", "accuracy", "ERROR")
+    assert "crashed" in record.text
+
+
+@pytest.mark.parametrize("distribution", ["loadgroup", "loadfile", "worksteal"])
+def test_however_tests_are_distributed_their_records_come_together(tmp_path, distribution):
+    done = session(*ABSENT, "-n2", f"--dist={distribution}", f"--cache={tmp_path / 'cache'}")
+
+    assert "ran 0 of 1 cases" in done.stdout, done.stdout + done.stderr
+
+
+def test_records_that_cannot_be_written_at_the_end_take_no_summary_with_them(tmp_path):
+    plugin = tmp_path / "full.py"
+    plugin.write_text(
+        "import errno\nfrom harness import report\n"
+        "def full(path, text): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "report.write_whole = full\n"
+    )
+
+    done = session(*ABSENT, "-p", "full", f"--results={tmp_path / 'results'}", PYTHONPATH=str(tmp_path))
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ran 0 of 1 cases" in done.stdout
+    assert "no records: " in done.stdout
+    assert "No space left" in done.stdout
+
+
 def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
     done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}")
 
@@ -85,6 +122,9 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--require=ascend910", "no such chip; there are ascend310"),
         ("--limit=0", "give at least 1 image"),
         ("--data=/no/such/folder", "no such folder"),
+        ("--runner=aisbench", "no such backend; there are ais_bench"),
+        ("--sdk-python=/no/such/python", "no such program"),
+        ("--results=pyproject.toml", "cannot be written"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(option, said):

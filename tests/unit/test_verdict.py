@@ -228,6 +228,16 @@ def test_a_metric_that_is_no_mean_is_judged_by_the_bootstrap():
     assert "more images would decide" in few.text
 
 
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_so_few_images_show_no_loss(images):
+    """Draws of one image are all alike, and would leave no doubt."""
+    verdict = judge_agreement(detected(np.full(images, 0.5)), detected(np.ones(images)), "ap")
+
+    assert verdict.outcome is INCONCLUSIVE
+    assert f"{5 - images} more" in verdict.text
+    assert judge_agreement(detected(np.full(5, 0.5)), detected(np.ones(5)), "ap").outcome is FAIL
+
+
 def test_scores_of_different_images_are_no_measurement():
     with pytest.raises(InvalidMeasurement, match="99 images, the reference on 100"):
         judge_agreement(classified(np.ones(99)), classified(np.ones(100)), "top1")
