@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -28,6 +28,7 @@ from harness.metrics.base import Score
 from harness.suite import PREPARATION, WITNESSES, Suite, pack, sources, unpack
 from harness.timing import FEWEST, Plan, Timing, Window, measure, overlap_rates
 
+WHERE = ("device", "timing_cache")  # options that do not change what is built: of no key
 PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # both have just run
 PAUSE_S = 0.03  # after eager PyTorch: its OpenMP threads (libgomp) keep a core each for some 10 ms, waiting for more
 PAIRS_LIMIT_S = 3.0
@@ -101,6 +102,12 @@ class Bench:
 
     def close(self) -> None:
         self._stack.close()
+
+    def _leave(self) -> None:
+        """Let go of the device: in an exclusive mode it takes one process, and its memory is for what is measured."""
+        self.close()
+        for name in ("session", "worker"):
+            vars(self).pop(name, None)
 
     @property
     def sound(self) -> bool:
@@ -186,9 +193,12 @@ class Bench:
             return nodes if backend == "acl" else {**nodes, "out_specs": self.suite.out_specs(exported, outputs)}
         if backend == "torch_cuda":
             return {"torchscript": str(self.suite.traced(self.model, self.protocol))}
+        if backend == "magicmind":
+            return {"device": self.device.index}
         if backend != "trt":
             return {}
-        options: dict[str, Any] = {"timing_cache": str(self.suite.settings.store.root / "timing" / "trt.cache")}
+        cache = self.suite.settings.store.root / "timing" / "trt.cache"
+        options: dict[str, Any] = {"device": self.device.index, "timing_cache": str(cache)}
         strongly_typed = self.present.version.startswith("TensorRT 11")
         if strongly_typed and self.case.precision is not Precision.FP32:
             options[f"onnx_{self.case.precision}"] = str(self._rounded())
@@ -226,7 +236,7 @@ class Bench:
         """The compiled engine; its key holds all that went into it, the SDK's version included."""
         variant = variant or self.variant
         spec = self.spec(variant)
-        options = {name: _kept(value) for name, value in spec.options.items() if name != "timing_cache"}
+        options = {name: _kept(value) for name, value in spec.options.items() if name not in WHERE}
         key = {
             "onnx": self.onnx(variant).parent.name,
             "spec": {**asdict(spec), "calibration": _kept(spec.calibration), "options": options},
@@ -396,11 +406,12 @@ class Bench:
         if self.chip.eager is not None:
             return self._paired()
         card = [d for d in self.present.devices if d.card == self.device.card]
+        self._leave()
         with ExitStack() as stack:
             for device in card:
                 stack.enter_context(devices.lease(device, self.chip.name, holder=str(self.case), exclusive=True))
             workers = [stack.enter_context(self.suite.worker(self.chip, self.present.backend)) for _ in card]
-            before = tuple(w.health(d) for w, d in zip(workers, card, strict=True))
+            before = tuple(devices.rested(partial(w.health, d)) for w, d in zip(workers, card, strict=True))
             for device, health in zip(card, before, strict=True):
                 devices.check_idle(device, health)
             inputs = {self.model.input: self._tensors(self.variant.raw)}

@@ -72,7 +72,7 @@ def lease(
 
     Waits up to `patience` seconds; then DeviceError says who holds the device. The lock is the device's, not the
     chip's: a card that two chips name is one card."""
-    place = root / f"{re.sub(r'[^A-Za-z0-9]+', '-', device.name).strip('-').lower()}-{device.index}.lock"
+    place = root / f"{re.sub(r'[^A-Za-z0-9]+', '-', device.name).strip('-').lower()}-{device.number}.lock"
     held = _take(place, exclusive, time.monotonic() + patience, f"{chip} device {device.index} ({device.name})")
     note = place.with_suffix(f".{os.getpid()}-{len(held.notes)}.json")
     since = time.strftime("%H:%M:%S")
@@ -97,6 +97,17 @@ def holders(place: Path) -> list[str]:
                 how = "exclusively" if said["exclusive"] else "shared"
                 lines.append(f"pid {said['pid']} for {said['holder']}, {how}, since {said['since']}")
     return lines
+
+
+def rested(ask: Callable[[], Health], patience: float = 3.0) -> Health:
+    """How a device is when the suite's own work of a moment ago has left its utilisation, which is a mean over up to a
+    second: while nothing but that stands against it, it is asked again for `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        health = ask()
+        if health.busy is None or health.busy <= IDLE or health.processes or time.monotonic() >= end:
+            return health
+        time.sleep(0.2)
 
 
 def check_idle(device: Device, health: Health) -> None:

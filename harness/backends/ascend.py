@@ -51,13 +51,32 @@ def devices(match: str) -> Found:
     try:
         rows = npu_smi.rows()
         seen.append(_summary(rows))
-        found = [Device(row.device, row.name, row.npu, soc_version(row.name)) for row in rows or ()]
+        shown = _shown(len(rows or ()))
+        by_number = {row.device: row for row in rows or ()}
+        for index, number in enumerate(by_number if shown is None else shown):
+            row = by_number[number]
+            index = row.device if shown is None else index
+            found.append(Device(index, row.name, row.npu, soc_version(row.name), row.device))
     except DeviceError as error:
         seen.append(error.fact)
     if not found:
         found, words = _by_pyacl()
         seen.append(words)
     return Found(tuple(device for device in found if re.fullmatch(match, device.name)), "; ".join(seen))
+
+
+def _shown(count: int) -> list[int] | None:
+    """Numbers of the devices that $ASCEND_RT_VISIBLE_DEVICES shows to pyACL, which counts them from 0 then; all that
+    follows a number of no device is hidden. None: all are shown. npu-smi does not heed it."""
+    told = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    if told is None:
+        return None
+    numbers: list[int] = []
+    for word in told.split(","):
+        if not word.strip().isdigit() or int(word) >= count:
+            break
+        numbers.append(int(word))
+    return numbers
 
 
 def soc_version(name: str) -> str:
@@ -90,7 +109,7 @@ def _by_pyacl() -> tuple[list[Device], str]:
     """Devices that pyACL counts, asked in a process of its own: atc may not be started after acl.init."""
     trail("acl.rt.get_device_count")
     try:
-        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=120, check=False)
+        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return [], f"pyACL did not answer: {error}"
     match = re.search(r"^found (.*)$", done.stdout.decode("utf-8", "replace"), re.MULTILINE)
@@ -116,9 +135,9 @@ def health(device: Device) -> Health:
     rows = npu_smi.rows()
     if rows is None:
         return Health(note="npu-smi is not on PATH: occupancy, temperature and clock are not known")
-    row = next((row for row in rows if row.device == device.index), None)
+    row = next((row for row in rows if row.device == device.number), None)
     if row is None:
-        raise DeviceError(f"npu-smi no longer shows device {device.index}", npu_smi.HINT)
+        raise DeviceError(f"npu-smi no longer shows device {device.number}", npu_smi.HINT)
     current, rated = npu_smi.clocks(row.npu, row.chip)
     healthy = row.health.upper() == "OK"
     telling = (row.busy or 0.0) >= 0.5 or not healthy

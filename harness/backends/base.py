@@ -65,10 +65,16 @@ class BuildSpec:
 class Device:
     """One addressable device. `card` numbers the board that carries it: an Ascend 310 card carries four."""
 
-    index: int
+    index: int  # by which the runtime is asked for it: *_VISIBLE_DEVICES renumbers
     name: str  # as the vendor's tools report it
     card: int = 0
     target: str = ""  # what the compiler calls it, when that is known from the device
+    physical: int = -1  # its number in the vendor's tools; -1: the index
+
+    @property
+    def number(self) -> int:
+        """The same for all processes, whatever each of them sees."""
+        return self.index if self.physical < 0 else self.physical
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def devices(match: str) -> Found:
     if count < len(cards) and len({card.name for card in cards}) > 1:
         return Found((), evidence + ", fewer than the host has, so which is which cannot be told: "
                                     "set MLU_VISIBLE_DEVICES")  # fmt: skip
-    found = [Device(index, card.name, card.number) for index, card in enumerate(cards[:count])]
+    found = [Device(index, card.name, card.number, physical=card.number) for index, card in enumerate(cards[:count])]
     return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
 
 

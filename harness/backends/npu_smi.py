@@ -14,7 +14,7 @@ from typing import NamedTuple
 from harness.backends.base import trail
 from harness.errors import DeviceError
 
-SECONDS = 60  # npu-smi on a sick card can hang
+SECONDS = 15  # npu-smi on a sick card can hang; a worker is given 60 to look
 
 
 class Row(NamedTuple):

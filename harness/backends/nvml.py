@@ -15,7 +15,7 @@ SPOILING = {0x08: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware
 """Clock event reasons (nvmlClocksThrottleReason*) that make a measurement one of the cooling. The software power cap
 (0x04) is not among them: a T4 lives at its 70 W under load, and the published figures were taken there."""
 
-_FIELDS = "index,name,pci.bus_id,driver_version,utilization.gpu,temperature.gpu,clocks.sm"
+_FIELDS = "index,name,pci.bus_id,driver_version,utilization.gpu,temperature.gpu,clocks.sm,uuid"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Gpu:
     name: str
     bus: str  # as cuda.plain_bus writes it
     driver: str
+    uuid: str = ""  # "GPU-8932f937-d72c-..."
 
 
 def gpus() -> tuple[tuple[Gpu, ...], str]:
@@ -37,13 +38,14 @@ def gpus() -> tuple[tuple[Gpu, ...], str]:
             for number in range(_ask(nvml, "nvmlDeviceGetCount")):
                 handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", number)
                 bus = plain_bus(_ask(nvml, "nvmlDeviceGetPciInfo", handle).busId)
-                found.append(Gpu(number, _text(_ask(nvml, "nvmlDeviceGetName", handle)), bus, driver))
+                name, uuid = (_text(_ask(nvml, f"nvmlDeviceGet{what}", handle)) for what in ("Name", "UUID"))
+                found.append(Gpu(number, name, bus, driver, uuid))
         evidence = "NVML: " + (", ".join(f"{gpu.number} {gpu.name}" for gpu in found) or "no GPU")
         return tuple(found), evidence
     except Exception as error:  # NVMLError, or a library that is not there
         lost = f"NVML: {error!r}"
-    rows, evidence = _smi(["--query-gpu=" + _FIELDS], 7)
-    found = [Gpu(int(row[0]), row[1], plain_bus(row[2]), row[3]) for row in rows]
+    rows, evidence = _smi(["--query-gpu=" + _FIELDS], 8)
+    found = [Gpu(int(row[0]), row[1], plain_bus(row[2]), row[3], row[7]) for row in rows]
     if found:
         evidence = "nvidia-smi: " + ", ".join(f"{gpu.number} {gpu.name}" for gpu in found)
     return tuple(found), f"{lost}; {evidence}"
@@ -57,7 +59,7 @@ def state(number: int) -> Health:
             return _from_nvml(nvml, number)
     except Exception as error:
         lost = f"NVML: {error!r}"
-    rows, evidence = _smi([f"--id={number}", "--query-gpu=" + _FIELDS], 7)
+    rows, evidence = _smi([f"--id={number}", "--query-gpu=" + _FIELDS], 8)
     if not rows:
         return Health(healthy=False, note=f"GPU {number} does not answer: {lost}; {evidence}")
     busy, temperature, now = (_number(field) for field in rows[0][4:7])

@@ -34,9 +34,8 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 
 
 def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
-    """TF32 is off: an FP32 figure is one of FP32."""
-    by_pci_address()
-    return ort.load(engine, device, spec, PROVIDER, {"device_id": str(device.index), "use_tf32": "0"})
+    prepare()
+    return ort.load(engine, device, spec, PROVIDER, {"device_id": str(device.index)})
 
 
 def gpu_version(provider: str) -> str:
@@ -51,13 +50,21 @@ def gpus(provider: str, match: str) -> Found:
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None:
         evidence += f"; CUDA_VISIBLE_DEVICES={shown}"
-        numbers = [int(word) for word in shown.split(",") if word.strip().isdigit()]
-        found = tuple(gpu for number in numbers for gpu in found if gpu.number == number)
+        named: list[nvml.Gpu] = []
+        for word in map(str.strip, shown.split(",")):
+            known = [
+                gpu for gpu in found if word == str(gpu.number) or (word[:4] == "GPU-" and gpu.uuid.startswith(word))
+            ]
+            if not known:  # CUDA hides what follows the name of no GPU
+                break
+            named += known
+        found = tuple(named)
     matching = [(index, gpu) for index, gpu in enumerate(found) if re.fullmatch(match, gpu.name)]
-    seen = Found(tuple(Device(index, gpu.name, gpu.number) for index, gpu in matching), evidence)
+    seen = Found(tuple(Device(index, gpu.name, gpu.number, physical=gpu.number) for index, gpu in matching), evidence)
     return ort.seen_through(provider, seen)
 
 
-def by_pci_address() -> None:
-    """Let CUDA number the GPUs as NVML does; it reads this when it starts."""
+def prepare() -> None:
+    """CUDA numbers the GPUs as NVML does, and computes no FP32 in TF32; it reads both when it starts."""
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"

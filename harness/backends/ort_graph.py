@@ -241,7 +241,8 @@ def _quantize(folder: Path, spec: BuildSpec, samples: Any, chosen: list[str], sy
         calibrate_method=quantization.CalibrationMethod[spec.options.get("method", "MinMax")],
         op_types_to_quantize=list(IN_INT8),
         nodes_to_quantize=chosen,
-        extra_options={"ActivationSymmetric": symmetric},
+        # TensorRT and the CUDA provider dequantise int8 only: a bias in int32 is refused, or moves to the CPU
+        extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
         **once,
     )
 

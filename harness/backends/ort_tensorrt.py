@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.backends import ort
 from harness.backends.base import BuildSpec, Device, Found
-from harness.backends.ort_cuda import build, by_pci_address, gpu_version, gpus, health
+from harness.backends.ort_cuda import build, gpu_version, gpus, health, prepare
 
 if TYPE_CHECKING:
     from harness.backends.base import Session
@@ -27,7 +27,7 @@ def devices(match: str) -> Found:
 
 def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
     """TensorRT compiles here, on every load: its own cache would be one that the store does not know."""
-    by_pci_address()
+    prepare()
     settings = {"device_id": str(device.index), "trt_engine_cache_enable": "0"}
     flag = {"fp16": "trt_fp16_enable", "int8": "trt_int8_enable"}.get(spec.precision)
     if flag:

@@ -47,8 +47,9 @@ def devices(match: str) -> Found:
     found = []
     for index in range(count):
         known = torch.cuda.get_device_properties(index)
-        card = cards.get(getattr(known, "pci_bus_id", -1), index)
-        found.append(Device(index, known.name, card, f"sm_{known.major}{known.minor}"))
+        card = cards.get(getattr(known, "pci_bus_id", -1))
+        place = (index, -1) if card is None else (card, card)
+        found.append(Device(index, known.name, place[0], f"sm_{known.major}{known.minor}", place[1]))
     return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
 
 

@@ -55,7 +55,7 @@ def devices(match: str) -> Found:
             gpu = by_bus.get(cuda.bus(index))
             target = "sm_{}{}".format(*cuda.capability(index))
             name = gpu.name if gpu else cuda.name(index)
-            found.append(Device(index, name, gpu.number if gpu else index, target))
+            found.append(Device(index, name, gpu.number if gpu else index, target, gpu.number if gpu else -1))
     except HarnessError as error:
         return Found((), f"{evidence}; {error.fact}")
     evidence = f"{evidence}; TensorRT {trt.__version__} under {sys.executable}; {why or f'CUDA counts {count}'}"

@@ -67,3 +67,14 @@ def test_eager_pytorch_has_run_twice_before_anything_is_timed():
     assert len(ran) == 2
     execute(3)
     assert len(ran) == 5
+
+
+@pytest.mark.parametrize("backend", ["trt", "magicmind"])
+def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
+    """Where CUDA numbers another GPU 0, its plan would not load on this one."""
+    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
+    bench = Bench(SimpleNamespace(settings=settings), FP32)
+    vars(bench)["present"] = SimpleNamespace(backend=backend, version="8.6", devices=[SimpleNamespace(index=1)])
+
+    assert bench._options(bench.variant)["device"] == 1
+    assert "device" in benches.WHERE, "an engine is the same wherever it was compiled"

@@ -12,7 +12,7 @@ from harness import devices
 from harness.backends.base import Device, Health
 from harness.backends.worker import Limits, Worker
 from harness.chips import Chip
-from harness.devices import check_idle, check_same, find, lease
+from harness.devices import check_idle, check_same, find, lease, rested
 from harness.errors import DeviceError, InvalidMeasurement
 
 CARD = Device(0, "NVIDIA T4")
@@ -184,6 +184,30 @@ def test_leases_that_cannot_be_kept_are_a_typed_error(tmp_path):
 
 
 IDLE = Health(busy=0.01, clock_mhz=1590.0, temperature_c=40.0)
+
+
+def test_the_suites_own_work_of_a_moment_ago_is_waited_out():
+    seen = iter([Health(busy=0.9), Health(busy=0.3), Health(busy=0.0, note="rested"), Health(busy=1.0)])
+
+    assert rested(lambda: next(seen)).note == "rested"
+
+
+@pytest.mark.parametrize("health", [Health(busy=0.4), Health(busy=0.4, processes=("pid 7 train.py",))])
+def test_the_work_of_others_is_not_waited_for_long(health):
+    assert rested(lambda: health, patience=0.3) is health
+
+
+def test_a_lease_is_on_the_device_however_a_process_numbers_it(tmp_path, other):
+    """With CUDA_VISIBLE_DEVICES=3,0 device 0 is the second one, and what other processes call 3 the first."""
+    other(True)
+
+    with (
+        pytest.raises(DeviceError, match="leased by"),
+        lease(Device(1, CARD.name, physical=0), "t4", holder="a", exclusive=True, root=tmp_path),
+    ):
+        pass
+    with lease(Device(0, CARD.name, physical=3), "t4", holder="a", exclusive=True, root=tmp_path):
+        assert len(list(tmp_path.glob("*.lock"))) == 2
 
 
 def test_an_idle_device_may_be_measured():

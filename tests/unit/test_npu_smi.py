@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ascend_tiny import cann
 
-from harness.backends import npu_smi
+from harness.backends import ascend, npu_smi
 from harness.errors import DeviceError
 
 # npu-smi 22.0 with two 310P cards, as published with the 310P results
@@ -181,3 +181,20 @@ def test_no_program_is_none_and_a_failing_one_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert npu_smi.rows() is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "numbers"), [(None, [0, 1, 2, 3]), ("2", [2]), ("3, 1", [3, 1]), ("1,9,0", [1]), ("", [])]
+)
+def test_devices_are_numbered_as_pyacl_is_shown_them_and_asked_after_as_npu_smi_does(monkeypatch, shown, numbers):
+    rows = [npu_smi.Row(n, "310P3", n, 0, "OK", 40.0 + n, 0.0, ()) for n in range(4)]
+    monkeypatch.setattr(npu_smi, "rows", lambda: rows)
+    monkeypatch.setattr(npu_smi, "clocks", lambda npu, chip: (None, None))
+    monkeypatch.setattr(ascend, "_by_pyacl", lambda: ([], "pyACL was not asked"))
+    if shown is not None:
+        monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", shown)
+
+    found = ascend.devices("310P.*").devices
+
+    assert [(device.index, device.number) for device in found] == list(enumerate(numbers))
+    assert [ascend.health(device).temperature_c for device in found] == [40.0 + n for n in numbers]

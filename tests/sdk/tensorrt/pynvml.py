@@ -66,6 +66,10 @@ def nvmlDeviceGetName(handle):
     return name().encode() if simulate.switches().get("nvml") == "bytes" else name()
 
 
+def nvmlDeviceGetUUID(handle):
+    return f"GPU-00000000-0000-0000-0000-{handle:012d}"
+
+
 def nvmlDeviceGetUtilizationRates(handle):
     return _Row(gpu=int(100 * float(simulate.switches().get("busy", 0))), memory=0)
 
