@@ -21,7 +21,7 @@ from harness.backends.worker import RemoteSession, Worker
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets.base import Dataset
 from harness.devices import Presence
-from harness.errors import DataError, DeviceError, InvalidMeasurement
+from harness.errors import DataError, DeviceError, InvalidMeasurement, UsageError
 from harness.export import NMS_OUTPUTS
 from harness.metrics import score
 from harness.metrics.base import Score
@@ -60,7 +60,7 @@ class Evaluation:
         """What the records of these figures say of the images."""
         data = self.dataset
         return {"dataset": data.name, "dataset_kind": data.kind, "dataset_digest": data.digest, "images": len(data),
-                "end_to_end": self.images_per_second}  # fmt: skip
+                "dataset_note": data.note, "end_to_end": self.images_per_second}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ class Bench:
     """One case on the bench: its worker, its engine, its session. Everything is made when it is first asked for."""
 
     def __init__(self, suite: Suite, case: Case) -> None:
+        for name, known in ((case.model, matrix.models()), (case.chip, matrix.chips())):
+            if name not in known:
+                raise UsageError(f"{case}: there is no {name}", hint=f"there are {', '.join(known)}")
         self.suite = suite
         self.case = case
         self.chip = matrix.chips()[case.chip]

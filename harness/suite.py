@@ -220,8 +220,10 @@ class Suite:
         if model.name not in self._datasets:
             dataset = scenes.dataset(model.task, model.scenes)
             if self.settings.data is not None:
-                with suppress(Absent):
+                try:
                     dataset = DATASETS[model.dataset](self.settings.data)
+                except Absent as absent:
+                    dataset = replace(dataset, note=f"{absent.fact}; {absent.hint}")
             self._datasets[model.name] = dataset if self.settings.limit is None else dataset.head(self.settings.limit)
         return self._datasets[model.name]
 

@@ -112,7 +112,8 @@ def folder_of(outputs: Path, form: Format) -> Path:
         return outputs
     inside = sorted({path for glob in form.folders for path in outputs.glob(glob) if path.is_dir()})
     if not inside:
-        raise DataError(f"{outputs} holds no result of {form.name}", hint=f"its files end in {form.infix}0.bin or so")
+        hint = f"its files end in {form.infix}{form.first}.bin or so"
+        raise DataError(f"{outputs} holds no result of {form.name}", hint=hint)
     if len(inside) > 1:
         names = ", ".join(path.name for path in inside)
         raise DataError(f"{outputs} holds {len(inside)} runs: {names}", hint="give the folder of one of them")
@@ -216,6 +217,8 @@ def _from_npy(path: Path) -> NDArray[np.generic]:
         array: NDArray[np.generic] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}", hint=AGAIN) from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path} holds {array.dtype}, not numbers", hint=AGAIN)
     return array.reshape(-1)
 
 

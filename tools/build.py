@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 
 from harness.bench import Bench
 from harness.case import Case
-from tools.suite import CacheOption, DataOption, PythonOption, suite
+from tools.suite import CacheOption, DataOption, PythonOption, deliver, suite
 
 
 def command(
@@ -29,9 +28,8 @@ def command(
         engine = bench.engine()
         facts = {"case": case, "engine": str(out or engine), **bench.facts}
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(engine, out)
+        deliver(engine, out)
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
         return
-    print(f"{facts['engine']}\n{case}, built by {facts['version']}")
+    print(f"{facts['engine']}\n{case}, built by {facts['version']}, weights: {facts['weights']}")

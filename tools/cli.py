@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -61,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except HarnessError as error:
         refuse(error, machine="--json" in arguments)
         sys.exit(COULD_NOT_RUN)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again while it exits
-        sys.exit(COULD_NOT_RUN)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # of which typer makes a 1, as if a check had failed
+            sys.exit(COULD_NOT_RUN)
+        raise
     except Exception:  # the status of a crash must not read as "a check failed"
         traceback.print_exc()
         print("chipproof: this is a defect of chipproof itself, please report it", file=sys.stderr)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import baselines, datasets, metrics, vendorfiles
-from harness.baselines import Baselines
+from harness.baselines import ACCURACIES, Baselines
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets import widerface as wider
 from harness.datasets.base import Absent, Dataset, Sample
@@ -61,7 +61,10 @@ def command(
     images: Annotated[Path | None, typer.Option(help="folder of the pictures, when they are not in --data")] = None,
     chip: ChipOption = None,
     protocol: ProtocolOption = None,
-    precision: Annotated[Precision, typer.Option(help="of the engine, to find its published figure")] = Precision.FP16,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="of the engine, to find its published figure; default: the only one there is"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
 ) -> None:
     """Score what benchmark, msame or ais_bench wrote to OUTPUTS, or WIDER FACE result files.
@@ -71,12 +74,13 @@ def command(
     row, chosen, _ = choose(model, chip, protocol)
     if data is None:
         raise UsageError("there are no labels to score against", hint="give --data DIR with the data set")
+    published = baselines.load()
+    case = None if chip is None else Case(model, chip, precision or _published_precision(published, chip, model), 1)
     if form is Files.WIDERFACE:
         score, kind, notes = _score_texts(row, outputs, data)
     else:
         score, kind, notes = _score_files(row, chosen, vendorfiles.FORMATS[form.value], outputs, data, images)
-    case = Case(model, chip, precision, 1) if chip is not None else None
-    rows = _rows(row, score, baselines.load(), case, judged=kind == "whole")
+    rows = _rows(row, score, published, case, judged=kind == "whole")
     if as_json:
         facts = {"model": model, "protocol": chosen.name, "chip": chip, "images": score.samples, "kind": kind}
         print(json.dumps({**facts, "notes": notes, "metrics": rows}, ensure_ascii=False, indent=1))
@@ -195,6 +199,19 @@ def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, l
             f"{len(unsorted)} files, first {ids[unsorted[0]]}, do not list the best first; AP depends on the order"
         )
     return widerface.evaluate(rows, [truth[name] for name in ids], ids), kind, notes
+
+
+def _published_precision(published: Baselines, chip: str, model: str) -> Precision:
+    """Of the accuracies that were published. Raises UsageError when there are several."""
+    found = {
+        cell.precision
+        for cell in published.cells
+        if (cell.chip, cell.model) == (chip, model) and cell.metric in ACCURACIES and cell.precision is not None
+    }
+    if len(found) > 1:
+        names = ", ".join(sorted(map(str, found)))
+        raise UsageError(f"{model} on {chip} was published at {names}", hint="state the engine's: --precision")
+    return found.pop() if found else Precision.FP16
 
 
 def _rows(model: Model, score: Score, published: Baselines, case: Case | None, judged: bool) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from harness import matrix
 from harness.errors import UsageError
-from tools.suite import CacheOption, DataOption, suite
+from tools.suite import CacheOption, DataOption, deliver, suite
 
 
 def command(
@@ -32,8 +31,7 @@ def command(
     row = models[model]
     path = shop.exported(row, row.protocol(chip))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, out)
+        deliver(path, out)
     weights = shop.weights(row)
     facts = {"model": model, "protocol": row.protocol(chip).name, "onnx": str(out or path), "weights": weights.source}
     if as_json:

@@ -55,6 +55,12 @@ def command(
     unknown = sorted(set(names or ()) - set(rows) - set(sets))
     if unknown:
         raise UsageError(f"{unknown[0]!r} is neither a model nor a data set", hint=", ".join((*matrix.models(), *SETS)))
+    if download and names and sets:
+        name, (url, _) = next(iter(sets.items()))
+        raise UsageError(
+            f"{name} is not downloaded: its owners ask a person to agree to their terms",
+            hint=f"fetch it by hand from {url}; chipproof fetch {name} says what belongs where",
+        )
     if download and data is None:
         raise UsageError("there is no folder to download into", hint="give --data DIR, or set CHIPPROOF_DATA")
     if download and data is not None:

@@ -121,11 +121,17 @@ def per_card(found: Sequence[Throughput], chip: Chip) -> tuple[float, str]:
     count = chip.devices_per_card
     if count == 1 and len(rates) == 1:
         return rates[0], "one device a card"
-    if len(rates) == count:
+    if _whole(found, chip):
         return sum(rates), " + ".join(f"{rate:g}" for rate in rates)
     mean = sum(rates) / len(rates)
-    whose = "one device" if len(rates) == 1 else f"the mean of {len(rates)} devices"
+    whose = "one device" if len(rates) == 1 else f"the mean of {len(rates)} logs"
     return mean * count, f"{mean:g} x {count}: {whose} stands for a card of {count}"
+
+
+def _whole(found: Sequence[Throughput], chip: Chip) -> bool:
+    """Whether the logs are those of all devices of a card: as many, and each says of which device it is. Logs that do
+    not may be several runs of one."""
+    return len(found) == chip.devices_per_card and all(figure.device is not None for figure in found)
 
 
 def _record(
@@ -135,11 +141,12 @@ def _record(
     outcome, text = "SKIP", "nothing was published at this batch"
     if verdict is not None:
         outcome, text = str(verdict.outcome), f"{verdict.text}; the tool printed one figure, without an interval"
-    per_device = {f"device {i if f.device is None else f.device}": f.per_device for i, f in enumerate(found)}
+    names = [f"log {i}" if f.device is None else f"device {f.device}" for i, f in enumerate(found, 1)]
+    per_device = {name: figure.per_device for name, figure in zip(names, found, strict=True)}
     return Record(
         case, "throughput", outcome, text, "throughput",
         {"measured": value, "published": published, "ratio": value / published if published else None},
-        ("x4",) if len(found) < chip.devices_per_card else (),
+        ("x4",) if chip.devices_per_card > 1 and not _whole(found, chip) else (),
         {
             "against": "published",
             "tool": found[0].tool,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from harness import baselines
+from harness.errors import StoreError, UsageError
 from harness.store import Store
 from harness.suite import Settings, Suite
 
@@ -25,6 +29,21 @@ CacheOption = Annotated[
 PythonOption = Annotated[str, typer.Option("--sdk-python", help="interpreter that has the vendor's SDK")]
 
 
+def deliver(kept: Path, out: Path) -> None:
+    """Copy a file of the cache to where the user wants it, all of it or nothing. Raises StoreError."""
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, beside)
+        beside.replace(out)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise StoreError(
+            f"{out} cannot be written: {error}", hint=f"give another --out; it is kept at {kept}"
+        ) from error
+
+
 def cache_folder(chosen: Path | None) -> Path:
     return chosen or platformdirs.user_cache_path("chipproof")
 
@@ -34,6 +53,8 @@ def suite(
 ) -> Suite:
     """A Suite for one verb; its notes go to standard error."""
     console = Console(stderr=True)
+    if data is not None and not data.is_dir():
+        raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds weights/, imagenet/, ...")
 
     def begin(what: str, total: int) -> Callable[[int], None]:
         if progress is None:

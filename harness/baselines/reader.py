@@ -109,7 +109,10 @@ class Row:
 
 def parse(path: Path, shown: str) -> tuple[dict[str, Any], dict[str, list[int]], list[int]]:
     """A file of baselines/: its tables, the line of each `[[header]]` by name, and the line of each one-line row."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BaselineError(f"{shown}:1: cannot be read: {error}", hint="write it in UTF-8") from error
     try:
         tables = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:

@@ -98,6 +98,9 @@ def read_annotations(path: Path) -> Annotations:
     hint = "fetch instances_val2017.json of COCO 2017"
     try:
         content = json.loads(files.text(path))
+        files.once([str(image["id"]) for image in content["images"]], path)
+        files.once([str(image["file_name"]).split(".")[0] for image in content["images"]], path)
+        files.once([f"annotation {each['id']}" for each in content["annotations"] if "id" in each], path)
         images = {int(image["id"]): image for image in content["images"]}
         names = {i: str(image["file_name"]).split(".")[0] for i, image in sorted(images.items())}
         sizes = {names[i]: (int(image["width"]), int(image["height"])) for i, image in images.items()}
@@ -107,9 +110,8 @@ def read_annotations(path: Path) -> Annotations:
         truth = {name: _objects(by_image.pop(i, [])) for i, name in names.items()}
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: {error}", hint=hint) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: a field is missing or wrong: {error!r}", hint=hint) from error
-    files.once([str(image["file_name"]) for image in content["images"]], path)
     if by_image:
         raise DataError(f"{path} annotates image {min(by_image)}, which it does not list", hint=hint)
     return Annotations(truth, sizes, (len(images), len(content["annotations"])))

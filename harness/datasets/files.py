@@ -67,6 +67,13 @@ def pictures(folder: Path, published: Published, depth: int = 0) -> dict[str, Pi
                 raise DataError(f"{found[sample].path} and {base / name} are one sample", hint="remove one of them")
             found[sample] = Picture(base / name, size)
     if not found:
+        bases = folder.glob("/".join("*" * depth)) if depth else [folder]
+        others = sorted(path.name for base in bases if base.is_dir() for path in base.glob("[!.]*"))
+        if others:
+            raise DataError(
+                f"{published.name}: {folder} holds {len(others)} entries, first {others[0]}, and no picture",
+                hint=f"put under --data: {published.layout}",
+            )
         raise absent(published, f"there is no picture in {folder}")
     damaged = [picture.path for picture in found.values() if not _begins_well(picture.path)]
     if damaged:

@@ -1,6 +1,7 @@
 """A data set is whole only when every published sample is there; what is damaged is named."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -242,8 +243,34 @@ def test_people_without_an_image_list_stand_in_the_order_of_the_labels(people):
 def test_an_image_list_that_differs_from_the_labels_is_refused(people):
     (people / "peta" / "image.txt").write_text("13056.png\n16923.png\n")
 
-    with pytest.raises(DataError, match="differ in 1 names, first 00001"):
+    with pytest.raises(DataError, match=r"lacks 1 names of .*label\.json, first 00001"):
         peta.load(people, CROPS)
+
+
+def test_of_all_pictures_of_peta_the_labelled_ones_are_taken(people):
+    """19,000 are published, and 7,600 of them are the test set."""
+    before = peta.load(people, CROPS)
+    folder = people / "peta" / "images"
+    shutil.copy(next(folder.iterdir()), folder / "00777.png")
+    listed = people / "peta" / "image.txt"
+    if listed.exists():
+        listed.write_text(listed.read_text() + "00777.png\n")
+
+    after = peta.load(people, CROPS)
+
+    assert [sample.id for sample in after.samples] == [sample.id for sample in before.samples]
+    assert (after.kind, after.digest) == (before.kind, before.digest)
+    assert after.note.startswith("1 pictures that ")
+
+
+def test_pictures_in_the_layout_of_training_are_named_and_not_taken_for_absent(tmp_path):
+    """A folder a class, as most training programs want them: scenes would be drawn in their place."""
+    (tmp_path / "imagenet" / "val" / "n01440764").mkdir(parents=True)
+
+    with pytest.raises(DataError, match="holds 1 entries, first n01440764, and no picture") as caught:
+        imagenet.load(tmp_path)
+    assert not isinstance(caught.value, Absent)
+    assert "one flat folder" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -501,6 +528,10 @@ def test_a_picture_of_another_size_than_annotated_is_named_when_it_is_read(thing
         (lambda c: c["annotations"][0].update(image_id=5), "annotates image 5, which it does not list"),
         (lambda c: c["images"][0].update(width="wide"), "a field is missing or wrong"),
         (lambda c: c["images"].append(dict(c["images"][0])), "twice, first"),
+        (lambda c: c["images"].append({**c["images"][0], "file_name": "7.jpg"}), "twice, first"),
+        (lambda c: c["images"].append({**c["images"][0], "id": 7, "file_name": "000000000139.png"}), "twice, first"),
+        (lambda c: [a.update(id=1) for a in c["annotations"]], "twice, first annotation 1"),
+        (lambda c: c["images"][0].update(height=float("inf")), "a field is missing or wrong"),
     ],
 )
 def test_wrong_annotations_are_refused(things, change, message):

@@ -316,6 +316,16 @@ def test_text_files_that_do_not_list_the_best_first_are_named(wider, capsys):
     assert "first 1--Shop/b_1" in facts["notes"][0]
 
 
+def test_an_accuracy_published_at_several_precisions_needs_one_stated(wider):
+    """Judged as FP16, a right INT8 engine would fail."""
+    data, _ = wider
+    given = "retinaface_resnet50", tree(data / "texts"), evaluate.Files.WIDERFACE, data
+
+    with pytest.raises(UsageError, match="published at fp16, fp32, int8") as caught:
+        evaluate.command(*given, chip="mlu370_s4")
+    assert "--precision" in caught.value.hint
+
+
 def test_text_files_are_for_faces_only(imagenet):
     data, _ = imagenet
 

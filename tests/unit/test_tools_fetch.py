@@ -108,6 +108,12 @@ def test_what_is_here_and_right_is_not_fetched_again(rows, tmp_path):
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["old_name.pth"]
 
 
+def test_a_data_set_that_was_asked_for_by_name_is_not_downloaded_and_it_is_said(tmp_path):
+    with pytest.raises(UsageError, match="coco is not downloaded") as caught:
+        fetch.command(["coco"], tmp_path, download=True)
+    assert "cocodataset.org" in caught.value.hint
+
+
 def test_a_file_of_another_digest_is_not_overwritten(rows, tmp_path):
     rows(model("a", "http://127.0.0.1:9/never"))
     (tmp_path / "weights").mkdir()

@@ -72,6 +72,19 @@ def test_four_devices_add_up_to_their_card(tmp_path, capsys):
     assert (status, record["outcome"]) == (0, "PASS")
 
 
+def test_four_logs_that_name_no_device_may_be_four_runs_of_one(tmp_path, capsys):
+    files = [write(tmp_path, "regnety_016-ascend310-bs16", n, 1 + n / 100) for n in range(4)]
+    for n, path in enumerate(files):
+        files[n] = path.rename(tmp_path / f"run{n}.txt")
+
+    _, out, _ = run(capsys, *files, "--chip", "ascend310", "--model", "regnety_016", "--json", "--batch", 16)
+
+    (record,) = json.loads(out)
+    assert record["marks"] == ["x4"]
+    assert "the mean of 4 logs stands for a card of 4" in record["facts"]["per_card"]
+    assert list(record["facts"]["per_device"]) == [f"log {n}" for n in range(1, 5)]
+
+
 def test_one_device_stands_for_its_card_and_it_is_said(tmp_path, capsys):
     path = write(tmp_path, "regnety_016-ascend310-bs16")
 

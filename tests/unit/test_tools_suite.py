@@ -1,0 +1,57 @@
+"""What the verbs that use the suite have in common."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import StoreError, UsageError
+from tools import build, cli
+from tools.suite import deliver, suite
+
+
+def test_a_file_is_delivered_whole_or_not_at_all(tmp_path):
+    kept = tmp_path / "engine"
+    kept.write_bytes(b"engine")
+    (tmp_path / "folder").mkdir()
+
+    deliver(kept, tmp_path / "new" / "engine.om")
+    assert (tmp_path / "new" / "engine.om").read_bytes() == b"engine"
+    with pytest.raises(StoreError, match="folder cannot be written") as caught:
+        deliver(kept, tmp_path / "folder")
+    assert str(kept) in caught.value.hint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine", "folder", "new"]
+
+
+def test_a_data_folder_that_is_not_there_is_refused_before_random_weights_are_taken(tmp_path):
+    with pytest.raises(UsageError, match="is not a folder"):
+        suite(tmp_path / "typo", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("regnety_016-ascend-fp16-bs1", "there is no ascend"),
+        ("regnety-cpu-fp32-bs1", "there is no regnety"),
+        ("regnety_016-cpu", "is not a case"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["build", "diagnose"])
+def test_a_mistyped_case_is_no_defect_of_ours(verb, wrong, says, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([verb, wrong, "--cache", str(tmp_path), "--json"])
+
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert says in json.loads(said.out)["fact"]
+    assert "defect" not in said.err
+
+
+def test_an_engine_says_whose_weights_it_has(tmp_path, monkeypatch, capsys):
+    facts = {"version": "CANN 8.0", "weights": "seeded: no checkpoint in --data"}
+    monkeypatch.setattr(build.Bench, "facts", facts)
+    monkeypatch.setattr(build.Bench, "engine", lambda bench: Path("engine.om"))
+
+    build.command("regnety_016-ascend310-fp16-bs1", cache=tmp_path)
+
+    assert "weights: seeded" in capsys.readouterr().out
