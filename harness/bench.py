@@ -25,7 +25,7 @@ from harness.errors import DataError, DeviceError, InvalidMeasurement, UsageErro
 from harness.export import NMS_OUTPUTS
 from harness.metrics import score
 from harness.metrics.base import Score
-from harness.suite import PREPARATION, WITNESSES, Suite, pack, sources, unpack
+from harness.suite import PREPARATION, WITNESSES, Suite, own_code, pack, sources, unpack
 from harness.timing import FEWEST, Plan, Timing, Window, measure, overlap_rates
 
 WHERE = ("device", "timing_cache")  # options that do not change what is built: of no key
@@ -226,7 +226,7 @@ class Bench:
     def _calibration(self) -> Path:
         dataset, _ = self.suite.calibration(self.model)
         key = {"protocol": self.protocol.name, "model": self.model.name, "dataset": dataset.digest,
-               "code": sources(*PREPARATION)}  # fmt: skip
+               "code": sources(*PREPARATION) + own_code(self.model)}  # fmt: skip
 
         def make(path: Path) -> None:
             images = [self.protocol.preprocess(sample.read(), False).tensor for sample in dataset.samples]
@@ -394,7 +394,7 @@ class Bench:
                 np.savez(file, allow_pickle=False, **pack(found), seconds=np.array([seconds]))
 
         key = {"engine": self.engine(variant).parent.name, "dataset": dataset.digest,
-               "code": sources("suite", "bench", *PREPARATION)}  # fmt: skip
+               "code": sources("suite", "bench", *PREPARATION) + own_code(self.model)}  # fmt: skip
         path = self.suite.settings.store.get(key, make, kind="answers", suffix=".npz")
         if made:
             return Answers(dataset, *made[0], False)
@@ -421,7 +421,9 @@ class Bench:
             engine, spec = self.engine(), self.spec(self.variant)
             sessions = [stack.enter_context(w.load(engine, d, spec)) for w, d in zip(workers, card, strict=True)]
             expected = [session.run(inputs) for session in sessions]
+            others = {name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in inputs.items()}
             for session in sessions:
+                session.run(others)  # so that timed work that is not done leaves a wrong answer behind
                 session.start(inputs, self.suite.settings.plan)
             timings = tuple(session.finish() for session in sessions)
             for session, outputs in zip(sessions, expected, strict=True):

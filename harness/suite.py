@@ -128,7 +128,7 @@ class Suite:
         if published is not None:
             source, key = published.name, {"model": model.name, "sha256": weights.sha256(published)}
         else:
-            recipe = sources("weights", *PREPARATION)
+            recipe = sources("weights", *PREPARATION) + own_code(model)
             source, key = "seeded", {"model": model.name, "recipe": recipe, "torch": version("torch")}
 
         def make(path: Path) -> None:
@@ -157,8 +157,8 @@ class Suite:
 
         key = {
             "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest,
-            "exporter": sources("export", "graph", "networks"), "torch": version("torch"), "onnx": version("onnx"),
-            "nms": nms,
+            "exporter": sources("export", "graph", "networks") + own_code(model), "torch": version("torch"),
+            "onnx": version("onnx"), "nms": nms,
         }  # fmt: skip
 
         def make(path: Path) -> None:
@@ -299,7 +299,7 @@ class Suite:
             return dict(arrays)
 
     def _reference_key(self, model: Model, protocol: Protocol) -> dict[str, str]:
-        code = sources(*PREPARATION)
+        code = sources(*PREPARATION) + own_code(model)
         return {
             "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest, "code": code,
             "torch": version("torch"),
@@ -346,6 +346,18 @@ def sources(*names: str) -> str:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
             total.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return total.hexdigest()
+
+
+def own_code(model: Model) -> str:
+    """Digest of the files that define what a model from outside the harness does: a plug-in's are under no name above.
+    "" for the harness's own."""
+    functions = [model.network, *(f for p in model.protocols for f in (p.preprocess, p.postprocess))]
+    modules = {getattr(function, "func", function).__module__ for function in functions}
+    outside = sorted(name for name in modules if name.split(".")[0] != "harness")
+    total = hashlib.sha256()
+    for name in outside:
+        total.update(Path(str(sys.modules[name].__file__)).read_bytes())
+    return total.hexdigest() if outside else ""
 
 
 def pack(predictions: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:

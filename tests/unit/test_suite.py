@@ -1,10 +1,12 @@
 """What all cases of a run share."""
 
 import ast
+import importlib
 import platform
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +52,23 @@ def test_the_reference_network_keeps_its_memory(monkeypatch, tmp_path):
     shared.network(SimpleNamespace(name="tiny", network=lambda: torch.nn.Linear(1, 1)))
 
     assert told == ["kept"]
+
+
+def test_what_a_plug_in_model_does_is_part_of_every_key(tmp_path, monkeypatch):
+    """Its code is under no name of the harness: kept answers would survive its change."""
+    from harness.models import MODELS
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "lab_model.py").write_text("def preprocess(image, raw): return image\n")
+    lab = importlib.import_module("lab_model")
+    model = MODELS["regnety_016"]
+    plugin = replace(model, protocols=(replace(model.protocols[0], preprocess=lab.preprocess),))
+
+    before = suite.own_code(plugin)
+    (tmp_path / "lab_model.py").write_text("def preprocess(image, raw): return image + 1\n")
+    assert before
+    assert suite.own_code(plugin) != before
+    assert not any(suite.own_code(own) for own in MODELS.values())
 
 
 def imported(path):
