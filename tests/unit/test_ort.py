@@ -1,5 +1,6 @@
 """ONNX Runtime computes the graph at every precision, says where it runs, and its failures are typed."""
 
+import os
 import re
 import sys
 import time
@@ -608,6 +609,20 @@ def test_gpus_are_numbered_as_cuda_shows_them(monkeypatch):
     for told in ("GPU-2b32, GPU-0b32f937", "2,0,7,1", "2,GPU-0,-1,1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
         assert ort_cuda.devices(".*").devices == shown, told
+
+
+@pytest.mark.parametrize("backend", [ort_cuda, ort_tensorrt])
+def test_before_cuda_starts_gpus_are_numbered_as_by_nvml_and_tf32_is_off(backend, monkeypatch):
+    """TensorRT's provider has no option for it, and Ampere's default is on."""
+    seen = []
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    names = "NVIDIA_TF32_OVERRIDE", "CUDA_DEVICE_ORDER"
+    monkeypatch.setattr(ort, "load", lambda *given: seen.extend(os.environ[name] for name in names))
+
+    backend.load(Path("engine"), CPU, spec())
+
+    assert seen == ["0", "PCI_BUS_ID"]
 
 
 def test_the_folder_of_backends_hides_no_vendor_module():
