@@ -436,13 +436,14 @@ def test_a_worker_outside_a_with_is_refused():
 
 
 WAITS_FOR_EVER = """
-    import sys
+    import signal, sys
     from pathlib import Path
     import numpy as np
     sys.path.insert(0, {root!r})
     from harness.backends.base import BuildSpec, Device, TensorSpec
     from harness.backends.worker import Worker
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     spec = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 3)),), ("y",))
     with Worker("fakes.hangs_in_execute", env={{"PYTHONPATH": {sdk!r}}}) as chip:
         with chip.load(Path("e"), Device(0, "fake"), spec) as session:
@@ -461,7 +462,10 @@ def test_the_worker_does_not_outlive_the_suite(name):
         assert is_running(pid)
         members = group(pid, 2)  # it waits, and so does what it started
         suite.send_signal(getattr(signal, name))
-        said = suite.communicate(timeout=30)[1]
+        try:
+            said = suite.communicate(timeout=30)[1]
+        finally:
+            suite.kill()
 
     assert ends(pid)
     assert all(map(ends, members)), "what the worker started lives on"
