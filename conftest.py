@@ -244,8 +244,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if config.getoption("collectonly"):
         return
     red = any(record.outcome in ("FAIL", "ERROR", "INVALID") for record in records)
-    idle = [c for c in config.getoption("require") if not any(report.ran(r) and r.case.chip == c for r in records)]
-    if exitstatus == pytest.ExitCode.OK and (red or idle):
+    if exitstatus == pytest.ExitCode.OK and (red or _idle(config, records)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
         config.stash[STOPPED] = "STOPPED before its end"
@@ -255,6 +254,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         except Exception as error:
             config.stash[UNWRITTEN] = str(error) if isinstance(error, HarnessError) else repr(error)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _idle(config: pytest.Config, records: list[Record]) -> list[str]:
+    """Chips that were required and on which nothing ran."""
+    return [c for c in config.getoption("require") if not any(report.ran(r) and r.case.chip == c for r in records)]
 
 
 def _write(config: pytest.Config, records: list[Record]) -> None:
@@ -279,8 +283,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write(
         report.terminal(records, len(config.stash[ASKED]), width, colour, stopped=config.stash[STOPPED])
     )
-    for chip in config.getoption("require"):
-        if not any(report.ran(r) and r.case.chip == chip for r in records):
-            terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)
+    for chip in _idle(config, records):
+        terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)
     if config.stash[UNWRITTEN]:
         terminalreporter.write_line(f"FAILED: no records: {config.stash[UNWRITTEN]}", red=True, bold=True)

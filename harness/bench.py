@@ -332,7 +332,8 @@ class Bench:
     @cached_property
     def on_the_whole_set(self) -> Evaluation:
         """The published variant on every image of the data set, as published figures are meant."""
-        return self._scored(self.answers, self.answers.dataset)
+        dataset = self.answers.dataset
+        return self.evaluation if self.evaluation.dataset is dataset else self._scored(self.answers, dataset)
 
     def _scored(self, answers: Answers, dataset: Dataset) -> Evaluation:
         """`dataset` is the one that was answered, or a part of it."""
@@ -341,7 +342,7 @@ class Bench:
         if len(answers.found) != len(place):
             raise DataError(
                 f"{self.case}: {len(answers.found)} answers for {len(place)} images",
-                hint="report it: none may be counted",
+                hint="this is a fault of the suite: report it",
             )
         reference = self.suite.reference(self.model, self.protocol, answers.dataset)
         theirs, ours = ([found[place[name]] for name in ids] for found in (reference, answers.found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -51,12 +52,7 @@ def devices(match: str) -> Found:
     try:
         rows = npu_smi.rows()
         seen.append(_summary(rows))
-        shown = _shown(len(rows or ()))
-        by_number = {row.device: row for row in rows or ()}
-        for index, number in enumerate(by_number if shown is None else shown):
-            row = by_number[number]
-            index = row.device if shown is None else index
-            found.append(Device(index, row.name, row.npu, soc_version(row.name), row.device))
+        found = [Device(i, row.name, row.npu, soc_version(row.name), row.device) for i, row in _shown(rows or [])]
     except DeviceError as error:
         seen.append(error.fact)
     if not found:
@@ -65,18 +61,16 @@ def devices(match: str) -> Found:
     return Found(tuple(device for device in found if re.fullmatch(match, device.name)), "; ".join(seen))
 
 
-def _shown(count: int) -> list[int] | None:
-    """Numbers of the devices that $ASCEND_RT_VISIBLE_DEVICES shows to pyACL, which counts them from 0 then; all that
-    follows a number of no device is hidden. None: all are shown. npu-smi does not heed it."""
+def _shown(rows: list[npu_smi.Row]) -> list[tuple[int, npu_smi.Row]]:
+    """pyACL's index and npu-smi's row of each device. $ASCEND_RT_VISIBLE_DEVICES, which npu-smi does not heed, names
+    those that pyACL sees and counts from 0; what follows a number of no device is hidden."""
     told = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
     if told is None:
-        return None
-    numbers: list[int] = []
-    for word in told.split(","):
-        if not word.strip().isdigit() or int(word) >= count:
-            break
-        numbers.append(int(word))
-    return numbers
+        return [(row.device, row) for row in rows]
+    by_number = {str(row.device): row for row in rows}
+    words = [word.strip() for word in told.split(",")]
+    known = itertools.takewhile(by_number.__contains__, words)
+    return [(index, by_number[word]) for index, word in enumerate(known)]
 
 
 def soc_version(name: str) -> str:

@@ -268,26 +268,29 @@ class Worker:
 
     def _fail(self, what: str, stage: str, advice: str = "") -> NoReturn:
         tail = self._tail()
-        self._end(f"ended in {stage}")
-        stuck = "; it cannot be killed: reset the device or restart the machine" if "cannot" in self._lost else ""
+        gone = self._end(f"ended in {stage}")
+        stuck = "" if gone else "; it cannot be killed: reset the device or restart the machine"
         raise WorkerError(f"worker of {self.backend} {what}{stuck}", hint=advice + tail)
 
     def _doing(self, stage: str) -> str:
         """The vendor's call under way, or else the stage."""
         return self._trail[: wire.PAGE].split(b"\0", 1)[0].decode("utf-8", "replace") or stage
 
-    def _end(self, how: str) -> None:
-        """The whole process group goes, and all that was shared with it."""
+    def _end(self, how: str) -> bool:
+        """The whole process group goes, and all that was shared with it. False: it hangs in a call of the driver that
+        nothing interrupts."""
         if self._process is None:
-            return
+            return True
         process, self._process, self._lost = self._process, None, how
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         try:
             process.wait(self.limits.close)
-        except subprocess.TimeoutExpired:  # in a call of the driver that nothing interrupts
-            self._lost = f"{how}; process {process.pid} hangs in the driver and cannot be killed"
-        self._undo.close()
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            self._undo.close()
 
     # the log
 

@@ -1,5 +1,6 @@
 """One case on the bench: how chip and eager PyTorch are timed in turn."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,3 +79,21 @@ def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path)
 
     assert bench._options(bench.variant)["device"] == 1
     assert "device" in benches.WHERE, "an engine is the same wherever it was compiled"
+
+
+@pytest.mark.parametrize("batch", sorted({case.batch for case in matrix.cases()} - {1}))
+def test_a_part_of_a_batch_is_no_copy_of_another(batch):
+    """Else a chip that computes a half and copies it would equal the reference."""
+    bench = Bench(
+        SimpleNamespace(
+            witnesses=lambda model, protocol, count: {"y": np.arange(count)}, dataset=lambda model: range(99)
+        ),
+        replace(FP32, batch=batch),
+    )
+    vars(bench)["first"] = {}
+
+    rows = bench.outputs()[1]["y"]
+
+    assert len(rows) == batch
+    for shift in (2**n for n in range(batch.bit_length()) if 2**n < batch):
+        assert (rows[shift:] != rows[:-shift]).all()
