@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -26,7 +26,7 @@ from harness.export import NMS_OUTPUTS
 from harness.metrics import score
 from harness.metrics.base import Score
 from harness.suite import PREPARATION, WITNESSES, Suite, own_code, pack, sources, unpack
-from harness.timing import FEWEST, Plan, Timing, Window, measure, overlap_rates
+from harness.timing import FEWEST, Plan, Timing, Window, overlap_rates
 
 WHERE = ("device", "timing_cache")  # options that do not change what is built: of no key
 PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # both have just run
@@ -455,35 +455,24 @@ class Bench:
         inputs = {self.model.input: self._tensors(self.variant.raw)}
         health = (self.worker.health(self.device),)
         expected = self.first
-        eager = self._eager() if self.case.precision is Precision.FP32 else None
         parts: list[Timing] = []
         peer: list[Window] = []
-        end = time.perf_counter() + PAIRS_LIMIT_S
-        while len(parts) < FEWEST or (len(parts) < PAIRS and time.perf_counter() < end):
-            if eager is not None:
-                time.sleep(PAUSE_S)
-            parts.append(self.session.measure(inputs, PAIR_PLAN))
-            if eager is not None:
-                peer.extend(measure(eager, PAIR_PLAN).windows)
+        with ExitStack() as stack:
+            eager = None
+            if self.case.precision is Precision.FP32:
+                images: Tensors = {self.model.input: self._tensors(False).astype(np.float32, copy=False)}
+                eager = stack.enter_context(self.suite.peer(self.model, self.device, self._plain_spec()))
+                eager.run(images)  # for the second time: a large one takes some of its memory only then
+            end = time.perf_counter() + PAIRS_LIMIT_S
+            while len(parts) < FEWEST or (len(parts) < PAIRS and time.perf_counter() < end):
+                if eager is not None:
+                    time.sleep(PAUSE_S)
+                parts.append(self.session.measure(inputs, PAIR_PLAN))
+                if eager is not None:
+                    peer.extend(eager.measure(images, PAIR_PLAN).windows)
         _audit(self.case, self.session.read(), expected)
         windows = tuple(window for part in parts for window in part.windows)
         return Measurement((Timing((), windows, ()),), tuple(peer), 1, health, (self.worker.health(self.device),))
-
-    def _eager(self) -> Callable[[int], None]:
-        """A function that runs the network so many times on the batch in eager PyTorch, twice run already: a large one
-        takes its memory in the first run, up to twice the time, and still some of it in the second."""
-        import torch
-
-        network = self.suite.network(self.model)
-        images = torch.from_numpy(self._tensors(False).astype(np.float32, copy=False))
-
-        def execute(times: int) -> None:
-            with torch.inference_mode():
-                for _ in range(times):
-                    network(images)
-
-        execute(2)
-        return execute
 
 
 def _kept(value: Any) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import devices
-from harness.backends.worker import Worker
+from harness import devices, eager
+from harness.backends.base import BuildSpec, Device
+from harness.backends.worker import RemoteSession, Worker
 from harness.baselines import Baselines
 from harness.case import Image, Predictions, Tensors
 from harness.chips import Chip
@@ -39,7 +39,6 @@ WITNESSES = 5  # images whose raw outputs are compared with the reference's, in 
 CALIBRATION = 32  # images an int8 engine is calibrated on, at most
 CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=20)  # how a chip is timed
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 # what decides a reference: all that pre- and post-processing import
 PREPARATION = (
     "images", "resampling", "boxes", "suppression", "compiled", "models", "networks", "datasets/drawing",
@@ -84,6 +83,8 @@ class Suite:
         self._weights: dict[str, Weighed] = {}
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
+        self._peer: Worker | None = None
+        self._stack = ExitStack()
         self._nodes: dict[Path, dict[str, str]] = {}
         self._specs: dict[Path, dict[str, list[object]]] = {}
         self._predictions: dict[str, list[Predictions]] = {}
@@ -141,13 +142,8 @@ class Suite:
 
     def network(self, model: Model) -> nn.Module:
         """The reference: eager PyTorch, FP32, on the CPU."""
-        import torch
-
         if model.name not in self._networks:
-            _keep_memory()
-            network = model.network()
-            network.load_state_dict(torch.load(self.weights(model).path, weights_only=True), strict=True)
-            self._networks = {model.name: network.eval()}  # one at a time: the large ones are large
+            self._networks = {model.name: eager.network(model, self.weights(model).path)}  # one: the large are large
         return self._networks[model.name]
 
     def exported(self, model: Model, protocol: Protocol, nms: bool = False) -> Path:
@@ -241,12 +237,20 @@ class Suite:
 
     def eager(self, model: Model, images: NDArray[np.float32]) -> Tensors:
         """Outputs of the network in eager PyTorch, by ONNX name. `images` is float32 (N, 3, H, W)."""
-        import torch
+        return eager.outputs(self.network(model), model.outputs, images)
 
-        with torch.inference_mode():
-            outputs = self.network(model)(torch.from_numpy(images))
-        listed = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
-        return {name: np.ascontiguousarray(value.numpy()) for name, value in zip(model.outputs, listed, strict=True)}
+    @contextmanager
+    def peer(self, model: Model, device: Device, spec: BuildSpec) -> Iterator[RemoteSession]:
+        """The same in a worker, to be timed. The worker stays until `close`, for importing PyTorch takes seconds."""
+        if self._peer is None or not self._peer.alive:
+            log = None if self.settings.logs is None else self.settings.logs / "eager.log"
+            self._peer = self._stack.enter_context(Worker(eager.__name__, log=log))
+        known = replace(spec, options={"model": model.name})
+        with self._peer.load(self.weights(model).path, device, known) as session:
+            yield session
+
+    def close(self) -> None:
+        self._stack.close()
 
     def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> list[Predictions]:
         """What the reference finds in every image of the data set."""
@@ -299,7 +303,7 @@ class Suite:
             return dict(arrays)
 
     def _reference_key(self, model: Model, protocol: Protocol) -> dict[str, str]:
-        code = sources(*PREPARATION) + own_code(model)
+        code = sources("eager", *PREPARATION) + own_code(model)
         return {
             "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest, "code": code,
             "torch": version("torch"),
@@ -376,16 +380,6 @@ def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
     names = [name for name in packed if not name.endswith("#")]
     parts = {name: np.split(packed[name], np.cumsum(packed[f"{name}#"])[:-1]) for name in names}
     return [{name: parts[name][i] for name in names} for i in range(len(parts[names[0]]))] if names else []
-
-
-def _keep_memory() -> None:
-    """Let freed memory stay with this process (glibc: mallopt(3)), where the C library can be told. Otherwise every
-    large tensor of eager PyTorch goes back to the kernel and the next one comes page by page: a large network loses a
-    third to half of its time so, not always the same, and would be too easy a peer for a chip."""
-    with suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _interpret(

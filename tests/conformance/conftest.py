@@ -39,12 +39,12 @@ SIMULATED = {  # what the simulated machine is, per chip
 
 
 @pytest.fixture(scope="session")
-def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Suite:
+def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
     data = pytestconfig.getoption("data")
     simulate = pytestconfig.getoption("simulate")
     machine = {"machine": str(tmp_path_factory.mktemp("machine")), "memory": str(Path(cache) / "simulated")}
-    return Suite(
+    shared = Suite(
         Settings(
             store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
             baselines=baselines.load(),
@@ -59,6 +59,8 @@ def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
         )
     )
+    yield shared
+    shared.close()
 
 
 def simulator(chip: Chip, **machine: object) -> Mapping[str, str] | None:

@@ -1,5 +1,6 @@
 """One case on the bench: how chip and eager PyTorch are timed in turn."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 
 from harness import bench as benches
 from harness import matrix
+from harness.backends.base import Device
 from harness.bench import Bench
 from harness.timing import Timing, Window
 
@@ -29,15 +31,20 @@ def paired(monkeypatch):
 
             return measure
 
-        bench = Bench(SimpleNamespace(), case)
+        @contextmanager
+        def peer(model, device, spec):
+            told.append(f"{model.name} at batch {spec.batch}")
+            yield SimpleNamespace(run=lambda images: told.append("run"), measure=timed("eager"))
+            told.append("gone")
+
+        bench = Bench(SimpleNamespace(peer=peer), case)
         vars(bench).update(
-            present=SimpleNamespace(devices=[None]), first={},
+            present=SimpleNamespace(devices=[Device(0, "CPU")]), first={},
             session=SimpleNamespace(measure=timed("chip"), read=dict),
             worker=SimpleNamespace(health=lambda device: None),
         )  # fmt: skip
-        monkeypatch.setattr(Bench, "_tensors", lambda self, raw: None)
-        monkeypatch.setattr(Bench, "_eager", lambda self: lambda times: None)
-        monkeypatch.setattr(benches, "measure", timed("eager"))
+        monkeypatch.setattr(Bench, "_calibration", lambda self: None)
+        monkeypatch.setattr(Bench, "_tensors", lambda self, raw: np.zeros((1, 3, 2, 2), np.float32))
         monkeypatch.setattr(benches.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return bench.measurement, told
 
@@ -45,9 +52,11 @@ def paired(monkeypatch):
 
 
 def test_chip_and_eager_pytorch_take_turns_when_its_threads_have_gone_to_sleep(paired):
+    """Eager PyTorch has run before: once when it was loaded, and once more."""
     measurement, told = paired(FP32)
 
-    assert told == [f"{benches.PAUSE_S} s", "chip", "eager"] * benches.PAIRS
+    begun = [f"{FP32.model} at batch {FP32.batch}", "run"]
+    assert told == [*begun, *[f"{benches.PAUSE_S} s", "chip", "eager"] * benches.PAIRS, "gone"]
     assert len(measurement.timings[0].windows) == len(measurement.peer) == benches.PAIRS
 
 
@@ -56,18 +65,6 @@ def test_a_chip_without_a_peer_does_not_wait(paired):
 
     assert told == ["chip"] * benches.PAIRS
     assert not measurement.peer
-
-
-def test_eager_pytorch_has_run_twice_before_anything_is_timed():
-    """A large network takes its memory in the first run, and still some of it in the second."""
-    ran = []
-    bench = Bench(SimpleNamespace(network=lambda model: ran.append), FP32)
-    bench._tensors = lambda raw: np.zeros((1, 3, 2, 2), np.float32)
-
-    execute = bench._eager()
-    assert len(ran) == 2
-    execute(3)
-    assert len(ran) == 5
 
 
 @pytest.mark.parametrize("backend", ["trt", "magicmind"])

@@ -17,7 +17,8 @@ FLOORS = (
     "baselines vendorfiles models",
     "verdict devices weights",
     "export matrix report diagnose",
-    "page suite",
+    "eager page",
+    "suite",
     "bench",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}

@@ -1,0 +1,86 @@
+"""Eager PyTorch on the CPU, FP32: what every chip's outputs are held against, and the peer of the embedded chip.
+
+As a backend it runs in a worker like any other, so that chip and peer are timed by one loop, and a network too large
+for the memory costs one case. An "engine" is a plain state dict; `spec.options["model"]` names its model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import matrix
+from harness.backends.base import BuildSpec, Device, TensorSpec, check
+from harness.case import Tensors
+from harness.models.base import Model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def network(model: Model, weights: Path) -> nn.Module:
+    """The model with these weights, in eval mode. Raises RuntimeError when the keys are not the model's."""
+    import torch
+
+    _keep_memory()
+    made = model.network()
+    made.load_state_dict(torch.load(weights, weights_only=True), strict=True)
+    return made.eval()
+
+
+def outputs(network: nn.Module, names: Sequence[str], images: NDArray[np.float32], times: int = 1) -> Tensors:
+    """Outputs by name, computed so many times. `images` is float32 (N, 3, H, W)."""
+    import torch
+
+    with torch.inference_mode():
+        fed = torch.from_numpy(images)
+        for _ in range(times):
+            made = network(fed)
+    listed = [made] if isinstance(made, torch.Tensor) else list(made)
+    return {name: np.ascontiguousarray(value.numpy()) for name, value in zip(names, listed, strict=True)}
+
+
+@contextmanager
+def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
+    """The model of `spec.options`, as a backend loads an engine, run once on zeros: its outputs have shapes then, and
+    it has most of its memory."""
+    yield _Session(network(matrix.models()[spec.options["model"]], engine), spec)
+
+
+class _Session:
+    def __init__(self, network: nn.Module, spec: BuildSpec) -> None:
+        (fed,) = spec.inputs
+        self.inputs = (TensorSpec(fed.name, fed.dtype, (spec.batch, *fed.shape[1:])),)
+        self._network = network
+        self._names = spec.outputs
+        self._fed = np.zeros(self.inputs[0].shape, np.float32)
+        self.execute(1)
+        self.outputs = tuple(TensorSpec(name, value.dtype.name, value.shape) for name, value in self._made.items())
+
+    def write(self, inputs: Tensors) -> None:
+        check(inputs, self.inputs, "input")
+        self._fed = inputs[self.inputs[0].name].copy()
+
+    def execute(self, times: int = 1) -> None:
+        self._made: Tensors = outputs(self._network, self._names, self._fed, times)
+
+    def read(self) -> Tensors:
+        return dict(self._made)
+
+
+def _keep_memory() -> None:
+    """Let freed memory stay with this process (glibc: mallopt(3)), where the C library can be told. Otherwise every
+    large tensor of eager PyTorch goes back to the kernel and the next one comes page by page: a large network loses a
+    third to half of its time so, not always the same, and would be too easy a peer for a chip."""
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
