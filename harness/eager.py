@@ -67,7 +67,7 @@ class _Session:
 
     def write(self, inputs: Tensors) -> None:
         check(inputs, self.inputs, "input")
-        self._fed = inputs[self.inputs[0].name].copy()
+        self._fed = inputs[self.inputs[0].name].astype(np.float32)  # a copy: the worker's memory is not ours
 
     def execute(self, times: int = 1) -> None:
         self._made: Tensors = outputs(self._network, self._names, self._fed, times)

@@ -107,7 +107,7 @@ def _field(path: Path, name: str) -> Any:
         raise DataError(f"{path} is not a readable .mat file: {error}", hint=hint) from error
     if name not in content:
         raise DataError(f"{path} has no field {name}", hint=hint)
-    field = content[name]
+    field: Any = content[name]
     if field.dtype.kind != "O" or field.ndim != 2 or field.shape[1] != 1:
         raise DataError(f"{path}: {name} is {field.dtype} {field.shape}, not a column of cells", hint=hint)
     return field[:, 0]

@@ -89,7 +89,8 @@ def truth_from_reference(predictions: Sequence[Predictions]) -> list[Objects]:
 def _xywh(boxes: NDArray[np.generic]) -> NDArray[np.float64]:
     """x, y, width, height of corners, subtracted as float32 like the authors do."""
     corners = np.asarray(boxes, np.float32)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).astype(np.float64)
+    extents: NDArray[np.float32] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+    return extents.astype(np.float64)
 
 
 def _evaluation(predictions: Sequence[Predictions], truth: Sequence[Objects], ids: Sequence[str] | None) -> Any:

@@ -73,7 +73,7 @@ def preprocess_authors(image: Image, short: int | None = None, longest: int = 21
     scale = short / min(height, width)
     if round(scale * max(height, width)) > longest:
         scale = longest / max(height, width)
-    grown = cv2.resize(image.astype(F32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    grown = np.asarray(cv2.resize(image.astype(F32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), F32)
     grown -= np.array(MEAN, F32)
     return Prepared(np.ascontiguousarray(grown.transpose(2, 0, 1)), Frame(width, height, (scale, scale)))
 
