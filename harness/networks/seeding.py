@@ -135,7 +135,7 @@ def _faces(heads: list[Any], fed: list[list[Tensor]]) -> None:
 
 
 def _objects(heads: list[Any], fed: list[list[Tensor]]) -> None:
-    """One (cell, class) in 7,500 scores above 0.05; sides are about four cells long; class 81 is silent."""
+    """One (cell, class) in 6,000 scores above 0.05; sides are about four cells long; class 81 is silent."""
     classes, sides, head = heads
 
     def outputs(conv: nn.Module, levels: Sequence[Tensor]) -> Tensor:
@@ -158,7 +158,7 @@ def _objects(heads: list[Any], fed: list[list[Tensor]]) -> None:
     logits = outputs(classes, fed[0])
     _rescale(classes, 1 / logits.std(1), logits.mean(1))
     logits = torch.sort(outputs(classes, fed[0])[:-1].flatten(), descending=True).values
-    low, high = logits[len(logits) // 7_500], logits[len(logits) // 100_000]
+    low, high = logits[len(logits) // 6_000], logits[len(logits) // 80_000]
     factor = (_logit(0.8) - _logit(0.08)) / (high - low)
     _rescale(classes, factor, low - _logit(0.08) / factor)
     classes.weight[-1] = 0
