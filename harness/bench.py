@@ -459,7 +459,7 @@ class Bench:
         peer: list[Window] = []
         with ExitStack() as stack:
             eager = None
-            if self.case.precision is Precision.FP32:
+            if has_peer(self.case):
                 images: Tensors = {self.model.input: self._tensors(False).astype(np.float32, copy=False)}
                 eager = stack.enter_context(self.suite.peer(self.model, self.device, self._plain_spec()))
                 eager.run(images)  # for the second time: a large one takes some of its memory only then
@@ -473,6 +473,11 @@ class Bench:
         _audit(self.case, self.session.read(), expected)
         windows = tuple(window for part in parts for window in part.windows)
         return Measurement((Timing((), windows, ()),), tuple(peer), 1, health, (self.worker.health(self.device),))
+
+
+def has_peer(case: Case) -> bool:
+    """Whether the case is timed in turn with eager PyTorch, which is as quick at FP32 only."""
+    return matrix.chips()[case.chip].eager is not None and case.precision is Precision.FP32
 
 
 def _kept(value: Any) -> Any:

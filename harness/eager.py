@@ -1,22 +1,16 @@
-"""Eager PyTorch on the CPU, FP32: what every chip's outputs are held against, and the peer of the embedded chip.
-
-As a backend it runs in a worker like any other, so that chip and peer are timed by one loop, and a network too large
-for the memory costs one case. An "engine" is a plain state dict; `spec.options["model"]` names its model.
-"""
+"""Eager PyTorch on the CPU, FP32: what every chip's outputs are held against, and the peer of the embedded chip."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import matrix
-from harness.backends.base import BuildSpec, Device, TensorSpec, check
 from harness.case import Tensors
 from harness.models.base import Model
 
@@ -46,34 +40,6 @@ def outputs(network: nn.Module, names: Sequence[str], images: NDArray[np.float32
             made = network(fed)
     listed = [made] if isinstance(made, torch.Tensor) else list(made)
     return {name: np.ascontiguousarray(value.numpy()) for name, value in zip(names, listed, strict=True)}
-
-
-@contextmanager
-def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
-    """The model of `spec.options`, as a backend loads an engine, run once on zeros: its outputs have shapes then, and
-    it has most of its memory."""
-    yield _Session(network(matrix.models()[spec.options["model"]], engine), spec)
-
-
-class _Session:
-    def __init__(self, network: nn.Module, spec: BuildSpec) -> None:
-        (fed,) = spec.inputs
-        self.inputs = (TensorSpec(fed.name, fed.dtype, (spec.batch, *fed.shape[1:])),)
-        self._network = network
-        self._names = spec.outputs
-        self._fed = np.zeros(self.inputs[0].shape, np.float32)
-        self.execute(1)
-        self.outputs = tuple(TensorSpec(name, value.dtype.name, value.shape) for name, value in self._made.items())
-
-    def write(self, inputs: Tensors) -> None:
-        check(inputs, self.inputs, "input")
-        self._fed = inputs[self.inputs[0].name].astype(np.float32)  # a copy: the worker's memory is not ours
-
-    def execute(self, times: int = 1) -> None:
-        self._made: Tensors = outputs(self._network, self._names, self._fed, times)
-
-    def read(self) -> Tensors:
-        return dict(self._made)
 
 
 def _keep_memory() -> None:

@@ -241,13 +241,17 @@ class Suite:
 
     @contextmanager
     def peer(self, model: Model, device: Device, spec: BuildSpec) -> Iterator[RemoteSession]:
-        """The same in a worker, to be timed. The worker stays until `close`, for importing PyTorch takes seconds."""
-        if self._peer is None or not self._peer.alive:
-            log = None if self.settings.logs is None else self.settings.logs / "eager.log"
-            self._peer = self._stack.enter_context(Worker(eager.__name__, log=log))
+        """The same in a worker, to be timed. The worker stays until `close`."""
         known = replace(spec, options={"model": model.name})
-        with self._peer.load(self.weights(model).path, device, known) as session:
+        with self.expect_peer().load(self.weights(model).path, device, known) as session:
             yield session
+
+    def expect_peer(self) -> Worker:
+        """The peer's worker. Before its first use it needs seconds to import PyTorch, while others work."""
+        if self._peer is None or not self._peer.alive:
+            log = None if self.settings.logs is None else self.settings.logs / "peer.log"
+            self._peer = self._stack.enter_context(Worker("harness.peer", log=log))
+        return self._peer
 
     def close(self) -> None:
         self._stack.close()

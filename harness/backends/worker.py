@@ -50,7 +50,8 @@ class Limits:
 
 
 class Worker:
-    """A process with one backend and the sessions loaded in it; one thread at a time may use it.
+    """A process with one backend and the sessions loaded in it; one thread at a time may use it. It starts on entry
+    and is awaited when the first command is given.
 
     `backend` names a module of harness.backends, or with a dot any module on PYTHONPATH. `python` needs only NumPy
     and the vendor's SDK, from 3.7 on; `env` is added to the environment; what the SDK prints goes to `log`. Every
@@ -68,7 +69,7 @@ class Worker:
     ) -> None:
         self.backend = backend
         self.limits = limits
-        self.python_version = ""
+        self._python_version = ""
         self._python = python
         self._env = {**os.environ, **(env or {})}
         self._log_path = log
@@ -102,11 +103,6 @@ class Worker:
             self._looked = time.monotonic()
             self._undo = undo.pop_all()
         self._awaited = "start"
-        try:
-            self.python_version = self._receive("start", self.limits.start)
-        except BaseException:
-            self._end("did not start")
-            raise
         return self
 
     def __exit__(
@@ -121,6 +117,12 @@ class Worker:
                     self._process.wait(self.limits.close)
         finally:
             self._end("was closed")
+
+    @property
+    def python_version(self) -> str:
+        """Of the Python it runs under."""
+        self._ready()
+        return self._python_version
 
     def version(self) -> str:
         """SDK and driver, one line."""
@@ -183,6 +185,12 @@ class Worker:
     def _ready(self) -> None:
         if self._process is None:
             raise WorkerError(f"the worker of {self.backend} {self._lost}", hint="start a new one")
+        if self._awaited == "start":
+            try:
+                self._python_version = self._receive("start", self.limits.start)
+            except BaseException:
+                self._end("did not start")
+                raise
         if self._awaited:
             raise ValueError("finish() comes before the next command to a worker that measures")
 

@@ -15,7 +15,7 @@ import platformdirs
 import pytest
 
 from harness import baselines, matrix, report
-from harness.bench import Bench
+from harness.bench import Bench, has_peer
 from harness.case import Case
 from harness.chips import Chip
 from harness.errors import DataError, HarnessError
@@ -25,7 +25,7 @@ from harness.store import Store
 from harness.suite import CHIP_PLAN, Settings, Suite
 from harness.timing import Plan
 from harness.verdict import Outcome, Verdict
-from tests.session import RECORDS, ROOT, SIMULATORS, add_record, stage_of
+from tests.session import RECORDS, ROOT, SIMULATORS, add_record, case_of, stage_of
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 SIMULATED = {  # what the simulated machine is, per chip
@@ -39,7 +39,9 @@ SIMULATED = {  # what the simulated machine is, per chip
 
 
 @pytest.fixture(scope="session")
-def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+def suite(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Suite]:
     cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
     data = pytestconfig.getoption("data")
     simulate = pytestconfig.getoption("simulate")
@@ -59,6 +61,9 @@ def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
         )
     )
+    timed = {case_of(item) for item in request.session.items if stage_of(item) == "throughput"}
+    if any(case is not None and has_peer(case) for case in timed):
+        shared.expect_peer()
     yield shared
     shared.close()
 

@@ -18,7 +18,7 @@ FLOORS = (
     "verdict devices weights",
     "export matrix report diagnose",
     "eager page",
-    "suite",
+    "peer suite",
     "bench",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}

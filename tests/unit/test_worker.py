@@ -412,9 +412,34 @@ def test_a_compiler_that_writes_nothing_is_an_error(tmp_path):
         chip.build(Path("m"), tmp_path / "m.engine", SPEC)
 
 
+def test_a_worker_starts_while_others_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIPPROOF_FAKE_GO", str(tmp_path / "go"))
+
+    with worker("waits_for_a_file") as chip:
+        (tmp_path / "go").touch()  # a start that is waited for would never end
+
+        assert chip.version() == "went on"
+
+
+def test_a_worker_that_hangs_as_it_starts_is_ended_by_its_limit(monkeypatch):
+    monkeypatch.setenv("CHIPPROOF_FAKE_GO", "/nowhere")
+
+    with worker("waits_for_a_file", limits=Limits(start=0.3)) as chip:
+        with pytest.raises(WorkerError, match=r"hung in start for more than 0\.3 s"):
+            chip.version()
+        assert not chip.alive
+
+
+def test_a_worker_that_nobody_asked_anything_is_gone_after_all():
+    with worker("doubles") as chip:
+        pid = chip._process.pid
+
+    assert not is_running(pid)
+
+
 def test_a_backend_that_cannot_be_imported_says_what_is_missing():
-    with pytest.raises(DeviceError, match="No module named 'a_vendor_sdk"), worker("needs_a_missing_module"):
-        pass
+    with pytest.raises(DeviceError, match="No module named 'a_vendor_sdk"), worker("needs_a_missing_module") as chip:
+        chip.version()
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "/etc/hostname", "/"])
@@ -426,8 +451,8 @@ def test_a_python_that_cannot_be_started_is_a_typed_error(python):
 
 
 def test_a_program_that_is_no_python_is_a_typed_error():
-    with pytest.raises(WorkerError, match="exited with"), worker("doubles", python=shutil.which("false")):
-        pass
+    with pytest.raises(WorkerError, match="exited with"), worker("doubles", python=shutil.which("false")) as chip:
+        chip.version()
 
 
 def test_a_worker_outside_a_with_is_refused():
