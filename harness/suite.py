@@ -254,6 +254,8 @@ class Suite:
         return self._peer
 
     def close(self) -> None:
+        if self._peer is not None:
+            self._peer.kill()  # PyTorch takes seconds to leave by itself
         self._stack.close()
 
     def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> list[Predictions]:

@@ -118,6 +118,10 @@ class Worker:
         finally:
             self._end("was closed")
 
+    def kill(self) -> None:
+        """End it at once, for one that holds no device to be given back."""
+        self._end("was killed")
+
     @property
     def python_version(self) -> str:
         """Of the Python it runs under."""

@@ -58,14 +58,16 @@ def test_the_network_keeps_its_memory(monkeypatch, tmp_path):
     assert not made.training
 
 
-@pytest.fixture
-def suite(tmp_path):
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eager")
     torch.manual_seed(0)
-    torch.save(MODEL.network().state_dict(), tmp_path / "weights.pt")
-    shared = Suite(Settings(store=Store(tmp_path / "cache"), baselines=baselines.load()))
-    shared._weights[MODEL.name] = Weighed(tmp_path / "weights.pt", "as drawn", True, "as drawn")
+    torch.save(MODEL.network().state_dict(), folder / "weights.pt")
+    shared = Suite(Settings(store=Store(folder / "cache"), baselines=baselines.load()))
+    shared._weights[MODEL.name] = Weighed(folder / "weights.pt", "as drawn", True, "as drawn")
     yield shared
     shared.close()
+    assert not shared._peer.alive
 
 
 def test_the_peer_computes_what_the_reference_computes(suite):
@@ -81,6 +83,14 @@ def test_the_peer_computes_what_the_reference_computes(suite):
         assert value.std() > 0
 
 
+def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setitem(suite._weights, MODEL.name, Weighed(tmp_path / "weights.pt", "another's", True, "drawn"))
+
+    with pytest.raises(DeviceError, match=r"state_dict"), suite.peer(MODEL, CPU, SMALL):
+        pass
+
+
 def test_the_worker_of_the_peer_stays_and_a_dead_one_is_replaced(suite):
     def process():
         with suite.peer(MODEL, CPU, SMALL):
@@ -88,12 +98,5 @@ def test_the_worker_of_the_peer_stays_and_a_dead_one_is_replaced(suite):
 
     first = process()
     assert process() == first
-    suite._peer._end("was killed by the test")
+    suite._peer.kill()
     assert process() != first
-
-
-def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path):
-    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
-
-    with pytest.raises(DeviceError, match=r"state_dict"), suite.peer(MODEL, CPU, SMALL):
-        pass
