@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,12 @@ from harness.case import Tensors
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
     """The model of `spec.options`, as a backend loads an engine, run once on zeros: its outputs have shapes then, and
     it has most of its memory."""
-    yield _Session(eager.network(matrix.models()[spec.options["model"]], engine), spec)
+    yield _Session(_network(spec.options["model"], engine), spec)
+
+
+@lru_cache(maxsize=1)  # the batches of a model come one after the other
+def _network(name: str, weights: Path) -> nn.Module:
+    return eager.network(matrix.models()[name], weights)
 
 
 class _Session:
