@@ -30,14 +30,12 @@ def network(model: Model, weights: Path) -> nn.Module:
     return made.eval()
 
 
-def outputs(network: nn.Module, names: Sequence[str], images: NDArray[np.float32], times: int = 1) -> Tensors:
-    """Outputs by name, computed so many times. `images` is float32 (N, 3, H, W)."""
+def outputs(network: nn.Module, names: Sequence[str], images: NDArray[np.float32]) -> Tensors:
+    """Outputs by name. `images` is float32 (N, 3, H, W)."""
     import torch
 
     with torch.inference_mode():
-        fed = torch.from_numpy(images)
-        for _ in range(times):
-            made = network(fed)
+        made = network(torch.from_numpy(images))
     listed = [made] if isinstance(made, torch.Tensor) else list(made)
     return {name: np.ascontiguousarray(value.numpy()) for name, value in zip(names, listed, strict=True)}
 

@@ -74,7 +74,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 
 
 @contextmanager
-def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
+def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[TorchSession]:
     torch = _sdk()
     with ExitStack() as stack, _failing("torch.jit.load"):
         place = _place(torch, device)
@@ -82,12 +82,15 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = True
         stack.enter_context(torch.inference_mode())
-        session = _Session(torch, torch.jit.load(str(engine), map_location=place), place, spec)
+        session = TorchSession(torch, torch.jit.load(str(engine), map_location=place), place, spec)
         stack.callback(session.release)
         yield session
 
 
-class _Session:
+class TorchSession:
+    """A module of PyTorch on `place`, run once on zeros, which tells the shapes of its outputs; to be used under
+    torch.inference_mode."""
+
     def __init__(self, torch: Any, module: Any, place: Any, spec: BuildSpec) -> None:
         self._torch = torch
         self._module = module
@@ -105,7 +108,7 @@ class _Session:
         self.outputs = tuple(TensorSpec(name, "float32", tuple(value.shape)) for name, value in zip(spec.outputs, made))
 
     def _on_device(self, array: Any) -> Any:
-        tensor = self._torch.from_numpy(np.ascontiguousarray(array)).to(self._place)
+        tensor = self._torch.from_numpy(np.ascontiguousarray(array)).to(self._place, copy=True)
         return tensor.half() if self._half else tensor
 
     def write(self, inputs: Tensors) -> None:

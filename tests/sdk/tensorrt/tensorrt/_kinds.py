@@ -58,7 +58,7 @@ class ILogger:
         self._constructed = True
 
     def log(self, severity, message):
-        raise NotImplementedError
+        raise RuntimeError('Tried to call pure virtual function "ILogger::log"')  # in pybind11's words
 
 
 class Logger(ILogger):
