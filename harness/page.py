@@ -103,7 +103,8 @@ def _drops(scored: Sequence[Record]) -> Figure:
         axes.plot([drop], [row], "o", ms=4, color=colour)
     axes.axvline(1.0, color=INK, lw=1, ls="--")
     axes.set_yticks(range(len(scored)), [f"{r.case}  {r.metric}" for r in reversed(scored)], fontsize=7)
-    axes.set_xscale("symlog", linthresh=2)
+    if max(map(abs, axes.get_xlim())) > 2:  # within its linear part symlog has no ticks but the limits
+        axes.set_xscale("symlog", linthresh=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("relative drop against the reference, %  (dashed: what is allowed)", fontsize=8)
     return figure
