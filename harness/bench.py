@@ -289,6 +289,7 @@ class Bench:
 
     def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:
         """(chip, reference): raw outputs for one batch of the first images, row by row from different images."""
+        self.worker  # noqa: B018 - it starts while the reference is looked up
         witnesses = self.suite.witnesses(self.model, self.protocol, self._different)
         rows = [i % self._different for i in range(self.case.batch)]
         variant = variant or self.variant

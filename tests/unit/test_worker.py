@@ -332,6 +332,15 @@ def test_after_a_fall_the_next_worker_is_clean():
         assert session.run({"x": X})["y"].shape == (2, 3)
 
 
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="only Linux is told whom to end first")
+def test_where_memory_runs_out_the_worker_goes_and_the_suite_stays():
+    with worker("doubles") as chip:
+        chip.version()
+
+        assert Path(f"/proc/{chip._process.pid}/oom_score_adj").read_text() == "1000\n"
+    assert Path("/proc/self/oom_score_adj").read_text() != "1000\n"
+
+
 def test_a_driver_that_does_not_answer_is_a_typed_error():
     with (
         worker("hangs_in_devices", limits=Limits(look=0.5)) as chip,
