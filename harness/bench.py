@@ -463,7 +463,7 @@ class Bench:
             if has_peer(self.case):
                 images: Tensors = {self.model.input: self._tensors(False).astype(np.float32, copy=False)}
                 eager = stack.enter_context(self.suite.peer(self.model, self.device, self._plain_spec()))
-                eager.run(images)  # for the second time: a large one takes some of its memory only then
+                eager_expected = eager.run(images)  # for the second time: a large one takes some memory only then
             end = time.perf_counter() + PAIRS_LIMIT_S
             while len(parts) < FEWEST or (len(parts) < PAIRS and time.perf_counter() < end):
                 if eager is not None:
@@ -471,6 +471,8 @@ class Bench:
                 parts.append(self.session.measure(inputs, PAIR_PLAN))
                 if eager is not None:
                     peer.extend(eager.measure(images, PAIR_PLAN).windows)
+            if eager is not None:
+                _audit(f"eager PyTorch beside {self.case}", eager.read(), eager_expected)
         _audit(self.case, self.session.read(), expected)
         windows = tuple(window for part in parts for window in part.windows)
         return Measurement((Timing((), windows, ()),), tuple(peer), 1, health, (self.worker.health(self.device),))
@@ -486,13 +488,13 @@ def _kept(value: Any) -> Any:
     return Path(value).parent.name if isinstance(value, str) and "/" in value else value
 
 
-def _audit(case: Case, timed: Tensors, untimed: Tensors) -> None:
+def _audit(who: Case | str, timed: Tensors, untimed: Tensors) -> None:
     """What was computed while being timed must be what is computed otherwise, to rounding."""
     for name, value in untimed.items():
         if not np.allclose(
             timed[name], value, rtol=1e-3, atol=1e-3 * float(np.abs(value).max(initial=0.0)), equal_nan=True
         ):
             raise InvalidMeasurement(
-                f"{case}: output {name} differs after the timed runs from before them",
+                f"{who}: output {name} differs after the timed runs from before them",
                 hint="the runtime reuses or skips work under load; no throughput of it can be trusted",
             )

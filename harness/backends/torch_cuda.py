@@ -152,7 +152,7 @@ def _failing(call: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise DeviceError(
-            f"{call} failed: {error}", hint="see nvidia-smi; use a smaller batch if memory ran out"
+            f"{call} failed: {error}", hint="use a smaller batch if memory ran out; of a GPU's nvidia-smi tells"
         ) from error
 
 

@@ -11,6 +11,7 @@ from harness import bench as benches
 from harness import matrix
 from harness.backends.base import Device
 from harness.bench import Bench
+from harness.errors import InvalidMeasurement
 from harness.timing import Timing, Window
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
@@ -21,7 +22,7 @@ INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"
 def paired(monkeypatch):
     """What happens, in order, while a case is timed; chip, eager PyTorch and clock stand in."""
 
-    def happen(case):
+    def happen(case, eager_after=1.0):
         told = []
 
         def timed(side):
@@ -34,7 +35,11 @@ def paired(monkeypatch):
         @contextmanager
         def peer(model, device, spec):
             told.append(f"{model.name} at batch {spec.batch}")
-            yield SimpleNamespace(run=lambda images: told.append("run"), measure=timed("eager"))
+            yield SimpleNamespace(
+                run=lambda images: told.append("run") or {"y": np.ones(2, np.float32)},
+                measure=timed("eager"),
+                read=lambda: {"y": np.full(2, eager_after, np.float32)},
+            )
             told.append("gone")
 
         bench = Bench(SimpleNamespace(peer=peer), case)
@@ -58,6 +63,11 @@ def test_chip_and_eager_pytorch_take_turns_when_its_threads_have_gone_to_sleep(p
     begun = [f"{FP32.model} at batch {FP32.batch}", "run"]
     assert told == [*begun, *[f"{benches.PAUSE_S} s", "chip", "eager"] * benches.PAIRS, "gone"]
     assert len(measurement.timings[0].windows) == len(measurement.peer) == benches.PAIRS
+
+
+def test_eager_pytorch_that_skips_work_while_it_is_timed_is_no_peer(paired):
+    with pytest.raises(InvalidMeasurement, match=f"eager PyTorch beside {FP32}: output y differs"):
+        paired(FP32, eager_after=0.0)
 
 
 def test_a_chip_without_a_peer_does_not_wait(paired):
