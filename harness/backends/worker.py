@@ -200,6 +200,7 @@ class Worker:
 
     def _send(self, do: str, **arguments: Any) -> None:
         self._ready()
+        self._trail[: len(do) + 1] = do.encode() + b"\0"  # the worker does nothing now, and may be slow to begin
         self._awaited = do
         text = (json.dumps(dict(arguments, do=do)) + "\n").encode("ascii")
         try:

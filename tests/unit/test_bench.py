@@ -1,5 +1,6 @@
 """One case on the bench: how chip and eager PyTorch are timed in turn."""
 
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -50,6 +51,7 @@ def paired(monkeypatch):
         )  # fmt: skip
         monkeypatch.setattr(Bench, "_calibration", lambda self: None)
         monkeypatch.setattr(Bench, "_tensors", lambda self, raw: np.zeros((1, 3, 2, 2), np.float32))
+        monkeypatch.setattr(benches, "PAIRS_LIMIT_S", math.inf)
         monkeypatch.setattr(benches.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return bench.measurement, told
 

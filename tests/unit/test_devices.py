@@ -24,7 +24,8 @@ def chip(*backends):
 
 
 def start(backend):
-    return Worker(backend, env={"PYTHONPATH": str(SDK)}, limits=Limits(look=0.5))
+    limits = Limits(look=0.5) if backend.endswith("hangs_in_devices") else Limits()
+    return Worker(backend, env={"PYTHONPATH": str(SDK)}, limits=limits)
 
 
 def hold(root, exclusive, holds, leave):
@@ -161,7 +162,7 @@ def test_the_lease_of_a_killed_process_is_free_and_its_note_is_not_believed(tmp_
     with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path):
         said = devices.holders(next(tmp_path.glob("*.lock")))
     assert len(said) == 1
-    assert str(pid) not in said[0]
+    assert f"pid {pid} " not in said[0]
 
 
 def test_whoever_is_patient_gets_the_device(tmp_path, other, monkeypatch):
@@ -189,7 +190,7 @@ IDLE = Health(busy=0.01, clock_mhz=1590.0, temperature_c=40.0)
 def test_the_suites_own_work_of_a_moment_ago_is_waited_out():
     seen = iter([Health(busy=0.9), Health(busy=0.3), Health(busy=0.0, note="rested"), Health(busy=1.0)])
 
-    assert rested(lambda: next(seen)).note == "rested"
+    assert rested(lambda: next(seen), patience=600).note == "rested"
 
 
 @pytest.mark.parametrize("health", [Health(busy=0.4), Health(busy=0.4, processes=("pid 7 train.py",))])

@@ -22,9 +22,10 @@ CPU = Device(0, "CPU")
 SMALL = BuildSpec("fp32", 2, (TensorSpec(MODEL.input, "float32", (-1, 3, 64, 96)),), MODEL.outputs)
 
 FAULTS = """
-import resource, sys
+import ctypes, resource, sys
 from harness import eager
 
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of one size, to be counted
 if sys.argv[1] == "kept":
     eager._keep_memory()
 for _ in range(12):

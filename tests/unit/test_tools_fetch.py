@@ -17,7 +17,7 @@ SHA, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
     """Serves CONTENT at /whole, half of it under its full length at /short, a page at /page."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -35,6 +35,7 @@ def server():
         def log_message(self, *args):
             pass
 
+    monkeypatch.setenv("no_proxy", "*")
     with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
