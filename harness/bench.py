@@ -426,6 +426,7 @@ class Bench:
             others = {name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in inputs.items()}
             for session in sessions:
                 session.run(others)  # so that timed work that is not done leaves a wrong answer behind
+            for session in sessions:
                 session.start(inputs, self.suite.settings.plan)
             timings = tuple(session.finish() for session in sessions)
             for session, outputs in zip(sessions, expected, strict=True):

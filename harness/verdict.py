@@ -363,23 +363,33 @@ def _quotient(ratio: Estimate, bound: float) -> dict[str, Any]:
             "samples": ratio.samples, "bound": bound}  # fmt: skip
 
 
-def judge_batches(latencies: Mapping[int, float]) -> Verdict:
+def judge_batches(
+    latencies: Mapping[int, float], ratios: Mapping[int, float] | None = None, shared: bool = False
+) -> Verdict:
     """Seconds of one execute by batch. A latency that does not grow with the batch means that the batch is not run,
     one that grows much faster that it is counted twice: then no throughput from these runs can be trusted. The slope is
-    taken from the smallest batch to the largest; the flattest one published is 0.12 over three batches."""
+    taken from the smallest batch to the largest; the flattest one published is 0.12 over three batches.
+
+    On a `shared` chip other load may slow one batch down for all of its seconds. `ratios`, the throughput by batch in
+    units of eager PyTorch's in the same seconds, are free of it: the slope is then theirs, eager PyTorch's own being
+    taken as 1. Without them nothing is refused there."""
     for batch, seconds in latencies.items():
         if batch < 1 or not (math.isfinite(seconds) and seconds > 0):
             raise InvalidMeasurement(f"batch {batch} took {seconds} s", hint="look at the clock")
     if len(latencies) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "one batch says nothing on how latency depends on it; measure two")
     small, large = min(latencies), max(latencies)
-    slope = math.log(latencies[large] / latencies[small]) / math.log(large / small)
+    growth = latencies[large] / latencies[small] if ratios is None else ratios[small] / ratios[large] * large / small
+    slope = math.log(growth) / math.log(large / small)
+    beside = "" if ratios is None else f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch)"
     text = (
-        f"{1e3 * latencies[small]:.4g} ms at batch {small}, {1e3 * latencies[large]:.4g} ms at batch {large}: log-log "
-        f"slope {slope:.3f}, plausible from {RANGE[0]} to {RANGE[1]}"
+        f"{1e3 * latencies[small]:.4g} ms at batch {small}, {1e3 * latencies[large]:.4g} ms at batch {large}{beside}: "
+        f"log-log slope {slope:.3f}, plausible from {RANGE[0]} to {RANGE[1]}"
     )
     details = {"slope": slope, "range": list(RANGE), "latencies": {str(b): s for b, s in sorted(latencies.items())}}
     if RANGE[0] <= slope <= RANGE[1]:
         return Verdict(Outcome.PASS, text, details)
+    if shared and ratios is None:
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: so does other load on a CPU; run both again", details)
     cause = "the batch is not run" if slope < RANGE[0] else "the batch is counted twice, or the device is throttled"
     return Verdict(Outcome.INVALID, f"{text}: {cause}", details)

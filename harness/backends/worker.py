@@ -230,7 +230,7 @@ class Worker:
     def _line(self, stage: str, deadline: float, limit: float) -> bytes:
         got = b""
         while not got.endswith(b"\n"):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and not self._waiting.poll(0):  # a pause of the whole machine is no hang
                 self._fail(f"hung in {self._doing(stage)} for more than {limit:g} s", stage, "raise the limit, or: ")
             if time.monotonic() - self._looked > LOOK_S:
                 self._look(stage)

@@ -191,6 +191,7 @@ class Speed:
     latency: float
     sound: bool  # False: the measurement was INVALID
     marks: tuple[str, ...]  # of its record: they hold for what is concluded from it
+    ratio: float | None = None  # to eager PyTorch, timed in turn
 
 
 @pytest.fixture
@@ -211,8 +212,9 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 def _speed(record: Record) -> Speed:
     v = record.values
     return Speed(
-        Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID", record.marks
-    )
+        Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID", record.marks,
+        v["ratio"] if record.facts.get("against") == "eager PyTorch" else None,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

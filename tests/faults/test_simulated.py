@@ -1,6 +1,7 @@
 """`--simulate`, from the options to the summary: a tiny model on a simulated SDK of each kind.
 
-Whether the loop keeps the simulator's pace is not asked here, for this machine may be busy."""
+Whether the loop keeps the simulator's pace is not asked here, for this machine may be busy: only that it is not kept by
+a host that is slow on purpose."""
 
 import json
 from dataclasses import replace
@@ -37,23 +38,24 @@ def test_a_simulated_chip_runs_every_stage_and_every_record_says_that_it_is_none
     for record in watch.records:
         assert "simulated" in record.marks, f"{record} does not say that it is simulated"
         if record.stage == "throughput":
-            assert record.outcome == "INCONCLUSIVE", f"a verdict on a simulated speed: {record}"
-            assert "SIMULATED, no verdict" in record.text
+            assert "SIMULATED, no verdict" in record.text, f"a verdict on a simulated speed: {record}"
+            assert record.outcome in ("INCONCLUSIVE", "FAIL")  # the latter when this machine did not keep pace
     assert {record.stage for record in watch.records} == set(STAGES)
     assert "SIMULATED: ran on a simulated SDK" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("switches", "stage", "said"),
+    ("chip", "switches", "stage", "said"),
     [
-        ({"drop_rows": True}, "numerics", "FAIL"),
-        ({"swap_outputs": True}, "numerics", "FAIL"),
-        ({"busy": 0.9}, "throughput", "INVALID"),
-        ({"fail": [["acl.mdl.execute_async", 0, 507011]]}, "throughput", "ERROR"),
+        ("ascend310p", {"drop_rows": True}, "numerics", "FAIL"),
+        ("ascend310p", {"swap_outputs": True}, "numerics", "FAIL"),
+        ("ascend310p", {"busy": 0.9}, "throughput", "INVALID"),
+        ("ascend310p", {"fail": [["acl.mdl.execute_async", 0, 507011]]}, "throughput", "ERROR"),
+        ("cuda", {"slow_host": 0.005}, "throughput", "FAIL"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_what_the_simulated_chip_does_wrong_is_red_at_its_stage(simulated, switches, stage, said):
-    watch = simulated("ascend310p", f"bs4 and {stage}", **switches)
+def test_what_the_simulated_chip_does_wrong_is_red_at_its_stage(simulated, chip, switches, stage, said):
+    watch = simulated(chip, f"bs4 and {stage}", **switches)
 
-    assert watch.seen[f"tiny_objects-ascend310p-fp16-bs4 {stage}"] == said, "\n".join(watch.texts)
+    assert watch.seen[f"tiny_objects-{chip}-fp16-bs4 {stage}"] == said, "\n".join(watch.texts)

@@ -7,6 +7,7 @@ names. The key holds whatever decides the answer, the simulators' own code inclu
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -203,7 +204,7 @@ def sweep(folder, most):
         if total <= most:
             return
         total -= size
-        if path.exists():
+        with contextlib.suppress(OSError):
             path.unlink()
 
 

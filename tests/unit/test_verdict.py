@@ -491,6 +491,32 @@ def test_a_batch_counted_twice_is_invalid():
     )
 
 
+SLOWED = {1: 0.02208, 4: 0.2663}  # measured while something else ran for the seconds of batch 4
+
+
+def test_other_load_on_a_cpu_is_no_batch_counted_twice():
+    beside = judge_batches(SLOWED, {1: 1.66, 4: 2.63}, shared=True)
+    alone = judge_batches(SLOWED, shared=True)
+
+    assert beside.outcome is PASS
+    assert "1.66 and 2.63 times eager PyTorch" in beside.text
+    assert alone.outcome is INCONCLUSIVE
+    assert "run both again" in alone.text
+    assert judge_batches(SLOWED).outcome is INVALID, "a chip of its own has no other load"
+
+
+@pytest.mark.parametrize(
+    ("ratio_at_4", "says"), [(2.0 * 4, "the batch is not run"), (2.0 / 4, "the batch is counted twice")]
+)
+def test_a_cpu_that_cheats_with_the_batch_leaves_eager_pytorch_behind_or_falls_behind_it(ratio_at_4, says):
+    """Whatever the clock says of its latencies."""
+    for latencies in (SLOWED, {1: 0.02, 4: 0.08}):
+        verdict = judge_batches(latencies, {1: 2.0, 4: ratio_at_4}, shared=True)
+
+        assert verdict.outcome is INVALID
+        assert says in verdict.text
+
+
 def test_the_published_figures_have_plausible_latencies(registry):
     series = {}
     for cell in registry.cells:

@@ -356,6 +356,23 @@ def test_a_driver_that_does_not_answer_is_a_typed_error():
         chip.devices(".*")
 
 
+def test_an_answer_that_came_while_the_whole_machine_paused_counts():
+    with worker("doubles", limits=Limits(look=0.2)) as chip:
+        assert chip.python_version
+        waiting, paused = chip._waiting, []
+
+        class Paused:
+            def poll(self, milliseconds):
+                if paused:
+                    return waiting.poll(milliseconds)
+                paused.append(time.sleep(0.3))
+                assert waiting.poll(60_000)
+                return []
+
+        chip._waiting = Paused()
+        assert chip.version() == "doubles 1.0"
+
+
 def test_an_sdk_that_hangs_in_its_own_clean_up_is_ended(monkeypatch):
     waited = []
     wait = subprocess.Popen.wait
