@@ -124,7 +124,7 @@ def multiclass_nms(
         return np.empty((0, 4), F32), np.empty(0, F32), np.empty(0, np.int64)
     chosen, found = scores[rows, labels], boxes[rows]
     order = np.argsort(-chosen, kind="stable")
-    apart = found + (labels.astype(F32) * (found.max() + F32(1)))[:, None]
+    apart = found + (labels.astype(F32) * (np.max(found) + F32(1)))[:, None]
     at_least = float(np.nextafter(F32(iou_threshold), F32(0)))  # IoU >= t is IoU > the float before t
     kept = order[survivors(apart[order], at_least, limit=limit)]
     return found[kept], chosen[kept], labels[kept]

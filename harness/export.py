@@ -253,7 +253,7 @@ def _unordered_gap(got: NDArray[np.float32], want: NDArray[np.float32]) -> float
 def _pictures(protocol: Protocol, batch: int) -> NDArray[np.float32]:
     """Noise of the protocol's size, prepared as its pictures are; no two alike."""
     height, width = protocol.size
-    noise = np.random.RandomState(batch).randint(0, 256, (batch, height, width, 3), np.uint8)
+    noise = np.random.default_rng(batch).integers(0, 256, (batch, height, width, 3), np.uint8)
     return np.stack([protocol.preprocess(picture, False).tensor for picture in noise]).astype(np.float32)
 
 

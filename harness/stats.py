@@ -235,7 +235,7 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
     x = np.asarray(rates, dtype=np.float64)
     if x.size < FEWEST_WINDOWS or not np.isfinite(x).all() or (x <= 0).any():
         raise InvalidMeasurement(
-            f"{x.size} windows, rates from {x.min() if x.size else 'none'} to {x.max() if x.size else 'none'}: "
+            f"{x.size} windows, rates from {np.min(x) if x.size else 'none'} to {np.max(x) if x.size else 'none'}: "
             "no throughput can be estimated",
             hint=f"measure at least {FEWEST_WINDOWS} windows, and look at the clock",
         )

@@ -149,7 +149,7 @@ def _broken(name: str, ours: NDArray[Any], wanted: NDArray[Any]) -> str:
 def _deviation(name: str, sample: int, ours: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, Any]:
     """How far one sample's output is off, and where most."""
     error = np.abs(ours - wanted)
-    at = np.unravel_index(int(error.argmax()), error.shape)
+    at = np.unravel_index(int(np.argmax(error)), error.shape)
     norms = float(np.linalg.norm(ours)), float(np.linalg.norm(wanted))
     cosine = 1.0 if norms == (0.0, 0.0) else 0.0
     if min(norms) > 0:

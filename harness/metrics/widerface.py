@@ -91,7 +91,7 @@ def score_range(found: Iterable[Rows]) -> tuple[float, float]:
     if not columns:
         return 1.0, 0.0
     scores = np.concatenate(columns)
-    return min(1.0, float(scores.min())), max(0.0, float(scores.max()))
+    return min(1.0, float(np.min(scores))), max(0.0, float(np.max(scores)))
 
 
 def unsorted(found: Iterable[Rows]) -> list[int]:

@@ -81,5 +81,5 @@ def _parse(path: Path) -> tuple[str, Rows]:
         ((values[:, 2:4] < 0).any(axis=1), "has a negative width or height"),
     ):
         if wrong.any():
-            raise DataError(f"{path}:{faces[int(wrong.argmax())][0]} {fact}", hint=hint)
+            raise DataError(f"{path}:{faces[int(np.argmax(wrong))][0]} {fact}", hint=hint)
     return lines[0].rpartition("/")[2].rstrip(".jpg"), values
