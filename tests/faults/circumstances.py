@@ -178,7 +178,7 @@ def the_sdk_takes_its_process_down(plant):
 @fault("numerics ERROR", **BESIDE)
 def a_call_never_comes_back(plant):
     """The run hangs until somebody looks."""
-    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(run=20.0)))
+    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(run=10.0)))
     plant.chip("hangs:1")
 
 
