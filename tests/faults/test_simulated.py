@@ -1,9 +1,9 @@
 """`--simulate`, from the options to the summary: a tiny model on a simulated SDK of each kind.
 
-Whether the loop keeps the simulator's pace is not asked here, for this machine may be busy: only that it is not kept by
-a host that is slow on purpose."""
+Whether the loop keeps the simulator's pace is not asked here, for this machine may be busy: only that it is said."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -39,7 +39,8 @@ def test_a_simulated_chip_runs_every_stage_and_every_record_says_that_it_is_none
         assert "simulated" in record.marks, f"{record} does not say that it is simulated"
         if record.stage == "throughput":
             assert "SIMULATED, no verdict" in record.text, f"a verdict on a simulated speed: {record}"
-            assert record.outcome in ("INCONCLUSIVE", "FAIL")  # the latter when this machine did not keep pace
+            pace, own = (float(ms) for ms in re.findall(r"([\d.]+) ms", record.text))
+            assert record.outcome == ("INCONCLUSIVE" if pace == pytest.approx(own, rel=0.02) else "FAIL"), record.text
     assert {record.stage for record in watch.records} == set(STAGES)
     assert "SIMULATED: ran on a simulated SDK" in capsys.readouterr().out
 
