@@ -9,30 +9,25 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness import devices, matrix, stats
-from harness.backends.base import BuildSpec, Device, Health, TensorSpec
+from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.backends.worker import RemoteSession, Worker
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets.base import Dataset
 from harness.devices import Presence
-from harness.errors import DataError, DeviceError, InvalidMeasurement, UsageError
+from harness.errors import DataError, DeviceError, UsageError
 from harness.export import NMS_OUTPUTS
+from harness.measurement import Measurement, Side, at_once, in_turn
 from harness.metrics import score
 from harness.metrics.base import Score
 from harness.suite import PREPARATION, WITNESSES, Suite, own_code, pack, sources, unpack
-from harness.timing import FEWEST, Plan, Timing, Window, overlap_rates
 
 WHERE = ("device", "timing_cache")  # options that do not change what is built: of no key
-PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # both have just run
-PAUSE_S = 0.03  # after eager PyTorch: its OpenMP threads (libgomp) keep a core each for some 10 ms, waiting for more
-PAIRS_LIMIT_S = 3.0
-PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
 
 
 @dataclass(frozen=True)
@@ -61,23 +56,6 @@ class Evaluation:
         data = self.dataset
         return {"dataset": data.name, "dataset_kind": data.kind, "dataset_digest": data.digest, "images": len(data),
                 "dataset_note": data.note, "end_to_end": self.images_per_second}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Raw windows of the devices of one card, measured at once, and what the devices said before and after.
-    `peer` holds the windows of eager PyTorch between those of the chip, where that is the other side of the ratio."""
-
-    timings: tuple[Timing, ...]
-    peer: tuple[Window, ...]
-    devices_of_card: int
-    before: tuple[Health, ...]
-    after: tuple[Health, ...]
-
-    @property
-    def scaled(self) -> float:
-        """1, or what is multiplied by where not every device of the card was there to be measured."""
-        return self.devices_of_card / len(self.timings)
 
 
 @dataclass(frozen=True)
@@ -422,15 +400,8 @@ class Bench:
             inputs = {self.model.input: self._tensors(self.variant.raw)}
             engine, spec = self.engine(), self.spec(self.variant)
             sessions = [stack.enter_context(w.load(engine, d, spec)) for w, d in zip(workers, card, strict=True)]
-            expected = [session.run(inputs) for session in sessions]
-            others = {name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in inputs.items()}
-            for session in sessions:
-                session.run(others)  # so that timed work that is not done leaves a wrong answer behind
-            for session in sessions:
-                session.start(inputs, self.suite.settings.plan)
-            timings = tuple(session.finish() for session in sessions)
-            for session, outputs in zip(sessions, expected, strict=True):
-                _audit(self.case, session.read(), outputs)
+            sides = [Side(str(self.case), session, inputs, session.run(inputs)) for session in sessions]
+            timings = at_once(sides, self.suite.settings.plan)
             after = tuple(w.health(d) for w, d in zip(workers, card, strict=True))
             devices.check_same(card, before, after)
         return Measurement(timings, (), self.chip.devices_per_card, before, after)
@@ -438,45 +409,21 @@ class Bench:
     @cached_property
     def speed(self) -> stats.Estimate:
         """Images a second of one card."""
-        run, factor = self.measurement, self.case.batch * self.measurement.scaled
-        rates = run.timings[0].rates if len(run.timings) == 1 else overlap_rates(run.timings)
-        return stats.throughput([rate * factor for rate in rates])
-
-    @property
-    def latency(self) -> float:
-        """Seconds of one execute on one device: the median of those alone; where it was measured in turn with eager
-        PyTorch, the quickest window's, for a CPU is never idle, and other load only slows it down."""
-        timing = self.measurement.timings[0]
-        if timing.latencies:
-            return median(timing.latencies)
-        return min((window.stop - window.start) / window.executes for window in timing.windows)
+        return stats.throughput([self.case.batch * rate for rate in self.measurement.rates])
 
     def _paired(self) -> Measurement:
-        """The chip and, at FP32, eager PyTorch: window by window in turn, so that other load meets both alike. Slow
-        engines get fewer pairs."""
-        inputs = {self.model.input: self._tensors(self.variant.raw)}
-        health = (self.worker.health(self.device),)
-        expected = self.first
-        parts: list[Timing] = []
-        peer: list[Window] = []
+        """The chip and, at FP32, eager PyTorch."""
+        before = (self.worker.health(self.device),)
+        sides = [Side(str(self.case), self.session, {self.model.input: self._tensors(self.variant.raw)}, self.first)]
         with ExitStack() as stack:
-            eager = None
             if has_peer(self.case):
                 images: Tensors = {self.model.input: self._tensors(False).astype(np.float32, copy=False)}
                 eager = stack.enter_context(self.suite.peer(self.model, self.device, self._plain_spec()))
-                eager_expected = eager.run(images)  # for the second time: a large one takes some memory only then
-            end = time.perf_counter() + PAIRS_LIMIT_S
-            while len(parts) < FEWEST or (len(parts) < PAIRS and time.perf_counter() < end):
-                if eager is not None:
-                    time.sleep(PAUSE_S)
-                parts.append(self.session.measure(inputs, PAIR_PLAN))
-                if eager is not None:
-                    peer.extend(eager.measure(images, PAIR_PLAN).windows)
-            if eager is not None:
-                _audit(f"eager PyTorch beside {self.case}", eager.read(), eager_expected)
-        _audit(self.case, self.session.read(), expected)
-        windows = tuple(window for part in parts for window in part.windows)
-        return Measurement((Timing((), windows, ()),), tuple(peer), 1, health, (self.worker.health(self.device),))
+                answered = eager.run(images)  # for the second time: a large one takes some of its memory only then
+                sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
+            chip, *peer = in_turn(sides)
+        after = (self.worker.health(self.device),)
+        return Measurement((chip,), peer[0].windows if peer else (), 1, before, after)
 
 
 def has_peer(case: Case) -> bool:
@@ -487,15 +434,3 @@ def has_peer(case: Case) -> bool:
 def _kept(value: Any) -> Any:
     """A file of the store by its key, for it may stand elsewhere tomorrow; anything else as it is."""
     return Path(value).parent.name if isinstance(value, str) and "/" in value else value
-
-
-def _audit(who: Case | str, timed: Tensors, untimed: Tensors) -> None:
-    """What was computed while being timed must be what is computed otherwise, to rounding."""
-    for name, value in untimed.items():
-        if not np.allclose(
-            timed[name], value, rtol=1e-3, atol=1e-3 * float(np.abs(value).max(initial=0.0)), equal_nan=True
-        ):
-            raise InvalidMeasurement(
-                f"{who}: output {name} differs after the timed runs from before them",
-                hint="the runtime reuses or skips work under load; no throughput of it can be trusted",
-            )

@@ -21,7 +21,7 @@ def judged(bench):
 
 def test_throughput_reaches_what_was_published(bench, accept, simulated_latency):
     run, speed = bench.measurement, bench.speed
-    figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": bench.latency}
+    figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency}
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*(("x4",) if run.scaled != 1 else ()), *(("unsteady",) if unrest else ()))
     marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()

@@ -10,6 +10,7 @@ import pytest
 
 from harness import bench as benches
 from harness import matrix
+from harness import measurement as measuring
 from harness.backends.base import Device
 from harness.bench import Bench
 from harness.errors import InvalidMeasurement
@@ -51,8 +52,8 @@ def paired(monkeypatch):
         )  # fmt: skip
         monkeypatch.setattr(Bench, "_calibration", lambda self: None)
         monkeypatch.setattr(Bench, "_tensors", lambda self, raw: np.zeros((1, 3, 2, 2), np.float32))
-        monkeypatch.setattr(benches, "PAIRS_LIMIT_S", math.inf)
-        monkeypatch.setattr(benches.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
+        monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
+        monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return bench.measurement, told
 
     return happen
@@ -63,8 +64,8 @@ def test_chip_and_eager_pytorch_take_turns_when_its_threads_have_gone_to_sleep(p
     measurement, told = paired(FP32)
 
     begun = [f"{FP32.model} at batch {FP32.batch}", "run"]
-    assert told == [*begun, *[f"{benches.PAUSE_S} s", "chip", "eager"] * benches.PAIRS, "gone"]
-    assert len(measurement.timings[0].windows) == len(measurement.peer) == benches.PAIRS
+    assert told == [*begun, *[f"{measuring.PAUSE_S} s", "chip", "eager"] * measuring.PAIRS, "gone"]
+    assert len(measurement.timings[0].windows) == len(measurement.peer) == measuring.PAIRS
 
 
 def test_eager_pytorch_that_skips_work_while_it_is_timed_is_no_peer(paired):
@@ -75,7 +76,7 @@ def test_eager_pytorch_that_skips_work_while_it_is_timed_is_no_peer(paired):
 def test_a_chip_without_a_peer_does_not_wait(paired):
     measurement, told = paired(INT8)
 
-    assert told == ["chip"] * benches.PAIRS
+    assert told == ["chip"] * measuring.PAIRS
     assert not measurement.peer
 
 

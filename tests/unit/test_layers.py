@@ -15,7 +15,7 @@ FLOORS = (
     "boxes images stats timing store graph vendorlogs metrics",
     "chips datasets backends networks",
     "baselines vendorfiles models",
-    "verdict devices weights",
+    "verdict devices weights measurement",
     "export matrix report diagnose",
     "eager page",
     "peer suite",
