@@ -141,9 +141,13 @@ class Suite:
         return Weighed(path, _digest_of(key), published is None, source)
 
     def network(self, model: Model) -> nn.Module:
-        """The reference: eager PyTorch, FP32, on the CPU."""
+        """The reference: eager PyTorch, FP32, on the CPU. Channels last, which takes a fifth to a third less time;
+        the peer, which is timed, has PyTorch's own layout."""
         if model.name not in self._networks:
-            self._networks = {model.name: eager.network(model, self.weights(model).path)}  # one: the large are large
+            import torch
+
+            made = eager.network(model, self.weights(model).path).to(memory_format=torch.channels_last)
+            self._networks = {model.name: made}  # one: the large are large
         return self._networks[model.name]
 
     def exported(self, model: Model, protocol: Protocol, nms: bool = False) -> Path:
@@ -179,7 +183,7 @@ class Suite:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tracing is deprecated, and the only form that loads without our code
                 traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                    self.network(model), torch.zeros(1, 3, *protocol.size)
+                    eager.network(model, self.weights(model).path), torch.zeros(1, 3, *protocol.size)
                 )
                 torch.jit.save(traced, str(path))
 

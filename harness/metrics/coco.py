@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -137,50 +136,28 @@ def _entry(image: int, box: NDArray[np.float64], label: np.int64, area: np.float
 
 
 @dataclass(frozen=True)
-class _Curve:
-    """The true detections of one category at one overlap, best first over all images. Only there can the precision
-    rise, so these points are the whole curve."""
-
-    place: NDArray[np.int64]  # (t,): among all detections of the category
-    image: NDArray[np.int64]  # (t,)
-    ignored: NDArray[np.int64]  # images of the detections that count for nothing
-    ignored_before: NDArray[np.int64]  # (t,): how many of those come earlier
-
-    def sample(
-        self, weights: NDArray[np.float64], seen: NDArray[np.float64], objects: float, recalls: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Highest precision at or beyond each recall; `seen` counts all detections up to each place."""
-        true = np.cumsum(weights[self.image])
-        counted = seen[self.place]
-        if self.ignored.size:
-            counted = counted - np.concatenate([[0.0], np.cumsum(weights[self.ignored])])[self.ignored_before]
-        envelope = np.zeros(len(true) + 1)
-        np.maximum.accumulate((true / (counted + np.spacing(1)))[::-1], out=envelope[-2::-1])
-        return np.asarray(envelope[np.searchsorted(true / objects, recalls)])
-
-
-@dataclass(frozen=True)
 class _Category:
     """Detections of one category, best first over all images, and the objects to find in each image."""
 
     objects: NDArray[np.float64]  # (images,)
     image: NDArray[np.int64]  # (d,)
-    curves: tuple[_Curve, ...]  # the different ones
-    overlaps: NDArray[np.int64]  # (10,): which of them is that of each overlap
+    marks: NDArray[np.int8]  # (k, d): what they are at the k overlaps that differ
+    share: NDArray[np.float64]  # (k,): how many of the overlaps are like each, as a fraction
 
     def ap(self, weights: NDArray[np.float64], recalls: NDArray[np.float64]) -> float | None:
         """Mean over overlaps and recalls, image i counted weights[i] times; None without an object."""
+        from harness.metrics.interpolation import average_precision
+
         objects = float(weights @ self.objects)
         if not objects:
             return None
-        seen = np.cumsum(weights[self.image])
-        return float(
-            np.mean(np.stack([curve.sample(weights, seen, objects, recalls) for curve in self.curves])[self.overlaps])
-        )
+        return float(self.share @ average_precision(self.marks, self.image, weights, objects, recalls))
 
 
 def _categories(evaluated: Sequence[Mapping[str, Any] | None], images: int) -> list[_Category]:
     """What pycocotools matched, category by category; its list runs over categories, then images."""
+    from harness.metrics.interpolation import FALSE, IGNORED, TRUE
+
     out = []
     for start in range(0, len(evaluated), images):
         entries = [(i, e) for i, e in enumerate(evaluated[start : start + images]) if e is not None]
@@ -191,16 +168,10 @@ def _categories(evaluated: Sequence[Mapping[str, Any] | None], images: int) -> l
             objects[i] = np.count_nonzero(np.asarray(e["gtIgnore"]) == 0)
         order = np.argsort(-np.concatenate([e["dtScores"] for _, e in entries]), kind="mergesort")
         image = np.repeat([i for i, _ in entries], [len(e["dtScores"]) for _, e in entries])[order]
-        matched = np.concatenate([e["dtMatches"] for _, e in entries], axis=1).astype(bool)[:, order]
-        ignored = np.concatenate([e["dtIgnore"] for _, e in entries], axis=1).astype(bool)[:, order]
+        matched = np.concatenate([e["dtMatches"] for _, e in entries], axis=1)[:, order]
+        ignored = np.concatenate([e["dtIgnore"] for _, e in entries], axis=1)[:, order]
+        marks = np.where(ignored.astype(bool), IGNORED, np.where(matched.astype(bool), TRUE, FALSE)).astype(np.int8)
         # what lies exactly on its object is matched alike at every overlap
-        different, overlaps = np.unique(np.concatenate([matched, ignored], axis=1), axis=0, return_inverse=True)
-        true, passed = different[:, : len(image)], different[:, len(image) :]
-        curves = tuple(map(_curve, true & ~passed, passed, repeat(image)))
-        out.append(_Category(objects, image, curves, overlaps.ravel()))
+        different, alike = np.unique(marks, axis=0, return_counts=True)
+        out.append(_Category(objects, image, np.ascontiguousarray(different), alike / len(marks)))
     return out
-
-
-def _curve(true: NDArray[np.bool_], ignored: NDArray[np.bool_], image: NDArray[np.int64]) -> _Curve:
-    place, passed = np.flatnonzero(true), np.flatnonzero(ignored)
-    return _Curve(place, image[place], image[passed], np.searchsorted(passed, place))
