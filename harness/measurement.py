@@ -96,7 +96,7 @@ def in_turn(sides: Sequence[Side]) -> tuple[Timing, ...]:
         if len(sides) > 1:
             time.sleep(PAUSE_S)
         for side, seen in zip(sides, windows, strict=True):
-            seen.extend(side.session.measure(side.inputs, PAIR_PLAN).windows)
+            seen.extend(side.session.measure(None if seen else side.inputs, PAIR_PLAN).windows)
     for side in sides:
         side.audit()
     return tuple(Timing((), tuple(seen), ()) for seen in windows)

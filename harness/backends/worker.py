@@ -355,14 +355,15 @@ class RemoteSession:
         layout = self._worker._call("run", self._worker.limits.run, session=self._number, inputs=self._put(inputs))
         return self._outputs(layout, finite)
 
-    def measure(self, inputs: Tensors, plan: Plan) -> Timing:
-        """Raw samples of back-to-back executes of one batch."""
+    def measure(self, inputs: Tensors | None, plan: Plan) -> Timing:
+        """Raw samples of back-to-back executes of one batch; None: of the one that it was fed last."""
         self.start(inputs, plan)
         return self.finish()
 
-    def start(self, inputs: Tensors, plan: Plan) -> None:
+    def start(self, inputs: Tensors | None, plan: Plan) -> None:
         """Begin to measure, and return at once."""
-        self._worker._send("measure", session=self._number, inputs=self._put(inputs), plan=wire.plain(plan))
+        layout = None if inputs is None else self._put(inputs)
+        self._worker._send("measure", session=self._number, inputs=layout, plan=wire.plain(plan))
         self._measuring = plan
 
     def finish(self) -> Timing:

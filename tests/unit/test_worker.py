@@ -195,6 +195,16 @@ def test_time_is_measured_in_the_worker_and_outputs_can_be_read_after():
     assert all(latency >= 1e-4 for latency in timing.latencies)
 
 
+def test_what_a_session_was_fed_last_is_measured_again_without_being_sent_again():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        session.measure({"x": X + 1}, QUICK)
+        session._put = None  # it could not be sent
+        timing = session.measure(None, QUICK)
+
+        assert len(timing.windows) == 3
+        assert session.read()["y"].tolist() == (2 * (X + 1)).tolist()
+
+
 def test_two_devices_of_a_card_are_measured_at_once(tmp_path):
     """Each waits in its first execute until the other is in its own: measured in turn, they would never end."""
     plan = Plan(warmup_s=0.0, window_s=0.05, windows=3, latencies=0)
