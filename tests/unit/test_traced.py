@@ -20,8 +20,8 @@ def test_the_traced_network_is_the_network_at_any_batch(name, tmp_path):
     torch.manual_seed(0)
     network = model.network().eval()
     suite = Suite(Settings(store=Store(tmp_path), baselines=baselines.load()))
-    suite._weights[name] = Weighed(tmp_path, "as drawn", True, "as drawn")
-    suite._networks[name] = network
+    suite._weights[name] = Weighed(tmp_path / "weights.pt", "as drawn", True, "as drawn")
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
     protocol = model.protocols[0]
     size = next((size for start, size in SMALL.items() if name.startswith(start)), protocol.size)
 
