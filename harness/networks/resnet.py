@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models import resnet50
-from torchvision.models._utils import IntermediateLayerGetter
 
 
 def trunk(*stages: str) -> nn.Module:
@@ -12,5 +10,8 @@ def trunk(*stages: str) -> nn.Module:
 
     Called on (N, 3, H, W) it returns their outputs by name. Its 318 state-dict keys are those of the three
     published checkpoints. Weights are random; nothing is downloaded."""
+    from torchvision.models import resnet50  # takes as long as PyTorch itself, and not every model needs it
+    from torchvision.models._utils import IntermediateLayerGetter
+
     taps: nn.Module = IntermediateLayerGetter(resnet50(weights=None), {stage: stage for stage in stages})
     return taps

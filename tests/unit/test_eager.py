@@ -4,6 +4,7 @@ import platform
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -82,6 +83,23 @@ def test_the_peer_computes_what_the_reference_computes(suite):
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
         assert value.std() > 0
+
+
+def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(monkeypatch):
+    from harness import peer
+
+    told = []
+    thread = SimpleNamespace(ident=None, join=lambda: told.append("waited for"))
+    thread.start = lambda: (told.append("import"), vars(thread).update(ident=1))
+    monkeypatch.setattr(peer, "_rest", thread)
+    monkeypatch.setattr(peer, "_network", lambda name, weights: None)
+    monkeypatch.setattr(peer, "TorchSession", lambda *arguments: told.append("session"))
+
+    for _ in range(2):
+        with peer.load(None, CPU, replace(SMALL, options={"model": MODEL.name})):
+            told.append("measured")
+
+    assert told == ["session", "measured", "import", "waited for", "session", "measured"]
 
 
 def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
