@@ -141,7 +141,7 @@ class Suite:
         return Weighed(path, _digest_of(key), published is None, source)
 
     def network(self, model: Model) -> nn.Module:
-        """The reference: eager PyTorch, FP32, on the CPU. Channels last, which takes a fifth to a third less time;
+        """The reference: eager PyTorch, FP32, on the CPU. Channels last, which takes up to a third less time;
         the peer, which is timed, has PyTorch's own layout."""
         if model.name not in self._networks:
             import torch

@@ -85,6 +85,16 @@ def test_the_peer_computes_what_the_reference_computes(suite):
         assert value.std() > 0
 
 
+def test_the_reference_is_channels_last_and_what_is_timed_is_not(suite):
+    from harness import peer
+
+    networks = suite.network(MODEL), peer._network(MODEL.name, suite.weights(MODEL).path)
+
+    ours, timed = (next(p for p in n.parameters() if min(p.shape[1:], default=1) > 1) for n in networks)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert timed.is_contiguous()
+
+
 def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(monkeypatch):
     from harness import peer
 
