@@ -131,6 +131,11 @@ def _traced(
                     network, (image,), file, dynamo=False, opset_version=OPSET, do_constant_folding=True,
                     input_names=[input_name], output_names=list(outputs), dynamic_axes=axes,
                 )  # fmt: skip
+        except OSError as error:
+            raise ExportError(
+                f"cannot write the traced network to {folder}: {error}",
+                hint="free space there, or set TMPDIR to another folder",
+            ) from error
         except Exception as error:
             raise ExportError(
                 f"PyTorch {torch.__version__} cannot export this network: {str(error).splitlines()[0]}",

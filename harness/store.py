@@ -20,6 +20,7 @@ from harness.errors import StoreError
 
 FORMAT = 1
 FULL = (errno.ENOSPC, errno.EDQUOT)
+NOTHING = 1 << 20  # bytes; where fewer are left that was the reason, whatever PyTorch or a compiler says it was
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -82,7 +83,12 @@ class Store:
         temp = Path(tempfile.mkdtemp(prefix=f".{home.name}.", suffix=".tmp", dir=home.parent))
         try:
             begun = time.time()
-            build(temp / name)
+            try:
+                build(temp / name)
+            except Exception as error:
+                if shutil.disk_usage(temp).free >= NOTHING:
+                    raise
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temp)) from error
             if not (temp / name).exists():
                 raise StoreError(f"building {name} wrote no {name}", hint="this is a fault of the suite: report it")
             meta = {

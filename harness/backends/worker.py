@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,8 +142,18 @@ class Worker:
         return wire.health(self._call("health", self.limits.look, device=wire.plain(device)))
 
     def build(self, onnx: Path, engine: Path, spec: BuildSpec) -> None:
-        """Compile to exactly the path `engine`. Raises BuildError."""
-        self._call("build", self.limits.build, onnx=str(onnx), engine=str(engine), spec=wire.plain(spec))
+        """Compile to exactly the path `engine`. Raises BuildError, which tells of a disk that is nearly full: compilers
+        say anything then, and what they wrote is gone."""
+        try:
+            self._call("build", self.limits.build, onnx=str(onnx), engine=str(engine), spec=wire.plain(spec))
+        except errors.BuildError as error:
+            free = shutil.disk_usage(engine.parent).free
+            if free >= (onnx.stat().st_size if onnx.exists() else 0):
+                raise
+            raise errors.BuildError(
+                f"{error.fact}; {free / 1e6:.0f} MB are free for the engine, fewer than the model has",
+                hint="free some, or name another cache with --cache DIR",
+            ) from error
         if not engine.exists():
             raise errors.BuildError(f"{self.backend} said it was done and wrote no {engine.name}", hint=self._tail())
 

@@ -1,6 +1,7 @@
 """What is exported is the model: its names, its opset, its batch, its numbers; and nothing else passes the check."""
 
 import dataclasses
+import errno
 import zlib
 from pathlib import Path
 
@@ -333,3 +334,16 @@ def test_behind_the_nms_node_boxes_scores_and_labels_are_put_together(suppressed
 def test_no_standard_runtime_takes_the_nms_graph(suppressed):
     with pytest.raises(Exception, match="BatchMultiClassNMS"):
         onnxruntime.InferenceSession(suppressed[3], providers=["CPUExecutionProvider"])
+
+
+def test_a_full_folder_for_temporary_files_is_no_fault_of_pytorchs(monkeypatch, tmp_path):
+    def full(*_given, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    model = MODELS["retinaface_mobilenet025"]
+
+    with pytest.raises(ExportError, match="cannot write the traced network") as caught:
+        export.export(model, model.protocols[0], model.network().state_dict(), tmp_path / "model.onnx")
+    assert "TMPDIR" in caught.value.hint
+    assert not list(tmp_path.iterdir())

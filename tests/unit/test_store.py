@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,6 +205,22 @@ def test_a_build_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(StoreError, match="wrote no engine"):
         Store(tmp_path).get({"a": 1}, lambda path: None, kind="engine")
 
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_a_library_that_hides_that_the_disk_is_full_is_seen_through(free, tmp_path, monkeypatch):
+    """PyTorch then says "enforce fail at inline_container.cc", ONNX Runtime "Protobuf serialization failed"."""
+
+    def build(path):
+        path.write_bytes(b"a part")
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr("harness.store.shutil.disk_usage", lambda path: usage)
+
+    with pytest.raises(RuntimeError if free else StoreError, match="unexpected pos" if free else "no space left"):
+        Store(tmp_path).get({"a": 1}, build, kind="weights")
     assert left_in(tmp_path) == []
 
 

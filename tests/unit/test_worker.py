@@ -469,6 +469,20 @@ def test_an_sdk_that_ends_the_program_is_an_error():
             chip.load(Path("e"), DEVICE, SPEC)
 
 
+@pytest.mark.parametrize("free", [3_000_000, 5_000_000])
+def test_a_compiler_that_fails_where_less_is_free_than_its_model_has_is_told_so(free, tmp_path, monkeypatch):
+    """ATC and ONNX Runtime take away what they wrote, and none says that the disk was full."""
+    (tmp_path / "m.onnx").write_bytes(bytes(4_000_000))
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr("harness.backends.worker.shutil.disk_usage", lambda folder: usage)
+
+    with worker("raises_errors") as chip, pytest.raises(BuildError, match="bad graph") as caught:
+        chip.build(tmp_path / "m.onnx", tmp_path / "m.engine", SPEC)
+
+    assert ("3 MB are free for the engine" in caught.value.fact) == (free < 4_000_000)
+    assert ("--cache" in caught.value.hint) == (free < 4_000_000)
+
+
 def test_a_compiler_that_writes_nothing_is_an_error(tmp_path):
     with worker("writes_no_engine") as chip, pytest.raises(BuildError, match="wrote no m"):
         chip.build(Path("m"), tmp_path / "m.engine", SPEC)
