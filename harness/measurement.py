@@ -89,7 +89,8 @@ def at_once(sides: Sequence[Side], plan: Plan) -> tuple[Timing, ...]:
 
 
 def in_turn(sides: Sequence[Side]) -> tuple[Timing, ...]:
-    """Window by window, so that other load meets all alike; eager PyTorch is last. Slow engines get fewer windows."""
+    """Window by window, so that other load meets all alike; eager PyTorch is last. Slow engines get fewer windows.
+    Inputs go there with the first window and stay."""
     windows: list[list[Window]] = [[] for _ in sides]
     end = time.perf_counter() + PAIRS_LIMIT_S
     while len(windows[0]) < FEWEST or (len(windows[0]) < PAIRS and time.perf_counter() < end):

@@ -152,7 +152,7 @@ class Worker:
                 raise
             raise errors.BuildError(
                 f"{error.fact}; {free / 1e6:.0f} MB are free for the engine, fewer than the model has",
-                hint="free some, or name another cache with --cache DIR",
+                hint=f"free some, or name another cache with --cache DIR; else {error.hint}",
             ) from error
         if not engine.exists():
             raise errors.BuildError(f"{self.backend} said it was done and wrote no {engine.name}", hint=self._tail())

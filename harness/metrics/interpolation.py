@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from harness.compiled import compiled
 
 FALSE, TRUE, IGNORED = 0, 1, 2  # what a detection is; an ignored one counts for nothing
+SPACING = float(np.spacing(1))  # pycocotools divides by so much more
 
 
 @compiled("float64[::1](int8[:, ::1], int64[::1], float64[::1], float64, float64[::1])")
@@ -33,7 +34,7 @@ def average_precision(
             if marks[c, i] == TRUE:  # only here can the precision rise: these points are the whole curve
                 true += weights[image[i]]
                 recall[points] = true / objects
-                precision[points] = true / (counted + 2.220446049250313e-16)  # numpy.spacing(1), as pycocotools adds
+                precision[points] = true / (counted + SPACING)
                 points += 1
         total, highest, r = 0.0, 0.0, len(recalls) - 1
         for p in range(points - 1, -1, -1):

@@ -80,6 +80,21 @@ def test_a_chip_without_a_peer_does_not_wait(paired):
     assert not measurement.peer
 
 
+def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch):
+    fed = []
+
+    def measure(inputs, plan):
+        fed.append(inputs)
+        return Timing((), (Window(0.0, 1.0, 1),), ())
+
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
+    ours = {"x": np.ones(1)}
+    measuring.in_turn([measuring.Side("chip", SimpleNamespace(measure=measure, read=dict), ours, {})])
+
+    assert fed[0] is ours
+    assert fed[1:] == [None] * (measuring.PAIRS - 1)
+
+
 @pytest.mark.parametrize("backend", ["trt", "magicmind"])
 def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
     """Where CUDA numbers another GPU 0, its plan would not load on this one."""

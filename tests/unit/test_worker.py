@@ -481,6 +481,7 @@ def test_a_compiler_that_fails_where_less_is_free_than_its_model_has_is_told_so(
 
     assert ("3 MB are free for the engine" in caught.value.fact) == (free < 4_000_000)
     assert ("--cache" in caught.value.hint) == (free < 4_000_000)
+    assert "log" in caught.value.hint, "it may have had another reason"
 
 
 def test_a_compiler_that_writes_nothing_is_an_error(tmp_path):
