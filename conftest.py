@@ -15,16 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from harness import matrix, report
+from harness import matrix
+from harness.backends.registry import backends
 from harness.case import Case, Precision
 from harness.errors import HarnessError
-from harness.report import Record
+from harness.report import tables
+from harness.report.records import Record, ran, read_run, write_run, write_whole
 from tests.session import ASKED, FRESH, RECORDS, STAGES, Gathering, add_record, case_of, simulated, stage_of
 
 BEGUN = pytest.StashKey[float]()
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
-RUNNERS = ("ais_bench", "msame", "ort_cann", "ort_cuda", "ort_tensorrt", "torch_cuda", "acl", "magicmind", "trt", "ort")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,7 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy)",
     )
-    group.addoption("--runner", metavar="BACKEND", help="drive the chip by another backend: ais_bench, msame, ort_cuda")
+    group.addoption("--runner", metavar="BACKEND", help=f"drive the chip by another backend: {', '.join(backends())}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,8 +93,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if data is not None and not Path(data).is_dir():
         raise pytest.UsageError(f"--data {data}: no such folder")
     runner, python = config.getoption("runner"), config.getoption("sdk_python")
-    if runner is not None and runner not in RUNNERS:
-        raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(RUNNERS)}")
+    if runner is not None and runner not in backends():
+        raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
     if shutil.which(python) is None:
         raise pytest.UsageError(f"--sdk-python {python}: no such program")
     results = config.getoption("results")
@@ -258,7 +259,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _idle(config: pytest.Config, records: list[Record]) -> list[str]:
     """Chips that were required and on which nothing ran."""
-    return [c for c in config.getoption("require") if not any(report.ran(r) and r.case.chip == c for r in records)]
+    return [c for c in config.getoption("require") if not any(ran(r) and r.case.chip == c for r in records)]
 
 
 def _write(config: pytest.Config, records: list[Record]) -> None:
@@ -266,12 +267,12 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(config.stash[BEGUN]))
     chips = "+".join(sorted({r.case.chip for r in records}))
     path = folder / f"{stamp}-{platform.node()}-{os.getpid()}-{chips}.jsonl"
-    report.write(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED])
-    run = report.read(path)
-    report.write_whole(folder / "latest.md", report.markdown(run))
-    from harness import page  # draws charts: not imported where nothing is written
+    write_run(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED])
+    run = read_run(path)
+    write_whole(folder / "latest.md", tables.markdown(run))
+    from harness.report.html import page  # draws charts: not imported where nothing is written
 
-    report.write_whole(folder / "latest.html", page.html(run))
+    write_whole(folder / "latest.html", page(run))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -281,7 +282,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("chipproof")
     width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
     terminalreporter.write(
-        report.terminal(records, len(config.stash[ASKED]), width, colour, stopped=config.stash[STOPPED])
+        tables.terminal(records, len(config.stash[ASKED]), width, colour, stopped=config.stash[STOPPED])
     )
     for chip in _idle(config, records):
         terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)

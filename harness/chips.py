@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from harness.case import Precision
 
@@ -29,6 +30,7 @@ class Chip:
     keeps: bool = False  # its answers follow from the engine's key alone, and are kept like the reference's
     eager: float | None = None  # where nothing is published: FP32 throughput in units of eager PyTorch's
     hint: str = ""  # what to do when it is absent
+    simulated: Mapping[str, object] = field(default_factory=dict, hash=False)  # what --simulate puts in its place
 
 
 ASCEND_HINT = "install the driver and CANN, then: source /usr/local/Ascend/ascend-toolkit/set_env.sh"
@@ -49,6 +51,7 @@ CHIPS: dict[str, Chip] = {
             devices_per_card=4,
             normalizes=True,
             hint=ASCEND_HINT,
+            simulated={"soc": "Ascend310", "devices": 4},
         ),
         Chip(
             "ascend310p",
@@ -60,6 +63,7 @@ CHIPS: dict[str, Chip] = {
             (1, 4, 8, 16, 32, 64),
             normalizes=True,
             hint=ASCEND_HINT,
+            simulated={"soc": "Ascend310P3", "devices": 1},
         ),
         Chip(
             "mlu370_s4",
@@ -71,6 +75,7 @@ CHIPS: dict[str, Chip] = {
             (1, 4, 8),
             normalizes=True,
             hint=MLU_HINT,
+            simulated={"soc": "MLU370-S4"},
         ),
         Chip(
             "mlu370_x4",
@@ -82,6 +87,7 @@ CHIPS: dict[str, Chip] = {
             (1, 4, 8),
             normalizes=True,
             hint=MLU_HINT,
+            simulated={"soc": "MLU370-X4"},
         ),
         Chip(
             "t4",
@@ -92,6 +98,7 @@ CHIPS: dict[str, Chip] = {
             (FP32, FP16, INT8),
             (1, 4, 8, 16, 32, 64),
             hint=CUDA_HINT,
+            simulated={"soc": "Tesla T4"},
         ),
         Chip(
             "cuda",
@@ -102,6 +109,7 @@ CHIPS: dict[str, Chip] = {
             (FP32, FP16, INT8),
             (1, 4, 8, 16, 32, 64),
             hint=CUDA_HINT,
+            simulated={"soc": "NVIDIA A10"},
         ),
         Chip(
             "cpu",

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
-from typing import Any
 
+from harness.backends.registry import with_plugins
 from harness.case import Case, Precision
 from harness.chips import CHIPS, Chip
-from harness.errors import UsageError
 from harness.models import MODELS
 from harness.models.base import Model
-
-
-def _with_plugins(rows: Mapping[str, Any], group: str, kind: type) -> dict[str, Any]:
-    """The literal table and what installed packages add to it. Raises UsageError when a plug-in's row is not one or
-    takes a name that exists."""
-    table = dict(rows)
-    for point in entry_points(group=group):
-        row = point.load()
-        if not isinstance(row, kind):
-            raise UsageError(
-                f"entry point {point.value} of {group} is a {type(row).__name__}",
-                hint=f"let it name a {kind.__name__}",
-            )
-        name: str = getattr(row, "name")  # noqa: B009  both kinds have one; mypy sees only `type`
-        if name in table:
-            raise UsageError(
-                f"entry point {point.value} adds {name}, which exists already", hint="give it a name of its own"
-            )
-        table[name] = row
-    return table
 
 
 @cache
 def chips() -> dict[str, Chip]:
     """CHIPS and the rows of entry-point group `chipproof.chips`."""
-    return _with_plugins(CHIPS, "chipproof.chips", Chip)
+    return with_plugins(CHIPS, "chipproof.chips", Chip)
 
 
 @cache
 def models() -> dict[str, Model]:
     """MODELS and the rows of entry-point group `chipproof.models`."""
-    return _with_plugins(MODELS, "chipproof.models", Model)
+    return with_plugins(MODELS, "chipproof.models", Model)
 
 
 def batches(model: Model, chip: Chip, precision: Precision) -> tuple[int, ...]:

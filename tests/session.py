@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from harness import matrix
+from harness.backends.registry import backend
 from harness.case import Case
-from harness.report import Record
+from harness.chips import Chip
+from harness.report.records import Record
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("export", "numerics", "accuracy", "throughput", "targets")  # markers, in the order in which they run
-SIMULATORS = {"acl": "ascend", "magicmind": "magicmind", "trt": "tensorrt"}  # backend -> folder of tests/sdk
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
 FRESH = pytest.StashKey[list[Record]]()  # records of the test that runs now
 ASKED = pytest.StashKey[set[Case]]()
@@ -33,7 +34,12 @@ def stage_of(item: pytest.Item) -> str:
 
 def simulated(config: pytest.Config, case: Case) -> bool:
     """Whether the case ran, or would have run, on a simulated SDK."""
-    return config.getoption("simulate") and any(name in SIMULATORS for name in matrix.chips()[case.chip].backends)
+    return config.getoption("simulate") and simulator_folder(matrix.chips()[case.chip]) is not None
+
+
+def simulator_folder(chip: Chip) -> Path | None:
+    """Folder of the simulated SDK of the chip's first backend that has one."""
+    return next((folder for name in chip.backends if (folder := backend(name).simulator_folder)), None)
 
 
 def add_record(config: pytest.Config, record: Record) -> None:

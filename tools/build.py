@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from harness.bench import Bench
 from harness.case import Case
+from harness.run.case_run import Bench
 from tools.suite import CacheOption, DataOption, PythonOption, deliver, suite
 
 

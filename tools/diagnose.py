@@ -19,15 +19,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from harness import devices, graph
-from harness.bench import Bench
 from harness.case import Case, Tensors
 from harness.diagnose import layers, mistakes
 from harness.diagnose.layers import Layer, Located, Measure
 from harness.diagnose.picture import picture
 from harness.errors import InvalidMeasurement
-from harness.suite import WITNESSES
-from harness.verdict import Outcome, Verdict, judge_numerics
+from harness.export import graph
+from harness.judge.verdict import Outcome, Verdict, judge_numerics
+from harness.run import devices
+from harness.run.case_run import Bench
+from harness.run.context import WITNESSES
 from tools.suite import CacheOption, DataOption, PythonOption, suite
 
 if TYPE_CHECKING:

@@ -24,13 +24,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import datasets, devices, matrix
-from harness.backends.worker import Worker
+from harness import datasets, matrix
+from harness.backends import registry
+from harness.backends.registry import Sdk
 from harness.chips import Chip
 from harness.datasets.base import Absent
 from harness.errors import HarnessError
 from harness.models.base import Model
-from harness.weights import find
+from harness.reference.weights import find
+from harness.run import devices
+from harness.worker.process import Worker
 from tools.fetch import SETS, state
 from tools.suite import CacheOption, DataOption, PythonOption, cache_folder
 
@@ -58,25 +61,9 @@ class Finding:
     next: str = ""
 
 
-@dataclass(frozen=True)
-class Sdk:
-    """What shows that a vendor's SDK is here: variables that its script sets, programs, a Python module."""
-
-    name: str
-    variables: tuple[str, ...]
-    programs: tuple[str, ...]
-    module: str
-    hint: str
-
-
-SDKS = (
-    Sdk(
-        "CANN", ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"), ("npu-smi", "atc", "msame"), "acl",
-        "source /usr/local/Ascend/ascend-toolkit/set_env.sh",
-    ),
-    Sdk("MagicMind", ("NEUWARE_HOME",), ("cnmon", "mm_run"), "magicmind", "start the MagicMind container"),
-    Sdk("TensorRT", ("CUDA_HOME",), ("nvidia-smi", "trtexec"), "tensorrt", "pip install tensorrt cuda-python"),
-)  # fmt: skip
+def _sdks() -> tuple[Sdk, ...]:
+    """The vendor SDKs that the backends need, each once."""
+    return tuple(dict.fromkeys(row.sdk for row in registry.backends().values() if row.sdk is not None))
 
 
 def command(
@@ -144,7 +131,7 @@ def chips(sdk_python: str) -> Iterable[Finding]:
 
 def _chip(chip: Chip, sdk_python: str) -> Finding:
     def start(backend: str) -> Worker:
-        return Worker(backend, python=sys.executable if backend == "ort" else sdk_python)
+        return Worker(backend, python=sys.executable if registry.backend(backend).own_python else sdk_python)
 
     found = devices.find(chip, start)
     if not found.devices:
@@ -157,7 +144,7 @@ def _chip(chip: Chip, sdk_python: str) -> Finding:
 def sdks(sdk_python: str) -> Iterator[Finding]:
     """Traces of each vendor's SDK: part of them is the usual reason for a chip that is not found."""
     modules = _modules(sdk_python)
-    for sdk in SDKS:
+    for sdk in _sdks():
         seen = {name: os.environ.get(name) for name in sdk.variables} | {
             name: shutil.which(name) for name in sdk.programs
         }
@@ -176,7 +163,7 @@ def _modules(sdk_python: str) -> set[str]:
     program = "import sys, importlib.util as u; print(*[n for n in sys.argv[1:] if u.find_spec(n)])"
     try:
         run = subprocess.run(
-            [sdk_python, "-c", program, *(sdk.module for sdk in SDKS)], capture_output=True, text=True, timeout=60
+            [sdk_python, "-c", program, *(sdk.module for sdk in _sdks())], capture_output=True, text=True, timeout=60
         )
     except (OSError, subprocess.TimeoutExpired):
         return set()

@@ -15,19 +15,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import baselines, datasets, metrics, vendorfiles
+from harness import baselines, datasets, metrics
 from harness.baselines import ACCURACIES, Baselines
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets import widerface as wider
 from harness.datasets.base import Absent, Dataset, Sample
 from harness.datasets.stream import stream
 from harness.errors import DataError, UsageError
+from harness.judge.verdict import Outcome, judge_published
 from harness.metrics import widerface, widertext
 from harness.metrics.base import Score
 from harness.models.base import Frame, Model, Protocol
 from harness.models.gfocalv2 import postprocess_suppressed
-from harness.vendorfiles import Format
-from harness.verdict import Outcome, judge_published
+from harness.vendor import files
+from harness.vendor.files import Format
 from tools.preprocess import ChipOption, DataOption, ProtocolOption, bin_name, choose, progress
 
 NEED_FRAME = ("faces", "objects")  # tasks whose boxes go back to the picture
@@ -79,7 +80,7 @@ def command(
     if form is Files.WIDERFACE:
         score, kind, notes = _score_texts(row, outputs, data)
     else:
-        score, kind, notes = _score_files(row, chosen, vendorfiles.FORMATS[form.value], outputs, data, images)
+        score, kind, notes = _score_files(row, chosen, files.FORMATS[form.value], outputs, data, images)
     rows = _rows(row, score, published, case, judged=kind == "whole")
     if as_json:
         facts = {"model": model, "protocol": chosen.name, "chip": chip, "images": score.samples, "kind": kind}
@@ -93,16 +94,16 @@ def command(
 def _score_files(
     model: Model, protocol: Protocol, form: Format, outputs: Path, data: Path, images: Path | None
 ) -> tuple[Score, str, list[str]]:
-    folder = vendorfiles.folder_of(outputs, form)
+    folder = files.folder_of(outputs, form)
     dataset = datasets.load(model.dataset, data, images)
     if dataset.truth is None:
         raise DataError(f"{model.dataset}: {dataset.note}", hint="scores need the labels of the data set")
     ids = [sample.id for sample in dataset.samples]
     notes = []
-    ending = _ending(model, protocol, vendorfiles.indices(folder, form))
+    ending = _ending(model, protocol, files.indices(folder, form))
     written = _all_written(model, dataset, folder, form, data, images)
     found = dict(
-        zip(written, vendorfiles.find(folder, form, [bin_name(i) for i in written], len(ending.outputs)), strict=True)
+        zip(written, files.find(folder, form, [bin_name(i) for i in written], len(ending.outputs)), strict=True)
     )
     if len(written) > len(ids):
         notes.append(f"{len(written) - len(ids)} pictures without a label have results, which are not scored")
@@ -119,7 +120,7 @@ def _all_written(
 ) -> list[str]:
     """Samples that the tool ran: those of the data set or, when there are more results, those of the larger one."""
     ids = [sample.id for sample in dataset.samples]
-    if model.dataset not in LARGER or len(vendorfiles.stems(folder, form)) <= len(ids):
+    if model.dataset not in LARGER or len(files.stems(folder, form)) <= len(ids):
         return ids
     return [sample.id for sample in datasets.load(LARGER[model.dataset], data, images).samples]
 
@@ -157,13 +158,12 @@ def arranged(paths: Sequence[Path], ending: Ending) -> Tensors:
     if len(by_length) < len(ending.outputs):  # lengths do not tell them apart: the model's own order
         pairs = zip(paths, ending.outputs.items(), strict=True)
         return {
-            name: vendorfiles.load(path, {math.prod(shape): dtype}).reshape(shape)
-            for path, (name, (shape, dtype)) in pairs
+            name: files.load(path, {math.prod(shape): dtype}).reshape(shape) for path, (name, (shape, dtype)) in pairs
         }
     lengths = {length: ending.outputs[name][1] for length, name in by_length.items()}
     tensors: Tensors = {}
     for path in paths:
-        values = vendorfiles.load(path, lengths)
+        values = files.load(path, lengths)
         name = by_length[values.size]
         if name in tensors:
             raise DataError(

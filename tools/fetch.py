@@ -20,7 +20,7 @@ from rich.table import Table
 from harness import matrix
 from harness.errors import UsageError, WeightsError
 from harness.models.base import Model, Weights
-from harness.weights import find
+from harness.reference.weights import find
 
 SETS: dict[str, tuple[str, str]] = {
     "imagenet": ("https://image-net.org/download.php", "ILSVRC2012 validation images; an account is needed"),

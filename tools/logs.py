@@ -10,16 +10,17 @@ from typing import Annotated
 
 import typer
 
-from harness import baselines, matrix, vendorlogs
+from harness import baselines, matrix
 from harness.baselines import Baselines
 from harness.case import Case, Precision
 from harness.chips import Chip
 from harness.errors import DataError, UsageError
+from harness.judge.stats import exact
+from harness.judge.verdict import Outcome, Verdict, judge_batches, judge_floor, judge_target
 from harness.models.base import Model
-from harness.report import Record
-from harness.stats import exact
-from harness.vendorlogs import Throughput
-from harness.verdict import Outcome, Verdict, judge_batches, judge_floor, judge_target
+from harness.report.records import Record
+from harness.vendor import logs
+from harness.vendor.logs import Throughput
 
 BAD = (Outcome.FAIL, Outcome.INVALID)
 Figures = Mapping[int, Sequence[Throughput]]  # by batch
@@ -31,9 +32,7 @@ def command(
     model: Annotated[str, typer.Option(help="the model that ran")],
     batch: Annotated[int | None, typer.Option(help="the batch, where a log does not say it itself")] = None,
     precision: Annotated[Precision | None, typer.Option(help="default: the one that was published")] = None,
-    tool: Annotated[
-        str | None, typer.Option(help=f"{', '.join(vendorlogs.TOOLS)}; default: told from the text")
-    ] = None,
+    tool: Annotated[str | None, typer.Option(help=f"{', '.join(logs.TOOLS)}; default: told from the text")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the judged records as JSON")] = False,
 ) -> None:
     """Judge the throughput that benchmark, msame, ais_bench, mm_run or trtexec printed in FILES.
@@ -62,14 +61,14 @@ def command(
 def read(files: Sequence[Path], batch: int | None = None, tool: str | None = None) -> Figures:
     """Figures of all logs by batch, smallest first. Raises DataError: a log is damaged, two are the same log, of the
     same device and batch, or of different tools."""
-    figures = [figure for path in files for figure in vendorlogs.read(path, tool, batch)]
+    figures = [figure for path in files for figure in logs.read(path, tool, batch)]
     texts: dict[str, Path] = {}
     for path in files:
         text = path.read_text(encoding="utf-8")
         if text in texts:
             raise DataError(f"{path} and {texts[text]} are the same log", hint="give each log once")
         texts[text] = path
-    vendorlogs.once_a_device(figures)
+    logs.once_a_device(figures)
     kinds = sorted({f"{figure.tool}: {figure.statistic}" for figure in figures})
     if len(kinds) > 1:
         raise DataError(f"the logs measure different things ({'; '.join(kinds)})", hint="give logs of one tool")

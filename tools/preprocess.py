@@ -16,13 +16,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness import datasets, matrix, vendorfiles
+from harness import datasets, matrix
+from harness.arrays.images import Decoder, read
 from harness.datasets.base import Sample
 from harness.datasets.files import SUFFIXES
 from harness.datasets.stream import stream
 from harness.errors import DataError, StoreError, UsageError
-from harness.images import Decoder, read
 from harness.models.base import Model, Protocol
+from harness.vendor import files
 
 DECODERS: dict[str, Decoder] = {"imagenet": "pillow", "peta": "pillow"}
 """By data set, where its authors do not read with OpenCV."""
@@ -123,9 +124,9 @@ def _write_all(model: Model, protocol: Protocol, raw: bool, samples: list[Sample
             for _ in stream(samples, partial(_write_one, model, protocol, raw, staged)):
                 advance()
         height, width = protocol.size
-        vendorfiles.write_info(
+        files.write_info(
             staged / f"{model.name}.info",
-            [vendorfiles.Entry(str(place / "prep" / f"{bin_name(s.id)}.bin"), width, height) for s in samples],
+            [files.Entry(str(place / "prep" / f"{bin_name(s.id)}.bin"), width, height) for s in samples],
         )
         if place.exists():
             place.rmdir()

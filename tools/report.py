@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from harness import report
+from harness.report import tables
+from harness.report.records import merge, read_run, write_whole
 
 BAD = ("FAIL", "ERROR", "INVALID")
 
@@ -23,19 +24,19 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
 ) -> None:
     """Show the records in FILES. Exit status: 1 when one of them failed."""
-    run = report.merge([report.read(path) for path in files])
-    pages = {} if markdown is None else {markdown: report.markdown(run)}
+    run = merge([read_run(path) for path in files])
+    pages = {} if markdown is None else {markdown: tables.markdown(run)}
     if html is not None:
-        from harness import page
+        from harness.report.html import page
 
-        pages[html] = page.html(run)
+        pages[html] = page(run)
     for path, text in pages.items():
-        report.write_whole(path, text)
+        write_whole(path, text)
     if as_json:
         print(json.dumps([record.as_json() for record in run.records], ensure_ascii=False))
     else:
         size = shutil.get_terminal_size((120, 40)).columns
         footer = run.footer
-        print(report.terminal(run.records, footer["asked"], size, colour=False, stopped=footer.get("stopped", "")))
+        print(tables.terminal(run.records, footer["asked"], size, colour=False, stopped=footer.get("stopped", "")))
     if any(record.outcome in BAD for record in run.records):
         raise typer.Exit(1)

@@ -17,8 +17,8 @@ from rich.progress import Progress
 
 from harness import baselines
 from harness.errors import StoreError, UsageError
+from harness.run.context import Settings, Suite
 from harness.store import Store
-from harness.suite import Settings, Suite
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="CHIPPROOF_DATA", help="published weights, images and labels")

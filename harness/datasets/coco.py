@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.arrays.images import read
 from harness.case import Image
 from harness.datasets import files
 from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError
-from harness.images import read
 from harness.metrics.coco import CATEGORY_IDS, Objects
 
 SHORTEST_SIDE = 32  # pixels; mmdet drops smaller pictures in training mode

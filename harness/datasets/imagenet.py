@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from harness.arrays.images import read
 from harness.datasets import files
 from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError
-from harness.images import read
 
 CLASSES = 1000
 PUBLISHED = files.Published(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.arrays.images import read
 from harness.datasets import files
 from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError
-from harness.images import read
 
 ATTRIBUTES = 35
 PUBLISHED = files.Published(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.arrays.images import read
 from harness.datasets import files
 from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError
-from harness.images import read
 from harness.metrics.widerface import SETTINGS, Faces
 
 PUBLISHED = files.Published(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import graph
 from harness.case import Precision, Tensors
 from harness.errors import BuildError, DeviceError, RunError
-from harness.verdict import Outcome, Verdict, judge_numerics
+from harness.export import graph
+from harness.judge.verdict import Outcome, Verdict, judge_numerics
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compiled import compiled
+from harness.arrays.jit import compiled
 
 FALSE, TRUE, IGNORED = 0, 1, 2  # what a detection is; an ignored one counts for nothing
 SPACING = float(np.spacing(1))  # pycocotools divides by so much more

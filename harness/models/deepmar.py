@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import images
+from harness.arrays import images
 from harness.backends.base import Normalize
 from harness.case import Image, Predictions, Tensors
 from harness.models.base import Frame, Model, Prepared, Protocol, Weights
@@ -46,7 +46,7 @@ def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
 
 
 def _network() -> nn.Module:
-    from harness.networks.deepmar import deepmar
+    from harness.models.networks.deepmar import deepmar
 
     return deepmar()
 

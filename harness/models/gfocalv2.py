@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import boxes, images
+from harness.arrays import boxes, images
 from harness.case import Image, Predictions, Tensors
 from harness.errors import UsageError
 from harness.models.base import Frame, Model, Prepared, Protocol, Weights
@@ -127,7 +127,7 @@ def _objects(found: Floats, scores: Floats, labels: NDArray[np.int64], frame: Fr
 
 
 def _network() -> nn.Module:
-    from harness.networks.gfocalv2 import gfocalv2_r50_fpn
+    from harness.models.networks.gfocalv2 import gfocalv2_r50_fpn
 
     return gfocalv2_r50_fpn()
 

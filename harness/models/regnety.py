@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness import images
+from harness.arrays import images
 from harness.case import Image, Predictions, Tensors
 from harness.models.base import Frame, Model, Prepared, Protocol, Weights
 from harness.models.deepmar import NORMALIZE, TABLE
@@ -38,7 +38,7 @@ def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
 
 
 def _network() -> nn.Module:
-    from harness.networks.regnety import regnety_016
+    from harness.models.networks.regnety import regnety_016
 
     return regnety_016()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import boxes, images
+from harness.arrays import boxes, images
 from harness.backends.base import Normalize
 from harness.case import Image, Predictions, Tensors
 from harness.errors import RunError
@@ -178,13 +178,13 @@ def lines_mlu(found: Floats, scores: Floats) -> list[str]:
 
 
 def _mobilenet025() -> nn.Module:
-    from harness.networks.retinaface import mobilenet025
+    from harness.models.networks.retinaface import mobilenet025
 
     return mobilenet025()
 
 
 def _resnet50() -> nn.Module:
-    from harness.networks.retinaface import resnet50
+    from harness.models.networks.retinaface import resnet50
 
     return resnet50()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.backends.worker import Worker
-from harness.timing import Plan
+from harness.judge.timing import Plan
+from harness.worker.process import Worker
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.benchmark
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_the_loop_measures_the_chips_own_latency_within_two_percent(monkeypatch, tmp_path, batch):
-    monkeypatch.syspath_prepend(str(TESTS / "unit"))
+    monkeypatch.syspath_prepend(str(TESTS / "support"))
     monkeypatch.syspath_prepend(str(TESTS / "sdk"))
     tiny, simulate = importlib.import_module("ascend_tiny"), importlib.import_module("simulate")
     place = str(TESTS / "sdk" / "ascend")

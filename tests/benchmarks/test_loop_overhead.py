@@ -14,9 +14,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.backends import ort
 from harness.backends.base import BuildSpec, Device, TensorSpec
-from harness.timing import Plan, measure
+from harness.backends.cpu import ort
+from harness.judge.timing import Plan, measure
 
 BAR = 0.01
 PAIRS = 40

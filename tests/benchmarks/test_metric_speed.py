@@ -1,7 +1,8 @@
 """Evaluation against its peers, timed in turn in one run.
 
 WIDER FACE: the authors' program reads each of 1,000 thresholds of each picture in Python; its peer here does the same
-(tests/unit/plain_metrics.py), with the overlaps in NumPy in the place of their compiled loop. COCO: pycocotools itself.
+(tests/support/plain_metrics.py), with the overlaps in NumPy in the place of their compiled loop.
+COCO: pycocotools itself.
 """
 
 import time

@@ -12,10 +12,11 @@ import pytest
 import torch
 import torchvision
 
-from harness import boxes, weights
+from harness.arrays import boxes
 from harness.datasets import widerface
 from harness.datasets.base import Absent
 from harness.models import gfocalv2, retinaface
+from harness.reference import weights
 
 pytestmark = pytest.mark.benchmark
 

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from torchvision.transforms import functional as transforms
 
-from harness import images
+from harness.arrays import images
 from harness.models import MODELS, deepmar, gfocalv2, regnety, retinaface
 
 pytestmark = pytest.mark.benchmark
@@ -137,7 +137,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 import cv2
-from harness import images
+from harness.arrays import images
 from harness.models import MODELS
 
 cv2.setNumThreads(1)

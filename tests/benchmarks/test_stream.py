@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from harness import images
+from harness.arrays import images
 from harness.datasets.base import Sample
 from harness.datasets.stream import stream
 from harness.models import retinaface

@@ -14,28 +14,20 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from harness import baselines, matrix, report
-from harness.bench import Bench, has_peer
+from harness import baselines, matrix
 from harness.case import Case
 from harness.chips import Chip
 from harness.errors import DataError, HarnessError
-from harness.report import Record, Run
-from harness.stats import Estimate
+from harness.judge.stats import Estimate
+from harness.judge.timing import Plan
+from harness.judge.verdict import Outcome, Verdict
+from harness.report.records import Record, Run, merge, read_run
+from harness.run.case_run import Bench, has_peer
+from harness.run.context import CHIP_PLAN, Settings, Suite
 from harness.store import Store
-from harness.suite import CHIP_PLAN, Settings, Suite
-from harness.timing import Plan
-from harness.verdict import Outcome, Verdict
-from tests.session import RECORDS, ROOT, SIMULATORS, add_record, case_of, stage_of
+from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
-SIMULATED = {  # what the simulated machine is, per chip
-    "ascend310": {"soc": "Ascend310", "devices": 4},
-    "ascend310p": {"soc": "Ascend310P3", "devices": 1},
-    "mlu370_s4": {"soc": "MLU370-S4"},
-    "mlu370_x4": {"soc": "MLU370-X4"},
-    "t4": {"soc": "Tesla T4"},
-    "cuda": {"soc": "NVIDIA A10"},
-}
 
 
 @pytest.fixture(scope="session")
@@ -71,11 +63,11 @@ def suite(
 def simulator(chip: Chip, **machine: object) -> Mapping[str, str] | None:
     """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
     the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = next((SIMULATORS[backend] for backend in chip.backends if backend in SIMULATORS), None)
+    folder = simulator_folder(chip)
     if folder is None:
         return None
-    place = str(ROOT / "tests" / "sdk" / folder)
-    switches = {**machine, **SIMULATED.get(chip.name, {}), **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
+    place = str(folder)
+    switches = {**machine, **chip.simulated, **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
     return {
         "PYTHONPATH": os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PATH": os.pathsep.join([place, str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -224,10 +216,10 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
     runs: list[Run] = []
     for path in sorted(folder.glob("*.jsonl")) if folder else ():
         try:
-            runs.append(report.read(path))
+            runs.append(read_run(path))
         except DataError as error:
             print(f"chipproof: passed over: {error}", file=sys.stderr)
-    records = report.merge(runs).records if runs else ()
+    records = merge(runs).records if runs else ()
 
     def best(lineup: Case, chip: str) -> Speed | None:
         found = [

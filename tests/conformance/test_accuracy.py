@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.bench import Variant
 from harness.case import Precision
-from harness.verdict import Outcome, judge_agreement, judge_published
+from harness.judge.verdict import Outcome, judge_agreement, judge_published
+from harness.run.case_run import Variant
 
 pytestmark = pytest.mark.accuracy
 

@@ -4,8 +4,8 @@ PyTorch before it was kept: an export that differs is an error, not a file."""
 import onnx
 import pytest
 
-from harness.export import OPSET
-from harness.verdict import Outcome, Verdict
+from harness.export.export import OPSET
+from harness.judge.verdict import Outcome, Verdict
 
 pytestmark = pytest.mark.export
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.bench import Variant
-from harness.verdict import Outcome, Verdict, judge_numerics
+from harness.judge.verdict import Outcome, Verdict, judge_numerics
+from harness.run.case_run import Variant
 
 pytestmark = pytest.mark.numerics
 

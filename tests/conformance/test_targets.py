@@ -3,8 +3,8 @@
 import pytest
 
 from harness import matrix
-from harness.bench import has_peer
-from harness.verdict import Outcome, Verdict, judge_batches, judge_target
+from harness.judge.verdict import Outcome, Verdict, judge_batches, judge_target
+from harness.run.case_run import has_peer
 
 pytestmark = pytest.mark.targets
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.timing import unsteady
-from harness.verdict import Outcome, Verdict, judge_floor, judge_ratio
+from harness.judge.timing import unsteady
+from harness.judge.verdict import Outcome, Verdict, judge_floor, judge_ratio
 
 pytestmark = pytest.mark.throughput
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from harness import boxes, images, metrics
+from harness import metrics
+from harness.arrays import boxes, images
 from tests.faults import tiny
 from tests.faults.plant import fault
 

@@ -9,9 +9,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from harness import baselines, bench, export, suite
-from harness.backends.worker import Limits, Worker
+from harness import baselines
 from harness.baselines import Deviation
+from harness.export import export
+from harness.run import case_run, context
+from harness.worker.process import Limits, Worker
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT, WRONG
 from tests.faults.plant import fault, timed
@@ -43,13 +45,13 @@ def other_weights_are_exported(plant):
 @fault(WRONG)
 def an_engine_outlives_its_weights(plant):
     """The key of an engine does not hold its weights: an old accuracy, repeated exactly."""
-    forgetful = suite.Store.get
+    forgetful = context.Store.get
 
     def get(store, key, build, *, kind, suffix=""):
         kept = {name: value for name, value in key.items() if kind != "engine" or name != "onnx"}
         return forgetful(store, kept, build, kind=kind, suffix=suffix)
 
-    plant.monkeypatch.setattr(suite.Store, "get", get)
+    plant.monkeypatch.setattr(context.Store, "get", get)
     plant.own_cache()
     path = plant.own_data() / "weights" / "tiny_classes.pth"
     older = {key: value.flip(0) for key, value in torch.load(path, weights_only=True).items()}
@@ -68,7 +70,7 @@ def a_compiler_says_that_it_is_done_and_is_not(plant):
 @fault("numerics FAIL", batch=1, marks="int8 and numerics", names="outputs_are_those")
 def an_engine_is_calibrated_for_another_model(plant):
     """1 to 20 points are lost, in INT8 only."""
-    calibration = bench.Bench._calibration
+    calibration = case_run.Bench._calibration
 
     def another(self):
         path = plant.folder / "another" / "calibration.npy"
@@ -76,7 +78,7 @@ def an_engine_is_calibrated_for_another_model(plant):
         np.save(path, np.load(calibration(self)) * 58 + 110)
         return path
 
-    plant.monkeypatch.setattr(bench.Bench, "_calibration", another)
+    plant.monkeypatch.setattr(case_run.Bench, "_calibration", another)
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -123,31 +125,31 @@ def a_picture_is_listed_twice(plant):
 @fault("accuracy ERROR, published ERROR")
 def a_picture_that_cannot_be_read_is_passed_over(plant):
     """The denominator shrinks: the accuracy rises or holds."""
-    plant.monkeypatch.setattr(suite, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]]))
+    plant.monkeypatch.setattr(context, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]]))
 
 
 @fault("accuracy ERROR, published ERROR")
 def rows_that_fill_the_last_batch_are_counted(plant):
     """More answers than pictures."""
-    sound = suite.Suite.predict
+    sound = context.Suite.predict
 
     def padded(self, what, dataset, prepare, run, interpret, batch):
         found = list(sound(self, what, dataset, prepare, run, interpret, batch))
         return [*found, *found[-1:] * (-len(found) % batch)]
 
-    plant.monkeypatch.setattr(suite.Suite, "predict", padded)
+    plant.monkeypatch.setattr(context.Suite, "predict", padded)
 
 
 @fault("accuracy ERROR, published ERROR")
 def the_last_batch_is_dropped_unless_it_is_full(plant):
     """Fewer answers than pictures."""
-    sound = suite.Suite.predict
+    sound = context.Suite.predict
 
     def cut(self, what, dataset, prepare, run, interpret, batch):
         found = list(sound(self, what, dataset, prepare, run, interpret, batch))
         return found[: len(found) // batch * batch]
 
-    plant.monkeypatch.setattr(suite.Suite, "predict", cut)
+    plant.monkeypatch.setattr(context.Suite, "predict", cut)
 
 
 @fault("published FAIL")
@@ -178,14 +180,14 @@ def the_sdk_takes_its_process_down(plant):
 @fault("numerics ERROR", **BESIDE)
 def a_call_never_comes_back(plant):
     """The run hangs until somebody looks."""
-    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(run=10.0)))
+    plant.monkeypatch.setattr(context, "Worker", partial(Worker, limits=Limits(run=10.0)))
     plant.chip("hangs:1")
 
 
 @fault("numerics ERROR", **BESIDE)
 def the_sdk_takes_all_memory(plant):
     """The kernel ends whatever is largest."""
-    plant.monkeypatch.setattr(suite, "Worker", partial(Worker, limits=Limits(memory=500 << 20)))
+    plant.monkeypatch.setattr(context, "Worker", partial(Worker, limits=Limits(memory=500 << 20)))
     plant.chip("grows:1")
 
 
@@ -219,20 +221,20 @@ def the_chip_slows_down_meanwhile(plant):
 @timed("throughput INVALID")
 def images_are_counted_twice(plant):
     """A figure that is multiplied by the batch already is multiplied again."""
-    speed = bench.Bench.speed.func
+    speed = case_run.Bench.speed.func
 
     def twice(self):
         once = speed(self)
         value, low, high = (self.case.batch * rate for rate in (once.value, once.low, once.high))
         return replace(once, value=value, low=low, high=high)
 
-    plant.monkeypatch.setattr(bench.Bench, "speed", property(twice))
+    plant.monkeypatch.setattr(case_run.Bench, "speed", property(twice))
 
 
 @timed("throughput INVALID")
 def a_card_of_one_device_counts_for_four(plant):
     """Exactly four times too fast."""
-    plant.monkeypatch.setattr(bench.Measurement, "scaled", 4.0)
+    plant.monkeypatch.setattr(case_run.Measurement, "scaled", 4.0)
 
 
 @timed("throughput INVALID, targets INVALID", batch=None)

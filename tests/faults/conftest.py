@@ -12,13 +12,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness import baselines, datasets, devices, matrix, verdict
-from harness.backends.worker import Worker
+from harness import baselines, datasets, matrix
+from harness.backends import registry
 from harness.chips import Chip
-from harness.devices import Presence
-from harness.stats import paired_bootstrap
-from harness.suite import Suite
-from harness.timing import Plan
+from harness.judge import verdict
+from harness.judge.stats import paired_bootstrap
+from harness.judge.timing import Plan
+from harness.run import devices
+from harness.run.context import Suite
+from harness.run.devices import Presence
+from harness.worker.process import Worker
 from tests.faults import tiny
 from tests.session import RECORDS, ROOT, STAGES
 
@@ -52,7 +55,7 @@ def present() -> dict[str, Presence]:
 def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest.MonkeyPatch) -> tiny.World:
     """The matrix holds the tiny models and their chip only; measurements are short."""
     begin, look = Suite.__init__, devices.find
-    rows = {"chipproof.chips": [tiny.CHIP], "chipproof.models": list(tiny.MODELS.values())}
+    rows = {"chipproof.chips": [tiny.CHIP], "chipproof.models": list(tiny.MODELS.values()), "chipproof.backends": []}
 
     def points(group: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(value=row.name, load=lambda row=row: row) for row in rows[group]]
@@ -63,12 +66,12 @@ def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest
         return present[chip.name]
 
     monkeypatch.setattr(devices, "find", find)
-    monkeypatch.setattr(matrix, "entry_points", points)
+    monkeypatch.setattr(registry, "entry_points", points)
     monkeypatch.setattr(matrix, "CHIPS", {})
     monkeypatch.setattr(matrix, "MODELS", {})
     monkeypatch.setattr("harness.models.MODELS", tiny.MODELS)
     monkeypatch.setattr(datasets, "DATASETS", world.loaders)
-    monkeypatch.setattr("harness.suite.DATASETS", world.loaders)
+    monkeypatch.setattr("harness.run.context.DATASETS", world.loaders)
     monkeypatch.setattr(baselines, "load", lambda: world.table)
     monkeypatch.setattr(Suite, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN)))
     monkeypatch.setattr(verdict, "paired_bootstrap", partial(paired_bootstrap, resamples=100))

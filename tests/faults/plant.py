@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness import bench, suite
+from harness.run import case_run, context
 from tests.faults.tiny import World
 
 UNTIMED = "not throughput and not targets"
@@ -82,8 +82,8 @@ class Plant:
 
     def anew(self, source: str) -> None:
         """What this module, or package, decides is computed anew, as after any change of its source."""
-        sources = suite.sources
-        for module in (bench, suite):
+        sources = context.sources
+        for module in (case_run, context):
             self.monkeypatch.setattr(
                 module, "sources", lambda *names: sources(*names) + (self.folder.name if source in names else "")
             )

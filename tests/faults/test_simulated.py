@@ -9,8 +9,9 @@ from functools import partial
 
 import pytest
 
-from harness import devices, matrix
+from harness import matrix
 from harness.chips import CHIPS
+from harness.run import devices
 from tests.session import STAGES
 
 

@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 
-from harness import timing
-from harness.backends import ort
 from harness.backends.base import Device, Found, Health
+from harness.backends.cpu import ort
 from harness.errors import DeviceError
+from harness.judge import timing
 
 FAULT, _, ONLY = os.environ.get("TESTBED", "").partition(":")
 SECONDS = 0.004, 0.001  # of one execute, and of each image in it

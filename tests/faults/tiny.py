@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness import boxes, images, metrics
+from harness import metrics
+from harness.arrays import boxes, images
 from harness.backends.base import Normalize
 from harness.baselines import Baselines, Cell
 from harness.case import Precision

@@ -5,7 +5,7 @@ import plain_vision as plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import boxes
+from harness.arrays import boxes
 from harness.models import gfocalv2, retinaface
 
 some = settings(deadline=None, max_examples=60)

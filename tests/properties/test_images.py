@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from harness import images
+from harness.arrays import images
 from harness.errors import DataError
 
 some = settings(deadline=None, max_examples=40)

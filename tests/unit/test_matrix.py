@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from harness import baselines, matrix
+from harness.backends import registry
 from harness.case import Case, Precision
 from harness.chips import CHIPS, Chip
 from harness.errors import UsageError
@@ -60,7 +61,7 @@ def test_every_backend_of_a_chip_is_a_module():
 
     for chip in CHIPS.values():
         for backend in chip.backends:
-            assert find_spec(f"harness.backends.{backend}") is not None, f"{chip.name} names {backend}"
+            assert find_spec(registry.module_of(backend)) is not None, f"{chip.name} names {backend}"
 
 
 class Point:
@@ -74,7 +75,7 @@ class Point:
 
 
 def with_plugin(monkeypatch, row):
-    monkeypatch.setattr(matrix, "entry_points", lambda group: [Point(row)] if group == "chipproof.chips" else [])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point(row)] if group == "chipproof.chips" else [])
     matrix.chips.cache_clear()
     monkeypatch.setattr(matrix.chips, "cache_clear", matrix.chips.cache_clear)
 

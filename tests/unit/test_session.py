@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import report
+from harness.report.records import read_run
 from tests.session import ASKED, FRESH, RECORDS, Gathering
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_an_absent_chip_is_skipped_with_what_was_looked_for_and_what_to_do(tmp_p
     assert "set_env.sh" in done.stdout
     assert "ran 0 of 1 cases" in done.stdout
     (records,) = (tmp_path / "results").glob("*.jsonl")
-    assert {record.outcome for record in report.read(records).records} == {"SKIP"}
+    assert {record.outcome for record in read_run(records).records} == {"SKIP"}
 
 
 def test_paths_of_options_need_no_path_of_tests(tmp_path):
@@ -62,7 +62,7 @@ def test_records_of_several_processes_come_together(tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     (records,) = (tmp_path / "results").glob("*.jsonl")
-    run = report.read(records)
+    run = read_run(records)
     assert {record.case.chip for record in run.records} == {"ascend310p", "mlu370_s4"}
     assert f"ran 0 of {len(run.records)} cases" in done.stdout
 
@@ -89,9 +89,11 @@ def test_however_tests_are_distributed_their_records_come_together(tmp_path, dis
 def test_records_that_cannot_be_written_at_the_end_take_no_summary_with_them(tmp_path):
     plugin = tmp_path / "full.py"
     plugin.write_text(
-        "import errno\nfrom harness import report\n"
+        "import errno\n"
         "def full(path, text): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "report.write_whole = full\n"
+        "def pytest_configure(config):\n"
+        "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
+        "    root.write_whole = full\n"
     )
 
     done = session(*ABSENT, "-p", "full", f"--results={tmp_path / 'results'}", PYTHONPATH=str(tmp_path))
@@ -122,7 +124,7 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--require=ascend910", "no such chip; there are ascend310"),
         ("--limit=0", "give at least 1 image"),
         ("--data=/no/such/folder", "no such folder"),
-        ("--runner=aisbench", "no such backend; there are ais_bench"),
+        ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),
         ("--results=pyproject.toml", "cannot be written"),
     ],

@@ -1,0 +1,187 @@
+"""ONNX to .om through the vendor's compiler `atc`: its flags, its AIPP file, its messages.
+
+Flags and their rules: CANN's ATC manual; the published models' own command lines are the pattern.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from harness.backends.ascend._codes import COMPILER_ADVICE
+from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, trail
+from harness.errors import BuildError
+
+AIPP = "aipp.cfg"
+SUCCESS = "ATC run success"
+SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+LINES = 30  # of the compiler's output that an error shows
+
+
+def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    """Compile `onnx` to exactly `engine`; the command and all that it printed stay beside it as `<engine>.log`. Raises
+    BuildError with the compiler's last lines, the meaning of its error code, and the command to run again."""
+    onnx, engine = Path(onnx).absolute(), Path(engine).absolute()
+    _refuse_unsupported(spec)
+    program = shutil.which("atc")
+    if program is None:
+        raise BuildError("the compiler atc is not on PATH", SOURCE)
+    if not onnx.is_file():
+        raise BuildError(f"there is no ONNX file {onnx}", "export the model first")
+    configuration = aipp(spec.normalize, spec.inputs) if spec.normalize else None
+    again = _shell(command("atc", str(onnx), "engine", spec), configuration)
+    # atc litters the directory that it runs in, adds .om itself, and refuses some characters in paths: so it runs in
+    # a directory of its own, beside the engine, on names of our choosing
+    with tempfile.TemporaryDirectory(prefix=".atc-", dir=str(engine.parent)) as scratch:
+        work = Path(scratch)
+        _bring(onnx, work / "model.onnx")
+        if configuration is not None:
+            (work / AIPP).write_text(configuration, encoding="utf-8")
+        status, said = _run(command(program, "model.onnx", "engine", spec), work)
+        engine.with_name(engine.name + ".log").write_text(f"{again}\n{said}", encoding="utf-8")
+        made = sorted(path for path in work.glob("engine*.om") if path.stat().st_size > 0)
+        if status != 0 or SUCCESS not in said or len(made) != 1:
+            raise _failure(status, said, len(made), again)
+        made[0].replace(engine)
+
+
+def command(program: str, onnx: str, output: str, spec: BuildSpec) -> list[str]:
+    """The argument list; `output` has no suffix. Where the chip normalises it names the file AIPP."""
+    tiers = _tiers(spec)
+    batch = -1 if tiers else spec.batch
+    shapes = [
+        "{}:{}".format(tensor.name, ",".join(str(dim) for dim in (batch, *tensor.shape[1:]))) for tensor in spec.inputs
+    ]
+    words = [
+        program,
+        "--framework=5",
+        "--model=" + onnx,
+        "--output=" + output,
+        "--input_format=" + ("NCHW" if all(len(tensor.shape) == 4 for tensor in spec.inputs) else "ND"),
+        "--input_shape=" + ";".join(shapes),
+        "--soc_version=" + spec.target,
+        "--precision_mode=" + str(spec.options.get("precision_mode", "force_fp16")),
+        "--log=" + str(spec.options.get("log", "error")),
+    ]
+    if tiers:
+        words.append("--dynamic_batch_size=" + ",".join(str(tier) for tier in tiers))
+    nodes = as_list(spec.options.get("out_nodes"))
+    if nodes:
+        words.append("--out_nodes=" + ";".join(nodes))
+    if spec.normalize:
+        words += ["--insert_op_conf=" + AIPP, "--enable_small_channel=1"]
+    if "op_select_implmode" in spec.options:
+        words.append("--op_select_implmode=" + str(spec.options["op_select_implmode"]))
+    return words
+
+
+def aipp(normalize: Normalize, inputs: tuple[TensorSpec, ...]) -> str:
+    """The AIPP file that makes the chip compute (x - mean) / std on uint8 N x H x W x C.
+
+    Per channel AIPP computes (x - mean_chn - min_chn) * var_reci_chn. mean_chn is a whole number and the other two
+    are FP16, so the mean is split: its whole part costs no precision, and of its fraction FP16 loses 2^-12."""
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise BuildError(
+            f"the chip can normalise one picture, the model takes {[tensor.shape for tensor in inputs]}",
+            "build it without normalisation on the chip",
+        )
+    channels, height, width = inputs[0].shape[1:]
+    form = {1: "YUV400_U8", 3: "RGB888_U8"}.get(channels)
+    if form is None or len(normalize.mean) != channels or len(normalize.std) != channels:
+        raise BuildError(
+            f"AIPP takes 1 or 3 channels, not {channels} with means {normalize.mean}, deviations {normalize.std}",
+            "build it without normalisation on the chip",
+        )
+    if any(not 0 <= mean < 256 for mean in normalize.mean) or any(std <= 0 for std in normalize.std):
+        raise BuildError(
+            f"AIPP takes means of 0 to 255 and positive deviations, not {normalize.mean} and {normalize.std}",
+            "give mean and std in units of uint8 pixels",
+        )
+    lines = [
+        "aipp_op {",
+        "    aipp_mode: static",
+        "    related_input_rank: 0",
+        "    input_format: " + form,
+        f"    src_image_size_w: {width}",
+        f"    src_image_size_h: {height}",
+        "    csc_switch: false",
+        "    rbuv_swap_switch: false",
+    ]
+    for channel, (mean, std) in enumerate(zip(normalize.mean, normalize.std)):
+        lines.append(f"    mean_chn_{channel}: {int(mean)}")
+        lines.append(f"    min_chn_{channel}: {round(float(mean) - int(mean), 9)!r}")
+        lines.append(f"    var_reci_chn_{channel}: {1.0 / float(std)!r}")
+    return "\n".join(lines) + "\n}\n"
+
+
+def _refuse_unsupported(spec: BuildSpec) -> None:
+    if spec.precision == "int8":
+        raise BuildError(
+            "atc does not quantise: INT8 on Ascend needs a model that AMCT has quantised",
+            "quantise the ONNX file with the Ascend Model Compression Toolkit, or run fp16",
+        )
+    if spec.precision != "fp16":
+        raise BuildError(
+            f"the AI cores of the Ascend 310 family multiply in FP16; {spec.precision} is not offered",
+            "run fp16",
+        )
+    if not spec.target:
+        raise BuildError("the chip's name for --soc_version is not known", "look at npu-smi info, column Name")
+    if not spec.inputs:
+        raise BuildError("the build names no inputs", "give the inputs of the ONNX graph")
+    if _tiers(spec) and spec.batch not in spec.tiers:
+        raise BuildError(f"batch {spec.batch} is none of the sizes {list(spec.tiers)}", "add it to them")
+
+
+def _tiers(spec: BuildSpec) -> tuple[int, ...]:
+    """Dynamic batch sizes in ascending order; one alone is a static batch."""
+    return tuple(sorted(set(spec.tiers))) if len(set(spec.tiers)) > 1 else ()
+
+
+def _shell(words: list[str], configuration: str | None) -> str:
+    """A command for a shell, with the AIPP file that it reads."""
+    line = " ".join(shlex.quote(word) for word in words)
+    return line if configuration is None else f"cat > {AIPP} <<'END'\n{configuration}END\n{line}"
+
+
+def _bring(source: Path, target: Path) -> None:
+    try:
+        os.link(str(source), str(target))
+    except OSError:  # another file system
+        shutil.copyfile(str(source), str(target))
+
+
+def _run(words: list[str], directory: Path) -> tuple[int, str]:
+    trail("atc")
+    try:
+        done = subprocess.run(
+            words, cwd=str(directory), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            check=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise BuildError(f"atc cannot be started: {error}", SOURCE) from error
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def _failure(status: int, said: str, made: int, again: str) -> BuildError:
+    code = error_code(said)
+    if status < 0:
+        what = f"atc was killed by signal {-status}"
+    elif status != 0 or SUCCESS not in said:
+        what = "atc failed with status {}{}".format(status, ": " + code if code else "")
+    else:
+        what = f"atc reports success but left {made} engines"
+    tail = "\n".join(said.rstrip().splitlines()[-LINES:])
+    advice = COMPILER_ADVICE.get(code or "", "read the message above, then see $HOME/ascend/log")
+    return BuildError(f"{what}\n{tail}", f"{advice}; to see it again: {again}")
+
+
+def error_code(said: str) -> str | None:
+    """The first error code that the compiler printed, such as E10016."""
+    match = re.search(r"^\s*(?:\[ERROR\]\s*)?(E[A-Z0-9]\d{4})\b", said, re.MULTILINE)
+    return match.group(1) if match else None

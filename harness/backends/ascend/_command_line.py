@@ -1,0 +1,236 @@
+"""An engine driven by one of the vendor's command-line tools instead of pyACL: a process for every run.
+
+A run starts a process, loads the engine and copies the inputs, none of which may be timed. So a session here does not
+let itself be timed from outside: `measure` takes the times of single executes that the tool itself reports. They are
+laid end to end before the moment at which the tool ended.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
+
+import numpy as np
+
+from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
+from harness.errors import DataError, DeviceError, RunError
+from harness.judge.timing import Plan, Timing, Window
+from harness.vendor import logs
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from harness.backends.base import Tensors
+else:
+    Protocol = object
+
+SECONDS = 1800  # for one run of a tool
+LINES = 20  # of the tool's output that an error shows
+SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+
+
+class Tool(Protocol):
+    """What differs between the tools."""
+
+    name: str
+    most: int  # executes in one run
+
+    def program(self) -> list[str]:
+        """The words that start it. Raises DeviceError when it is not installed."""
+
+    def arguments(self, engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:
+        """Run `engine` on one batch `loop` times and leave the outputs in `folder`."""
+
+    def failure(self, said: str) -> str | None:
+        """Why a run that ended with status 0 failed all the same; None when it did not."""
+
+    def outputs(self, folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
+        """The outputs that a run left, by name; `tensors` in the engine's order."""
+
+    def times_ms(self, said: str, folder: Path, batch: int) -> list[float]:
+        """Milliseconds of each warm execute, as the tool reports them. Raises DataError on a report that cannot be."""
+
+
+@contextmanager
+def load(tool: Tool, engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
+    """A session that runs `tool`. Raises DeviceError when it is not installed."""
+    with tempfile.TemporaryDirectory(prefix="chipproof-" + tool.name + "-") as folder:
+        work = Path(folder)
+        try:
+            (work / "model.om").symlink_to(Path(engine).absolute())  # the tools want that suffix
+        except OSError:
+            shutil.copyfile(str(engine), str(work / "model.om"))
+        yield Session(tool, tool.program(), work, device, spec)
+
+
+class Session:
+    """An engine on a device, as far as a command-line tool can hold one: the inputs are files between its runs."""
+
+    def __init__(self, tool: Tool, program: list[str], work: Path, device: Device, spec: BuildSpec) -> None:
+        self.inputs = fed(spec)
+        self.outputs = produced(spec)
+        self._tool, self._program, self._work = tool, program, work
+        self._device, self._batch = device.index, spec.batch
+        self._files: list[Path] = []
+        self._read: Tensors | None = None
+
+    def write(self, inputs: Tensors) -> None:
+        """Keep the batch as files. Raises RunError when a name, dtype or shape is not the engine's."""
+        wanted = {tensor.name: tensor for tensor in self.inputs}
+        given = {name: TensorSpec(name, array.dtype.name, array.shape) for name, array in inputs.items()}
+        if given != wanted:
+            raise RunError(
+                f"the inputs are {_shown(given.values())}, the engine takes {_shown(self.inputs)}",
+                "feed it as the engine was built",
+            )
+        self._files, self._read = [], None
+        for number, tensor in enumerate(self.inputs):
+            path = self._work / f"input{number}.bin"
+            path.write_bytes(np.ascontiguousarray(inputs[tensor.name]).tobytes())
+            self._files.append(path)
+
+    def execute(self, times: int = 1) -> None:
+        """Run the tool as often as it takes for `times` executes. Not to be timed: see `measure`."""
+        while times > 0:
+            together = min(times, self._tool.most)
+            self._run(together)
+            times -= together
+
+    def read(self) -> Tensors:
+        """The outputs of the last run, by ONNX name, as fresh arrays."""
+        if self._read is None:
+            raise RunError("nothing was executed since the last write", "execute before read")
+        return {tensor.name: np.array(self._read[tensor.name]) for tensor in self.outputs}
+
+    def measure(self, plan: Plan) -> Timing:
+        """Windows made of the times that the tool reports for single executes. Raises DataError on its bad report."""
+        first = self._times(10)
+        warmup = _windows(first, len(first), time.perf_counter())
+        mean = sum(first) / len(first)
+        together = max(1, math.ceil(plan.window_s / mean))
+        wanted = min(plan.windows * together, max(together * 3, int(plan.limit_s / mean)))
+        windows: list[Window] = []
+        latencies: list[float] = []
+        left: list[float] = []
+        while len(windows) < max(1, wanted // together):
+            left += self._times(min(self._tool.most, max(2, wanted)))
+            latencies += left[: plan.latencies - len(latencies)]
+            whole = len(left) // together * together
+            windows += _windows(left[:whole], together, time.perf_counter())
+            left = left[whole:]
+        return Timing(tuple(warmup), tuple(windows[: plan.windows]), tuple(latencies))
+
+    def _times(self, loop: int) -> list[float]:
+        """Seconds of each warm one of `loop` executes."""
+        said, folder = self._run(loop)
+        return [each / 1000 for each in self._tool.times_ms(said, folder, self._batch)]
+
+    def _run(self, loop: int) -> tuple[str, Path]:
+        if not self._files:
+            raise RunError("nothing was written before execute", "write the inputs first")
+        folder = self._work / "out"
+        shutil.rmtree(str(folder), ignore_errors=True)
+        folder.mkdir()
+        tool = self._tool
+        words = [*self._program, *tool.arguments(self._work / "model.om", self._files, folder, loop, self._device)]
+        trail(tool.name)
+        try:
+            done = subprocess.run(
+                words, cwd=str(self._work), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=SECONDS, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DeviceError(f"{tool.name} did not answer: {error}", SOURCE) from error
+        said = done.stdout.decode("utf-8", "replace")
+        why = f"ended with status {done.returncode}" if done.returncode else tool.failure(said)
+        if why:
+            tail = "\n".join(said.rstrip().splitlines()[-LINES:])
+            raise DeviceError(f"{tool.name} failed: {why}\n{tail}", "to see it again: " + " ".join(words))
+        self._read = _checked(tool.outputs(folder, self.outputs), self.outputs)
+        return said, folder
+
+
+def fed(spec: BuildSpec) -> tuple[TensorSpec, ...]:
+    """What the engine of a case is fed: uint8 N x H x W x C where the chip normalises."""
+    found = []
+    for tensor in spec.inputs:
+        shape = (spec.batch, *tensor.shape[1:])
+        if spec.normalize is not None:
+            shape = (shape[0], *shape[2:], shape[1])
+        found.append(TensorSpec(tensor.name, tensor.dtype if spec.normalize is None else "uint8", shape))
+    return tuple(found)
+
+
+def produced(spec: BuildSpec) -> tuple[TensorSpec, ...]:
+    """The outputs of a case, from `options["out_specs"]`: rows of name, dtype, shape (batch axis -1 or fixed)."""
+    rows = {str(row[0]): row for row in as_list(spec.options.get("out_specs"))}
+    missing = [name for name in spec.outputs if name not in rows]
+    if missing:
+        raise RunError(
+            f"a command-line tool does not tell the shapes of outputs {missing}", "run the case through pyACL instead"
+        )
+    return tuple(
+        TensorSpec(name, str(rows[name][1]), tuple(spec.batch if dim == -1 else int(dim) for dim in rows[name][2]))
+        for name in spec.outputs
+    )
+
+
+def _checked(found: Tensors, wanted: tuple[TensorSpec, ...]) -> Tensors:
+    for tensor in wanted:
+        array = found[tensor.name]
+        if (array.dtype.name, array.shape) != (tensor.dtype, tensor.shape):
+            raise RunError(
+                f"the tool wrote {array.dtype.name}{list(array.shape)} for {_shown([tensor])}",
+                "the engine is of another case or an older build: delete it and build it again",
+            )
+    return found
+
+
+def from_bytes(data: bytes, tensor: TensorSpec) -> Any:
+    """A raw output file as an array. Raises RunError when it has another size."""
+    needed = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
+    if len(data) != needed:
+        raise RunError(
+            f"the tool wrote {len(data)} bytes for {_shown([tensor])}, which has {needed}",
+            "the engine is of another case or an older build: delete it and build it again",
+        )
+    return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
+
+
+def judged(text: str, tool: str, batch: int, count: int, times: Sequence[float]) -> list[float]:
+    """`times` when the tool's report hangs together and they are what it sums up; else DataError."""
+    (figure,) = logs.parse(text, tool=tool, batch=batch, source=tool)
+    if len(times) != count or abs(sum(times) / max(1, len(times)) / figure.latency_ms - 1) > 0.01:
+        raise DataError(
+            f"{tool} lists {len(times)} times for {count} executes with a mean of {figure.latency_ms:g} ms",
+            "this version reports otherwise than was known: run through pyACL, or `chipproof logs` on its output",
+        )
+    return list(times)
+
+
+def _windows(times: Sequence[float], together: int, end: float) -> list[Window]:
+    """Times laid end to end so that the last ends at `end`, `together` of them to a window."""
+    start = end - sum(times)
+    found = []
+    for first in range(0, len(times), together):
+        part = times[first : first + together]
+        found.append(Window(start, start + sum(part), len(part)))
+        start = found[-1].stop
+    return found
+
+
+def _shown(tensors: Any) -> str:
+    return ", ".join(f"{tensor.name} {tensor.dtype}{list(tensor.shape)}" for tensor in tensors) or "none"
+
+
+def on_path(name: str) -> str | None:
+    """An executable on PATH, as an absolute path."""
+    found = shutil.which(name)
+    return None if found is None else os.path.abspath(found)  # noqa: PTH100 - a link stays a link

@@ -1,0 +1,158 @@
+"""What there is of Ascend on this machine: CANN and driver, devices, and how a device is right now."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.backends.ascend import _npu_smi
+from harness.backends.base import Device, Found, Health, trail
+from harness.errors import DeviceError
+
+CHIPS_OF_A_CARD = {"310": 4}
+
+
+def version() -> str:
+    """CANN and driver by their version files; the same whether or not a device is open."""
+    toolkit = [os.environ.get(name, "") for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
+    compiler = shutil.which("atc")
+    if compiler:
+        toolkit += [str(parent) for parent in list(Path(os.path.realpath(compiler)).parents)[:3]]
+    toolkit += ["/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/cann"]
+    names = ("*-linux/ascend_toolkit_install.info", "version.cfg", "compiler/version.info", "runtime/version.info")
+    cann = _first_version(toolkit, names)
+    driver = _first_version(["/usr/local/Ascend/driver", "/usr/local/Ascend"], ("version.info",))
+    return "CANN {}, driver {}".format(cann or "of unknown version", driver or "of unknown version")
+
+
+def _first_version(folders: list[str], names: tuple[str, ...]) -> str | None:
+    for folder in filter(None, folders):
+        for name in names:
+            for path in sorted(Path(folder).glob(name)):
+                match = re.search(
+                    r"^\s*\w*version\s*=\s*\[?(?:[^:\]\n]*:)?([\w.+-]+)\]?", path.read_text("utf-8", "replace"),
+                    re.MULTILINE | re.IGNORECASE,
+                )  # fmt: skip
+                if match:
+                    return match.group(1)
+    return None
+
+
+def devices(match: str) -> Found:
+    """Devices by npu-smi, else by pyACL. `card` is npu-smi's NPU id; without it, four 310 are taken for a card."""
+    nodes = sorted(Path("/dev").glob("davinci[0-9]*"))
+    seen = ["{} /dev/davinci*".format(len(nodes) or "no")]
+    found: list[Device] = []
+    try:
+        rows = _npu_smi.rows()
+        seen.append(_summary(rows))
+        found = [Device(i, row.name, row.npu, soc_version(row.name), row.device) for i, row in _shown(rows or [])]
+    except DeviceError as error:
+        seen.append(error.fact)
+    if not found:
+        found, words = _by_pyacl()
+        seen.append(words)
+    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), "; ".join(seen))
+
+
+def _shown(rows: list[_npu_smi.Row]) -> list[tuple[int, _npu_smi.Row]]:
+    """pyACL's index and npu-smi's row of each device. $ASCEND_RT_VISIBLE_DEVICES, which npu-smi does not heed, names
+    those that pyACL sees and counts from 0; what follows a number of no device is hidden."""
+    told = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    if told is None:
+        return [(row.device, row) for row in rows]
+    by_number = {str(row.device): row for row in rows}
+    words = [word.strip() for word in told.split(",")]
+    known = itertools.takewhile(by_number.__contains__, words)
+    return [(index, by_number[word]) for index, word in enumerate(known)]
+
+
+def soc_version(name: str) -> str:
+    """What the compiler calls a chip that npu-smi calls `name`: 310P3 is Ascend310P3."""
+    return name if name.startswith("Ascend") else "Ascend" + name
+
+
+def _summary(rows: list[_npu_smi.Row] | None) -> str:
+    if rows is None:
+        return "npu-smi is not on PATH"
+    names = sorted({row.name for row in rows})
+    return "npu-smi info shows " + (
+        ", ".join(f"{sum(row.name == name for row in rows)} x {name}" for name in names) or "no chip"
+    )
+
+
+PROBE = """
+import acl, json
+status = acl.init()
+assert status == 0, "acl.init answered %d" % status
+count, status = acl.rt.get_device_count()
+name = acl.get_soc_name() if hasattr(acl, "get_soc_name") else None
+acl.finalize()
+assert status == 0, "acl.rt.get_device_count answered %d" % status
+print("\\nfound " + json.dumps([count, name]))
+"""
+
+
+def _by_pyacl() -> tuple[list[Device], str]:
+    """Devices that pyACL counts, asked in a process of its own: atc may not be started after acl.init."""
+    trail("acl.rt.get_device_count")
+    try:
+        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [], f"pyACL did not answer: {error}"
+    match = re.search(r"^found (.*)$", done.stdout.decode("utf-8", "replace"), re.MULTILINE)
+    if done.returncode != 0 or match is None:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
+        return [], "pyACL: " + words[0]
+    count, name = json.loads(match.group(1))
+    if not name:
+        return [], f"pyACL counts {count} devices and does not name them"
+    short = re.sub("^Ascend", "", name)
+    chips = CHIPS_OF_A_CARD.get(short, 1)
+    return (
+        [Device(index, short, index // chips, soc_version(short)) for index in range(count)],
+        f"pyACL counts {count} x {name}",
+    )
+
+
+def health(device: Device) -> Health:
+    """By npu-smi: health word, AI core usage, temperature, clock, processes other than the suite's own. Raises
+    DeviceError when npu-smi fails or no longer shows the device.
+
+    The clock of an idle device floats, so it is told under load or under an alarm only."""
+    rows = _npu_smi.rows()
+    if rows is None:
+        return Health(note="npu-smi is not on PATH: occupancy, temperature and clock are not known")
+    row = next((row for row in rows if row.device == device.number), None)
+    if row is None:
+        raise DeviceError(f"npu-smi no longer shows device {device.number}", _npu_smi.HINT)
+    current, rated = _npu_smi.clocks(row.npu, row.chip)
+    healthy = row.health.upper() == "OK"
+    telling = (row.busy or 0.0) >= 0.5 or not healthy
+    slowed = telling and current is not None and rated is not None and current < 0.98 * rated
+    return Health(
+        healthy=healthy,
+        busy=row.busy,
+        processes=tuple(process for process in row.processes if not _ours(process.split()[0])),
+        throttled=slowed,
+        clock_mhz=current if telling else None,
+        temperature_c=row.celsius,
+        note="" if healthy and not slowed else f"npu-smi: health {row.health}, AI cores at {current} of {rated} MHz",
+    )
+
+
+def _ours(pid: str) -> bool:
+    """Whether a process is this one or another worker of the same suite, which keeps its engine loaded and is idle."""
+    if pid == str(os.getpid()):
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[1] == str(os.getppid())

@@ -1,0 +1,312 @@
+"""Ascend 310 and 310P through CANN: atc compiles, pyACL runs, npu-smi tells how the device is.
+
+Differences between CANN 5 and 8 that matter here are asked for by name (`Vendor.offers`), never by version. Order of
+calls and ownership: CANN's pyACL guide and Huawei's own samples (github.com/Ascend/samples, resnet50_async_imagenet).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterator, NamedTuple
+
+import numpy as np
+
+from harness.backends.ascend import _atc, _devices
+from harness.backends.ascend._codes import STREAM_FULL, WAIT_TIMEOUT
+from harness.backends.ascend._pyacl import Undo, Vendor, initialized
+from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
+from harness.errors import RunError
+
+if TYPE_CHECKING:
+    from harness.backends.base import Tensors
+
+HUGE_FIRST = 0  # malloc policy that the vendor recommends
+HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
+ON_THE_BOARD = 0  # run mode: the program runs on the device itself, and every copy is device to device
+NPY_INT8 = 1
+SHAPE_DATA = "ascend_mbatch_shape_data"  # the extra input of an engine with batch sizes
+AIPP_DATA = "ascend_dynamic_aipp_data"
+IN_FLIGHT = 256  # executes queued before they are waited for; a stream that is full before says so
+DTYPES = {
+    0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 6: "int16", 7: "uint16", 8: "uint32", 9: "int64",
+    10: "uint64", 11: "float64", 12: "bool",
+}  # fmt: skip
+
+REBUILD = "the engine is of another case or an older build: delete it and build it again"
+
+version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
+
+
+class _Tensor(NamedTuple):
+    """A tensor of the engine: what the suite calls it, and its memory."""
+
+    spec: TensorSpec
+    device: int  # its address there
+    size: int  # bytes: of an input's memory, of an output at the batch that is set
+    host: int = 0  # where an output arrives
+
+
+@contextmanager
+def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
+    """Raises DeviceError when a vendor call fails, RunError when the engine is not the one that the case needs."""
+    vendor = initialized()
+    with Undo(vendor) as undo:
+        yield _open(vendor, undo, Path(engine), device, spec)
+
+
+def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildSpec) -> Session:
+    vendor.do("acl.rt.set_device", device.index)
+    undo.then("acl.rt.reset_device", device.index)
+    context = vendor.do("acl.rt.create_context", device.index)
+    undo.then("acl.rt.destroy_context", context)
+    stream = vendor.do("acl.rt.create_stream")
+    undo.then("acl.rt.destroy_stream", stream)
+    mode = vendor.do("acl.rt.get_run_mode")
+    model = vendor.do("acl.mdl.load_from_file", str(engine))
+    undo.then("acl.mdl.unload", model)
+    desc = vendor.ask("acl.mdl.create_desc")
+    undo.then("acl.mdl.destroy_desc", desc)
+    vendor.do("acl.mdl.get_desc", desc, model)
+
+    count = vendor.ask("acl.mdl.get_num_inputs", desc)
+    names = [vendor.ask("acl.mdl.get_input_name_by_index", desc, i) for i in range(count)]
+    if AIPP_DATA in names:
+        raise RunError("the engine takes its AIPP parameters at run time", "build it with the suite's own AIPP file")
+    tier = names.index(SHAPE_DATA) if SHAPE_DATA in names else None
+    if tier is not None:
+        _check_tier(vendor, desc, spec)
+    fed, inputs = _dataset(vendor, undo, "input", desc, count)
+    wanted = [None if i == tier else _input(vendor, desc, i, name, spec) for i, name in enumerate(names)]
+    _check_fed([tensor.name for tensor in wanted if tensor is not None], spec)
+    if tier is not None:
+        vendor.do("acl.mdl.set_dynamic_batch_size", model, inputs, tier, spec.batch)
+
+    count = vendor.ask("acl.mdl.get_num_outputs", desc)
+    made, outputs = _dataset(vendor, undo, "output", desc, count)
+    ordered = _ordered([_output(vendor, desc, i, tier) for i in range(count)], spec)
+    results = []
+    for (pointer, room), tensor in zip(made, ordered):
+        size = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
+        if not 0 < size <= room:
+            raise RunError(f"output {_shown(tensor)} has {room} bytes of memory and needs {size}", REBUILD)
+        host = vendor.do("acl.rt.malloc_host", size)
+        undo.then("acl.rt.free_host", host)
+        results.append(_Tensor(tensor, pointer, size, host))
+    results.sort(key=lambda tensor: spec.outputs.index(tensor.spec.name))
+    feeds = tuple(_Tensor(s, pointer, size) for s, (pointer, size) in zip(wanted, fed) if s is not None)
+    session = Session(vendor, context, stream, (model, inputs, outputs), mode, feeds, tuple(results))
+    undo.run(session.settle)
+    return session
+
+
+def _dataset(vendor: Vendor, undo: Undo, side: str, desc: int, count: int) -> tuple[list[tuple[int, int]], int]:
+    """([(device address, bytes)], data set) for all tensors of a side."""
+    dataset = vendor.ask("acl.mdl.create_dataset")
+    undo.then("acl.mdl.destroy_dataset", dataset)
+    memory = []
+    for index in range(count):
+        size = vendor.ask(f"acl.mdl.get_{side}_size_by_index", desc, index)
+        pointer = vendor.do("acl.rt.malloc", size, HUGE_FIRST)
+        undo.then("acl.rt.free", pointer)
+        buffer = vendor.ask("acl.create_data_buffer", pointer, size)
+        undo.then("acl.destroy_data_buffer", buffer)
+        vendor.do("acl.mdl.add_dataset_buffer", dataset, buffer)
+        memory.append((pointer, size))
+    return memory, dataset
+
+
+def _dtype(vendor: Vendor, side: str, desc: int, index: int) -> str:
+    code = vendor.code(f"acl.mdl.get_{side}_data_type", desc, index)
+    if code not in DTYPES:
+        raise RunError(
+            f"{side} {index} of the engine has the data type {code}, which NumPy has not",
+            "compile it with --output_type=FP32",
+        )
+    return DTYPES[code]
+
+
+def _check_tier(vendor: Vendor, desc: int, spec: BuildSpec) -> None:
+    tiers = as_list(vendor.do("acl.mdl.get_dynamic_batch", desc)["batch"])
+    if spec.batch not in tiers:
+        raise RunError(
+            f"the engine has the batch sizes {tiers}, the case needs {spec.batch}",
+            "delete the engine and build it again",
+        )
+
+
+def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) -> TensorSpec:
+    """Input `index` of the engine, which must be what the case feeds."""
+    dims = vendor.do("acl.mdl.get_input_dims", desc, index)["dims"]
+    shape = tuple(spec.batch if dim == -1 else int(dim) for dim in dims)
+    found = TensorSpec(name, _dtype(vendor, "input", desc, index), shape)
+    by_name = {tensor.name: tensor for tensor in spec.inputs}
+    asked = by_name.get(name) or (spec.inputs[index] if index < len(spec.inputs) else None)  # long names are replaced
+    if asked is None:
+        raise RunError(f"the engine has an input {_shown(found)} that the case does not feed", REBUILD)
+    needed = _fed(asked, spec)
+    if (needed.dtype, needed.shape) != (found.dtype, found.shape):
+        raise RunError(
+            f"the engine takes {_shown(found)}, the case feeds {_shown(needed)}",
+            REBUILD,
+        )
+    return needed
+
+
+def _check_fed(names: list[str], spec: BuildSpec) -> None:
+    if sorted(names) != sorted(tensor.name for tensor in spec.inputs):
+        raise RunError(f"the engine takes {names}, the case feeds {[tensor.name for tensor in spec.inputs]}", REBUILD)
+
+
+def _shown(tensor: TensorSpec) -> str:
+    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
+
+
+def _fed(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:
+    """What the engine is fed for an input of the graph: uint8 N x H x W x C where the chip normalises."""
+    shape = (spec.batch, *tuple(tensor.shape[1:]))
+    if spec.normalize is None:
+        return TensorSpec(tensor.name, tensor.dtype, shape)
+    return TensorSpec(tensor.name, "uint8", (shape[0], *shape[2:], *shape[1:2]))
+
+
+def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSpec:
+    """Output `index` as the runtime names it, at the batch that is set."""
+    call = "acl.mdl.get_output_dims" if tier is None else "acl.mdl.get_cur_output_dims"
+    shape = tuple(int(dim) for dim in vendor.do(call, desc, index)["dims"])
+    name = vendor.ask("acl.mdl.get_output_name_by_index", desc, index)
+    return TensorSpec(name, _dtype(vendor, "output", desc, index), shape)
+
+
+def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
+    """The engine's outputs, in the engine's order, under their ONNX names.
+
+    The compiler keeps the order of --out_nodes and names an output after its node ("Concat_205:0:output2", older
+    releases "output_0_Concat_205_0"). Names decide where they all tell; otherwise the order does."""
+    nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
+    if len(found) != len(spec.outputs) or (nodes and len(nodes) != len(spec.outputs)):
+        raise RunError(
+            f"the engine has {len(found)} outputs, the case names {len(spec.outputs)} of the nodes {nodes}", REBUILD
+        )
+    known: dict[str, str] = {}
+    for place, name in enumerate(spec.outputs):
+        known[name] = name
+        if nodes:
+            node, _, port = nodes[place].rpartition(":")
+            known[nodes[place]] = name
+            known.update((f"output_{i}_{node}_{port}", name) for i in range(len(found)))
+    told = [_told(output.name, known) for output in found]
+    names = list(spec.outputs) if None in told else [str(name) for name in told]
+    if sorted(names) != sorted(spec.outputs):
+        raise RunError(
+            f"the engine's outputs are {[output.name for output in found]}, the case needs {list(spec.outputs)}",
+            REBUILD,
+        )
+    return [TensorSpec(name, output.dtype, output.shape) for name, output in zip(names, found)]
+
+
+def _told(name: str, known: dict[str, str]) -> str | None:
+    """The ONNX name that a runtime name stands for: whole, by its tensor (a:0:TENSOR), or by its node (NODE:0:b)."""
+    parts = name.split(":")
+    return known.get(name) or known.get(":".join(parts[2:])) or known.get(":".join(parts[:2]))
+
+
+class Session:
+    """An engine on a device. Calls come from one thread at a time, any thread: each binds the context to its own."""
+
+    def __init__(
+        self, vendor: Vendor, context: int, stream: int, run: tuple[int, int, int], mode: int,
+        inputs: tuple[_Tensor, ...], outputs: tuple[_Tensor, ...],
+    ) -> None:  # fmt: skip
+        self.inputs = tuple(tensor.spec for tensor in inputs)
+        self.outputs = tuple(tensor.spec for tensor in outputs)
+        self._vendor, self._context, self._stream, self._run = vendor, context, stream, run
+        self._to, self._from = (
+            (DEVICE_TO_DEVICE, DEVICE_TO_DEVICE) if mode == ON_THE_BOARD else (HOST_TO_DEVICE, DEVICE_TO_HOST)
+        )
+        self._feeds = {tensor.spec.name: tensor for tensor in inputs}
+        self._results = outputs
+        self._flying = False
+        self._written, self._done = False, False
+
+    def write(self, inputs: Tensors) -> None:
+        """Copy the batch to the device. Raises RunError when a name, dtype or shape is not the engine's."""
+        if set(inputs) != set(self._feeds):
+            raise RunError(
+                f"inputs {sorted(inputs)} for an engine that takes {sorted(self._feeds)}",
+                "name every input as the ONNX graph does",
+            )
+        for name, tensor in self._feeds.items():
+            array = np.asarray(inputs[name])
+            given = TensorSpec(name, array.dtype.name, array.shape)
+            if given != tensor.spec:
+                raise RunError(
+                    f"the input is {_shown(given)}, the engine takes {_shown(tensor.spec)}",
+                    "feed it as the engine was built",
+                )
+        self.settle()
+        self._written = self._done = False
+        for name, tensor in self._feeds.items():
+            self._upload(tensor, np.asarray(inputs[name]))
+        self._written = True
+
+    def _upload(self, tensor: _Tensor, array: Any) -> None:
+        # what the address points into must live until the copy is done: `kept` holds it
+        if self._vendor.offers("acl.util.bytes_to_ptr"):
+            kept = array.tobytes()
+            source = self._vendor.ask("acl.util.bytes_to_ptr", kept)
+        else:  # CANN 5
+            kept = np.ascontiguousarray(array)
+            source = self._vendor.ask("acl.util.numpy_to_ptr", kept)
+        self._vendor.do("acl.rt.memcpy", tensor.device, tensor.size, source, array.nbytes, self._to)
+        del kept
+
+    def execute(self, times: int = 1) -> None:
+        """Queue `times` executes on the stream, at most IN_FLIGHT at once, and wait for the device."""
+        if not self._written:
+            raise RunError("nothing was written before execute", "write the inputs first")
+        vendor, stream = self._vendor, self._stream
+        model, inputs, outputs = self._run
+        self.settle()
+        self._done = False
+        submit = vendor.function("acl.mdl.execute_async")
+        left = times
+        while left > 0:
+            together = min(left, IN_FLIGHT)
+            trail("acl.mdl.execute_async")
+            self._flying = True
+            for _ in range(together):
+                status = submit(model, inputs, outputs, stream)
+                if status == STREAM_FULL:
+                    vendor.do("acl.rt.synchronize_stream", stream)
+                if status in (STREAM_FULL, WAIT_TIMEOUT):
+                    status = submit(model, inputs, outputs, stream)
+                if status != 0:
+                    raise vendor.error("acl.mdl.execute_async", status)
+            vendor.do("acl.rt.synchronize_stream", stream)
+            self._flying = False
+            left -= together
+        self._done = True
+
+    def read(self) -> Tensors:
+        """The outputs of the last execute, by ONNX name, as fresh arrays."""
+        if not self._done:
+            raise RunError("nothing was executed since the last write", "execute before read")
+        self.settle()
+        return {tensor.spec.name: self._download(tensor) for tensor in self._results}
+
+    def _download(self, tensor: _Tensor) -> Any:
+        vendor, size = self._vendor, tensor.size
+        vendor.do("acl.rt.memcpy", tensor.host, size, tensor.device, size, self._from)
+        if vendor.offers("acl.util.ptr_to_bytes"):
+            raw = np.frombuffer(vendor.ask("acl.util.ptr_to_bytes", tensor.host, size), np.int8)
+        else:  # CANN 5
+            raw = vendor.ask("acl.util.ptr_to_numpy", tensor.host, (size,), NPY_INT8)
+        return raw.view(tensor.spec.dtype).reshape(tensor.spec.shape).copy()
+
+    def settle(self) -> None:
+        """The context is this thread's, and the device is done with what an interrupted execute left on its way."""
+        self._vendor.do("acl.rt.set_context", self._context)
+        if self._flying:
+            self._vendor.do("acl.rt.synchronize_stream", self._stream)
+            self._flying = False

@@ -1,0 +1,89 @@
+"""Ascend through `ais_bench`, Huawei's own benchmark: for machines whose Python has no pyACL (`--runner ais_bench`).
+
+Its times are the NPU compute times of single executes, from the summary that it writes beside the outputs. Wording:
+github.com/Ascend/tools, ais-bench_workload/tool/ais_bench.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+import numpy as np
+
+from harness.backends.ascend import _atc, _command_line, _devices
+from harness.backends.base import TensorSpec
+from harness.errors import DataError, DeviceError, RunError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from harness.backends.base import BuildSpec, Device, Tensors
+
+name = "ais_bench"
+most = 10000
+OUTPUTS = "outputs"
+
+version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
+
+
+def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[_command_line.Session]:
+    """Raises DeviceError when ais_bench is not installed or fails."""
+    return _command_line.load(sys.modules[__name__], engine, device, spec)
+
+
+def program() -> list[str]:
+    """The command, or the module of whatever python3 is on PATH."""
+    found = _command_line.on_path("ais_bench")
+    if found is not None:
+        return [found]
+    python = _command_line.on_path("python3")
+    if python is not None:
+        words = [python, "-c", "import ais_bench"]
+        if subprocess.run(words, capture_output=True, check=False).returncode == 0:
+            return [python, "-m", "ais_bench"]
+    raise DeviceError(
+        "ais_bench is neither on PATH nor a module of python3",
+        "pip install the ais_bench and aclruntime wheels of github.com/Ascend/tools",
+    )
+
+
+def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:
+    files = ",".join(str(path) for path in inputs)
+    words = {
+        "model": engine, "input": files, "output": folder, "output_dirname": OUTPUTS, "outfmt": "NPY",
+        "loop": loop, "device": device,
+    }  # fmt: skip
+    return [word for key, value in words.items() for word in ("--" + key, str(value))]
+
+
+def failure(said: str) -> str | None:
+    wrong = re.search(r"^\[ERROR\].*", said, re.MULTILINE)
+    if wrong:
+        return wrong.group()
+    return None if re.search(r"throughput \(?1000\*", said) else "it printed no throughput"
+
+
+def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
+    """Files `<stem>_<i>.npy`, i from 0."""
+    found = {int(path.stem.rpartition("_")[2]): path for path in sorted((folder / OUTPUTS).glob("*_*.npy"))}
+    if sorted(found) != list(range(len(tensors))):
+        raise RunError(
+            f"ais_bench wrote outputs {sorted(found)}, the case has {len(tensors)}",
+            "the engine is of another case or an older build: delete it and build it again",
+        )
+    return {tensor.name: np.load(str(found[number])) for number, tensor in enumerate(tensors)}
+
+
+def times_ms(said: str, folder: Path, batch: int) -> list[float]:
+    """From the summary: beside the outputs in new releases, among them as `sumary.json` in old ones."""
+    places = [*folder.glob("*_summary.json"), *folder.glob("**/sumary.json")]
+    if len(places) != 1:
+        raise DataError(f"ais_bench wrote {len(places)} summaries", "look into " + str(folder))
+    text = places[0].read_text(encoding="utf-8")
+    times = [float(each) for each in json.loads(text).get("npu_compute_time_list", [])]
+    return _command_line.judged(text, "ais_bench", batch, len(times), times)

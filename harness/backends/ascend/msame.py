@@ -1,0 +1,71 @@
+"""Ascend through `msame`, Huawei's single-model runner: for machines whose Python has no pyACL (`--runner msame`).
+
+Its times are the host's, around aclmdlExecute, one line an execute. It ends with status 0 after many an error, so its
+last words count. Wording: github.com/Ascend/tools, msame.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+from harness.backends.ascend import _atc, _command_line, _devices
+from harness.backends.base import TensorSpec
+from harness.errors import DeviceError, RunError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from harness.backends.base import BuildSpec, Device, Tensors
+
+name = "msame"
+most = 100  # its own limit of --loop
+
+version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
+
+
+def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[_command_line.Session]:
+    """Raises DeviceError when msame is not installed or fails."""
+    return _command_line.load(sys.modules[__name__], engine, device, spec)
+
+
+def program() -> list[str]:
+    found = _command_line.on_path("msame")
+    if found is None:
+        raise DeviceError("msame is not on PATH", "build it (github.com/Ascend/tools, msame) and put it on PATH")
+    return [found]
+
+
+def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:
+    files = ",".join(str(path) for path in inputs)
+    words = {"model": engine, "input": files, "output": folder, "outfmt": "BIN", "loop": loop, "device": device}
+    return [word for key, value in words.items() for word in ("--" + key, str(value))]
+
+
+def failure(said: str) -> str | None:
+    wrong = re.search(r"^\[ERROR\].*", said, re.MULTILINE)
+    if wrong:
+        return wrong.group()
+    return None if "Execute sample success" in said else "it never said 'Execute sample success'"
+
+
+def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
+    """Files `<stem>_output_<i>.bin`, i from 0, in a folder named after the time."""
+    found = {int(path.stem.rpartition("_")[2]): path for path in sorted(folder.glob("**/*_output_*.bin"))}
+    if sorted(found) != list(range(len(tensors))):
+        raise RunError(
+            f"msame wrote outputs {sorted(found)}, the case has {len(tensors)}",
+            "the engine is of another case or an older build: delete it and build it again",
+        )
+    return {
+        tensor.name: _command_line.from_bytes(found[number].read_bytes(), tensor)
+        for number, tensor in enumerate(tensors)
+    }
+
+
+def times_ms(said: str, folder: Path, batch: int) -> list[float]:
+    """Without the first time, as its own summary has it: the device was cold."""
+    times = [float(text) for text in re.findall(r"Inference time: ?([\d.eE+-]+) ?ms", said)]
+    return _command_line.judged(said, "msame", batch, len(times), times)[1:]

@@ -1,0 +1,172 @@
+"""MagicMind's build side: parse, configure, calibrate, build, serialise.
+
+Options of a BuildSpec that this backend reads: `config` (a mapping merged over the builder configuration, in
+MagicMind's own keys), `clusters` (cluster counts to compile for, default 2, 6, 8), `quantization_algorithm`
+("linear" or "eqnm"), `device` (runtime index of the card that calibrates). Others are recorded, not read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.backends._calibration import calibration_batches, calibration_samples
+from harness.backends._calls import Calls, let_go
+from harness.backends.cambricon._sdk import sdk, system
+from harness.errors import BuildError
+
+if TYPE_CHECKING:
+    from harness.backends.base import BuildSpec
+
+PRECISION_MODES = {"fp32": "force_float32", "fp16": "force_float16", "int8": "qint8_mixed_float16"}
+
+CLUSTERS = (2, 6, 8)
+"""Cluster counts compiled in for mtp_372; the runtime takes the nearest that the card has. An engine whose counts
+all exceed the card's does not run."""
+
+
+def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    """Also takes a TorchScript file (`.pt`) in place of ONNX. `qint8` calibrates on a card; floats need none."""
+    mm = sdk()
+    calls = Calls(BuildError, "read MagicMind's words above; the builder configuration stands in the record")
+    samples = calibration_samples(spec) if spec.precision == "int8" else None
+    network = calls.make("mm.Network", mm.Network)
+    _parse(mm, calls, network, onnx, spec)
+    config = calls.make("mm.BuilderConfig", mm.BuilderConfig)
+    words = json.dumps(builder_config(spec), sort_keys=True)
+    calls.ok("mm.BuilderConfig.parse_from_string", config.parse_from_string, words)
+    if samples is not None:
+        _calibrate(mm, calls, network, config, samples, spec)
+    builder = calls.make("mm.Builder", mm.Builder)
+    model = calls.make("mm.Builder.build_model", builder.build_model, engine.stem, network, config)
+    count = calls.make("mm.Model.get_output_num", model.get_output_num)
+    if count != len(spec.outputs):
+        raise BuildError(
+            f"the engine has {count} outputs, the model {len(spec.outputs)}",
+            hint=f"export again: MagicMind merged or dropped outputs of {onnx.name}",
+        )
+    try:
+        calls.ok("mm.Model.serialize_to_file", model.serialize_to_file, str(engine))
+        if not engine.is_file():
+            raise BuildError(f"serialize_to_file wrote no {engine}", hint="is the disk full?")
+    except BuildError:
+        if engine.is_file():
+            engine.unlink()
+        raise
+
+
+def builder_config(spec: BuildSpec) -> dict[str, Any]:
+    """The configuration handed to the builder. Shapes are in the network's own layout, before any conversion;
+    `var` is the square of the standard deviation. Raises BuildError."""
+    arch = spec.target or "mtp_372"
+    config: dict[str, Any] = {
+        "archs": [{arch: list(spec.options.get("clusters", CLUSTERS))}],
+        "precision_config": {"precision_mode": PRECISION_MODES[spec.precision]},
+        "graph_shape_mutable": bool(spec.tiers),
+        "opt_config": {"type64to32_conversion": True, "conv_scale_fold": True},
+    }
+    if spec.precision == "int8":
+        config["precision_config"]["weight_quant_granularity"] = "per_axis"  # as the published engines were built
+    if spec.tiers:
+        config["dim_range"] = {
+            str(index): {
+                "min": [min(spec.tiers), *tensor.shape[1:]],
+                "max": [max(spec.tiers), *tensor.shape[1:]],
+            }
+            for index, tensor in enumerate(spec.inputs)
+        }
+    if spec.normalize is not None:
+        images = [str(i) for i, tensor in enumerate(spec.inputs) if len(tensor.shape) == 4]
+        if len(images) != 1:
+            raise BuildError(
+                f"normalisation inside the engine needs one image input, found {len(images)}",
+                hint="build with normalize=None and feed normalised tensors",
+            )
+        config["insert_bn_before_firstnode"] = {
+            images[0]: {"mean": list(spec.normalize.mean), "var": [std * std for std in spec.normalize.std]}
+        }
+        config["convert_input_layout"] = {images[0]: {"src": "NCHW", "dst": "NHWC"}}
+    return _merged(config, spec.options.get("config", {}))
+
+
+def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> None:
+    from magicmind.python.runtime.parser import Parser
+
+    traced = path.suffix == ".pt"
+    parser = calls.make("mm.Parser", Parser, mm.ModelKind.kPytorch if traced else mm.ModelKind.kOnnx)
+    if traced:
+        kinds = [getattr(mm.DataType, tensor.dtype.upper()) for tensor in spec.inputs]
+        calls.ok("mm.Parser.set_model_param", parser.set_model_param, "pytorch-input-dtypes", kinds)
+    calls.ok("mm.Parser.parse", parser.parse, network, str(path))
+    count = network.get_input_count()
+    if count != len(spec.inputs):
+        raise BuildError(f"{path.name} has {count} inputs, expected {len(spec.inputs)}", hint="export the model again")
+    for i, tensor in enumerate(spec.inputs):
+        shape = [-1 if spec.tiers else spec.batch, *tensor.shape[1:]]
+        dims = calls.make("mm.Dims", mm.Dims, shape)
+        calls.ok("mm.ITensor.set_dimension", network.get_input(i).set_dimension, dims)
+
+
+def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, spec: BuildSpec) -> None:
+    """Batches in the order of the file, the last one filled up from its start. Needs a card."""
+    batch = 1 if spec.tiers else spec.batch
+    name = spec.options.get("quantization_algorithm", "linear")
+    algorithm = getattr(mm.QuantizationAlgorithm, name.upper() + "_ALGORITHM", None)
+    if algorithm is None:
+        raise BuildError(f"{name!r} is no quantisation algorithm", hint="linear or eqnm")
+    with system(mm, calls):
+        device = calls.make("mm.Device", mm.Device)
+        device.id = int(spec.options.get("device", 0))
+        data = _fixed_data(mm, samples, batch)
+        calibrator = None
+        try:
+            calls.ok("mm.Device.active", device.active)
+            calibrator = calls.make("mm.Calibrator", mm.Calibrator, [data])
+            calls.ok("mm.Calibrator.set_quantization_algorithm", calibrator.set_quantization_algorithm, algorithm)
+            calls.ok("mm.Calibrator.calibrate", calibrator.calibrate, network, config)
+        except BaseException as error:
+            let_go(error)
+            raise
+        finally:
+            del calibrator  # before its data, and all before the System closes
+            del data, device
+
+
+def _fixed_data(mm: Any, samples: Any, batch: int) -> Any:
+    class FixedCalibData(mm.CalibDataInterface):  # type: ignore[misc]
+        """Samples in the network's own layout, normalised float32: what is inserted at build is not yet there."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._batches = calibration_batches(samples, batch)
+            self._sample: Any = None
+
+        def get_shape(self) -> Any:
+            return mm.Dims([batch, *samples.shape[1:]])
+
+        def get_data_type(self) -> Any:
+            return mm.DataType.FLOAT32
+
+        def get_sample(self) -> Any:
+            return self._sample
+
+        def next(self) -> Any:
+            self._sample = next(self._batches, None)
+            if self._sample is None:
+                return mm.Status(mm.Code.OUT_OF_RANGE, "all calibration samples were fed")
+            return mm.Status.OK()
+
+        def reset(self) -> Any:
+            self._batches = calibration_batches(samples, batch)
+            return mm.Status.OK()
+
+    return FixedCalibData()
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,244 @@
+"""Cambricon MLU370 through MagicMind: an engine on the card, fed, enqueued and read (magicmind_build.py makes it).
+
+Every call goes through `Calls`, which looks at the Status that came back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+import numpy as np
+
+from harness.backends._calls import Calls, let_go
+from harness.backends._own_processes import ours
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.cambricon import _cnmon
+from harness.backends.cambricon._build import build
+from harness.backends.cambricon._sdk import sdk, system
+from harness.errors import DeviceError, HarnessError, RunError
+
+if TYPE_CHECKING:
+    from harness.backends.base import Tensors
+
+__all__ = ["build", "devices", "health", "load", "version"]
+
+IN_FLIGHT = 256
+IN_FLIGHT_BYTES = 256 << 20
+"""Batches enqueued between two syncs, and what their outputs may hold on the card: each batch has outputs of its own,
+and the card stands still for some microseconds at every sync."""
+
+
+def version() -> str:
+    """MagicMind's version, or what tells two builds of it apart when it does not say, and the driver's."""
+    sdk()
+    import magicmind
+
+    known = getattr(magicmind, "__version__", None)
+    if known is None:
+        package = Path(magicmind.__file__).parent
+        known = "of unknown version, {} bytes".format(sum(file.stat().st_size for file in package.rglob("*.so*")))
+    drivers = sorted({card.driver for card in _cnmon.cards()[0] if card.driver})
+    return "MagicMind {}, driver {}".format(known, ", ".join(drivers) or "unknown")
+
+
+def devices(match: str) -> Found:
+    """`card` is the number that cnmon gives, `index` the one that the runtime counts among MLU_VISIBLE_DEVICES."""
+    cards, evidence = _cnmon.cards()
+    try:
+        mm = sdk()
+        count = _device_count(mm)
+    except HarnessError as error:
+        return Found((), f"{evidence}; {error.fact}")
+    visible = os.environ.get("MLU_VISIBLE_DEVICES")
+    if visible is not None:
+        numbers = [int(number) for number in re.findall(r"\d+", visible)]
+        by_number = {card.number: card for card in cards}
+        cards = tuple(by_number[number] for number in numbers if number in by_number)
+        evidence += f"; MLU_VISIBLE_DEVICES={visible}"
+    evidence += f"; MagicMind counts {count}"
+    if not cards:
+        cards = tuple(_cnmon.Card(number, _cnmon.UNNAMED) for number in range(count))
+    if count < len(cards) and len({card.name for card in cards}) > 1:
+        return Found((), evidence + ", fewer than the host has, so which is which cannot be told: "
+                                    "set MLU_VISIBLE_DEVICES")  # fmt: skip
+    found = [Device(index, card.name, card.number, physical=card.number) for index, card in enumerate(cards[:count])]
+    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
+
+
+def health(device: Device) -> Health:
+    """From cnmon; the driver tells neither clock nor throttling in its table. Processes are those of others."""
+    cards, evidence = _cnmon.cards()
+    card = next((card for card in cards if card.number == device.card), None)
+    if card is None:
+        return Health(healthy=False, note=f"card {device.card} is gone: {evidence}")
+    if card.processes is None:
+        return Health(note=f"occupancy unknown: {evidence}")
+    others = tuple(f"{pid} {name}" for pid, name in card.processes if not ours(pid))
+    return Health(True, card.busy, others, temperature_c=card.temperature_c, note=evidence)
+
+
+@contextmanager
+def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
+    """The System is opened first and closed last; nothing but the session holds what was made under it."""
+    mm = sdk()
+    calls = Calls(DeviceError, f"see that {engine} was built by this MagicMind for this card")
+    session = _Session(spec)
+    with system(mm, calls), ExitStack() as stack:
+
+        def hold(name: str, call: str, function: Callable[..., Any], *values: Any) -> None:
+            stack.callback(setattr, session, name, None)
+            setattr(session, name, calls.make(call, function, *values))
+
+        try:
+            hold("device", "mm.Device", mm.Device)
+            session.device.id = device.index
+            calls.ok("mm.Device.active", session.device.active)
+            hold("model", "mm.Model", mm.Model)
+            calls.ok("mm.Model.deserialize_from_file", session.model.deserialize_from_file, str(engine))
+            session.describe()
+            settings = mm.Model.EngineConfig()
+            settings.device_type = "MLU"
+            hold("engine", "mm.Model.create_i_engine", session.model.create_i_engine, settings)
+            hold("context", "mm.IEngine.create_i_context", session.engine.create_i_context)
+            hold("queue", "mm.Device.create_queue", session.device.create_queue)
+            hold("tensors", "mm.IContext.create_inputs", session.context.create_inputs)
+            stack.callback(setattr, session, "results", None)
+            if len(session.tensors) != len(session.inputs):
+                raise DeviceError(
+                    f"create_inputs made {len(session.tensors)} tensors for {len(session.inputs)} inputs",
+                    hint="build the engine again",
+                )
+            yield session
+        except BaseException as error:
+            let_go(error)
+            raise
+
+
+class _Session:
+    """An engine on a card. Outputs carry the ONNX names: the engine's own where it kept them all, else by position,
+    which is the order of the ONNX graph and must be that of `spec.outputs`."""
+
+    def __init__(self, spec: BuildSpec) -> None:
+        self.inputs: tuple[TensorSpec, ...] = ()
+        self.outputs: tuple[TensorSpec, ...] = ()
+        self.device: Any = None
+        self.model: Any = None
+        self.engine: Any = None
+        self.context: Any = None
+        self.queue: Any = None
+        self.tensors: Any = None  # the engine's inputs on the card
+        self.results: list[Any] | None = None  # outputs of the last execute
+        self._spec = spec
+        self._order: tuple[int, ...] = ()
+        self._calls = Calls(DeviceError, "look at the driver's log (dmesg) and at cnmon; then run the case alone")
+
+    def describe(self) -> None:
+        """Read names, types and shapes off the model. Raises RunError when they are not those of the spec."""
+        from magicmind.python.common.types import get_numpy_dtype_by_datatype as dtype_of
+
+        spec, model, make = self._spec, self.model, self._calls.make
+        inputs = list(
+            zip(
+                make("mm.Model.get_input_data_types", model.get_input_data_types),
+                make("mm.Model.get_input_dimensions", model.get_input_dimensions),
+            )
+        )
+        outputs = list(
+            zip(
+                make("mm.Model.get_output_data_types", model.get_output_data_types),
+                make("mm.Model.get_output_dimensions", model.get_output_dimensions),
+            )
+        )
+        own = _plain(list(make("mm.Model.get_output_names", model.get_output_names)))
+        if len(inputs) != len(spec.inputs) or len(outputs) != len(spec.outputs):
+            raise RunError(
+                f"the engine has {len(inputs)} inputs and {len(outputs)} outputs, "
+                f"the model {len(spec.inputs)} and {len(spec.outputs)}",
+                hint="the engine is another model's: build it again",
+            )
+        by_name = set(own) == set(spec.outputs)
+        self._order = tuple(own.index(name) if by_name else i for i, name in enumerate(spec.outputs))
+        self.inputs = tuple(
+            TensorSpec(tensor.name, np.dtype(dtype_of(dtype)).name, self._shape(dims))
+            for tensor, (dtype, dims) in zip(spec.inputs, inputs)
+        )
+        self.outputs = tuple(
+            TensorSpec(name, np.dtype(dtype_of(outputs[i][0])).name, self._shape(outputs[i][1]))
+            for name, i in zip(spec.outputs, self._order)
+        )
+
+    def _shape(self, dims: Any) -> tuple[int, ...]:
+        values = [int(value) for value in dims.GetDims()]
+        batch = values[0] if values else None
+        if batch == -1 or batch == self._spec.batch:
+            return (self._spec.batch, *values[1:])
+        raise RunError(
+            f"the engine takes batch {batch}, the case {self._spec.batch}",
+            hint="build it for this batch, or with tiers",
+        )
+
+    def write(self, inputs: Tensors) -> None:
+        check(inputs, self.inputs, "input")
+        for tensor, held in zip(self.inputs, self.tensors):
+            array = np.ascontiguousarray(inputs[tensor.name])
+            self._calls.ok("mm.ITensor.from_numpy", held.from_numpy, array)
+            self._calls.ok("mm.ITensor.to", held.to, self.device, void=True)
+
+    def execute(self, times: int = 1) -> None:
+        trail("mm.IContext.enqueue")
+        self.results = None
+        nbytes = sum(int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize for t in self.outputs)
+        most = max(2, min(IN_FLIGHT, IN_FLIGHT_BYTES // max(nbytes, 1)))
+        left = times
+        while left > 0:
+            flying: list[list[Any]] = []  # filled by enqueue, alive until the sync
+            for _ in range(min(left, most)):
+                flying.append([])
+                status = self.context.enqueue(self.tensors, flying[-1], self.queue)
+                if status is None or not status.ok():
+                    drained = self.queue.sync()
+                    if drained is not None:
+                        drained.ok()  # the enqueue is the failure to report
+                    raise self._calls.failure("mm.IContext.enqueue", str(status))
+            status = self.queue.sync()
+            if status is None or not status.ok():
+                raise self._calls.failure("mm.IQueue.sync", str(status))
+            left -= len(flying)
+        self.results = flying[-1]
+
+    def read(self) -> Tensors:
+        if self.results is None:
+            raise RunError("nothing was executed", hint="write, execute, then read")
+        if len(self.results) != len(self.outputs):
+            raise RunError(
+                f"enqueue gave {len(self.results)} outputs, the engine has {len(self.outputs)}",
+                hint="build the engine again",
+            )
+        arrays: Tensors = {}
+        for tensor, i in zip(self.outputs, self._order):
+            if isinstance(self.results[i], (list, tuple)):
+                raise RunError(f"{tensor.name} is a list of tensors", hint="export a graph with plain outputs")
+            array = self._calls.make("mm.ITensor.asnumpy", self.results[i].asnumpy)
+            arrays[tensor.name] = np.array(array)
+            if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+                raise RunError(
+                    f"{tensor.name} came back as {array.dtype} {array.shape}, "
+                    f"the engine promised {tensor.dtype} {tensor.shape}",
+                    hint="build the engine again; if it stays so, run the model under mm_run",
+                )
+        return arrays
+
+
+def _device_count(mm: Any) -> int:
+    calls = Calls(DeviceError, "see that /dev/cambricon_dev0 and /dev/cambricon_ctl are mapped into the container")
+    with system(mm, calls) as opened:
+        return int(calls.make("mm.System.device_count", opened.device_count))
+
+
+def _plain(names: list[str]) -> list[str]:
+    """ONNX names: MagicMind may write them as `main/name:0`."""
+    return [re.sub(r":0$", "", re.sub(r"^main/", "", name)) for name in names]

@@ -1,0 +1,207 @@
+"""TensorRT's build side: ONNX in, a plan for this GPU and this TensorRT out.
+
+Options of a BuildSpec that this backend reads; others are recorded, not read:
+
+* `onnx_fp16`: path of the same model with FP16 weights and arithmetic and FP32 inputs and outputs. TensorRT 11 has no
+  FP16 flag, its networks are strongly typed: fp16 then builds this file, and is refused without it.
+* `onnx_int8`: path of the same model with explicit Q/DQ nodes. Built instead of calibrating, where it is given;
+  TensorRT 11 has no calibrator, and refuses int8 without it.
+* `timing_cache`: path of a timing cache, read before and written after a build; one made by another TensorRT or for
+  another GPU is replaced.
+* `workspace_mb`: most memory that a layer may use; TensorRT's default is all of it.
+* `device`: CUDA index of the GPU to build for, default 0.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.backends._calibration import calibration_batches, calibration_samples
+from harness.backends._calls import Calls
+from harness.backends.nvidia._trt_sdk import logger, sdk, with_gpu
+from harness.errors import BuildError, HarnessError
+
+if TYPE_CHECKING:
+    from harness.backends.base import BuildSpec
+    from harness.backends.nvidia._cuda import Cuda
+
+
+def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    trt = sdk()
+    cuda = with_gpu(BuildError)
+    cuda.call("cudaSetDevice", int(spec.options.get("device", 0)))
+    source = _source(trt, onnx, spec)
+    log = logger(trt)
+    calls = Calls(BuildError, "TensorRT's words stand above; trtexec --verbose on the ONNX file says more", log.words)
+    with ExitStack() as stack:
+        plan = _plan(trt, cuda, stack, calls, log, source, spec)
+    engine.write_bytes(plan)
+
+
+def _source(trt: Any, onnx: Path, spec: BuildSpec) -> Path:
+    """The file to parse: the plain model where the builder rounds, else the one made for the precision."""
+    if spec.normalize is not None:
+        raise BuildError("TensorRT takes over no normalisation", hint="build with normalize=None")
+    rounds = hasattr(trt.BuilderFlag, "FP16")
+    wanted = {"fp32": None, "fp16": "onnx_fp16", "int8": "onnx_int8"}[spec.precision]
+    if wanted is None or (rounds and wanted not in spec.options):
+        return onnx
+    if wanted not in spec.options:
+        raise BuildError(
+            f"TensorRT {trt.__version__} builds strongly typed networks and has no {spec.precision} flag",
+            hint=f"give the converted model as options[{wanted!r}], or use TensorRT 10 or older",
+        )
+    return onnx if rounds and spec.precision == "fp16" else Path(spec.options[wanted])
+
+
+def _plan(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, log: Any, source: Path, spec: BuildSpec) -> bytes:
+    builder = calls.make("trt.Builder", trt.Builder, log)
+    flags = 0
+    if int(trt.__version__.split(".")[0]) < 10:
+        flags = 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
+    network = calls.make("trt.Builder.create_network", builder.create_network, flags)
+    parser = calls.make("trt.OnnxParser", trt.OnnxParser, network, log)
+    parsed = calls.do("trt.OnnxParser.parse_from_file", parser.parse_from_file, str(source))
+    errors = "\n".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+    if not parsed or errors:
+        raise calls.failure("trt.OnnxParser.parse_from_file", f"{source.name} was refused", errors or log.words())
+    shapes = _network_inputs(network, spec)
+    config = calls.make("trt.Builder.create_builder_config", builder.create_builder_config)
+    calibrator = _set_precision(trt, cuda, stack, calls, config, spec)
+    if "workspace_mb" in spec.options:
+        pool, size = trt.MemoryPoolType.WORKSPACE, int(spec.options["workspace_mb"]) << 20
+        calls.do("trt.IBuilderConfig.set_memory_pool_limit", config.set_memory_pool_limit, pool, size)
+    if any(-1 in shape for shape in shapes.values()):
+        for batch in spec.tiers or (spec.batch,):
+            profile = _profile(calls, builder, shapes, batch)
+            index = calls.do("trt.IBuilderConfig.add_optimization_profile", config.add_optimization_profile, profile)
+            if index < 0:
+                raise calls.failure("trt.IBuilderConfig.add_optimization_profile", f"returned {index}", log.words())
+        if calibrator is not None:
+            profile = _profile(calls, builder, shapes, spec.batch)
+            calls.true("trt.IBuilderConfig.set_calibration_profile", config.set_calibration_profile, profile)
+    cache = spec.options.get("timing_cache")
+    if cache is not None:
+        _read_timing_cache(calls, config, Path(cache))
+    try:
+        plan = calls.make("trt.Builder.build_serialized_network", builder.build_serialized_network, network, config)
+    except BuildError as error:
+        if calibrator is not None and calibrator.failed is not None:
+            raise calibrator.failed from error
+        raise
+    if cache is not None:
+        _write_timing_cache(calls, config, Path(cache))
+    return bytes(plan)
+
+
+def _network_inputs(network: Any, spec: BuildSpec) -> dict[str, tuple[int, ...]]:
+    """Inputs of the parsed network by name, checked against the model's."""
+    inputs = {}
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        inputs[tensor.name] = tuple(tensor.shape)
+    outputs = [network.get_output(i).name for i in range(network.num_outputs)]
+    if set(inputs) != {tensor.name for tensor in spec.inputs} or not set(spec.outputs) <= set(outputs):
+        raise BuildError(
+            f"the network has inputs {sorted(inputs)} and outputs {outputs}, the model "
+            f"{[tensor.name for tensor in spec.inputs]} and {list(spec.outputs)}",
+            hint="export the model again",
+        )
+    for tensor in spec.inputs:
+        sizes = zip(inputs[tensor.name], (-1, *tensor.shape[1:]))
+        if len(inputs[tensor.name]) != len(tensor.shape) or any(a != b for a, b in sizes if -1 not in (a, b)):
+            raise BuildError(f"{tensor.name} of the network is {inputs[tensor.name]}", hint=f"expected {tensor.shape}")
+        if inputs[tensor.name][0] not in (-1, spec.batch):
+            raise BuildError(
+                f"the graph is fixed at batch {inputs[tensor.name][0]}, the case has {spec.batch}",
+                hint="export it with a dynamic batch",
+            )
+    return inputs
+
+
+def _profile(calls: Calls, builder: Any, shapes: dict[str, tuple[int, ...]], batch: int) -> Any:
+    """One batch, one profile: TensorRT then tunes for that batch instead of for a range."""
+    profile = calls.make("trt.Builder.create_optimization_profile", builder.create_optimization_profile)
+    for name, shape in shapes.items():
+        at = (batch, *shape[1:]) if shape[0] == -1 else shape
+        calls.do("trt.IOptimizationProfile.set_shape", profile.set_shape, name, at, at, at)
+    return profile
+
+
+def _set_precision(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, config: Any, spec: BuildSpec) -> Any:
+    """int8 lets layers without an 8-bit kernel run in half, as the other vendors' mixed modes do. Returns the
+    calibrator, if there is one."""
+    kinds = trt.BuilderFlag
+    if spec.precision == "fp32":
+        # on by default since Ampere: 10 bits of mantissa are no FP32
+        calls.do("trt.IBuilderConfig.clear_flag", config.clear_flag, kinds.TF32)
+        return None
+    if not hasattr(kinds, "FP16"):
+        return None
+    calls.do("trt.IBuilderConfig.set_flag", config.set_flag, kinds.FP16)
+    if spec.precision == "fp16":
+        return None
+    calls.do("trt.IBuilderConfig.set_flag", config.set_flag, kinds.INT8)
+    if "onnx_int8" in spec.options:
+        return None
+    calibrator = _calibrator(trt, cuda, stack, spec)
+    config.int8_calibrator = calibrator
+    return calibrator
+
+
+def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:
+    """No calibration cache is kept: the engine is, and a cache of another model would be taken without a word."""
+    samples = calibration_samples(spec)
+    stream = cuda.stream(stack)
+    address = cuda.memory(stack, spec.batch * samples[0].nbytes)
+    batches = calibration_batches(samples, spec.batch)
+
+    class Calibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IInt8EntropyCalibrator2.__init__(self)
+            self.failed: HarnessError | None = None  # errors do not pass through TensorRT
+
+        def get_batch_size(self) -> int:
+            return spec.batch
+
+        def get_batch(self, names: list[str]) -> list[int] | None:
+            batch = next(batches, None)
+            if batch is None:
+                return None
+            try:
+                cuda.to_device(address, batch, stream)
+                cuda.call("cudaStreamSynchronize", stream)
+            except HarnessError as error:
+                self.failed = error
+                return None
+            return [address]
+
+        def read_calibration_cache(self) -> None:
+            return None
+
+        def write_calibration_cache(self, cache: Any) -> None:
+            return None
+
+    return Calibrator()
+
+
+def _read_timing_cache(calls: Calls, config: Any, path: Path) -> None:
+    known = path.read_bytes() if path.is_file() else b""
+    call = "trt.IBuilderConfig.set_timing_cache"
+    for data in (known, b"") if known else (b"",):
+        cache = calls.do("trt.IBuilderConfig.create_timing_cache", config.create_timing_cache, data)
+        if cache is not None and calls.do(call, config.set_timing_cache, cache, False):
+            return
+    raise calls.failure(call, "refused an empty cache", calls.words() if calls.words else "")
+
+
+def _write_timing_cache(calls: Calls, config: Any, path: Path) -> None:
+    cache = calls.make("trt.IBuilderConfig.get_timing_cache", config.get_timing_cache)
+    data = bytes(calls.make("trt.ITimingCache.serialize", cache.serialize))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    part.replace(path)

@@ -1,0 +1,173 @@
+"""NVIDIA GPUs through PyTorch: the last resort of the `cuda` chip, where neither TensorRT nor ONNX Runtime is there.
+
+An engine is a frozen TorchScript file. ONNX cannot be turned back into one, so this backend needs the option
+`torchscript`: path of the traced model on the CPU, FP32, whose outputs come in the order of `spec.outputs`. There is no
+int8. Figures are those of eager kernels, one launch each: a floor of what the GPU can do, not its best.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Iterator
+
+import numpy as np
+
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.nvidia import _nvml
+from harness.errors import BuildError, DeviceError, HarnessError, RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.backends.base import Tensors
+
+
+def version() -> str:
+    """`PyTorch 2.11.0, CUDA 13.0, driver 580.159, NVIDIA H200`"""
+    torch = _sdk()
+    gpus, _ = _nvml.gpus()
+    names = sorted({torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())})
+    driver = gpus[0].driver if gpus else "unknown"
+    return f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, driver {driver}, {' and '.join(names) or 'no GPU'}"
+
+
+def devices(match: str) -> Found:
+    """`index` is CUDA's, `card` NVML's: they are brought together by the number of the PCI bus."""
+    gpus, evidence = _nvml.gpus()
+    try:
+        torch = _sdk()
+    except HarnessError as error:
+        return Found((), f"{evidence}; {error.fact}")
+    trail("torch.cuda.device_count")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}"
+    cards = {int(gpu.bus.split(":")[1], 16): gpu.number for gpu in gpus}
+    found = []
+    for index in range(count):
+        known = torch.cuda.get_device_properties(index)
+        card = cards.get(getattr(known, "pci_bus_id", -1))
+        place = (index, -1) if card is None else (card, card)
+        found.append(Device(index, known.name, place[0], f"sm_{known.major}{known.minor}", place[1]))
+    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
+
+
+def health(device: Device) -> Health:
+    return _nvml.state(device.card)
+
+
+def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    torch = _sdk()
+    source = spec.options.get("torchscript")
+    if source is None:
+        raise BuildError(f"PyTorch cannot run {onnx.name}", hint="give the traced model as options['torchscript']")
+    if spec.precision == "int8" or spec.normalize is not None:
+        raise BuildError("PyTorch on CUDA has neither int8 nor normalisation of its own", hint="build fp32 or fp16")
+    trail("torch.jit.load")
+    try:
+        module = torch.jit.load(str(source), map_location="cpu").eval()
+        trail("torch.jit.freeze")
+        torch.jit.freeze(module.half() if spec.precision == "fp16" else module).save(str(engine))
+    except Exception as error:
+        raise BuildError(f"TorchScript {source} cannot be taken: {error}", hint="trace the model again") from error
+
+
+@contextmanager
+def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[TorchSession]:
+    torch = _sdk()
+    with ExitStack() as stack, _failing("torch.jit.load"):
+        place = _place(torch, device)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+        stack.enter_context(torch.inference_mode())
+        session = TorchSession(torch, torch.jit.load(str(engine), map_location=place), place, spec)
+        stack.callback(session.release)
+        yield session
+
+
+class TorchSession:
+    """A module of PyTorch on `place`, run once on zeros, which tells the shapes of its outputs; to be used under
+    torch.inference_mode."""
+
+    def __init__(self, torch: Any, module: Any, place: Any, spec: BuildSpec) -> None:
+        self._torch = torch
+        self._module = module
+        self._place = place
+        self._half = spec.precision == "fp16"
+        self._made: Any = None
+        self.inputs = tuple(TensorSpec(t.name, "float32", (spec.batch, *t.shape[1:])) for t in spec.inputs)
+        self._fed: Any = tuple(self._on_device(np.zeros(t.shape, np.float32)) for t in self.inputs)
+        made = self._run(1)
+        if len(made) != len(spec.outputs):
+            raise RunError(
+                f"the engine has {len(made)} outputs, the model {len(spec.outputs)}",
+                hint="trace the network that was exported",
+            )
+        self.outputs = tuple(TensorSpec(name, "float32", tuple(value.shape)) for name, value in zip(spec.outputs, made))
+
+    def _on_device(self, array: Any) -> Any:
+        tensor = self._torch.from_numpy(np.ascontiguousarray(array)).to(self._place, copy=True)
+        return tensor.half() if self._half else tensor
+
+    def write(self, inputs: Tensors) -> None:
+        check(inputs, self.inputs, "input")
+        with _failing("torch.Tensor.to"):
+            self._fed = tuple(self._on_device(inputs[tensor.name]) for tensor in self.inputs)
+            self._synchronize()
+
+    def execute(self, times: int = 1) -> None:
+        self._made = self._run(times)
+
+    def _run(self, times: int) -> tuple[Any, ...]:
+        with _failing("torch.jit.ScriptModule.forward"):
+            made: Any = None
+            for _ in range(times):
+                made = self._module(*self._fed)
+            self._synchronize()
+        return tuple(made) if isinstance(made, (tuple, list)) else (made,)
+
+    def read(self) -> Tensors:
+        if self._made is None:
+            raise RunError("nothing was executed", hint="write, execute, then read")
+        with _failing("torch.Tensor.cpu"):
+            return {spec.name: value.float().cpu().numpy().copy() for spec, value in zip(self.outputs, self._made)}
+
+    def release(self) -> None:
+        self._module = self._fed = self._made = None
+        if self._place.type == "cuda":
+            self._torch.cuda.empty_cache()
+
+    def _synchronize(self) -> None:
+        if self._place.type == "cuda":
+            self._torch.cuda.synchronize(self._place)
+
+
+@contextmanager
+def _failing(call: str) -> Iterator[None]:
+    """PyTorch says RuntimeError to everything."""
+    trail(call)
+    try:
+        yield
+    except RuntimeError as error:
+        raise DeviceError(
+            f"{call} failed: {error}", hint="use a smaller batch if memory ran out; of a GPU's nvidia-smi tells"
+        ) from error
+
+
+def _place(torch: Any, device: Device) -> Any:
+    if not torch.cuda.is_available():
+        raise DeviceError(f"PyTorch {torch.__version__} sees no GPU", hint="install its CUDA build and the driver")
+    return torch.device("cuda", device.index)
+
+
+def _sdk() -> Any:
+    try:
+        import torch
+    except Exception as error:
+        raise DeviceError(
+            f"torch cannot be imported under {sys.executable}: {error!r}",
+            hint="pip install torch in the Python given by --sdk-python",
+        ) from error
+    return torch

@@ -1,0 +1,178 @@
+"""The backends: one row each. Nothing else in the project compares a backend's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.backends.base import Device
+from harness.errors import UsageError
+
+SIMULATORS = Path(__file__).parents[2] / "tests" / "sdk"
+"""Folder with the simulated SDKs of this project, one folder a vendor."""
+
+
+class Beside(Protocol):
+    """What the suite can make for a compiler beside the ONNX file, for one engine; each is made when it is asked for.
+
+    A backend that runs under the vendor's Python cannot make these itself: that Python has neither onnx nor torch."""
+
+    precision: str  # "fp32" | "fp16" | "int8"
+    version: str  # SDK and driver, as the backend's `version` reports them
+    device: Device
+
+    def out_nodes(self) -> list[str]:
+        """Node and output number that make each output, such as `Conv_12:0`."""
+
+    def out_specs(self) -> list[list[object]]:
+        """[name, NumPy dtype name, shape] of each output; -1 stands for the batch."""
+
+    def torchscript(self) -> str:
+        """Path of the network as TorchScript."""
+
+    def rounded(self) -> str:
+        """Path of the ONNX file in the case's precision, for compilers that take precision from the graph."""
+
+    def timing_cache(self) -> str:
+        """Path where the compiler may keep measured kernels from one build to the next."""
+
+
+def _nothing(beside: Beside) -> dict[str, Any]:
+    return {}
+
+
+def _device_only(beside: Beside) -> dict[str, Any]:
+    return {"device": beside.device.index}
+
+
+def _out_nodes(beside: Beside) -> dict[str, Any]:
+    return {"out_nodes": beside.out_nodes()}
+
+
+def _out_nodes_and_specs(beside: Beside) -> dict[str, Any]:
+    return {"out_nodes": beside.out_nodes(), "out_specs": beside.out_specs()}
+
+
+def _torchscript(beside: Beside) -> dict[str, Any]:
+    return {"torchscript": beside.torchscript()}
+
+
+def _tensorrt(beside: Beside) -> dict[str, Any]:
+    """TensorRT 11 and newer know strongly typed networks only: precision comes from the graph."""
+    options: dict[str, Any] = {"device": beside.device.index, "timing_cache": beside.timing_cache()}
+    major = re.match(r"TensorRT (\d+)", beside.version)
+    if major and int(major[1]) >= 11 and beside.precision != "fp32":
+        options[f"onnx_{beside.precision}"] = beside.rounded()
+    return options
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """What shows that a vendor's SDK is installed: variables that its script sets, programs, a Python module."""
+
+    name: str
+    variables: tuple[str, ...]
+    programs: tuple[str, ...]
+    module: str
+    hint: str
+
+
+CANN = Sdk(
+    "CANN",
+    ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"),
+    ("npu-smi", "atc", "msame"),
+    "acl",
+    "source /usr/local/Ascend/ascend-toolkit/set_env.sh",
+)
+MAGICMIND = Sdk("MagicMind", ("NEUWARE_HOME",), ("cnmon", "mm_run"), "magicmind", "start the MagicMind container")
+TENSORRT = Sdk("TensorRT", ("CUDA_HOME",), ("nvidia-smi", "trtexec"), "tensorrt", "pip install tensorrt cuda-python")
+
+
+@dataclass(frozen=True)
+class BackendRow:
+    """One backend. `module` has the functions of `base.Backend` and is imported in the worker only.
+
+    `simulator` is the folder that stands in for the SDK on PYTHONPATH and PATH: a name below tests/sdk, or the
+    absolute path of a plug-in's; "" where there is none."""
+
+    name: str
+    module: str
+    sdk: Sdk | None = None
+    own_python: bool = False  # runs in the suite's own Python; else in the one of --sdk-python
+    simulator: str = ""
+    needs: Callable[[Beside], Mapping[str, Any]] = _nothing  # options of the BuildSpec; files as absolute paths
+    unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
+    engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata tell how many layers are in INT8
+
+    @property
+    def simulator_folder(self) -> Path | None:
+        """Absolute path of the simulated SDK, or None."""
+        return SIMULATORS / self.simulator if self.simulator else None
+
+
+BACKENDS: dict[str, BackendRow] = {
+    row.name: row
+    for row in (
+        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes),
+        BackendRow("ais_bench", "harness.backends.ascend.ais_bench", CANN, simulator="ascend",
+                   needs=_out_nodes_and_specs),
+        BackendRow("msame", "harness.backends.ascend.msame", CANN, simulator="ascend", needs=_out_nodes_and_specs),
+        BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, engine_is_onnx=True),
+        BackendRow("magicmind", "harness.backends.cambricon.magicmind", MAGICMIND, simulator="magicmind",
+                   needs=_device_only, unkeyed=("device",)),
+        BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
+                   unkeyed=("device", "timing_cache")),
+        BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, engine_is_onnx=True),
+        BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, engine_is_onnx=True),
+        BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript),
+        BackendRow("ort", "harness.backends.cpu.ort", own_python=True, engine_is_onnx=True),
+    )
+}  # fmt: skip
+
+
+@cache
+def backends() -> dict[str, BackendRow]:
+    """BACKENDS and the rows of entry-point group `chipproof.backends`, by name. Raises UsageError when a plug-in's row
+    is not one or takes a name that exists."""
+    return with_plugins(BACKENDS, "chipproof.backends", BackendRow)
+
+
+def backend(name: str) -> BackendRow:
+    """The row of that name; a dotted name is a module on PYTHONPATH, without a row of its own. Raises UsageError, which
+    lists the names."""
+    if "." in name:
+        return BackendRow(name, module=name)
+    rows = backends()
+    if name not in rows:
+        raise UsageError(f"there is no backend {name}", hint=f"choose one of: {', '.join(rows)}")
+    return rows[name]
+
+
+def module_of(name: str) -> str:
+    """Module to import for a backend."""
+    return backend(name).module
+
+
+def with_plugins(rows: Mapping[str, Any], group: str, kind: type) -> dict[str, Any]:
+    """The literal table and what installed packages add to it through the entry-point group. Raises UsageError when a
+    plug-in's row is not of that kind or takes a name that exists."""
+    table = dict(rows)
+    for point in entry_points(group=group):
+        row = point.load()
+        if not isinstance(row, kind):
+            raise UsageError(
+                f"entry point {point.value} of {group} is a {type(row).__name__}",
+                hint=f"let it name a {kind.__name__}",
+            )
+        name: str = getattr(row, "name")  # noqa: B009  every kind has one; mypy sees only `type`
+        if name in table:
+            raise UsageError(
+                f"entry point {point.value} adds {name}, which exists already", hint="give it a name of its own"
+            )
+        table[name] = row
+    return table

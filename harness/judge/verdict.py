@@ -1,0 +1,395 @@
+"""Judges what was measured. Pure: numbers in, a verdict out whose text alone explains it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.baselines import Cell, Deviation, Target
+from harness.case import Precision, Tensors
+from harness.errors import InvalidMeasurement
+from harness.judge.stats import (
+    Estimate,
+    exact,
+    images_to_resample,
+    mcnemar,
+    more_images,
+    needed,
+    paired_bootstrap,
+    paired_drop,
+    paired_ratio,
+    ratio_interval,
+    relative_drop,
+)
+from harness.metrics.base import Score
+
+SLACK = 0.01  # relative accuracy a chip may lose
+FEWEST_IMAGES = 5  # with n that all lose, chance alone would have it once in 2**n: not once in 20 from here on
+FLOOR = 0.95  # of the published throughput
+CEILING = 3.0  # times the published throughput: newer software may double it, counting four devices for one passes this
+RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
+
+
+class Outcome(str, Enum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"  # too little data to say
+    INVALID = "INVALID"  # the measurement itself cannot be trusted
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`text` says what was seen, what was asked, and on what that rests; `details` holds the same as JSON values."""
+
+    outcome: Outcome
+    text: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Of one output of one sample against the reference: cosine at least, largest and root-mean-square error at most,
+    both relative to the reference's largest and root-mean-square value."""
+
+    cosine: float
+    largest: float
+    rms: float
+
+    def __str__(self) -> str:
+        return f"cosine >= {self.cosine:g}, largest error <= {self.largest:g}, rms error <= {self.rms:g}"
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    # sums of FP32 in another order: 2e-6 measured on these networks; Winograd and TF32 cost two digits more
+    Precision.FP32: Tolerance(0.99999, 1e-3, 5e-4),
+    # every result rounded to FP16, batch norm folded first: 7e-3 rms, 1.2e-2 largest, cosine 0.99998 measured on
+    # RetinaFace with its published weights and on a seeded RegNetY; BF16 gives 4.6e-2 rms, which must not pass
+    Precision.FP16: Tolerance(0.999, 5e-2, 2e-2),
+    # 1/127 of a tensor's range a layer; vendors accept a cosine of 0.99 a layer, the end of a network is less
+    Precision.INT8: Tolerance(0.97, 5e-1, 2.5e-1),
+}
+
+
+def judge_numerics(chip: Tensors, reference: Tensors, precision: Precision) -> Verdict:
+    """The chip's outputs against the reference's on the same input, for each output and each sample of the batch: a
+    row that was dropped shows in a large batch too. Anything that is not a finite number fails."""
+    tolerance = TOLERANCES[precision]
+    if not reference:
+        raise InvalidMeasurement("the reference has no outputs", hint="name the outputs of the model's row")
+    if chip.keys() != reference.keys():
+        return Verdict(
+            Outcome.FAIL, f"outputs {', '.join(sorted(chip)) or 'none'} instead of {', '.join(sorted(reference))}"
+        )
+    for name, wanted in reference.items():
+        if wanted.size == 0 or not np.isfinite(wanted).all():
+            raise InvalidMeasurement(
+                f"the reference's own {name} is empty or not finite", hint="check the weights and the input"
+            )
+        broken = _broken(name, chip[name], wanted)
+        if broken:
+            return Verdict(Outcome.FAIL, broken)
+    seen = [
+        _deviation(name, sample, np.asarray(chip[name][sample], np.float64), np.asarray(rows, np.float64))
+        for name, wanted in reference.items()
+        for sample, rows in enumerate(wanted)
+    ]
+    worst = {
+        "cosine": min(seen, key=lambda d: d["cosine"]),
+        "largest": max(seen, key=lambda d: d["largest"]),
+        "rms": max(seen, key=lambda d: d["rms"]),
+    }
+    would = Tolerance(*(worst[key][key] for key in ("cosine", "largest", "rms")))
+    details: dict[str, Any] = {**_finite(vars(would)), "tolerance": vars(tolerance)}
+    observed = f"cosine {would.cosine:.6f}, largest error {would.largest:.3g}, rms error {would.rms:.3g}"
+    basis = f"{len(reference)} outputs of {len(next(iter(reference.values())))} samples at {precision}"
+    missed = [
+        key
+        for key, ok in (
+            ("cosine", would.cosine >= tolerance.cosine),
+            ("largest", would.largest <= tolerance.largest),
+            ("rms", would.rms <= tolerance.rms),
+        )
+        if not ok
+    ]
+    if not missed:
+        return Verdict(Outcome.PASS, f"{observed}; asked {tolerance}; worst of {basis}", details)
+    at = worst[missed[0]]
+    details["worst"] = _finite(at)
+    return Verdict(
+        Outcome.FAIL,
+        f"{observed}; asked {tolerance}; worst of {basis}: {at['output']}{at['element']} is {at['chip']:.6g}, "
+        f"reference {at['reference']:.6g}, rms error of that sample {at['rms']:.3g}; would pass with {_loose(would)}",
+        details,
+    )
+
+
+def _broken(name: str, ours: NDArray[Any], wanted: NDArray[Any]) -> str:
+    """What is wrong with an output before its values can be compared; empty when nothing is."""
+    if ours.shape != wanted.shape:
+        return f"{name} has shape {ours.shape}, the reference {wanted.shape}"
+    bad = ~np.isfinite(np.asarray(ours, np.float64))
+    if not bad.any():
+        return ""
+    at = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{name} has {int(bad.sum())} of {bad.size} values not finite, the first {ours[at]} at {list(at)}"
+
+
+def _deviation(name: str, sample: int, ours: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, Any]:
+    """How far one sample's output is off, and where most."""
+    error = np.abs(ours - wanted)
+    at = np.unravel_index(int(np.argmax(error)), error.shape)
+    norms = float(np.linalg.norm(ours)), float(np.linalg.norm(wanted))
+    cosine = 1.0 if norms == (0.0, 0.0) else 0.0
+    if min(norms) > 0:
+        cosine = float(np.vdot(ours / norms[0], wanted / norms[1]))
+    return {
+        "output": name,
+        "element": [sample, *(int(i) for i in at)],
+        "chip": float(ours[at]),
+        "reference": float(wanted[at]),
+        "cosine": min(cosine, 1.0),
+        "largest": _over(float(error.max()), float(np.abs(wanted).max())),
+        "rms": _over(float(np.linalg.norm(error)), norms[1]),
+    }
+
+
+def _over(error: float, size: float) -> float:
+    if error == 0:
+        return 0.0
+    return error / size if size > 0 else math.inf
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Infinite errors as None: JSON has no infinity."""
+    return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
+
+
+def _loose(seen: Tolerance) -> Tolerance:
+    """The tightest tolerance of two digits under which that would have passed."""
+
+    def up(error: float) -> float:
+        if error == 0 or math.isinf(error):
+            return error
+        step = 10.0 ** (math.floor(math.log10(error)) - 1)
+        return math.ceil(error / step) * step
+
+    return Tolerance(math.floor(seen.cosine * 1e6) / 1e6, up(seen.largest), up(seen.rms))
+
+
+def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = SLACK) -> Verdict:
+    """The chip's score against the reference's on the same images: does it lose more than `slack`, relatively? Answers
+    that are right or wrong are paired and judged exactly, other metrics by a paired bootstrap over images.
+
+    Raises InvalidMeasurement when the two were not scored on the same images, or when the reference scores nothing."""
+    if chip.samples != reference.samples or chip.samples < 1:
+        raise InvalidMeasurement(
+            f"the chip was scored on {chip.samples} images, the reference on {reference.samples}",
+            hint="score both on the same images",
+        )
+    before, after = float(reference.values[metric]), float(chip.values[metric])
+    if math.isnan(before) and math.isnan(after):
+        text = f"{metric} is undefined on these {chip.samples} images, which hold nothing that it counts: give others"
+        return Verdict(Outcome.INCONCLUSIVE, text, {"metric": metric, "samples": chip.samples})
+    relative_drop(before, after)
+    counted = metric in chip.hits and metric in reference.hits
+    if counted:
+        drop = paired_drop(chip.hits[metric], reference.hits[metric])
+        right = int(np.count_nonzero(reference.hits[metric]))
+        p = mcnemar(drop.lost or 0, drop.gained or 0)
+        basis = f"{drop.samples} paired answers, {drop.lost} lost and {drop.gained} gained (exact; McNemar p = {p:.3g})"
+    else:
+        drop = paired_bootstrap(
+            chip.resample, reference.resample, metric, chip.samples, answers=reference.answers.get(metric)
+        )
+        if math.isinf(drop.high):
+            return _too_few(
+                metric, after, before, drop.samples, images_to_resample(reference.resample, metric, drop.samples)
+            )
+        right, p = 0, math.nan
+        basis = f"paired bootstrap over {drop.samples} images"
+    text = (
+        f"{metric} {_percent(after)} against {_percent(before)} of the reference, a relative drop of "
+        f"{_percent(drop.value)}, one-sided 95 % bounds {_percent(drop.low)} and {_percent(drop.high)}; "
+        f"allowed {_percent(slack)}; {basis}"
+    )
+    details: dict[str, Any] = {
+        "metric": metric, "measured": after, "reference": before, "drop": drop.value, "low": drop.low,
+        "high": drop.high, "slack": slack, "samples": drop.samples, "lost": drop.lost, "gained": drop.gained,
+        "test": "exact" if counted else "bootstrap", "p": None if math.isnan(p) else p,
+    }  # fmt: skip
+    if drop.high <= slack:
+        return Verdict(Outcome.PASS, text, details)
+    if not counted and drop.samples < FEWEST_IMAGES:
+        details["needed"] = FEWEST_IMAGES - drop.samples
+        ask = f"{FEWEST_IMAGES} images at least show a loss: {details['needed']} more"
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
+    if drop.low > slack:
+        return Verdict(Outcome.FAIL, text, details)
+    details["needed"] = more = (
+        needed(drop, slack, right) if counted else more_images(drop, slack, answers=reference.answers.get(metric))
+    )
+    what = "answers" if counted else "images"
+    ask = f"about {more} more {what} would decide" if more else "too close to what is allowed for any number to decide"
+    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
+
+
+def _too_few(metric: str, after: float, before: float, images: int, more: int | None) -> Verdict:
+    """No verdict, for most draws of so few images hold nothing that the metric counts."""
+    ask = f"about {more} more images like these would do" if more else "give other images"
+    text = (
+        f"{metric} {_percent(after)} against {_percent(before)} of the reference, but most draws of {images} images "
+        f"leave it undefined: no bound can be given; {ask}"
+    )
+    details = {"metric": metric, "measured": after, "reference": before, "drop": relative_drop(before, after),
+               "samples": images, "needed": more}  # fmt: skip
+    return Verdict(Outcome.INCONCLUSIVE, text, details)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def judge_published(
+    measured: float,
+    source: Cell | None,
+    cell: Cell | None,
+    deviation: Deviation | None = None,
+    slack: float = SLACK,
+) -> Verdict:
+    """An accuracy on the whole data set with the published weights against what the authors published: one-sided,
+    relative. Where a deviation stands, the chip's own published figure is the gate, to its last printed digit, and a
+    measurement that would pass without the deviation fails, so that the row goes. Where the authors published nothing,
+    the chip's figure takes the authors' place.
+
+    Raises InvalidMeasurement for a measurement that is no fraction, or when nothing was published at all."""
+    if not 0 <= measured <= 1:
+        raise InvalidMeasurement(f"an accuracy of {measured} is no fraction", hint="look for NaN; divide by 100")
+    aim = source or cell
+    if aim is None:
+        raise InvalidMeasurement("nothing was published for this case", hint="judge the agreement with the reference")
+    bound = (1 - slack) * aim.value
+    drop = relative_drop(aim.value, measured)
+    details: dict[str, Any] = {
+        "metric": aim.metric, "measured": measured, "source": None if source is None else source.value,
+        "published": None if cell is None else cell.value, "drop": drop, "bound": bound,
+        "deviation": None if deviation is None else f"{deviation.file}:{deviation.line}",
+    }  # fmt: skip
+    whose = "the authors'" if source else "the chip's published"
+    text = (
+        f"{aim.metric} {_percent(measured)}, {_percent(drop)} below {whose} {_percent(aim.value)}; "
+        f"asked at least {_percent(bound)}"
+    )
+    reaches = measured >= bound
+    if deviation is None:
+        where = f"{aim.document}, {aim.section}"
+        return Verdict(Outcome.PASS if reaches else Outcome.FAIL, f"{text} ({where})", details)
+    row = f"{deviation.file}:{deviation.line}"
+    if reaches:
+        return Verdict(Outcome.FAIL, f"{text}: the deviation at {row} no longer occurs, delete it", details)
+    if cell is None:
+        raise InvalidMeasurement(f"{row} excuses a case without a published figure", hint="delete the row")
+    details["bound"] = gate = cell.lowest
+    text = (
+        f"{aim.metric} {_percent(measured)}, {_percent(drop)} below {whose} {_percent(aim.value)}, a known deviation "
+        f"({row}: {deviation.reason}); asked the published {_percent(cell.value)}, that is at least {_percent(gate)}"
+    )
+    return Verdict(Outcome.PASS if measured >= gate else Outcome.FAIL, text, details)
+
+
+def _decide(seen: Estimate, bound: float, text: str, more: str, details: dict[str, Any]) -> Verdict:
+    """PASS when the whole interval is at or above the bound, FAIL when it is below, else INCONCLUSIVE."""
+    if seen.low >= bound:
+        return Verdict(Outcome.PASS, text, details)
+    if seen.high < bound:
+        return Verdict(Outcome.FAIL, text, details)
+    return Verdict(Outcome.INCONCLUSIVE, f"{text}; the interval holds the bound: {more}", details)
+
+
+def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR) -> Verdict:
+    """Images per second of a card against `slack` times the published figure of the same case. One over `CEILING`
+    times that is no success: devices or images were counted twice, or nobody waited for the device."""
+    bound = slack * cell.value
+    text = (
+        f"{throughput} images/s, {throughput.value / cell.value:.3f} of the published {cell}; asked at least "
+        f"{bound:.6g} ({slack:g} of it); {throughput.samples} windows, spread {_percent(throughput.spread)}"
+    )
+    details = {"measured": throughput.value, "low": throughput.low, "high": throughput.high, "published": cell.value,
+               "ratio": throughput.value / cell.value, "spread": throughput.spread, "samples": throughput.samples,
+               "bound": bound}  # fmt: skip
+    if throughput.low > CEILING * cell.value:
+        cause = "devices or images are counted twice, or nobody waits for the device"
+        return Verdict(Outcome.INVALID, f"{text}; over {CEILING:g} times what was published: {cause}", details)
+    return _decide(throughput, bound, text, "measure more windows", details)
+
+
+def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verdict:
+    """The chip's best batch against the other chip's: measured where a record exists, else published."""
+    against = exact(other.value) if isinstance(other, Cell) else other
+    ratio = ratio_interval(best, against)
+    basis = f"published, {other.document}, {other.section}" if isinstance(other, Cell) else "measured"
+    text = (
+        f"{target.chip} / {target.other} is {ratio}, best batch against best batch, {best.value:.6g} over "
+        f"{against.value:.6g} images/s ({basis}); asked at least {target.ratio:g}"
+    )
+    more = "measure more windows" if isinstance(other, Cell) else "measure more windows on either"
+    details = {**_quotient(ratio, target.ratio), "measured": best.value, "other": against.value, "against": basis}
+    return _decide(ratio, target.ratio, text, more, details)
+
+
+def judge_ratio(chip: Sequence[float], eager: Sequence[float], at_least: float) -> Verdict:
+    """Rates of windows measured in turn in one run, chip and eager PyTorch: the geometric mean of their quotients."""
+    ratio = paired_ratio(chip, eager)
+    text = (
+        f"{ratio} times eager PyTorch in the same run; asked at least {at_least:g}; {ratio.samples} pairs of windows, "
+        f"spread {_percent(ratio.spread)}"
+    )
+    return _decide(ratio, at_least, text, "measure more windows", _quotient(ratio, at_least))
+
+
+def _quotient(ratio: Estimate, bound: float) -> dict[str, Any]:
+    return {"ratio": ratio.value, "ratio_low": ratio.low, "ratio_high": ratio.high, "spread": ratio.spread,
+            "samples": ratio.samples, "bound": bound}  # fmt: skip
+
+
+def judge_batches(
+    latencies: Mapping[int, float], ratios: Mapping[int, float] | None = None, shared: bool = False
+) -> Verdict:
+    """Seconds of one execute by batch. A latency that does not grow with the batch means that the batch is not run,
+    one that grows much faster that it is counted twice: then no throughput from these runs can be trusted. The slope is
+    taken from the smallest batch to the largest; the flattest one published is 0.12 over three batches.
+
+    On a `shared` chip other load may slow one batch down for all of its seconds. `ratios`, the throughput by batch in
+    units of eager PyTorch's in the same seconds, are free of it: the slope is then theirs, eager PyTorch's own being
+    taken as 1. Without them nothing is refused there."""
+    for batch, seconds in latencies.items():
+        if batch < 1 or not (math.isfinite(seconds) and seconds > 0):
+            raise InvalidMeasurement(f"batch {batch} took {seconds} s", hint="look at the clock")
+    if len(latencies) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "one batch says nothing on how latency depends on it; measure two")
+    small, large = min(latencies), max(latencies)
+    growth = latencies[large] / latencies[small] if ratios is None else ratios[small] / ratios[large] * large / small
+    slope = math.log(growth) / math.log(large / small)
+    beside = "" if ratios is None else f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch)"
+    text = (
+        f"{1e3 * latencies[small]:.4g} ms at batch {small}, {1e3 * latencies[large]:.4g} ms at batch {large}{beside}: "
+        f"log-log slope {slope:.3f}, plausible from {RANGE[0]} to {RANGE[1]}"
+    )
+    details = {"slope": slope, "range": list(RANGE), "latencies": {str(b): s for b, s in sorted(latencies.items())}}
+    if RANGE[0] <= slope <= RANGE[1]:
+        return Verdict(Outcome.PASS, text, details)
+    if shared and ratios is None:
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: so does other load on a CPU; run both again", details)
+    cause = "the batch is not run" if slope < RANGE[0] else "the batch is counted twice, or the device is throttled"
+    return Verdict(Outcome.INVALID, f"{text}: {cause}", details)

@@ -1,0 +1,188 @@
+"""The worker's own end of the pipe: one backend, its sessions, commands as JSON lines.
+
+Started as a script by process.py, under any Python from 3.7 that has NumPy and the vendor's SDK:
+
+    PYTHON child.py MODULE COMMANDS REPLIES MEMORY
+
+the last three being inherited file descriptors. Standard output and error belong to the SDK; they go to the log.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":  # the folder of this script holds modules whose names a vendor may use, too
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100,PTH120 - before pathlib is imported
+    sys.path = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
+
+import contextlib
+import importlib
+import json
+import mmap
+import queue
+import signal
+import threading
+import traceback
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
+
+if TYPE_CHECKING:
+    from harness.backends.base import Session
+
+
+def bare_packages() -> None:
+    """Make harness importable without its parent folder on sys.path, where the project's other packages lie."""
+    package = types.ModuleType("harness")
+    package.__path__ = [str(Path(__file__).resolve().parents[1])]
+    sys.modules["harness"] = package
+
+
+class Commands:
+    """What the worker has at hand, and the commands it understands: each takes and returns what JSON can carry."""
+
+    def __init__(self, backend: Any, memory: Any) -> None:
+        self._backend = backend
+        self._memory = memory
+        self._sessions: Dict[int, Tuple[Any, contextlib.ExitStack]] = {}
+        self._free = 0  # where outputs may go: after the inputs, which a session may still be reading
+
+    def version(self) -> str:
+        return str(self._backend.version())
+
+    def devices(self, match: str) -> Dict[str, Any]:
+        return wire.plain(self._backend.devices(match))
+
+    def health(self, device: Dict[str, Any]) -> Dict[str, Any]:
+        return wire.plain(self._backend.health(wire.device(device)))
+
+    def build(self, onnx: str, engine: str, spec: Dict[str, Any]) -> None:
+        self._backend.build(Path(onnx), Path(engine), wire.build_spec(spec))
+
+    def load(self, engine: str, device: Dict[str, Any], spec: Dict[str, Any]) -> Dict[str, Any]:
+        with contextlib.ExitStack() as undo:
+            loading = self._backend.load(Path(engine), wire.device(device), wire.build_spec(spec))
+            session = undo.enter_context(loading)
+            tensors = {name: [wire.plain(spec) for spec in getattr(session, name)] for name in ("inputs", "outputs")}
+            number = 1 + max(self._sessions, default=0)
+            self._sessions[number] = (session, undo.pop_all())
+        return dict(tensors, session=number)
+
+    def unload(self, session: int) -> None:
+        self._sessions.pop(session)[1].close()
+
+    def close(self) -> None:
+        with contextlib.ExitStack() as undo:
+            for _, loaded in self._sessions.values():
+                undo.push(loaded)
+            self._sessions.clear()
+
+    def run(self, session: int, inputs: Any) -> Any:
+        self._write(session, inputs).execute(1)
+        return self.read(session)
+
+    def measure(self, session: int, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
+        loaded = self._sessions[session][0] if inputs is None else self._write(session, inputs)
+        asked = timing.Plan(**plan)
+        own = getattr(loaded, "measure", None)  # a command-line tool is not timed from outside: it tells its times
+        measured = (own(asked) if own else timing.measure(loaded.execute, asked)).to_json()
+        host_bound = getattr(loaded, "host_bound", None)  # only a runtime with a clock on the device can tell
+        measured["host_bound"] = bool(host_bound and host_bound())
+        return measured
+
+    def read(self, session: int) -> Any:
+        return self._memory.put(self._sessions[session][0].read(), self._free)
+
+    def _write(self, number: int, inputs: Any) -> "Session":
+        session = self._sessions[number][0]
+        self._free = wire.end(inputs)
+        session.write(self._memory.views(inputs))
+        return session  # type: ignore[no-any-return]
+
+
+def described(error: BaseException, stage: str, call: str) -> Dict[str, str]:
+    """An error as the parent raises it again: the harness's own as they are, an SDK's as one line of ours."""
+    if isinstance(error, errors.HarnessError):
+        known = (kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+        return {"class": next(known), "fact": error.fact, "hint": error.hint}
+    line = traceback.format_exception_only(type(error), error)[-1].strip()
+    where = stage if call == stage else f"{call} ({stage})"
+    return {
+        "class": "BuildError" if stage == "build" else "DeviceError",
+        "fact": f"{where} failed: {line}",
+        "hint": "the traceback is in the worker's log",
+    }
+
+
+def listen(descriptor: int) -> "queue.Queue[Any]":
+    """Commands as they come. When the parent is gone, so is everything here, even in the middle of a vendor's call."""
+    commands = queue.Queue()  # type: queue.Queue[Any]
+
+    def read() -> None:
+        with open(descriptor, encoding="utf-8") as lines:
+            for line in lines:
+                commands.put(json.loads(line))
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    return commands
+
+
+def answer(do: Callable[[], Any], stage: str, trail: mmap.mmap) -> Dict[str, Any]:
+    """Result or error of one command. An SDK that calls sys.exit is an error like any other."""
+    base.trail(stage)
+    try:
+        return {"ok": do()}
+    except BaseException as error:
+        traceback.print_exc()
+        call = trail[: wire.PAGE].split(b"\0", 1)[0].decode("utf-8", "replace")
+        return {"error": described(error, stage, call)}
+
+
+def offer_to_go_first() -> None:
+    """Where memory runs out before the suite has looked at it, Linux ends this process and no other (proc(5))."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def main(name: str, commands: int, replies: int, memory: int) -> None:
+    offer_to_go_first()
+    for descriptor in (commands, replies, memory):
+        os.set_inheritable(descriptor, False)  # a compiler that the SDK starts must not hold the pipe open
+    trail = mmap.mmap(memory, wire.PAGE)
+    base._trail = trail
+    incoming = listen(commands)
+
+    def reply(value: Dict[str, Any]) -> None:
+        text = (json.dumps(value) + "\n").encode("ascii")
+        while text:
+            text = text[os.write(replies, text) :]
+
+    loaded = None  # type: Any
+
+    def begin() -> str:
+        nonlocal loaded
+        loaded = Commands(importlib.import_module(name), wire.Memory(memory))
+        return sys.version.split()[0]
+
+    reply(answer(begin, "start", trail))
+    while True:
+        command = incoming.get()
+        stage = command.pop("do")
+        if stage == "quit":
+            break
+        reply(answer(lambda: getattr(loaded, stage)(**command), stage, trail))  # noqa: B023 - called at once
+    reply(answer(loaded.close, "close", trail))
+
+
+if __name__ == "__main__":
+    bare_packages()
+
+from harness import errors  # noqa: E402 - after the packages exist
+from harness.backends import base  # noqa: E402
+from harness.judge import timing  # noqa: E402 - after the packages exist
+from harness.worker import wire  # noqa: E402
+
+if __name__ == "__main__":
+    main(sys.argv[1], *(int(text) for text in sys.argv[2:5]))

@@ -1,0 +1,211 @@
+"""Priors, decoding and suppression against numbers computed with the authors' programs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import golden_rules_data as data
+import numpy as np
+import pytest
+
+from harness.arrays import boxes
+
+SIZES = [(1000, 1000), (672, 1024), (375, 500), (683, 451), (160, 160)]
+
+
+@pytest.fixture(scope="module")
+def faces():
+    with np.load(Path(__file__).parents[2] / "support" / "golden" / "retinaface_post.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def objects():
+    with np.load(Path(__file__).parents[2] / "support" / "golden" / "gfocal_post.npz") as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_priors_have_the_authors_bits(height, width, faces):
+    priors = boxes.priors(height, width)
+
+    np.testing.assert_array_equal(priors.ravel()[::101], faces[f"priors_{height}x{width}/every101"])
+    assert data.crc(priors) == faces[f"priors_{height}x{width}/crc32"]
+
+
+def test_priors_cannot_be_changed_by_a_caller():
+    with pytest.raises(ValueError, match="read-only"):
+        boxes.priors(160, 160)[0] = 0
+
+
+def test_decoded_boxes_and_landmarks_are_the_authors(faces):
+    loc, _, landm = data.faces(1050, 2021, 5)
+    priors = boxes.priors(160, 160)
+
+    np.testing.assert_allclose(boxes.decode(priors, loc), faces["decode160/boxes"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(boxes.decode_landmarks(priors, landm).reshape(-1, 10), faces["decode160/landm"])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_decoding_leaves_its_arguments_alone(transposed):
+    loc = data.faces(1050, 1)[0]
+    priors = np.array(boxes.priors(160, 160))
+    given = np.asfortranarray(priors) if transposed else priors
+    boxes.decode(given, loc)
+
+    np.testing.assert_array_equal(given, boxes.priors(160, 160))
+
+
+@pytest.mark.parametrize("i", range(20))
+def test_the_keep_list_is_the_authors_with_ties(i, faces):
+    found, scores = data.crowd(i)
+
+    assert boxes.nms(found, scores, 0.4).tolist() == faces[f"nms/{i:02d}_keep"].tolist()
+
+
+def test_iou_at_the_threshold_survives_and_the_next_float_does_not():
+    """10 x 10 pixels each, 4 columns apart: 60 of 140 in common with the far pixel counted."""
+    found = np.array([[0, 0, 9, 9], [4, 0, 13, 9]], np.float32)
+    scores = np.array([0.9, 0.8], np.float32)
+    iou = np.float32(60) / np.float32(140)
+
+    assert boxes.nms(found, scores, float(iou)).tolist() == [0, 1]
+    assert boxes.nms(found, scores, float(np.nextafter(iou, np.float32(0)))).tolist() == [0]
+
+
+def test_of_equal_scores_the_later_goes_first():
+    assert boxes.best_first(np.array([0.5, 0.7, 0.5, 0.5], np.float32)).tolist() == [1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_nothing_is_kept_of_nothing(limit):
+    assert boxes.survivors(np.empty((0, 4), np.float32), 0.4, 1, limit).tolist() == []
+
+
+def test_ten_thousand_copies_of_a_box_leave_one():
+    found = np.tile(np.array([[3, 4, 30, 40]], np.float32), (10_000, 1))
+
+    assert boxes.nms(found, np.linspace(0, 1, 10_000, dtype=np.float32), 0.4).tolist() == [9999]
+
+
+def test_ten_thousand_faces_apart_are_all_kept_in_order():
+    y, x = np.divmod(np.arange(10_000, dtype=np.float32), 100)
+    found = np.stack((10 * x, 10 * y, 10 * x + 8, 10 * y + 8), axis=1)
+    scores = np.random.RandomState(5).permutation(10_000).astype(np.float32)
+
+    assert boxes.nms(found, scores, 0.4).tolist() == np.argsort(-scores).tolist()
+
+
+@pytest.mark.parametrize("far", [1e9, 1e18, 1e30])
+def test_boxes_absurdly_far_away_cost_neither_memory_nor_the_others(far):
+    near = np.array([[0, 0, 10, 10], [1, 1, 11, 11]], np.float32).repeat(300, axis=0)
+    absurd = near + np.float32(far)
+    found = np.vstack((near, absurd, -absurd[:, [2, 3, 0, 1]]))
+    kept = boxes.nms(found, np.arange(len(found), dtype=np.float32), 0.4)
+
+    assert kept[kept < len(near)].tolist() == [599]
+
+
+def test_boxes_that_are_no_numbers_overlap_nothing():
+    found = np.array([[0, 0, 9, 9], [0, 0, np.nan, 9], [0, 0, np.inf, 9], [np.nan, 0, 9, 9], [0, 0, 9, 9]], np.float32)
+
+    for order in ([0, 1, 2, 3, 4], [1, 2, 3, 0, 4], [3, 1, 0, 4, 2]):
+        kept = np.array(order)[boxes.survivors(found[order], 0.4, 1)]
+        assert sorted(kept) == sorted(set(range(5)) - {4})
+
+
+def test_without_a_folder_for_machine_code_it_is_made_anew(tmp_path):
+    """The harness on a read-only disk, and a user without a writable home."""
+    (tmp_path / "harness" / "arrays").mkdir(parents=True)
+    for name in ("__init__", "jit", "suppression"):
+        shutil.copy(Path(boxes.__file__).with_name(f"{name}.py"), tmp_path / "harness" / "arrays")
+    for folder in ("harness/arrays/__pycache__", "cache"):  # files where folders would have to be made
+        (tmp_path / folder).write_text("")
+    code = "import numpy as np; from harness.arrays.suppression import greedy; "
+    code += "print(greedy(np.ones((4, 3), 'f4'), 0.4, 1, 3))"
+    elsewhere = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment = {**elsewhere, "HOME": str(tmp_path / "cache"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+    assert done.stdout.strip() == "[0]", done.stderr
+
+
+def test_a_thousand_faces_one_above_the_other_are_all_kept():
+    y = 10 * np.arange(1000, dtype=np.float32)
+    found = np.stack((0 * y, y, 0 * y + 300, y + 8), axis=1)
+
+    assert len(boxes.nms(found, y, 0.4)) == 1000
+
+
+@pytest.mark.parametrize("level", range(5))
+def test_points_have_the_authors_bits(level, objects):
+    stride = 8 << level
+    points = boxes.points(-(-800 // stride), -(-1216 // stride), stride)
+
+    assert data.crc(points) == objects[f"centers_800x1216/{level}_crc32"]
+
+
+def test_the_integral_is_the_authors(objects):
+    distances = boxes.integral(np.ascontiguousarray(data.distributions().T)).T
+
+    np.testing.assert_allclose(distances, objects["integral"], rtol=0, atol=1e-5)
+
+
+def test_the_integral_of_huge_logits_is_finite():
+    logits = np.full((68, 1), -3e38, np.float32)
+    logits[::17] = 3e38
+
+    assert boxes.integral(logits).ravel().tolist() == [0, 0, 0, 0]
+
+
+def test_best_cells_come_in_order_only_where_some_are_left_out():
+    best = np.array([0.1, 0.3, 0.04, 0.3, 0.2], np.float32)
+
+    assert boxes.best_cells(best, 5, 0.05).tolist() == [0, 1, 3, 4]
+    assert boxes.best_cells(best, 3, 0.05).tolist() == [1, 3, 4]
+
+
+def test_classes_do_not_suppress_one_another_and_none_is_left_without_candidates():
+    found = np.array([[0, 0, 10, 10], [1, 0, 11, 10]], np.float32)
+    scores = np.array([[0.9, 0.1, 0.05], [0.8, 0.3, 0.05]], np.float32)
+    kept, values, labels = boxes.multiclass_nms(found, scores, 0.05, 0.6, 100)
+
+    assert labels.tolist() == [0, 1]
+    assert values.tolist() == pytest.approx([0.9, 0.3])
+    np.testing.assert_array_equal(kept, found)
+    assert [len(part) for part in boxes.multiclass_nms(found, scores, 0.95, 0.6, 100)] == [0, 0, 0]
+
+
+def test_the_places_of_two_classes_do_not_meet_at_their_borders():
+    found = np.array([[90, 90, 100, 100], [0, 0, 10, 10]], np.float32)
+    scores = np.array([[0.9, 0], [0, 0.8]], np.float32)
+
+    assert boxes.multiclass_nms(found, scores, 0.05, 0.1, 100)[2].tolist() == [0, 1]
+
+
+def test_objects_at_the_threshold_go_as_on_a_cpu():
+    """IoU 0.6 = 6 / 10 exactly: mmcv's CPU program suppresses at equality."""
+    found = np.array([[0, 0, 8, 1], [2, 0, 10, 1]], np.float32)
+    scores = np.array([[0.9], [0.8]], np.float32)
+
+    assert len(boxes.multiclass_nms(found, scores, 0.05, 0.6, 100)[0]) == 1
+    assert len(boxes.multiclass_nms(found, scores, 0.05, 0.601, 100)[0]) == 2
+
+
+def test_the_operator_of_ascend_rounds_to_float16_and_limits_each_class():
+    x = 40 * np.arange(60, dtype=np.float32) + np.float32(0.4)
+    found = np.stack((x, 0 * x, x + 30, 0 * x + 30), axis=1)
+    scores = np.stack((np.linspace(0.9, 0.5, 60), np.linspace(0.8, 0.1, 60)), axis=1).astype(np.float32)
+    kept, values, labels = boxes.batch_multiclass_nms(found, scores, 0.05, 0.6, 25, 40)
+
+    assert len(kept) == 40
+    assert np.bincount(labels).tolist() == [25, 15]
+    assert (np.diff(values) <= 0).all()
+    np.testing.assert_array_equal(values, values.astype(np.float16))
+    np.testing.assert_array_equal(kept, kept.astype(np.float16))
+    assert (found.max(axis=1) > 1024).any()

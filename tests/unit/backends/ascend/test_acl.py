@@ -1,0 +1,667 @@
+"""The Ascend backend on the simulated CANN: what comes out, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ascend_tiny import (
+    DEVICE,
+    NORMALIZE,
+    apart,
+    begin_anew,
+    cann,
+    compiled,
+    expected,
+    images,
+    network,
+    pixels,
+    python,
+    spec,
+)  # fmt: skip
+from vendor_sweep import SDK
+
+from harness.backends import base
+from harness.backends.ascend import _devices, _pyacl, acl
+from harness.backends.base import Device, TensorSpec
+from harness.errors import DeviceError, RunError
+
+TWO = (TensorSpec("image", "float32", (-1, 3, 8, 8)), TensorSpec("more", "float32", (-1, 2)))
+AIPP = {"normalize": NORMALIZE}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture
+def sdk(monkeypatch, tmp_path):
+    with cann(monkeypatch, tmp_path) as sdk:
+        import acl as simulated_acl
+
+        sdk.chip = simulated_acl.chip
+        begin_anew(sdk.chip)
+        sdk.switch(slow=0.001)
+        yield sdk
+        left, violations = sdk.chip.state.handles(), sdk.chip.state.violations
+        begin_anew(sdk.chip)
+        assert (left, violations) == ({}, []), "every test here leaves nothing and breaks no rule"
+
+
+def outputs_of(engine, case, tensors, times=1):
+    with acl.load(engine, DEVICE, case) as session:
+        session.write({"image": tensors})
+        session.execute(times)
+        return session.read()
+
+
+# --- numbers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("switches", [{}, {"python_api": "old"}, {"python_api": "new"}, {"run_mode": 0}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"tiers": (1, 4, 8)}, {"tiers": (4,)}, {"normalize": NORMALIZE}], ids=lambda m: str(*m)
+)
+def test_outputs_are_those_of_the_network_in_half_precision(sdk, folder, more, switches):
+    case = spec(**more)
+    onnx, engine = compiled(folder, "-".join(["numbers", *map(str, more), *map(str, more.get("tiers", ()))]), case)
+    tensors = pixels() if case.normalize else images()
+    sdk.switch(slow=0.001, **switches)
+
+    outputs = outputs_of(engine, case, tensors)
+
+    wanted = expected(onnx, tensors)
+    assert apart(outputs, wanted) < 0.002
+    assert apart(outputs, wanted) > 0, "half precision is not single precision"
+    assert {name: value.dtype.name for name, value in outputs.items()} == {"features": "float32", "class": "float32"}
+
+
+def test_the_smallest_and_the_largest_batch_of_one_engine(sdk, folder):
+    for batch in (1, 4, 8):
+        case = spec(batch, tiers=(1, 4, 8))
+        onnx, engine = compiled(folder, "batches", case)
+
+        outputs = outputs_of(engine, case, images(batch))
+
+        assert outputs["class"].shape == (batch, 4)
+        assert apart(outputs, expected(onnx, images(batch))) < 0.002
+
+
+def test_outputs_have_their_onnx_names_whatever_order_they_were_compiled_in(sdk, folder):
+    for names in (("features", "class"), ("class", "features"), ("class",)):
+        case = spec(outputs=names)
+        onnx, engine = compiled(folder, "order-" + "-".join(names), case)
+        wanted = expected(onnx, images())
+
+        with acl.load(engine, DEVICE, case) as session:
+            assert tuple(output.name for output in session.outputs) == names
+            session.write({"image": images()})
+            session.execute()
+            outputs = session.read()
+
+        assert list(outputs) == list(names)
+        assert apart(outputs, {name: wanted[name] for name in names}) < 0.002
+
+
+def test_an_engine_of_another_output_order_is_understood_by_its_names(sdk, folder):
+    _, engine = compiled(folder, "order-class-features", spec(outputs=("class", "features")))
+    onnx = folder / "tiny.onnx"
+
+    outputs = outputs_of(engine, spec(outputs=("features", "class")), images())
+
+    assert apart(outputs, expected(onnx, images())) < 0.002
+
+
+@pytest.mark.parametrize(
+    ("reported", "names"),
+    [
+        (("Concat_205:0:output2", "Softmax_206:0:output1", "Concat_155:0:output0"), ("output2", "output1", "output0")),
+        (("output0", "output1", "output2"), ("output0", "output1", "output2")),
+        (
+            ("output_0_Concat_205_0", "output_1_Softmax_206_0", "output_2_Concat_155_0"),
+            ("output2", "output1", "output0"),
+        ),
+        (("a", "b", "c"), ("output2", "output1", "output0")),  # names tell nothing: the order of --out_nodes does
+        (("Concat_155:0", "Softmax_206:0", "Concat_205:0"), ("output0", "output1", "output2")),
+    ],
+)
+def test_runtime_names_of_every_release_are_understood(reported, names):
+    case = spec(outputs=("features", "class"))
+    case = replace(
+        case, outputs=("output2", "output1", "output0"),
+        options={"out_nodes": ["Concat_205:0", "Softmax_206:0", "Concat_155:0"]},
+    )  # fmt: skip
+    found = [TensorSpec(name, "float32", (1, 2)) for name in reported]
+
+    assert tuple(output.name for output in acl._ordered(found, case)) == names
+
+
+def test_a_tensor_whose_name_has_colons_is_understood():
+    case = replace(spec(), outputs=("a:0", "b:0"), options={})
+    found = [TensorSpec(name, "float32", (1,)) for name in ("Add_1:0:b:0", "b:0:a:0")]
+
+    assert [output.name for output in acl._ordered(found, case)] == ["b:0", "a:0"]
+
+
+def test_names_that_contradict_the_case_are_refused():
+    case = spec()
+    found = [TensorSpec(name, "float32", (1, 2)) for name in ("Flatten_3:0:class", "Flatten_3:0:class")]
+
+    with pytest.raises(RunError, match="the engine's outputs are"):
+        acl._ordered(found, case)
+
+
+def test_what_was_read_stays_as_it_was_when_the_session_goes_on(sdk, folder):
+    _, engine = compiled(folder, "fresh", spec())
+    with acl.load(engine, DEVICE, spec()) as session:
+        session.write({"image": images(seed=1)})
+        session.execute()
+        first = session.read()
+        kept = first["class"].copy()
+        session.write({"image": images(seed=2)})
+        session.execute()
+        second = session.read()
+
+    assert (first["class"] == kept).all()
+    assert not (second["class"] == kept).all()
+    assert first["class"].flags.writeable
+
+
+def test_every_step_of_a_session_may_come_from_another_thread(sdk, folder):
+    onnx, engine = compiled(folder, "thread", spec())
+    got = {}
+    with acl.load(engine, DEVICE, spec()) as session:
+        steps = (
+            lambda: session.write({"image": images()}),
+            lambda: session.execute(3),
+            lambda: got.update(session.read()),
+        )
+        for step in steps:
+            thread = threading.Thread(target=step)
+            thread.start()
+            thread.join()
+
+    assert apart(got, expected(onnx, images())) < 0.002
+
+
+def test_two_engines_on_one_device_do_not_disturb_each_other(sdk, folder):
+    onnx, engine = compiled(folder, "static", spec())
+    with acl.load(engine, DEVICE, spec()) as one, acl.load(engine, DEVICE, spec()) as other:
+        one.write({"image": images(seed=1)})
+        other.write({"image": images(seed=2)})
+        one.execute()
+        other.execute()
+        first, second = one.read(), other.read()
+
+    assert apart(first, expected(onnx, images(seed=1))) < 0.002
+    assert apart(second, expected(onnx, images(seed=2))) < 0.002
+
+
+@pytest.mark.parametrize("times", [1, 2, 255, 256, 257, 600])
+def test_as_many_executes_are_made_as_were_asked_for(sdk, folder, times):
+    _, engine = compiled(folder, "static", spec())
+    before = sdk.calls.counts["acl.mdl.execute_async"]
+
+    outputs_of(engine, spec(), images(), times)
+
+    assert sdk.calls.counts["acl.mdl.execute_async"] - before == times
+    assert sdk.calls.counts["acl.rt.synchronize_stream"] == -(-times // acl.IN_FLIGHT), "no more waits than needed"
+
+
+def test_a_stream_that_is_full_is_waited_for(sdk, folder):
+    onnx, engine = compiled(folder, "static", spec())
+    sdk.switch(slow=0.001, fail=[["acl.mdl.execute_async", 3, 507002], ["acl.mdl.execute_async", 5, 507002]])
+
+    outputs = outputs_of(engine, spec(), images(), times=6)
+
+    assert sdk.calls.counts["acl.mdl.execute_async"] == 8
+    assert sdk.calls.counts["acl.rt.synchronize_stream"] == 3
+    assert apart(outputs, expected(onnx, images())) < 0.002
+
+
+# --- defects of a chip reach the outputs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("defect", [{"drop_rows": True}, {"nan": True}, {"swap_outputs": True}], ids=str)
+def test_a_defect_of_the_chip_shows_in_the_outputs(sdk, folder, defect):
+    onnx, engine = compiled(folder, "static", spec())
+    sdk.switch(slow=0.001, **defect)
+
+    outputs = outputs_of(engine, spec(), images())
+
+    assert apart(outputs, expected(onnx, images())) > 0.1
+
+
+@pytest.mark.parametrize("defect", [{"wrong_mean": 10}, {"swap_channels": True}, {"stale_engine": True}], ids=str)
+def test_a_defect_of_the_compiler_shows_in_the_outputs(sdk, folder, tmp_path, defect):
+    case = spec(normalize=NORMALIZE)
+    onnx = network(tmp_path / "tiny.onnx")
+    sdk.switch(slow=0.001, **defect)
+    acl.build(onnx, tmp_path / "defect.om", case)
+
+    outputs = outputs_of(tmp_path / "defect.om", case, pixels())
+
+    assert apart(outputs, expected(onnx, pixels())) > 0.05
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_that_are_not_the_engines_are_refused_before_they_reach_the_device(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+    good = images()
+    with acl.load(engine, DEVICE, spec()) as session:
+        copies = sdk.calls.counts["acl.rt.memcpy"]
+        for bad, words in (
+            ({"picture": good}, "picture"),
+            ({}, "image"),
+            ({"image": good.astype(np.float64)}, "float64"),
+            ({"image": good[:3]}, r"\[3, 3, 8, 8\]"),
+            ({"image": good.transpose(0, 2, 3, 1)}, r"\[4, 8, 8, 3\]"),
+        ):
+            with pytest.raises(RunError, match=words):
+                session.write(bad)
+
+        assert sdk.calls.counts["acl.rt.memcpy"] == copies
+
+
+def test_a_view_that_is_not_contiguous_is_fed_as_it_reads(sdk, folder):
+    onnx, engine = compiled(folder, "static", spec())
+    for api in ("old", "new"):
+        sdk.switch(slow=0.001, python_api=api)
+        view = np.ascontiguousarray(images().transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+        assert apart(outputs_of(engine, spec(), view), expected(onnx, images())) < 0.002
+
+
+def test_a_session_refuses_steps_in_the_wrong_order(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+    with acl.load(engine, DEVICE, spec()) as session:
+        with pytest.raises(RunError, match="nothing was written"):
+            session.execute()
+        session.write({"image": images()})
+        with pytest.raises(RunError, match="nothing was executed"):
+            session.read()
+        session.execute()
+        session.write({"image": images(seed=2)})
+        with pytest.raises(RunError, match="nothing was executed"):
+            session.read()
+
+
+def test_an_execute_that_failed_leaves_no_old_outputs_to_read(sdk, folder):
+    onnx, engine = compiled(folder, "static", spec())
+    with acl.load(engine, DEVICE, spec()) as session:
+        session.write({"image": images()})
+        session.execute()
+        count = sdk.calls.counts["acl.mdl.execute_async"]
+        sdk.switch(slow=0.001, fail=[["acl.mdl.execute_async", count + 2, 507011]])
+        with pytest.raises(DeviceError, match="507011 RT_MODEL_EXECUTE"):
+            session.execute(3)
+        with pytest.raises(RunError, match="nothing was executed"):
+            session.read()
+        session.write({"image": images()})
+        session.execute()
+
+        assert apart(session.read(), expected(onnx, images())) < 0.002
+
+
+def told(inputs=None, **more):
+    return spec(**more) if inputs is None else replace(spec(**more), inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("built", "asked", "words"),
+    [
+        ({}, {"batch": 8}, r"takes image float32\[4, 3, 8, 8\], the case feeds image float32\[8, 3, 8, 8\]"),
+        ({"normalize": NORMALIZE}, {}, r"takes image uint8\[4, 8, 8, 3\]"),
+        ({}, {"normalize": NORMALIZE}, r"the case feeds image uint8\[4, 8, 8, 3\]"),
+        ({}, {"inputs": TWO}, r"takes \['image'\], the case feeds \['image', 'more'\]"),
+        ({"outputs": ("class",)}, {}, "has 1 outputs, the case names 2"),
+        ({"tiers": (1, 4)}, {"batch": 2}, r"batch sizes \[1, 4\], the case needs 2"),
+    ],
+)
+def test_an_engine_of_another_case_is_refused_when_it_is_loaded(sdk, folder, built, asked, words):
+    _, engine = compiled(folder, "another" + "-".join(f"{k}" for k in built), spec(**built))
+
+    with pytest.raises(RunError, match=words) as caught, acl.load(engine, DEVICE, told(**asked)):
+        pass
+
+    assert "build it again" in caught.value.hint
+
+
+def test_a_damaged_or_foreign_engine_is_a_typed_error(sdk, folder, tmp_path):
+    _, engine = compiled(folder, "static", spec())
+    whole = engine.read_bytes()
+    for name, data in (("empty", b""), ("garbage", b"\x00" * 4096), ("cut", whole[:-100]), ("bit", whole[:-1] + b"?")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DeviceError, match=r"acl.mdl.load_from_file failed: 545001") as caught:
+            outputs_of(tmp_path / name, spec(), images())
+        assert "build it again" in caught.value.hint
+    with pytest.raises(DeviceError, match=r"acl.mdl.load_from_file failed: 145002"):
+        outputs_of(tmp_path / "nowhere", spec(), images())
+
+
+def test_an_engine_for_another_chip_is_a_typed_error(sdk, folder, tmp_path):
+    onnx = network(tmp_path / "tiny.onnx")
+    acl.build(onnx, tmp_path / "e.om", spec(target="Ascend310"))
+
+    with pytest.raises(DeviceError, match=r"507008 RT_SOC_VERSION.*model socVersion=Ascend310\n") as caught:
+        outputs_of(tmp_path / "e.om", spec(), images())
+
+    assert "npu-smi info" in caught.value.hint
+
+
+def test_too_little_device_memory_is_a_typed_error(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+    sdk.switch(memory_mb=0)
+
+    with pytest.raises(DeviceError, match=r"acl.mdl.load_from_file failed: 245000 .*0 free") as caught:
+        outputs_of(engine, spec(), images())
+
+    assert "smaller batch" in caught.value.hint
+
+
+def test_a_device_that_is_not_there_is_a_typed_error_and_is_not_reset(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+
+    absent = acl.load(engine, Device(7, "310P3"), spec())
+    with pytest.raises(DeviceError, match=r"acl.rt.set_device failed: 107001") as caught, absent:
+        pass
+
+    assert "driver" in caught.value.hint
+    assert sdk.calls.counts["acl.rt.reset_device"] == 0
+
+
+# --- giving back ---------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_release_alone_is_an_error(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+    sdk.switch(slow=0.001, fail=[["acl.mdl.unload", 1, 545009], ["acl.rt.destroy_context", 1, 507007]])
+
+    with pytest.raises(DeviceError, match=r"acl.mdl.unload failed: 545009.*acl.rt.destroy_context failed: 507007"):
+        outputs_of(engine, spec(), images())
+
+
+def test_the_first_error_wins_and_a_failing_release_is_told_with_it(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+    sdk.switch(slow=0.001, fail=[["acl.rt.memcpy", 1, 507899], ["acl.rt.free", 2, 207002]])
+
+    with pytest.raises(DeviceError) as caught:
+        outputs_of(engine, spec(), images())
+
+    assert caught.value.fact.startswith("acl.rt.memcpy failed: 507899")
+    assert "then, giving back what was taken, acl.rt.free failed: 207002" in caught.value.fact
+    assert "507899" in str(caught.value)
+    assert "207002" in str(caught.value)
+
+
+def test_a_foreign_error_passes_and_a_failing_release_is_told_on_stderr(sdk, folder, capsys):
+    _, engine = compiled(folder, "static", spec())
+    sdk.switch(slow=0.001, fail=[["acl.mdl.unload", 1, 545009]])
+
+    with pytest.raises(ZeroDivisionError), acl.load(engine, DEVICE, spec()):
+        raise ZeroDivisionError
+
+    assert "acl.mdl.unload failed: 545009" in capsys.readouterr().err
+
+
+def test_leaving_while_executes_are_under_way_waits_for_them(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+    sdk.switch(slow=0.001, fail=[["acl.mdl.execute_async", 5, 507015]])
+
+    with pytest.raises(DeviceError, match="507015"):
+        outputs_of(engine, spec(), images(), times=20)
+
+    assert sdk.chip.state.violations == [], "nothing that the device still used was freed"
+
+
+# --- answers that are none -----------------------------------------------------------------------------------------
+
+
+def sdk_with(**functions):
+    """A module `acl` whose acl.rt has these functions only."""
+    return _pyacl.Vendor(SimpleNamespace(rt=SimpleNamespace(**functions)))
+
+
+@pytest.mark.parametrize("answer", [None, (), "0", (1, None), (1, True), [0]], ids=repr)
+def test_an_answer_without_a_status_is_not_success(answer):
+    with pytest.raises(DeviceError, match="ends with no status"):
+        sdk_with(malloc=lambda: answer).do("acl.rt.malloc")
+
+
+def test_a_call_that_this_release_lacks_is_a_typed_error():
+    with pytest.raises(DeviceError, match=r"acl.rt.malloc does not exist in this release"):
+        sdk_with().do("acl.rt.malloc")
+
+
+@pytest.mark.parametrize("answer", [None, 0, -1, ""])
+def test_a_handle_that_is_none_is_a_typed_error(answer):
+    with pytest.raises(DeviceError, match=f"acl.rt.make failed: it answered {answer!r}"):
+        sdk_with(make=lambda: answer).ask("acl.rt.make")
+
+
+def test_an_unknown_status_is_told_as_it_is():
+    with pytest.raises(DeviceError, match=r"acl.rt.malloc failed: 999999 a code that is in none"):
+        sdk_with(malloc=lambda: (0, 999999)).do("acl.rt.malloc")
+
+
+def test_a_release_without_messages_still_tells_the_code():
+    with pytest.raises(DeviceError, match="failed: 207001 RT_MEMORY_ALLOCATION: memory could not be allocated\n"):
+        sdk_with(malloc=lambda: (0, 207001)).do("acl.rt.malloc")
+
+
+# --- an engine's own description -----------------------------------------------------------------------------------
+
+
+class Described:
+    """A vendor that describes tensors as given: dims, dtype code, name."""
+
+    def __init__(self, dims, code=0, name="Flatten_3:0:class"):
+        self.answers = {"dims": {"dims": dims}, "type": code, "index": name}
+
+    def do(self, call, *arguments):
+        return self.answers[call.split("_")[-1]]
+
+    code = ask = do
+
+
+def test_an_input_whose_long_name_was_replaced_is_known_by_its_place():
+    found = acl._input(Described([4, 3, 8, 8]), 1, 0, "acl_modelId_1_input_0_17", spec())
+
+    assert found == TensorSpec("image", "float32", (4, 3, 8, 8))
+
+
+def test_an_input_too_many_is_refused():
+    with pytest.raises(RunError, match=r"has an input more float32\[4, 3, 8, 8\] that the case does not feed"):
+        acl._input(Described([4, 3, 8, 8]), 1, 1, "more", spec())
+
+
+def test_a_type_that_numpy_lacks_is_refused():
+    with pytest.raises(RunError, match="data type 27") as caught:
+        acl._output(Described([4, 4], code=27), 1, 0, None)
+
+    assert "--output_type" in caught.value.hint
+
+
+# --- the process ---------------------------------------------------------------------------------------------------
+
+
+def test_pyacl_is_initialised_once_and_finalised_when_the_process_ends(sdk, folder, tmp_path):
+    _, engine = compiled(folder, "static", spec())
+    ledger = tmp_path / "process.jsonl"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from ascend_tiny import *\n"
+        "for _ in range(3):\n"
+        f"    with acl.load({str(engine)!r}, DEVICE, spec()) as session:\n"
+        "        session.write({'image': images()}); session.execute(); session.read()\n"
+    )
+
+    done = python(code, CHIPPROOF_SIM='{"trace": true}', CHIPPROOF_SIM_LEDGER=str(ledger))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    calls = [line["call"] for line in lines if line["kind"] == "call"]
+    assert [line for line in lines if line["kind"] != "call"] == []
+    assert calls.count("acl.init") == calls.count("acl.finalize") == 1
+    assert calls[0] == "acl.init"
+    assert calls[-1] == "acl.finalize"
+
+
+def test_a_finalize_that_fails_is_told(sdk, capsys):
+    vendor = _pyacl.initialized()
+    sdk.switch(fail=[["acl.finalize", 1, 500000]])
+
+    _pyacl.finalize(vendor)
+
+    assert "acl.finalize failed: 500000 INTERNAL_ERROR" in capsys.readouterr().err
+
+
+def test_a_process_that_somebody_else_initialised_is_used_and_left(sdk, folder):
+    import acl as simulated_acl
+
+    onnx, engine = compiled(folder, "static", spec())
+    simulated_acl.init()
+
+    outputs = outputs_of(engine, spec(), images())
+
+    assert apart(outputs, expected(onnx, images())) < 0.002
+    sdk.chip.state.violations.clear()  # the simulator counts the second init, which the backend may not avoid
+
+
+def test_without_pyacl_the_error_says_how_to_get_it(monkeypatch):
+    _pyacl.initialized.cache_clear()
+    monkeypatch.setitem(sys.modules, "acl", None)
+
+    with pytest.raises(DeviceError, match="no module acl") as caught, acl.load(Path("x.om"), DEVICE, spec()):
+        pass
+
+    assert "set_env.sh" in caught.value.hint
+
+
+def test_the_trail_names_the_call_under_way(sdk, folder, monkeypatch):
+    _, engine = compiled(folder, "static", spec())
+    trail = bytearray(4096)
+    monkeypatch.setattr(base, "_trail", trail)
+    sdk.switch(slow=0.001, fail=[["acl.rt.create_stream", 1, 207008]])
+
+    with pytest.raises(DeviceError):
+        outputs_of(engine, spec(), images())
+
+    seen = bytes(trail).split(b"\0", 1)[0].decode()
+    assert seen == "acl.rt.reset_device", "the last call of all"
+
+
+# --- what is here --------------------------------------------------------------------------------------------------
+
+
+def test_a_card_of_four_is_seen_as_four_devices_of_one_card(sdk):
+    sdk.switch(soc="Ascend310", devices=8)
+
+    found = acl.devices(r"(Ascend)?310(B\d?)?")
+
+    assert [device.index for device in found.devices] == list(range(8))
+    assert [device.card for device in found.devices] == [1] * 4 + [112] * 4
+    assert {(device.name, device.target) for device in found.devices} == {("310", "Ascend310")}
+    assert "8 x 310" in found.evidence
+
+
+def test_devices_of_another_chip_are_evidence_and_not_found(sdk):
+    sdk.switch(soc="Ascend310P3", devices=2)
+
+    found = acl.devices(r"(Ascend)?310(B\d?)?")
+
+    assert found.devices == ()
+    assert "2 x 310P3" in found.evidence
+
+
+def test_without_npu_smi_pyacl_is_asked_in_a_process_of_its_own(sdk, monkeypatch):
+    monkeypatch.setattr(_devices._npu_smi, "rows", lambda: None)
+    monkeypatch.setenv("PYTHONPATH", str(SDK / "ascend"))
+    sdk.switch(soc="Ascend310", devices=8)
+
+    found = acl.devices("310")
+
+    assert [(device.index, device.card, device.target) for device in found.devices] == [
+        (index, index // 4, "Ascend310") for index in range(8)
+    ]
+    assert "npu-smi is not on PATH" in found.evidence
+    assert "acl.init" not in sdk.calls.counts, "a compiler may still be started from this process"
+
+
+def test_with_nothing_installed_the_evidence_says_what_was_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    found = acl.devices(".*")
+
+    assert found.devices == ()
+    for words in ("/dev/davinci*", "npu-smi is not on PATH", "No module named 'acl'"):
+        assert words in found.evidence
+
+
+def test_a_failing_npu_smi_is_evidence_and_pyacl_is_asked(sdk, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SDK / "ascend"))
+    sdk.switch(fail=[["npu-smi", 1, 8005]])
+
+    found = acl.devices("310P3")
+
+    assert len(found.devices) == 1
+    assert "npu-smi info failed with status" in found.evidence
+
+
+def test_health_of_an_idle_a_busy_and_a_hot_device(sdk):
+    idle = acl.health(DEVICE)
+    sdk.switch(busy=0.9)
+    busy = acl.health(DEVICE)
+    sdk.switch(hot=True)
+    hot = acl.health(DEVICE)
+
+    assert (idle.healthy, idle.busy, idle.processes, idle.throttled) == (True, 0.0, (), False)
+    assert (idle.clock_mhz, idle.temperature_c, idle.note) == (None, 42.0, ""), "an idle clock says nothing"
+    assert (busy.busy, busy.clock_mhz, busy.throttled) == (0.9, 1080.0, False)
+    assert busy.processes == ("837666 python",)
+    assert (hot.healthy, hot.throttled, hot.clock_mhz, hot.temperature_c) == (False, True, 540.0, 105.0)
+    assert "Alarm" in hot.note
+
+
+def test_health_of_a_device_that_vanished_is_an_error(sdk):
+    with pytest.raises(DeviceError, match="no longer shows device 5"):
+        acl.health(Device(5, "310P3"))
+
+
+def test_health_without_npu_smi_says_what_is_not_known(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    health = acl.health(DEVICE)
+
+    assert health.busy is None
+    assert "npu-smi is not on PATH" in health.note
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "version"),
+    [
+        (
+            "aarch64-linux/ascend_toolkit_install.info",
+            "package_name=Ascend-cann-toolkit\nversion=6.0.RC1\ninnerversion=V100\n",
+            "6.0.RC1",
+        ),
+        ("version.cfg", "# version: 1.0\nruntime_running_version=[7.0.0.5.242:8.0.RC2]\n", "8.0.RC2"),
+        ("runtime/version.info", "Version=1.84.15.1.230\n", "1.84.15.1.230"),
+    ],
+)
+def test_version_comes_from_the_toolkits_own_files(monkeypatch, tmp_path, name, text, version):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(tmp_path))
+
+    assert acl.version().startswith(f"CANN {version}, driver ")

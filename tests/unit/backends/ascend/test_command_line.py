@@ -1,0 +1,222 @@
+"""Ascend through msame and ais_bench: the same outputs as through pyACL, times from the tool, refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ascend_tiny import DEVICE, NORMALIZE, apart, cann, compiled, expected, images, pixels, spec
+
+from harness.backends.ascend import _command_line, ais_bench, msame
+from harness.backends.base import Device
+from harness.errors import DataError, DeviceError, RunError
+from harness.judge.timing import Plan
+
+OUT = {"features": ["features", "float32", [-1, 4, 8, 8]], "class": ["class", "float32", [-1, 4]]}
+TOOLS = pytest.mark.parametrize("tool", [msame, ais_bench], ids=lambda tool: tool.name)
+
+
+def told(**more):
+    """A case whose outputs are described, as the suite does for a tool that cannot be asked."""
+    known = spec(**more)
+    return replace(known, options={**known.options, "out_specs": [OUT[name] for name in known.outputs]})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture
+def sdk(monkeypatch, tmp_path):
+    with cann(monkeypatch, tmp_path) as sdk:
+        yield sdk
+        assert sdk.wrongs() == []
+
+
+@TOOLS
+@pytest.mark.parametrize("more", [{}, {"normalize": NORMALIZE}, {"outputs": ("class", "features")}], ids=str)
+def test_outputs_are_those_of_the_network(sdk, folder, tool, more):
+    known = told(**more)
+    onnx, engine = compiled(folder, "-".join(["cli", *more, *known.outputs]), known)
+    tensors = pixels() if known.normalize else images()
+
+    with tool.load(engine, DEVICE, known) as session:
+        assert session.inputs == _command_line.fed(known)
+        session.write({"image": tensors})
+        session.execute()
+        outputs = session.read()
+
+    assert list(outputs) == list(known.outputs)
+    assert apart(outputs, expected(onnx, tensors)) < 0.002
+
+
+@TOOLS
+def test_times_are_the_tools_own_and_not_those_of_its_process(sdk, folder, tool):
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    sdk.switch(slow=2.5)  # 10 ms an execute
+
+    with tool.load(engine, DEVICE, known) as session:
+        session.write({"image": images()})
+        timing = session.measure(Plan(warmup_s=0.1, window_s=0.1, windows=4, latencies=5))
+        outputs = session.read()
+
+    assert [window.executes for window in timing.windows] == [timing.windows[0].executes] * 4
+    assert len(timing.latencies) == 5
+    seconds = [(window.stop - window.start) / window.executes for window in timing.windows]
+    assert min(seconds) == pytest.approx(0.01, rel=0.1), "what the chip takes, without the start of the process"
+    assert outputs["class"].shape == (4, 4)
+    for earlier, later in zip(timing.windows, timing.windows[1:], strict=False):
+        assert later.start >= earlier.stop - 1e-9
+
+
+def test_msame_runs_no_more_than_its_limit_at_once(sdk, folder, tmp_path):
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    sdk.switch(slow=0.01, trace=True)
+
+    with msame.load(engine, DEVICE, known) as session:
+        session.write({"image": images()})
+        session.execute(150)
+
+    calls = [json.loads(line) for line in Path(sdk._ledger).read_text().splitlines()]
+    executes = [line["occurrence"] for line in calls if line.get("call") == "acl.mdl.execute"]
+    assert len(executes) == 100 + 50 + 2, "and one of the simulator's own in each process"
+    assert max(executes) == 100 + 1
+
+
+def test_the_summary_of_an_older_release_is_found(sdk, folder):
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    sdk.switch(ais_bench="old", slow=0.1)
+
+    with ais_bench.load(engine, DEVICE, known) as session:
+        session.write({"image": images()})
+        timing = session.measure(Plan(warmup_s=0.0, window_s=0.001, windows=3, latencies=0))
+
+    assert len(timing.windows) == 3
+
+
+@TOOLS
+def test_a_tool_that_fails_is_a_typed_error_with_its_words(sdk, folder, tool, tmp_path):
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    (tmp_path / "garbage").write_bytes(b"\0" * 1000)
+    with tool.load(engine, DEVICE, known) as session:
+        session.write({"image": images()})
+        sdk.switch(fail=[["acl.mdl.execute", 1, 507011]])
+        with pytest.raises(DeviceError, match="execute model failed, errorCode is 507011") as caught:
+            session.execute()
+        with pytest.raises(RunError, match="nothing was executed"):
+            session.read()
+        sdk.switch()
+    with tool.load(tmp_path / "garbage", DEVICE, known) as session:
+        session.write({"image": images()})
+        with pytest.raises(DeviceError, match="errorCode is 545001"):
+            session.execute()
+    with tool.load(engine, Device(9, "310P3"), known) as session:
+        session.write({"image": images()})
+        with pytest.raises(DeviceError, match="open device failed, errorCode is 107001"):
+            session.execute()
+
+    assert "--model" in caught.value.hint
+    sdk._ledger.unlink()  # the tools end without giving back what they took: not ours to mend
+
+
+@TOOLS
+def test_an_engine_of_another_case_is_refused(sdk, folder, tool):
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    one = replace(known, outputs=("features",))
+    with tool.load(engine, DEVICE, one) as session:
+        session.write({"image": images()})
+        with pytest.raises(RunError, match=r"wrote outputs \[0, 1\], the case has 1"):
+            session.execute()
+    bad = replace(known, options={"out_specs": [OUT["features"], ["class", "float32", [-1, 5]]]})
+    with tool.load(engine, DEVICE, bad) as session:
+        session.write({"image": images()})
+        with pytest.raises(RunError, match="the tool wrote"):
+            session.execute()
+    eight = replace(known, batch=8)
+    with tool.load(engine, DEVICE, eight) as session:
+        session.write({"image": images(8)})
+        with pytest.raises(DeviceError, match="tensorsize: 3072 filesize: 6144 not match"):
+            session.execute()
+    sdk._ledger.unlink()
+
+
+@TOOLS
+def test_inputs_that_are_not_the_engines_are_refused(sdk, folder, tool):
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    with tool.load(engine, DEVICE, known) as session:
+        with pytest.raises(RunError, match="nothing was written"):
+            session.execute()
+        for bad in ({"picture": images()}, {"image": images().astype("f8")}, {"image": images(3)}, {}):
+            with pytest.raises(RunError, match="the engine takes"):
+                session.write(bad)
+
+
+@TOOLS
+def test_without_the_tool_the_error_says_where_it_is(monkeypatch, tmp_path, tool):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(DeviceError, match="PATH") as caught, tool.load(tmp_path / "e.om", DEVICE, told()):
+        pass
+
+    assert "github.com/Ascend/tools" in caught.value.hint
+
+
+def test_without_shapes_a_tool_cannot_be_used(sdk, folder):
+    _, engine = compiled(folder, "cli", told())
+
+    with pytest.raises(RunError, match="does not tell the shapes"), msame.load(engine, DEVICE, spec()):
+        pass
+
+
+def test_the_files_of_a_session_are_gone_after_it(sdk, folder, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    before = set(tmp_path.iterdir())
+    with msame.load(engine, DEVICE, known) as session:
+        session.write({"image": images()})
+        session.execute()
+        assert set(tmp_path.iterdir()) > before
+
+    assert set(tmp_path.iterdir()) <= before | {sdk._ledger}
+
+
+MSAME = """[INFO] acl init success
+Inference time: 4.1ms
+Inference time: 4.0ms
+Inference time: 4.2ms
+Inference average time: 4.100000 ms
+Inference average time without first time: 4.100000 ms
+[INFO] pid: 7 Execute sample success
+"""
+
+
+def test_a_report_that_does_not_hang_together_is_refused():
+    assert msame.times_ms(MSAME, Path(), 4) == [4.0, 4.2], "the first is cold"
+    with pytest.raises(DataError):
+        msame.times_ms(MSAME.replace("4.0ms", "9.0ms"), Path(), 4)
+    with pytest.raises(DataError):
+        msame.times_ms(MSAME.split("Inference average")[0], Path(), 4)
+
+
+def test_success_is_a_word_and_not_a_status():
+    assert msame.failure(MSAME) is None
+    assert "never said" in msame.failure(MSAME.rsplit("[INFO]", 1)[0])
+    assert "[ERROR] x" in msame.failure("[ERROR] x\n" + MSAME)
+
+
+def test_windows_are_laid_end_to_end():
+    windows = _command_line._windows([1.0, 2.0, 3.0, 4.0, 5.0], 2, end=100.0)
+
+    assert [(w.start, w.stop, w.executes) for w in windows] == [(85.0, 88.0, 2), (88.0, 95.0, 2), (95.0, 100.0, 1)]
+    assert np.isclose(sum(w.stop - w.start for w in windows), 15.0)

@@ -1,0 +1,364 @@
+"""Intervals and bounds: against scipy, against enumeration, and by how often they hold in simulations."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from harness.errors import InvalidMeasurement
+from harness.judge.stats import (
+    Drop,
+    Estimate,
+    exact,
+    images_to_resample,
+    mcnemar,
+    more_images,
+    needed,
+    paired_bootstrap,
+    paired_drop,
+    paired_ratio,
+    ratio_interval,
+    relative_drop,
+    share_bounds,
+    throughput,
+    unseen_share,
+)
+
+
+def answers(right, lost, gained, total):
+    """(chip, reference) with so many answers that the reference has right, lost and gained by the chip."""
+    reference = np.arange(total) < right
+    chip = reference.copy()
+    chip[:lost] = False
+    chip[right : right + gained] = True
+    return chip, reference
+
+
+# ---------------------------------------------------------------------------------------------- drops
+
+
+def test_a_drop_is_relative_to_the_reference():
+    assert relative_drop(0.8, 0.6) == pytest.approx(0.25)
+    assert relative_drop(0.5, 0.6) == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize(("reference", "measured"), [(0.0, 0.0), (math.nan, 0.5), (0.5, math.nan), (-0.1, 0.5)])
+def test_a_drop_without_meaning_is_refused(reference, measured):
+    with pytest.raises(InvalidMeasurement):
+        relative_drop(reference, measured)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 1), (0, 300), (1, 10), (5, 10), (299, 300), (300, 300)])
+def test_bounds_of_a_share_are_clopper_and_pearsons(count, total):
+    low, high = share_bounds(count, total, 0.025)
+    theirs = scipy_stats.binomtest(count, total).proportion_ci(0.95, method="exact")
+
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_bounds_of_a_share_of_nothing_say_nothing():
+    assert share_bounds(0, 0, 0.05) == (0.0, 1.0)
+
+
+def test_three_hundred_answers_without_a_loss_decide_one_percent():
+    """The rule of three: 299 of them do so at exactly 95 %, 300 with the part of alpha left for gains."""
+    assert unseen_share(299) <= 0.01 < unseen_share(298)
+    assert paired_drop(*answers(300, 0, 0, 300)).high <= 0.01
+    assert paired_drop(*answers(297, 0, 0, 297)).high > 0.01
+
+
+def test_a_chip_that_answers_as_the_reference_does_has_no_drop():
+    drop = paired_drop(*answers(234, 0, 0, 300))
+
+    assert drop.value == 0
+    assert drop.low < 0 < drop.high
+    assert (drop.lost, drop.gained, drop.samples) == (0, 0, 300)
+
+
+def test_gains_are_set_against_losses():
+    with_gains, without = (paired_drop(*answers(40_000, 300, gained, 50_000)) for gained in (300, 0))
+
+    assert with_gains.value == 0
+    assert with_gains.high < 0.005 < without.high
+
+
+@pytest.mark.parametrize(("right", "total"), [(6, 8), (10, 14), (9, 9)])
+@pytest.mark.parametrize(("loss", "gain"), [(0.02, 0.0), (0.1, 0.3), (0.5, 0.5), (0.3, 0.0), (0.9, 0.1)])
+def test_bounds_of_a_drop_hold_95_times_in_100_over_all_outcomes(right, total, loss, gain):
+    """Coverage by enumerating every outcome with its probability."""
+    wrong = total - right
+    truth = loss - gain * wrong / right
+    below = above = 0.0
+    for lost, gained in itertools.product(range(right + 1), range(wrong + 1)):
+        weight = scipy_stats.binom.pmf(lost, right, loss) * scipy_stats.binom.pmf(gained, wrong, gain)
+        drop = paired_drop(*answers(right, lost, gained, total))
+        below += weight * (drop.high >= truth - 1e-12)
+        above += weight * (drop.low <= truth + 1e-12)
+
+    assert below >= 0.95
+    assert above >= 0.95
+
+
+def test_bounds_of_a_drop_are_not_needlessly_wide():
+    """A real loss of 5 % is seen on 1,000 answers, and none on 10,000 with 1 % of them changed either way."""
+    assert paired_drop(*answers(800, 40, 0, 1000)).low > 0.01
+    assert paired_drop(*answers(7786, 50, 50, 10_000)).high < 0.01
+
+
+@pytest.mark.parametrize("sizes", [(10, 11), (0, 1)])
+def test_answers_to_different_questions_are_refused(sizes):
+    with pytest.raises(InvalidMeasurement, match="answers of the chip against"):
+        paired_drop(np.ones(sizes[0], bool), np.ones(sizes[1], bool))
+
+
+def test_a_reference_without_a_right_answer_is_refused():
+    with pytest.raises(InvalidMeasurement, match="no meaning"):
+        paired_drop(np.ones(5, bool), np.zeros(5, bool))
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (5, 5), (12, 3), (0, 7)])
+def test_mcnemar_is_the_one_sided_binomial_test(lost, gained):
+    theirs = (
+        1.0 if lost + gained == 0 else scipy_stats.binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue
+    )
+
+    assert mcnemar(lost, gained) == pytest.approx(theirs)
+
+
+def test_what_is_needed_is_what_decides():
+    drop = paired_drop(*answers(80, 0, 0, 100))
+    more = needed(drop, 0.01, 80)
+    total = 100 + more
+
+    assert paired_drop(*answers(round(0.8 * total), 0, 0, total)).high <= 0.01
+    less = round(0.97 * total)
+    assert paired_drop(*answers(round(0.8 * less), 0, 0, less)).high > 0.01
+
+
+def test_nothing_more_is_needed_when_all_is_decided():
+    assert needed(paired_drop(*answers(500, 0, 0, 500)), 0.01, 500) == 0
+
+
+def test_no_number_of_answers_decides_a_drop_equal_to_the_slack():
+    assert needed(paired_drop(*answers(1000, 10, 0, 1000)), 0.01, 1000) is None
+
+
+# ---------------------------------------------------------------------------------------------- bootstrap
+
+
+def mean_of(values):
+    values = np.asarray(values, np.float64)
+    return lambda weights: {"ap": float(weights @ values / weights.sum())}
+
+
+def test_the_bootstrap_draws_images_for_both_sides_alike():
+    """A chip that loses the same share on every image has a drop without spread, however the images differ."""
+    values = np.random.default_rng(0).uniform(0.1, 1, 400)
+    drop = paired_bootstrap(mean_of(values * 0.95), mean_of(values), "ap", 400)
+
+    assert drop.value == pytest.approx(0.05)
+    assert drop.low == pytest.approx(0.05)
+    assert drop.high == pytest.approx(0.05)
+
+
+def test_the_bootstrap_is_the_same_every_time():
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0.1, 1, 50), rng.uniform(0.1, 1, 50)
+
+    assert paired_bootstrap(mean_of(a), mean_of(b), "ap", 50) == paired_bootstrap(mean_of(a), mean_of(b), "ap", 50)
+
+
+def test_the_bootstrap_agrees_with_the_delta_method():
+    rng = np.random.default_rng(3)
+    reference = rng.uniform(0.3, 1, 2000)
+    chip = reference - rng.normal(0.01, 0.05, 2000)
+    drop = paired_bootstrap(mean_of(chip), mean_of(reference), "ap", 2000, resamples=2000)
+
+    ratio = chip.mean() / reference.mean()
+    sigma = np.std(chip - ratio * reference, ddof=1) / reference.mean() / math.sqrt(2000)
+    assert drop.value == pytest.approx(1 - ratio)
+    assert drop.low == pytest.approx(1 - ratio - 1.645 * sigma, abs=0.15 * sigma)
+    assert drop.high == pytest.approx(1 - ratio + 1.645 * sigma, abs=0.15 * sigma)
+
+
+def test_bounds_of_the_bootstrap_hold_about_95_times_in_100():
+    rng = np.random.default_rng(7)
+    truth, runs, below, above = 0.02 / 0.65, 200, 0, 0
+    for run in range(runs):
+        reference = rng.uniform(0.3, 1, 150)
+        chip = reference - rng.normal(0.02, 0.1, 150)
+        drop = paired_bootstrap(mean_of(chip), mean_of(reference), "ap", 150, resamples=300, seed=run)
+        below += drop.high >= truth
+        above += drop.low <= truth
+
+    assert below >= 0.90 * runs
+    assert above >= 0.90 * runs
+
+
+def test_a_few_equal_images_prove_nothing():
+    drop = paired_bootstrap(mean_of(np.ones(8)), mean_of(np.ones(8)), "ap", 8)
+
+    assert drop.value == 0
+    assert drop.high == pytest.approx(1 - 0.05 ** (1 / 8))
+
+
+def test_draws_on_which_the_reference_finds_nothing_are_drawn_again():
+    values = np.zeros(12)
+    values[:3] = 1
+    drop = paired_bootstrap(mean_of(values / 2), mean_of(values), "ap", 12)
+
+    assert drop.low == pytest.approx(0.5)
+
+
+def first_only(weights):
+    """Defined only where the first of the images is drawn: 1 - (1 - 1 / n) ** m of draws of m."""
+    return {"ap": 1.0 if weights[0] else math.nan}
+
+
+def test_a_metric_that_few_draws_define_has_no_bounds_but_a_number_of_images_that_would_do():
+    rarely = paired_bootstrap(each_of_ten, each_of_ten, "ap", 10)
+    often = paired_bootstrap(first_only, first_only, "ap", 10)
+
+    assert (rarely.value, rarely.low, rarely.high) == (0.0, -math.inf, math.inf)
+    assert math.isfinite(often.high), "two draws in three hold the first image"
+    assert images_to_resample(first_only, "ap", 10) == 0
+
+
+def each_of_ten(weights):
+    """Defined only where each of the images is drawn: of 10 that takes about 27 (coupon collector's median)."""
+    return {"ap": 1.0 if weights.all() else math.nan}
+
+
+def test_the_number_of_images_that_would_do_is_the_coupon_collectors():
+    assert 10 + images_to_resample(each_of_ten, "ap", 10) == pytest.approx(27, abs=2)
+    assert images_to_resample(lambda weights: {"ap": math.nan}, "ap", 3) is None
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_bootstrap_without_a_reference_is_refused(value):
+    with pytest.raises(InvalidMeasurement):
+        paired_bootstrap(mean_of(np.ones(5)), lambda weights: {"ap": value}, "ap", 5)
+
+
+def test_what_a_bootstrap_cannot_see_is_counted_in_answers_not_in_images():
+    drop = paired_bootstrap(mean_of(np.ones(8)), mean_of(np.ones(8)), "ap", 8, answers=400)
+
+    assert drop.high == unseen_share(400)
+    assert more_images(drop, 0.01, answers=400) == 0
+    assert more_images(Drop(0.0, 0.0, unseen_share(100), 8), 0.01, answers=100) == pytest.approx(16, abs=1)
+
+
+def test_more_images_are_those_that_narrow_the_bootstrap():
+    assert more_images(Drop(0.0, -0.02, 0.02, 1000), 0.01) == pytest.approx(3000, rel=0.02)
+    assert more_images(Drop(0.0, 0.0, unseen_share(8), 8), 0.01) == pytest.approx(291, abs=2)
+    assert more_images(Drop(0.01, 0.0, 0.02, 1000), 0.01) is None
+
+
+# ---------------------------------------------------------------------------------------------- throughput
+
+
+def autoregressive(rng, n, r, mean=1000.0, sigma=10.0):
+    noise = rng.standard_normal(n) * math.sqrt(1 - r * r)
+    x = np.empty(n)
+    x[0] = rng.standard_normal()
+    for i in range(1, n):
+        x[i] = r * x[i - 1] + noise[i]
+    return mean + sigma * x
+
+
+@pytest.mark.parametrize("r", [0.0, 0.3, 0.6])
+def test_the_interval_of_a_throughput_holds_though_windows_are_correlated(r):
+    rng = np.random.default_rng(11)
+    estimates = [throughput(autoregressive(rng, 20, r)) for _ in range(400)]
+    held = np.mean([e.low <= 1000 <= e.high for e in estimates])
+
+    assert held >= 0.89, f"held in {held:.1%} of the runs"
+    naive = np.mean([abs(e.value - 1000) <= 2.093 * e.spread * e.value / math.sqrt(20) for e in estimates])
+    assert r == 0 or held > naive + 0.05
+
+
+def test_the_interval_of_independent_windows_is_hardly_wider_than_students():
+    rng = np.random.default_rng(5)
+    wide = []
+    for _ in range(200):
+        x = rng.normal(1000, 10, 20)
+        low, high = scipy_stats.t.interval(0.95, 19, x.mean(), scipy_stats.sem(x))
+        wide.append((throughput(x).high - throughput(x).low) / (high - low))
+
+    assert min(wide) >= 0.995, "the lower end is on the log scale"
+    assert np.median(wide) < 1.2
+
+
+def test_the_interval_of_a_throughput_stays_above_zero_however_the_windows_vary():
+    wild, calm = throughput([1.0, 5.0, 0.2]), throughput([100.0, 101.0, 102.0, 99.0])
+
+    assert 0 < wild.low < wild.value < wild.high
+    assert (calm.value - calm.low) == pytest.approx(calm.high - calm.value, rel=0.05)
+
+
+def test_a_steady_throughput_has_no_width():
+    estimate = throughput([250.0] * 10)
+
+    assert estimate == Estimate(250.0, 250.0, 250.0, 0.0, 10)
+
+
+@pytest.mark.parametrize("rates", [[], [100.0, 101.0], [100.0, 0.0, 100.0], [100.0, math.nan, 100.0], [1, -1, 1]])
+def test_too_few_or_impossible_windows_are_refused(rates):
+    with pytest.raises(InvalidMeasurement, match="no throughput can be estimated"):
+        throughput(rates)
+
+
+# ---------------------------------------------------------------------------------------------- ratios
+
+
+def test_the_interval_of_a_ratio_holds_about_95_times_in_100():
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(400):
+        a, b = throughput(rng.normal(1250, 25, 10)), throughput(rng.normal(1000, 20, 10))
+        ratio = ratio_interval(a, b)
+        held += ratio.low <= 1.25 <= ratio.high
+
+    assert held >= 0.93 * 400
+
+
+@given(st.floats(1, 1e5), st.floats(0.001, 0.2), st.floats(1, 1e5), st.floats(0.001, 0.2))
+@settings(max_examples=100, deadline=None)
+def test_a_ratio_turned_over_has_its_interval_turned_over(a, da, b, db):
+    one, two = Estimate(a, a * (1 - da), a * (1 + da), da, 5), Estimate(b, b * (1 - db), b * (1 + db), db, 5)
+    there, back = ratio_interval(one, two), ratio_interval(two, one)
+
+    assert there.low <= there.value <= there.high
+    assert there.low * back.high == pytest.approx(1)
+    assert there.high * back.low == pytest.approx(1)
+
+
+def test_a_ratio_to_an_exact_number_has_the_measured_width():
+    ratio = ratio_interval(Estimate(120.0, 114.0, 126.0, 0.02, 10), exact(100.0))
+
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1.2, 1.14, 1.26))
+
+
+def test_pairs_cancel_what_slows_both():
+    """A machine whose speed drifts by a third within the run does not blur the ratio of windows measured in turn."""
+    rng = np.random.default_rng(4)
+    drift = np.linspace(1.0, 1.33, 20)
+    a, b = 300 * drift * rng.normal(1, 0.002, 20), 100 * drift * rng.normal(1, 0.002, 20)
+
+    paired, apart = paired_ratio(a, b), ratio_interval(throughput(a), throughput(b))
+
+    assert paired.low <= 3.0 <= paired.high
+    assert paired.high - paired.low < 0.05 * (apart.high - apart.low)
+
+
+def test_pairs_of_equal_windows_have_a_ratio_of_one():
+    assert paired_ratio([5.0, 6.0, 7.0], [5.0, 6.0, 7.0]) == Estimate(1.0, 1.0, 1.0, 0.0, 3)
+
+
+def test_series_that_cannot_be_paired_are_refused():
+    with pytest.raises(InvalidMeasurement, match="3 windows against 4"):
+        paired_ratio([1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0])

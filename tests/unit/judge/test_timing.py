@@ -1,0 +1,199 @@
+"""The clock's arithmetic: windows are filled, warm-up stands apart, unsteady series are called so."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InvalidMeasurement
+from harness.judge import timing
+from harness.judge.timing import Plan, Timing, Window, measure, overlap_rate, overlap_rates, unsteady
+
+
+class Device:
+    """Takes `seconds` per execute on a clock of its own; `changes` maps a count of executes to a new duration."""
+
+    def __init__(self, seconds, changes=()):
+        self.seconds, self.changes = seconds, dict(changes)
+        self.now = 100.0
+        self.done = 0
+        self.calls = []
+
+    def __call__(self, times):
+        self.calls.append(times)
+        for _ in range(times):
+            self.seconds = self.changes.get(self.done, self.seconds)
+            self.now += self.seconds
+            self.done += 1
+
+    def clock(self):
+        return self.now
+
+
+def series(rates, start=0.0, seconds=1.0):
+    windows = tuple(
+        Window(start + n * seconds, start + (n + 1) * seconds, round(rate * seconds)) for n, rate in enumerate(rates)
+    )
+    return Timing((), windows, ())
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 0.003, 0.07, 0.9, 12.0])
+def test_every_window_lasts_as_long_as_the_plan_asks(seconds):
+    device = Device(seconds)
+
+    result = measure(device, Plan(warmup_s=0.5, window_s=0.2, windows=5, latencies=3, limit_s=1e9), device.clock)
+
+    assert len(result.windows) == 5
+    assert len(result.latencies) == 3
+    assert all(window.stop - window.start >= 0.2 for window in result.windows)
+    assert all(window.rate == pytest.approx(1 / seconds, rel=1e-3) for window in result.windows)
+    assert result.latencies == pytest.approx([seconds] * 3, rel=1e-3)
+
+
+def test_windows_are_not_much_longer_than_asked():
+    device = Device(0.003)
+
+    result = measure(device, Plan(warmup_s=0.5, window_s=0.2, windows=5), device.clock)
+
+    assert all(window.stop - window.start < 0.25 for window in result.windows)
+
+
+def test_the_slow_start_is_in_the_warm_up_and_nowhere_else():
+    device = Device(0.5, changes={1: 0.001})
+
+    result = measure(device, Plan(warmup_s=1.0, window_s=0.1, windows=4, latencies=0), device.clock)
+
+    assert result.warmup[0] == Window(100.0, 100.5, 1)
+    assert result.warmup[-1].stop <= result.windows[0].start
+    assert result.windows[0].start - result.warmup[0].start >= 1.0
+    assert all(rate == pytest.approx(1000, rel=1e-3) for rate in result.rates)
+
+
+def test_without_warm_up_every_execute_counts_and_windows_are_filled():
+    device = Device(0.03)
+
+    result = measure(device, Plan(warmup_s=0, window_s=0.1, windows=3, latencies=0), device.clock)
+
+    assert result.warmup == ()
+    assert sum(window.executes for window in result.windows) == device.done
+    assert all(0.1 <= window.stop - window.start < 0.2 for window in result.windows)
+
+
+def test_a_device_that_becomes_faster_still_fills_its_windows():
+    device = Device(0.010, changes={150: 0.001})
+
+    result = measure(device, Plan(warmup_s=1.0, window_s=0.2, windows=6), device.clock)
+
+    assert all(window.stop - window.start >= 0.2 for window in result.windows)
+    assert sum(window.executes for window in (*result.warmup, *result.windows)) + len(result.latencies) == device.done
+
+
+def test_every_execute_is_in_exactly_one_sample():
+    device = Device(0.004)
+
+    result = measure(device, Plan(warmup_s=0.3, window_s=0.1, windows=3, latencies=7), device.clock)
+
+    counted = sum(window.executes for window in (*result.warmup, *result.windows)) + len(result.latencies)
+    assert counted == device.done
+    assert device.calls[-7:] == [1] * 7
+
+
+def test_a_slow_engine_gets_fewer_windows_but_never_fewer_than_three():
+    device = Device(30.0)
+
+    result = measure(device, Plan(limit_s=60.0, windows=20, latencies=20), device.clock)
+
+    assert len(result.windows) == 3
+    assert len(result.latencies) == 1
+
+
+@pytest.mark.parametrize("plan", [Plan(windows=0), Plan(window_s=0.0), Plan(window_s=float("nan"))])
+def test_a_plan_without_windows_is_refused(plan):
+    with pytest.raises(ValueError, match="at least one window"):
+        measure(lambda times: None, plan)
+
+
+def test_what_the_engine_raises_travels():
+    def execute(times):
+        raise InvalidMeasurement("busy", hint="wait")
+
+    with pytest.raises(InvalidMeasurement):
+        measure(execute, Plan())
+
+
+def test_samples_survive_json():
+    device = Device(0.01)
+    result = measure(device, Plan(windows=3, latencies=2), device.clock)
+
+    assert Timing.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_an_even_series_is_steady():
+    assert unsteady(series([1000, 1010, 990, 1005, 995, 1000])) == []
+
+
+@pytest.mark.parametrize(
+    ("rates", "reason"),
+    [
+        ([1000, 1000], "2 windows say nothing"),
+        ([1000, 1060, 940, 1050, 950, 1000, 1060, 940], "vary by"),
+        ([1000, 999, 990, 985, 970, 965, 955, 950, 948], "slower than the first"),
+        ([950, 955, 965, 970, 985, 990, 999, 1000, 1002], "faster than the first"),
+        ([1000] * 10 + [850] + [1000] * 20, "windows 11 of 31 lie over 10%"),
+    ],
+)
+def test_an_uneven_series_is_called_so_with_the_reason(rates, reason):
+    reasons = unsteady(series(rates))
+
+    assert any(reason in text for text in reasons), reasons
+
+
+def test_one_device_overlaps_with_itself():
+    assert overlap_rate([series([10, 20, 30])]) == pytest.approx(20)
+    assert overlap_rates([series([10, 20, 30])]) == pytest.approx((10, 20, 30))
+
+
+def test_rates_of_devices_add_up_over_the_time_they_share():
+    # by hand: shared time is 2..10; the first does 8 windows of 10/s there, the second 5/s in its first 8 s
+    first, second = series([10] * 10), series([5] * 10, start=2.0)
+
+    assert overlap_rates([first, second]) == pytest.approx((15,) * 10)
+    assert overlap_rate([first, second]) == pytest.approx(15)
+
+
+def test_a_window_across_the_border_counts_in_proportion():
+    # shared time is 0.5..4; the first: half a window at 40/s, then 3 s at 20/s = 80; the second: 3.5 s at 10/s = 35
+    first, second = series([40, 20, 20, 20]), series([10, 10, 10, 10], start=0.5)
+
+    assert overlap_rate([first, second]) == pytest.approx((20 + 60 + 35) / 3.5)
+
+
+def test_gaps_between_windows_lower_the_rate():
+    gap = Timing((), (Window(0, 1, 10), Window(2, 3, 10)), ())
+
+    assert overlap_rate([gap]) == pytest.approx(20 / 3)
+
+
+@pytest.mark.parametrize("start", [5.1, 10.0, 20.0])
+def test_devices_that_measured_at_different_times_are_invalid(start):
+    with pytest.raises(InvalidMeasurement, match="measured together"):
+        overlap_rate([series([10] * 10), series([10] * 10, start=start)])
+
+
+def test_the_default_clock_is_the_one_all_processes_share():
+    import time
+
+    assert time.get_clock_info("perf_counter").implementation == time.get_clock_info("monotonic").implementation
+
+
+def test_it_parses_as_python_3_7_and_imports_the_standard_library_only():
+    tree = ast.parse(Path(timing.__file__).read_text(), feature_version=(3, 7))
+
+    imported = {
+        (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    assert imported <= {"__future__", "math", "time", "dataclasses", "statistics", "typing", "harness"}

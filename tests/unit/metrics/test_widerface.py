@@ -1,0 +1,340 @@
+"""WIDER FACE AP is the authors' to the last digit, and bad result files are refused by name."""
+
+from pathlib import Path
+
+import golden_rules_metrics
+import numpy as np
+import plain_metrics
+import pytest
+
+from harness.datasets.widerface import ground_truth
+from harness.errors import DataError, RunError
+from harness.metrics import widerface, widertext
+from harness.metrics.widerface import Faces
+
+NAMES = ("easy", "medium", "hard")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    """Computed with the authors' programs."""
+    with np.load(Path(__file__).parents[2] / "support" / "golden" / "wider_ap.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def real_truth(request):
+    data = request.config.getoption("--data", default=None)
+    folder = None if data is None else Path(data) / "widerface" / "ground_truth"
+    if folder is None or not folder.is_dir():
+        pytest.skip("needs --data with widerface/ground_truth, the authors' four .mat files")
+    return ground_truth(folder)
+
+
+def one_face(score=0.9, box=(10, 10, 30, 30)):
+    x, y, w, h = box
+    return {"boxes": np.array([[x, y, x + w, y + h]], np.float32), "scores": np.array([score], np.float32)}
+
+
+def labelled(*boxes, counted=None):
+    flags = np.ones((3, len(boxes)), bool) if counted is None else np.tile(np.asarray(counted, bool), (3, 1))
+    return Faces(np.array(boxes, float).reshape(-1, 4), flags)
+
+
+def test_overlaps_equal_the_authors(golden):
+    boxes, query, *_ = golden_rules_metrics.face_parts()
+
+    def sized(corners):
+        return np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+
+    np.testing.assert_array_equal(widerface.overlaps(sized(boxes), sized(query)), golden["unit/overlaps"])
+
+
+def test_a_face_of_negative_width_as_the_ground_truth_has_one_overlaps_nothing():
+    point = np.array([[0, 0, 0, 0, 0.5]])
+
+    assert widerface.overlaps(point, np.array([[5.0, 5, -2, 0], [0, 0, -2, 23]])).tolist() == [[0, 0]]
+
+
+def test_the_counts_of_one_picture_equal_the_authors(golden):
+    _, _, rows, boxes, counted, _, _ = golden_rules_metrics.face_parts()
+
+    tally = widerface.tally([rows], [labelled(*boxes, counted=counted)], (0.0, 1.0))
+
+    np.testing.assert_array_equal(np.stack([tally.proposals[0], tally.found[0]], 1), golden["unit/img_pr_info"])
+
+
+def test_the_area_under_a_curve_equals_the_authors(golden):
+    *_, recall, precision = golden_rules_metrics.face_parts()
+
+    assert widerface.area(recall, precision) == pytest.approx(golden["unit/voc_ap"], abs=1e-15)
+
+
+@pytest.mark.parametrize("variant", [0, 1, 2])
+def test_on_the_real_ground_truth_the_ap_is_the_authors(golden, real_truth, variant):
+    found = golden_rules_metrics.faces(real_truth, variant)
+    truth = list(real_truth.values())
+
+    score = widerface.evaluate(found, truth, list(real_truth))
+    tally = widerface.tally(found, truth, widerface.score_range(found))
+
+    np.testing.assert_allclose([score.values[f"ap_{n}"] for n in NAMES], golden[f"v{variant}/ap"], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(tally.faces, golden[f"v{variant}/count_face"])
+    for s, name in enumerate(NAMES):
+        sums = np.stack([tally.proposals[s], tally.found[s]], 1)
+        np.testing.assert_array_equal(sums, golden[f"v{variant}/{name}_pr_sum"])
+
+
+def test_the_real_ground_truth_is_the_published_one(real_truth):
+    counted = sum(faces.counted.sum(1) for faces in real_truth.values())
+
+    assert len(real_truth) == 3226
+    assert sum(len(faces.boxes) for faces in real_truth.values()) == 39_708
+    assert counted.tolist() == [7_211, 13_319, 31_958]
+
+
+@pytest.mark.parametrize("order", ["best first", "shuffled", "many ties"])
+def test_the_ap_equals_a_step_by_step_evaluation(order):
+    found, truth = plain_metrics.crowd(12, 40)
+    state = np.random.RandomState(5)
+    if order == "shuffled":
+        found = [rows[state.permutation(len(rows))] for rows in found]
+    if order == "many ties":
+        found = [np.column_stack([rows[:, :4], np.round(rows[:, 4], 1)]) for rows in found]
+    found[3] = found[3][:0]
+    truth[5] = labelled()
+
+    values = widerface.evaluate(found, truth).values
+
+    np.testing.assert_allclose(list(values.values()), plain_metrics.evaluate(found, truth), rtol=0, atol=1e-12)
+
+
+def test_rows_that_are_not_best_first_are_found():
+    found, _ = plain_metrics.crowd(3, 5)
+    found[1] = found[1][::-1]
+
+    assert widerface.unsorted(found) == [1]
+
+
+def test_a_hand_worked_curve():
+    truth = [labelled((0, 0, 9, 9), (50, 50, 9, 9))]
+    rows = np.array([[0, 0, 9, 9, 1.0], [80, 80, 9, 9, 0.8], [50, 50, 9, 9, 0.6], [0, 0, 9, 9, 0.0]])
+
+    values = widerface.evaluate([rows], truth).values
+
+    # recall 1/2 at precision 1, then 2/2 at precision 2/3; a second hit of the first face changes nothing before
+    assert values["ap_hard"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+
+
+def test_detections_on_faces_that_do_not_count_are_neither_right_nor_wrong():
+    truth = [labelled((0, 0, 9, 9), (50, 50, 9, 9), counted=(True, False))]
+    alone = widerface.evaluate([np.array([[0, 0, 9, 9, 0.9], [70, 0, 9, 9, 0.1]])], truth)
+
+    both = widerface.evaluate([np.array([[50, 50, 9, 9, 1.0], [0, 0, 9, 9, 0.9], [70, 0, 9, 9, 0.1]])], truth)
+
+    assert both.values == alone.values == {f"ap_{n}": 1.0 for n in NAMES}
+
+
+def test_resampling_with_whole_weights_equals_a_set_with_repeated_pictures():
+    found, truth = plain_metrics.crowd(10, 30)
+    weights = np.array([1, 0, 3, 1, 2, 0, 1, 1, 5, 1])
+    places = np.repeat(np.arange(10), weights)
+    # the range of scores is that of the whole set, also for pictures that were not drawn
+    tally = widerface.tally([found[i] for i in places], [truth[i] for i in places], widerface.score_range(found))
+
+    resampled = widerface.evaluate(found, truth).resample(weights)
+
+    assert resampled == pytest.approx(tally.ap(), abs=1e-12)
+
+
+def test_no_detection_at_all_scores_nothing():
+    values = widerface.evaluate([np.empty((0, 5))] * 2, [labelled((0, 0, 9, 9))] * 2).values
+
+    assert list(values.values()) == [0, 0, 0]
+
+
+def test_equal_scores_score_nothing_as_in_the_authors_program():
+    rows = np.array([[0, 0, 9, 9, 0.7]])
+
+    assert widerface.evaluate([rows], [labelled((0, 0, 9, 9))]).values["ap_easy"] == 0
+
+
+def test_a_setting_without_a_face_has_no_figure():
+    values = widerface.evaluate([np.empty((0, 5))], [labelled((0, 0, 9, 9), counted=(False,))]).values
+
+    assert all(np.isnan(v) for v in values.values())
+
+
+def test_ten_thousand_detections_in_a_picture_and_none_in_the_next():
+    found, truth = plain_metrics.crowd(2, 10_000)
+    found[1] = found[1][:0]
+
+    values = widerface.evaluate(found, truth).values
+
+    np.testing.assert_allclose(list(values.values()), plain_metrics.evaluate(found, truth), atol=1e-12)
+
+
+def test_tallies_with_other_score_ranges_are_not_added():
+    found, truth = plain_metrics.crowd(4, 10)
+    parts = [
+        widerface.tally(found[i : i + 2], truth[i : i + 2], widerface.score_range(found[i : i + 2])) for i in (0, 2)
+    ]
+
+    with pytest.raises(RunError, match="score ranges differ") as error:
+        parts[0] + parts[1]
+
+    assert "whole set" in error.value.hint
+
+
+def test_a_prediction_counts_as_its_result_file_does():
+    prediction = {
+        "boxes": np.array([[1.9, -0.9, 12.2, 20.99]], np.float32),
+        "scores": np.array([0.1], np.float32),
+    }
+
+    rows = widerface.rows(prediction)
+
+    assert rows.tolist() == [[1, 0, 11, 20, 0.1]]  # cut towards zero; 0.1, not the float32 nearest to it
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_prediction_with_nan_names_the_picture(bad):
+    with pytest.raises(RunError, match="b/2: scores hold NaN"):
+        widerface.score([one_face(), one_face(bad)], [labelled((1, 1, 5, 5))] * 2, ["a/1", "b/2"])
+
+
+def test_a_prediction_with_a_negative_size_names_the_picture():
+    with pytest.raises(RunError, match="a/1: a box has negative"):
+        widerface.score([one_face(box=(10, 10, -3, 5))], [labelled((1, 1, 5, 5))], ["a/1"])
+
+
+def test_a_short_set_is_refused():
+    with pytest.raises(DataError, match="1 predictions for 2 samples"):
+        widerface.score([one_face()], [labelled((1, 1, 5, 5))] * 2)
+
+
+def test_the_reference_scores_one_against_itself():
+    state = np.random.RandomState(3)
+    predictions = []
+    for _ in range(6):
+        near = state.randint(0, 20, (8, 2)) * 40
+        scores = np.sort(state.random_sample(8).astype(np.float32) * 0.3)[::-1]
+        boxes = np.hstack([near, near + state.randint(10, 39, (8, 2))]).astype(np.float32)
+        _, first = np.unique(near, axis=0, return_index=True)
+        predictions.append({"boxes": boxes[np.sort(first)], "scores": scores[np.sort(first)]})
+
+    truth = widerface.truth_from_reference(predictions)
+    values = widerface.score(predictions, truth).values
+
+    assert min(values.values()) > 0.99
+    totals = sum(faces.counted.sum(1) for faces in truth)
+    assert 0 < totals[0] < totals[1] < totals[2]
+
+
+def test_a_reference_that_finds_nothing_is_no_truth():
+    empty = {"boxes": np.empty((0, 4), np.float32), "scores": np.empty(0, np.float32)}
+
+    with pytest.raises(RunError, match="found nothing on 2 images"):
+        widerface.truth_from_reference([empty, empty])
+
+
+# ---------------------------------------------------------------- result files
+
+IDS = ["0--Parade/0_Parade_1", "1--Handshaking/1_Handshaking_2"]
+
+
+@pytest.fixture
+def results(tmp_path):
+    widertext.write(tmp_path, IDS, [one_face(0.95), one_face(0.123456)])
+    return tmp_path
+
+
+def test_a_result_file_has_the_authors_lines(results):
+    assert (results / f"{IDS[0]}.txt").read_text() == "0_Parade_1\n1\n10 10 30 30 0.95 \n"
+
+
+def test_result_files_read_back_as_the_rows_they_were_written_from(results):
+    assert [rows.tolist() for rows in widertext.read(results, IDS)] == [
+        [[10, 10, 30, 30, 0.95]],
+        [[10, 10, 30, 30, 0.123456]],
+    ]
+
+
+def test_no_face_is_a_file_with_a_zero(tmp_path):
+    nothing = {"boxes": np.empty((0, 4), np.float32), "scores": np.empty(0, np.float32)}
+    widertext.write(tmp_path, IDS[:1], [nothing])
+
+    (rows,) = widertext.read(tmp_path, IDS[:1])
+
+    assert rows.shape == (0, 5)
+
+
+def test_a_bad_prediction_leaves_no_file(tmp_path):
+    with pytest.raises(RunError):
+        widertext.write(tmp_path, IDS, [one_face(), one_face(np.nan)])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_short_list_of_predictions_leaves_no_file(tmp_path):
+    with pytest.raises(DataError, match="have no result"):
+        widertext.write(tmp_path, IDS, [one_face()])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_result_file_is_named(results):
+    (results / f"{IDS[1]}.txt").unlink()
+
+    with pytest.raises(DataError, match=f"1 of 2 samples have no result, first {IDS[1]}"):
+        widertext.read(results, IDS)
+
+
+def test_a_doubled_result_file_is_named(results):
+    (results / "0--Parade" / "copy.txt").write_text((results / f"{IDS[0]}.txt").read_text())
+
+    with pytest.raises(DataError, match=f"more than one result, first {IDS[0]}"):
+        widertext.read(results, IDS)
+
+
+def test_a_result_file_of_no_picture_is_named(results):
+    (results / "0--Parade" / "stray.txt").write_text("stray\n0\n")
+
+    with pytest.raises(DataError, match="of no sample, first 0--Parade/stray"):
+        widertext.read(results, IDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no name and number"),
+        ("0_Parade_1\n", "no name and number"),
+        ("0_Parade_1\nmany\n", "no name and number"),
+        ("0_Parade_1\n2\n1 2 3 4 0.5 \n", "has 1 faces, its second line says 2"),
+        ("0_Parade_1\n0\n1 2 3 4 0.5 \n", "has 1 faces, its second line says 0"),
+        ("0_Parade_1\n1\n1 2 3 4 nan \n", ":3 holds NaN"),
+        ("0_Parade_1\n1\n1 2 3 inf 0.5 \n", ":3 holds NaN"),
+        ("0_Parade_1\n1\n1 2 -3 4 0.5 \n", ":3 has a negative width"),
+        ("0_Parade_1\n2\n1 2 3 4 0.5 \n1 2 3 4 \n", ":4 is not five numbers"),
+        ("0_Parade_1\n1\n1 2 3 4 high \n", ":3 is not five numbers"),
+    ],
+)
+def test_a_damaged_result_file_is_refused_with_its_line(results, text, message):
+    (results / f"{IDS[0]}.txt").write_text(text)
+
+    with pytest.raises(DataError, match="0_Parade_1") as error:
+        widertext.read(results, IDS)
+
+    assert message in str(error.value)
+
+
+def test_a_result_file_that_is_no_text_is_refused(results):
+    (results / f"{IDS[0]}.txt").write_bytes(b"\xff\xfe\x00\x01")
+
+    with pytest.raises(DataError, match="cannot be read"):
+        widertext.read(results, IDS)
+
+
+def test_a_missing_result_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no folder"):
+        widertext.read(tmp_path / "nowhere", IDS)

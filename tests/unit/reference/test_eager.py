@@ -1,0 +1,132 @@
+"""Eager PyTorch: the reference, and in a worker the peer that is timed beside the embedded chip."""
+
+import platform
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from harness import baselines
+from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.errors import DeviceError
+from harness.models import MODELS
+from harness.reference import eager
+from harness.run.context import Settings, Suite, Weighed
+from harness.store import Store
+
+MODEL = MODELS["retinaface_mobilenet025"]
+CPU = Device(0, "CPU")
+SMALL = BuildSpec("fp32", 2, (TensorSpec(MODEL.input, "float32", (-1, 3, 64, 96)),), MODEL.outputs)
+
+FAULTS = """
+import ctypes, resource, sys
+from harness.reference import eager
+
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of one size, to be counted
+if sys.argv[1] == "kept":
+    eager._keep_memory()
+for _ in range(12):
+    bytearray(64 << 20)  # the first ones are new in any case
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    bytearray(64 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+@pytest.mark.parametrize("memory", ["kept", "given back"])
+def test_large_blocks_such_as_eager_pytorch_asks_for_do_not_come_anew_from_the_kernel(memory):
+    """Counted in page faults."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, memory], capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    pages = (64 << 20) // resource.getpagesize()
+    assert round(int(done.stdout) / pages) == (0 if memory == "kept" else 4)
+
+
+def test_the_network_keeps_its_memory(monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr(eager, "_keep_memory", lambda: told.append("kept"))
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
+
+    made = eager.network(SimpleNamespace(network=lambda: torch.nn.Linear(1, 1)), tmp_path / "weights.pt")
+
+    assert told == ["kept"]
+    assert not made.training
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eager")
+    torch.manual_seed(0)
+    torch.save(MODEL.network().state_dict(), folder / "weights.pt")
+    shared = Suite(Settings(store=Store(folder / "cache"), baselines=baselines.load()))
+    shared._weights[MODEL.name] = Weighed(folder / "weights.pt", "as drawn", True, "as drawn")
+    yield shared
+    shared.close()
+    assert not shared._peer.alive
+
+
+def test_the_peer_computes_what_the_reference_computes(suite):
+    images = np.random.default_rng(0).random((2, 3, 64, 96), np.float32)
+    wanted = suite.eager(MODEL, images)
+
+    with suite.peer(MODEL, CPU, SMALL) as session:
+        found = session.run({MODEL.input: images})
+
+    assert list(found) == list(MODEL.outputs) == list(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+        assert value.std() > 0
+
+
+def test_the_reference_is_channels_last_and_what_is_timed_is_not(suite):
+    from harness.reference import peer
+
+    networks = suite.network(MODEL), peer._network(MODEL.name, suite.weights(MODEL).path)
+
+    ours, timed = (next(p for p in n.parameters() if min(p.shape[1:], default=1) > 1) for n in networks)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert timed.is_contiguous()
+
+
+def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(monkeypatch):
+    from harness.reference import peer
+
+    told = []
+    thread = SimpleNamespace(ident=None, join=lambda: told.append("waited for"))
+    thread.start = lambda: (told.append("import"), vars(thread).update(ident=1))
+    monkeypatch.setattr(peer, "_rest", thread)
+    monkeypatch.setattr(peer, "_network", lambda name, weights: None)
+    monkeypatch.setattr(peer, "TorchSession", lambda *arguments: told.append("session"))
+
+    for _ in range(2):
+        with peer.load(None, CPU, replace(SMALL, options={"model": MODEL.name})):
+            told.append("measured")
+
+    assert told == ["session", "measured", "import", "waited for", "session", "measured"]
+
+
+def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setitem(suite._weights, MODEL.name, Weighed(tmp_path / "weights.pt", "another's", True, "drawn"))
+
+    with pytest.raises(DeviceError, match=r"state_dict"), suite.peer(MODEL, CPU, SMALL):
+        pass
+
+
+def test_the_worker_of_the_peer_stays_and_a_dead_one_is_replaced(suite):
+    def process():
+        with suite.peer(MODEL, CPU, SMALL):
+            return suite._peer._process.pid
+
+    first = process()
+    assert process() == first
+    suite._peer.kill()
+    assert process() != first

@@ -1,0 +1,236 @@
+"""Devices are found with evidence, held by one measurement at a time, and measured only when they are idle."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.backends.base import Device, Health
+from harness.chips import Chip
+from harness.errors import DeviceError, InvalidMeasurement
+from harness.run import devices
+from harness.run.devices import check_idle, check_same, find, lease, rested
+from harness.worker.process import Limits, Worker
+
+CARD = Device(0, "NVIDIA T4")
+SDK = Path(__file__).parents[2] / "sdk"
+
+
+def chip(*backends):
+    return Chip("fake", "Fake", tuple("fakes." + name for name in backends), "fake", "f", (), (1,))
+
+
+def start(backend):
+    limits = Limits(look=0.5) if backend.endswith("hangs_in_devices") else Limits()
+    return Worker(backend, env={"PYTHONPATH": str(SDK)}, limits=limits)
+
+
+def hold(root, exclusive, holds, leave):
+    """Run in another process: lease the card, say so, wait to be told to leave."""
+    with contextlib.suppress(DeviceError), lease(CARD, "t4", holder="case-b", exclusive=exclusive, root=root):
+        holds.put(os.getpid())
+        leave.wait(30)
+        return
+    holds.put(None)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that leases the card: other(exclusive) gives its pid, or None when it was refused."""
+    spawn = multiprocessing.get_context("spawn")
+    started = []
+
+    def begin(exclusive):
+        holds, leave = spawn.Queue(), spawn.Event()
+        process = spawn.Process(target=hold, args=(tmp_path, exclusive, holds, leave))
+        process.start()
+        started.append((process, leave))
+        return holds.get(timeout=30)
+
+    def end():
+        for process, leave in started:
+            if process.is_alive():
+                leave.set()
+            process.join(30)
+
+    def kill():
+        for process, _ in started:
+            process.kill()
+            process.join(30)
+
+    begin.end, begin.kill = end, kill
+    yield begin
+    end()
+
+
+def test_the_first_backend_that_finds_a_device_drives_the_chip():
+    present = find(chip("writes_no_engine", "doubles"), start)
+
+    assert present.backend == "fakes.writes_no_engine"
+    assert present.version == "doubles 1.0"
+    assert len(present.devices) == 2
+
+
+def test_a_backend_that_falls_over_is_evidence_and_the_next_is_asked():
+    present = find(chip("needs_a_missing_module", "hangs_in_devices", "doubles"), start)
+
+    assert present.backend == "fakes.doubles"
+    assert "No module named" in present.evidence
+    assert "hung in devices" in present.evidence
+    assert "two of them" in present.evidence
+
+
+def test_an_absent_chip_comes_with_the_evidence_of_every_backend():
+    present = find(chip("needs_a_missing_module", "hangs_in_devices"), start)
+
+    assert present.devices == ()
+    assert present.backend == ""
+    assert present.evidence.count("fakes.") >= 2
+
+
+def test_a_device_may_be_shared_by_accuracy_runs(tmp_path, other):
+    pid = other(False)
+
+    with lease(CARD, "t4", holder="case-a", exclusive=False, root=tmp_path):
+        assert pid is not None
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(True, False), (True, True), (False, True)])
+def test_a_leased_device_is_refused_and_the_holder_is_named(tmp_path, other, theirs, ours):
+    pid = other(theirs)
+
+    with (
+        pytest.raises(DeviceError, match=f"leased by pid {pid} for case-b, .*since") as caught,
+        lease(CARD, "t4", holder="case-a", exclusive=ours, root=tmp_path),
+    ):
+        pass
+    assert "t4 device 0 (NVIDIA T4)" in caught.value.fact
+    assert "--device" in caught.value.hint
+
+
+def test_two_chips_that_name_one_card_share_its_lock(tmp_path, other):
+    other(True)
+
+    with (
+        pytest.raises(DeviceError, match="cuda device 0"),
+        lease(CARD, "cuda", holder="a", exclusive=True, root=tmp_path),
+    ):
+        pass
+
+
+def test_another_device_of_the_same_name_is_free(tmp_path, other):
+    other(True)
+
+    with lease(Device(1, "NVIDIA T4"), "t4", holder="a", exclusive=True, root=tmp_path):
+        assert len(list(tmp_path.glob("*.lock"))) == 2
+
+
+def test_leases_of_one_process_do_not_stand_in_each_others_way(tmp_path, other):
+    with lease(CARD, "t4", holder="accuracy", exclusive=False, root=tmp_path):
+        with lease(CARD, "t4", holder="throughput", exclusive=True, root=tmp_path):
+            assert other(False) is None, "the measurement was disturbed"
+        assert other(False) is not None, "the shared lease was not restored"
+        assert other(True) is None, "the shared lease was lost"
+
+
+def test_a_measurement_that_is_refused_keeps_the_shared_lease(tmp_path, other):
+    with lease(CARD, "t4", holder="accuracy", exclusive=False, root=tmp_path):
+        other(False)
+        with pytest.raises(DeviceError), lease(CARD, "t4", holder="throughput", exclusive=True, root=tmp_path):
+            pass
+        other.end()
+
+        assert other(True) is None, "the shared lease was lost"
+
+
+def test_a_lease_is_given_back_also_after_an_error(tmp_path, other):
+    with pytest.raises(RuntimeError), lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path):
+        raise RuntimeError
+
+    assert other(True) is not None
+    assert devices._held == {}
+    assert len(list(tmp_path.glob("*.json"))) == 1, "only the other's note is there"
+
+
+def test_the_lease_of_a_killed_process_is_free_and_its_note_is_not_believed(tmp_path, other):
+    pid = other(True)
+    other.kill()
+
+    with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path):
+        said = devices.holders(next(tmp_path.glob("*.lock")))
+    assert len(said) == 1
+    assert f"pid {pid} " not in said[0]
+
+
+def test_whoever_is_patient_gets_the_device(tmp_path, other, monkeypatch):
+    other(True)
+    slept = []
+    monkeypatch.setattr("time.sleep", lambda seconds: slept.append(seconds) or other.end())
+
+    with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path, patience=30):
+        assert slept
+
+
+def test_leases_that_cannot_be_kept_are_a_typed_error(tmp_path):
+    (tmp_path / "leases").write_text("a file in its place")
+
+    with (
+        pytest.raises(DeviceError, match="cannot be kept"),
+        lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path / "leases"),
+    ):
+        pass
+
+
+IDLE = Health(busy=0.01, clock_mhz=1590.0, temperature_c=40.0)
+
+
+def test_the_suites_own_work_of_a_moment_ago_is_waited_out():
+    seen = iter([Health(busy=0.9), Health(busy=0.3), Health(busy=0.0, note="rested"), Health(busy=1.0)])
+
+    assert rested(lambda: next(seen), patience=600).note == "rested"
+
+
+@pytest.mark.parametrize("health", [Health(busy=0.4), Health(busy=0.4, processes=("pid 7 train.py",))])
+def test_the_work_of_others_is_not_waited_for_long(health):
+    assert rested(lambda: health, patience=0.3) is health
+
+
+def test_a_lease_is_on_the_device_however_a_process_numbers_it(tmp_path, other):
+    """With CUDA_VISIBLE_DEVICES=3,0 device 0 is the second one, and what other processes call 3 the first."""
+    other(True)
+
+    with (
+        pytest.raises(DeviceError, match="leased by"),
+        lease(Device(1, CARD.name, physical=0), "t4", holder="a", exclusive=True, root=tmp_path),
+    ):
+        pass
+    with lease(Device(0, CARD.name, physical=3), "t4", holder="a", exclusive=True, root=tmp_path):
+        assert len(list(tmp_path.glob("*.lock"))) == 2
+
+
+def test_an_idle_device_may_be_measured():
+    check_idle(CARD, IDLE)
+    check_idle(CARD, Health())
+    check_same([CARD], [IDLE], [dataclasses.replace(IDLE, busy=0.99, clock_mhz=1580.0)])
+
+
+SPOILED = [
+    ({"healthy": False, "note": "ECC errors"}, "not healthy: ECC errors"),
+    ({"processes": ("pid 7 python",)}, "used by pid 7 python"),
+    ({"throttled": True, "temperature_c": 92.0}, "throttles at 92 °C"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), [*SPOILED, ({"busy": 0.5}, "50% busy")])
+def test_a_device_that_is_not_idle_is_not_measured(change, says):
+    with pytest.raises(InvalidMeasurement, match=says):
+        check_idle(CARD, dataclasses.replace(IDLE, **change))
+
+
+@pytest.mark.parametrize(("change", "says"), [*SPOILED, ({"clock_mhz": 1200.0}, "from 1590 to 1200 MHz")])
+def test_a_device_that_changed_while_it_was_measured_is_invalid(change, says):
+    with pytest.raises(InvalidMeasurement, match=says):
+        check_same([CARD, CARD], [IDLE, IDLE], [IDLE, dataclasses.replace(IDLE, **change)])

@@ -1,0 +1,166 @@
+"""The doctor says what is here with its evidence, and only what is required and broken makes it fail."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from harness.backends.base import Device
+from harness.chips import CHIPS
+from harness.run.devices import Presence
+from tools import cli, doctor
+from tools.doctor import State
+
+
+@pytest.fixture(autouse=True)
+def no_workers(monkeypatch):
+    """Chips are looked for elsewhere; here only cpu is found."""
+
+    def find(chip, start):
+        if chip.name == "cpu":
+            return Presence("ort", "ONNX Runtime 9", (Device(0, "a CPU"),), "ort: looked, found one")
+        return Presence("", "", (), f"{chip.backends[0]}: looked, found none")
+
+    monkeypatch.setattr(doctor.devices, "find", find)
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["doctor", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+def test_every_area_is_there_and_nothing_is_broken_without_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", lambda: ["pytest>=8"])
+
+    status, out, _ = run(capsys, "--cache", tmp_path / "cache", "--json")
+
+    findings = json.loads(out)
+    areas = list(dict.fromkeys(finding["area"] for finding in findings))
+    assert areas == ["machine", "packages", "chips", "sdks", "data sets", "weights", "storage"]
+    assert "broken" not in {finding["state"] for finding in findings}
+    assert status == 0
+
+
+def test_each_chip_shows_its_evidence_and_the_way_to_it():
+    found = {finding.name: finding for finding in doctor.chips(sys.executable)}
+
+    assert set(found) == set(CHIPS)
+    assert (found["cpu"].state, found["ascend310p"].state) == (State.OK, State.ABSENT)
+    assert "looked, found one" in found["cpu"].detail
+    assert found["ascend310p"].detail == "acl: looked, found none"
+    assert found["ascend310p"].next == CHIPS["ascend310p"].hint
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "words"),
+    [
+        ("pytest>=8", State.OK, ""),
+        ("pytest>=99", State.BROKEN, "required >=99"),
+        ("no-such-package-at-all>=1", State.BROKEN, "not installed"),
+        ("no-such-package-at-all>=1; python_version < '3'", None, ""),
+    ],
+)
+def test_packages_are_held_to_what_the_project_requires(monkeypatch, line, state, words):
+    monkeypatch.setattr(doctor, "requirements", lambda: [line])
+
+    findings = list(doctor.packages())
+
+    assert [finding.state for finding in findings] == ([] if state is None else [state])
+    assert all(words in finding.detail for finding in findings)
+    assert all(finding.next.startswith("pip install") for finding in findings if finding.state is State.BROKEN)
+
+
+def test_the_requirements_are_the_projects_own():
+    names = {doctor.Requirement(line).name for line in doctor.requirements()}
+
+    assert {"numpy", "torch", "onnxruntime", "pillow", "typer"} <= names
+
+
+def test_a_broken_package_makes_the_doctor_fail(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", lambda: ["numpy>=999"])
+
+    status, out, _ = run(capsys, "--cache", tmp_path)
+
+    assert status == 1
+    assert "pip install 'numpy>=999'" in out
+
+
+def test_an_old_python_is_broken(monkeypatch):
+    monkeypatch.setattr(doctor, "OLDEST", (9, 0))
+
+    assert next(iter(doctor.machine())).state is State.BROKEN
+
+
+def test_data_sets_are_whole_partial_absent_or_damaged(tmp_path):
+    peta = tmp_path / "peta" / "images"
+    peta.mkdir(parents=True)
+    (peta / "00001.png").write_bytes(b"\x89PNG\r\n\x1a\n and more")
+    damaged = tmp_path / "imagenet" / "val"
+    damaged.mkdir(parents=True)
+    (damaged / "a.JPEG").write_bytes(b"")
+
+    found = {finding.name: finding for finding in doctor.sets(tmp_path)}
+
+    assert {name: finding.state for name, finding in found.items()} == {
+        "imagenet": State.BROKEN, "widerface": State.ABSENT, "coco": State.ABSENT, "peta": State.PART,
+    }  # fmt: skip
+    assert "1 of 7600" in found["peta"].detail
+    assert "a.JPEG" in found["imagenet"].detail
+    assert all(finding.next for finding in found.values())
+
+
+def test_weights_of_another_digest_are_broken(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "regnety_016-54367f74.pth").write_bytes(b"not it")
+    (tmp_path / "weights" / "Resnet50_Final.pth").write_bytes(b"no digest was published for it")
+
+    states = {finding.name: finding.state for finding in doctor.checkpoints(tmp_path)}
+
+    assert states["regnety_016"] is State.BROKEN
+    assert states["retinaface_resnet50"] is State.OK
+    assert states["gfocalv2_r50_fpn"] is State.ABSENT
+
+
+def test_a_cache_that_cannot_be_written_is_broken(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+
+    (finding,) = doctor.storage(tmp_path / "file")
+
+    assert finding.state is State.BROKEN
+    assert "--cache" in finding.next
+
+
+def test_a_cache_shows_its_size_and_the_room_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "engine").write_bytes(bytes(30_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("usage", (), {"free": 1e9}))
+
+    cache, disk = doctor.storage(tmp_path)
+
+    assert "1 files, 0.03 GB" in cache.detail
+    assert disk.state is State.PART
+
+
+def test_traces_of_an_sdk_are_named_and_so_is_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", "/usr/local/Ascend")
+    program = tmp_path / "npu-smi"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "magicmind.py").write_text("raise SystemExit('imported')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    found = {finding.name: finding for finding in doctor.sdks(sys.executable)}
+
+    assert found["CANN"].state is State.PART
+    assert f"npu-smi at {program}" in found["CANN"].detail
+    assert "no atc, msame, module acl" in found["CANN"].detail
+    assert "set_env.sh" in found["CANN"].next
+    assert f"module magicmind in {sys.executable}" in found["MagicMind"].detail
+    assert found["TensorRT"].state is State.ABSENT
+
+
+def test_an_sdk_python_that_is_not_there_is_no_crash():
+    assert {finding.state for finding in doctor.sdks("/no/such/python")} <= {State.ABSENT, State.PART}

@@ -1,0 +1,647 @@
+"""Whatever a vendor's SDK does, it costs one case: a typed error, no process, no file and no descriptor left."""
+
+import ast
+import contextlib
+import functools
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from patience import in_call, patient
+
+from harness import errors
+from harness.backends.base import BuildSpec, Device, Normalize, TensorSpec
+from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError, WorkerError
+from harness.judge.timing import Plan
+from harness.worker.process import Limits, Worker
+
+ROOT = Path(__file__).parents[3]
+SDK = ROOT / "tests" / "sdk"
+SPEC = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 3)),), ("y",))
+DEVICE = Device(0, "fake")
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+QUICK = Plan(warmup_s=0.02, window_s=0.01, windows=3, latencies=2)
+HARNESS = ROOT / "harness"
+SHORT_LIST = ("errors.py", "judge/timing.py", "worker/child.py", "worker/wire.py")  # beside all of backends/
+IN_WORKER = [
+    *(HARNESS / name for name in SHORT_LIST),
+    *(path for path in sorted((HARNESS / "backends").rglob("*.py")) if path.name != "registry.py"),
+    *sorted((HARNESS / "vendor" / "logs").glob("*.py")),
+]
+
+
+def worker(behaviour, **options):
+    return Worker("fakes." + behaviour, env={"PYTHONPATH": str(SDK)}, **options)
+
+
+def descriptors():
+    gc.collect()
+    opened = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            opened.append(str(entry.readlink()))
+    return sorted(opened)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it goes between opening and reading
+        return False
+
+
+def ends(pid):
+    """Whether a process that is not our child, so not ours to wait for, ends soon."""
+    deadline = time.monotonic() + 60
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not is_running(pid)
+
+
+def group(leader, size):
+    """Processes of a group, as soon as there are that many."""
+    deadline = time.monotonic() + 60
+    while True:
+        stats = []
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                stats.append(entry.read_text())
+        found = [int(stat.split()[0]) for stat in stats if int(stat.rsplit(")", 1)[1].split()[2]) == leader]
+        if len(found) >= size or time.monotonic() > deadline:
+            assert len(found) >= size, found
+            return found
+        time.sleep(0.02)
+
+
+def children():
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def only_what_is_made_here_is_collected():
+    """Beside PyTorch and what other files' tests made, collecting garbage takes half a second each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path_factory, monkeypatch):
+    """No zombie, no file, no descriptor: after every test here."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    before = descriptors(), children()
+    yield
+    assert (descriptors(), children()) == before
+    assert list(scratch.iterdir()) == []
+
+
+def test_tensors_go_there_and_come_back():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        y = session.run({"x": X})
+        z = session.run({"x": X[:1] + 1})
+
+        assert session.inputs == (TensorSpec("x", "float32", (-1, 3)),)
+        assert [spec.name for spec in session.outputs] == ["y"]
+    assert y["y"].tolist() == (2 * X).tolist()
+    assert z["y"].tolist() == [[2, 4, 6]]
+
+
+def test_outputs_are_the_callers_own():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        y = session.run({"x": X})["y"]
+        session.run({"x": X + 100})
+        y += 1
+
+    assert y.tolist() == (2 * X + 1).tolist()
+
+
+def test_outputs_do_not_overwrite_the_inputs():
+    with worker("computes_when_read") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        found = [session.run({"x": X}), session.read(), session.read()]
+
+    assert all(outputs["y"].tolist() == (2 * X).tolist() for outputs in found)
+
+
+def test_a_wait_that_is_interrupted_ends_the_worker():
+    with worker("doubles") as chip:
+
+        class Interrupted:
+            def poll(self, milliseconds):
+                raise KeyboardInterrupt
+
+        chip._waiting = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            chip.version()
+
+        assert not chip.alive
+        with pytest.raises(WorkerError, match="start a new one"):
+            chip.version()
+
+
+def test_tensors_that_are_not_contiguous_arrive_as_they_look():
+    x = np.arange(12, dtype=np.float32).reshape(3, 4).T[:, ::-1]
+
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        assert session.run({"x": x})["y"].tolist() == (2 * x).tolist()
+
+
+def test_a_batch_larger_than_all_before_finds_room():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        for rows in (1, 5, 1_000_000, 3, 2_000_000):
+            x = np.full((rows, 3), rows, np.float32)
+
+            assert (session.run({"x": x})["y"] == 2 * rows).all()
+
+
+def test_the_verbs_of_a_backend_arrive_whole(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"graph")
+    with worker("doubles") as chip:
+        found = chip.devices("fake")
+        health = chip.health(found.devices[1])
+        chip.build(tmp_path / "m.onnx", tmp_path / "m.engine", SPEC)
+
+        assert chip.version() == "doubles 1.0"
+    assert found.devices == (Device(0, "fake", 0, "fake-1"), Device(1, "fake", 0, "fake-1"))
+    assert found.evidence == "two of them"
+    assert (health.busy, health.processes, health.note) == (0.25, ("pid 1",), "device 1")
+    assert (tmp_path / "m.engine").read_bytes() == b"graph"
+
+
+def test_a_build_spec_survives_the_pipe():
+    from harness.worker import wire
+
+    spec = BuildSpec(
+        "int8",
+        4,
+        SPEC.inputs,
+        ("y",),
+        (1, 4),
+        Normalize((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "BGR"),
+        "c.npy",
+        "t",
+        {"a": [1]},
+    )
+
+    assert wire.build_spec(wire.plain(spec)) == spec
+
+
+def test_time_is_measured_in_the_worker_and_outputs_can_be_read_after():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        timing = session.measure({"x": X}, QUICK)
+
+        assert session.read()["y"].tolist() == (2 * X).tolist()
+    assert len(timing.windows) == 3
+    assert len(timing.latencies) == 2
+    assert all(window.stop - window.start >= QUICK.window_s for window in timing.windows)
+    assert all(latency >= 1e-4 for latency in timing.latencies)
+
+
+def test_what_a_session_was_fed_last_is_measured_again_without_being_sent_again():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        session.measure({"x": X + 1}, QUICK)
+        session._put = None  # it could not be sent
+        timing = session.measure(None, QUICK)
+
+        assert len(timing.windows) == 3
+        assert session.read()["y"].tolist() == (2 * (X + 1)).tolist()
+
+
+def test_two_devices_of_a_card_are_measured_at_once(tmp_path):
+    """Each waits in its first execute until the other is in its own: measured in turn, they would never end."""
+    plan = Plan(warmup_s=0.0, window_s=0.05, windows=3, latencies=0)
+    environment = {"PYTHONPATH": str(SDK), "CHIPPROOF_FAKE_MEETING": str(tmp_path)}
+    with contextlib.ExitStack() as card:
+        workers = [card.enter_context(Worker("fakes.waits_for_the_other", env=environment)) for _ in range(2)]
+        sessions = [
+            card.enter_context(chip.load(Path("e"), Device(index, "fake"), SPEC)) for index, chip in enumerate(workers)
+        ]
+        for session in sessions:
+            session.start({"x": X}, plan)
+        timings = [session.finish() for session in sessions]
+
+    assert max(t.windows[0].start for t in timings) < min(t.windows[-1].stop for t in timings), "they never overlapped"
+
+
+def test_a_batch_cannot_be_run_while_another_is_measured():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        session.start({"x": X}, QUICK)
+        with pytest.raises(ValueError, match="finish"):
+            session.run({"x": X})
+
+        assert len(session.finish().windows) == 3
+        with pytest.raises(ValueError, match="start"):
+            session.finish()
+
+
+def test_two_sessions_of_a_worker_do_not_mix():
+    with worker("doubles") as chip, chip.load(Path("a"), DEVICE, SPEC) as first:
+        with chip.load(Path("b"), DEVICE, SPEC) as second:
+            one, two = first.run({"x": X})["y"], second.run({"x": X + 1})["y"]
+
+            assert one.tolist() == (2 * X).tolist()
+            assert two.tolist() == (2 * X + 2).tolist()
+            assert first.read()["y"].tolist() == one.tolist()
+            first.start({"x": X}, QUICK)
+            with pytest.raises(ValueError, match="finish"):
+                second.run({"x": X})
+            first.finish()
+        assert first.run({"x": X})["y"].tolist() == one.tolist()
+
+
+def test_a_measurement_that_is_given_up_ends_the_worker():
+    with worker("doubles") as chip:
+        with chip.load(Path("e"), DEVICE, SPEC) as session:
+            session.start({"x": X}, Plan(windows=10_000))
+
+        assert not chip.alive
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, "called nothing"),
+        ({"z": X}, "called z"),
+        ({"x": X.astype(np.float64)}, "is float64"),
+        ({"x": X[:, :2]}, r"shape \(2, 2\)"),
+        ({"x": X[0]}, r"shape \(3,\)"),
+    ],
+)
+def test_inputs_that_are_not_the_engines_are_refused(inputs, says):
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        with pytest.raises(RunError, match=says) as caught:
+            session.run(inputs)
+
+        assert "x float32 (-1, 3)" in caught.value.hint
+        assert session.run({"x": X})["y"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [
+        ("returns_nan", "1 values of 6 that are NaN"),
+        ("returns_the_wrong_shape", r"shape \(2, 2\)"),
+        ("returns_too_few_images", "fed 2 images and returned 1"),
+    ],
+)
+def test_outputs_that_cannot_be_used_are_an_error_and_the_worker_lives(behaviour, says):
+    with worker(behaviour) as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        with pytest.raises(RunError, match=says):
+            session.run({"x": X})
+        with pytest.raises(RunError, match=says):
+            session.read()
+
+        assert chip.version() == "doubles 1.0"
+
+
+def test_whoever_looks_for_the_nan_can_have_it():
+    with worker("returns_nan") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        assert np.isnan(session.run({"x": X}, finite=False)["y"]).sum() == 1
+
+
+def test_an_engine_without_the_models_outputs_is_refused():
+    spec = BuildSpec("fp32", 2, SPEC.inputs, ("boxes",))
+
+    with worker("doubles") as chip, pytest.raises(RunError, match="has the outputs y"):
+        chip.load(Path("e"), DEVICE, spec)
+
+
+@pytest.mark.parametrize("verb", ["run", "measure"])
+@pytest.mark.parametrize(
+    ("behaviour", "says", "hint"),
+    [
+        ("crashes_in_execute", r"died of SIGSEGV in vendor\.mdl\.execute", "last printed"),
+        ("is_killed_in_execute", r"died of SIGKILL in doubles\.execute", "dmesg"),
+        ("hangs_in_execute", r"hung in vendor\.synchronize \d+ for more than", "raise the limit"),
+        ("grows_in_execute", r"grew to \d+ MB in vendor\.malloc", "smaller batch"),
+    ],
+)
+def test_a_worker_that_falls_is_one_typed_error(behaviour, says, hint, verb):
+    limits = Limits(run=1.0, measure=1.0, memory=400 << 20) if "hangs" in behaviour else Limits(memory=400 << 20)
+    plan = Plan(warmup_s=0.0, window_s=0.01, windows=1, latencies=0, limit_s=0.0)
+    with worker(behaviour, limits=limits) as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        pid = chip._process.pid
+        if "hangs" in behaviour:
+            patient(chip, in_call(chip, "vendor.synchronize"))
+        with pytest.raises(WorkerError, match=says) as caught:
+            session.run({"x": X}) if verb == "run" else session.measure({"x": X}, plan)
+
+        assert hint in caught.value.hint
+        assert not is_running(pid)
+        assert not chip.alive
+        with pytest.raises(WorkerError, match="start a new one"):
+            session.run({"x": X})
+        with pytest.raises(WorkerError, match="ended in"):
+            chip.version()
+    if behaviour == "hangs_in_execute":
+        assert ends(int(caught.value.fact.split("synchronize ")[1].split()[0])), "what it started lives on"
+
+
+def test_after_a_fall_the_next_worker_is_clean():
+    with (
+        pytest.raises(WorkerError),
+        worker("crashes_in_execute") as chip,
+        chip.load(Path("e"), DEVICE, SPEC) as session,
+    ):
+        session.run({"x": X})
+
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        assert session.run({"x": X})["y"].shape == (2, 3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="only Linux is told whom to end first")
+def test_where_memory_runs_out_the_worker_goes_and_the_suite_stays():
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    with worker("doubles") as chip:
+        chip.version()
+
+        assert Path(f"/proc/{chip._process.pid}/oom_score_adj").read_text() == "1000\n"
+    assert own.read_text() == before
+
+
+def test_a_driver_that_does_not_answer_is_a_typed_error():
+    with (
+        worker("hangs_in_devices", limits=Limits(look=0.5)) as chip,
+        pytest.raises(WorkerError, match="hung in devices"),
+    ):
+        chip.devices(".*")
+
+
+def test_an_answer_that_came_while_the_whole_machine_paused_counts():
+    with worker("doubles", limits=Limits(look=0.2)) as chip:
+        assert chip.python_version
+        waiting, paused = chip._waiting, []
+
+        class Paused:
+            def poll(self, milliseconds):
+                if paused:
+                    return waiting.poll(milliseconds)
+                paused.append(time.sleep(0.3))
+                assert waiting.poll(60_000)
+                return []
+
+        chip._waiting = Paused()
+        assert chip.version() == "doubles 1.0"
+
+
+def test_an_sdk_that_hangs_in_its_own_clean_up_is_ended(monkeypatch):
+    waited = []
+    wait = subprocess.Popen.wait
+
+    def short_at_first(self, timeout=None):
+        waited.append(timeout)
+        return wait(self, 0.3 if len(waited) == 1 else timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", short_at_first)
+    with worker("hangs_at_exit") as chip:
+        chip.version()
+        pid = chip._process.pid
+
+    assert not is_running(pid)
+    assert waited == [chip.limits.close] * 2, "asked to go, then made to"
+
+
+def test_what_the_sdk_prints_goes_to_the_log_and_not_into_the_pipe(tmp_path):
+    with worker("prints_to_stdout", log=tmp_path / "logs" / "case.log") as chip:
+        assert chip.version() == "doubles 1.0"
+
+    said = (tmp_path / "logs" / "case.log").read_text()
+    assert said.splitlines() == ['{"ok": "not me"}', "from below", "and from the side"]
+
+
+def test_the_log_and_its_last_line_are_in_the_error(tmp_path):
+    log = tmp_path / "case.log"
+    with worker("crashes_in_execute", log=log) as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        with pytest.raises(WorkerError) as caught:
+            session.run({"x": X})
+
+        assert not chip.alive
+    assert str(log) in caught.value.hint
+    assert "about to fall" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says"), [("talks_nonsense", "no reply"), ("closes_the_pipe", "closed its pipe")]
+)
+def test_a_broken_pipe_is_a_typed_error(behaviour, says, monkeypatch):
+    wait = subprocess.Popen.wait
+    monkeypatch.setattr(
+        subprocess.Popen, "wait", lambda self, timeout=None: wait(self, 0.5 if timeout == 5 else timeout)
+    )
+    with worker(behaviour) as chip, pytest.raises(WorkerError, match=says):
+        chip.version()
+
+
+def test_errors_of_the_harness_arrive_as_they_were_raised():
+    with worker("raises_errors") as chip:
+        with pytest.raises(BuildError, match="too new") as caught:
+            chip.build(Path("m"), Path("e"), BuildSpec("int8", 1, (), ()))
+        with pytest.raises(InvalidMeasurement, match="fell back"):
+            chip.load(Path("e"), DEVICE, SPEC)
+
+    assert caught.value.hint == "export at opset 11"
+    assert type(caught.value) is BuildError, "a class that only the worker knows comes as the one it derives from"
+
+
+def test_errors_of_the_sdk_name_the_call_and_what_it_said():
+    with worker("raises_errors") as chip:
+        with pytest.raises(DeviceError, match=r"vendor\.version \(version\) failed: .*VendorError: code 507018"):
+            chip.version()
+        with pytest.raises(BuildError, match=r"vendor\.compile \(build\) failed: ValueError: bad graph"):
+            chip.build(Path("m"), Path("e"), SPEC)
+
+        assert chip.alive
+
+
+def test_an_sdk_that_ends_the_program_is_an_error():
+    with worker("calls_sys_exit") as chip:
+        with pytest.raises(BuildError, match=r"vendor\.compile .*SystemExit: no licence"):
+            chip.build(Path("m"), Path("e"), SPEC)
+        with pytest.raises(WorkerError, match=r"exited with 3 in vendor\.open"):
+            chip.load(Path("e"), DEVICE, SPEC)
+
+
+@pytest.mark.parametrize("free", [3_000_000, 5_000_000])
+def test_a_compiler_that_fails_where_less_is_free_than_its_model_has_is_told_so(free, tmp_path, monkeypatch):
+    """ATC and ONNX Runtime take away what they wrote, and none says that the disk was full."""
+    (tmp_path / "m.onnx").write_bytes(bytes(4_000_000))
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr("harness.worker.process.shutil.disk_usage", lambda folder: usage)
+
+    with worker("raises_errors") as chip, pytest.raises(BuildError, match="bad graph") as caught:
+        chip.build(tmp_path / "m.onnx", tmp_path / "m.engine", SPEC)
+
+    assert ("3 MB are free for the engine" in caught.value.fact) == (free < 4_000_000)
+    assert ("--cache" in caught.value.hint) == (free < 4_000_000)
+    assert "log" in caught.value.hint, "it may have had another reason"
+
+
+def test_a_compiler_that_writes_nothing_is_an_error(tmp_path):
+    with worker("writes_no_engine") as chip, pytest.raises(BuildError, match="wrote no m"):
+        chip.build(Path("m"), tmp_path / "m.engine", SPEC)
+
+
+def test_a_worker_starts_while_others_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIPPROOF_FAKE_GO", str(tmp_path / "go"))
+
+    with worker("waits_for_a_file") as chip:
+        (tmp_path / "go").touch()  # a start that is waited for would never end
+
+        assert chip.version() == "went on"
+
+
+def test_a_worker_that_hangs_as_it_starts_is_ended_by_its_limit(monkeypatch):
+    monkeypatch.setenv("CHIPPROOF_FAKE_GO", "/nowhere")
+
+    with worker("waits_for_a_file", limits=Limits(start=0.3)) as chip:
+        with pytest.raises(WorkerError, match=r"hung in start for more than 0\.3 s"):
+            chip.version()
+        assert not chip.alive
+
+
+def test_a_worker_that_nobody_asked_anything_is_gone_after_all():
+    with worker("doubles") as chip:
+        pid = chip._process.pid
+
+    assert not is_running(pid)
+
+
+def test_a_backend_that_cannot_be_imported_says_what_is_missing():
+    with pytest.raises(DeviceError, match="No module named 'a_vendor_sdk"), worker("needs_a_missing_module") as chip:
+        chip.version()
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", "/etc/hostname", "/"])
+def test_a_python_that_cannot_be_started_is_a_typed_error(python):
+    with pytest.raises(WorkerError, match="cannot be started") as caught, worker("doubles", python=python):
+        pass
+
+    assert "--sdk-python" in caught.value.hint
+
+
+def test_a_program_that_is_no_python_is_a_typed_error():
+    with pytest.raises(WorkerError, match="exited with"), worker("doubles", python=shutil.which("false")) as chip:
+        chip.version()
+
+
+def test_a_worker_outside_a_with_is_refused():
+    with pytest.raises(WorkerError, match="was not started"):
+        worker("doubles").version()
+
+
+WAITS_FOR_EVER = """
+    import signal, sys
+    from pathlib import Path
+    import numpy as np
+    sys.path.insert(0, {root!r})
+    from harness.backends.base import BuildSpec, Device, TensorSpec
+    from harness.worker.process import Worker
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    spec = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 3)),), ("y",))
+    with Worker("fakes.hangs_in_execute", env={{"PYTHONPATH": {sdk!r}}}) as chip:
+        with chip.load(Path("e"), Device(0, "fake"), spec) as session:
+            print(chip._process.pid, flush=True)
+            session.run({{"x": np.zeros((2, 3), np.float32)}})
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+def test_the_worker_does_not_outlive_the_suite(name):
+    script = textwrap.dedent(WAITS_FOR_EVER).format(root=str(ROOT), sdk=str(SDK))
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as suite:
+        pid = int(suite.stdout.readline())
+        assert is_running(pid)
+        members = group(pid, 2)  # it waits, and so does what it started
+        suite.send_signal(getattr(signal, name))
+        try:
+            said = suite.communicate(timeout=30)[1]
+        finally:
+            suite.kill()
+
+    assert ends(pid)
+    assert all(map(ends, members)), "what the worker started lives on"
+    if name == "SIGINT":
+        assert "KeyboardInterrupt" in said
+
+
+@pytest.mark.parametrize("path", IN_WORKER, ids=lambda path: str(path.relative_to(HARNESS)))
+def test_what_runs_in_the_worker_parses_as_python_3_7(path):
+    ast.parse(path.read_text(), feature_version=(3, 7))
+
+
+def test_the_folder_of_the_worker_hides_no_vendor_module(tmp_path):
+    """child.py takes its own folder off the path: a vendor may have a module called wire, too."""
+    (tmp_path / "wire.py").write_text("")
+    (tmp_path / "vendor_sdk").mkdir()
+    (tmp_path / "vendor_sdk" / "backend.py").write_text("import wire\n\n\ndef version():\n    return wire.__file__\n")
+
+    with Worker("vendor_sdk.backend", env={"PYTHONPATH": str(tmp_path)}) as chip:
+        assert chip.version() == str(tmp_path / "wire.py")
+
+
+def test_every_error_class_can_come_through_the_pipe():
+    names = [name for name, kind in vars(errors).items() if isinstance(kind, type)]
+
+    assert len(names) > 10
+    assert all(str(getattr(errors, name)("fact", hint="hint")) == "fact\n  next: hint" for name in names)
+
+
+@functools.lru_cache
+def python37():
+    """A Python 3.7 with NumPy, or None. CHIPPROOF_PYTHON37 may name one."""
+    names = [os.environ.get("CHIPPROOF_PYTHON37"), shutil.which("python3.7")]
+    names += map(str, Path.home().glob(".pyenv/versions/3.7.*/bin/python"))
+    for name in filter(None, names):
+        asked = [name, "-c", "import sys, numpy; assert sys.version_info[:2] == (3, 7)"]
+        if subprocess.run(asked, capture_output=True).returncode == 0:
+            return name
+    return None
+
+
+def test_every_backend_imports_under_a_real_python_3_7_without_its_sdk():
+    python = python37()
+    if python is None:
+        pytest.skip("no python3.7 with NumPy; name one in CHIPPROOF_PYTHON37")
+    needs_onnx = {"cpu/_graph.py"}  # builds only, and is imported when it does
+    backends = HARNESS / "backends"
+    files = [path.relative_to(backends) for path in IN_WORKER if path.is_relative_to(backends)]
+    names = [".".join(path.with_suffix("").parts) for path in files if str(path) not in needs_onnx]
+    script = "import sys; sys.path.insert(0, {!r}); import child; child.bare_packages()\nimport importlib\n"
+    script += "for name in {!r}: importlib.import_module('harness.backends.' + name)"
+
+    done = subprocess.run([python, "-c", script.format(str(HARNESS / "worker"), names)], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_real_python_3_7_drives_the_worker(tmp_path):
+    python = python37()
+    if python is None:
+        pytest.skip("no python3.7 with NumPy; name one in CHIPPROOF_PYTHON37")
+    (tmp_path / "m.onnx").write_bytes(b"graph")
+
+    with worker("doubles", python=python) as chip:
+        chip.build(tmp_path / "m.onnx", tmp_path / "m.engine", SPEC)
+        with chip.load(tmp_path / "m.engine", DEVICE, SPEC) as session:
+            y = session.run({"x": X})["y"]
+            timing = session.measure({"x": X}, QUICK)
+
+        assert chip.python_version.startswith("3.7.")
+        assert chip.health(DEVICE).busy == 0.25
+    assert y.tolist() == (2 * X).tolist()
+    assert len(timing.windows) == 3
