@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 from harness import matrix
 from harness.backends.registry import backends
@@ -22,7 +22,18 @@ from harness.errors import HarnessError
 from harness.report import tables
 from harness.report.records import Record, ran, read_run, write_run, write_whole
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, simulated, stage_of
+from tests.session import (
+    ASKED,
+    FRESH,
+    RECORDS,
+    Gathering,
+    add_record,
+    case_of,
+    footer,
+    simulated,
+    stage_of,
+    way_on,
+)
 
 BEGUN = pytest.StashKey[float]()
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
@@ -166,10 +177,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestReport) -> None:
     case = case_of(item)
-    if isinstance(error, HarnessError) and result.failed:
-        result.longrepr = f"{error.stage} error: {error}\n  again: {_again(item)}"
     if case is None or error is None:
         return
+    way = way_on(item) if result.failed else {}
+    if result.failed:
+        _show(item, error, result, way)
     stage = stage_of(item)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
     marks = ("simulated",) if simulated(item.config, case) else ()
@@ -178,17 +190,18 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
         outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
         text = getattr(error, "fact", None) or repr(error)
-        add_record(item.config, Record(case, stage, outcome, text, marks=marks))
+        told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
+        add_record(item.config, Record(case, stage, outcome, text, marks=marks, facts={**told, **way}))
 
 
-def _again(item: pytest.Item) -> str:
-    given = {name: item.config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "sdk_python")}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    if given["sdk_python"] == sys.executable:
-        options.pop()
-    if item.config.getoption("simulate"):
-        options.append("--simulate")
-    return shlex.join(["pytest", item.nodeid, *options])
+def _show(item: pytest.Item, error: BaseException, result: pytest.TestReport, way: Mapping[str, str]) -> None:
+    """A harness error without its traceback, unless --tb asks for one; and below whatever is red, the way on."""
+    if isinstance(error, HarnessError) and item.config.option.tbstyle == "auto":
+        result.longrepr = f"{error.stage} error: {error}\n{footer(way)}"
+    elif isinstance(result.longrepr, ExceptionRepr):
+        result.longrepr.addsection("the way on", footer(way), "-")
+    else:
+        result.longrepr = f"{result.longrepr}\n{footer(way)}"
 
 
 def header(config: pytest.Config) -> dict[str, object]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,54 @@ def simulated(config: pytest.Config, case: Case) -> bool:
 def simulator_folder(chip: Chip) -> Path | None:
     """Folder of the simulated SDK of the chip's first backend that has one."""
     return next((folder for name in chip.backends if (folder := backend(name).simulator_folder)), None)
+
+
+def again(item: pytest.Item) -> str:
+    """The command that runs a test again, in the same environment and with the same options."""
+    config = item.config
+    given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "sdk_python")}
+    if given["sdk_python"] == sys.executable:
+        del given["sdk_python"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    options += ["--simulate"] if config.getoption("simulate") else []
+    names = sorted(name for name in os.environ if name.startswith("CHIPPROOF_SIM"))
+    environment = [f"{name}={shlex.quote(os.environ[name])}" for name in names if config.getoption("simulate")]
+    return " ".join([*environment, shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+
+
+def way_on(item: pytest.Item) -> dict[str, str]:
+    """What helps on after a red test, by name: the commands to run it again and to diagnose its case, the engine, the
+    worker's log, the device and its SDK. Only what there is."""
+    found = {"again": again(item)}
+    case, bench = case_of(item), getattr(item, "funcargs", {}).get("bench")
+    if case is None or bench is None:
+        return found
+    config = item.config
+    given = {name: config.getoption(name) for name in ("data", "cache", "sdk_python")}
+    if given["sdk_python"] == sys.executable:
+        del given["sdk_python"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    if not config.getoption("simulate"):
+        found["diagnose"] = shlex.join(["chipproof", "diagnose", str(case), *options])
+    settings = bench.suite.settings
+    if engine := settings.store.latest.get("engine"):
+        found["engine"] = str(engine)
+    logs = sorted(settings.logs.glob(f"{case}*.log")) if settings.logs else []
+    logs = [log for log in logs if log.name[len(str(case))] == "."]
+    if logs:
+        found["log"] = " ".join(map(str, logs))
+    if "present" in vars(bench):
+        found["device"], found["version"] = bench.device.name, bench.present.version
+    return found
+
+
+WORDS = {"again": "again", "diagnose": "why", "engine": "engine", "log": "log", "device": "device", "version": "SDK"}
+"""Fact of a red record -> the word before it in the terminal."""
+
+
+def footer(way: Mapping[str, str]) -> str:
+    """The lines below a red test."""
+    return "\n".join(f"  {WORDS[name] + ':':<8}{value}" for name, value in way.items())
 
 
 def add_record(config: pytest.Config, record: Record) -> None:

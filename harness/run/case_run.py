@@ -229,7 +229,7 @@ class Bench:
 
     @cached_property
     def worker(self) -> Worker:
-        return self._stack.enter_context(self.suite.worker(self.chip, self.present.backend))
+        return self._stack.enter_context(self.suite.worker(self.chip, self.present.backend, str(self.case)))
 
     @cached_property
     def session(self) -> RemoteSession:
@@ -378,7 +378,8 @@ class Bench:
         with ExitStack() as stack:
             for device in card:
                 stack.enter_context(devices.lease(device, self.chip.name, holder=str(self.case), exclusive=True))
-            workers = [stack.enter_context(self.suite.worker(self.chip, self.present.backend)) for _ in card]
+            names = [str(self.case) if len(card) == 1 else f"{self.case}.device{device.index}" for device in card]
+            workers = [stack.enter_context(self.suite.worker(self.chip, self.present.backend, name)) for name in names]
             before = tuple(devices.rested(partial(w.health, d)) for w, d in zip(workers, card, strict=True))
             for device, health in zip(card, before, strict=True):
                 devices.check_idle(device, health)

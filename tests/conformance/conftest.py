@@ -18,6 +18,7 @@ from harness import matrix
 from harness.case import Case
 from harness.chips import Chip
 from harness.errors import DataError, HarnessError
+from harness.judge.known import excuse
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
@@ -26,7 +27,7 @@ from harness.run.case_run import Bench, has_peer
 from harness.run.context import CHIP_PLAN, Settings, Suite
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of
+from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of, way_on
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -49,7 +50,7 @@ def suite(
             sdk_python=pytestconfig.getoption("sdk_python"),
             runner=pytestconfig.getoption("runner"),
             environment=partial(simulator, **machine) if simulate else lambda chip: None,
-            logs=tmp_path_factory.mktemp("logs"),
+            logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
         )
@@ -109,12 +110,15 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
         try:
             bench.close()
         except HarnessError as error:
-            add_record(pytestconfig, Record(bench.case, "closing", Outcome.ERROR, str(error), marks=bench.marks))
+            facts = {"fact": error.fact, "hint": error.hint}
+            record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
+            add_record(pytestconfig, record)
 
     def take(case: Case) -> Bench:
         if not taken or taken[0].case != case or not taken[0].sound:
             if taken:
                 close()
+            suite.settings.store.latest.clear()
             taken.append(Bench(suite, case))
         return taken[0]
 
@@ -155,6 +159,10 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
         simulated = ("simulated",) if suite.simulated(matrix.chips()[case.chip]) else ()
+        if not simulated and stage != "published":  # judge_published knows its deviations; no simulator has any
+            table, only = suite.settings.baselines, "throughput" if stage == "throughput" else ""
+            named = {n: excuse(verdict, table.deviation(case, stage, n or only)) for n, verdict in named.items()}
+        way = way_on(request.node)
         marks = simulated if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
         for metric, verdict in named.items():
@@ -164,7 +172,8 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
             extra = tuple(facts.get("marks", ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
-                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
+                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also,
+                             **(way if verdict.outcome.red else {})})  # fmt: skip
             add_record(pytestconfig, record)
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
         for outcome in (Outcome.FAIL, Outcome.INVALID):

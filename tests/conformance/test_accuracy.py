@@ -58,7 +58,7 @@ def test_published_accuracy_is_reached(bench, accept):
     run = bench.on_the_whole_set
 
     verdicts = {
-        metric: judge_published(run.chip.values[metric], *pair, table.deviation(case, "accuracy", metric))
+        metric: judge_published(run.chip.values[metric], *pair, table.deviation(case, "published", metric))
         for metric, pair in told.items()
     }
     accept(verdicts, bench, stage="published", marks=run.marks, **run.facts)
