@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,23 +21,34 @@ from harness.case import Case, Precision
 from harness.errors import HarnessError
 from harness.report import tables
 from harness.report.records import Record, ran, read_run, write_run, write_whole
+from harness.report.records import footer as end_of_run
 from harness.vocabulary import STAGE_MARKERS, Outcome
 from tests.session import (
     ASKED,
+    ATTEMPTS,
+    BEGUN,
+    BOOK,
     FRESH,
     RECORDS,
+    TESTS,
+    Book,
     Gathering,
     add_record,
     case_of,
     footer,
+    header,
+    lineup_id,
+    plain,
     simulated,
     stage_of,
+    stem_of,
     way_on,
 )
 
-BEGUN = pytest.StashKey[float]()
+CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
-UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
+UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
+ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,8 +90,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED] = {}, [], set()
-    config.stash[BEGUN], config.stash[STOPPED], config.stash[UNWRITTEN] = time.time(), "", ""
+    config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED], config.stash[TESTS] = {}, [], set(), {}
+    config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
+    config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
+    config.stash[BOOK], config.stash[ATTEMPTS] = Book(config), Counter()
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -95,6 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "loadgroup"
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Gathering(config))
+        config.stash[BOOK].silent = True
     unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
     if unknown:
         raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
@@ -125,7 +139,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _id(name: str, case: Case) -> str:
-    return str(case) if name == "case" else f"{case.model}-{case.chip}-{case.precision}"
+    return str(case) if name == "case" else lineup_id(case)
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
@@ -165,11 +179,25 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines + [f"chipproof: {line}" for line in settings + typos]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    test = plain(item.nodeid)
+    item.config.stash[ATTEMPTS][test] += 1
+    item.stash[ENDED] = "passed"
+    if case_of(item) is not None:
+        item.config.stash[BOOK].add({"kind": "begin", "test": test, "attempt": item.config.stash[ATTEMPTS][test]})
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
     result = yield
     _record(item, call.excinfo.value if call.excinfo is not None else None, result)
+    if result.outcome != "passed" and item.stash[ENDED] != "failed":
+        item.stash[ENDED] = result.outcome
+    if result.when == "teardown" and case_of(item) is not None:
+        end = {"kind": "end", "test": plain(item.nodeid), "outcome": item.stash[ENDED]}
+        item.config.stash[BOOK].add(end)
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
     item.config.stash[FRESH].clear()
     return result
@@ -182,16 +210,22 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
     way = way_on(item) if result.failed else {}
     if result.failed:
         _show(item, error, result, way)
-    stage = stage_of(item)
+    stage, test = stage_of(item), plain(item.nodeid)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
     marks = ("simulated",) if simulated(item.config, case) else ()
-    if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
-        add_record(item.config, Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks))
-    elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
-        outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
-        text = getattr(error, "fact", None) or repr(error)
-        told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
-        add_record(item.config, Record(case, stage, outcome, text, marks=marks, facts={**told, **way}))
+    if isinstance(error, pytest.skip.Exception):
+        if (case, stage) not in known:
+            record = Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks)
+            add_record(item.config, record, test)
+        return
+    judged = any(record.outcome.red or not record.outcome.ran for record in item.config.stash[FRESH])
+    if not result.failed or (isinstance(error, AssertionError | pytest.fail.Exception) and judged):
+        return  # a verdict, on record already
+    outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
+    text = getattr(error, "fact", None) or (str(error) if isinstance(error, pytest.fail.Exception) else repr(error))
+    told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
+    metric = "teardown" if result.when == "teardown" else ""
+    add_record(item.config, Record(case, stage, outcome, text, metric, marks=marks, facts={**told, **way}), test)
 
 
 def _show(item: pytest.Item, error: BaseException, result: pytest.TestReport, way: Mapping[str, str]) -> None:
@@ -204,71 +238,37 @@ def _show(item: pytest.Item, error: BaseException, result: pytest.TestReport, wa
         result.longrepr = f"{result.longrepr}\n{footer(way)}"
 
 
-def header(config: pytest.Config) -> dict[str, object]:
-    """What a record file says of the machine and the run."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    packages = {}
-    for name in (
-        "chipproof",
-        "torch",
-        "onnx",
-        "onnxruntime",
-        "numpy",
-        "opencv-python-headless",
-        "pillow",
-        "pycocotools",
-    ):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "absent"
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(config.stash[BEGUN])),
-        "seconds": round(time.time() - config.stash[BEGUN], 1),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "packages": packages,
-        "options": {
-            name: str(config.getoption(name))
-            for name in ("data", "limit", "device", "require", "simulate", "runner", "sdk_python")
-        },
-        "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Nothing ran is never green where something was required, and neither is a red record; records are written
     whatever happened, and what cannot be written takes nothing else with it."""
     config = session.config
-    if hasattr(config, "workeroutput"):
-        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
-        return
+    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
+        config.stash[STOPPED] = "STOPPED before its end"
     records = list(config.stash[RECORDS].values())
+    if hasattr(config, "workeroutput"):
+        _close(config, records)
+        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
+        config.workeroutput["unwritten"] = config.stash[BOOK].unwritten
+        return
     if config.getoption("collectonly"):
         return
     red = any(record.outcome.red for record in records)
     if exitstatus == pytest.ExitCode.OK and (red or _idle(config, records)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
-        config.stash[STOPPED] = "STOPPED before its end"
     if config.getoption("results") and records:
-        try:
-            _write(config, records)
-        except Exception as error:
-            config.stash[UNWRITTEN] = str(error) if isinstance(error, HarnessError) else repr(error)
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        _write(config, records)
+    if config.stash[BOOK].unwritten or config.stash[UNSHOWN]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _close(config: pytest.Config, records: list[Record]) -> bool:
+    """End this process's journal; False where it wrote none."""
+    seconds = round(time.monotonic() - config.stash[CLOCK], 1)
+    book = config.stash[BOOK]
+    if book.opened:
+        book.add(end_of_run(records, len(config.stash[ASKED]), config.stash[STOPPED], seconds=seconds))
+    return book.close()
 
 
 def _idle(config: pytest.Config, records: list[Record]) -> list[str]:
@@ -277,16 +277,26 @@ def _idle(config: pytest.Config, records: list[Record]) -> list[str]:
 
 
 def _write(config: pytest.Config, records: list[Record]) -> None:
-    folder = config.getoption("results")
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(config.stash[BEGUN]))
-    chips = "+".join(sorted({r.case.chip for r in records}))
-    path = folder / f"{stamp}-{platform.node()}-{os.getpid()}-{chips}.jsonl"
-    write_run(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED])
-    run = read_run(path)
-    write_whole(folder / "latest.md", tables.markdown(run))
-    from harness.report.html import page  # draws charts: not imported where nothing is written
+    folder, book = config.getoption("results"), config.stash[BOOK]
+    path = folder / f"{stem_of(config)}.jsonl"
+    try:
+        if not _close(config, records):  # with pytest -n every process wrote its own part
+            parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
+            lines = [line for part in parts for line in read_run(part).lines]
+            write_run(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED], lines)
+            for part in parts:
+                part.unlink()
+        run = read_run(path)
+    except Exception as error:
+        book.unwritten = book.unwritten or (str(error) if isinstance(error, HarnessError) else repr(error))
+        return
+    try:
+        write_whole(folder / "latest.md", tables.markdown(run))
+        from harness.report.html import page  # draws charts: not imported where nothing is written
 
-    write_whole(folder / "latest.html", page(run))
+        write_whole(folder / "latest.html", page(run))
+    except Exception as error:
+        config.stash[UNSHOWN] = str(error) if isinstance(error, HarnessError) else repr(error)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -300,5 +310,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     )
     for chip in _idle(config, records):
         terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)
-    if config.stash[UNWRITTEN]:
-        terminalreporter.write_line(f"FAILED: no records: {config.stash[UNWRITTEN]}", red=True, bold=True)
+    if config.stash[BOOK].unwritten:
+        text = f"FAILED: not all records are on disk: {config.stash[BOOK].unwritten}"
+        terminalreporter.write_line(text, red=True, bold=True)
+    if config.stash[UNSHOWN]:
+        text = f"FAILED: the records are on disk, their pages are not: {config.stash[UNSHOWN]}"
+        terminalreporter.write_line(text, red=True, bold=True)

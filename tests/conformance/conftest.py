@@ -27,7 +27,7 @@ from harness.run.case_run import Bench, has_peer
 from harness.run.context import CHIP_PLAN, Settings, Suite
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of, way_on
+from tests.session import RECORDS, add_record, case_of, plain, simulator_folder, stage_of, way_on
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -112,7 +112,7 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
         except HarnessError as error:
             facts = {"fact": error.fact, "hint": error.hint}
             record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
-            add_record(pytestconfig, record)
+            add_record(pytestconfig, record, "closing")
 
     def take(case: Case) -> Bench:
         if not taken or taken[0].case != case or not taken[0].sound:
@@ -128,18 +128,26 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
 
 
 @pytest.fixture
-def bench(suite: Suite, benches: Callable[[Case], Bench], case: Case, pytestconfig: pytest.Config) -> Bench:
+def bench(
+    suite: Suite,
+    benches: Callable[[Case], Bench],
+    case: Case,
+    pytestconfig: pytest.Config,
+    request: pytest.FixtureRequest,
+) -> Bench:
     """The case on the bench, or a skip that says what was looked for."""
-    skip_absent(suite, case, pytestconfig)
+    skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
     return benches(case)
 
 
-def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
+def skip_absent(suite: Suite, case: Case, config: pytest.Config, stage: str, test: str) -> None:
+    """Skip where the chip is absent, or fail where it is required: nothing ran, and that is on record."""
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
         return
     text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
     if case.chip in config.getoption("require"):
+        add_record(config, Record(case, stage, Outcome.SKIP, text), test)
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
     pytest.skip(text)
 
@@ -174,7 +182,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
                             {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also,
                              **(way if verdict.outcome.red else {})})  # fmt: skip
-            add_record(pytestconfig, record)
+            add_record(pytestconfig, record, plain(request.node.nodeid))
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
         for outcome in (Outcome.FAIL, Outcome.INVALID):
             if any(v.outcome is outcome for v in named.values()):
