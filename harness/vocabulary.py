@@ -76,6 +76,15 @@ MARKS: dict[str, str] = {
 """What limits a record's meaning: name -> explanation."""
 
 
+TASKS: dict[str, str] = {
+    "faces": "boxes of faces, with a score each",
+    "attributes": "yes or no for each of a list of attributes",
+    "classes": "one class",
+    "objects": "boxes of objects, with a class and a score each",
+}
+"""What a model is asked of an image: name -> answer."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure that is measured and published. Accuracies are fractions; throughput is images per second and card."""
