@@ -50,12 +50,14 @@ def stage_of(item: pytest.Item) -> str:
 
 def simulated(config: pytest.Config, case: Case) -> bool:
     """Whether the case ran, or would have run, on a simulated SDK."""
-    return config.getoption("simulate") and simulator_folder(matrix.chips()[case.chip]) is not None
+    chip, runner = matrix.chips()[case.chip], config.getoption("runner")
+    return config.getoption("simulate") and simulator_folder(chip, runner) is not None
 
 
-def simulator_folder(chip: Chip) -> Path | None:
-    """Folder of the simulated SDK of the chip's first backend that has one."""
-    return next((folder for name in chip.backends if (folder := backend(name).simulator_folder)), None)
+def simulator_folder(chip: Chip, runner: str | None = None) -> Path | None:
+    """Folder of the simulated SDK of `runner`, or of the chip's first backend that has one."""
+    names = chip.backends if runner is None else (runner,)
+    return next((folder for name in names if (folder := backend(name).simulator_folder)), None)
 
 
 def again(item: pytest.Item) -> str:
@@ -85,14 +87,14 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     if not config.getoption("simulate"):
         found["diagnose"] = shlex.join(["chipproof", "diagnose", str(case), *options])
-    settings = bench.suite.settings
+    settings = bench.context.settings
     if engine := settings.store.latest.get("engine"):
         found["engine"] = str(engine)
     logs = sorted(settings.logs.glob(f"{case}*.log")) if settings.logs else []
     logs = [log for log in logs if log.name[len(str(case))] == "."]
     if logs:
         found["log"] = " ".join(map(str, logs))
-    if "present" in vars(bench):
+    if "present" in vars(bench.engine):
         found["device"], found["version"] = bench.device.name, bench.present.version
     return found
 

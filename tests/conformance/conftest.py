@@ -23,8 +23,8 @@ from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
-from harness.run.case_run import Bench, has_peer
-from harness.run.context import CHIP_PLAN, Settings, Suite
+from harness.run.case_run import CaseRun, has_peer
+from harness.run.context import CHIP_PLAN, RunContext, Settings
 from harness.store import Store
 from harness.vocabulary import Outcome
 from tests.session import RECORDS, add_record, case_of, plain, simulator_folder, stage_of, way_on
@@ -35,12 +35,12 @@ SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a 
 @pytest.fixture(scope="session")
 def suite(
     request: pytest.FixtureRequest, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Suite]:
+) -> Iterator[RunContext]:
     cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
     data = pytestconfig.getoption("data")
     simulate = pytestconfig.getoption("simulate")
     machine = {"machine": str(tmp_path_factory.mktemp("machine")), "memory": str(Path(cache) / "simulated")}
-    shared = Suite(
+    shared = RunContext(
         Settings(
             store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
             baselines=matrix.published(),
@@ -49,7 +49,9 @@ def suite(
             device=pytestconfig.getoption("device"),
             sdk_python=pytestconfig.getoption("sdk_python"),
             runner=pytestconfig.getoption("runner"),
-            environment=partial(simulator, **machine) if simulate else lambda chip: None,
+            environment=partial(simulator, runner=pytestconfig.getoption("runner"), **machine)
+            if simulate
+            else lambda chip: None,
             logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
@@ -62,10 +64,10 @@ def suite(
     shared.close()
 
 
-def simulator(chip: Chip, **machine: object) -> Mapping[str, str] | None:
+def simulator(chip: Chip, runner: str | None = None, **machine: object) -> Mapping[str, str] | None:
     """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
     the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = simulator_folder(chip)
+    folder = simulator_folder(chip, runner)
     if folder is None:
         return None
     place = str(folder)
@@ -100,9 +102,9 @@ def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], Non
 
 
 @pytest.fixture(scope="session")
-def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], Bench]]:
+def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], CaseRun]]:
     """One case on the bench at a time: that of the case before is closed."""
-    taken: list[Bench] = []
+    taken: list[CaseRun] = []
 
     def close() -> None:
         """What goes wrong in closing is the error of the case that was closed, and no test is running that is its."""
@@ -114,12 +116,12 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
             record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
             add_record(pytestconfig, record, "closing")
 
-    def take(case: Case) -> Bench:
+    def take(case: Case) -> CaseRun:
         if not taken or taken[0].case != case or not taken[0].sound:
             if taken:
                 close()
             suite.settings.store.latest.clear()
-            taken.append(Bench(suite, case))
+            taken.append(CaseRun(suite, case))
         return taken[0]
 
     yield take
@@ -129,18 +131,18 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
 
 @pytest.fixture
 def bench(
-    suite: Suite,
-    benches: Callable[[Case], Bench],
+    suite: RunContext,
+    benches: Callable[[Case], CaseRun],
     case: Case,
     pytestconfig: pytest.Config,
     request: pytest.FixtureRequest,
-) -> Bench:
+) -> CaseRun:
     """The case on the bench, or a skip that says what was looked for."""
     skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
     return benches(case)
 
 
-def skip_absent(suite: Suite, case: Case, config: pytest.Config, stage: str, test: str) -> None:
+def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str, test: str) -> None:
     """Skip where the chip is absent, or fail where it is required: nothing ran, and that is on record."""
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
@@ -153,14 +155,14 @@ def skip_absent(suite: Suite, case: Case, config: pytest.Config, stage: str, tes
 
 
 @pytest.fixture
-def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: Suite) -> Callable[..., None]:
+def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: RunContext) -> Callable[..., None]:
     """Put verdicts on record, then fail, skip or pass by the worst of them."""
     case: Case = request.getfixturevalue("case" if "case" in request.fixturenames else "lineup")
     stage = stage_of(request.node)
 
     def judge(
         verdicts: Verdict | Mapping[str, Verdict],
-        bench: Bench | None = None,
+        bench: CaseRun | None = None,
         skip: bool = True,
         stage: str = stage,
         **facts: object,
@@ -251,7 +253,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
 
 
 @pytest.fixture
-def simulated_latency(suite: Suite, bench: Bench) -> float | None:
+def simulated_latency(suite: RunContext, bench: CaseRun) -> float | None:
     """Seconds that the simulated chip takes for a batch, or None on a real one."""
     if not suite.simulated(bench.chip):
         return None

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.throughput
 def judged(bench):
     """Against the published cell; else against eager PyTorch in the same run; else a figure without a verdict."""
     speed, run = bench.speed, bench.measurement
-    cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
+    cell = bench.context.settings.baselines.cell(bench.case, "throughput")
     if cell is not None:
         return judge_floor(speed, cell)
     if run.peer:
