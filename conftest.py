@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,12 +27,16 @@ from harness.errors import HarnessError
 from harness.report import tables
 from harness.report.records import Record, ran, read_run, write_run, write_whole
 from harness.report.records import footer as end_of_run
+from harness.run.deciding import decided_by
 from harness.vocabulary import STAGE_MARKERS, Outcome
+from tests import resume
 from tests.session import (
     ASKED,
     ATTEMPTS,
     BEGUN,
     BOOK,
+    EARLIER,
+    ENGINES,
     FRESH,
     RECORDS,
     TESTS,
@@ -38,6 +47,7 @@ from tests.session import (
     footer,
     header,
     lineup_id,
+    options,
     plain,
     simulated,
     stage_of,
@@ -48,6 +58,7 @@ from tests.session import (
 CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
+OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
 ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
 
 
@@ -79,6 +90,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--results", type=Path, metavar="DIR", help="write records and reports here, and read those of other chips"
     )
+    group.addoption(
+        "--resume",
+        metavar="FILE",
+        help="take over the verdicts of an earlier run that are decided by the same: a record file, or latest",
+    )
     group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
     group.addoption(
         "--sdk-python",
@@ -93,7 +109,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED], config.stash[TESTS] = {}, [], set(), {}
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
     config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
-    config.stash[BOOK], config.stash[ATTEMPTS] = Book(config), Counter()
+    config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
+    _end_as_ctrl_c_does(config)
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -124,12 +141,47 @@ def pytest_configure(config: pytest.Config) -> None:
     if shutil.which(python) is None:
         raise pytest.UsageError(f"--sdk-python {python}: no such program")
     results = config.getoption("results")
+    _resume(config)
     if results is not None and not config.getoption("collectonly"):  # said now, not after hours
         try:
             results.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=results).close()
         except OSError as error:
             raise pytest.UsageError(f"--results {results} cannot be written: {error}") from error
+
+
+def _resume(config: pytest.Config) -> None:
+    """Read what an earlier run left. With pytest -n the processes are told which run that is."""
+    asked, results = config.getoption("resume"), config.getoption("results")
+    config.stash[EARLIER] = resume.Earlier()
+    if asked is None:
+        return
+    if asked == "latest" and results is None:
+        raise pytest.UsageError("--resume latest: give --results DIR, the folder of the earlier run")
+    given = getattr(config, "workerinput", {}).get("chipproof_resume")
+    try:
+        files = [Path(asked)] if asked != "latest" else resume.latest(results) if given is None else map(Path, given)
+        config.stash[EARLIER] = resume.read(list(files))
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[ATTEMPTS].update(config.stash[EARLIER].attempts)
+
+
+def _end_as_ctrl_c_does(config: pytest.Config) -> None:
+    """SIGTERM and SIGHUP end the run with its records, and leave no worker behind. A SIGHUP that is ignored (nohup)
+    stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int, frame: object) -> None:
+        config.stash[STOPPED] = f"STOPPED by {signal.Signals(number).name} before its end"
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        if before is signal.SIG_DFL:
+            signal.signal(number, stop)
+            config.add_cleanup(partial(signal.signal, number, before))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -188,6 +240,42 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item.config.stash[BOOK].add({"kind": "begin", "test": test, "attempt": item.config.stash[ATTEMPTS][test]})
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
+    """A test whose verdicts are known, and are decided by the same, ends as it did; anything else runs."""
+    config, case, test = pyfuncitem.config, case_of(pyfuncitem), plain(pyfuncitem.nodeid)
+    earlier, context = config.stash[EARLIER], pyfuncitem.funcargs.get("suite")
+    if case is None or context is None or test not in earlier.decided_by:
+        return None
+    if stage_of(pyfuncitem) == "targets" and _measured_anew(config, case):
+        return None
+    records = earlier.kept(test, decided_by(context, case, options(config)))
+    if records is None:
+        return None
+    pyfuncitem.stash[OVER] = earlier.files[0].name
+    config.stash[ATTEMPTS][test] = max(int(record.facts.get("attempt", 1)) for record in records)
+    for record in records:
+        add_record(config, record, test)
+    for line in earlier.samples[test]:
+        config.stash[BOOK].add(line)
+    lines = [f"{r.outcome} {r.case} {r.stage} {r.metric}: {r.text}" for r in records]
+    told = "\n".join((*lines, f"taken over from {records[0].facts['taken_over']}"))
+    if any(record.outcome.red for record in records):
+        pytest.fail(told, pytrace=False)
+    if any(record.outcome is Outcome.INCONCLUSIVE for record in records):
+        pytest.skip(told)
+    return True
+
+
+def _measured_anew(config: pytest.Config, lineup: Case) -> bool:
+    """Whether a throughput that a ratio rests on is of this run."""
+    return any(
+        record.stage == "throughput" and replace(record.case, batch=lineup.batch) == lineup
+        and "taken_over" not in record.facts
+        for record in config.stash[RECORDS].values()
+    )  # fmt: skip
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
@@ -196,11 +284,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if result.outcome != "passed" and item.stash[ENDED] != "failed":
         item.stash[ENDED] = result.outcome
     if result.when == "teardown" and case_of(item) is not None:
-        end = {"kind": "end", "test": plain(item.nodeid), "outcome": item.stash[ENDED]}
-        item.config.stash[BOOK].add(end)
+        item.config.stash[BOOK].add(_end(item))
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
     item.config.stash[FRESH].clear()
     return result
+
+
+def _end(item: pytest.Item) -> dict[str, str]:
+    """The line that ends a test: its outcome, and what decided its verdicts where it reached any."""
+    config, test, case = item.config, plain(item.nodeid), case_of(item)
+    line = {"kind": "end", "test": test, "outcome": item.stash[ENDED]}
+    if item.stash.get(OVER, ""):
+        line["taken_over"] = item.stash[OVER]
+    context = item.funcargs.get("suite") if isinstance(item, pytest.Function) else None
+    ran_here = any(config.stash[TESTS].get(key) == test and ran(r) for key, r in config.stash[RECORDS].items())
+    if config.stash[BOOK].path is not None and context is not None and case is not None and ran_here:
+        with suppress(HarnessError):  # then it has failed by the same
+            line["decided_by"] = decided_by(context, case, options(config))
+    return line
 
 
 def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestReport) -> None:
@@ -244,7 +345,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     whatever happened, and what cannot be written takes nothing else with it."""
     config = session.config
     if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
-        config.stash[STOPPED] = "STOPPED before its end"
+        config.stash[STOPPED] = config.stash[STOPPED] or "STOPPED before its end"
     records = list(config.stash[RECORDS].values())
     if hasattr(config, "workeroutput"):
         _close(config, records)
@@ -308,6 +409,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write(
         tables.terminal(records, len(config.stash[ASKED]), width, colour, stopped=config.stash[STOPPED])
     )
+    if config.stash[EARLIER].files:
+        over = [record for record in records if "taken_over" in record.facts]
+        told = f"resumed {config.stash[EARLIER].files[0]}: {len(over)} of {len(records)} verdicts taken over"
+        terminalreporter.write_line(told)
+        for attempt in sorted({int(r.facts["attempt"]) for r in records if "attempt" in r.facts} - {1}):
+            count = sum(r.facts.get("attempt") == attempt for r in records)
+            terminalreporter.write_line(f"{count} of attempt {attempt}")
     for chip in _idle(config, records):
         terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)
     if config.stash[BOOK].unwritten:

@@ -33,6 +33,8 @@ ASKED = pytest.StashKey[set[Case]]()
 BEGUN = pytest.StashKey[float]()  # seconds since 1970
 BOOK = pytest.StashKey["Book"]()
 TESTS = pytest.StashKey[dict[tuple[Case, str, str], str]]()  # whose a record is: node id
+EARLIER = pytest.StashKey["Earlier"]()  # what --resume found
+ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
 OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python")
@@ -138,7 +140,11 @@ class Book:
             return
         try:
             if self._journal is None:
-                self._journal = Journal(path, {**header(self.config), "asked": len(self.config.stash[ASKED])})
+                earlier = self.config.stash[EARLIER]
+                also = {"asked": len(self.config.stash[ASKED]), "resumes": [file.name for file in earlier.files]}
+                self._journal = Journal(path, {**header(self.config), **also})
+                for engine in earlier.engines:
+                    self._journal.add(engine)
             self._journal.add(line)
         except HarnessError as error:
             self.unwritten = str(error)
@@ -191,6 +197,8 @@ class Gathering:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         node.workerinput["chipproof_stem"] = stem_of(self.config)
+        files = self.config.stash[EARLIER].files
+        node.workerinput["chipproof_resume"] = [str(path) for path in files]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Of a process that died there is a report without records: its test is an error on record."""
@@ -210,6 +218,12 @@ class Gathering:
         self.config.stash[ASKED] |= {Case.parse(name) for name in getattr(node, "workeroutput", {}).get("asked", ())}
         unwritten = getattr(node, "workeroutput", {}).get("unwritten", "")
         self.config.stash[BOOK].unwritten = self.config.stash[BOOK].unwritten or unwritten
+
+
+def options(config: pytest.Config) -> dict[str, str]:
+    """Options and environment that decide verdicts, apart from the content of the data folder."""
+    given = {name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require")}
+    return {**given, **{name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_SIM")}}
 
 
 def plain(nodeid: str) -> str:

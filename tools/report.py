@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from harness.errors import UsageError
 from harness.report import tables
-from harness.report.records import merge, read_run, write_whole
+from harness.report.records import Run, merge, read_parts, read_run, write_whole
+
+
+def files_of(given: Sequence[Path]) -> list[Path]:
+    """The record files that are meant: of a folder, all in it. Raises UsageError when there is none."""
+    files = [file for path in given for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
+    if not files and not left_behind(given):
+        raise UsageError(f"there is no record file in {', '.join(map(str, given))}", hint="give a folder of results")
+    return files
+
+
+def left_behind(given: Sequence[Path]) -> list[Run]:
+    """Runs of several processes that nobody summed up, from their parts: one a run whose own file is not there."""
+    parts: dict[Path, list[Path]] = defaultdict(list)
+    for folder in (path for path in given if path.is_dir()):
+        for part in sorted(folder.glob("*.part")):
+            parts[part.with_name(part.name.rsplit(".", 2)[0] + ".jsonl")].append(part)
+    return [read_parts(found) for whole, found in parts.items() if not whole.exists()]
 
 
 def command(
     files: Annotated[
-        list[Path], typer.Argument(help="record files (.jsonl); of several, the newest record of a case counts")
+        list[Path],
+        typer.Argument(help="folders of results, or record files (.jsonl); the newest record of a case counts"),
     ],
     markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write an HTML page with charts here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
 ) -> None:
     """Show the records in FILES. Exit status: 1 when one of them failed."""
-    run = merge([read_run(path) for path in files])
+    run = merge([*map(read_run, files_of(files)), *left_behind(files)])
     pages = {} if markdown is None else {markdown: tables.markdown(run)}
     if html is not None:
         from harness.report.html import page

@@ -50,7 +50,8 @@ class Journal:
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = path
-        self._chain = ""
+        self._chain, self._size = "", 0
+        self._under_way: tuple[int, str] | None = None  # size of the file and chain with the line that is being written
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -63,21 +64,31 @@ class Journal:
             os.close(folder)
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Append a line; it is on disk when this returns."""
+        """Append a line; it is on disk when this returns. A signal may end this anywhere: the next line then begins
+        where the last whole one ended."""
+        self._settle()
         text, chain = text_of(line, self._chain)
+        self._under_way = self._size + len(text), chain
         try:
-            at = os.fstat(self._file).st_size
-            try:
-                while text:
-                    text = text[os.write(self._file, text) :]
-                os.fsync(self._file)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(self._file, at)  # half a line would end the file for its readers
-                raise
+            while text:
+                text = text[os.write(self._file, text) :]
+            os.fsync(self._file)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        self._chain = chain
+        finally:
+            with suppress(OSError):
+                self._settle()
+
+    def _settle(self) -> None:
+        """Take a line that was written whole as written, and cut off half a one."""
+        if self._under_way is None:
+            return
+        whole, chain = self._under_way
+        if os.fstat(self._file).st_size == whole:
+            self._size, self._chain = whole, chain
+        else:
+            os.ftruncate(self._file, self._size)
+        self._under_way = None
 
     def close(self) -> None:
         """Close the file; twice does no harm."""

@@ -182,7 +182,7 @@ class Worker:
         python = [self._python, "-u", "-X", "faulthandler"]
         try:
             self._process = subprocess.Popen(
-                [*python, str(CHILD), registry.module_of(self.backend), *map(str, given)],
+                [*python, str(CHILD), registry.module_of(self.backend), *map(str, given), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,

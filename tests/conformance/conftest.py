@@ -17,17 +17,20 @@ import pytest
 from harness import matrix
 from harness.case import Case
 from harness.chips import Chip
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, StoreError
 from harness.judge.known import excuse
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
+from harness.report.samples import write_answers
+from harness.run.accuracy import Evaluation
 from harness.run.case_run import CaseRun, has_peer
 from harness.run.context import CHIP_PLAN, RunContext, Settings
+from harness.run.predict import Answers
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import RECORDS, add_record, case_of, plain, simulator_folder, stage_of, way_on
+from tests.session import BOOK, ENGINES, RECORDS, add_record, case_of, plain, simulator_folder, stage_of, way_on
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -154,6 +157,19 @@ def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str
     pytest.skip(text)
 
 
+def note_engine(config: pytest.Config, store: Store) -> None:
+    """Put the key of the engine in use into the journal, once."""
+    engine, noted = store.latest.get("engine"), config.stash[ENGINES]
+    if engine is None or engine.parent.name in noted:
+        return
+    noted.add(engine.parent.name)
+    try:
+        key = json.loads((engine.parent / "meta.json").read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, KeyError):
+        key = None
+    config.stash[BOOK].add({"kind": "engine", "digest": engine.parent.name, "key": key})
+
+
 @pytest.fixture
 def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: RunContext) -> Callable[..., None]:
     """Put verdicts on record, then fail, skip or pass by the worst of them."""
@@ -173,8 +189,11 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
             table, only = suite.settings.baselines, "throughput" if stage == "throughput" else ""
             named = {n: excuse(verdict, table.deviation(case, stage, n or only)) for n, verdict in named.items()}
         way = way_on(request.node)
+        note_engine(pytestconfig, suite.settings.store)
         marks = simulated if bench is None else bench.marks
-        shared = {} if bench is None else bench.facts
+        shared = {} if bench is None else dict(bench.facts)
+        if bench is not None and (engine := suite.settings.store.latest.get("engine")):
+            shared["engine_key"] = engine.parent.name
         for metric, verdict in named.items():
             own = verdict.details
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
@@ -193,6 +212,32 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
             pytest.skip("; ".join(line for line in lines if line.startswith("INCONCLUSIVE")))
 
     return judge
+
+
+@pytest.fixture
+def keep(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Callable[[Mapping[str, object]], None]:
+    """Put a line into the journal: what a verdict of this test rests on."""
+    test = plain(request.node.nodeid)
+    return lambda line: pytestconfig.stash[BOOK].add({**line, "test": test})
+
+
+@pytest.fixture
+def keep_answers(
+    pytestconfig: pytest.Config, bench: CaseRun, keep: Callable[[Mapping[str, object]], None]
+) -> Callable[[Answers, Evaluation], None]:
+    """Keep who was right about each image, beside the journal."""
+    book = pytestconfig.stash[BOOK]
+
+    def write(answers: Answers, run: Evaluation) -> None:
+        if book.path is None or book.unwritten:
+            return
+        folder = book.path.with_name(book.path.name.split(".")[0])
+        try:
+            keep(write_answers(folder, str(bench.case), bench.case, "", answers.found, run.chip, run.reference))
+        except StoreError as error:
+            book.unwritten = str(error)
+
+    return write
 
 
 @dataclass(frozen=True)

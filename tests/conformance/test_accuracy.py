@@ -25,8 +25,9 @@ def reported(verdict):
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
-def test_the_chip_agrees_with_the_reference(bench, accept):
+def test_the_chip_agrees_with_the_reference(bench, accept, keep_answers):
     run = bench.evaluation
+    keep_answers(bench.answers, run)
     verdicts = {metric: judge_agreement(run.chip, run.reference, metric) for metric in bench.model.metrics}
     if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}

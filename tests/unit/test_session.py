@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.case import Case
+from harness import matrix
 from harness.report.records import Record, read_run
 from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, RECORDS, TESTS, Book, Gathering
 
@@ -94,7 +94,7 @@ def test_a_process_that_dies_is_an_error_on_record(tmp_path):
 def test_a_crash_is_not_forgotten_for_a_skip_that_another_process_reports():
     config = gathering()
     test = "tests/conformance/test_targets.py::test_latency_depends_on_the_batch[regnety_016-cpu-fp32]@cpu"
-    case = Case.parse("regnety_016-cpu-fp32-bs32")
+    case = next(c for c in matrix.lineups() if (c.model, c.chip, c.precision) == ("regnety_016", "cpu", "fp32"))
     skip = Record(case, "targets", "SKIP", "0 batches were measured")
 
     Gathering(config).pytest_runtest_logreport(SimpleNamespace(nodeid=test, longrepr="worker 'gw0' crashed"))

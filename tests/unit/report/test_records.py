@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -157,6 +158,26 @@ def test_what_cannot_be_written_leaves_the_lines_before_it_whole(tmp_path, monke
     book.add(RECORDS[1].as_json())
 
     assert read_run(tmp_path / "run.jsonl").records == (RECORDS[1],)
+
+
+def test_a_line_that_a_signal_ended_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    book = Journal(tmp_path / "run.jsonl", HEADER)
+    write = os.write
+
+    def interrupted(size, file, text):
+        write(file, text[:size])
+        raise KeyboardInterrupt
+
+    for size in (9, None):
+        monkeypatch.setattr(os, "write", partial(interrupted, size))
+        with pytest.raises(KeyboardInterrupt):
+            book.add({"kind": "begin", "test": str(size)})
+        monkeypatch.undo()
+    book.add(RECORDS[1].as_json())
+
+    run = read_run(tmp_path / "run.jsonl")
+    assert run.records == (RECORDS[1],)
+    assert [line["test"] for line in run.lines] == ["None"]
 
 
 def test_a_name_that_is_no_utf8_loses_no_record(tmp_path):
