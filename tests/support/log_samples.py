@@ -54,7 +54,9 @@ def ais_bench(mean: float = 5.0, batch: int = 8, spread: str | None = None) -> s
     )
 
 
-def pure(rate: float, latency: float, form: str = "[INFO] ave_throughputRate: {:g}samples/s, ave_latency: {:g}ms") -> str:
+def pure(
+    rate: float, latency: float, form: str = "[INFO] ave_throughputRate: {:g}samples/s, ave_latency: {:g}ms"
+) -> str:
     return (
         "[INFO] Dataset number: 19 finished cost 8.1ms\n"
         "[INFO] PureInfer result saved in ./result/PureInfer_perf_of_net_bs8_in_device_1.txt\n"

@@ -24,7 +24,7 @@ _MARKS = (  # UTF-32 before UTF-16, whose mark it begins with
 )
 
 _ESCAPE = re.compile(
-    r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b|\\e)\[[0-?]*[ -/]*[@-~]"  # colours, also as less, rsyslog and JSON show them
+    r"(?:\x1b|\^\[|#033|\\x1b|\\033|\\u001b|\\e)\[[0-?]*[ -/]*[@-~]"  # colours; also as less and rsyslog show them
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_]"
     r"|\[\d{1,3}(?:;\d{1,3})*m"  # a colour whose escape character was lost
 )

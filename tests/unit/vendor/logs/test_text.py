@@ -111,7 +111,11 @@ def test_what_stands_before_every_line_is_taken_away(name, prefix):
 
     found = figure("".join(f"{PREFIXES[prefix](i)}{line}\n" for i, line in enumerate(lines)), name)
 
-    assert (found.per_device, found.lines, found.notes) == (plain(name).per_device, plain(name).lines, plain(name).notes)
+    assert (found.per_device, found.lines, found.notes) == (
+        plain(name).per_device,
+        plain(name).lines,
+        plain(name).notes,
+    )
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -146,7 +150,9 @@ def test_a_prefix_that_is_not_the_same_everywhere_is_named():
     lines = log_samples.ALL["trtexec"].splitlines()
     text = "".join(f"{'left' if i % 2 else 'right'} of it: {line}\n" for i, line in enumerate(lines))
 
-    with pytest.raises(DataError, match="'(left|right) of it: ' stands before the tool's own text, and '(left|right)") as e:
+    with pytest.raises(
+        DataError, match="'(left|right) of it: ' stands before the tool's own text, and '(left|right)"
+    ) as e:
         parse(text, batch=8)
     assert "sed" in e.value.hint
 
