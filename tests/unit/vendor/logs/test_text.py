@@ -111,11 +111,7 @@ def test_what_stands_before_every_line_is_taken_away(name, prefix):
 
     found = figure("".join(f"{PREFIXES[prefix](i)}{line}\n" for i, line in enumerate(lines)), name)
 
-    assert (found.per_device, found.lines, found.notes) == (
-        plain(name).per_device,
-        plain(name).lines,
-        plain(name).notes,
-    )
+    assert found == plain(name)
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -150,11 +146,9 @@ def test_a_prefix_that_is_not_the_same_everywhere_is_named():
     lines = log_samples.ALL["trtexec"].splitlines()
     text = "".join(f"{'left' if i % 2 else 'right'} of it: {line}\n" for i, line in enumerate(lines))
 
-    with pytest.raises(
-        DataError, match="'(left|right) of it: ' stands before the tool's own text, and '(left|right)"
-    ) as e:
+    with pytest.raises(DataError, match=r"'(left|right) of it: ' stands before .*, and '(left|right)") as caught:
         parse(text, batch=8)
-    assert "sed" in e.value.hint
+    assert "sed" in caught.value.hint
 
 
 def test_a_word_before_one_line_is_no_prefix():
