@@ -49,7 +49,7 @@ def _check(path: Path) -> None:
     """Raises UsageError when there is no file to read: nothing is wrong with a run then."""
     if path.is_dir():
         found = sorted(path.glob("*.jsonl"))
-        hint = f"chipproof report {path}/*.jsonl" if found else "give the folder's name that --results had, and *.jsonl"
+        hint = f"chipproof report {path}/*.jsonl" if found else "give the .jsonl files that pytest --results DIR wrote"
         raise UsageError(f"{path} is a folder with {len(found)} record files (.jsonl)", hint=hint)
     if not path.exists():
         near = sorted(path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
