@@ -45,7 +45,7 @@ def parse(text: str, *, source: str = "log", tool: str | None = None, batch: int
         raise DataError(f"a batch of {batch} was stated", hint="state a batch of 1 or more")
     lines, numbers = lines_of(source, text)
     log = Log(source, tuple(lines), tuple(numbers), batch)
-    if not any(lines):
+    if not lines:
         log.cut("line at all")
     _no_failure(log)
     seen = _detect(log)

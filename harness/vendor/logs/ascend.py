@@ -45,11 +45,13 @@ def benchmark(log: Log, text: str) -> list[Throughput]:
         log.contradiction(
             ", ".join(f"[{b}] throughputRate x moduleLatency is {1000 * off[b]:.4g}, not 1000" for b in broken)
         )
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if broken:
         batch, doubts = _batch_of_a_broken_clock(log, stages)
         notes = ("throughputRate x moduleLatency is not 1000 in any line",)
     else:
-        batch, doubts, notes = _batch_of_stages(log, stages), (), ()
+        batch = _batch_of_stages(log, stages)
     return [
         Throughput(
             "benchmark", interface, batch, 1000 * batch / interface, "Interface throughputRate", (stages.number,),

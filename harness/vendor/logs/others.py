@@ -75,7 +75,7 @@ def _mm_latency(log: Log) -> float:
 def _mm_devices(log: Log) -> list[int]:
     said = set()
     for line in log.lines:
-        match = re.search(r"(?<!\S)--devices(?:<\w+>)?(?:\s*[=:]\s*|\s+)((?:\d{1,9}[ ,]+)*\d{1,9})\s*(?=--|$)", line)
+        match = re.search(r"(?<!\S)--devices(?:<\w+>)?(?:\s*[=:]\s*|\s+)((?:\d{1,9}[ ,]+)*\d{1,9})[ ,]*(?=--|$)", line)
         if match:
             said |= {int(index) for index in re.findall(r"\d+", match.group(1))}
         match = re.search(r"Device (\d{1,9}) Utilization Summary", line)
@@ -100,7 +100,7 @@ def _trtexec_7(log: Log) -> Throughput:
         log.refuse(f"GPU Compute stands {len(starts)} times: several runs", "give one log a run")
     if not starts:
         log.cut("GPU Compute block")
-    block = [i for i in range(starts[0] + 1, len(log.lines)) if log.lines[i]]  # blank lines are of no account
+    block = range(starts[0] + 1, len(log.lines))
     forms = (
         ("min", r"min:\s*(" + NUMBER + r") ms"),
         ("max", r"max:\s*(" + NUMBER + r") ms"),

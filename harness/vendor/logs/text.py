@@ -53,6 +53,21 @@ _BEGINNINGS = (
 )
 """How the lines of a summary begin."""
 
+_SIGNS = (
+    "hroughput",
+    "Inference ",
+    "NPU_",
+    "iterations:",
+    "wall time",
+    "MLU ",
+    "&&&& ",
+    "min",
+    "Total ",
+    "GPU ",
+    "files",
+)
+"""One of these is in each such beginning: most lines of a verbose log need no closer look."""
+
 
 def read_text(path: Path) -> str:
     """Text of a log in UTF-8, UTF-16, UTF-32 or GB18030. Raises DataError: absent, no regular file, or no text."""
@@ -102,9 +117,10 @@ def _strict(data: bytes, encoding: str) -> str:
 
 
 def lines_of(source: str, text: str) -> tuple[list[str], list[int]]:
-    """Lines without blanks around them, colours, overwritten progress bars and what others wrote before every line;
-    and the number of each in the file, from 1. Raises DataError when something stands before the lines that cannot be
-    taken away."""
+    """Lines that hold something, without blanks around them, colours and what others wrote before every line; and the
+    number of each in the file, from 1: parts of a line that overwrote each other have the same.
+
+    Raises DataError when something stands before the lines that cannot be taken away."""
     lines, numbers = [], []
     for number, line in enumerate(re.split(r"\r?\n", _unpacked(text.lstrip("\ufeff"))), 1):
         parts = [part.strip() for part in _OVERWRITTEN.split(_ESCAPE.sub("", line))]
@@ -114,7 +130,9 @@ def lines_of(source: str, text: str) -> tuple[list[str], list[int]]:
     prefix = _prefix(source, lines, numbers)
     if prefix is not None:
         lines = [re.sub(prefix, "", line, count=1).strip() for line in lines]
-    return _without_explanations([_own(line) for line in lines]), numbers
+    lines = _without_explanations([_own(line) for line in lines])
+    full = [i for i, line in enumerate(lines) if line]
+    return [lines[i] for i in full], [numbers[i] for i in full]
 
 
 def _unpacked(text: str) -> str:
@@ -141,7 +159,7 @@ def _prefix(source: str, lines: list[str], numbers: list[int]) -> str | None:
     form = re.compile("(?P<own>" + OWN + ")?(?:" + "|".join(_BEGINNINGS) + ")")
     found = []
     for number, line in zip(numbers, lines):
-        match = form.search(line)
+        match = form.search(line) if any(sign in line for sign in _SIGNS) else None
         if match is None:
             continue
         if match.start() == 0:
@@ -167,13 +185,18 @@ def _refuse_prefix(source: str, place: tuple[int, str], rest: str) -> NoReturn:
     )
 
 
+_WORDS = r"\b(?:stdout|stderr|TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b"
+"""Words of loggers that differ from line to line."""
+
+
 def _shape(before: str) -> str:
     """A pattern for this text with other numbers in it. A fraction may be there or not: some clocks leave out zeros."""
-    parts = re.split(r"(\d+(?:[.,]\d+)?|\s+)", before.strip())
     shape = ""
-    for part in parts:
+    for part in re.split(r"(\d+(?:[.,]\d+)?|\s+|" + _WORDS + ")", before.strip()):
         if re.match(r"\d", part):
             shape += r"\d+(?:[.,]\d+)?"
+        elif re.fullmatch(_WORDS, part):
+            shape += _WORDS
         elif part.isspace():
             shape += r"\s*"
         else:
