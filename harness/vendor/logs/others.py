@@ -90,6 +90,11 @@ def trtexec(log: Log, text: str) -> list[Throughput]:
         log.cut("'&&&& PASSED'")
     if any(line.startswith(("Throughput:", "GPU Compute Time:")) for line in log.lines):
         return [_trtexec_8(log)]
+    if any("&&&& PASSED" in line for line in log.lines) and "GPU Compute" not in log.lines:
+        log.refuse(
+            "trtexec finished and printed no performance summary",
+            "run it to measure: without --buildOnly and --skipInference",
+        )
     return [_trtexec_7(log)]
 
 

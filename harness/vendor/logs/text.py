@@ -137,7 +137,7 @@ def lines_of(source: str, text: str) -> tuple[list[str], list[int]]:
 
 def _unpacked(text: str) -> str:
     """The lines that Docker's json-file driver, or another logger, put into JSON objects of a line each."""
-    if not re.match(r'\s*\{.*"(?:log|message|msg)"\s*:', text):
+    if not re.match(r'\s*\{.*"(?:log|message|msg|MESSAGE)"\s*:', text):
         return text
     found = []
     for line in filter(str.strip, text.split("\n")):
@@ -145,7 +145,11 @@ def _unpacked(text: str) -> str:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             return text
-        said = [entry[key] for key in ("log", "message", "msg") if key in entry] if isinstance(entry, dict) else []
+        said = (
+            [entry[key] for key in ("log", "message", "msg", "MESSAGE") if key in entry]
+            if isinstance(entry, dict)
+            else []
+        )
         if not said or not isinstance(said[0], str):
             return text
         found.append(said[0].rstrip("\r\n"))

@@ -88,3 +88,11 @@ def test_a_rate_that_is_another_multiple_of_the_queries_is_refused(times):
 def test_without_wall_times_an_implicit_batch_still_has_to_fit_its_compute_time(times):
     with pytest.raises(DataError, match="contradicts itself"):
         parse(log_samples.trtexec("--loadEngine=net.plan --batch=8", rate_times=times, walls=False))
+
+
+@pytest.mark.parametrize("flag", ["--buildOnly", "--skipInference"])
+def test_a_run_that_only_built_is_not_called_cut_off(flag):
+    name = f"TensorRT.trtexec [TensorRT v100300] # trtexec --onnx=m.onnx {flag}"
+
+    with pytest.raises(DataError, match="printed no performance summary"):
+        parse(f"&&&& RUNNING {name}\n[I] Engine built in 12.5 sec.\n&&&& PASSED {name}\n", batch=1)
