@@ -147,6 +147,59 @@ def test_the_newest_version_writes_a_capital_and_p99():
     assert parse(text)[0].per_device == 1600
 
 
+TABLE = """╒═══════════════════════╤════════╤════════╤════════╤══════════╤════════╕
+│ Metric                │    min │    max │   mean │   median │    P99 │
+╞═══════════════════════╪════════╪════════╪════════╪══════════╪════════╡
+│ NPU_compute_time (ms) │ 4.9000 │ 5.2000 │ 5.0000 │   4.9900 │ 5.1900 │
+╘═══════════════════════╧════════╧════════╧════════╧══════════╧════════╛
+"""
+
+
+def newest(table=TABLE):
+    """As ais_bench of msit prints it: logging before its lines, a table without, and Throughput with a capital."""
+    before, _, after = log_samples.ais_bench().partition("[INFO] NPU_compute_time")
+    text = before + table + after.partition("\n")[2].replace("throughput", "Throughput")
+    return text.replace("[INFO] ", "2025-06-01 10:00:00,123 - 77 - ais_bench_logger - INFO - ")
+
+
+def test_the_newest_version_prints_a_table():
+    (found,) = parse(newest())
+
+    assert (found.per_device, found.batch, found.latency_ms, found.notes) == (1600, 8, 5, ())
+
+
+def test_a_mean_below_the_shortest_run_is_of_runs_that_overlap():
+    (found,) = parse(newest(TABLE.replace("4.9000", "5.1000").replace("4.9900", "5.1500")))
+
+    assert found.per_device == 1600
+    assert "overlap" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["gbk", "latin-1", "ascii"])
+def test_a_table_on_a_terminal_without_its_lines_is_read(name):
+    assert parse(newest(TABLE).encode(name, "replace").decode(name))[0].per_device == 1600
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("│ 5.0000 │", "│ 6.0000 │", "outside"),
+        ("│ 5.0000 │", "│ 5.1000 │", "mean 5.1 and mean 5 ms"),
+        ("│ 5.0000 │", "│ 0.0000 │", "mean is 0 ms"),
+        ("│ 5.0000 │", "│", "damaged or cut off"),
+        ("4.9900", "5.9900", "outside"),
+        ("   mean ", "   rate ", "no heading"),
+        (TABLE, "", "no NPU_compute_time line"),
+        (TABLE, TABLE * 2, "several runs"),
+    ],
+)
+def test_a_damaged_table_is_refused(old, new, words):
+    assert old in TABLE
+
+    with pytest.raises(DataError, match=words):
+        parse(newest(TABLE.replace(old, new)))
+
+
 RUNS = [[0.0, 6.0], [5.0, 11.0], [10.0, 16.0], [20.0, 24.0]]  # busy 20 ms in all, 5 ms a run
 PIPELINE = {
     "NPU_compute_time": {"mean": 5.0, "count": 4}, "H2D_latency": {"mean": 0.5, "count": 4},
@@ -160,6 +213,17 @@ def test_a_pipeline_summary_lists_begin_and_end(indent):
 
     assert (found.per_device, found.latency_ms) == (1600, 5)
     assert "pipeline" in found.notes[0]
+
+
+def test_the_newest_summary_lists_begin_and_end_beside_the_spread():
+    spread = {"min": 4.0, "max": 6.0, "mean": 5.0, "median": 6.0, "P99": 6.0, "count": 4}
+    short = [[0.0, 4.0], [0.0, 6.0], [0.0, 6.0], [0.0, 4.0]]  # 6 ms in all, 1.5 ms a run
+
+    assert parse(json.dumps({**PIPELINE, "NPU_compute_time": spread}))[0].per_device == 1600
+    merged = {"NPU_compute_time": {**spread, "mean": 1.5}, "npu_compute_time_list": short, "throughput": 8000 / 1.5}
+    assert parse(json.dumps({**PIPELINE, **merged}))[0].batch == 8
+    with pytest.raises(DataError, match="outside"):
+        parse(json.dumps({**PIPELINE, "NPU_compute_time": {**spread, "median": 7.0}}))
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,15 @@ def test_colours_line_ends_and_progress_bars_change_nothing(name, change):
     assert figure(change(log_samples.ALL[name]), name).per_device == plain(name).per_device
 
 
+def test_four_devices_behind_a_prefix_are_four_figures():
+    lines = ["[INFO] try get model batchsize:8", *(f"{i}:0 device_{i} throughput:1000.0 start_time:1.5 end_time:3.5"
+             for i in range(4)), "[INFO] summary throughput:4000.0"]  # fmt: skip
+
+    found = parse("".join(f"2024-11-03T09:12:44.5Z {line}\n" for line in lines))
+
+    assert [(each.device, each.per_device) for each in found] == [(i, 1000) for i in range(4)]
+
+
 def test_lines_keep_the_numbers_that_an_editor_shows():
     text = log_samples.ais_bench().replace("[INFO] ---", "bar 1\rbar 2\rbar 3\n[INFO] ---", 1)
 
