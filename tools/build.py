@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Export and compile the model of CASE for its chip, which must be here, and say where the engine is."""
     with closing(CaseRun(suite(data, cache, sdk_python), Case.parse(case))) as bench:
-        engine = bench.engine_file()
+        engine = bench.built().path
         facts = {"case": case, "engine": str(out or engine), **bench.facts}
     if out is not None:
         deliver(engine, out)
