@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +14,6 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.chips import Chip
 from harness.errors import DataError, HarnessError
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
@@ -24,9 +21,10 @@ from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
 from harness.run.case_run import CaseRun, has_peer
 from harness.run.context import CHIP_PLAN, RunContext, Settings
+from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of
+from tests.session import RECORDS, add_record, case_of, stage_of
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -61,21 +59,6 @@ def suite(
         shared.expect_peer()
     yield shared
     shared.close()
-
-
-def simulator(chip: Chip, runner: str | None = None, **machine: object) -> Mapping[str, str] | None:
-    """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
-    the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = simulator_folder(chip, runner)
-    if folder is None:
-        return None
-    place = str(folder)
-    switches = {**machine, **chip.simulated, **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
-    return {
-        "PYTHONPATH": os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "PATH": os.pathsep.join([place, str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "CHIPPROOF_SIM": json.dumps(switches),
-    }
 
 
 def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], None]]:
