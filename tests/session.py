@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 
 from harness import matrix
-from harness.backends.registry import backend
 from harness.case import Case
-from harness.chips import Chip
 from harness.errors import HarnessError
 from harness.report.journal import Journal
 from harness.report.records import Record
+from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
 
 ROOT = Path(__file__).parents[1]
@@ -56,12 +55,6 @@ def simulated(config: pytest.Config, case: Case) -> bool:
     return config.getoption("simulate") and simulator_folder(chip, runner) is not None
 
 
-def simulator_folder(chip: Chip, runner: str | None = None) -> Path | None:
-    """Folder of the simulated SDK of `runner`, or of the chip's first backend that has one."""
-    names = chip.backends if runner is None else (runner,)
-    return next((folder for name in names if (folder := backend(name).simulator_folder)), None)
-
-
 def again(item: pytest.Item) -> str:
     """The command that runs a test again, in the same environment and with the same options."""
     config = item.config
@@ -70,9 +63,16 @@ def again(item: pytest.Item) -> str:
         del given["sdk_python"]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     options += ["--simulate"] if config.getoption("simulate") else []
-    names = sorted(name for name in os.environ if name.startswith("CHIPPROOF_SIM"))
-    environment = [f"{name}={shlex.quote(os.environ[name])}" for name in names if config.getoption("simulate")]
-    return " ".join([*environment, shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+    return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+
+
+def _environment(config: pytest.Config) -> list[str]:
+    """Settings of the simulated SDKs, as a shell takes them before a command."""
+    if not config.getoption("simulate"):
+        return []
+    return [
+        f"{name}={shlex.quote(os.environ[name])}" for name in sorted(os.environ) if name.startswith("CHIPPROOF_SIM")
+    ]
 
 
 def way_on(item: pytest.Item) -> dict[str, str]:
@@ -87,8 +87,8 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     if given["sdk_python"] == sys.executable:
         del given["sdk_python"]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    if not config.getoption("simulate"):
-        found["diagnose"] = shlex.join(["chipproof", "diagnose", str(case), *options])
+    options += ["--simulate"] if config.getoption("simulate") else []
+    found["diagnose"] = " ".join([*_environment(config), shlex.join(["chipproof", "diagnose", str(case), *options])])
     settings = bench.context.settings
     if engine := settings.store.latest.get("engine"):
         found["engine"] = str(engine)

@@ -30,7 +30,7 @@ from harness.run import devices
 from harness.run.case_run import CaseRun
 from harness.run.context import WITNESS_IMAGES
 from harness.vocabulary import Outcome
-from tools.suite import CacheOption, DataOption, PythonOption, suite
+from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, suite
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -41,12 +41,13 @@ def command(
     data: DataOption = None,
     cache: CacheOption = None,
     sdk_python: PythonOption = sys.executable,
+    simulate: SimulateOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
     """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
 
     Exit status: 0 nothing differs, 1 something does, 2 could not run."""
-    with closing(CaseRun(suite(data, cache, sdk_python), Case.parse(case))) as bench:
+    with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
         chip, wanted = bench.outputs()
         verdict = judge_numerics(chip, wanted, bench.case.precision)
         every = layers.layers(_exported(bench), bench.case.batch)

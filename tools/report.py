@@ -20,7 +20,8 @@ def files_of(given: Sequence[Path]) -> list[Path]:
     """The record files that are meant: of a folder, all in it. Raises UsageError when there is none."""
     files = [file for path in given for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
     if not files and not left_behind(given):
-        raise UsageError(f"there is no record file in {', '.join(map(str, given))}", hint="give a folder of results")
+        hint = "give the .jsonl files that pytest --results DIR wrote"
+        raise UsageError(f"{given[0]} is a folder with 0 record files (.jsonl)", hint=hint)
     return files
 
 
@@ -43,7 +44,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
 ) -> None:
     """Show the records in FILES. Exit status: 1 when one of them failed."""
-    run = merge([*map(read_run, files_of(files)), *left_behind(files)])
+    found = files_of(files)
+    for path in found:
+        _check(path)
+    run = merge([*map(read_run, found), *left_behind(files)])
     pages = {} if markdown is None else {markdown: tables.markdown(run)}
     if html is not None:
         from harness.report.html import page
@@ -59,3 +63,15 @@ def command(
         print(tables.terminal(run.records, footer["asked"], size, colour=False, stopped=footer.get("stopped", "")))
     if any(record.outcome.red for record in run.records):
         raise typer.Exit(1)
+
+
+def _check(path: Path) -> None:
+    """Raises UsageError when there is no file to read: nothing is wrong with a run then."""
+    if not path.exists():
+        near = sorted(path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
+        hint = f"record files there: {', '.join(each.name for each in near[:5])}" if near else (
+            "pytest --results DIR writes record files into DIR; then: chipproof report DIR"
+        )  # fmt: skip
+        raise UsageError(f"there is no file {path}", hint=hint)
+    if not path.is_file():
+        raise UsageError(f"{path} is a pipe or a device, not a file", hint="give a .jsonl file that the suite wrote")

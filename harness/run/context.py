@@ -147,8 +147,15 @@ class RunContext:
         """Outputs of the reference for prepared images (N, 3, H, W), by ONNX name."""
         return eager.outputs(self.network(model), model.outputs, images)
 
-    def exported(self, model: Model, protocol: Protocol, nms: bool = False) -> Path:
+    def exported(self, model: Model, protocol: Protocol) -> Path:
         """The ONNX file, checked against PyTorch. Raises ExportError."""
+        return self._onnx(model, protocol, nms=False)
+
+    def exported_with_suppression(self, model: Model, protocol: Protocol) -> Path:
+        """The same, ending in the suppression of boxes that some chips do by themselves."""
+        return self._onnx(model, protocol, nms=True)
+
+    def _onnx(self, model: Model, protocol: Protocol, nms: bool) -> Path:
         return artefacts.onnx_file(
             self.settings.store, model, protocol, self.weights(model), lambda: self.network(model), nms
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,6 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.chips import Chip
 from harness.errors import DataError, HarnessError, StoreError
 from harness.judge.known import excuse
 from harness.judge.stats import Estimate
@@ -28,9 +26,10 @@ from harness.run.accuracy import Evaluation
 from harness.run.case_run import CaseRun, has_peer
 from harness.run.context import CHIP_PLAN, RunContext, Settings
 from harness.run.predict import Answers
+from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import BOOK, ENGINES, RECORDS, add_record, case_of, plain, simulator_folder, stage_of, way_on
+from tests.session import BOOK, ENGINES, RECORDS, add_record, case_of, plain, stage_of, way_on
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -65,21 +64,6 @@ def suite(
         shared.expect_peer()
     yield shared
     shared.close()
-
-
-def simulator(chip: Chip, runner: str | None = None, **machine: object) -> Mapping[str, str] | None:
-    """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
-    the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = simulator_folder(chip, runner)
-    if folder is None:
-        return None
-    place = str(folder)
-    switches = {**machine, **chip.simulated, **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
-    return {
-        "PYTHONPATH": os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "PATH": os.pathsep.join([place, str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "CHIPPROOF_SIM": json.dumps(switches),
-    }
 
 
 def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], None]]:

@@ -9,8 +9,7 @@ from harness import baselines, matrix
 from harness.backends.registry import backend
 from harness.case import Case
 from harness.chips import CHIPS
-from tests.conformance.conftest import simulator
-from tests.session import simulator_folder
+from harness.run.simulation import simulator, simulator_folder
 from tests.unit.test_session import session
 
 

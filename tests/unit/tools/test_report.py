@@ -1,0 +1,68 @@
+"""chipproof report is given files: what is none is said as that, and not as a damaged run."""
+
+import os
+
+import pytest
+
+from harness.case import Case
+from harness.report.journal import Journal
+from harness.report.records import Record
+from tools import cli
+
+
+@pytest.fixture
+def refused(capsys):
+    def refused(path):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["report", str(path)])
+        out, err = capsys.readouterr()
+        assert (ended.value.code, out) == (2, "")
+        assert "move it away" not in err
+        assert "run the suite again" not in err
+        return err
+
+    return refused
+
+
+def test_a_folder_stands_for_the_record_files_and_the_left_parts_in_it(tmp_path, capsys):
+    for name, case, outcome in (
+        ("a.jsonl", "bs1", "PASS"),
+        ("b.gw0.part", "bs4", "PASS"),
+        ("b.gw1.part", "bs8", "FAIL"),
+    ):
+        book = Journal(tmp_path / name, {"time": "2026-01-01T00:00:00Z", "asked": 3})
+        book.add(Record(Case.parse(f"regnety_016-cpu-fp32-{case}"), "numerics", outcome, "as it is").as_json())
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", str(tmp_path)])
+
+    told = capsys.readouterr().out
+    assert ended.value.code == 1
+    assert "ran 3 of 3 cases: 1 FAIL, 2 PASS" in told
+    assert "CUT OFF" in told
+
+
+def test_a_folder_without_records_is_named(refused, tmp_path):
+    err = refused(tmp_path)
+
+    assert f"{tmp_path} is a folder with 0 record files" in err
+    assert "--results" in err
+
+
+def test_a_missing_file_is_missing(refused, tmp_path):
+    err = refused(tmp_path / "gone.jsonl")
+
+    assert f"there is no file {tmp_path / 'gone.jsonl'}" in err
+    assert "--results DIR" in err
+
+
+def test_a_mistyped_name_is_answered_with_those_there(refused, tmp_path):
+    (tmp_path / "right.jsonl").write_text("")
+
+    assert "record files there: right.jsonl" in refused(tmp_path / "wrong.jsonl")
+
+
+def test_a_pipe_is_no_record_file(refused, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+
+    assert "is a pipe or a device" in refused(tmp_path / "pipe.jsonl")
