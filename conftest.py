@@ -24,7 +24,7 @@ from _pytest._code.code import ExceptionRepr
 from harness import matrix
 from harness.backends.registry import backends
 from harness.case import Case, Precision
-from harness.errors import HarnessError
+from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
 from harness.report import tables
 from harness.report.records import Record, ran, read_run, write_run, write_whole
 from harness.report.records import footer as end_of_run
@@ -38,8 +38,10 @@ from tests.session import (
     BOOK,
     EARLIER,
     ENGINES,
+    FAILED,
     FRESH,
     RECORDS,
+    SCREEN,
     TESTS,
     Book,
     Gathering,
@@ -56,6 +58,7 @@ from tests.session import (
     way_on,
 )
 
+COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
 CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
@@ -78,6 +81,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("CHIPPROOF_CACHE"),
         metavar="DIR",
         help="where exports, engines and reference outputs are kept (default: the user's cache folder)",
+    )
+    group.addoption(
+        "--wait",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="wait that long for a device that others hold (default: 600)",
     )
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
     group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
@@ -111,6 +121,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
     config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
+    config.stash[FAILED] = {}
+    config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+    config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
@@ -120,6 +133,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{precision}: engines of that arithmetic")
     for batch in sorted({case.batch for case in matrix.cases()}):
         config.addinivalue_line("markers", f"bs{batch}: batch {batch}")
+    config.addinivalue_line(
+        "markers", "other_engine: the test drives another engine than the published one of its case"
+    )
     for stage in STAGE_MARKERS:
         config.addinivalue_line("markers", f"{stage}: tests of that stage")
     if config.getoption("dist", "no") == "load":  # pytest -n
@@ -130,6 +146,8 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
     if unknown:
         raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
+    if not 0 <= config.getoption("wait") < float("inf"):
+        raise pytest.UsageError(f"--wait {config.getoption('wait')}: give seconds, 0 or more")
     limit = config.getoption("limit")
     if limit is not None and limit < 1:
         raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
@@ -202,6 +220,7 @@ def _marks(case: Case) -> list[pytest.MarkDecorator]:
     return [*(getattr(pytest.mark, name) for name in names), pytest.mark.xdist_group(case.chip)]
 
 
+@pytest.hookimpl(trylast=True)  # after plug-ins that shuffle: throughput comes before what is concluded from it
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Case by case, so that an engine is built and loaded once for all its tests; figures of all batches last."""
     order = {case: place for place, case in enumerate(matrix.cases())}
@@ -325,6 +344,8 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         return  # a verdict, on record already
     outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
     text = getattr(error, "fact", None) or (str(error) if isinstance(error, pytest.fail.Exception) else repr(error))
+    if isinstance(error, COSTLY) and not item.get_closest_marker("other_engine"):
+        item.config.stash[FAILED].setdefault(case, error)
     told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
     metric = "teardown" if result.when == "teardown" else ""
     add_record(item.config, Record(case, stage, outcome, text, metric, marks=marks, facts={**told, **way}), test)

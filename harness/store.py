@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from harness.errors import StoreError
 
 FORMAT = 1
+TELL_S = 30.0  # between two words to someone who waits for a build
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOTHING = 1 << 20  # bytes; where fewer are left that was the reason, whatever PyTorch or a compiler says it was
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
@@ -88,7 +89,7 @@ class Store:
             shutil.rmtree(left, ignore_errors=True)
         temp = Path(tempfile.mkdtemp(prefix=f".{home.name}.", suffix=".tmp", dir=home.parent))
         try:
-            begun = time.time()
+            begun, clock = time.time(), time.monotonic()
             try:
                 build(temp / name)
             except Exception as error:
@@ -103,7 +104,7 @@ class Store:
                 "sha256": digest(temp / name),
                 "bytes": sum(file.stat().st_size for file in _files(temp / name)),
                 "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
-                "seconds": round(time.time() - begun, 3),
+                "seconds": round(time.monotonic() - clock, 3),
             }
             (temp / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
             for path in (*_files(temp), *_directories(temp)):
@@ -137,11 +138,16 @@ class Store:
         home.parent.mkdir(parents=True, exist_ok=True)
         holder = home.parent / f".{home.name}.who"
         lock = FileLock(home.parent / f".{home.name}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            self._note(f"waiting for {_read(holder) or 'another process'}")
-            lock.acquire(poll_interval=0.1)
+        begun = time.monotonic()
+        wait = 0.0
+        while True:
+            try:
+                lock.acquire(timeout=wait, poll_interval=0.1)
+                break
+            except Timeout:
+                waited = f", for {time.monotonic() - begun:.0f} s" if wait else ""
+                self._note(f"waiting for {_read(holder) or 'another process'}{waited}")
+                wait = TELL_S
         try:
             holder.write_text(f"pid {os.getpid()}, which is building {what}", encoding="utf-8")
             yield
@@ -159,7 +165,12 @@ class Store:
                 raise StoreError(
                     f"no space left for the cache in {self.root}", hint="free some, or name another with --cache DIR"
                 ) from error
-            if error.errno in REFUSED and str(error.filename or "").startswith(str(self.root)):
+            named = str(error.filename or "")
+            if (
+                error.errno in REFUSED
+                and named
+                and (named.startswith(str(self.root)) or self.root.is_relative_to(named))
+            ):
                 raise StoreError(
                     f"the cache {self.root} cannot be written: {error}",
                     hint="make it writable, or name another with --cache DIR",

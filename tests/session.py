@@ -11,9 +11,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -33,6 +34,8 @@ BEGUN = pytest.StashKey[float]()  # seconds since 1970
 BOOK = pytest.StashKey["Book"]()
 TESTS = pytest.StashKey[dict[tuple[Case, str, str], str]]()  # whose a record is: node id
 EARLIER = pytest.StashKey["Earlier"]()  # what --resume found
+SCREEN = pytest.StashKey[IO[str]]()  # what the user sees, also while a test's output is captured
+FAILED = pytest.StashKey[dict[Case, HarnessError]]()  # what a case broke off with that would cost as much again
 ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
@@ -108,6 +111,13 @@ WORDS = {"again": "again", "diagnose": "why", "engine": "engine", "log": "log", 
 def footer(way: Mapping[str, str]) -> str:
     """The lines below a red test."""
     return "\n".join(f"  {WORDS[name] + ':':<8}{value}" for name, value in way.items())
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Tell the user something at once, whatever pytest captures."""
+    with suppress(OSError, ValueError):  # a terminal that is gone
+        config.stash[SCREEN].write(f"chipproof: {text}\n")
+        config.stash[SCREEN].flush()
 
 
 class Book:

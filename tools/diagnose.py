@@ -26,7 +26,6 @@ from harness.diagnose.picture import picture
 from harness.errors import InvalidMeasurement
 from harness.export import graph
 from harness.judge.verdict import Verdict, judge_numerics
-from harness.run import devices
 from harness.run.case_run import CaseRun
 from harness.run.context import WITNESS_IMAGES
 from harness.vocabulary import Outcome
@@ -83,7 +82,7 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
             source.write_bytes(tapped.SerializeToString())
             worker.build(source, engine, spec)
             with (
-                devices.lease(bench.device, bench.chip.name, holder=f"diagnose {bench.case}", exclusive=False),
+                bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
                 worker.load(engine, bench.device, spec) as session,
             ):
                 chip = session.run({bench.model.input: batch}, finite=False)

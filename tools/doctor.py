@@ -29,7 +29,7 @@ from harness.backends import registry
 from harness.backends.registry import Sdk
 from harness.chips import Chip
 from harness.datasets.base import Absent
-from harness.errors import HarnessError
+from harness.errors import HarnessError, WorkerError
 from harness.models.base import Model
 from harness.reference.weights import find
 from harness.run import devices
@@ -133,7 +133,10 @@ def _chip(chip: Chip, sdk_python: str) -> Finding:
     def start(backend: str) -> Worker:
         return Worker(backend, python=sys.executable if registry.backend(backend).own_python else sdk_python)
 
-    found = devices.find(chip, start)
+    try:
+        found = devices.find(chip, start)
+    except WorkerError as error:
+        return Finding("chips", chip.name, State.BROKEN, error.fact, error.hint)
     if not found.devices:
         return Finding("chips", chip.name, State.ABSENT, found.evidence, chip.hint)
     names = ", ".join(sorted({device.name for device in found.devices}))

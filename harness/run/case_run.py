@@ -118,7 +118,7 @@ class CaseRun:
     def session(self) -> RemoteSession:
         """The engine of the published variant, loaded on the first device under a shared lease."""
         built = self.built()
-        self._stack.enter_context(devices.lease(self.device, self.chip.name, holder=str(self.case), exclusive=False))
+        self._stack.enter_context(self.context.lease(self.chip, self.device, str(self.case), exclusive=False))
         return self._stack.enter_context(self.worker.load(built.path, self.device, built.spec))
 
     @contextmanager
@@ -224,7 +224,7 @@ class CaseRun:
         self.leave_device()
         with ExitStack() as stack:
             for device in card:
-                stack.enter_context(devices.lease(device, self.chip.name, holder=str(self.case), exclusive=True))
+                stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
             names = [str(self.case) if len(card) == 1 else f"{self.case}.device{device.index}" for device in card]
             workers = [
                 stack.enter_context(self.context.worker(self.chip, self.present.backend, name)) for name in names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from harness.case import Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
+from harness.errors import WorkerError
 from harness.judge.timing import Plan
 from harness.models.base import Model, Protocol
 from harness.reference import eager
@@ -55,6 +56,8 @@ class Settings:
     logs: Path | None = None
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
     plan: Plan = CHIP_PLAN
+    wait: float = 0.0  # seconds that a device which others hold is waited for
+    tell: Callable[[str], None] = lambda text: None  # what a user should hear while it happens
 
 
 class RunContext:
@@ -63,6 +66,7 @@ class RunContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._present: dict[str, Presence] = {}
+        self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
@@ -86,7 +90,13 @@ class RunContext:
         """The chip's devices, those of --device only; without any, the evidence says what was looked for."""
         if chip.name not in self._present:
             asked = chip if self.settings.runner is None else replace(chip, backends=(self.settings.runner,))
-            found = devices.find(asked, lambda backend: self.worker(chip, backend))
+            if chip.name in self._broken:
+                raise self._broken[chip.name]
+            try:
+                found = devices.find(asked, lambda backend: self.worker(chip, backend))
+            except WorkerError as error:
+                self._broken[chip.name] = error
+                raise
             if self.settings.device is not None:
                 chosen = tuple(d for d in found.devices if d.index == self.settings.device)
                 found = replace(
@@ -100,6 +110,14 @@ class RunContext:
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = sys.executable if registry.backend(backend).own_python else self.settings.sdk_python
         return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
+
+    def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:
+        """Hold a device of the chip. Raises DeviceError when others hold it for longer than `--wait` allows."""
+        root = devices.SIMULATED if self.simulated(chip) else devices.LEASES
+        return devices.lease(
+            device, chip.name, holder=holder, exclusive=exclusive, root=root, patience=self.settings.wait,
+            tell=self.settings.tell,
+        )  # fmt: skip
 
     # ---------------------------------------------------------------- images
 

@@ -324,8 +324,12 @@ class Worker:
     def _open_log(self) -> IO[bytes]:
         if self._log_path is None:
             return tempfile.TemporaryFile()
-        self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        return self._log_path.open("a+b")
+        try:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            return self._log_path.open("a+b")
+        except OSError:  # full or read-only: what the SDK prints decides nothing
+            self._log_path = None
+            return tempfile.TemporaryFile()
 
     def _tail(self, before: str = "") -> str:
         """The last line the SDK printed, and where the rest is."""
