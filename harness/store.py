@@ -39,6 +39,15 @@ def digest(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+@dataclasses.dataclass(frozen=True)
+class Left:
+    """A file or folder that may go: its size in bytes, and why."""
+
+    path: Path
+    size: int
+    why: str
+
+
 class Store:
     """Artefacts under `root`/kind/key-digest/, each beside its meta.json (key, SHA-256, size).
 
@@ -67,6 +76,8 @@ class Store:
         artefact = home / (kind + suffix)
         self.latest.pop(kind, None)
         self._get(home, artefact, text, build)
+        with contextlib.suppress(OSError):  # so that what is used is not taken for old
+            os.utime(home / "meta.json")
         self.latest[kind] = artefact
         return artefact
 
@@ -155,6 +166,62 @@ class Store:
             holder.unlink(missing_ok=True)
             lock.release()
 
+    def leftovers(self) -> list[Left]:
+        """What a killed process left half made. What a living one holds the lock of is not named."""
+        found = []
+        for path in sorted(self.root.glob("*/.*")):
+            digest_, _, ending = path.name.lstrip(".").partition(".")
+            if not (path.name.endswith(".tmp") or ending == "who") or not self._free(path.parent / digest_):
+                continue
+            found.append(Left(path, _size(path), "half made" if path.is_dir() else "note of a build that ended"))
+        return found
+
+    def old(self, days: float | None, most_gb: float | None) -> list[Left]:
+        """Artefacts that were not used for that many days, and of the rest the longest unused, until no more than
+        `most_gb` are kept."""
+        kept = [(meta.stat().st_mtime, meta.parent) for meta in self.root.glob("*/*/meta.json")]
+        entries = [(used, home, _size(home)) for used, home in sorted(kept)]
+        total = sum(size for _, _, size in entries)
+        found = []
+        for used, home, size in entries:
+            age = (time.time() - used) / 86400
+            if days is not None and age > days:
+                found.append(Left(home, size, f"unused for {age:.0f} days"))
+            elif most_gb is not None and total > most_gb * 1e9:
+                found.append(Left(home, size, f"over {most_gb:g} GB, unused for {age:.0f} days"))
+            else:
+                continue
+            total -= size
+        return found
+
+    def remove(self, left: Left) -> bool:
+        """Remove it, unless a process holds its lock or it is not ours. Whether it is gone."""
+        path = left.path
+        digest_ = path.name.lstrip(".").partition(".")[0]
+        ours = path.is_relative_to(self.root)
+        with contextlib.suppress(OSError, Timeout):
+            if not ours:
+                path.unlink()
+                return True
+            with FileLock(path.parent / f".{digest_}.lock").acquire(blocking=False):
+                if not path.is_dir():
+                    path.unlink()
+                else:
+                    gone = path.with_name(f".{digest_}.gone.tmp")  # a reader finds all of it or nothing
+                    if path != gone:
+                        path.rename(gone)
+                    shutil.rmtree(gone)
+            return True
+        return False
+
+    def _free(self, home: Path) -> bool:
+        """Whether no process holds the lock of an artefact."""
+        try:
+            with FileLock(home.parent / f".{home.name}.lock").acquire(blocking=False):
+                return True
+        except (Timeout, OSError):
+            return False
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Says in our words why the cache cannot be written; an OSError about some other file is not ours."""
@@ -193,6 +260,15 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder; what goes meanwhile counts nothing."""
+    total = 0
+    for file in _files(path):
+        with contextlib.suppress(OSError):
+            total += file.lstat().st_size
+    return total
 
 
 def _files(path: Path) -> list[Path]:

@@ -39,7 +39,7 @@ FAILED = pytest.StashKey[dict[Case, HarnessError]]()  # what a case broke off wi
 ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
-OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python")
+OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python", "tier", "memory_limit")
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -232,7 +232,9 @@ class Gathering:
 
 def options(config: pytest.Config) -> dict[str, str]:
     """Options and environment that decide verdicts, apart from the content of the data folder."""
-    given = {name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require")}
+    given = {
+        name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require", "tier", "memory_limit")
+    }
     return {**given, **{name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_SIM")}}
 
 

@@ -28,7 +28,7 @@ from harness.run import artefacts, devices
 from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
 from harness.store import Store
-from harness.worker.process import RemoteSession, Worker
+from harness.worker.process import Limits, RemoteSession, Worker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +56,7 @@ class Settings:
     logs: Path | None = None
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
     plan: Plan = CHIP_PLAN
+    limits: Limits = Limits()  # seconds a stage and bytes of memory of a worker
     wait: float = 0.0  # seconds that a device which others hold is waited for
     tell: Callable[[str], None] = lambda text: None  # what a user should hear while it happens
 
@@ -109,7 +110,8 @@ class RunContext:
         """A fresh process for a backend of the chip. Its log is named by `who`, a case or a case and a device."""
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = sys.executable if registry.backend(backend).own_python else self.settings.sdk_python
-        return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
+        limits = self.settings.limits
+        return Worker(backend, python=python, env=self.settings.environment(chip), log=log, limits=limits)
 
     def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:
         """Hold a device of the chip. Raises DeviceError when others hold it for longer than `--wait` allows."""
