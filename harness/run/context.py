@@ -56,7 +56,7 @@ class Settings:
     logs: Path | None = None
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
     plan: Plan = CHIP_PLAN
-    limits: Limits = Limits()  # seconds a stage and bytes of memory of a worker
+    limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
     wait: float = 0.0  # seconds that a device which others hold is waited for
     tell: Callable[[str], None] = lambda text: None  # what a user should hear while it happens
 
@@ -110,8 +110,10 @@ class RunContext:
         """A fresh process for a backend of the chip. Its log is named by `who`, a case or a case and a device."""
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = sys.executable if registry.backend(backend).own_python else self.settings.sdk_python
-        limits = self.settings.limits
-        return Worker(backend, python=python, env=self.settings.environment(chip), log=log, limits=limits)
+        environment, limits = self.settings.environment(chip), self.settings.limits
+        if limits is None:
+            return Worker(backend, python=python, env=environment, log=log)
+        return Worker(backend, python=python, env=environment, log=log, limits=limits)
 
     def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:
         """Hold a device of the chip. Raises DeviceError when others hold it for longer than `--wait` allows."""

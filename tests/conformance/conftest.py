@@ -29,10 +29,16 @@ from harness.run.predict import Answers
 from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from harness.worker.process import limits
+from harness.worker.process import Limits, limits
 from tests.session import BOOK, ENGINES, FAILED, RECORDS, SCREEN, add_record, case_of, plain, say, stage_of, way_on
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
+
+
+def limits_of(config: pytest.Config) -> Limits | None:
+    """What the options set; None when they set nothing."""
+    seconds, memory = config.getoption("time_limit"), config.getoption("memory_limit")
+    return limits(seconds, memory) if seconds or memory is not None else None
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +63,7 @@ def suite(
             else lambda chip: None,
             logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig),
-            limits=limits(pytestconfig.getoption("time_limit"), pytestconfig.getoption("memory_limit")),
+            limits=limits_of(pytestconfig),
             wait=pytestconfig.getoption("wait"),
             tell=partial(say, pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,

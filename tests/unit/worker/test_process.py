@@ -584,10 +584,12 @@ def test_limits_are_set_by_stage_and_said_where_they_end_something():
     assert (set_.run, set_.build, set_.load, set_.memory) == (0.5, 7200, Limits().load, 24_000_000_000)
 
     spec = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 3)),), ("y",))
-    with pytest.raises(WorkerError, match=r"hung in vendor.synchronize \d+ for more than 0.5 s") as caught:
-        with Worker("fakes.hangs_in_execute", env={"PYTHONPATH": str(SDK)}, limits=set_) as chip:
-            with chip.load(Path("e"), Device(0, "fake"), spec) as session:
-                session.run({"x": np.zeros((2, 3), np.float32)})
+    with (
+        Worker("fakes.hangs_in_execute", env={"PYTHONPATH": str(SDK)}, limits=set_) as chip,
+        chip.load(Path("e"), Device(0, "fake"), spec) as session,
+        pytest.raises(WorkerError, match=r"hung in vendor.synchronize \d+ for more than 0.5 s") as caught,
+    ):
+        session.run({"x": np.zeros((2, 3), np.float32)})
     assert "--time-limit run=SECONDS" in caught.value.hint
 
 
