@@ -41,6 +41,7 @@ from tests.session import (
     ENGINES,
     FAILED,
     FRESH,
+    HUNG,
     RECORDS,
     SCREEN,
     TESTS,
@@ -147,7 +148,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
     config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
-    config.stash[FAILED] = {}
+    config.stash[FAILED], config.stash[HUNG] = {}, {}
     config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
@@ -406,6 +407,9 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
     text = getattr(error, "fact", None) or (str(error) if isinstance(error, pytest.fail.Exception) else repr(error))
     if isinstance(error, COSTLY) and not item.get_closest_marker("other_engine"):
         item.config.stash[FAILED].setdefault(case, error)
+        hung = item.config.stash[HUNG].setdefault(case.chip, [])
+        if getattr(error, "hung", False) and case not in hung:
+            hung.append(case)
     told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
     metric = "teardown" if result.when == "teardown" else ""
     add_record(item.config, Record(case, stage, outcome, text, metric, marks=marks, facts={**told, **way}), test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -38,6 +39,8 @@ SETS: dict[str, tuple[str, str]] = {
 
 TIMEOUT_S = 30
 CHUNK = 1 << 20
+MOST = 1_000_000_000  # bytes that a checkpoint may have
+SLOW_S, SLOWEST = 60.0, 1000.0  # after so many seconds, fewer bytes a second are a broken line
 
 
 def command(
@@ -153,10 +156,20 @@ def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] 
         with urllib.request.urlopen(weights.url, timeout=TIMEOUT_S) as answer, beside.open("wb") as file:
             length = answer.headers.get("Content-Length")
             total, done = int(length) if length else None, 0
-            while chunk := answer.read(CHUNK):
+            begun = time.monotonic()
+            while chunk := answer.read1(CHUNK):  # what has come: a drip would keep read() for ever
                 file.write(chunk)
                 done += len(chunk)
                 tell(done, total)
+                seconds = time.monotonic() - begun
+                if max(done, total or 0) > MOST:
+                    raise WeightsError(
+                        f"{weights.url} gives more than {MOST / 1e6:.0f} MB, no checkpoint", hint=by_hand
+                    )
+                if seconds > SLOW_S and done / seconds < SLOWEST:
+                    raise WeightsError(
+                        f"{weights.url} gives {done / seconds:.0f} bytes/s: {done} in {seconds:.0f} s", hint=by_hand
+                    )
         if total is not None and done != total:
             raise WeightsError(f"{weights.url} broke off after {done} of {total} bytes", hint="try again")
         if not _right(weights, beside):
