@@ -112,7 +112,7 @@ class Suite:
     def worker(self, chip: Chip, backend: str) -> Worker:
         """A fresh process for a backend of the chip."""
         log = None if self.settings.logs is None else self.settings.logs / f"{chip.name}-{backend}.log"
-        python = sys.executable if registry.backend(backend).own_python else self.settings.sdk_python
+        python = registry.backend(backend).python(self.settings.sdk_python)
         return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
 
     # ---------------------------------------------------------------- what every chip shares

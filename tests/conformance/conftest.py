@@ -132,6 +132,9 @@ def bench(suite: Suite, benches: Callable[[Case], Bench], case: Case, pytestconf
 def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
+        device = present.devices[0]
+        if device.precisions and case.precision not in device.precisions:
+            pytest.skip(f"{device.name} computes in {', '.join(device.precisions)}, not in {case.precision}")
         return
     text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
     if case.chip in config.getoption("require"):
