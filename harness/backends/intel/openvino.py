@@ -242,7 +242,7 @@ def _precisions(compiled: Any) -> dict[str, int]:
     """How many convolutions and matrix products run in which precision; nothing where the plugin does not tell."""
     try:
         operations = compiled.get_runtime_model().get_ordered_ops()
-    except RuntimeError:  # the NPU's plugin has no runtime model
+    except RuntimeError:  # a plugin need not have one
         return {}
     counts = {}  # type: dict[str, int]
     for operation in operations:
