@@ -30,6 +30,7 @@ class Chip:
     keeps: bool = False  # its answers follow from the engine's key alone, and are kept like the reference's
     eager: float | None = None  # where nothing is published: FP32 throughput in units of eager PyTorch's
     hint: str = ""  # what to do when it is absent
+    emulated: bool = False  # its runtime is the vendor's own simulator of the chip: throughput is not judged
     simulated: Mapping[str, object] = field(default_factory=dict, hash=False)  # what --simulate puts in its place
 
 

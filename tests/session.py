@@ -32,9 +32,12 @@ def stage_of(item: pytest.Item) -> str:
     return next((stage for stage in STAGES if item.get_closest_marker(stage)), "")
 
 
-def simulated(config: pytest.Config, case: Case) -> bool:
-    """Whether the case ran, or would have run, on a simulated SDK."""
-    return config.getoption("simulate") and simulator_folder(matrix.chips()[case.chip]) is not None
+def not_the_chip(config: pytest.Config, case: Case) -> tuple[str, ...]:
+    """The mark of a case that ran, or would have run, on a simulated SDK or on the vendor's simulator of the chip."""
+    chip = matrix.chips()[case.chip]
+    if config.getoption("simulate") and simulator_folder(chip) is not None:
+        return ("simulated",)
+    return ("emulated",) if chip.emulated else ()
 
 
 def simulator_folder(chip: Chip) -> Path | None:

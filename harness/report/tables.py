@@ -22,6 +22,7 @@ COLOURS = {
 }
 MEANING = {
     "simulated": "ran on a simulated SDK: nothing here speaks of the chip",
+    "emulated": "ran on the vendor's simulator of the chip: throughput is not measured",
     "seeded": "weights are random (calibrated), no published checkpoint was found",
     "scenes": "pictures drawn by the suite; labels are the reference's own answers",
     "partial": "only part of the published data set was there",

@@ -111,7 +111,7 @@ class Bench:
     def marks(self) -> tuple[str, ...]:
         """What keeps the figures of this case from being a conformance result, whatever the images."""
         seeded = ("seeded",) if self.suite.weights(self.model).seeded else ()
-        return (*(("simulated",) if self.suite.simulated(self.chip) else ()), *seeded)
+        return (*self.suite.not_the_chip(self.chip), *seeded)
 
     @cached_property
     def data_marks(self) -> tuple[str, ...]:

@@ -96,6 +96,13 @@ class Suite:
         """Whether a simulated SDK stands in the vendor's place."""
         return self.settings.environment(chip) is not None
 
+    def not_the_chip(self, chip: Chip) -> tuple[str, ...]:
+        """The mark of records whose figures are not the chip's own: "simulated" on our stand-in for the SDK, "emulated" on
+        the vendor's simulator of the chip; empty on the chip."""
+        if self.simulated(chip):
+            return ("simulated",)
+        return ("emulated",) if chip.emulated else ()
+
     def present(self, chip: Chip) -> Presence:
         """The chip's devices, those of --device only, or none and the evidence."""
         if chip.name not in self._present:

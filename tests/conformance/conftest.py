@@ -156,8 +156,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        simulated = ("simulated",) if suite.simulated(matrix.chips()[case.chip]) else ()
-        marks = simulated if bench is None else bench.marks
+        marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
         for metric, verdict in named.items():
             own = verdict.details
@@ -230,7 +229,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
             and record.stage == "throughput" and "measured" in record.values and record.outcome != "INVALID"
-            and "simulated" not in record.marks
+            and not {"simulated", "emulated"} & {*record.marks}
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.estimate.value, default=None)
 
