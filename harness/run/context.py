@@ -97,8 +97,8 @@ class Suite:
         return self.settings.environment(chip) is not None
 
     def not_the_chip(self, chip: Chip) -> tuple[str, ...]:
-        """The mark of records whose figures are not the chip's own: "simulated" on our stand-in for the SDK, "emulated" on
-        the vendor's simulator of the chip; empty on the chip."""
+        """The mark of records whose figures are not the chip's own: "simulated" on our stand-in for the SDK, or
+        "emulated" on the vendor's simulator of the chip; empty on the chip."""
         if self.simulated(chip):
             return ("simulated",)
         return ("emulated",) if chip.emulated else ()
