@@ -23,7 +23,7 @@ from harness.errors import HarnessError
 from harness.report import tables
 from harness.report.records import Record, ran, read_run, write_run, write_whole
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, simulated, stage_of
+from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, not_the_chip, stage_of
 
 BEGUN = pytest.StashKey[float]()
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
@@ -173,7 +173,7 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         return
     stage = stage_of(item)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
-    marks = ("simulated",) if simulated(item.config, case) else ()
+    marks = not_the_chip(item.config, case)
     if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
         add_record(item.config, Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks))
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):

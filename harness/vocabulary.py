@@ -64,6 +64,7 @@ STAGE_MARKERS: tuple[str, ...] = tuple(dict.fromkeys(stage.marker for stage in S
 
 MARKS: dict[str, str] = {
     "simulated": "ran on a simulated SDK; says nothing about real hardware",
+    "emulated": "ran on the vendor's simulator of the chip; throughput is not judged",
     "seeded": "weights are random (calibrated), because no published checkpoint was found",
     "scenes": "pictures drawn by the suite; the reference's own answers are the labels",
     "partial": "only part of the published data set was there",

@@ -131,7 +131,7 @@ def chips(sdk_python: str) -> Iterable[Finding]:
 
 def _chip(chip: Chip, sdk_python: str) -> Finding:
     def start(backend: str) -> Worker:
-        return Worker(backend, python=sys.executable if registry.backend(backend).own_python else sdk_python)
+        return Worker(backend, python=registry.backend(backend).python(sdk_python))
 
     found = devices.find(chip, start)
     if not found.devices:

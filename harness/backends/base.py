@@ -70,6 +70,7 @@ class Device:
     card: int = 0
     target: str = ""  # what the compiler calls it, when that is known from the device
     physical: int = -1  # its number in the vendor's tools; -1: the index
+    precisions: tuple[str, ...] = ()  # those it computes in, where the runtime tells; empty: those of the chip's row
 
     @property
     def number(self) -> int:

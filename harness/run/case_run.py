@@ -68,7 +68,7 @@ class CaseRun:
     def marks(self) -> tuple[str, ...]:
         """What keeps the figures of this case from being a conformance result, whatever the images."""
         seeded = ("seeded",) if self.context.weights(self.model).seeded else ()
-        return (*(("simulated",) if self.context.simulated(self.chip) else ()), *seeded)
+        return (*self.context.not_the_chip(self.chip), *seeded)
 
     @cached_property
     def data_marks(self) -> tuple[str, ...]:

@@ -118,6 +118,9 @@ def bench(suite: RunContext, benches: Callable[[Case], CaseRun], case: Case, pyt
 def skip_absent(suite: RunContext, case: Case, config: pytest.Config) -> None:
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
+        device = present.devices[0]
+        if device.precisions and case.precision not in device.precisions:
+            pytest.skip(f"{device.name} computes in {', '.join(device.precisions)}, not in {case.precision}")
         return
     text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
     if case.chip in config.getoption("require"):
@@ -139,8 +142,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        simulated = ("simulated",) if suite.simulated(matrix.chips()[case.chip]) else ()
-        marks = simulated if bench is None else bench.marks
+        marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
         for metric, verdict in named.items():
             own = verdict.details
@@ -211,7 +213,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
             and record.stage == "throughput" and "measured" in record.values and record.outcome is not Outcome.INVALID
-            and "simulated" not in record.marks
+            and not {"simulated", "emulated"} & {*record.marks}
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.estimate.value, default=None)
 

@@ -293,8 +293,9 @@ def test_without_a_gpu_no_tensorrt_object_is_made(sdk, onnx, engine, release):
     for missing in ({"driver": False}, {"devices": 0}):
         sdk.switch(trt_version=release, **missing)
 
-        with pytest.raises(BuildError, match="no GPU: cudaGetDeviceCount"):
+        with pytest.raises(BuildError, match="no GPU: cudaGetDeviceCount") as raised:
             trt.build(onnx, engine.with_name("other.plan"), tiny_spec())
+        assert "TensorRT for RTX builds without a GPU" in raised.value.hint
         with pytest.raises(DeviceError, match="no GPU: cudaGetDeviceCount"):
             run(engine, tiny_spec(), tiny_batch())
         assert trt.devices(".*").devices == ()
