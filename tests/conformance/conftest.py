@@ -133,7 +133,8 @@ def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
         return
-    text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
+    hint = present.hint or matrix.chips()[case.chip].hint
+    text = f"{case.chip} is absent ({present.evidence}); to have it: {hint}"
     if case.chip in config.getoption("require"):
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
     pytest.skip(text)

@@ -57,7 +57,9 @@ def soc():
 
 
 def device_count():
-    return int(simulate.switches().get("devices", 4 if soc() == "Ascend310" else 1))
+    active = simulate.switches()
+    chips = 4 if soc() == "Ascend310" else 2 if active.get("card") == "duo" else 1
+    return int(active.get("devices", chips))
 
 
 class BadEngineError(Exception):
