@@ -33,6 +33,7 @@ else:
 
 SECONDS = 1800  # for one run of a tool
 LINES = 20  # of the tool's output that an error shows
+NOT_FOR_OTHERS = 0o022  # modes that ais_bench refuses in files that it reads; of a folder it wants 0750 at most
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 
 
@@ -46,7 +47,11 @@ class Tool(Protocol):
         """The words that start it. Raises DeviceError when it is not installed."""
 
     def arguments(self, engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:
-        """Run `engine` on one batch `loop` times and leave the outputs in `folder`."""
+        """Words that run `engine` on one batch `loop` times and leave the outputs in `folder`, as `program` took them
+        when `look` asked it."""
+
+    def look(self, program: list[str]) -> None:
+        """Ask the program what its options are called, where releases differ."""
 
     def failure(self, said: str) -> str | None:
         """Why a run that ended with status 0 failed all the same; None when it did not."""
@@ -63,11 +68,23 @@ def load(tool: Tool, engine: Path, device: Device, spec: BuildSpec) -> Iterator[
     """A session that runs `tool`. Raises DeviceError when it is not installed."""
     with tempfile.TemporaryDirectory(prefix="chipproof-" + tool.name + "-") as folder:
         work = Path(folder)
-        try:
-            (work / "model.om").symlink_to(Path(engine).absolute())  # the tools want that suffix
-        except OSError:
-            shutil.copyfile(str(engine), str(work / "model.om"))
-        yield Session(tool, tool.program(), work, device, spec)
+        program = tool.program()
+        _bring(Path(engine), work / "model.om")  # the tools want that suffix
+        tool.look(program)
+        yield Session(tool, program, work, device, spec)
+
+
+def _bring(engine: Path, target: Path) -> None:
+    """The engine as a file that ais_bench takes: no soft link, nobody else's, and not writable for others."""
+    try:
+        known = engine.stat()
+        if known.st_uid == os.geteuid() and not known.st_mode & NOT_FOR_OTHERS:
+            os.link(str(engine), str(target))
+            return
+    except OSError:  # another file system
+        pass
+    shutil.copyfile(str(engine), str(target))
+    target.chmod(0o600)
 
 
 class Session:
@@ -94,6 +111,7 @@ class Session:
         for number, tensor in enumerate(self.inputs):
             path = self._work / f"input{number}.bin"
             path.write_bytes(np.ascontiguousarray(inputs[tensor.name]).tobytes())
+            path.chmod(0o600)  # whatever the umask
             self._files.append(path)
 
     def execute(self, times: int = 1) -> None:
@@ -138,6 +156,7 @@ class Session:
         folder = self._work / "out"
         shutil.rmtree(str(folder), ignore_errors=True)
         folder.mkdir()
+        folder.chmod(0o700)
         tool = self._tool
         words = [*self._program, *tool.arguments(self._work / "model.om", self._files, folder, loop, self._device)]
         trail(tool.name)

@@ -44,6 +44,10 @@ def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, dev
     return [word for key, value in words.items() for word in ("--" + key, str(value))]
 
 
+def look(program: list[str]) -> None:
+    """Its options have had one name in all releases."""
+
+
 def failure(said: str) -> str | None:
     wrong = re.search(r"^\[ERROR\].*", said, re.MULTILINE)
     if wrong:
