@@ -181,28 +181,71 @@ def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSp
 def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
     """The engine's outputs, in the engine's order, under their ONNX names.
 
-    The compiler keeps the order of --out_nodes and names an output after its node ("Concat_205:0:output2", older
-    releases "output_0_Concat_205_0"). Names decide where they all tell; otherwise the order does."""
+    The compiler names an output after its node and tensor ("Concat_205:0:output2"), its node ("Concat_205:0", older
+    releases "output_0_Concat_205_0"), or, where one operator became several, another node. Names decide where they
+    tell; else the shapes, from `options["out_specs"]`; else the order of --out_nodes, which the compiler keeps, but not
+    between outputs of one shape: an exchange would show nowhere. Raises RunError."""
     nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
     if len(found) != len(spec.outputs) or (nodes and len(nodes) != len(spec.outputs)):
         raise RunError(
             f"the engine has {len(found)} outputs, the case names {len(spec.outputs)} of the nodes {nodes}", REBUILD
         )
-    known: dict[str, str] = {}
-    for place, name in enumerate(spec.outputs):
-        known[name] = name
-        if nodes:
-            node, _, port = nodes[place].rpartition(":")
-            known[nodes[place]] = name
-            known.update((f"output_{i}_{node}_{port}", name) for i in range(len(found)))
-    told = [_told(output.name, known) for output in found]
-    names = list(spec.outputs) if None in told else [str(name) for name in told]
-    if sorted(names) != sorted(spec.outputs):
+    known = _known(spec.outputs, nodes)
+    names = [_told(output.name, known) for output in found]
+    open_places = [place for place, name in enumerate(names) if name is None]
+    left = [name for name in spec.outputs if name not in names]
+    if open_places and len(left) == len(open_places):
+        for place, name in zip(open_places, _by_shape([found[place] for place in open_places], left, spec)):
+            names[place] = name
+    if sorted(map(str, names)) != sorted(spec.outputs):
         raise RunError(
             f"the engine's outputs are {[output.name for output in found]}, the case needs {list(spec.outputs)}",
             REBUILD,
         )
-    return [TensorSpec(name, output.dtype, output.shape) for name, output in zip(names, found)]
+    return [TensorSpec(str(name), output.dtype, output.shape) for name, output in zip(names, found)]
+
+
+def _known(outputs: tuple[str, ...], nodes: list[str]) -> dict[str, str]:
+    """ONNX names by all that the compiler may call them."""
+    known = {name: name for name in outputs}
+    for name, whole in zip(outputs, nodes):
+        node, _, port = whole.rpartition(":")
+        known[whole] = name
+        known.update((f"output_{i}_{node}_{port}", name) for i in range(len(outputs)))
+    return known
+
+
+def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> list[str]:
+    """The names, in the order of `found`, whose own names tell nothing."""
+    if len(found) > 1 and len({output.shape for output in found}) < len(found):
+        raise RunError(
+            f"the engine names outputs {_all_shown(found)}, which tell nothing, and two have one shape: which is which "
+            f"of {names} is not known",
+            "name them in the graph: export the model again, delete the engine, and build it with a newer CANN",
+        )
+    shapes = {str(row[0]): row[2] for row in as_list(spec.options.get("out_specs"))}
+    if any(name not in shapes for name in names):
+        return names
+    wanted = {name: tuple(spec.batch if dim == -1 else int(dim) for dim in shapes[name]) for name in names}
+    chosen = []
+    for output in found:
+        fits = [name for name in names if name not in chosen and _alike(output.shape, wanted[name])]
+        if len(fits) != 1:
+            raise RunError(
+                f"the engine's output {_shown(output)} has a name and a shape that fit {fits or 'none'} of {wanted}",
+                REBUILD,
+            )
+        chosen += fits
+    return chosen
+
+
+def _alike(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Sizes that the graph does not tell, 0 or less, fit any."""
+    return len(shape) == len(wanted) and all(want < 1 or size == want for size, want in zip(shape, wanted))
+
+
+def _all_shown(tensors: list[TensorSpec]) -> str:
+    return ", ".join(_shown(tensor) for tensor in tensors)
 
 
 def _told(name: str, known: dict[str, str]) -> str | None:
