@@ -139,6 +139,9 @@ WRONG = {
         lambda h: h.acl.rt.memcpy(h.fed[0][0], h.fed[0][1] + 1, h.acl.rt.malloc_host(64)[0], 64, H2D), 107000),
     "a copy larger than its source": (
         lambda h: h.acl.rt.memcpy(h.fed[0][0], h.fed[0][1], h.acl.rt.malloc_host(64)[0], 65, H2D), 107000),
+    "a copy larger than the caller's object": (
+        lambda h: (vars(h).update(kept=bytes(bytearray(64))), h.acl.rt.memcpy(
+            h.fed[0][0], h.fed[0][1], h.acl.util.bytes_to_ptr(h.kept), 65, H2D))[1], None),
     "a copy of the wrong kind": (
         lambda h: h.acl.rt.memcpy(h.fed[0][0], h.fed[0][1], h.acl.rt.malloc_host(64)[0], 64, D2H), 107000),
     "a copy from nowhere": (lambda h: h.acl.rt.memcpy(h.fed[0][0], h.fed[0][1], 0x99, 64, H2D), 107000),
@@ -441,6 +444,22 @@ def test_an_engine_of_image_sizes_runs_at_each(sdk, tmp_path):
     assert mdl.set_dynamic_hw_size(held.model, held.inputs, index, 8, 12) == 145013
 
 
+def test_an_engine_of_image_sizes_normalises_at_each(sdk, tmp_path):
+    (tmp_path / "aipp.cfg").write_text("aipp_op { aipp_mode: static input_format: RGB888_U8 mean_chn_0: 104 }")
+    flags = ["--input_shape=image:1,3,-1,-1", "--dynamic_image_size=8,8;16,12", f"--insert_op_conf={tmp_path}/aipp.cfg"]
+    status, said, engine = convert(sdk, tmp_path, *flags)
+    assert status == 0, said
+    held, mdl = Held(sdk.acl, engine), sdk.acl.mdl
+    assert mdl.get_input_dims(held.desc, 0)[0]["dims"] == [1, -1, -1, 3]
+    assert held.fed[0][1] == 16 * 12 * 3
+
+    assert mdl.set_dynamic_hw_size(held.model, held.inputs, 1, 16, 12) == 0
+    held.write(np.ones((1, 16, 12, 3), np.uint8))
+    assert mdl.execute(held.model, held.inputs, held.outputs) == 0
+    assert mdl.get_cur_output_dims(held.desc, 0)[0]["dims"] == [1, 4, 16, 12]
+    assert sdk.wrongs() == []
+
+
 def test_an_engine_of_several_dims_runs_at_each(sdk, tmp_path):
     flags = ["--input_shape=image:-1,3,-1,8", "--dynamic_dims=1,8;2,10", "--input_format=ND"]
     status, said, engine = convert(sdk, tmp_path, *flags)
@@ -487,6 +506,10 @@ def test_an_engine_without_shapes_is_given_them_and_gives_them_back(sdk, tmp_pat
         made = acl.mdl.get_dataset_tensor_desc(outputs, index)
         shapes.append([acl.get_tensor_desc_dim_v2(made, k)[0] for k in range(acl.get_tensor_desc_num_dims(made))])
     assert shapes == [[2, 4, 16, 8], [2, 4]]
+    whole, _ = acl.rt.malloc_host(1 << 16)
+    address = acl.get_data_buffer_addr(acl.mdl.get_dataset_buffer(outputs, 1))
+    assert acl.rt.memcpy(whole, 1 << 16, address, 1 << 16, D2H) == 0, "the whole buffer, as vendors' programs copy it"
+    assert np.isfinite(np.frombuffer(acl.util.ptr_to_bytes(whole, 2 * 4 * 4), np.float32)).all()
     assert sdk.state.violations == []
 
 

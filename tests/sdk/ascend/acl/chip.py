@@ -247,27 +247,29 @@ def sweep_borrowed():
         drop(state.hosts, address)
 
 
-def host_at(address, size, what):
+def host_at(address, size, what, beyond=False):
+    """The host memory that holds `size` bytes from `address`. `beyond`: of a caller's own object more may be asked than
+    it has; the runtime cannot know, and reads what lies behind it."""
     sweep_borrowed()
     host = state.hosts.get(address)
     if host is None:
         host = next((h for h in state.hosts.values() if h.address < address < h.address + h.size), None)
     if host is None:
         return None
-    if address + size > host.address + host.size:
-        refuse(
-            RT_PARAM,
-            f"{what}: {size} bytes at host {address:#x}, of which only {host.address + host.size - address} exist",
-        )
+    own = host.address + host.size - address
+    if size > own and host.borrowed and beyond:
+        wrong(0, f"{what}: {size} bytes at host {address:#x}, of which only {own} are the caller's")
+    elif size > own:
+        refuse(RT_PARAM, f"{what}: {size} bytes at host {address:#x}, of which only {own} exist")
     return host
 
 
-def place(address, size, what):
+def place(address, size, what, beyond=False):
     """("device" | "host", its block) of an address; anything else would have crashed the process."""
     block = block_at(address, size, what)
     if block is not None:
         return "device", block
-    host = host_at(address, size, what)
+    host = host_at(address, size, what, beyond)
     if host is None:
         word = "was given back already" if address in state.dead else "belongs to nobody"
         refuse(RT_PARAM, f"{what}: {address:#x} {word}")

@@ -265,16 +265,17 @@ def get_dynamic_hw(desc, index):
     header = _described(desc).header
     if integer(index, "the index") not in range(-1, len(header["inputs"])):
         chip.refuse(chip.INVALID_PARAM, f"index {index} of {len(header['inputs'])} inputs")
-    sizes = [next(iter(gear.values()))[2:] for gear in header.get("gears") or [] if header["gear_kind"] == "hw"]
+    sizes = header.get("sizes") or []
     return {"hwCount": len(sizes), "hw": sizes}, 0
 
 
 @vendor("acl.mdl.set_dynamic_hw_size")
 def set_dynamic_hw_size(model, dataset, index, height, width):
-    height, width = integer(height, "the height"), integer(width, "the width")
+    size = [integer(height, "the height"), integer(width, "the width")]
+    sizes = _model(model).header.get("sizes") or []
 
-    def fits(gear):
-        return next(iter(gear.values()))[2:] == [height, width]
+    def fits(number):
+        return sizes[number] == size
 
     return _set_gear("acl.mdl.set_dynamic_hw_size", "hw", model, dataset, index, fits)
 
@@ -307,8 +308,8 @@ def set_input_dynamic_dims(model, dataset, index, dims):
         chip.refuse(chip.INVALID_PARAM, f"acl.mdl.set_input_dynamic_dims with {dims!r}")
     header = _model(model).header
 
-    def fits(gear):
-        return _row_by_row(header, gear) == list(dims["dims"])
+    def fits(number):
+        return _row_by_row(header, header["gears"][number]) == list(dims["dims"])
 
     return _set_gear("acl.mdl.set_input_dynamic_dims", "dims", model, dataset, index, fits)
 
@@ -322,7 +323,7 @@ def _set_gear(call, kind, model, dataset, index, fits):
     names = [row["name"] for row in header["inputs"]]
     if len(made.buffers) != len(names) or names[integer(index, "the index")] != cann.SHAPE_DATA:
         return chip.wrong(chip.GE_PARAM, f"{call}: index or data set is not the model's")
-    chosen = [number for number, gear in enumerate(header["gears"]) if fits(gear)]
+    chosen = [number for number in range(len(header["gears"])) if fits(number)]
     if not chosen:
         return chip.wrong(chip.GE_BATCH, f"{call}: these sizes are none of the model's")
     block = chip.block_at(*_address(made, index), call)

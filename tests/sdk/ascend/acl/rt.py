@@ -370,7 +370,7 @@ def _copy(destination, room_there, source, count, kind, queued=False):
     if count <= 0 or count > room_there:
         chip.refuse(chip.RT_PARAM, f"acl.rt.memcpy of {count} bytes into {room_there}")
     there, to = chip.place(destination, room_there, "acl.rt.memcpy, destination")
-    here, origin = chip.place(source, count, "acl.rt.memcpy, source")
+    here, origin = chip.place(source, count, "acl.rt.memcpy, source", beyond=True)
     expected = {
         ("host", "host"): 0,
         ("host", "device"): chip.HOST_TO_DEVICE,
@@ -400,14 +400,18 @@ def _copy(destination, room_there, source, count, kind, queued=False):
 
 def _bytes(origin, address, count, queued):
     if not isinstance(origin, chip.Block):
-        return chip.host_view(address, count)
+        there = min(count, origin.address + origin.size - address)
+        rest = np.full(count - there, 0xFE, np.uint8)
+        return np.concatenate([chip.host_view(address, there), rest]) if len(rest) else chip.host_view(address, count)
     start = address - origin.address
-    if (origin.pending and not queued) or start + count > origin.written:
+    there = 0 if origin.pending and not queued else max(0, min(count, origin.written - start))
+    if there == 0:
         chip.wrong(
             0,
             "acl.rt.memcpy of device memory that holds nothing yet: {}".format(
                 "the execute that fills it was not waited for" if origin.pending else "never written"
             ),
         )
-        return np.full(count, 0xFE, np.uint8)
-    return origin.data[start : start + count]
+    if there == count:
+        return origin.data[start : start + count]
+    return np.concatenate([origin.data[start : start + there], np.full(count - there, 0xFE, np.uint8)])
