@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 import numpy as np
 
+from harness.backends.ascend._tensors import REBUILD, checked, fed, shown
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
 from harness.errors import DataError, DeviceError, RunError
 from harness.judge.timing import Plan, Timing, Window
@@ -100,17 +101,11 @@ class Session:
 
     def write(self, inputs: Tensors) -> None:
         """Keep the batch as files. Raises RunError when a name, dtype or shape is not the engine's."""
-        wanted = {tensor.name: tensor for tensor in self.inputs}
-        given = {name: TensorSpec(name, array.dtype.name, array.shape) for name, array in inputs.items()}
-        if given != wanted:
-            raise RunError(
-                f"the inputs are {_shown(given.values())}, the engine takes {_shown(self.inputs)}",
-                "feed it as the engine was built",
-            )
+        arrays = checked(inputs, self.inputs)
         self._files, self._read = [], None
         for number, tensor in enumerate(self.inputs):
             path = self._work / f"input{number}.bin"
-            path.write_bytes(np.ascontiguousarray(inputs[tensor.name]).tobytes())
+            path.write_bytes(arrays[tensor.name].tobytes())
             path.chmod(0o600)  # whatever the umask
             self._files.append(path)
 
@@ -176,17 +171,6 @@ class Session:
         return said, folder
 
 
-def fed(spec: BuildSpec) -> tuple[TensorSpec, ...]:
-    """What the engine of a case is fed: uint8 N x H x W x C where the chip normalises."""
-    found = []
-    for tensor in spec.inputs:
-        shape = (spec.batch, *tensor.shape[1:])
-        if spec.normalize is not None:
-            shape = (shape[0], *shape[2:], shape[1])
-        found.append(TensorSpec(tensor.name, tensor.dtype if spec.normalize is None else "uint8", shape))
-    return tuple(found)
-
-
 def produced(spec: BuildSpec) -> tuple[TensorSpec, ...]:
     """The outputs of a case, from `options["out_specs"]`: rows of name, dtype, shape (batch axis -1 or fixed)."""
     rows = {str(row[0]): row for row in as_list(spec.options.get("out_specs"))}
@@ -206,8 +190,8 @@ def _checked(found: Tensors, wanted: tuple[TensorSpec, ...]) -> Tensors:
         array = found[tensor.name]
         if (array.dtype.name, array.shape) != (tensor.dtype, tensor.shape):
             raise RunError(
-                f"the tool wrote {array.dtype.name}{list(array.shape)} for {_shown([tensor])}",
-                "the engine is of another case or an older build: delete it and build it again",
+                f"the tool wrote {array.dtype.name}{list(array.shape)} for {shown([tensor])}",
+                REBUILD,
             )
     return found
 
@@ -217,8 +201,8 @@ def from_bytes(data: bytes, tensor: TensorSpec) -> Any:
     needed = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
     if len(data) != needed:
         raise RunError(
-            f"the tool wrote {len(data)} bytes for {_shown([tensor])}, which has {needed}",
-            "the engine is of another case or an older build: delete it and build it again",
+            f"the tool wrote {len(data)} bytes for {shown([tensor])}, which has {needed}",
+            REBUILD,
         )
     return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
 
@@ -243,10 +227,6 @@ def _windows(times: Sequence[float], together: int, end: float) -> list[Window]:
         found.append(Window(start, start + sum(part), len(part)))
         start = found[-1].stop
     return found
-
-
-def _shown(tensors: Any) -> str:
-    return ", ".join(f"{tensor.name} {tensor.dtype}{list(tensor.shape)}" for tensor in tensors) or "none"
 
 
 def on_path(name: str) -> str | None:

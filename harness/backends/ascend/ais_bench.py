@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from harness.backends.ascend import _atc, _command_line, _devices
+from harness.backends.ascend._tensors import REBUILD
 from harness.backends.base import TensorSpec
 from harness.errors import DataError, DeviceError, RunError
 
@@ -88,7 +89,7 @@ def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
     if sorted(found) != list(range(len(tensors))):
         raise RunError(
             f"ais_bench wrote outputs {sorted(found)}, the case has {len(tensors)}",
-            "the engine is of another case or an older build: delete it and build it again",
+            REBUILD,
         )
     return {tensor.name: np.load(str(found[number])) for number, tensor in enumerate(tensors)}
 

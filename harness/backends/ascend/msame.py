@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 from harness.backends.ascend import _atc, _command_line, _devices
+from harness.backends.ascend._tensors import REBUILD
 from harness.backends.base import TensorSpec
 from harness.errors import DeviceError, RunError
 
@@ -61,7 +62,7 @@ def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
     if sorted(found) != list(range(len(tensors))):
         raise RunError(
             f"msame wrote outputs {sorted(found)}, the case has {len(tensors)}",
-            "the engine is of another case or an older build: delete it and build it again",
+            REBUILD,
         )
     return {
         tensor.name: _command_line.from_bytes(found[number].read_bytes(), tensor)
