@@ -68,11 +68,11 @@ class Model:
 
     name: str
     title: str
-    task: str  # "faces" | "attributes" | "classes" | "objects"
+    task: str  # of harness.vocabulary.TASKS
     dataset: str  # key of harness.datasets.DATASETS
     input: str  # ONNX name
     outputs: tuple[str, ...]  # ONNX names, in the order of the network's tuple
-    metrics: tuple[str, ...]  # keys of harness.metrics.METRICS
+    metrics: tuple[str, ...]  # of harness.vocabulary.METRICS
     network: Callable[[], nn.Module]  # the authors' state-dict keys, in their order; eval mode
     protocols: tuple[Protocol, ...]  # the first is the default
     weights: Weights
