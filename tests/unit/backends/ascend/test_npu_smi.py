@@ -10,8 +10,8 @@ from ascend_tiny import cann
 
 from harness.backends.ascend import _devices, _npu_smi
 from harness.backends.base import Device
-from harness.errors import DeviceError
-from harness.run.devices import check_idle
+from harness.errors import DeviceError, InvalidMeasurement
+from harness.run.devices import check_idle, check_same
 
 # npu-smi 22.0 with two 310P cards, as published with the 310P results
 P = """
@@ -368,3 +368,20 @@ def test_the_suites_own_process_is_known_unless_the_driver_gives_the_hosts_numbe
         health = _devices.health(_devices.devices(".*").devices[0])
 
     assert health.processes == ((f"{5000000 + os.getpid()} python",) if seen else ())
+
+
+def test_a_card_that_slows_down_under_load_is_found_out(monkeypatch, tmp_path):
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
+    with cann(monkeypatch, tmp_path) as sdk:
+        sdk.switch(machine=str(machine), under_load=[960, 960, 720])
+        device = _devices.devices(".*").devices[0]
+        before = _devices.health(device)
+        (machine / f"0-{os.getpid()}").touch()
+        looks = [_devices.health(device) for _ in range(3)]
+
+    check_idle(device, before)
+    check_same([device], [before], [looks[1]], [[looks[0]]])
+    with pytest.raises(InvalidMeasurement, match="fell from 960 to 720 MHz under load at 42"):
+        check_same([device], [before], [looks[2]], [[looks[0]], [looks[1]]])
