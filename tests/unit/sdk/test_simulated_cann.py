@@ -259,6 +259,16 @@ def test_each_kind_of_leak_is_told_when_the_device_is_reset(sdk, held):
         assert kind in told
 
 
+def test_a_context_of_a_device_that_was_reset_is_of_no_use_but_may_be_destroyed(sdk, held):
+    """The I3D program of the vendor's model zoo ends so."""
+    sdk.acl.rt.reset_device(0)
+
+    assert sdk.acl.rt.malloc(64, 0)[1] == 107002
+    assert sdk.acl.rt.get_context() == (held.context, 0)
+    assert sdk.acl.rt.destroy_context(held.context) == 0
+    assert sdk.acl.rt.get_context()[1] == 107002
+
+
 def test_a_batch_that_was_not_compiled_is_refused(sdk, folder):
     _, engine = compiled(folder, "tiers.om", spec(tiers=(1, 4, 8)))
     held = Held(sdk.acl, engine)

@@ -101,7 +101,7 @@ class State:
         """How many of each thing exist now; what a caller who gave everything back leaves is {}."""
         counts = {
             "device": len(self.uses),
-            "context": sum(not c["default"] for c in self.contexts.values()),
+            "context": sum(not c["default"] and not c.get("dead") for c in self.contexts.values()),
             "stream": len(self.streams),
             "model": len(self.models),
             "desc": len(self.descs),
@@ -204,7 +204,7 @@ def current():
     """The context bound to the calling thread."""
     started()
     handle = getattr(local, "context", None)
-    if handle is None or handle not in state.contexts:
+    if handle is None or handle not in state.contexts or state.contexts[handle].get("dead"):
         refuse(RT_CONTEXT, "no context is bound to this thread")
     return handle
 

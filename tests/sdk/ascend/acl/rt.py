@@ -50,7 +50,7 @@ def reset_device(device):
     del state.uses[device]
     simulate.occupy(device, held=False)
     for handle, context in list(state.contexts.items()):
-        if context["device"] != device:
+        if context["device"] != device or context.get("dead"):
             continue
         if not context["default"]:
             simulate.note("leak", what="acl.rt.reset_device with a context left")
@@ -62,7 +62,10 @@ def reset_device(device):
             if loaded.context == handle:
                 simulate.note("leak", what="acl.rt.reset_device with a model left")
                 chip.drop(state.models, model)
-        chip.drop(state.contexts, handle)
+        if context["default"]:
+            chip.drop(state.contexts, handle)
+        else:
+            context["dead"] = True  # of no use, but it may still be destroyed, as vendors' programs do
     for address, block in list(state.blocks.items()):
         if block.device == device:
             simulate.note("leak", what=f"acl.rt.reset_device with {block.size} bytes of device memory left")
@@ -92,7 +95,11 @@ def set_context(context):
 
 @vendor("acl.rt.get_context", 0)
 def get_context():
-    return chip.current(), 0
+    chip.started()
+    handle = getattr(chip.local, "context", None)
+    if handle not in state.contexts:
+        chip.refuse(chip.RT_CONTEXT, "no context is bound to this thread")
+    return handle, 0
 
 
 @vendor("acl.rt.destroy_context")
