@@ -34,12 +34,14 @@ def stage_of(item: pytest.Item) -> str:
 
 def simulated(config: pytest.Config, case: Case) -> bool:
     """Whether the case ran, or would have run, on a simulated SDK."""
-    return config.getoption("simulate") and simulator_folder(matrix.chips()[case.chip]) is not None
+    chip, runner = matrix.chips()[case.chip], config.getoption("runner")
+    return config.getoption("simulate") and simulator_folder(chip, runner) is not None
 
 
-def simulator_folder(chip: Chip) -> Path | None:
-    """Folder of the simulated SDK of the chip's first backend that has one."""
-    return next((folder for name in chip.backends if (folder := backend(name).simulator_folder)), None)
+def simulator_folder(chip: Chip, runner: str | None = None) -> Path | None:
+    """Folder of the simulated SDK of `runner`, or of the chip's first backend that has one."""
+    names = chip.backends if runner is None else (runner,)
+    return next((folder for name in names if (folder := backend(name).simulator_folder)), None)
 
 
 def add_record(config: pytest.Config, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""The models: one row each. A row is also a pytest marker. Every `Model` that a module of this folder defines is a row."""
+"""The models: every `Model` that a module of this folder defines is a row. A row is also a pytest marker."""
 
 from __future__ import annotations
 

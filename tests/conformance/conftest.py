@@ -48,7 +48,9 @@ def suite(
             device=pytestconfig.getoption("device"),
             sdk_python=pytestconfig.getoption("sdk_python"),
             runner=pytestconfig.getoption("runner"),
-            environment=partial(simulator, **machine) if simulate else lambda chip: None,
+            environment=partial(simulator, runner=pytestconfig.getoption("runner"), **machine)
+            if simulate
+            else lambda chip: None,
             logs=tmp_path_factory.mktemp("logs"),
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
@@ -61,10 +63,10 @@ def suite(
     shared.close()
 
 
-def simulator(chip: Chip, **machine: object) -> Mapping[str, str] | None:
+def simulator(chip: Chip, runner: str | None = None, **machine: object) -> Mapping[str, str] | None:
     """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
     the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = simulator_folder(chip)
+    folder = simulator_folder(chip, runner)
     if folder is None:
         return None
     place = str(folder)
