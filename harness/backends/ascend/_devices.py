@@ -51,26 +51,34 @@ def devices(match: str) -> Found:
     """Devices by npu-smi, else by pyACL. `card` is npu-smi's NPU id; without it, four 310 are taken for a card."""
     nodes = sorted(Path("/dev").glob("davinci[0-9]*"))
     seen = ["{} /dev/davinci*".format(len(nodes) or "no")]
-    found: list[Device] = []
-    told = os.environ.get(VISIBLE)
+    rows: list[_npu_smi.Row] = []
     try:
-        rows = _npu_smi.rows()
-        seen.append(_summary(rows))
-        found = [Device(i, row.name, row.npu, soc_version(row.name), row.shown) for i, row in _visible(rows or [])]
-        if rows and not found:
-            seen.append(f"{VISIBLE}={told} hides all of them")
-            numbers = ",".join(str(row.device) for row in rows)
-            return Found((), "; ".join(seen), f"unset {VISIBLE}, or name devices that exist: {VISIBLE}={numbers}")
+        shown = _npu_smi.rows()
+        seen.append(_summary(shown))
+        rows = shown or []
     except DeviceError as error:
         seen.append(error.fact)
-    hint = ""
-    if not found:
+    if rows:
+        found = [Device(i, row.name, row.npu, soc_version(row.name), row.shown) for i, row in _visible(rows)]
+    else:
         found, words = _by_pyacl()
         seen.append(words)
-        if not found and told is not None:
-            seen.append(f"{VISIBLE}={told} is set")
-            hint = f"unset {VISIBLE} and look again: chipproof doctor"
-    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), "; ".join(seen), hint)
+    of_chip = tuple(device for device in found if re.fullmatch(match, device.name))
+    hint = "" if of_chip else _hidden(rows, match, len(found), seen)
+    return Found(of_chip, "; ".join(seen), hint)
+
+
+def _hidden(rows: list[_npu_smi.Row], match: str, visible: int, seen: list[str]) -> str:
+    """The next step where $ASCEND_RT_VISIBLE_DEVICES hides the chip that was looked for; what was seen is added."""
+    told = os.environ.get(VISIBLE)
+    wanted = [str(row.device) for row in rows if re.fullmatch(match, row.name)]
+    if told is None or (rows and not wanted):
+        return ""
+    if not wanted:  # pyACL alone was asked
+        seen.append(f"{VISIBLE}={told} is set")
+        return f"unset {VISIBLE} and look again: chipproof doctor"
+    seen.append(f"{VISIBLE}={told} shows {visible} of them, and hides {', '.join(wanted)}")
+    return f"unset {VISIBLE}, or name devices that exist: {VISIBLE}={','.join(wanted)}"
 
 
 def _visible(rows: list[_npu_smi.Row]) -> list[tuple[int, _npu_smi.Row]]:

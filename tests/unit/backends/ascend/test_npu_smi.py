@@ -345,6 +345,20 @@ def test_a_variable_that_hides_every_device_is_named_with_the_way_out(monkeypatc
     assert "unset ASCEND_RT_VISIBLE_DEVICES" in found.hint
 
 
+def test_a_variable_that_hides_the_chip_that_was_looked_for_is_named(monkeypatch):
+    rows = [_npu_smi.Row(n, n, name, n, 0, "OK", 40.0, 0.0, ()) for n, name in enumerate(("310P3", "310"))]
+    monkeypatch.setattr(_npu_smi, "rows", lambda: rows)
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1")
+
+    found = _devices.devices("310P.*")
+
+    assert found.devices == ()
+    assert "ASCEND_RT_VISIBLE_DEVICES=1 shows 1 of them, and hides 0" in found.evidence
+    assert found.hint.endswith("ASCEND_RT_VISIBLE_DEVICES=0")
+    assert _devices.devices("310").hint == ""
+    assert _devices.devices("910.*").hint == "", "there is none to be hidden"
+
+
 def test_physical_numbers_are_asked_after_and_pyacls_own_are_opened(monkeypatch, tmp_path):
     with cann(monkeypatch, tmp_path) as sdk:
         sdk.switch(npu_smi_layout="phy-id", devices=2)
