@@ -72,6 +72,9 @@ MARKS: dict[str, str] = {
     "kept": "answers of an earlier run of the same engine on the same images, scored again; speed and outputs are new",
     "host-bound": "the host enqueued as slowly as the device computed: the figure is the host's",
     "x4": "one device was measured and stands for a card of four",
+    "x2": "two devices were measured and stand for a card of four",
+    "x1.33": "three devices were measured and stand for a card of four",
+    "1-of-2": "one device of a card of two was measured: the published figures are those of a card of one",
     "unsteady": "the windows of a measurement vary or drift; the record says how",
 }
 """What limits a record's meaning: name -> explanation."""

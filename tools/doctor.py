@@ -135,7 +135,7 @@ def _chip(chip: Chip, sdk_python: str) -> Finding:
 
     found = devices.find(chip, start)
     if not found.devices:
-        return Finding("chips", chip.name, State.ABSENT, found.evidence, chip.hint)
+        return Finding("chips", chip.name, State.ABSENT, found.evidence, found.hint or chip.hint)
     names = ", ".join(sorted({device.name for device in found.devices}))
     detail = f"{len(found.devices)} x {names}; {found.version}; {found.evidence}"
     return Finding("chips", chip.name, State.OK, detail)

@@ -80,10 +80,12 @@ class Device:
 
 @dataclass(frozen=True)
 class Found:
-    """Devices of a chip, and the evidence: what was looked for and what was seen. The evidence is never empty."""
+    """Devices of a chip, and the evidence: what was looked for and what was seen. The evidence is never empty. `hint`
+    is the next step where none was found and the usual one, to install the SDK, would be wrong."""
 
     devices: tuple[Device, ...]
     evidence: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,6 @@ def _device_only(beside: Beside) -> dict[str, Any]:
     return {"device": beside.device.index}
 
 
-def _out_nodes(beside: Beside) -> dict[str, Any]:
-    return {"out_nodes": beside.out_nodes()}
-
-
 def _out_nodes_and_specs(beside: Beside) -> dict[str, Any]:
     return {"out_nodes": beside.out_nodes(), "out_specs": beside.out_specs()}
 
@@ -127,7 +123,7 @@ class BackendRow:
 BACKENDS: dict[str, BackendRow] = {
     row.name: row
     for row in (
-        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes),
+        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes_and_specs),
         BackendRow("ais_bench", "harness.backends.ascend.ais_bench", CANN, simulator="ascend",
                    needs=_out_nodes_and_specs),
         BackendRow("msame", "harness.backends.ascend.msame", CANN, simulator="ascend", needs=_out_nodes_and_specs),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import matrix
-from harness.backends.base import Device
+from harness.backends.base import Device, Health
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.judge import stats
 from harness.run import accuracy, artefacts, devices, predict
@@ -217,7 +217,8 @@ class CaseRun:
 
     @cached_property
     def measurement(self) -> Measurement:
-        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once."""
+        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once; of a
+        card with more devices than the published one, on as many as that has, while the others are idle."""
         if self.chip.eager is not None:
             return self._paired()
         card = [d for d in self.present.devices if d.card == self.device.card]
@@ -225,20 +226,30 @@ class CaseRun:
         with ExitStack() as stack:
             for device in card:
                 stack.enter_context(devices.lease(device, self.chip.name, holder=str(self.case), exclusive=True))
-            workers = [stack.enter_context(self.context.worker(self.chip, self.present.backend)) for _ in card]
-            before = tuple(devices.rested(partial(w.health, d)) for w, d in zip(workers, card, strict=True))
-            for device, health in zip(card, before, strict=True):
+            watcher = self.worker  # it has the engine built and is idle meanwhile
+            rested = [devices.rested(partial(watcher.health, device)) for device in card]
+            for device, health in zip(card, rested, strict=True):
                 devices.check_idle(device, health)
+            here = len(card)
+            card = card[: self.chip.devices_per_card]
+            before = tuple(rested[: len(card)])
+            workers = [stack.enter_context(self.context.worker(self.chip, self.present.backend)) for _ in card]
             inputs = {self.model.input: self._tensors(self.variant.raw)}
             built = self.built()
             sessions = [
                 stack.enter_context(w.load(built.path, d, built.spec)) for w, d in zip(workers, card, strict=True)
             ]
             sides = [Side(str(self.case), session, inputs, session.run(inputs)) for session in sessions]
-            timings = at_once(sides, self.context.settings.plan)
-            after = tuple(w.health(d) for w, d in zip(workers, card, strict=True))
-            devices.check_same(card, before, after)
-        return Measurement(timings, (), self.chip.devices_per_card, before, after)
+            during: list[list[Health]] = []
+
+            def look() -> None:
+                during.append([watcher.health(device) for device in card])
+
+            timings = at_once(sides, self.context.settings.plan, look)
+            after = tuple(watcher.health(device) for device in card)
+            devices.check_same(card, before, after, during)
+            note = devices.incomparable(card, before, after)
+        return Measurement(timings, (), self.chip.devices_per_card, before, after, here, note)
 
     @cached_property
     def speed(self) -> stats.Estimate:

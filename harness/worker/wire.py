@@ -38,7 +38,7 @@ def device(value: dict[str, Any]) -> Device:
 
 def found(value: dict[str, Any]) -> Found:
     """The inverse of `plain` for a Found."""
-    return Found(tuple(device(item) for item in value["devices"]), value["evidence"])
+    return Found(tuple(device(item) for item in value["devices"]), value["evidence"], value.get("hint", ""))
 
 
 def health(value: dict[str, Any]) -> Health:

@@ -122,7 +122,8 @@ def skip_absent(suite: RunContext, case: Case, config: pytest.Config) -> None:
         if device.precisions and case.precision not in device.precisions:
             pytest.skip(f"{device.name} computes in {', '.join(device.precisions)}, not in {case.precision}")
         return
-    text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
+    hint = present.hint or matrix.chips()[case.chip].hint
+    text = f"{case.chip} is absent ({present.evidence}); to have it: {hint}"
     if case.chip in config.getoption("require"):
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
     pytest.skip(text)

@@ -26,7 +26,7 @@ def test_throughput_reaches_what_was_published(bench, accept, simulated_latency)
     run, speed = bench.measurement, bench.speed
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency}
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
-    marks = (*(("x4",) if run.scaled != 1 else ()), *(("unsteady",) if unrest else ()))
+    marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))
     marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()
 
     if simulated_latency is not None:  # other load only slows windows down: the quickest tells what the loop adds
@@ -40,4 +40,5 @@ def test_throughput_reaches_what_was_published(bench, accept, simulated_latency)
     verdict = judged(bench)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**verdict.details, **figures, "against": against}
-    accept(Verdict(verdict.outcome, verdict.text, details), bench, marks=marks, unsteady=unrest)
+    told = {"processes": run.note} if run.note else {}
+    accept(Verdict(verdict.outcome, verdict.text, details), bench, marks=marks, unsteady=unrest, **told)

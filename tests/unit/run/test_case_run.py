@@ -1,4 +1,4 @@
-"""One case on the bench: how chip and eager PyTorch are timed in turn."""
+"""One case on the bench: how chip and eager PyTorch are timed in turn, and which devices of a card are timed."""
 
 import math
 from contextlib import contextmanager
@@ -10,15 +10,16 @@ import pytest
 
 from harness import matrix
 from harness.backends import registry
-from harness.backends.base import Device
+from harness.backends.base import Device, Health
 from harness.errors import InvalidMeasurement
-from harness.judge.timing import Timing, Window
+from harness.judge.timing import Plan, Timing, Window
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.engine import CaseEngine
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"))
+CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 
 
 @pytest.fixture
@@ -125,3 +126,55 @@ def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     assert len(rows) == batch
     for shift in (2**n for n in range(batch.bit_length()) if 2**n < batch):
         assert (rows[shift:] != rows[:-shift]).all()
+
+
+@pytest.fixture
+def duo(monkeypatch):
+    """A case of the Ascend 310P on a card of two chips; what was asked of which device, and its health, stand in."""
+    asked, busy = [], {0: 0.0, 1: 0.0}
+
+    @contextmanager
+    def loaded(engine, device, spec):
+        asked.append(("load", device.index))
+        yield SimpleNamespace(
+            run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": np.ones((1, 2), "f4")},
+            finish=lambda: Timing((), (Window(0.0, 1.0, 1),), ()),
+        )  # fmt: skip
+
+    def health(device):
+        asked.append(("health", device.index))
+        return Health(busy=busy[device.index])
+
+    @contextmanager
+    def worker(chip, backend):
+        yield SimpleNamespace(health=health, load=loaded)
+
+    @contextmanager
+    def lease(device, chip, **more):
+        asked.append(("lease", device.index))
+        yield
+
+    monkeypatch.setattr("harness.run.devices.lease", lease)
+    monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
+    monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: np.ones((1, 2), np.float32))
+    monkeypatch.setattr(CaseRun, "engine_file", lambda self: "engine")
+    monkeypatch.setattr(CaseEngine, "spec", lambda self, variant: None)
+    bench = CaseRun(SimpleNamespace(worker=worker, settings=SimpleNamespace(plan=Plan())), CASE_310P)
+    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
+    return SimpleNamespace(bench=bench, asked=asked, busy=busy)
+
+
+def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
+    run = duo.bench.measurement
+
+    assert (run.mark, run.scaled, len(run.timings)) == ("1-of-2", 1, 1)
+    assert [index for what, index in duo.asked if what == "lease"] == [0, 1]
+    assert [index for what, index in duo.asked if what == "load"] == [0]
+
+
+def test_a_duo_whose_other_chip_works_is_not_measured(duo):
+    duo.busy[1] = 0.6
+
+    with pytest.raises(InvalidMeasurement, match="310P3 1 is 60% busy"):
+        duo.bench.measurement  # noqa: B018
+    assert not [index for what, index in duo.asked if what == "load"]
