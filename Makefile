@@ -18,7 +18,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# a peer to measure against, which nothing else needs; without a network its test is skipped
 bench: $(READY)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check hotcoco==1.3.0
 	$(BIN)/pytest tests/benchmarks --benchmark-enable -q $(ARGS)
 
 $(READY): pyproject.toml
