@@ -14,9 +14,9 @@ from harness.backends.registry import backend
 from harness.case import Case
 from harness.chips import Chip
 from harness.report.records import Record
+from harness.vocabulary import STAGE_MARKERS, Outcome
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("export", "numerics", "accuracy", "throughput", "targets")  # markers, in the order in which they run
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
 FRESH = pytest.StashKey[list[Record]]()  # records of the test that runs now
 ASKED = pytest.StashKey[set[Case]]()
@@ -29,7 +29,7 @@ def case_of(item: pytest.Item) -> Case | None:
 
 
 def stage_of(item: pytest.Item) -> str:
-    return next((stage for stage in STAGES if item.get_closest_marker(stage)), "")
+    return next((stage for stage in STAGE_MARKERS if item.get_closest_marker(stage)), "")
 
 
 def simulated(config: pytest.Config, case: Case) -> bool:
@@ -59,7 +59,7 @@ class Gathering:
             add_record(self.config, Record.of_json(json.loads(line)))
         found = re.search(r"test_(\w+)\.py::.*\[(.+)\]$", report.nodeid)
         if not hasattr(report, "chipproof") and found and found[2] in {str(case) for case in matrix.cases()}:
-            add_record(self.config, Record(Case.parse(found[2]), found[1], "ERROR", str(report.longrepr)))
+            add_record(self.config, Record(Case.parse(found[2]), found[1], Outcome.ERROR, str(report.longrepr)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -25,10 +25,11 @@ from harness.diagnose.layers import Layer, Located, Measure
 from harness.diagnose.picture import picture
 from harness.errors import InvalidMeasurement
 from harness.export import graph
-from harness.judge.verdict import Outcome, Verdict, judge_numerics
+from harness.judge.verdict import Verdict, judge_numerics
 from harness.run import devices
 from harness.run.case_run import Bench
 from harness.run.context import WITNESSES
+from harness.vocabulary import Outcome
 from tools.suite import CacheOption, DataOption, PythonOption, suite
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from harness import baselines
+from harness import matrix
 from harness.errors import StoreError, UsageError
 from harness.run.context import Settings, Suite
 from harness.store import Store
@@ -65,7 +65,7 @@ def suite(
     return Suite(
         Settings(
             store=Store(cache_folder(cache), say=lambda note: console.print(note, style="yellow", markup=False)),
-            baselines=baselines.load(),
+            baselines=matrix.published(),
             data=data,
             sdk_python=sdk_python,
             progress=begin,

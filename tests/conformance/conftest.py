@@ -14,17 +14,18 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from harness import baselines, matrix
+from harness import matrix
 from harness.case import Case
 from harness.chips import Chip
 from harness.errors import DataError, HarnessError
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
-from harness.judge.verdict import Outcome, Verdict
+from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
 from harness.run.case_run import Bench, has_peer
 from harness.run.context import CHIP_PLAN, Settings, Suite
 from harness.store import Store
+from harness.vocabulary import Outcome
 from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
@@ -41,7 +42,7 @@ def suite(
     shared = Suite(
         Settings(
             store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
-            baselines=baselines.load(),
+            baselines=matrix.published(),
             data=None if data is None else Path(data),
             limit=pytestconfig.getoption("limit"),
             device=pytestconfig.getoption("device"),
@@ -108,7 +109,7 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
         try:
             bench.close()
         except HarnessError as error:
-            add_record(pytestconfig, Record(bench.case, "closing", "ERROR", str(error), marks=bench.marks))
+            add_record(pytestconfig, Record(bench.case, "closing", Outcome.ERROR, str(error), marks=bench.marks))
 
     def take(case: Case) -> Bench:
         if not taken or taken[0].case != case or not taken[0].sound:
@@ -162,7 +163,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
             also = {k: v for k, v in own.items() if k not in values}
             extra = tuple(facts.get("marks", ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
-            record = Record(case, stage, verdict.outcome.value, verdict.text, metric, values, all_marks,
+            record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
                             {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
             add_record(pytestconfig, record)
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
@@ -203,10 +204,8 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 
 def _speed(record: Record) -> Speed:
     v = record.values
-    return Speed(
-        Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID", record.marks,
-        v.get("ratio"),
-    )  # fmt: skip
+    estimate = Estimate(v["measured"], v["low"], v["high"], 0.0, 1)
+    return Speed(estimate, v["latency"], record.outcome is not Outcome.INVALID, record.marks, v.get("ratio"))
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +225,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
             _speed(record)
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
-            and record.stage == "throughput" and "measured" in record.values and record.outcome != "INVALID"
+            and record.stage == "throughput" and "measured" in record.values and record.outcome is not Outcome.INVALID
             and "simulated" not in record.marks
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.estimate.value, default=None)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from harness.case import Precision
-from harness.judge.verdict import Outcome, judge_agreement, judge_published
+from harness.judge.verdict import judge_agreement, judge_published
 from harness.run.case_run import Variant
+from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.accuracy
 

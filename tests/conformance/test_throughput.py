@@ -3,7 +3,8 @@
 import pytest
 
 from harness.judge.timing import unsteady
-from harness.judge.verdict import Outcome, Verdict, judge_floor, judge_ratio
+from harness.judge.verdict import Verdict, judge_floor, judge_ratio
+from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.throughput
 

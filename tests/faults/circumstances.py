@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from harness import baselines
+from harness import matrix
 from harness.baselines import Deviation
 from harness.export import export
 from harness.run import case_run, context
@@ -156,7 +156,7 @@ def the_last_batch_is_dropped_unless_it_is_full(plant):
 def a_known_failure_no_longer_fails(plant):
     """The excuse outlives its reason, and hides the next fault."""
     excuse = Deviation("tiny_classes-*", "accuracy", "top1", "lost in translation", "nowhere", "tiny.toml", 2)
-    plant.monkeypatch.setattr(baselines, "load", lambda: replace(plant.world.table, deviations=(excuse,)))
+    plant.monkeypatch.setattr(matrix, "published", lambda: replace(plant.world.table, deviations=(excuse,)))
 
 
 # ------------------------------------------------------------------------------------------- the worker

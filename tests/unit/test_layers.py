@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = (  # a room is a file of harness/ or a folder, or a file of a folder that another floor needs
     "errors",
-    "case",
+    "case vocabulary",
     "store arrays vendor",
     "chips metrics",
     "datasets baselines",

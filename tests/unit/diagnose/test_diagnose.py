@@ -19,11 +19,12 @@ from harness.diagnose import layers, mistakes
 from harness.diagnose.picture import picture
 from harness.errors import BuildError, InvalidMeasurement
 from harness.export import graph
-from harness.judge.verdict import Outcome, Verdict
+from harness.judge.verdict import Verdict
 from harness.models import MODELS
 from harness.models.base import Frame, Prepared, Protocol
 from harness.run.context import Settings, Suite, Weighed
 from harness.store import Store
+from harness.vocabulary import Outcome
 from tools import cli
 
 SIDE = 24
