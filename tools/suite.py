@@ -8,17 +8,16 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from harness import matrix
 from harness.errors import StoreError, UsageError
-from harness.run.context import Settings, Suite
-from harness.store import Store
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from harness.run.context import Suite
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="CHIPPROOF_DATA", help="published weights, images and labels")
@@ -45,6 +44,8 @@ def deliver(kept: Path, out: Path) -> None:
 
 
 def cache_folder(chosen: Path | None) -> Path:
+    import platformdirs
+
     return chosen or platformdirs.user_cache_path("chipproof")
 
 
@@ -52,6 +53,12 @@ def suite(
     data: Path | None, cache: Path | None, sdk_python: str = sys.executable, progress: Progress | None = None
 ) -> Suite:
     """A Suite for one verb; its notes go to standard error."""
+    from rich.console import Console
+
+    from harness import matrix
+    from harness.run.context import Settings, Suite
+    from harness.store import Store
+
     console = Console(stderr=True)
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds weights/, imagenet/, ...")

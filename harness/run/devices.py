@@ -34,8 +34,8 @@ class Presence:
     evidence: str
 
 
-def find(chip: Chip, start: Callable[[str], Worker]) -> Presence:
-    """Ask the chip's backends in turn, each in a worker that `start(backend)` makes; the first that finds a device
+def find(chip: Chip, start: Callable[[str], contextlib.AbstractContextManager[Worker]]) -> Presence:
+    """Ask the chip's backends in turn, each in a worker that `start(backend)` gives; the first that finds a device
     drives the chip. A backend that falls over is evidence like any other."""
     evidence = []
     for backend in chip.backends:

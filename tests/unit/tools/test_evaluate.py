@@ -9,6 +9,7 @@ import plain_vision
 import pytest
 from scipy.io import savemat
 
+from harness import datasets
 from harness.errors import DataError, RunError, UsageError
 from harness.vendor import files
 from harness.vendor.files import FORMATS
@@ -131,8 +132,8 @@ def test_part_of_a_data_set_gets_no_verdict(imagenet, capsys):
 def test_a_whole_data_set_is_judged(imagenet, monkeypatch, capsys):
     data, results = imagenet
     write(data / "out", AIS, results)
-    load = evaluate.datasets.load
-    monkeypatch.setattr(evaluate.datasets, "load", lambda *where: replace(load(*where), kind="whole"))
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda *where: replace(load(*where), kind="whole"))
 
     with pytest.raises(SystemExit) as ended:
         cli.main([
