@@ -205,7 +205,7 @@ def header(config: pytest.Config) -> dict[str, object]:
         "numpy",
         "opencv-python-headless",
         "pillow",
-        "pycocotools",
+        "numba",
     ):
         try:
             packages[name] = version(name)

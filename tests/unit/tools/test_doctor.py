@@ -6,11 +6,15 @@ import sys
 
 import pytest
 
-from harness.backends.base import Device
+from harness.backends.base import Device, Found
 from harness.chips import CHIPS
+from harness.errors import WorkerError
+from harness.run import devices
 from harness.run.devices import Presence
 from tools import cli, doctor
 from tools.doctor import State
+
+FIND = devices.find
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +26,7 @@ def no_workers(monkeypatch):
             return Presence("ort", "ONNX Runtime 9", (Device(0, "a CPU"),), "ort: looked, found one")
         return Presence("", "", (), f"{chip.backends[0]}: looked, found none")
 
-    monkeypatch.setattr(doctor.devices, "find", find)
+    monkeypatch.setattr(devices, "find", find)
 
 
 def run(capsys, *arguments):
@@ -52,6 +56,39 @@ def test_each_chip_shows_its_evidence_and_the_way_to_it():
     assert "looked, found one" in found["cpu"].detail
     assert found["ascend310p"].detail == "acl: looked, found none"
     assert found["ascend310p"].next == CHIPS["ascend310p"].hint
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_backend_is_started_once_for_all_chips_that_name_it_and_again_when_it_is_gone(monkeypatch, dies):
+    started, asked = [], []
+
+    class FakeWorker:
+        def __init__(self, backend, python):
+            self.backend, self.alive = backend, True
+
+        def __enter__(self):
+            started.append(self.backend)
+            return self
+
+        def __exit__(self, *error):
+            self.alive = False
+
+        def devices(self, match):
+            asked.append(self.backend)
+            assert self.alive
+            if dies:
+                self.alive = False
+                raise WorkerError(f"{self.backend} died", hint="-")
+            return Found((), "nothing here")
+
+    monkeypatch.setattr(devices, "find", FIND)
+    monkeypatch.setattr("harness.worker.process.Worker", FakeWorker)
+
+    found = doctor.chips(sys.executable)
+
+    assert [finding.name for finding in found] == list(CHIPS)
+    assert sorted(asked) == sorted(backend for chip in CHIPS.values() for backend in chip.backends)
+    assert sorted(started) == (sorted(asked) if dies else sorted(set(asked)))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from harness import matrix
 from harness.errors import StoreError, UsageError
+from harness.run.case_run import CaseRun
 from harness.run.context import RunContext
 from harness.run.engine import Built
 from tools import build, cli
@@ -52,8 +53,8 @@ def test_a_mistyped_case_is_no_defect_of_ours(verb, wrong, says, tmp_path, capsy
 
 def test_an_engine_says_whose_weights_it_has(tmp_path, monkeypatch, capsys):
     facts = {"version": "CANN 8.0", "weights": "seeded: no checkpoint in --data"}
-    monkeypatch.setattr(build.CaseRun, "facts", facts)
-    monkeypatch.setattr(build.CaseRun, "built", lambda bench: Built(Path("engine.om"), None))
+    monkeypatch.setattr(CaseRun, "facts", facts)
+    monkeypatch.setattr(CaseRun, "built", lambda case: Built(Path("engine.om"), None))
 
     build.command("regnety_016-ascend310-fp16-bs1", cache=tmp_path)
 
