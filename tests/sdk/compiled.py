@@ -73,8 +73,6 @@ def network(header, graph):
 
 def described(model, which):
     """[(name, NumPy dtype name, shape with -1 for what is dynamic)] of the graph's inputs or outputs."""
-    from onnx import helper
-
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     rows = []
@@ -82,20 +80,41 @@ def described(model, which):
         if value.name in weights:
             continue
         kind = value.type.tensor_type
-        dtype = (
-            str(helper.tensor_dtype_to_np_dtype(kind.elem_type))
-            if hasattr(helper, "tensor_dtype_to_np_dtype")
-            else _dtype(kind.elem_type)
-        )
         shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
-        rows.append((value.name, dtype, shape))
+        rows.append((value.name, numpy_name(kind.elem_type), shape))
     return rows
 
 
-def _dtype(kind):
+def numpy_name(kind):
+    """NumPy dtype name of an ONNX element type."""
+    from onnx import helper
+
+    if hasattr(helper, "tensor_dtype_to_np_dtype"):
+        return str(helper.tensor_dtype_to_np_dtype(kind))
     from onnx.mapping import TENSOR_TYPE_TO_NP_TYPE
 
     return str(TENSOR_TYPE_TO_NP_TYPE[kind])
+
+
+def element_type(dtype):
+    """ONNX element type of a NumPy dtype name. Raises ValueError for one that NumPy or ONNX lacks."""
+    from onnx import TensorProto
+
+    known = {"float32": "FLOAT", "float64": "DOUBLE"}
+    name = known.get(str(dtype), str(dtype).upper())
+    if name not in TensorProto.DataType.keys():  # noqa: SIM118 - a descriptor, not a dict
+        raise ValueError(f"{dtype} is no element type")
+    return TensorProto.DataType.Value(name)
+
+
+def value_info(name, dtype, shape):
+    """An ONNX input or output; shape None: unknown, -1 in it: free."""
+    from onnx import helper
+
+    dims = None if shape is None else ["batch" if i == 0 else None for i, _ in enumerate(shape)]
+    if shape is not None:
+        dims = [size if size >= 0 else free for size, free in zip(shape, dims)]
+    return helper.make_tensor_value_info(name, element_type(dtype), dims)
 
 
 def opset(model):
@@ -138,7 +157,7 @@ def rounded(model, precision, batches=None, per_axis=True):
     model = simulate.fold_batch_norm(model)
     if precision == "fp16" or has_qdq(model) or not batches:
         return simulate.half_weights(model)
-    return _eight_bit_mixture(model, different(batches), per_axis)
+    return _eight_bit_mixture(model, _whole_batches(model, different(batches)), per_axis)
 
 
 def different(batches):
@@ -148,6 +167,18 @@ def different(batches):
         for i in range(len(batch)):
             found.setdefault(hashlib.sha256(batch[i].tobytes()).digest(), batch[i : i + 1])
     return list(found.values())
+
+
+def _whole_batches(model, images):
+    """The images as the graph takes them: one by one, or in whole batches where it is made for one batch size (the
+    last one filled up from the start)."""
+    import numpy as np
+
+    batch = described(model, "inputs")[0][2][0]
+    if batch in (-1, 1):
+        return images
+    starts = range(0, len(images), batch)
+    return [np.concatenate([images[i % len(images)] for i in range(at, at + batch)]) for at in starts]
 
 
 def _eight_bit_mixture(model, images, per_axis):
@@ -263,9 +294,10 @@ def _quantise_activations(model, chosen, peaks):
         graph.node.extend(rest[:at] + pair + rest[at:])
 
 
-def with_front(model, name, mean=None, var=None, nhwc=False):
-    """Give input `name` of the model another face: uint8 when `mean` and `var` are inserted, (N, H, W, C) when
-    `nhwc`. Applies the switches `wrong_mean` and `swap_channels`."""
+def with_front(model, name, mean=None, var=None, layouts=None, dtype=None):
+    """Give input `name` of the model another face: uint8 when `mean` and `var` are inserted, else `dtype`;
+    `layouts` ("NCHW", "NHWC"): that of the model and that of the face. Applies the switches `wrong_mean` and
+    `swap_channels`."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -281,11 +313,17 @@ def with_front(model, name, mean=None, var=None, nhwc=False):
             if used == name:
                 node.input[i] = inner
     steps, current = [], name
-    if nhwc:
-        dims = [dims[0], dims[2], dims[3], dims[1]]
-        steps.append(helper.make_node("Transpose", [current], [name + ".nchw"], perm=[0, 3, 1, 2]))
-        current = name + ".nchw"
-    kind = value.type.tensor_type.elem_type
+    if layouts:
+        own, face = layouts
+        dims = [dims[own.index(letter)] for letter in face]
+        order = [face.index(letter) for letter in own]
+        steps.append(helper.make_node("Transpose", [current], [name + ".turned"], perm=order))
+        current = name + ".turned"
+    own_kind = kind = value.type.tensor_type.elem_type
+    if dtype is not None and mean is None:
+        kind = element_type(dtype)
+        steps.append(helper.make_node("Cast", [current], [name + ".cast"], to=own_kind))
+        current = name + ".cast"
     if mean is not None:
         kind = TensorProto.UINT8
         active = simulate.switches()
@@ -305,6 +343,38 @@ def with_front(model, name, mean=None, var=None, nhwc=False):
     rest = list(graph.node)
     del graph.node[:]
     graph.node.extend(steps + rest)
+    return model
+
+
+def with_back(model, name, layouts=None, dtype=None):
+    """Give output `name` another face: layout ("NCHW", "NHWC": the model's, the face's) and element type. In place."""
+    from onnx import helper
+
+    graph = model.graph
+    value = next(item for item in graph.output if item.name == name)
+    kind = value.type.tensor_type
+    inner = name + ".inner"
+    for node in graph.node:
+        for i, made in enumerate(node.output):
+            if made == name:
+                node.output[i] = inner
+        for i, used in enumerate(node.input):
+            if used == name:
+                node.input[i] = inner
+    current = inner
+    if layouts:
+        own, face = layouts
+        if len(kind.shape.dim) != len(own):
+            raise ValueError(f"the layout {own} for an output of {len(kind.shape.dim)} dimensions")
+        dims = [type(dim).FromString(dim.SerializeToString()) for dim in kind.shape.dim]
+        for dim, letter in zip(kind.shape.dim, face):
+            dim.CopyFrom(dims[own.index(letter)])
+        order = [own.index(letter) for letter in face]
+        graph.node.append(helper.make_node("Transpose", [current], [inner + ".turned"], perm=order))
+        current = inner + ".turned"
+    if dtype is not None:
+        kind.elem_type = element_type(dtype)
+    graph.node.append(helper.make_node("Cast", [current], [name], to=kind.elem_type))
     return model
 
 

@@ -217,16 +217,63 @@ def _descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_outputs_in_flight_are_bounded_by_what_they_hold(sdk, onnx, engine, monkeypatch):
+def test_outputs_are_allocated_once_and_written_again(sdk, onnx, engine):
+    from magicmind.python.runtime._base import driver
+
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    sdk.switch(slow=0.01)
+
+    with magicmind.load(engine, DEVICE, spec) as session:
+        for images in (tiny_batch(seed=1), tiny_batch()):
+            session.write({"image": images})
+            session.execute(magicmind.RING)
+            allocated = driver.allocations
+            session.execute(2 * magicmind.IN_FLIGHT + 7)
+            assert distance(session.read(), tiny_answer(onnx, images)) == 0
+            assert driver.allocations == allocated == magicmind.RING * 2, "two outputs a list of the ring"
+
+
+def test_outputs_of_a_ring_fit_where_those_of_every_batch_would_not(sdk, onnx, engine):
     spec = tiny_spec("fp32")
     magicmind.build(onnx, engine, spec)
     bytes_a_run = 2 * 2 * 5 * 4
-    monkeypatch.setattr(magicmind, "IN_FLIGHT_BYTES", 16 * bytes_a_run)
-    sdk.switch(memory_mb=18 * bytes_a_run / 2**20, slow=0.01)
+    sdk.switch(memory_mb=magicmind.RING * bytes_a_run / 2**20, slow=0.01)
 
     outputs = run(engine, spec, tiny_batch(), times=100)
 
     assert distance(outputs, tiny_answer(onnx, tiny_batch())) == 0
+
+
+@pytest.mark.parametrize("answer", ["status", "tensor", "nothing"])
+def test_whatever_itensor_to_answers_is_taken(sdk, onnx, engine, answer):
+    """Every vendor program ignores it."""
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    sdk.switch(to_answers=answer)
+
+    assert distance(run(engine, spec, tiny_batch()), tiny_answer(onnx, tiny_batch())) == 0
+
+
+def test_a_tensor_without_to_is_fed_by_from_numpy_alone(sdk, onnx, engine, monkeypatch):
+    from magicmind.python.runtime._run import InputTensor
+
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    monkeypatch.delattr(InputTensor, "to")
+
+    assert distance(run(engine, spec, tiny_batch()), tiny_answer(onnx, tiny_batch())) == 0
+
+
+def test_an_answer_that_is_no_status_is_an_error_not_a_crash(sdk, onnx, engine, monkeypatch):
+    from magicmind.python.runtime._run import InputTensor
+
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    monkeypatch.setattr(InputTensor, "from_numpy", lambda self, array: 7)
+
+    with pytest.raises(DeviceError, match=r"mm\.ITensor\.from_numpy failed: 7"):
+        run(engine, spec, tiny_batch())
 
 
 def test_hundreds_of_cycles_leave_nothing_behind(sdk, onnx, engine):
