@@ -34,6 +34,10 @@ RING = 2
 it filled before, so that the timed loop allocates nothing. Batches of one queue run one after the other."""
 
 
+HIDING = ("MLU_VISIBLE_DEVICES", "CAMBRICON_VISIBLE_DEVICES")
+"""Variables that hide cards: from a process that uses the runtime; from a container by Cambricon's device plugin."""
+
+
 def version() -> str:
     """MagicMind's version, or what tells two builds of it apart when it does not say, and the driver's."""
     sdk()
@@ -52,16 +56,21 @@ def devices(match: str) -> Found:
     cards, evidence = _cnmon.cards()
     try:
         mm = sdk()
-        count = _device_count(mm)
     except HarnessError as error:
         return Found((), f"{evidence}; {error.fact}")
-    visible = os.environ.get("MLU_VISIBLE_DEVICES")
+    try:
+        count = _device_count(mm)
+    except HarnessError as error:
+        return Found((), f"{evidence}; {error.fact}{_hidden(bool(cards))}")
+    visible = os.environ.get(HIDING[0])
     if visible is not None:
         numbers = [int(number) for number in re.findall(r"\d+", visible)]
         by_number = {card.number: card for card in cards}
         cards = tuple(by_number[number] for number in numbers if number in by_number)
-        evidence += f"; MLU_VISIBLE_DEVICES={visible}"
+        evidence += f"; {HIDING[0]}={visible}"
     evidence += f"; MagicMind counts {count}"
+    if not count:
+        return Found((), evidence + _hidden(bool(cards)))
     if not cards:
         cards = tuple(_cnmon.Card(number, _cnmon.UNNAMED) for number in range(count))
     if count < len(cards) and len({card.name for card in cards}) > 1:
@@ -229,6 +238,15 @@ class _Session:
                     hint="build the engine again; if it stays so, run the model under mm_run",
                 )
         return arrays
+
+
+def _hidden(known: bool) -> str:
+    """What to add to the evidence where MagicMind counts no card: the variables that hide cards, or nothing."""
+    told = [f"{name}={os.environ[name]}" for name in HIDING if os.environ.get(name, "all").strip().lower() != "all"]
+    words = " and ".join(told)
+    if not told:
+        return ""
+    return f"; {words} hides every card: unset it, or name a card that exists" if known else f"; {words} is set"
 
 
 def _device_count(mm: Any) -> int:

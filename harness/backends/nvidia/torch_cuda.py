@@ -42,7 +42,7 @@ def devices(match: str) -> Found:
         return Found((), f"{evidence}; {error.fact}")
     trail("torch.cuda.device_count")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}"
+    evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}{_nvml.hidden(count, len(gpus))}"
     cards = {int(gpu.bus.split(":")[1], 16): gpu.number for gpu in gpus}
     found = []
     for index in range(count):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib.util
+import os
 import sys
 import time
 from enum import IntEnum
@@ -47,8 +48,33 @@ def devices():
     return int(simulate.switches().get("devices", 1))
 
 
+def visible():
+    """NVML's numbers of the GPUs that CUDA offers, in CUDA's order: the fastest first (simulated: from the last to the
+    first) or by address, and CUDA_VISIBLE_DEVICES cut at the first name of no GPU (CUDA Programming Guide)."""
+    order = list(range(devices()))
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        order.reverse()
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        return order
+    found = []
+    for word in (part.strip() for part in told.split(",")):
+        if word.isdigit() and int(word) < len(order):
+            found.append(order[int(word)])
+            continue
+        uuids = [n for n in order if word[:4] == "GPU-" and f"GPU-00000000-0000-0000-0000-{n:012d}".startswith(word)]
+        if not uuids:
+            break
+        found.append(uuids[0])
+    return found
+
+
 def driver():
     return simulate.switches().get("driver", True)
+
+
+def driver_version():
+    return str(simulate.switches().get("nvidia_driver", "550.54.15"))
 
 
 def trt_version():

@@ -430,6 +430,25 @@ def test_visible_devices_renumber_the_cards(sdk, monkeypatch):
     assert [(device.index, device.card) for device in found] == [(0, 3), (1, 1)]
 
 
+@pytest.mark.parametrize("told", ["7", ""])
+def test_a_variable_that_hides_every_card_is_named(sdk, monkeypatch, told):
+    sdk.switch(devices=2)
+    monkeypatch.setenv("MLU_VISIBLE_DEVICES", told)
+
+    found = magicmind.devices("MLU370-S4")
+
+    assert found.devices == ()
+    assert f"MLU_VISIBLE_DEVICES={told} hides every card" in found.evidence
+
+
+def test_a_container_that_was_given_no_card_is_told_by_its_variable(sdk, monkeypatch):
+    sdk.switch(devices=0)
+    monkeypatch.setenv("CAMBRICON_VISIBLE_DEVICES", "5")
+    assert "CAMBRICON_VISIBLE_DEVICES=5" in magicmind.devices("MLU370-S4").evidence
+    monkeypatch.setenv("CAMBRICON_VISIBLE_DEVICES", "all")
+    assert "VISIBLE_DEVICES" not in magicmind.devices("MLU370-S4").evidence
+
+
 def test_without_the_sdk_there_are_no_devices_and_the_reason(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "magicmind", None)
 

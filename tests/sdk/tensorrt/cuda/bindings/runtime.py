@@ -7,7 +7,7 @@ import time
 from enum import IntEnum
 
 import numpy as np
-from simulated_gpu import Copy, Event, Stream, calls, capability, devices, driver, gpu, name, simulate, violation
+from simulated_gpu import Copy, Event, Stream, calls, capability, driver, gpu, name, simulate, violation, visible
 from simulated_gpu import Error as cudaError_t
 
 cudaStreamNonBlocking = 1
@@ -31,7 +31,7 @@ def _enter(call, empty=0):
     code = calls.enter(call)
     if code is None and not driver():
         code = 35
-    if code is None and devices() < 1:
+    if code is None and not visible():
         code = 100
     return None if code is None else (cudaError_t(code), *([None] * empty))
 
@@ -51,7 +51,7 @@ def cudaGetErrorString(error):
 
 
 def cudaGetDeviceCount():
-    return _enter("cudaGetDeviceCount", 1) or (OK, devices())
+    return _enter("cudaGetDeviceCount", 1) or (OK, len(visible()))
 
 
 def cudaRuntimeGetVersion():
@@ -63,15 +63,14 @@ def cudaSetDevice(index):
     failed = _enter("cudaSetDevice")
     if failed:
         return failed
-    if not 0 <= index < devices():
+    if not 0 <= index < len(visible()):
         return (cudaError_t.cudaErrorInvalidDevice,)
     gpu.device = index
     return (OK,)
 
 
 def cudaDeviceGetPCIBusId(length, index):
-    # CUDA counts the fastest first, NVML by address: with several GPUs the orders differ
-    return _enter("cudaDeviceGetPCIBusId", 1) or (OK, f"0000:{0x65 + devices() - 1 - index:02X}:00.0".encode())
+    return _enter("cudaDeviceGetPCIBusId", 1) or (OK, f"0000:{0x65 + visible()[index]:02X}:00.0".encode())
 
 
 def cudaDeviceGetAttribute(attribute, index):

@@ -127,9 +127,17 @@ class Driver:
         return self.active
 
     def count(self):
+        """Cards that MLU_VISIBLE_DEVICES leaves; a guess: it cuts at the first name of no card, as CUDA's does."""
         visible = os.environ.get("MLU_VISIBLE_DEVICES")
         count = int(simulate.switches().get("devices", 1))
-        return count if visible is None else len([part for part in visible.split(",") if part.strip()])
+        if visible is None:
+            return count
+        shown = 0
+        for part in visible.split(","):
+            if not part.strip().isdigit() or int(part) >= count:
+                break
+            shown += 1
+        return shown
 
     def clock(self, number):
         return self.clocks.setdefault(number, simulate.Clock())
