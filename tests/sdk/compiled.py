@@ -144,12 +144,12 @@ WEIGHTY = ("Conv", "Gemm", "MatMul")
 LIKE = 0.998  # cosine of every output with the FP32 graph's at which a mixed graph is kept
 
 
-def rounded(model, precision, batches=None, per_axis=True):
+def rounded(model, precision, batches=None, per_axis=True, halves=()):
     """The model as `precision` computes it: "fp32", "fp16" or "int8". int8 is a mixture, as the vendors' is: inputs and
     weights of Conv, Gemm and MatMul in symmetric 8 bit (weights of Conv with a range for each output channel when
     `per_axis`), ranges being the largest magnitudes seen in `batches` (arrays), the rest in FP16; and of the layers the
-    first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32 graph's on the first image. With
-    explicit Q/DQ in the graph that alone counts."""
+    first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32 graph's on the first image; layers that
+    make a tensor of `halves` always do. With explicit Q/DQ in the graph that alone counts."""
     if simulate.switches().get("stale_engine"):
         model = simulate.another_checkpoint(model)
     if precision == "fp32":
@@ -157,7 +157,7 @@ def rounded(model, precision, batches=None, per_axis=True):
     model = simulate.fold_batch_norm(model)
     if precision == "fp16" or has_qdq(model) or not batches:
         return simulate.half_weights(model)
-    return _eight_bit_mixture(model, _whole_batches(model, different(batches)), per_axis)
+    return _eight_bit_mixture(model, _whole_batches(model, different(batches)), per_axis, halves)
 
 
 def different(batches):
@@ -181,18 +181,19 @@ def _whole_batches(model, images):
     return [np.concatenate([images[i % len(images)] for i in range(at, at + batch)]) for at in starts]
 
 
-def _eight_bit_mixture(model, images, per_axis):
+def _eight_bit_mixture(model, images, per_axis, halves):
     """As `rounded` says; kept in the simulators' memory, for it is the same at every batch."""
     import numpy as np
     import onnx
 
     digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
-    key = rowwise.name_of(model, "eight bits", bool(per_axis), LIKE, digests)
+    key = rowwise.name_of(model, "eight bits", bool(per_axis), LIKE, digests, sorted(halves))
     known = rowwise.memory.get(key)
     if known is not None:
         return onnx.load_from_string(known[0].tobytes())
     peaks = _peaks(model, images)
-    layers = [node.output[0] for node in model.graph.node if node.op_type in WEIGHTY]
+    makes = [node.output[0] for node in model.graph.node if node.op_type in WEIGHTY]
+    layers = [name for name in makes if name not in halves]
     fed = {described(model, "inputs")[0][0]: images[0]}
     wanted = simulate.runner(model).run(None, fed)
     for first in [0] + [2**power for power in range(20) if 2**power < len(layers)] + [len(layers)]:

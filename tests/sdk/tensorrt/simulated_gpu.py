@@ -82,7 +82,13 @@ def trt_version():
 
 
 def violation(what):
+    """What fails or gives rubbish on the GPU."""
     simulate.note("violation", what=what)
+
+
+def house(what):
+    """What CUDA and TensorRT accept and this project's backend must not do."""
+    simulate.note("house", what=what)
 
 
 class Error(IntEnum):
@@ -119,14 +125,14 @@ class Gpu:
     def __init__(self):
         self.device = 0
         self.memory = {}
-        self.streams = {}
+        self.streams = {0: Stream()}  # the default stream is always there
         self.events = {}
         self.clock = simulate.Clock()
         self._next = 0x7F0000000000
         self._handles = 0x5000
 
     def held(self):
-        return len(self.memory), len(self.streams), len(self.events)
+        return len(self.memory), len(self.streams) - 1, len(self.events)
 
     def malloc(self, nbytes):
         limit = simulate.switches().get("memory_mb")
@@ -137,6 +143,11 @@ class Gpu:
         self._next += (nbytes + 511) // 256 * 256
         self.memory[address] = Allocation(address, nbytes)
         return Error.cudaSuccess, address
+
+    def free_and_total(self):
+        """Bytes of device memory: the switch `memory_mb`, else those of a T4."""
+        total = int(float(simulate.switches().get("memory_mb", 15360)) * 2**20)
+        return max(0, total - sum(item.nbytes for item in self.memory.values() if item.host is None)), total
 
     def malloc_host(self, nbytes):
         buffer = ctypes.create_string_buffer(b"\x5a" * nbytes, nbytes)
@@ -232,4 +243,4 @@ def _at_exit():
     memory, streams, events = gpu.held()
     for count, what in ((memory, "allocations"), (streams, "streams"), (events, "events")):
         if count:
-            simulate.note("leak", what=f"{count} {what} alive at exit")
+            house(f"{count} {what} alive at exit")  # CUDA takes them back with the process
