@@ -21,7 +21,8 @@ from harness.case import Case, Precision
 from harness.errors import HarnessError
 from harness.report import tables
 from harness.report.records import Record, ran, read_run, write_run, write_whole
-from tests.session import ASKED, FRESH, RECORDS, STAGES, Gathering, add_record, case_of, simulated, stage_of
+from harness.vocabulary import STAGE_MARKERS, Outcome
+from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, simulated, stage_of
 
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 BEGUN = pytest.StashKey[float]()
@@ -78,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{precision}: engines of that arithmetic")
     for batch in sorted({case.batch for case in matrix.cases()}):
         config.addinivalue_line("markers", f"bs{batch}: batch {batch}")
-    for stage in STAGES:
+    for stage in STAGE_MARKERS:
         config.addinivalue_line("markers", f"{stage}: tests of that stage")
     if config.getoption("dist", "no") == "load":  # pytest -n
         config.option.dist = "loadgroup"
@@ -132,7 +133,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         case = case_of(item)
         if case is None:
             return (-1, 0)
-        stage = STAGES.index(stage_of(item)) if stage_of(item) else 0
+        stage = STAGE_MARKERS.index(stage_of(item)) if stage_of(item) else 0
         return (order[case] if "case" in item.callspec.params else len(order), stage)  # type: ignore[attr-defined]
 
     items.sort(key=place)
@@ -177,9 +178,9 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
     marks = ("simulated",) if simulated(item.config, case) else ()
     if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
-        add_record(item.config, Record(case, stage, "SKIP", str(error).splitlines()[0], marks=marks))
+        add_record(item.config, Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks))
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
-        outcome = "INVALID" if getattr(error, "stage", "") == "invalid" else "ERROR"
+        outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
         text = getattr(error, "fact", None) or repr(error)
         add_record(item.config, Record(case, stage, outcome, text, marks=marks))
 
@@ -248,7 +249,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     records = list(config.stash[RECORDS].values())
     if config.getoption("collectonly"):
         return
-    red = any(record.outcome in ("FAIL", "ERROR", "INVALID") for record in records)
+    red = any(record.outcome.red for record in records)
     if exitstatus == pytest.ExitCode.OK and (red or _idle(config, records)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:

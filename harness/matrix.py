@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from harness import baselines
 from harness.backends.registry import with_plugins
+from harness.baselines import Baselines
 from harness.case import Case, Precision
 from harness.chips import CHIPS, Chip
 from harness.models import MODELS
@@ -21,6 +23,11 @@ def chips() -> dict[str, Chip]:
 def models() -> dict[str, Model]:
     """MODELS and the rows of entry-point group `chipproof.models`."""
     return with_plugins(MODELS, "chipproof.models", Model)
+
+
+def published() -> Baselines:
+    """Every published figure, of the models and chips of the tables. Raises BaselineError."""
+    return baselines.load(models=tuple(models()), chips=tuple(chips()))
 
 
 def batches(model: Model, chip: Chip, precision: Precision) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ from harness.backends.registry import backend
 from harness.case import Case
 from harness.chips import Chip
 from harness.report.records import Record
+from harness.vocabulary import STAGE_MARKERS, Outcome
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("export", "numerics", "accuracy", "throughput", "targets")  # markers, in the order in which they run
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
 FRESH = pytest.StashKey[list[Record]]()  # records of the test that runs now
 ASKED = pytest.StashKey[set[Case]]()
@@ -29,17 +29,19 @@ def case_of(item: pytest.Item) -> Case | None:
 
 
 def stage_of(item: pytest.Item) -> str:
-    return next((stage for stage in STAGES if item.get_closest_marker(stage)), "")
+    return next((stage for stage in STAGE_MARKERS if item.get_closest_marker(stage)), "")
 
 
 def simulated(config: pytest.Config, case: Case) -> bool:
     """Whether the case ran, or would have run, on a simulated SDK."""
-    return config.getoption("simulate") and simulator_folder(matrix.chips()[case.chip]) is not None
+    chip, runner = matrix.chips()[case.chip], config.getoption("runner")
+    return config.getoption("simulate") and simulator_folder(chip, runner) is not None
 
 
-def simulator_folder(chip: Chip) -> Path | None:
-    """Folder of the simulated SDK of the chip's first backend that has one."""
-    return next((folder for name in chip.backends if (folder := backend(name).simulator_folder)), None)
+def simulator_folder(chip: Chip, runner: str | None = None) -> Path | None:
+    """Folder of the simulated SDK of `runner`, or of the chip's first backend that has one."""
+    names = chip.backends if runner is None else (runner,)
+    return next((folder for name in names if (folder := backend(name).simulator_folder)), None)
 
 
 def add_record(config: pytest.Config, record: Record) -> None:
@@ -59,7 +61,7 @@ class Gathering:
             add_record(self.config, Record.of_json(json.loads(line)))
         found = re.search(r"test_(\w+)\.py::.*\[(.+)\]$", report.nodeid)
         if not hasattr(report, "chipproof") and found and found[2] in {str(case) for case in matrix.cases()}:
-            add_record(self.config, Record(Case.parse(found[2]), found[1], "ERROR", str(report.longrepr)))
+            add_record(self.config, Record(Case.parse(found[2]), found[1], Outcome.ERROR, str(report.longrepr)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

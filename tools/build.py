@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness.case import Case
-from harness.run.case_run import Bench
+from harness.run.case_run import CaseRun
 from tools.suite import CacheOption, DataOption, PythonOption, deliver, suite
 
 
@@ -24,8 +24,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
     """Export and compile the model of CASE for its chip, which must be here, and say where the engine is."""
-    with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
-        engine = bench.engine()
+    with closing(CaseRun(suite(data, cache, sdk_python), Case.parse(case))) as bench:
+        engine = bench.engine_file()
         facts = {"case": case, "engine": str(out or engine), **bench.facts}
     if out is not None:
         deliver(engine, out)

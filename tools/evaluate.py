@@ -15,20 +15,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import baselines, datasets, metrics
-from harness.baselines import ACCURACIES, Baselines
+from harness import datasets, matrix, metrics
+from harness.baselines import Baselines
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets import widerface as wider
 from harness.datasets.base import Absent, Dataset, Sample
 from harness.datasets.stream import stream
 from harness.errors import DataError, UsageError
-from harness.judge.verdict import Outcome, judge_published
+from harness.judge.verdict import judge_published
 from harness.metrics import widerface, widertext
 from harness.metrics.base import Score
 from harness.models.base import Frame, Model, Protocol
 from harness.models.gfocalv2 import postprocess_suppressed
 from harness.vendor import files
 from harness.vendor.files import Format
+from harness.vocabulary import ACCURACIES, Outcome
 from tools.preprocess import ChipOption, DataOption, ProtocolOption, bin_name, choose, progress
 
 NEED_FRAME = ("faces", "objects")  # tasks whose boxes go back to the picture
@@ -75,7 +76,7 @@ def command(
     row, chosen, _ = choose(model, chip, protocol)
     if data is None:
         raise UsageError("there are no labels to score against", hint="give --data DIR with the data set")
-    published = baselines.load()
+    published = matrix.published()
     case = None if chip is None else Case(model, chip, precision or _published_precision(published, chip, model), 1)
     if form is Files.WIDERFACE:
         score, kind, notes = _score_texts(row, outputs, data)

@@ -10,17 +10,18 @@ from typing import Annotated
 
 import typer
 
-from harness import baselines, matrix
+from harness import matrix
 from harness.baselines import Baselines
 from harness.case import Case, Precision
 from harness.chips import Chip
 from harness.errors import DataError, UsageError
 from harness.judge.stats import exact
-from harness.judge.verdict import Outcome, Verdict, judge_batches, judge_floor, judge_target
+from harness.judge.verdict import Verdict, judge_batches, judge_floor, judge_target
 from harness.models.base import Model
 from harness.report.records import Record
 from harness.vendor import logs
 from harness.vendor.logs import Throughput
+from harness.vocabulary import Outcome
 
 BAD = (Outcome.FAIL, Outcome.INVALID)
 Figures = Mapping[int, Sequence[Throughput]]  # by batch
@@ -44,7 +45,7 @@ def command(
         raise UsageError(f"{chip!r} is no chip", hint=f"chips: {', '.join(chips)}")
     if model not in models:
         raise UsageError(f"{model!r} is no model", hint=f"models: {', '.join(models)}")
-    published = baselines.load()
+    published = matrix.published()
     figures = read(files, batch, tool)
     records = judge(
         published, chips[chip], models[model], precision or _published_precision(published, chip, model), figures
@@ -109,7 +110,7 @@ def judge(published: Baselines, chip: Chip, model: Model, precision: Precision, 
             alone = f"the figure alone would be {verdict}" if verdict is not None else "nothing was published"
             verdict = Verdict(Outcome.INVALID, "; ".join([*dict.fromkeys(doubts), alone]))
         records.append(_record(case, found, value, arithmetic, verdict, None if cell is None else cell.value, chip))
-    if all(record.outcome == "SKIP" for record in records):
+    if all(record.outcome is Outcome.SKIP for record in records):
         raise DataError(f"no throughput of {records[0].case} was published", hint="see what was: chipproof baselines")
     return records + _targets(published, chip, model, precision, {batch: card for batch, (card, _) in cards.items()})
 
@@ -137,9 +138,9 @@ def _record(
     case: Case, found: Sequence[Throughput], value: float, arithmetic: str, verdict: Verdict | None,
     published: float | None, chip: Chip,
 ) -> Record:  # fmt: skip
-    outcome, text = "SKIP", "nothing was published at this batch"
+    outcome, text = Outcome.SKIP, "nothing was published at this batch"
     if verdict is not None:
-        outcome, text = str(verdict.outcome), f"{verdict.text}; the tool printed one figure, without an interval"
+        outcome, text = verdict.outcome, f"{verdict.text}; the tool printed one figure, without an interval"
     names = [f"log {i}" if f.device is None else f"device {f.device}" for i, f in enumerate(found, 1)]
     per_device = {name: figure.per_device for name, figure in zip(names, found, strict=True)}
     return Record(
@@ -178,14 +179,14 @@ def _targets(
         metric = f"{target.ratio:g}x {target.other}"
         if missing:
             text = f"best batch against best batch needs all batches; not given: {', '.join(map(str, missing))}"
-            records.append(Record(case, "targets", "SKIP", text, metric))
+            records.append(Record(case, "targets", Outcome.SKIP, text, metric))
             continue
         if other is None:
-            records.append(Record(case, "targets", "SKIP", f"nothing was published on {target.other}", metric))
+            records.append(Record(case, "targets", Outcome.SKIP, f"nothing was published on {target.other}", metric))
             continue
         verdict = judge_target(exact(cards[best]), other, target)
         values = {"measured": cards[best], "published": other.value, "ratio": cards[best] / other.value}
-        records.append(Record(case, "targets", str(verdict.outcome), verdict.text, metric, values))
+        records.append(Record(case, "targets", verdict.outcome, verdict.text, metric, values))
     return records
 
 

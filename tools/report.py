@@ -12,8 +12,6 @@ import typer
 from harness.report import tables
 from harness.report.records import merge, read_run, write_whole
 
-BAD = ("FAIL", "ERROR", "INVALID")
-
 
 def command(
     files: Annotated[
@@ -38,5 +36,5 @@ def command(
         size = shutil.get_terminal_size((120, 40)).columns
         footer = run.footer
         print(tables.terminal(run.records, footer["asked"], size, colour=False, stopped=footer.get("stopped", "")))
-    if any(record.outcome in BAD for record in run.records):
+    if any(record.outcome.red for record in run.records):
         raise typer.Exit(1)

@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from harness import baselines
+from harness import matrix
 from harness.errors import StoreError, UsageError
-from harness.run.context import Settings, Suite
+from harness.run.context import RunContext, Settings
 from harness.store import Store
 
 DataOption = Annotated[
@@ -50,8 +50,8 @@ def cache_folder(chosen: Path | None) -> Path:
 
 def suite(
     data: Path | None, cache: Path | None, sdk_python: str = sys.executable, progress: Progress | None = None
-) -> Suite:
-    """A Suite for one verb; its notes go to standard error."""
+) -> RunContext:
+    """A RunContext for one verb; its notes go to standard error."""
     console = Console(stderr=True)
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds weights/, imagenet/, ...")
@@ -62,10 +62,10 @@ def suite(
         task = progress.add_task(what, total=total)
         return lambda done: progress.advance(task, done)
 
-    return Suite(
+    return RunContext(
         Settings(
             store=Store(cache_folder(cache), say=lambda note: console.print(note, style="yellow", markup=False)),
-            baselines=baselines.load(),
+            baselines=matrix.published(),
             data=data,
             sdk_python=sdk_python,
             progress=begin,

@@ -4,6 +4,6 @@ The lint is imported by name (`harness.baselines.arithmetic`): only those who ru
 """
 
 from harness.baselines.registry import Baselines, load
-from harness.baselines.rows import ACCURACIES, METRICS, MODELS, Cell, Deviation, Target
+from harness.baselines.rows import Cell, Deviation, Target
 
-__all__ = ["ACCURACIES", "METRICS", "MODELS", "Baselines", "Cell", "Deviation", "Target", "load"]
+__all__ = ["Baselines", "Cell", "Deviation", "Target", "load"]

@@ -16,9 +16,10 @@ from itertools import pairwise
 from typing import TypeVar
 
 from harness.baselines.registry import Baselines
-from harness.baselines.rows import ACCURACIES, Best, Cell, Log, Ratio, Times, ulp
+from harness.baselines.rows import Best, Cell, Log, Ratio, Times, ulp
 from harness.case import Case
 from harness.chips import CHIPS
+from harness.vocabulary import ACCURACIES
 
 SLACK = Decimal("0.99")  # a chip keeps 99 % of the authors' accuracy
 SLOPES = (-0.5, 0.95)  # of log(images/s) over log(batch): below, the batch was ignored; above, it was counted twice

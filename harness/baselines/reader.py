@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.baselines.rows import (
-    ACCURACIES,
-    METRICS,
     SCALES,
     UNITS,
     Best,
@@ -26,13 +24,13 @@ from harness.baselines.rows import (
 )
 from harness.case import Precision
 from harness.errors import BaselineError
+from harness.vocabulary import ACCURACIES, METRICS, STAGES
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # absent on newer Pythons
 
-STAGES = ("export", "numerics", "accuracy", "throughput", "targets")
 PRECISIONS = tuple(str(precision) for precision in Precision)
 _REQUIRED = object()
 
@@ -194,7 +192,7 @@ class Reader:
     def _figure(self, model: str, row: Row) -> None:
         row.values.pop("images", None)
         role = row.word("role", ("source", "cell"), "cell")
-        metric = row.word("metric", METRICS)
+        metric = row.word("metric", tuple(METRICS))
         unit = row.word("unit", tuple(SCALES))
         per = row.word("per", tuple(UNITS), "card")
         printed = row.number("value")
@@ -329,8 +327,8 @@ class Reader:
             self.rows_deviations.append(
                 Deviation(
                     case=row.take("case", str),
-                    stage=row.word("stage", STAGES),
-                    metric=row.word("metric", METRICS),
+                    stage=row.word("stage", tuple(STAGES)),
+                    metric=row.word("metric", tuple(METRICS)),
                     reason=row.take("reason", str),
                     link=row.take("link", str),
                     file=row.file,

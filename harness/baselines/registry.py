@@ -11,8 +11,6 @@ from typing import Any
 
 from harness.baselines.reader import Reader
 from harness.baselines.rows import (
-    ACCURACIES,
-    MODELS,
     Best,
     Cell,
     Deviation,
@@ -25,6 +23,7 @@ from harness.baselines.rows import (
 from harness.case import Case, Precision
 from harness.chips import CHIPS
 from harness.errors import BaselineError
+from harness.vocabulary import ACCURACIES
 
 DIRECTORY = Path(__file__).parents[2] / "baselines"
 OTHERS = ("targets", "deviations", "errata")  # files that are not a model's
@@ -94,12 +93,15 @@ class Baselines:
 
 
 def load(
-    directory: Path = DIRECTORY, models: Collection[str] = MODELS, chips: Collection[str] = tuple(CHIPS)
+    directory: Path = DIRECTORY, models: Collection[str] | None = None, chips: Collection[str] = tuple(CHIPS)
 ) -> Baselines:
-    """Everything in baselines/. Raises BaselineError, with file and line, for whatever contradicts itself or names a
-    model, chip, metric or precision that does not exist."""
+    """Everything in `directory`, one file a model, named like it. Raises BaselineError, with file and line, for
+    whatever contradicts itself or names a model, chip, metric or precision that does not exist. `models` are the names
+    that may be used; by default those of the files."""
     directory = Path(directory)
     files = sorted(directory.glob("*.toml"))
+    if models is None:
+        models = [path.stem for path in files if path.stem not in OTHERS]
     if not files:
         raise BaselineError(f"no .toml file in {directory}", hint="reinstall, or give the directory of the baselines")
     reader = Reader(tuple(models), tuple(chips))

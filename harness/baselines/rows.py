@@ -8,12 +8,6 @@ from decimal import Decimal
 
 from harness.case import Precision
 
-MODELS = ("retinaface_mobilenet025", "retinaface_resnet50", "deepmar_resnet50", "regnety_016", "gfocalv2_r50_fpn")
-ACCURACIES = (
-    "ap_easy", "ap_medium", "ap_hard", "ap", "top1", "top5",
-    "instance_accuracy", "instance_precision", "instance_recall", "instance_f1",
-)  # fmt: skip
-METRICS = (*ACCURACIES, "throughput")
 SCALES = {"%": Decimal("0.01"), "fraction": Decimal(1), "images/s": Decimal(1)}  # printed unit -> ours
 UNITS = {"card": "images/s", "device": "images/s per device", "execution": "executions/s"}  # of a throughput
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -28,22 +27,13 @@ from harness.judge.stats import (
     relative_drop,
 )
 from harness.metrics.base import Score
+from harness.vocabulary import Outcome
 
 SLACK = 0.01  # relative accuracy a chip may lose
 FEWEST_IMAGES = 5  # with n that all lose, chance alone would have it once in 2**n: not once in 20 from here on
 FLOOR = 0.95  # of the published throughput
 CEILING = 3.0  # times the published throughput: newer software may double it, counting four devices for one passes this
 RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
-
-
-class Outcome(str, Enum):
-    PASS = "PASS"
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"  # too little data to say
-    INVALID = "INVALID"  # the measurement itself cannot be trusted
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,15 @@
-"""The metrics: one row each, and for each task the functions that score it and that make labels of a reference."""
+"""For each task, the function that scores it and the one that makes labels of a reference. Metrics are rows of
+harness.vocabulary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from harness.case import Predictions
 from harness.errors import UsageError
 from harness.metrics import attributes, coco, topk, widerface
 from harness.metrics.base import Score
-
-FRACTION, RATE = "fraction", "img/s"
-
-
-@dataclass(frozen=True)
-class Metric:
-    name: str
-    title: str
-    unit: str = FRACTION
-    higher_is_better: bool = True
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("ap_easy", "WIDER FACE AP, easy"),
-        Metric("ap_medium", "WIDER FACE AP, medium"),
-        Metric("ap_hard", "WIDER FACE AP, hard"),
-        Metric("ap", "COCO AP 0.50:0.95"),
-        Metric("top1", "ImageNet top-1 accuracy"),
-        Metric("top5", "ImageNet top-5 accuracy"),
-        Metric("instance_accuracy", "PETA instance accuracy"),
-        Metric("instance_precision", "PETA instance precision"),
-        Metric("instance_recall", "PETA instance recall"),
-        Metric("instance_f1", "PETA instance F1"),
-        Metric("mean_accuracy", "PETA label-based mean accuracy"),
-        Metric("throughput", "images a second and card", RATE),
-    )
-}
 
 SCORERS: dict[str, Callable[..., Score]] = {
     "faces": widerface.score,

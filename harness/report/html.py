@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment
 
 from harness.report import tables
-from harness.report.records import ORDER, Record, Run, ran
+from harness.report.records import Record, Run, ran
+from harness.vocabulary import MARKS, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +34,8 @@ def page(run: Run) -> str:
     return template.render(
         head=run.head_line,
         header=run.header,
-        outcomes=[(name, count) for name in ORDER if (count := Counter(r.outcome for r in records)[name])],
-        marks=[(mark, tables.MEANING.get(mark, "")) for mark in marks],
+        outcomes=[(name, count) for name in Outcome if (count := Counter(r.outcome for r in records)[name])],
+        marks=[(mark, MARKS.get(mark, "")) for mark in marks],
         tables=tables.sections(records),
         charts=[(title, _svg(figure)) for title, figure in _charts(records)],
         numeric=tables.NUMERIC,
@@ -97,8 +98,8 @@ def _drops(scored: Sequence[Record]) -> Figure:
     for row, record in enumerate(reversed(scored)):
         drop = 100 * _value(record, "drop")
         low, high = (100 * (record.values.get(end) or 0.0) if end in record.values else drop for end in ("low", "high"))
-        bad = record.outcome in ("FAIL", "INVALID")
-        colour = SERIES[4] if bad else SERIES[1] if record.outcome == "INCONCLUSIVE" else SERIES[0]
+        bad = record.outcome in (Outcome.FAIL, Outcome.INVALID)
+        colour = SERIES[4] if bad else SERIES[1] if record.outcome is Outcome.INCONCLUSIVE else SERIES[0]
         axes.plot([low, high], [row, row], color=colour, lw=1.6)
         axes.plot([drop], [row], "o", ms=4, color=colour)
     axes.axvline(1.0, color=INK, lw=1, ls="--")

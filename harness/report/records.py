@@ -18,25 +18,27 @@ from typing import Any
 
 from harness.case import Case
 from harness.errors import DataError, StoreError
+from harness.vocabulary import Outcome
 
 SCHEMA = 1
-ORDER = ["FAIL", "ERROR", "INVALID", "INCONCLUSIVE", "PASS", "SKIP"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One judged stage of one case. `outcome` is PASS, FAIL, INCONCLUSIVE, INVALID, ERROR or SKIP; `marks` names
-    what keeps the record from being a conformance result: simulated, limited, seeded, partial, scenes, and x4 when
-    one device stood for a card of four."""
+    """One judged stage of one case: a stage of STAGES, an outcome, marks of MARKS. `marks` names what keeps the record
+    from being a conformance result."""
 
     case: Case
-    stage: str  # "export" | "numerics" | "accuracy" | "throughput" | "targets"
-    outcome: str
+    stage: str
+    outcome: Outcome
     text: str
     metric: str = ""
     values: Mapping[str, float | None] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outcome", Outcome(self.outcome))  # read back from JSON it is a string
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -44,7 +46,7 @@ class Record:
             "case": str(self.case),
             "stage": self.stage,
             "metric": self.metric,
-            "outcome": self.outcome,
+            "outcome": self.outcome.value,
             "text": self.text,
             "values": dict(self.values),
             "marks": list(self.marks),
@@ -89,7 +91,7 @@ def write_run(path: Path, header: Mapping[str, Any], records: Sequence[Record], 
         "records": len(records),
         "asked": asked,
         "ran": len({r.case for r in records if ran(r)}),
-        "outcomes": dict(Counter(r.outcome for r in records)),
+        "outcomes": dict(Counter(r.outcome.value for r in records)),
         "stopped": stopped,
         "sha256": hashlib.sha256(body.encode()).hexdigest(),
     }
@@ -141,7 +143,7 @@ def read_run(path: Path) -> Run:
 
 def ran(record: Record) -> bool:
     """Whether something was measured for it: a skip ran nothing."""
-    return record.outcome != "SKIP"
+    return record.outcome.ran
 
 
 def head_line(records: Iterable[Record], asked: int, stopped: str = "") -> str:
@@ -149,7 +151,7 @@ def head_line(records: Iterable[Record], asked: int, stopped: str = "") -> str:
     records = list(records)
     cases = {r.case for r in records if ran(r)}
     outcomes = Counter(r.outcome for r in records)
-    counts = ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items(), key=lambda item: ORDER.index(item[0])))
+    counts = ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items(), key=lambda item: item[0].severity))
     return (
         f"ran {len(cases)} of {asked} cases" + (f": {counts}" if counts else "") + (f"; {stopped}" if stopped else "")
     )

@@ -11,25 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.records import ORDER, Record, Run, head_line, ran
+from harness.report.records import Record, Run, head_line, ran
+from harness.vocabulary import MARKS, Outcome
 
-COLOURS = {
-    "PASS": "green",
-    "FAIL": "bold red",
-    "ERROR": "bold red",
-    "INVALID": "magenta",
-    "INCONCLUSIVE": "yellow",
-}
-MEANING = {
-    "simulated": "ran on a simulated SDK: nothing here speaks of the chip",
-    "seeded": "weights are random (calibrated), no published checkpoint was found",
-    "scenes": "pictures drawn by the suite; labels are the reference's own answers",
-    "partial": "only part of the published data set was there",
-    "limited": "--limit cut the data set",
-    "kept": "answers of an earlier run of the same engine on the same images, scored again; speed and outputs are new",
-    "host-bound": "the host enqueued as slowly as the device computed: the figure is the host's",
-    "x4": "one device was measured and stands for a card of four",
-    "unsteady": "the windows of a measurement vary or drift; the record says how",
+COLOURS: dict[str, str] = {
+    Outcome.PASS: "green",
+    Outcome.FAIL: "bold red",
+    Outcome.ERROR: "bold red",
+    Outcome.INVALID: "magenta",
+    Outcome.INCONCLUSIVE: "yellow",
 }
 
 
@@ -101,9 +91,9 @@ def other_rows(records: Sequence[Record]) -> list[list[str]]:
     rows = [
         [str(r.case), r.stage + (f" {r.metric}" if r.metric else ""), r.outcome, r.text]
         for r in records
-        if r.outcome not in ("PASS", "SKIP") or (r.stage not in tabled and ran(r))
+        if r.outcome not in (Outcome.PASS, Outcome.SKIP) or (r.stage not in tabled and ran(r))
     ]
-    return sorted(rows, key=lambda row: ORDER.index(row[2]))
+    return sorted(rows, key=lambda row: Outcome(row[2]).severity)
 
 
 def skips(records: Sequence[Record]) -> list[tuple[str, int]]:
@@ -142,7 +132,7 @@ def terminal(records: Sequence[Record], asked: int, width: int, colour: bool, st
         for reason, count in skips(records):
             console.print(_wrapped(f"skipped {count} x {reason}", width), style="yellow", markup=False)
         for mark in sorted({mark for r in records if ran(r) for mark in r.marks}):
-            console.print(_wrapped(f"{mark.upper()}: {MEANING.get(mark, '')}", width), style="yellow", markup=False)
+            console.print(_wrapped(f"{mark.upper()}: {MARKS.get(mark, '')}", width), style="yellow", markup=False)
         console.print(head_line(records, asked, stopped), style="bold", markup=False)
     return capture.get()
 
@@ -171,5 +161,5 @@ def markdown(run: Run) -> str:
         parts.append("")
     parts += [f"- skipped {count} x {reason}" for reason, count in skips(run.records)]
     marks = sorted({mark for r in run.records if ran(r) for mark in r.marks})
-    parts += [f"- **{mark.upper()}**: {MEANING.get(mark, '')}" for mark in marks]
+    parts += [f"- **{mark.upper()}**: {MARKS.get(mark, '')}" for mark in marks]
     return "\n".join(parts) + "\n"

@@ -14,17 +14,18 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from harness import baselines, matrix
+from harness import matrix
 from harness.case import Case
 from harness.chips import Chip
 from harness.errors import DataError, HarnessError
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
-from harness.judge.verdict import Outcome, Verdict
+from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
-from harness.run.case_run import Bench, has_peer
-from harness.run.context import CHIP_PLAN, Settings, Suite
+from harness.run.case_run import CaseRun, has_peer
+from harness.run.context import CHIP_PLAN, RunContext, Settings
 from harness.store import Store
+from harness.vocabulary import Outcome
 from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
@@ -33,21 +34,23 @@ SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a 
 @pytest.fixture(scope="session")
 def suite(
     request: pytest.FixtureRequest, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Suite]:
+) -> Iterator[RunContext]:
     cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
     data = pytestconfig.getoption("data")
     simulate = pytestconfig.getoption("simulate")
     machine = {"machine": str(tmp_path_factory.mktemp("machine")), "memory": str(Path(cache) / "simulated")}
-    shared = Suite(
+    shared = RunContext(
         Settings(
             store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
-            baselines=baselines.load(),
+            baselines=matrix.published(),
             data=None if data is None else Path(data),
             limit=pytestconfig.getoption("limit"),
             device=pytestconfig.getoption("device"),
             sdk_python=pytestconfig.getoption("sdk_python"),
             runner=pytestconfig.getoption("runner"),
-            environment=partial(simulator, **machine) if simulate else lambda chip: None,
+            environment=partial(simulator, runner=pytestconfig.getoption("runner"), **machine)
+            if simulate
+            else lambda chip: None,
             logs=tmp_path_factory.mktemp("logs"),
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
@@ -60,10 +63,10 @@ def suite(
     shared.close()
 
 
-def simulator(chip: Chip, **machine: object) -> Mapping[str, str] | None:
+def simulator(chip: Chip, runner: str | None = None, **machine: object) -> Mapping[str, str] | None:
     """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
     the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = simulator_folder(chip)
+    folder = simulator_folder(chip, runner)
     if folder is None:
         return None
     place = str(folder)
@@ -98,9 +101,9 @@ def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], Non
 
 
 @pytest.fixture(scope="session")
-def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], Bench]]:
+def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], CaseRun]]:
     """One case on the bench at a time: that of the case before is closed."""
-    taken: list[Bench] = []
+    taken: list[CaseRun] = []
 
     def close() -> None:
         """What goes wrong in closing is the error of the case that was closed, and no test is running that is its."""
@@ -108,13 +111,13 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
         try:
             bench.close()
         except HarnessError as error:
-            add_record(pytestconfig, Record(bench.case, "closing", "ERROR", str(error), marks=bench.marks))
+            add_record(pytestconfig, Record(bench.case, "closing", Outcome.ERROR, str(error), marks=bench.marks))
 
-    def take(case: Case) -> Bench:
+    def take(case: Case) -> CaseRun:
         if not taken or taken[0].case != case or not taken[0].sound:
             if taken:
                 close()
-            taken.append(Bench(suite, case))
+            taken.append(CaseRun(suite, case))
         return taken[0]
 
     yield take
@@ -123,13 +126,13 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
 
 
 @pytest.fixture
-def bench(suite: Suite, benches: Callable[[Case], Bench], case: Case, pytestconfig: pytest.Config) -> Bench:
+def bench(suite: RunContext, benches: Callable[[Case], CaseRun], case: Case, pytestconfig: pytest.Config) -> CaseRun:
     """The case on the bench, or a skip that says what was looked for."""
     skip_absent(suite, case, pytestconfig)
     return benches(case)
 
 
-def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
+def skip_absent(suite: RunContext, case: Case, config: pytest.Config) -> None:
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
         return
@@ -140,14 +143,14 @@ def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: Suite) -> Callable[..., None]:
+def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: RunContext) -> Callable[..., None]:
     """Put verdicts on record, then fail, skip or pass by the worst of them."""
     case: Case = request.getfixturevalue("case" if "case" in request.fixturenames else "lineup")
     stage = stage_of(request.node)
 
     def judge(
         verdicts: Verdict | Mapping[str, Verdict],
-        bench: Bench | None = None,
+        bench: CaseRun | None = None,
         skip: bool = True,
         stage: str = stage,
         **facts: object,
@@ -162,7 +165,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: S
             also = {k: v for k, v in own.items() if k not in values}
             extra = tuple(facts.get("marks", ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
-            record = Record(case, stage, verdict.outcome.value, verdict.text, metric, values, all_marks,
+            record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
                             {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
             add_record(pytestconfig, record)
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
@@ -203,10 +206,8 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 
 def _speed(record: Record) -> Speed:
     v = record.values
-    return Speed(
-        Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID", record.marks,
-        v.get("ratio"),
-    )  # fmt: skip
+    estimate = Estimate(v["measured"], v["low"], v["high"], 0.0, 1)
+    return Speed(estimate, v["latency"], record.outcome is not Outcome.INVALID, record.marks, v.get("ratio"))
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +227,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
             _speed(record)
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
-            and record.stage == "throughput" and "measured" in record.values and record.outcome != "INVALID"
+            and record.stage == "throughput" and "measured" in record.values and record.outcome is not Outcome.INVALID
             and "simulated" not in record.marks
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.estimate.value, default=None)
@@ -235,7 +236,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
 
 
 @pytest.fixture
-def simulated_latency(suite: Suite, bench: Bench) -> float | None:
+def simulated_latency(suite: RunContext, bench: CaseRun) -> float | None:
     """Seconds that the simulated chip takes for a batch, or None on a real one."""
     if not suite.simulated(bench.chip):
         return None

@@ -5,7 +5,8 @@ import onnx
 import pytest
 
 from harness.export.export import OPSET
-from harness.judge.verdict import Outcome, Verdict
+from harness.judge.verdict import Verdict
+from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.export
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.judge.verdict import Outcome, Verdict, judge_numerics
+from harness.judge.verdict import Verdict, judge_numerics
 from harness.run.case_run import Variant
+from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.numerics
 

@@ -3,8 +3,9 @@
 import pytest
 
 from harness import matrix
-from harness.judge.verdict import Outcome, Verdict, judge_batches, judge_target
+from harness.judge.verdict import Verdict, judge_batches, judge_target
 from harness.run.case_run import has_peer
+from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.targets
 

@@ -3,7 +3,8 @@
 import pytest
 
 from harness.judge.timing import unsteady
-from harness.judge.verdict import Outcome, Verdict, judge_floor, judge_ratio
+from harness.judge.verdict import Verdict, judge_floor, judge_ratio
+from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.throughput
 
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.throughput
 def judged(bench):
     """Against the published cell; else against eager PyTorch in the same run; else a figure without a verdict."""
     speed, run = bench.speed, bench.measurement
-    cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
+    cell = bench.context.settings.baselines.cell(bench.case, "throughput")
     if cell is not None:
         return judge_floor(speed, cell)
     if run.peer:

@@ -12,18 +12,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness import baselines, datasets, matrix
+from harness import datasets, matrix
 from harness.backends import registry
 from harness.chips import Chip
 from harness.judge import verdict
 from harness.judge.stats import paired_bootstrap
 from harness.judge.timing import Plan
 from harness.run import devices
-from harness.run.context import Suite
+from harness.run.context import RunContext
 from harness.run.devices import Presence
+from harness.vocabulary import STAGE_MARKERS
 from harness.worker.process import Worker
 from tests.faults import tiny
-from tests.session import RECORDS, ROOT, STAGES
+from tests.session import RECORDS, ROOT
 
 PLAN = Plan(warmup_s=0.02, window_s=0.03, windows=6, latencies=3)
 WORST = ("SKIP", "PASS", "INCONCLUSIVE", "FAIL", "INVALID", "ERROR")
@@ -54,7 +55,7 @@ def present() -> dict[str, Presence]:
 @pytest.fixture
 def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest.MonkeyPatch) -> tiny.World:
     """The matrix holds the tiny models and their chip only; measurements are short."""
-    begin, look = Suite.__init__, devices.find
+    begin, look = RunContext.__init__, devices.find
     rows = {"chipproof.chips": [tiny.CHIP], "chipproof.models": list(tiny.MODELS.values()), "chipproof.backends": []}
 
     def points(group: str) -> list[SimpleNamespace]:
@@ -72,8 +73,8 @@ def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest
     monkeypatch.setattr("harness.models.MODELS", tiny.MODELS)
     monkeypatch.setattr(datasets, "DATASETS", world.loaders)
     monkeypatch.setattr("harness.run.context.DATASETS", world.loaders)
-    monkeypatch.setattr(baselines, "load", lambda: world.table)
-    monkeypatch.setattr(Suite, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN)))
+    monkeypatch.setattr(matrix, "published", lambda: world.table)
+    monkeypatch.setattr(RunContext, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN)))
     monkeypatch.setattr(verdict, "paired_bootstrap", partial(paired_bootstrap, resamples=100))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("CHIPPROOF_DATA", raising=False)
@@ -94,7 +95,7 @@ class Watch:
         if report.when != "call" and not report.failed and not report.skipped:
             return
         function, case = re.match(r".*::(\w+)\[(.+)\]$", report.nodeid).groups()
-        stage = next(stage for stage in STAGES if stage in report.keywords)
+        stage = next(stage for stage in STAGE_MARKERS if stage in report.keywords)
         key = f"{case.replace('-testbed', '')} {'published' if 'published_accuracy' in function else stage}"
         outcome = outcome_of(report)
         self.seen[key] = max(self.seen.get(key, "SKIP"), outcome, key=WORST.index)

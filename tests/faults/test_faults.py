@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.vocabulary import STAGE_MARKERS
 from tests.faults import answers, circumstances  # noqa: F401 - they fill the list
 from tests.faults.plant import FAULTS, Plant
-from tests.session import STAGES
 
 README = Path(__file__).with_name("README.md")
 
@@ -16,7 +16,7 @@ def test_nothing_is_found_where_nothing_is_planted(conform):
     watch = conform("fp32")
 
     assert set(watch.seen.values()) == {"PASS"}, "\n".join(watch.texts)
-    assert {key.split()[1] for key in watch.seen} == {*STAGES, "published"}
+    assert {key.split()[1] for key in watch.seen} == {*STAGE_MARKERS, "published"}
 
 
 def test_nothing_is_found_at_lower_precision_either(conform):

@@ -12,7 +12,7 @@ import pytest
 from harness import matrix
 from harness.chips import CHIPS
 from harness.run import devices
-from tests.session import STAGES
+from harness.vocabulary import STAGE_MARKERS
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_simulated_chip_runs_every_stage_and_every_record_says_that_it_is_none
             assert "SIMULATED, no verdict" in record.text, f"a verdict on a simulated speed: {record}"
             pace, own = (float(ms) for ms in re.findall(r"([\d.]+) ms", record.text))
             assert record.outcome == ("INCONCLUSIVE" if pace == pytest.approx(own, rel=0.02) else "FAIL"), record.text
-    assert {record.stage for record in watch.records} == set(STAGES)
+    assert {record.stage for record in watch.records} == set(STAGE_MARKERS)
     assert "SIMULATED: ran on a simulated SDK" in capsys.readouterr().out
 
 

@@ -14,7 +14,7 @@ from harness import matrix
 from harness.backends import base, registry
 from harness.backends.ascend import _codes
 from harness.case import Case, Precision
-from tests.session import STAGES
+from harness.vocabulary import STAGE_MARKERS
 from tools import cli
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def verb_options(verb):
 @cache
 def markers():
     batches = {f"bs{case.batch}" for case in matrix.cases()}
-    return {*matrix.chips(), *matrix.models(), *map(str, Precision), *batches, *STAGES}
+    return {*matrix.chips(), *matrix.models(), *map(str, Precision), *batches, *STAGE_MARKERS}
 
 
 def program(words):

@@ -9,14 +9,16 @@ from harness.backends import registry
 from harness.case import Case, Precision
 from harness.chips import CHIPS, Chip
 from harness.errors import UsageError
-from harness.metrics import METRICS
 from harness.models import MODELS
+from harness.vocabulary import METRICS
 
 
 def test_every_published_cell_has_its_case_in_the_matrix():
     published, cases = baselines.load().cases(), set(matrix.cases())
 
-    assert len(published) == 49
+    timed = [c for c in baselines.load().cells if c.metric == "throughput" and c.chosen and c.batch is not None]
+    assert timed
+    assert published >= {Case(c.model, c.chip, c.precision, c.batch) for c in timed}
     assert published <= cases, f"not collected: {sorted(map(str, published - cases))}"
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from harness.errors import DataError, RunError, UsageError
-from harness.metrics import METRICS, SCORERS, TRUTHS, attributes, score, topk
+from harness.metrics import SCORERS, TRUTHS, attributes, score, topk
 from harness.metrics.base import check_order, confident
+from harness.vocabulary import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def test_every_metric_row_is_whole():
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.title
-        assert metric.unit in ("fraction", "img/s")
+        assert metric.unit in ("fraction", "images/s")
 
 
 def test_the_cut_of_a_reference_lies_in_the_widest_gap_when_few_detections_are_sure():

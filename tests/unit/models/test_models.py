@@ -12,10 +12,11 @@ from harness.arrays import boxes, images
 from harness.chips import CHIPS
 from harness.datasets import DATASETS
 from harness.errors import DataError, RunError, UsageError
-from harness.metrics import METRICS, SCORERS
+from harness.metrics import SCORERS
 from harness.models import MODELS, deepmar, gfocalv2, regnety, retinaface
 from harness.models.base import Frame
 from harness.models.outputs import checked
+from harness.vocabulary import METRICS
 
 PROTOCOLS = [(model, protocol) for model in MODELS.values() for protocol in model.protocols]
 NAMES = [f"{model.name}-{protocol.name}" for model, protocol in PROTOCOLS]

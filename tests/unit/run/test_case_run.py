@@ -14,7 +14,8 @@ from harness.backends.base import Device
 from harness.errors import InvalidMeasurement
 from harness.judge.timing import Timing, Window
 from harness.run import throughput as measuring
-from harness.run.case_run import Bench
+from harness.run.case_run import CaseRun
+from harness.run.engine import CaseEngine
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"))
@@ -44,14 +45,15 @@ def paired(monkeypatch):
             )
             told.append("gone")
 
-        bench = Bench(SimpleNamespace(peer=peer), case)
+        bench = CaseRun(SimpleNamespace(peer=peer), case)
+        vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
         vars(bench).update(
-            present=SimpleNamespace(devices=[Device(0, "CPU")]), first={},
+            first={},
             session=SimpleNamespace(measure=timed("chip"), read=dict),
             worker=SimpleNamespace(health=lambda device: None),
         )  # fmt: skip
-        monkeypatch.setattr(Bench, "_calibration", lambda self: None)
-        monkeypatch.setattr(Bench, "_tensors", lambda self, raw: np.zeros((1, 3, 2, 2), np.float32))
+        monkeypatch.setattr(CaseEngine, "calibration", lambda self: None)
+        monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: np.zeros((1, 3, 2, 2), np.float32))
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return bench.measurement, told
@@ -99,19 +101,18 @@ def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch
 def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
     """Where CUDA numbers another GPU 0, its plan would not load on this one."""
     settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
-    bench = Bench(SimpleNamespace(settings=settings), FP32)
-    vars(bench)["present"] = SimpleNamespace(
-        backend=backend, version="TensorRT 8.6", devices=[SimpleNamespace(index=1)]
-    )
+    engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
+    engine.variant = replace(engine.variant, raw=False)
+    vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])
 
-    assert bench._options(bench.variant)["device"] == 1
+    assert engine.spec(engine.variant).options["device"] == 1
     assert "device" in registry.backend(backend).unkeyed, "an engine is the same wherever it was compiled"
 
 
 @pytest.mark.parametrize("batch", sorted({case.batch for case in matrix.cases()} - {1}))
 def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     """Else a chip that computes a half and copies it would equal the reference."""
-    bench = Bench(
+    bench = CaseRun(
         SimpleNamespace(
             witnesses=lambda model, protocol, count: {"y": np.arange(count)}, dataset=lambda model: range(99)
         ),

@@ -49,8 +49,8 @@ def test_a_mistyped_case_is_no_defect_of_ours(verb, wrong, says, tmp_path, capsy
 
 def test_an_engine_says_whose_weights_it_has(tmp_path, monkeypatch, capsys):
     facts = {"version": "CANN 8.0", "weights": "seeded: no checkpoint in --data"}
-    monkeypatch.setattr(build.Bench, "facts", facts)
-    monkeypatch.setattr(build.Bench, "engine", lambda bench: Path("engine.om"))
+    monkeypatch.setattr(build.CaseRun, "facts", facts)
+    monkeypatch.setattr(build.CaseRun, "engine_file", lambda bench: Path("engine.om"))
 
     build.command("regnety_016-ascend310-fp16-bs1", cache=tmp_path)
 
