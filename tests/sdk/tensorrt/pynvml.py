@@ -7,7 +7,7 @@ came with 510, clock event reasons with 535 (NVML's change log); `nvml` "partial
 
 from __future__ import annotations
 
-from simulated_gpu import calls, devices, driver, driver_version, name, simulate
+from simulated_gpu import calls, devices, driver, driver_version, holders, name, process_name, simulate
 
 NVML_CLOCK_SM = 1
 NVML_TEMPERATURE_GPU = 0
@@ -118,22 +118,25 @@ def nvmlDeviceGetUtilizationRates(handle):
 
 def nvmlDeviceGetComputeRunningProcesses(handle):
     _enter("nvmlDeviceGetComputeRunningProcesses", since=510)
-    return _running()
+    return _running(handle)
 
 
 def nvmlDeviceGetComputeRunningProcesses_v2(handle):
     _enter("nvmlDeviceGetComputeRunningProcesses_v2")
-    return _running()
+    return _running(handle)
 
 
-def _running():
+def _running(handle):
     _partial()
-    return [_Row(pid=424242, usedGpuMemory=1 << 20)] if simulate.switches().get("busy") else []
+    return [_Row(pid=pid, usedGpuMemory=1 << 20) for pid in holders(handle)]
 
 
 def nvmlSystemGetProcessName(pid):
     _enter("nvmlSystemGetProcessName")
-    return simulate.switches().get("process", "python train.py")
+    known = process_name(pid)
+    if known is None:
+        raise NVMLError(NVML_ERROR_NOT_FOUND)
+    return known
 
 
 def nvmlDeviceGetClockInfo(handle, kind):

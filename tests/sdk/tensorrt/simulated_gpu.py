@@ -73,6 +73,23 @@ def driver():
     return simulate.switches().get("driver", True)
 
 
+OUTSIDE = 5000000  # more than any process number: what a driver that does not translate them shows in a container
+
+
+def holders(number):
+    """Numbers of the processes that hold a GPU, as NVML lists them (switches `busy`, `machine`, `pids`)."""
+    active = simulate.switches()
+    shift = OUTSIDE if active.get("pids") == "host" else 0
+    return ([424242] if active.get("busy") else []) + [shift + pid for pid in simulate.occupants(number)]
+
+
+def process_name(pid):
+    """None for one that this container does not know."""
+    if pid >= OUTSIDE:
+        return None
+    return simulate.switches().get("process", "python train.py")
+
+
 def driver_version():
     return str(simulate.switches().get("nvidia_driver", "550.54.15"))
 
@@ -139,6 +156,8 @@ class Gpu:
         used = sum(item.nbytes for item in self.memory.values() if item.host is None)
         if limit is not None and used + nbytes > float(limit) * 2**20:
             return Error.cudaErrorMemoryAllocation, None
+        if not any(item.host is None for item in self.memory.values()):
+            simulate.occupy(visible()[self.device])  # until the process ends, as a CUDA context
         address = self._next
         self._next += (nbytes + 511) // 256 * 256
         self.memory[address] = Allocation(address, nbytes)

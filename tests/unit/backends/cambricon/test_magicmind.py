@@ -477,6 +477,19 @@ def test_health_tells_what_others_do(sdk):
     assert health.temperature_c == 105
 
 
+@pytest.mark.parametrize("pids", ["own", "host"])
+def test_a_process_of_the_suite_in_a_container(sdk, onnx, engine, tmp_path, pids):
+    """A foreign number stays first, so that it can be told from a stranger's by when it came."""
+    magicmind.build(onnx, engine, tiny_spec())
+    sdk.switch(machine=str(tmp_path / "machine"), pids=pids)
+    with magicmind.load(engine, DEVICE, tiny_spec()):
+        processes = magicmind.health(DEVICE).processes
+
+    assert [process.split(" ")[1] for process in processes] == ([] if pids == "own" else ["python"])
+    assert all(not Path("/proc", process.split(" ")[0]).exists() for process in processes)
+    assert magicmind.health(DEVICE).processes == (), "given back with the System"
+
+
 def test_a_card_that_is_gone_is_not_healthy(sdk):
     assert not magicmind.health(Device(0, "MLU370-S4", card=7)).healthy
 

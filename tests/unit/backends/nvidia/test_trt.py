@@ -515,6 +515,29 @@ def test_warnings_among_the_rows_are_no_gpu(sdk):
     assert trt.health(DEVICE).healthy
 
 
+@pytest.mark.parametrize("source", ["library", "absent"])
+def test_a_process_of_the_suite_is_listed_by_a_container_under_a_foreign_number(sdk, onnx, engine, tmp_path, source):
+    """Without the host's process numbers in /proc the number stays first, so that it can be told from a stranger's by
+    when it came."""
+    trt.build(onnx, engine, tiny_spec())
+    for pids in ("own", "host"):
+        sdk.switch(nvml=source, machine=str(tmp_path / "machine"), pids=pids)
+        assert trt.health(DEVICE).processes == ()
+        with trt.load(engine, DEVICE, tiny_spec()):
+            processes = trt.health(DEVICE).processes
+        for path in (tmp_path / "machine").iterdir():
+            path.unlink()
+
+        if pids == "own":
+            assert processes == ()
+        else:
+            (process,) = processes
+            number, name = process.split(" ", 1)
+            assert number.isdigit()
+            assert not Path("/proc", number).exists()
+            assert name == ("of unknown name" if source == "library" else "[Not Found]")
+
+
 @pytest.mark.parametrize(("told", "shown"), [("7", 0), ("", 0), ("-1", 0), ("1", 1), ("0,2", 2), ("2,9,0", 1)])
 def test_a_variable_that_hides_every_gpu_is_named(sdk, monkeypatch, told, shown):
     sdk.switch(devices=3)

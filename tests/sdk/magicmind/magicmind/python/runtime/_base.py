@@ -126,6 +126,11 @@ class Driver:
             house(f"{call} without an active device")
         return self.active
 
+    def number(self, index):
+        """cnmon's number of a device that the runtime counts from 0."""
+        visible = os.environ.get("MLU_VISIBLE_DEVICES")
+        return index if visible is None else int(visible.split(",")[index])
+
     def count(self):
         """Cards that MLU_VISIBLE_DEVICES leaves; a guess: it cuts at the first name of no card, as CUDA's does."""
         visible = os.environ.get("MLU_VISIBLE_DEVICES")

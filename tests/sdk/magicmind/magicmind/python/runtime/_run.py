@@ -42,6 +42,9 @@ class System:
         for item in list(driver.live):
             base.house(f"System closed before its {type(item).__name__}")
         driver.live.clear()
+        if not driver.open:
+            for device in range(driver.count()):
+                simulate.occupy(driver.number(device), held=False)
         driver.activated = driver.activated and driver.open > 0
         return injected(call) or status(call)
 
@@ -101,6 +104,7 @@ class Engine(Alive):
         self.device = device
         self._network = None
         self._last = (None, None)
+        simulate.occupy(driver.number(device))
 
     def create_i_context(self):
         if refused("mm.IEngine.create_i_context"):
