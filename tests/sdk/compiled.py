@@ -299,8 +299,7 @@ def with_front(model, name, mean=None, var=None, layouts=None, dtype=None):
     """Give input `name` of the model another face: uint8 when `mean` and `var` are inserted, else `dtype`;
     `layouts` ("NCHW", "NHWC"): that of the model and that of the face. Applies the switches `wrong_mean` and
     `swap_channels`."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     graph = model.graph
     value = next(item for item in graph.input if item.name == name)
@@ -327,24 +326,31 @@ def with_front(model, name, mean=None, var=None, layouts=None, dtype=None):
         current = name + ".cast"
     if mean is not None:
         kind = TensorProto.UINT8
-        active = simulate.switches()
-        mean = [m + float(active.get("wrong_mean", 0)) for m in mean]
-        if active.get("swap_channels"):
-            mean, var = mean[::-1], var[::-1]
-        shape = (1, -1, 1, 1)
-        for suffix, values in (("mean", mean), ("std", np.sqrt(var))):
-            tensor = numpy_helper.from_array(np.array(values, "f4").reshape(shape), name + "." + suffix)
-            graph.initializer.append(tensor)
-        steps.append(helper.make_node("Cast", [current], [name + ".float"], to=TensorProto.FLOAT))
-        steps.append(helper.make_node("Sub", [name + ".float", name + ".mean"], [name + ".centred"]))
-        steps.append(helper.make_node("Div", [name + ".centred", name + ".std"], [name + ".scaled"]))
-        current = name + ".scaled"
+        current = _normalise(graph, name, current, mean, var, steps)
     steps.append(helper.make_node("Identity", [current], [inner]))
     value.CopyFrom(helper.make_tensor_value_info(name, kind, dims))
     rest = list(graph.node)
     del graph.node[:]
     graph.node.extend(steps + rest)
     return model
+
+
+def _normalise(graph, name, current, mean, var, steps):
+    """Append nodes that take `mean` off pixels and divide them by the root of `var`; returns the tensor they make."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    active = simulate.switches()
+    mean = [m + float(active.get("wrong_mean", 0)) for m in mean]
+    if active.get("swap_channels"):
+        mean, var = mean[::-1], var[::-1]
+    for suffix, values in (("mean", mean), ("std", np.sqrt(var))):
+        tensor = numpy_helper.from_array(np.array(values, "f4").reshape((1, -1, 1, 1)), name + "." + suffix)
+        graph.initializer.append(tensor)
+    steps.append(helper.make_node("Cast", [current], [name + ".float"], to=TensorProto.FLOAT))
+    steps.append(helper.make_node("Sub", [name + ".float", name + ".mean"], [name + ".centred"]))
+    steps.append(helper.make_node("Div", [name + ".centred", name + ".std"], [name + ".scaled"]))
+    return name + ".scaled"
 
 
 def with_back(model, name, layouts=None, dtype=None):

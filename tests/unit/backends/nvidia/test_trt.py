@@ -15,7 +15,7 @@ import pytest
 from vendor_sweep import NORMALIZE, SDK, VirtualTime, simulated, tiny_answer, tiny_batch, tiny_model, tiny_spec
 
 from harness.backends.base import Device
-from harness.backends.nvidia import trt
+from harness.backends.nvidia import ort_cuda, torch_cuda, trt
 from harness.backends.nvidia._cuda import plain_bus
 from harness.chips import CHIPS
 from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError
@@ -547,6 +547,28 @@ def test_a_variable_that_hides_every_gpu_is_named(sdk, monkeypatch, told, shown)
 
     assert len(found.devices) == shown
     assert (f"CUDA_VISIBLE_DEVICES={told} hides every GPU" in found.evidence) == (shown == 0)
+
+
+def test_onnx_runtime_and_pytorch_name_the_variable_as_well(sdk, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "hides every GPU" not in ort_cuda.devices(".*").evidence
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    for backend in (ort_cuda, torch_cuda):
+        assert "CUDA_VISIBLE_DEVICES=7 hides every GPU" in backend.devices(".*").evidence
+
+
+def test_what_is_not_the_variables_fault_is_not_put_on_it(sdk, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "it is a build without CUDA" in torch_cuda.devices(".*").evidence
+    sdk.switch(fail=[["cudaGetDeviceCount", 0, 35]])
+    evidence = trt.devices(".*").evidence
+    assert "cudaErrorInsufficientDriver" in evidence
+    assert "VISIBLE_DEVICES" not in evidence
 
 
 def test_a_container_that_shows_no_gpu_is_told_by_its_variable(sdk, monkeypatch):
