@@ -87,7 +87,8 @@ def health(device: Device) -> Health:
     if card is None:
         return Health(healthy=False, note=f"card {device.card} is gone: {evidence}")
     if card.processes is None:
-        return Health(note=f"occupancy unknown: {evidence}")
+        note = f"processes unknown: {evidence}"
+        return Health(True, card.busy, temperature_c=card.temperature_c, note=note)
     others = tuple(f"{pid} {name}" for pid, name in card.processes if not ours(pid))
     return Health(True, card.busy, others, temperature_c=card.temperature_c, note=evidence)
 
