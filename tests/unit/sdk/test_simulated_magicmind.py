@@ -136,6 +136,21 @@ def test_every_precision_mode_of_the_vendor_is_built_once_there_are_ranges(mm, o
     assert mm.Builder().build_model("tiny", network, configured(mm, texts, ranges)) is not None
 
 
+def test_a_sample_larger_than_its_shape_is_read_from_its_start(mm, onnx):
+    """u2net_pytorch hands all its images over at once and says the shape of a batch."""
+
+    def made(batch, told):
+        network = parsed(mm, onnx)
+        config = configured(mm, '{"precision_config": {"precision_mode": "qint8_mixed_float16"}}')
+        data = samples(mm, batch)
+        data.get_shape = lambda: mm.Dims((told, 3, 8, 8))
+        status = mm.Calibrator([data]).calibrate(network, config)
+        return mm.Builder().build_model("tiny", network, config).graph if status.ok() else str(status)
+
+    assert made(tiny_batch(7), 2) == made(tiny_batch(7)[:2], 2)
+    assert "a sample is float32 (1, 3, 8, 8)" in made(tiny_batch(1), 2)
+
+
 # --- without a System ----------------------------------------------------------------------------------------------
 
 

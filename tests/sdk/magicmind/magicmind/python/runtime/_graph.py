@@ -164,11 +164,14 @@ class Calibrator(base.Alive):
             shape, sample = data.get_shape().GetDims(), data.get_sample()
             if len(shape) != len(tensor.shape) or any(own not in (-1, fed) for own, fed in zip(tensor.shape, shape)):
                 raise ValueError(f"calibration data {shape} for input {tensor.shape}")
-            if list(sample.shape) != shape or data.get_data_type() != get_datatype_by_numpy(sample.dtype):
+            count = int(np.prod(shape))
+            if sample.size < count or data.get_data_type() != get_datatype_by_numpy(sample.dtype):
                 raise ValueError(f"a sample is {sample.dtype} {sample.shape}")
             if not sample.flags.c_contiguous:
                 base.violation("a calibration sample is not contiguous: its bytes would be read in the wrong order")
-            samples.append(np.array(sample))
+            if list(sample.shape) != shape:
+                base.house(f"a calibration sample of {list(sample.shape)} is read as {shape}")
+            samples.append(np.ascontiguousarray(sample).reshape(-1)[:count].reshape(shape))
 
 
 class Builder:
