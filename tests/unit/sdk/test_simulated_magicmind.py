@@ -279,6 +279,32 @@ def test_a_mutable_engine_says_minus_one_and_runs_every_batch_of_its_range(mm, o
     assert "batch 1 to 8" in str(context.create_inputs()[0].from_numpy(tiny_batch(9)))
 
 
+def test_height_and_width_can_be_free_as_well(mm, tmp_path):
+    """hoitransformer and maskrcnn give ranges for N, H and W."""
+    import onnx as package
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["image"], ["map"])],
+        "relu",
+        [value("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [value("map", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    model.ir_version = 8
+    package.save(model, str(tmp_path / "free.onnx"))
+    network = mm.Network()
+    assert mm.parser.Parser(mm.ModelKind.kOnnx).parse(network, str(tmp_path / "free.onnx")).ok()
+    rule = '{"dim_range": {"0": {"min": [1, 3, 4, 4], "max": [2, 3, 9, 9]}}}'
+    built = mm.Builder().build_model("free", network, configured(mm, rule))
+
+    for shape in ((1, 3, 5, 6), (2, 3, 9, 4)):
+        images = np.random.RandomState(0).uniform(-1, 1, shape).astype(np.float32)
+        outputs = executed(mm, built, images)
+        np.testing.assert_array_equal(outputs[0], np.maximum(images, 0))
+
+
 def test_calibration_of_a_graph_fixed_at_its_batch_takes_whole_batches(mm, tmp_path, onnx):
     import onnx as package
 

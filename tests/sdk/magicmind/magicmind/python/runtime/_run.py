@@ -210,7 +210,9 @@ class InputTensor(ITensor, Alive):
         if array.dtype != self._dtype:
             base.house(f"from_numpy casts {array.dtype} to {self._dtype}")
         low, high = self._range
-        if list(array.shape[1:]) != self._shape[1:] or not low <= len(array) <= high:
+        sizes = list(zip(array.shape[1:], self._shape[1:]))
+        fits = array.ndim == len(self._shape) and all(own in (-1, size) for size, own in sizes)
+        if not fits or not low <= len(array) <= high:
             text = f"shape {array.shape} given for {self._shape} with batch {low} to {high}"
             return status(call, Code.INVALID_ARGUMENT, text)
         if not array.flags.c_contiguous:
@@ -239,7 +241,7 @@ class OutputTensor(ITensor, Alive):
         self._arrays = None
         self._dtype = np.dtype(get_numpy_dtype_by_datatype(dtype))
         self._shape = tuple(shape)
-        self.nbytes = int(np.prod(shape)) * self._dtype.itemsize
+        self.nbytes = max(0, int(np.prod(shape))) * self._dtype.itemsize  # 0: known when it was computed
         self.ready = False
 
     def fits(self, engine, shape):
@@ -257,5 +259,5 @@ class OutputTensor(ITensor, Alive):
             base.house("asnumpy after the System closed")
         if not self.ready:
             base.violation("asnumpy before the queue was synchronised")
-            return np.frombuffer(b"\x5a" * self.nbytes, self._dtype).reshape(self._shape)
+            return np.frombuffer(b"\x5a" * self.nbytes, self._dtype).reshape([max(0, size) for size in self._shape])
         return np.array(self._engine.compute(self._arrays)[self.place])
