@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -284,6 +285,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     records = list(config.stash[RECORDS].values())
     if not config.stash[ASKED] or config.getoption("collectonly"):
         return
+    stream = getattr(terminalreporter._tw, "_file", None)
+    if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
+        stream.reconfigure(errors="replace")
     terminalreporter.section("chipproof")
     width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
     terminalreporter.write(

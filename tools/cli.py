@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
@@ -53,6 +54,7 @@ def _unnamed() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the verb that `argv` names; exit 0, 1 or 2."""
+    _replace_what_cannot_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in arguments if not word.startswith("-")), None)
     try:
@@ -68,6 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         traceback.print_exc()
         print("chipproof: this is a defect of chipproof itself, please report it", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)
+
+
+def _replace_what_cannot_be_shown() -> None:
+    """A terminal that is not UTF-8 shows something else for a character that it lacks, instead of ending the verb.
+
+    On standard output it is `?`, which leaves JSON valid."""
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def refuse(error: HarnessError, machine: bool) -> None:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harness import datasets, matrix
 from harness.arrays.images import Decoder, read
 from harness.datasets.base import Sample
-from harness.datasets.files import SUFFIXES
+from harness.datasets.files import SUFFIXES, utf8
 from harness.datasets.stream import stream
 from harness.errors import DataError, StoreError, UsageError
 from harness.models.base import Model, Protocol
@@ -105,6 +105,8 @@ def _pictures(folder: Path, decoder: Decoder) -> list[Sample]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", hint="give a folder of pictures")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    for path in paths:
+        utf8(path)
     if not paths:
         raise DataError(f"there is no picture in {folder}", hint=f"endings: {', '.join(sorted(SUFFIXES))}")
     return [
@@ -141,6 +143,7 @@ def _check(samples: list[Sample], place: Path, protocol: Protocol, raw: bool) ->
     """Refuse before the first picture what would fail after the last."""
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise UsageError(f"{place} is there already", hint="give --out a new or an empty folder")
+    utf8(place)
     if any(blank in str(place) for blank in " \t\n"):
         raise UsageError(
             f"{place} has a blank, at which the tools split an .info file", hint="give --out another folder"

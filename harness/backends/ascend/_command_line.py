@@ -207,7 +207,9 @@ def from_bytes(data: bytes, tensor: TensorSpec) -> Any:
 def judged(text: str, tool: str, batch: int, count: int, times: Sequence[float]) -> list[float]:
     """`times` when the tool's report hangs together and they are what it sums up; else DataError."""
     (figure,) = logs.parse(text, tool=tool, batch=batch, source=tool)
-    if len(times) != count or abs(sum(times) / max(1, len(times)) / figure.latency_ms - 1) > 0.01:
+    parts = [part for part in (times, times[1:]) if part]  # the report may leave out a slow first run
+    near = any(abs(sum(part) / len(part) / figure.latency_ms - 1) <= 0.01 for part in parts)
+    if len(times) != count or not near:
         raise DataError(
             f"{tool} lists {len(times)} times for {count} executes with a mean of {figure.latency_ms:g} ms",
             "this version reports otherwise than was known: run through pyACL, or `chipproof logs` on its output",

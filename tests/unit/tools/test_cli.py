@@ -3,12 +3,14 @@
 import ast
 import importlib
 import inspect
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import log_samples
 import pytest
 
 from harness.errors import DataError
@@ -165,3 +167,65 @@ def test_a_refusal_for_a_machine_is_json(capsys):
         "fact": "the set is short",
         "next": "fetch the rest",
     }
+
+
+# --- terminals that are not UTF-8 ---------------------------------------------------------------------------------
+
+ENCODINGS = ["latin-1", "ascii", "gbk", "ascii:strict"]
+
+
+def shell(encoding, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools", *map(os.fsencode, map(str, arguments))],
+        capture_output=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_a_terminal_cannot_show_is_replaced(tmp_path, encoding):
+    """The path, a picture's name in GBK, has no character in any of these encodings."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xc8\xcb\xf0\x9f\x98\x80_bs16.log"))
+    path.write_text(log_samples.ais_bench(mean=21, batch=16))
+
+    run = shell(encoding, "logs", path, "--chip", "ascend310", "--model", "regnety_016")
+
+    assert run.returncode == 0, run.stderr
+    assert b"PASS" in run.stdout
+    assert run.stderr == b""
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_refusal_is_shown_on_every_terminal(tmp_path, encoding):
+    arguments = ("logs", tmp_path / "没有.log", "--chip", "t4", "--model", "regnety_016", "--json")
+
+    run = shell(encoding, *arguments)
+
+    assert run.returncode == cli.COULD_NOT_RUN
+    assert b"cannot be read" in run.stderr
+    assert b"Traceback" not in run.stderr
+    assert json.loads(run.stdout.decode(encoding.split(":")[0]))["error"] == "data"
+
+
+def test_the_figures_are_shown_on_every_terminal():
+    """Their tables and their notes have characters that Latin-1 lacks."""
+    for arguments in (("baselines",), ("baselines", "lint", "--json")):
+        run = shell("latin-1", *arguments)
+
+        assert run.returncode == 0, run.stderr
+        assert run.stderr == b""
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_replaces_what_cannot_be_shown(verb_that, verb, monkeypatch):
+    """Before the verb does anything, so that none can forget it."""
+    streams = {name: io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    verb_that(lambda: (print("芯片 é", flush=True), print("芯片 é", file=sys.stderr, flush=True)))
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main([verb])
+
+    assert ended.value.code == 0
+    assert streams["stdout"].buffer.getvalue() == b"?? ?\n"
+    assert streams["stderr"].buffer.getvalue() == b"\\u82af\\u7247 \\xe9\n"
