@@ -71,6 +71,7 @@ MARKS: dict[str, str] = {
     "kept": "answers of an earlier run of the same engine on the same images, scored again; speed and outputs are new",
     "host-bound": "the host enqueued as slowly as the device computed: the figure is the host's",
     "x4": "one device was measured and stands for a card of four",
+    "use-untold": "the device did not tell whether others used it while it was measured; the record says what is unknown",
     "unsteady": "the windows of a measurement vary or drift; the record says how",
 }
 """What limits a record's meaning: name -> explanation."""

@@ -88,7 +88,7 @@ def health(device: Device) -> Health:
         return Health(healthy=False, note=f"card {device.card} is gone: {evidence}")
     if card.processes is None:
         note = f"processes unknown: {evidence}"
-        return Health(True, card.busy, temperature_c=card.temperature_c, note=note)
+        return Health(True, card.busy, temperature_c=card.temperature_c, note=note, untold=note)
     others = tuple(f"{pid} {name}" for pid, name in card.processes if not ours(pid))
     return Health(True, card.busy, others, temperature_c=card.temperature_c, note=evidence)
 

@@ -100,6 +100,13 @@ class _Told:
     def __init__(self) -> None:
         self.unknown: list[str] = []
 
+    @property
+    def of_use(self) -> str:
+        """What is unknown of its use by others and of its clock; temperature and clock alone say nothing of these."""
+        return ", ".join(
+            line for line in self.unknown if line.split(" ")[0] in ("utilisation", "processes", "throttling")
+        )
+
     def of(self, what: str, ask: Callable[[], Any]) -> Any:
         """The answer, or None where the source says that it cannot tell, which is noted."""
         try:
@@ -130,6 +137,7 @@ def _from_nvml(nvml: Any, number: int) -> Health:
         _asked_clock(nvml, handle),
         None if heat is None else float(heat),
         ", ".join([*spoiling, *([] if now is None else [f"SM at {now:g} MHz"]), *told.unknown, "from NVML"]),
+        told.of_use,
     )
 
 
@@ -159,6 +167,7 @@ def _from_smi(number: int, lost: str) -> Health:
         ", ".join(
             [*spoiling, *([] if now is None else [f"SM at {now:g} MHz"]), *told.unknown, "from nvidia-smi", lost]
         ),
+        told.of_use,
     )
 
 

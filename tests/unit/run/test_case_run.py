@@ -10,7 +10,7 @@ import pytest
 
 from harness import matrix
 from harness.backends import registry
-from harness.backends.base import Device
+from harness.backends.base import Device, Health
 from harness.errors import InvalidMeasurement
 from harness.judge.timing import Timing, Window
 from harness.run import throughput as measuring
@@ -125,3 +125,12 @@ def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     assert len(rows) == batch
     for shift in (2**n for n in range(batch.bit_length()) if 2**n < batch):
         assert (rows[shift:] != rows[:-shift]).all()
+
+
+def test_what_the_device_did_not_tell_is_a_fact_of_the_measurement_alone():
+    bench = CaseRun(SimpleNamespace(), FP32)
+    assert bench.untold == {}, "not measured yet"
+    vars(bench)["measurement"] = SimpleNamespace(before=(Health(),), after=(Health(untold="processes unknown"),))
+    assert bench.untold == {"untold": "processes unknown"}
+    vars(bench)["measurement"] = SimpleNamespace(before=(Health(),), after=(Health(),))
+    assert bench.untold == {}

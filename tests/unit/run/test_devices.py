@@ -234,3 +234,11 @@ def test_a_device_that_is_not_idle_is_not_measured(change, says):
 def test_a_device_that_changed_while_it_was_measured_is_invalid(change, says):
     with pytest.raises(InvalidMeasurement, match=says):
         check_same([CARD, CARD], [IDLE, IDLE], [IDLE, dataclasses.replace(IDLE, **change)])
+
+
+def test_what_devices_do_not_tell_is_said_once_and_no_reason_to_refuse():
+    silent = Health(untold="processes unknown (NVML: Not Supported)")
+
+    check_idle(CARD, silent)
+    assert devices.untold([silent, Health(), silent]) == "processes unknown (NVML: Not Supported)"
+    assert devices.untold([Health(busy=0.0), Health()]) == ""

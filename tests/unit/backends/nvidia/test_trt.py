@@ -454,6 +454,7 @@ def test_what_nvml_does_not_support_is_unknown_and_said(sdk):
 
     assert health.healthy
     assert health.busy is None
+    assert health.untold == "utilisation unknown (NVML: Not Supported), processes unknown (NVML: Not Supported)"
     assert "utilisation unknown (NVML: Not Supported)" in health.note
     assert "processes unknown (NVML: Not Supported)" in health.note
 
