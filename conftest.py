@@ -25,6 +25,7 @@ from harness.report.records import Record, ran, read_run, write_run, write_whole
 from harness.vocabulary import STAGE_MARKERS, Outcome
 from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, not_the_chip, stage_of
 
+CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 BEGUN = pytest.StashKey[float]()
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
@@ -137,6 +138,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return (order[case] if "case" in item.callspec.params else len(order), stage)  # type: ignore[attr-defined]
 
     items.sort(key=place)
+    for item in items:
+        if CONFORMANCE not in item.path.parents:  # tests of our own are strict about every package
+            item.add_marker(pytest.mark.filterwarnings("error"), append=False)
 
 
 @pytest.hookimpl(trylast=True)

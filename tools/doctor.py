@@ -106,6 +106,25 @@ def packages() -> Iterator[Finding]:
         fits = required.specifier.contains(version, prereleases=True)
         detail = version if fits else f"{version}, required {required.specifier}"
         yield Finding("packages", required.name, State.OK if fits else State.BROKEN, detail, "" if fits else hint)
+    yield from deprecated()
+
+
+DEPRECATED = {
+    "pynvml": "pip uninstall pynvml && pip install nvidia-ml-py",
+    "nvidia-ml-py3": "pip uninstall nvidia-ml-py3 && pip install nvidia-ml-py",
+}
+"""Distributions that stand in the way of the module `pynvml` of nvidia-ml-py: the first warns whenever PyTorch is
+imported (its own text says so), the second is a copy of 2017 without newer calls. What replaces each."""
+
+
+def deprecated() -> Iterator[Finding]:
+    """Packages that are installed here and were given up by their authors for another."""
+    for name, hint in DEPRECATED.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield Finding("packages", name, State.PART, f"{version}, deprecated: it warns, or lacks calls of NVML", hint)
 
 
 def requirements() -> list[str]:

@@ -99,6 +99,7 @@ class Health:
     clock_mhz: float | None = None
     temperature_c: float | None = None
     note: str = ""
+    untold: str = ""  # which of utilisation, processes and throttling the device was asked and does not tell, and why
 
 
 class Session(Protocol):

@@ -94,6 +94,13 @@ class CaseRun:
         return {"calibration": f"{len(dataset)} images of {dataset.name}, {dataset.kind}",
                 "calibration_digest": dataset.digest}  # fmt: skip
 
+    @property
+    def untold(self) -> dict[str, Any]:
+        """What the devices did not tell of their use while they were measured; {} where they told all."""
+        run = vars(self).get("measurement")  # cached, where it was measured
+        told = devices.untold((*run.before, *run.after)) if run is not None else ""
+        return {"untold": told} if told else {}
+
     @cached_property
     def in_int8(self) -> str:
         """How many layers are in INT8, "26 of 56", where the engine tells; else nothing."""

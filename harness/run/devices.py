@@ -245,3 +245,8 @@ def _open(place: Path) -> int:
     with contextlib.suppress(OSError):  # another user's
         os.fchmod(descriptor, 0o666)
     return descriptor
+
+
+def untold(healths: Sequence[Health]) -> str:
+    """What devices did not tell of their use while they were measured, each once; "" where they told all."""
+    return "; ".join(dict.fromkeys(health.untold for health in healths if health.untold))

@@ -145,14 +145,16 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
         marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
+        untold = bench.untold if bench is not None and stage == "throughput" else {}
         for metric, verdict in named.items():
             own = verdict.details
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
             also = {k: v for k, v in own.items() if k not in values}
-            extra = tuple(facts.get("marks", ()))
+            extra = (*facts.get("marks", ()), *(("use-untold",) if untold else ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
-                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
+                            {**shared, **untold, **{k: v for k, v in facts.items() if k != "marks"}, **also}
+                            )  # fmt: skip
             add_record(pytestconfig, record)
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
         for outcome in (Outcome.FAIL, Outcome.INVALID):

@@ -284,3 +284,11 @@ def test_a_process_that_is_in_proc_is_a_strangers():
     with pytest.raises(InvalidMeasurement, match="is used by"):
         check_same([CARD], [Health(busy=0.0)], [stranger])
     assert incomparable([CARD], [Health(busy=0.0)], [stranger]) == ""
+
+
+def test_what_devices_do_not_tell_is_said_once_and_no_reason_to_refuse():
+    silent = Health(untold="processes unknown (NVML: Not Supported)")
+
+    check_idle(CARD, silent)
+    assert devices.untold([silent, Health(), silent]) == "processes unknown (NVML: Not Supported)"
+    assert devices.untold([Health(busy=0.0), Health()]) == ""
