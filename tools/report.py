@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,21 +13,40 @@ import typer
 
 from harness.errors import UsageError
 from harness.report import tables
-from harness.report.records import merge, read_run, write_whole
+from harness.report.records import Run, merge, read_parts, read_run, write_whole
+
+
+def files_of(given: Sequence[Path]) -> list[Path]:
+    """The record files that are meant: of a folder, all in it. Raises UsageError when there is none."""
+    files = [file for path in given for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
+    if not files and not left_behind(given):
+        raise UsageError(f"there is no record file in {', '.join(map(str, given))}", hint="give the folder that pytest --results DIR wrote into")
+    return files
+
+
+def left_behind(given: Sequence[Path]) -> list[Run]:
+    """Runs of several processes that nobody summed up, from their parts: one a run whose own file is not there."""
+    parts: dict[Path, list[Path]] = defaultdict(list)
+    for folder in (path for path in given if path.is_dir()):
+        for part in sorted(folder.glob("*.part")):
+            parts[part.with_name(part.name.rsplit(".", 2)[0] + ".jsonl")].append(part)
+    return [read_parts(found) for whole, found in parts.items() if not whole.exists()]
 
 
 def command(
     files: Annotated[
-        list[Path], typer.Argument(help="record files (.jsonl); of several, the newest record of a case counts")
+        list[Path],
+        typer.Argument(help="folders of results, or record files (.jsonl); the newest record of a case counts"),
     ],
     markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write an HTML page with charts here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
 ) -> None:
     """Show the records in FILES. Exit status: 1 when one of them failed."""
-    for path in files:
+    found = files_of(files)
+    for path in found:
         _check(path)
-    run = merge([read_run(path) for path in files])
+    run = merge([*map(read_run, found), *left_behind(files)])
     pages = {} if markdown is None else {markdown: tables.markdown(run)}
     if html is not None:
         from harness.report.html import page
@@ -45,10 +66,6 @@ def command(
 
 def _check(path: Path) -> None:
     """Raises UsageError when there is no file to read: nothing is wrong with a run then."""
-    if path.is_dir():
-        found = sorted(path.glob("*.jsonl"))
-        hint = f"chipproof report {path}/*.jsonl" if found else "give the .jsonl files that pytest --results DIR wrote"
-        raise UsageError(f"{path} is a folder with {len(found)} record files (.jsonl)", hint=hint)
     if not path.exists():
         near = sorted(path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
         hint = f"record files there: {', '.join(each.name for each in near[:5])}" if near else (
