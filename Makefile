@@ -28,7 +28,9 @@ format: $(READY) ## let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# hotcoco is a peer to measure against, which nothing else needs; without a network its test is skipped
 bench: $(READY)  ## host-side hot paths against their peers
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check hotcoco==1.3.0
 	$(BIN)/pytest tests/benchmarks --benchmark-enable -q $(ARGS)
 
 $(READY): pyproject.toml

@@ -9,33 +9,27 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import psutil
 import typer
 from packaging.requirements import Requirement  # comes with pytest
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from harness import datasets, matrix
-from harness.backends import registry
-from harness.backends.registry import Sdk
-from harness.chips import Chip
-from harness.datasets.base import Absent
 from harness.errors import HarnessError
-from harness.models.base import Model
-from harness.reference.weights import find
-from harness.run import devices
-from harness.worker.process import Worker
-from tools.fetch import SETS, state
+from tools.fetch import SETS
 from tools.suite import CacheOption, DataOption, PythonOption, cache_folder
+
+if TYPE_CHECKING:
+    from harness.backends.registry import Sdk
+    from harness.chips import Chip
+    from harness.models.base import Model
+    from harness.worker.process import Worker
 
 ROOT = Path(__file__).parents[1]
 OLDEST = (3, 10)
@@ -63,6 +57,8 @@ class Finding:
 
 def _sdks() -> tuple[Sdk, ...]:
     """The vendor SDKs that the backends need, each once."""
+    from harness.backends import registry
+
     return tuple(dict.fromkeys(row.sdk for row in registry.backends().values() if row.sdk is not None))
 
 
@@ -84,6 +80,8 @@ def command(
 
 
 def machine() -> Iterator[Finding]:
+    import psutil
+
     right = sys.version_info >= OLDEST
     python = f"{platform.python_version()} at {sys.executable}"
     older = "" if right else f"use Python {'.'.join(map(str, OLDEST))} or newer"
@@ -108,6 +106,25 @@ def packages() -> Iterator[Finding]:
         fits = required.specifier.contains(version, prereleases=True)
         detail = version if fits else f"{version}, required {required.specifier}"
         yield Finding("packages", required.name, State.OK if fits else State.BROKEN, detail, "" if fits else hint)
+    yield from deprecated()
+
+
+DEPRECATED = {
+    "pynvml": "pip uninstall pynvml && pip install nvidia-ml-py",
+    "nvidia-ml-py3": "pip uninstall nvidia-ml-py3 && pip install nvidia-ml-py",
+}
+"""Distributions that stand in the way of the module `pynvml` of nvidia-ml-py: the first warns whenever PyTorch is
+imported (its own text says so), the second is a copy of 2017 without newer calls. What replaces each."""
+
+
+def deprecated() -> Iterator[Finding]:
+    """Packages that are installed here and were given up by their authors for another."""
+    for name, hint in DEPRECATED.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield Finding("packages", name, State.PART, f"{version}, deprecated: it warns, or lacks calls of NVML", hint)
 
 
 def requirements() -> list[str]:
@@ -123,15 +140,41 @@ def requirements() -> list[str]:
 
 
 def chips(sdk_python: str) -> Iterable[Finding]:
-    """Each chip with what its backends saw; they are asked side by side, each in its worker."""
-    rows = list(matrix.chips().values())
+    """Each chip with what its backends saw. Chips that share a backend share its worker, one after another; the others
+    are asked side by side."""
+    from harness import matrix
+
+    groups: list[list[Chip]] = []
+    for chip in matrix.chips().values():
+        kin = [group for group in groups if any({*chip.backends} & {*other.backends} for other in group)]
+        groups = [group for group in groups if group not in kin] + [
+            [*(other for group in kin for other in group), chip]
+        ]
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda chip: _chip(chip, sdk_python), rows))
+        asked = pool.map(lambda group: _chips(group, sdk_python), groups)
+        found = {finding.name: finding for findings in asked for finding in findings}
+    return [found[name] for name in matrix.chips()]
 
 
-def _chip(chip: Chip, sdk_python: str) -> Finding:
-    def start(backend: str) -> Worker:
-        return Worker(backend, python=sys.executable if registry.backend(backend).own_python else sdk_python)
+def _chips(rows: Sequence[Chip], sdk_python: str) -> list[Finding]:
+    from harness.backends import registry
+    from harness.worker.process import Worker
+
+    workers: dict[str, Worker] = {}
+    with ExitStack() as stack:
+
+        @contextmanager
+        def start(backend: str) -> Iterator[Worker]:
+            if backend not in workers or not workers[backend].alive:
+                python = registry.backend(backend).python(sdk_python)
+                workers[backend] = stack.enter_context(Worker(backend, python=python))
+            yield workers[backend]
+
+        return [_chip(chip, start) for chip in rows]
+
+
+def _chip(chip: Chip, start: Callable[[str], AbstractContextManager[Worker]]) -> Finding:
+    from harness.run import devices
 
     found = devices.find(chip, start)
     if not found.devices:
@@ -171,6 +214,9 @@ def _modules(sdk_python: str) -> set[str]:
 
 
 def sets(data: Path | None) -> Iterator[Finding]:
+    from harness import datasets
+    from harness.datasets.base import Absent
+
     for name, (url, _) in SETS.items():
         get = f"chipproof fetch {name} says where to get it"
         if data is None:
@@ -189,11 +235,16 @@ def sets(data: Path | None) -> Iterator[Finding]:
 
 
 def checkpoints(data: Path | None) -> Iterator[Finding]:
+    from harness import matrix
+
     for model in matrix.models().values():
         yield _checkpoint(model, data)
 
 
 def _checkpoint(model: Model, data: Path | None) -> Finding:
+    from harness.reference.weights import find
+    from tools.fetch import state
+
     path = find(model, data)
     if path is None:
         hint = f"chipproof fetch {model.name} says where to get it"
@@ -226,6 +277,10 @@ def storage(cache: Path | None) -> Iterator[Finding]:
 
 def _show(findings: list[Finding]) -> None:
     """A line a finding under its area; packages that are as required are only counted."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     fine = [finding for finding in findings if finding.area == "packages" and finding.state is State.OK]
     shown = [finding for finding in findings if finding not in fine]
     place = next((i for i, finding in enumerate(shown) if finding.area != "machine"), len(shown))

@@ -70,6 +70,7 @@ class Device:
     card: int = 0
     target: str = ""  # what the compiler calls it, when that is known from the device
     physical: int = -1  # its number in the vendor's tools; -1: the index
+    precisions: tuple[str, ...] = ()  # those it computes in, where the runtime tells; empty: those of the chip's row
 
     @property
     def number(self) -> int:
@@ -98,6 +99,7 @@ class Health:
     clock_mhz: float | None = None
     temperature_c: float | None = None
     note: str = ""
+    untold: str = ""  # which of utilisation, processes and throttling the device was asked and does not tell, and why
     own: int = 0  # processes of the suite's own that were told from the others; 0 also where that is not counted
 
 

@@ -224,7 +224,7 @@ def onnx_file(
     protocol: Protocol,
     resolved: ResolvedWeights,
     network: Callable[[], nn.Module],
-    nms: bool = False,
+    nms: bool,
 ) -> Path:
     """The ONNX file: exported, checked, and equal to the network in PyTorch, or an ExportError. `nms` ends it in the
     suppression that some chips do by themselves."""

@@ -19,7 +19,7 @@ from harness.run import accuracy, artefacts, devices, predict
 from harness.run.accuracy import Evaluation
 from harness.run.context import WITNESS_IMAGES, RunContext
 from harness.run.devices import Presence
-from harness.run.engine import CaseEngine, Variant
+from harness.run.engine import Built, CaseEngine, Variant
 from harness.run.predict import Answers
 from harness.run.throughput import Measurement, Side, at_once, in_turn
 from harness.worker.process import RemoteSession, Worker
@@ -68,7 +68,7 @@ class CaseRun:
     def marks(self) -> tuple[str, ...]:
         """What keeps the figures of this case from being a conformance result, whatever the images."""
         seeded = ("seeded",) if self.context.weights(self.model).seeded else ()
-        return (*(("simulated",) if self.context.simulated(self.chip) else ()), *seeded)
+        return (*self.context.not_the_chip(self.chip), *seeded)
 
     @cached_property
     def data_marks(self) -> tuple[str, ...]:
@@ -94,10 +94,17 @@ class CaseRun:
         return {"calibration": f"{len(dataset)} images of {dataset.name}, {dataset.kind}",
                 "calibration_digest": dataset.digest}  # fmt: skip
 
+    @property
+    def untold(self) -> dict[str, Any]:
+        """What the devices did not tell of their use while they were measured; {} where they told all."""
+        run = vars(self).get("measurement")  # cached, where it was measured
+        told = devices.untold((*run.before, *run.after)) if run is not None else ""
+        return {"untold": told} if told else {}
+
     @cached_property
     def in_int8(self) -> str:
         """How many layers are in INT8, "26 of 56", where the engine tells; else nothing."""
-        return self.engine.layers_in_int8(self.engine_file()) if self.case.precision is Precision.INT8 else ""
+        return self.engine.layers_in_int8(self.built().path) if self.case.precision is Precision.INT8 else ""
 
     # ---------------------------------------------------------------- engine and session
 
@@ -105,9 +112,9 @@ class CaseRun:
         """The ONNX file that is compiled. Raises ExportError."""
         return self.engine.onnx(variant)
 
-    def engine_file(self, variant: Variant | None = None) -> Path:
+    def built(self, variant: Variant | None = None) -> Built:
         """The compiled engine. Raises BuildError."""
-        return self.engine.file(self.worker, variant)
+        return self.engine.built(self.worker, variant or self.variant)
 
     @cached_property
     def worker(self) -> Worker:
@@ -117,9 +124,9 @@ class CaseRun:
     @cached_property
     def session(self) -> RemoteSession:
         """The engine of the published variant, loaded on the first device under a shared lease."""
-        engine = self.engine_file()
+        built = self.built()
         self._stack.enter_context(devices.lease(self.device, self.chip.name, holder=str(self.case), exclusive=False))
-        return self._stack.enter_context(self.worker.load(engine, self.device, self.engine.spec(self.variant)))
+        return self._stack.enter_context(self.worker.load(built.path, self.device, built.spec))
 
     @contextmanager
     def loaded(self, variant: Variant) -> Iterator[RemoteSession]:
@@ -127,8 +134,8 @@ class CaseRun:
         if variant == self.variant:
             yield self.session
             return
-        engine = self.engine_file(variant)
-        with self.worker.load(engine, self.device, self.engine.spec(variant)) as session:
+        built = self.built(variant)
+        with self.worker.load(built.path, self.device, built.spec) as session:
             yield session
 
     # ---------------------------------------------------------------- numerics
@@ -201,14 +208,15 @@ class CaseRun:
         dataset = self.context.dataset(self.model)
 
         def ask() -> tuple[list[Predictions], float]:
-            return predict.found_by(
-                lambda: self.loaded(variant), self.model, self.protocol, dataset, self.case.batch, variant.raw,
-                variant.nms, self.context.settings.progress(f"{self.case}", len(dataset)),
-            )  # fmt: skip
+            with self.loaded(variant) as session:
+                advance = self.context.settings.progress(f"{self.case}", len(dataset))
+                return predict.found_by(
+                    session, self.model, self.protocol, dataset, self.case.batch, variant.raw, variant.nms, advance
+                )
 
         if not self.chip.keeps:
             return Answers(dataset, *ask(), False)
-        engine = self.engine_file(variant)
+        engine = self.built(variant).path
         kept = artefacts.chip_answers(self.context.settings.store, engine, self.model, dataset, ask)
         return Answers(dataset, *kept)
 
@@ -234,8 +242,10 @@ class CaseRun:
             before = tuple(rested[: len(card)])
             workers = [stack.enter_context(self.context.worker(self.chip, self.present.backend)) for _ in card]
             inputs = {self.model.input: self._tensors(self.variant.raw)}
-            engine, spec = self.engine_file(), self.engine.spec(self.variant)
-            sessions = [stack.enter_context(w.load(engine, d, spec)) for w, d in zip(workers, card, strict=True)]
+            built = self.built()
+            sessions = [
+                stack.enter_context(w.load(built.path, d, built.spec)) for w, d in zip(workers, card, strict=True)
+            ]
             sides = [Side(str(self.case), session, inputs, session.run(inputs)) for session in sessions]
             during: list[list[Health]] = []
 

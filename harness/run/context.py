@@ -82,6 +82,13 @@ class RunContext:
         """Whether a simulated SDK stands in the vendor's place."""
         return self.settings.environment(chip) is not None
 
+    def not_the_chip(self, chip: Chip) -> tuple[str, ...]:
+        """The mark of records whose figures are not the chip's own: "simulated" on our stand-in for the SDK, or
+        "emulated" on the vendor's simulator of the chip; empty on the chip."""
+        if self.simulated(chip):
+            return ("simulated",)
+        return ("emulated",) if chip.emulated else ()
+
     def present(self, chip: Chip) -> Presence:
         """The chip's devices, those of --device only; without any, the evidence says what was looked for."""
         if chip.name not in self._present:
@@ -98,7 +105,7 @@ class RunContext:
     def worker(self, chip: Chip, backend: str) -> Worker:
         """A fresh process for a backend of the chip."""
         log = None if self.settings.logs is None else self.settings.logs / f"{chip.name}-{backend}.log"
-        python = sys.executable if registry.backend(backend).own_python else self.settings.sdk_python
+        python = registry.backend(backend).python(self.settings.sdk_python)
         return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
 
     # ---------------------------------------------------------------- images
@@ -147,8 +154,15 @@ class RunContext:
         """Outputs of the reference for prepared images (N, 3, H, W), by ONNX name."""
         return eager.outputs(self.network(model), model.outputs, images)
 
-    def exported(self, model: Model, protocol: Protocol, nms: bool = False) -> Path:
+    def exported(self, model: Model, protocol: Protocol) -> Path:
         """The ONNX file, checked against PyTorch. Raises ExportError."""
+        return self._onnx(model, protocol, nms=False)
+
+    def exported_with_suppression(self, model: Model, protocol: Protocol) -> Path:
+        """The same, ending in the suppression of boxes that some chips do by themselves."""
+        return self._onnx(model, protocol, nms=True)
+
+    def _onnx(self, model: Model, protocol: Protocol, nms: bool) -> Path:
         return artefacts.onnx_file(
             self.settings.store, model, protocol, self.weights(model), lambda: self.network(model), nms
         )

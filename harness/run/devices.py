@@ -35,8 +35,8 @@ class Presence:
     hint: str = ""  # the next step, where a backend knows better than the chip's row
 
 
-def find(chip: Chip, start: Callable[[str], Worker]) -> Presence:
-    """Ask the chip's backends in turn, each in a worker that `start(backend)` makes; the first that finds a device
+def find(chip: Chip, start: Callable[[str], contextlib.AbstractContextManager[Worker]]) -> Presence:
+    """Ask the chip's backends in turn, each in a worker that `start(backend)` gives; the first that finds a device
     drives the chip. A backend that falls over is evidence like any other."""
     evidence, hint = [], ""
     for backend in chip.backends:
@@ -246,3 +246,8 @@ def _open(place: Path) -> int:
     with contextlib.suppress(OSError):  # another user's
         os.fchmod(descriptor, 0o666)
     return descriptor
+
+
+def untold(healths: Sequence[Health]) -> str:
+    """What devices did not tell of their use while they were measured, each once; "" where they told all."""
+    return "; ".join(dict.fromkeys(health.untold for health in healths if health.untold))

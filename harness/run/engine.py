@@ -29,6 +29,14 @@ class Variant:
     nms: bool = False
 
 
+@dataclass(frozen=True)
+class Built:
+    """A compiled engine, and what the compiler was told."""
+
+    path: Path
+    spec: BuildSpec
+
+
 class CaseEngine:
     """The engine of one case: what is compiled, how, and where it is kept. Raises UsageError for a case whose model or
     chip does not exist."""
@@ -59,7 +67,8 @@ class CaseEngine:
 
     def onnx(self, variant: Variant | None = None) -> Path:
         """The ONNX file that is compiled."""
-        return self.context.exported(self.model, self.protocol, nms=(variant or self.variant).nms)
+        make = self.context.exported_with_suppression if (variant or self.variant).nms else self.context.exported
+        return make(self.model, self.protocol)
 
     def outputs_of(self, variant: Variant) -> tuple[str, ...]:
         """ONNX names of the engine's outputs."""
@@ -92,11 +101,10 @@ class CaseEngine:
         dataset, _ = self.context.calibration(self.model)
         return artefacts.calibration_file(self.context.settings.store, self.model, self.protocol, dataset)
 
-    def file(self, worker: Worker, variant: Variant | None = None) -> Path:
+    def built(self, worker: Worker, variant: Variant) -> Built:
         """The compiled engine, from the store or built by the worker. Raises BuildError."""
-        variant = variant or self.variant
         onnx, spec = self.onnx(variant), self.spec(variant)
-        return artefacts.engine_file(
+        path = artefacts.engine_file(
             self.context.settings.store,
             onnx,
             spec,
@@ -105,6 +113,7 @@ class CaseEngine:
             self.device.name,
             lambda path: worker.build(onnx, path, spec),
         )
+        return Built(path, spec)
 
     def layers_in_int8(self, engine: Path) -> str:
         """How many layers are in INT8, "26 of 56", where the engine is a graph that says so; else nothing."""

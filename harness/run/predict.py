@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ def batch_of(protocol: Protocol, dataset: Dataset, different: int, size: int, ra
 
 
 def found_by(
-    load: Callable[[], AbstractContextManager[RemoteSession]],
+    session: RemoteSession,
     model: Model,
     protocol: Protocol,
     dataset: Dataset,
@@ -47,22 +46,20 @@ def found_by(
     nms: bool,
     advance: Callable[[int], None],
 ) -> tuple[list[Predictions], float]:
-    """(one Predictions for each image, seconds from the first image to the last answer) of the session that `load`
-    opens."""
+    """(one Predictions for each image, seconds from the first image to the last answer) of the session."""
     interpret = protocol.postprocess
     if nms:
         assert protocol.postprocess_suppressed is not None
         interpret = protocol.postprocess_suppressed
-    with load() as session:
-        begun = time.perf_counter()
-        found = list(
-            predict(
-                dataset,
-                lambda image: protocol.preprocess(image, raw),
-                lambda tensors: session.run({model.input: tensors}),
-                interpret,
-                batch,
-                advance,
-            )
+    begun = time.perf_counter()
+    found = list(
+        predict(
+            dataset,
+            lambda image: protocol.preprocess(image, raw),
+            lambda tensors: session.run({model.input: tensors}),
+            interpret,
+            batch,
+            advance,
         )
-        return found, time.perf_counter() - begun
+    )
+    return found, time.perf_counter() - begun

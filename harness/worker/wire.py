@@ -33,7 +33,7 @@ def tensor_spec(value: dict[str, Any]) -> TensorSpec:
 
 def device(value: dict[str, Any]) -> Device:
     """The inverse of `plain` for a Device."""
-    return Device(**value)
+    return Device(**dict(value, precisions=tuple(value["precisions"])))
 
 
 def found(value: dict[str, Any]) -> Found:

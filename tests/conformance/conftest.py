@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +14,6 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.chips import Chip
 from harness.errors import DataError, HarnessError
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
@@ -24,9 +21,10 @@ from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
 from harness.run.case_run import CaseRun, has_peer
 from harness.run.context import CHIP_PLAN, RunContext, Settings
+from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of
+from tests.session import RECORDS, add_record, case_of, stage_of
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -61,21 +59,6 @@ def suite(
         shared.expect_peer()
     yield shared
     shared.close()
-
-
-def simulator(chip: Chip, runner: str | None = None, **machine: object) -> Mapping[str, str] | None:
-    """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
-    the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = simulator_folder(chip, runner)
-    if folder is None:
-        return None
-    place = str(folder)
-    switches = {**machine, **chip.simulated, **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
-    return {
-        "PYTHONPATH": os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "PATH": os.pathsep.join([place, str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "CHIPPROOF_SIM": json.dumps(switches),
-    }
 
 
 def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], None]]:
@@ -135,6 +118,9 @@ def bench(suite: RunContext, benches: Callable[[Case], CaseRun], case: Case, pyt
 def skip_absent(suite: RunContext, case: Case, config: pytest.Config) -> None:
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
+        device = present.devices[0]
+        if device.precisions and case.precision not in device.precisions:
+            pytest.skip(f"{device.name} computes in {', '.join(device.precisions)}, not in {case.precision}")
         return
     hint = present.hint or matrix.chips()[case.chip].hint
     text = f"{case.chip} is absent ({present.evidence}); to have it: {hint}"
@@ -157,17 +143,18 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        simulated = ("simulated",) if suite.simulated(matrix.chips()[case.chip]) else ()
-        marks = simulated if bench is None else bench.marks
+        marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
+        untold = bench.untold if bench is not None and stage == "throughput" else {}
         for metric, verdict in named.items():
             own = verdict.details
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
             also = {k: v for k, v in own.items() if k not in values}
-            extra = tuple(facts.get("marks", ()))
+            extra = (*facts.get("marks", ()), *(("use-untold",) if untold else ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
-                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
+                            {**shared, **untold, **{k: v for k, v in facts.items() if k != "marks"}, **also}
+                            )  # fmt: skip
             add_record(pytestconfig, record)
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
         for outcome in (Outcome.FAIL, Outcome.INVALID):
@@ -229,7 +216,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
             and record.stage == "throughput" and "measured" in record.values and record.outcome is not Outcome.INVALID
-            and "simulated" not in record.marks
+            and not {"simulated", "emulated"} & {*record.marks}
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.estimate.value, default=None)
 

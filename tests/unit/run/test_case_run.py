@@ -3,6 +3,7 @@
 import math
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness.errors import InvalidMeasurement
 from harness.judge.timing import Plan, Timing, Window
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
-from harness.run.engine import CaseEngine
+from harness.run.engine import Built, CaseEngine
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"))
@@ -157,8 +158,7 @@ def duo(monkeypatch):
     monkeypatch.setattr("harness.run.devices.lease", lease)
     monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
     monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: np.ones((1, 2), np.float32))
-    monkeypatch.setattr(CaseRun, "engine_file", lambda self: "engine")
-    monkeypatch.setattr(CaseEngine, "spec", lambda self, variant: None)
+    monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     bench = CaseRun(SimpleNamespace(worker=worker, settings=SimpleNamespace(plan=Plan())), CASE_310P)
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
     return SimpleNamespace(bench=bench, asked=asked, busy=busy)
@@ -178,3 +178,12 @@ def test_a_duo_whose_other_chip_works_is_not_measured(duo):
     with pytest.raises(InvalidMeasurement, match="310P3 1 is 60% busy"):
         duo.bench.measurement  # noqa: B018
     assert not [index for what, index in duo.asked if what == "load"]
+
+
+def test_what_the_device_did_not_tell_is_a_fact_of_the_measurement_alone():
+    bench = CaseRun(SimpleNamespace(), FP32)
+    assert bench.untold == {}, "not measured yet"
+    vars(bench)["measurement"] = SimpleNamespace(before=(Health(),), after=(Health(untold="processes unknown"),))
+    assert bench.untold == {"untold": "processes unknown"}
+    vars(bench)["measurement"] = SimpleNamespace(before=(Health(),), after=(Health(),))
+    assert bench.untold == {}

@@ -293,3 +293,11 @@ def test_where_the_suites_own_process_is_known_an_unknown_one_is_a_strangers():
     with pytest.raises(InvalidMeasurement, match=f"is used by {GONE}"):
         check_same([CARD], [Health(busy=0.0)], [after])
     assert incomparable([CARD], [Health(busy=0.0)], [after]) == ""
+
+
+def test_what_devices_do_not_tell_is_said_once_and_no_reason_to_refuse():
+    silent = Health(untold="processes unknown (NVML: Not Supported)")
+
+    check_idle(CARD, silent)
+    assert devices.untold([silent, Health(), silent]) == "processes unknown (NVML: Not Supported)"
+    assert devices.untold([Health(busy=0.0), Health()]) == ""

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
 import io
 import json
@@ -229,3 +230,43 @@ def test_every_verb_replaces_what_cannot_be_shown(verb_that, verb, monkeypatch):
     assert ended.value.code == 0
     assert streams["stdout"].buffer.getvalue() == b"?? ?\n"
     assert streams["stderr"].buffer.getvalue() == b"\\u82af\\u7247 \\xe9\n"
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    status, out, _ = run(capsys, "--version")
+
+    assert (status, out.strip()) == (0, f"chipproof {importlib.metadata.version('chipproof')}")
+
+
+def test_run_passes_every_option_of_the_suite_on_to_pytest(tmp_path):
+    """From any folder: paths are those of where the command is given."""
+    given = [
+        "--sdk-python",
+        sys.executable,
+        "--runner=acl",
+        "--device=0",
+        "--limit",
+        "3",
+        "--cache",
+        "here",
+        "--simulate",
+    ]
+    called = "from tools.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", called, "run", "ascend310p and regnety_016 and bs1 and export", *given, "--co"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "regnety_016-ascend310p-fp16-bs1" in done.stdout
+    for said in ("--limit 3", "--device 0", "--runner acl", "--simulate"):
+        assert said in done.stdout
+
+
+def test_run_refuses_what_pytest_does_not_know(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", "run", "cpu", "--no-such-option"], capture_output=True, text=True, cwd=ROOT
+    )
+
+    assert done.returncode == 2
+    assert "--no-such-option" in done.stderr

@@ -135,8 +135,8 @@ def test_part_of_a_data_set_gets_no_verdict(imagenet, capsys):
 def test_a_whole_data_set_is_judged(imagenet, monkeypatch, capsys):
     data, results = imagenet
     write(data / "out", AIS, results)
-    load = evaluate.datasets.load
-    monkeypatch.setattr(evaluate.datasets, "load", lambda *where: replace(load(*where), kind="whole"))
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda *where: replace(load(*where), kind="whole"))
 
     with pytest.raises(SystemExit) as ended:
         cli.main([
