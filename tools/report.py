@@ -20,7 +20,10 @@ def files_of(given: Sequence[Path]) -> list[Path]:
     """The record files that are meant: of a folder, all in it. Raises UsageError when there is none."""
     files = [file for path in given for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
     if not files and not left_behind(given):
-        raise UsageError(f"there is no record file in {', '.join(map(str, given))}", hint="give the folder that pytest --results DIR wrote into")
+        raise UsageError(
+            f"there is no record file in {', '.join(map(str, given))}",
+            hint="give the folder that pytest --results DIR wrote into",
+        )
     return files
 
 
