@@ -20,7 +20,9 @@ from harness.backends.registry import backends
 from harness.case import Case, Precision
 from harness.errors import HarnessError
 from harness.report import tables
+from harness.report.causes import PASSED_ON
 from harness.report.records import Record, ran, read_run, write_run, write_whole
+from harness.report.terminal import terminal
 from harness.vocabulary import STAGE_MARKERS, Outcome
 from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, simulated, stage_of
 
@@ -276,16 +278,42 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
     write_whole(folder / "latest.html", page(run))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """Ours comes last. What it tells of a failure, pytest does not tell again, but with -v; a traceback is pytest's."""
+    told = {}
+    if config.stash[RECORDS] and terminalreporter.verbosity <= 0:
+        told = {key: terminalreporter.stats[key] for key in ("failed", "error") if key in terminalreporter.stats}
+    for key, reports in told.items():
+        terminalreporter.stats[key] = [
+            report
+            for report in reports
+            if not (getattr(report, "chipproof", None) and isinstance(report.longrepr, str))
+        ]
+    yield
+    terminalreporter.stats.update(told)
+    _summary(terminalreporter, config)
+
+
+def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     records = list(config.stash[RECORDS].values())
     if not config.stash[ASKED] or config.getoption("collectonly"):
         return
     terminalreporter.section("chipproof")
-    width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
-    terminalreporter.write(
-        tables.terminal(records, len(config.stash[ASKED]), width, colour, stopped=config.stash[STOPPED])
-    )
-    for chip in _idle(config, records):
-        terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)
+    results = config.getoption("results")
+    failures = [f"FAILED: --require {chip}: nothing ran on it" for chip in _idle(config, records)]
     if config.stash[UNWRITTEN]:
-        terminalreporter.write_line(f"FAILED: no records: {config.stash[UNWRITTEN]}", red=True, bold=True)
+        failures.append(f"FAILED: no records: {config.stash[UNWRITTEN]}")
+    terminalreporter.write(
+        terminal(
+            records,
+            len(config.stash[ASKED]),
+            terminalreporter._tw.fullwidth,
+            terminalreporter.hasmarkup,
+            stopped=config.stash[STOPPED],
+            verbose=terminalreporter.verbosity > 0,
+            failures=failures,
+            report=results / "latest.html" if results and not config.stash[UNWRITTEN] else None,
+            options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
+        )
+    )

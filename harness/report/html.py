@@ -39,7 +39,7 @@ def page(run: Run) -> str:
         tables=tables.sections(records),
         charts=[(title, _svg(figure)) for title, figure in _charts(records)],
         numeric=tables.NUMERIC,
-        skips=tables.skips(records),
+        skips=[(f"{', '.join(chips)}: {reason}", count) for chips, reason, count in tables.skips(records)],
         facts=[(str(r.case), r) for r in records if ran(r) and r.facts],
     )
 

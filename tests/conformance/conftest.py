@@ -124,18 +124,20 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
 
 
 @pytest.fixture
-def bench(suite: Suite, benches: Callable[[Case], Bench], case: Case, pytestconfig: pytest.Config) -> Bench:
+def bench(suite: Suite, benches: Callable[[Case], Bench], case: Case, request: pytest.FixtureRequest) -> Bench:
     """The case on the bench, or a skip that says what was looked for."""
-    skip_absent(suite, case, pytestconfig)
+    skip_absent(suite, case, request)
     return benches(case)
 
 
-def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
+def skip_absent(suite: Suite, case: Case, request: pytest.FixtureRequest) -> None:
+    config = request.config
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
         return
     text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
     if case.chip in config.getoption("require"):
+        add_record(config, Record(case, stage_of(request.node), Outcome.SKIP, text))
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
     pytest.skip(text)
 
