@@ -128,17 +128,27 @@ def skips(records: Sequence[Record]) -> list[tuple[list[str], str, int]]:
     return sorted(found, key=lambda group: -group[2])
 
 
-def sections(records: Sequence[Record]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Titles, columns and rows of the tables that are not empty; columns in which nothing stands are left out."""
-    whole = (
-        ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)),
-        ("Throughput (images a second and card, inputs on the device)", THROUGHPUT_COLUMNS, throughput_rows(records)),
-        (OTHERS, OTHER_COLUMNS, other_rows(records)),
-    )
-    return [(title, *_filled(columns, rows)) for title, columns, rows in whole if rows]
+Section = tuple[str, list[str], list[list[str]]]
+"""Title, columns and rows."""
 
 
-def _filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+def accuracy(records: Sequence[Record]) -> Section:
+    return "Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)
+
+
+def throughput(records: Sequence[Record]) -> Section:
+    title = "Throughput (images a second and card, inputs on the device)"
+    return title, THROUGHPUT_COLUMNS, throughput_rows(records)
+
+
+def sections(records: Sequence[Record]) -> list[Section]:
+    """The tables that are not empty; columns in which nothing stands are left out."""
+    whole = (accuracy(records), throughput(records), (OTHERS, OTHER_COLUMNS, other_rows(records)))
+    return [(title, *filled(columns, rows)) for title, columns, rows in whole if rows]
+
+
+def filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Without the columns in which nothing stands."""
     kept = [i for i in range(len(columns)) if any(row[i] not in ("", "-") for row in rows)]
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
