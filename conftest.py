@@ -19,9 +19,10 @@ from harness import matrix
 from harness.backends.registry import backends
 from harness.case import Case, Precision
 from harness.errors import HarnessError
-from harness.report import tables
+from harness.report import ci
 from harness.report.causes import PASSED_ON
-from harness.report.records import Record, ran, read_run, write_run, write_whole
+from harness.report.messages import LANGUAGES, language
+from harness.report.records import Record, Run, read_run, write_run
 from harness.report.terminal import terminal
 from harness.vocabulary import STAGE_MARKERS, Outcome
 from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, simulated, stage_of
@@ -29,6 +30,8 @@ from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of,
 BEGUN = pytest.StashKey[float]()
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
+BASELINE = pytest.StashKey[Run | None]()
+SAID = pytest.StashKey[list[str]]()  # lines for a CI system
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,6 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--results", type=Path, metavar="DIR", help="write records and reports here, and read those of other chips"
     )
+    group.addoption("--baseline", type=Path, metavar="RUN", help="a record file: say what changed since that run")
+    group.addoption(
+        "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"
+    )
     group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
     group.addoption(
         "--sdk-python",
@@ -72,6 +79,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED] = {}, [], set()
     config.stash[BEGUN], config.stash[STOPPED], config.stash[UNWRITTEN] = time.time(), "", ""
+    config.stash[SAID] = []
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -100,6 +108,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
     if shutil.which(python) is None:
         raise pytest.UsageError(f"--sdk-python {python}: no such program")
+    baseline = config.getoption("baseline")
+    try:
+        config.stash[BASELINE] = None if baseline is None else read_run(baseline)
+    except HarnessError as error:
+        raise pytest.UsageError(f"--baseline {baseline}: {error}") from error
     results = config.getoption("results")
     if results is not None and not config.getoption("collectonly"):  # said now, not after hours
         try:
@@ -161,6 +174,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
     result = yield
     _record(item, call.excinfo.value if call.excinfo is not None else None, result)
+    options = {name: item.config.getoption(name) for name in (*PASSED_ON, "simulate")}
+    for record in item.config.stash[FRESH]:
+        item.user_properties += ci.properties(record, options)
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
     item.config.stash[FRESH].clear()
     return result
@@ -247,35 +263,35 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     records = list(config.stash[RECORDS].values())
     if config.getoption("collectonly"):
         return
-    red = any(record.outcome.red for record in records)
-    if exitstatus == pytest.ExitCode.OK and (red or _idle(config, records)):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
         config.stash[STOPPED] = "STOPPED before its end"
-    if config.getoption("results") and records:
+    if config.getoption("results") or config.stash[ASKED]:
         try:
             _write(config, records)
         except Exception as error:
             config.stash[UNWRITTEN] = str(error) if isinstance(error, HarnessError) else repr(error)
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def _idle(config: pytest.Config, records: list[Record]) -> list[str]:
-    """Chips that were required and on which nothing ran."""
-    return [c for c in config.getoption("require") if not any(ran(r) and r.case.chip == c for r in records)]
+    found = ci.status(records, config.getoption("require"), bool(config.stash[UNWRITTEN]))
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if ended and found:  # pytest's own 1 stands where a test failed and no record says why
+        session.exitstatus = int(found)
 
 
 def _write(config: pytest.Config, records: list[Record]) -> None:
-    folder = config.getoption("results")
+    """The record file and the reports, also of a run in which nothing ran; without --results only what a CI system
+    shows by itself."""
+    folder, asked, stopped = config.getoption("results"), len(config.stash[ASKED]), config.stash[STOPPED]
+    if folder is None:
+        run = Run(header(config), tuple(records), {"asked": asked, "stopped": stopped})
+        config.stash[SAID] = ci.github(run, os.environ, language(config.getoption("lang")))
+        return
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(config.stash[BEGUN]))
-    chips = "+".join(sorted({r.case.chip for r in records}))
+    chips = "+".join(sorted({r.case.chip for r in records})) or "nothing"
     path = folder / f"{stamp}-{platform.node()}-{os.getpid()}-{chips}.jsonl"
-    write_run(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED])
-    run = read_run(path)
-    write_whole(folder / "latest.md", tables.markdown(run))
-    from harness.report.html import page  # draws charts: not imported where nothing is written
+    write_run(path, header(config), records, asked, stopped)
+    from harness.report.publish import publish  # imports the page's templates: not where nothing is written
 
-    write_whole(folder / "latest.html", page(run))
+    lang = language(config.getoption("lang"))
+    config.stash[SAID] = publish(folder, read_run(path), os.environ, lang, config.stash[BASELINE])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -297,13 +313,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     records = list(config.stash[RECORDS].values())
-    if not config.stash[ASKED] or config.getoption("collectonly"):
-        return
-    terminalreporter.section("chipproof")
     results = config.getoption("results")
-    failures = [f"FAILED: --require {chip}: nothing ran on it" for chip in _idle(config, records)]
+    failures = [f"FAILED: --require {c}: nothing ran on it" for c in ci.idle(records, config.getoption("require"))]
+    if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
+        return
+    for line in config.stash[SAID]:
+        terminalreporter.write_line(line)
+    terminalreporter.section("chipproof")
     if config.stash[UNWRITTEN]:
         failures.append(f"FAILED: no records: {config.stash[UNWRITTEN]}")
+    lang, changed = language(config.getoption("lang")), ""
+    if baseline := config.stash[BASELINE]:
+        from harness.report import compare
+
+        now = Run(header(config), tuple(records), {})
+        changed = compare.summary(compare.compare(baseline, now), lang)
     terminalreporter.write(
         terminal(
             records,
@@ -315,5 +339,7 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
             failures=failures,
             report=results / "latest.html" if results and not config.stash[UNWRITTEN] else None,
             options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
+            lang=lang,
+            changed=changed,
         )
     )

@@ -11,9 +11,25 @@ from typing import Annotated
 
 import typer
 
-from harness.report import tables
+from harness.report import ci
+from harness.report import compare as changes
+from harness.report.compare import compare
+from harness.report.messages import LANGUAGES, language
 from harness.report.records import merge, read_run, write_whole
 from harness.report.terminal import terminal
+
+
+def spoken(lang: str | None) -> str | None:
+    """Refuses a language that there is not."""
+    if lang is not None and lang not in LANGUAGES:
+        raise typer.BadParameter(f"{lang}: there are {', '.join(LANGUAGES)}")
+    return lang
+
+
+LangOption = Annotated[
+    str | None,
+    typer.Option("--lang", help=f"language: {', '.join(LANGUAGES)} (default: the locale's)", callback=spoken),
+]
 
 
 def command(
@@ -22,16 +38,27 @@ def command(
     ],
     markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write an HTML page with charts here")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="write every record with its figures here, as CSV")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also what passed, each with its text")] = False,
+    baseline: Annotated[Path | None, typer.Option("--baseline", help="also say what changed since this run")] = None,
+    lang: LangOption = None,
 ) -> None:
-    """Show the records in FILES. Exit status: 1 when one of them failed."""
-    run = merge([read_run(path) for path in files])
-    pages = {} if markdown is None else {markdown: tables.markdown(run)}
+    """Show the records in FILES. Exit status: that of the run that wrote them, see README."""
+    run, chosen = merge([read_run(path) for path in files]), language(lang)
+    found = None if baseline is None else compare(read_run(baseline), run)
+    told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
+    pages = {}
+    if markdown is not None:
+        pages[markdown] = ci.markdown(run, chosen, told[0])
+    if table is not None:
+        pages[table] = ci.comma_separated(run.records)
     if html is not None:
         from harness.report.html import page
 
-        pages[html] = page(run)
+        pages[html] = page(run, chosen, told[1])
     for path, text in pages.items():
         write_whole(path, text)
     if as_json:
@@ -41,8 +68,18 @@ def command(
         footer = run.footer
         stopped, options = footer.get("stopped", ""), run.header.get("options", {})
         text = terminal(
-            run.records, footer["asked"], size, sys.stdout.isatty(), stopped, verbose=verbose, room=inf, options=options
+            run.records,
+            footer["asked"],
+            size,
+            sys.stdout.isatty(),
+            stopped,
+            verbose=verbose,
+            room=inf,
+            options=options,
+            lang=chosen,
         )
         print(text, end="")
-    if any(record.outcome.red for record in run.records):
-        raise typer.Exit(1)
+        if found is not None:
+            print(changes.summary(found, chosen))
+    if status := ci.status(run.records, ci.required(run.header.get("options", {}))):
+        raise typer.Exit(int(status))

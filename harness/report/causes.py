@@ -65,7 +65,7 @@ def normalised(record: Record) -> str:
     case = record.case
     names = (str(case), case.model, case.chip, str(case.precision), record.metric)
     for name in sorted(filter(None, names), key=len, reverse=True):
-        text = text.replace(name, "*")
+        text = re.sub(rf"\b{re.escape(name)}\b", "*", text)
     text = re.sub(r"(?:/[\w.+~-]+)+", "*", text)  # paths
     text = re.sub(r"\w+\[[\d, ]*\]", "*", text)  # elements of outputs
     if record.outcome is Outcome.FAIL:

@@ -123,7 +123,8 @@ def _facts(records: Sequence[Record]) -> tuple[str, dict[str, int]]:
     """What every record rests on, as JSON, and the place of each record in it. Facts that records share stand in it
     once: an engine's stage facts are the same hundreds of times."""
     pairs: dict[str, int] = {}
-    lines, places = [], {}
+    lines: list[list[int]] = []
+    places: dict[str, int] = {}
     for record in records:
         own = []
         for name, value in {**record.values, **record.facts}.items():

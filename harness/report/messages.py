@@ -73,7 +73,9 @@ def compiled(messages: Mapping[str, str]) -> bytes:
     """The .mo file of a catalogue. Format: GNU gettext manual, "The Format of GNU MO Files"."""
     pairs = sorted((key.encode(), value.encode()) for key, value in messages.items() if value)
     start = 28 + 16 * len(pairs)
-    keys, values, body = [], [], b""
+    body = b""
+    keys: list[bytes] = []
+    values: list[bytes] = []
     for table, column in ((keys, 0), (values, 1)):
         for pair in pairs:
             table.append(struct.pack("<II", len(pair[column]), start + len(body)))

@@ -1,11 +1,12 @@
-"""A run's records as rows of tables, and as Markdown."""
+"""A run's records as rows of tables."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from harness.report.records import Record, Run, ran
-from harness.vocabulary import MARKS, Outcome
+from harness.report.records import Record, ran
+from harness.vocabulary import Outcome
 
 
 def _cell(value: float | None, style: str) -> str:
@@ -119,7 +120,8 @@ def skips(records: Sequence[Record]) -> list[tuple[list[str], str, int]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         if not ran(record):
-            groups.setdefault(record.text.replace(record.case.chip, "*"), []).append(record)
+            reason = re.sub(rf"\b{re.escape(record.case.chip)}\b", "*", record.text)
+            groups.setdefault(reason, []).append(record)
     found = []
     for reason, group in groups.items():
         chips = list(dict.fromkeys(record.case.chip for record in group))
@@ -153,18 +155,6 @@ def filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-def markdown(run: Run) -> str:
-    """The same tables for a CI summary or a mail."""
-    parts = [f"# chipproof: {run.head_line}", ""]
-    for title, columns, rows in sections(run.records):
-        parts += [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        parts += ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
-        parts.append("")
-    parts += [f"- skipped {count} x {', '.join(chips)}: {reason}" for chips, reason, count in skips(run.records)]
-    marks = sorted({mark for r in run.records if ran(r) for mark in r.marks})
-    parts += [f"- **{mark.upper()}**: {MARKS.get(mark, '')}" for mark in marks]
-    return "\n".join(parts) + "\n"
-
-
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
+    """For a cell of a Markdown table."""
     return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", "<br>")

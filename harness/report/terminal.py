@@ -48,14 +48,16 @@ def terminal(
     report: Path | None = None,
     options: Mapping[str, Any] | None = None,
     lang: str = "en",
+    changed: str = "",
 ) -> str:
     """The summary as text. Tables of figures stand in it when all of it fits `room` lines, or with `verbose`, which
     also shows what passed; `failures` are those of the run as a whole; `options` are the run's, for the commands that
-    repeat a failed test."""
+    repeat a failed test; `changed` is one sentence on what changed since a baseline."""
     t, width = translation(lang), max(width, NARROWEST)
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
     first = [line for part in (_grid(grid(records), width, t), _undecided(records, width, t)) for line in part]
     last = [*_skips(records, width, t, verbose), *_red(red, width, t), *_marks(records, width, t, verbose)]
+    last += _wrapped(t("since the baseline: {text}", text=changed), width, "bold") if changed else []
     for failure in failures:
         last += _wrapped(failure, width, COLOURS[Outcome.FAIL])
     if report is not None:
@@ -117,7 +119,8 @@ def _grid(found: Grid, width: int, t: Translate) -> list[Text]:
 
 def _cells(found: Grid, row: Row, stage: str, batches: Sequence[int], step: int, width: int) -> Text:
     text = Text()
-    for batch in batches or [None]:
+    places: Sequence[int | None] = batches or [None]
+    for batch in places:
         outcome = found.cell(row, stage, batch)
         sign = " " if outcome is None else SIGNS[outcome]
         text.append(sign, COLOURS.get(outcome, "dim") if outcome is not None else "").append(" " * (step - 1))
@@ -231,10 +234,10 @@ DROPPED_FIRST = ("against", "images", "best", "p90 us", "p99.9 us", "95 % interv
 """Columns that a narrow terminal leaves out, in this order."""
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, t: Translate) -> list[Text]:
+def _table(title: str, given: Sequence[str], told: Sequence[Sequence[str]], width: int, t: Translate) -> list[Text]:
     """A row of figures is one line. A table that is too wide first loses columns in which all rows say the same, which
     then stand in its title, then tells its first column on lines of its own, then loses those of DROPPED_FIRST."""
-    columns, rows = list(columns), [list(row) for row in rows]
+    columns, rows = list(given), [list(row) for row in told]
 
     def needed() -> int:
         return sum(
@@ -252,7 +255,8 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], wi
             drop(columns.index(name))
     groups: list[tuple[str, list[list[str]]]] = [("", rows)]
     if needed() > width and columns[0] in ("case", "model"):
-        groups = [(name, [row for row in rows if row[0] == name]) for name in dict.fromkeys(row[0] for row in rows)]
+        names = dict.fromkeys(row[0] for row in rows)
+        groups = [(name, [row for row in rows if row[0] == name]) for name in names]
         drop(0)
     left = []
     for name in DROPPED_FIRST:

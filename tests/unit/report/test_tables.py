@@ -1,6 +1,6 @@
-"""Tables hold every figure of a run, the worst first, and Markdown is escaped."""
+"""Tables hold every figure of a run, the worst first."""
 
-from made_runs import run_of, timed
+from made_runs import timed
 
 from harness.case import Case
 from harness.report import tables
@@ -27,16 +27,3 @@ def test_the_best_batch_of_a_line_up_is_marked():
     rows = tables.throughput_rows([timed(CASE, 100.0), timed(four, 140.0)])
 
     assert [row[tables.THROUGHPUT_COLUMNS.index("best")] for row in rows] == ["", "best"]
-
-
-def test_markdown_holds_every_figure_and_escapes_what_it_is_given():
-    told = tables.markdown(
-        run_of(
-            [timed(CASE, 100.0), Record(CASE, "numerics", "FAIL", "<b>|x|"), Record(CASE, "export", "SKIP", "no t4")]
-        )
-    )
-
-    for part in ("100.00", "99.00..101.00", "no t4"):
-        assert part in told, part
-    assert "\\|x\\|" in told
-    assert "<b>" not in told
