@@ -301,14 +301,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.stash[RECORDS] and terminalreporter.verbosity <= 0:
         told = {key: terminalreporter.stats[key] for key in ("failed", "error") if key in terminalreporter.stats}
     for key, reports in told.items():
-        terminalreporter.stats[key] = [
-            report
-            for report in reports
-            if not (getattr(report, "chipproof", None) and isinstance(report.longrepr, str))
-        ]
+        terminalreporter.stats[key] = [report for report in reports if not _told(report)]
     yield
     terminalreporter.stats.update(told)
     _summary(terminalreporter, config)
+
+
+def _told(report: pytest.TestReport) -> bool:
+    """Whether a record says what the report says. A verdict and a harness error have no traceback ("value" is pytest's
+    word for that); a defect of the suite has one, which is shown."""
+    style = getattr(getattr(report.longrepr, "reprtraceback", None), "style", "value")
+    return bool(getattr(report, "chipproof", None)) and style == "value"
 
 
 def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,7 +77,7 @@ def read(folder: Path) -> list[Run]:
     return runs
 
 
-def _told(figure: str, points: list[past.Point], changes: list[past.Change]) -> dict[str, object]:
+def _told(figure: str, points: list[past.Point], changes: list[past.Change]) -> dict[str, Any]:
     return {
         "figure": figure,
         "host": points[-1].run.header.get("host"),
@@ -91,10 +91,10 @@ def _told(figure: str, points: list[past.Point], changes: list[past.Change]) -> 
     }  # fmt: skip
 
 
-def _shown(change: dict[str, object]) -> dict[str, object]:
+def _shown(change: dict[str, Any]) -> dict[str, str]:
     return {
         "time": change["time"],
         "before": f"{change['before']:,.6g}",
         "after": f"{change['after']:,.6g}",
-        "change": f"{100 * float(str(change['relative'])):+.3g} %",
+        "change": f"{100 * change['relative']:+.3g} %",
     }

@@ -121,7 +121,7 @@ def properties(record: Record, options: Mapping[str, Any]) -> list[tuple[str, st
     return found
 
 
-def annotations(run: Run) -> list[str]:
+def workflow_commands(run: Run) -> list[str]:
     """Workflow commands that make GitHub show the worst causes at the top of a run."""
     red = causes(run.records, [outcome for outcome in Outcome if outcome.red], run.header.get("options", {}))
     return [
@@ -143,7 +143,7 @@ def github(run: Run, environment: Mapping[str, str], lang: str = "en") -> list[s
         text = markdown(run, lang).encode()
         with Path(place).open("ab") as file:
             file.write(text[: max(0, SUMMARY - file.tell())].decode(errors="ignore").encode())
-    return annotations(run) if environment.get("GITHUB_ACTIONS") == "true" else []
+    return workflow_commands(run) if environment.get("GITHUB_ACTIONS") == "true" else []
 
 
 COLUMNS = ("case", "model", "chip", "precision", "batch", "stage", "metric", "outcome", "text", "marks")

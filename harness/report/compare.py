@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        return any(item.worse for item in (*self.flips, *self.moves))
+        return any(flip.worse for flip in self.flips) or any(move.worse for move in self.moves)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "worse": self.worse, "family_wise_rate": FAMILY}
@@ -213,7 +213,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
 def summary(found: Comparison, lang: str = "en") -> str:
     """One sentence."""
     t = translation(lang)
-    worse = sum(item.worse for item in (*found.flips, *found.moves))
+    worse = sum(flip.worse for flip in found.flips) + sum(move.worse for move in found.moves)
     if not found.flips and not found.moves:
         return t("no verdict flipped and no figure moved: {n} records and {m} figures compared", n=found.records,
                  m=found.figures)  # fmt: skip

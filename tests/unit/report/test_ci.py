@@ -103,7 +103,7 @@ def test_a_summary_stays_below_what_github_takes(tmp_path):
 
 def test_there_are_ten_annotations_at_most_and_they_cannot_be_forged():
     evil = [Record(CASE, "numerics", "ERROR", f"100 %\n::error::{word}", "m") for word in "abcdefghijklmno"]
-    lines = ci.annotations(run_of(evil))
+    lines = ci.workflow_commands(run_of(evil))
 
     assert len(lines) == 10
     assert all(line.startswith("::error title=ERROR") and "100 %25" in line for line in lines)
