@@ -21,7 +21,7 @@ from harness.case import Case, Precision
 from harness.errors import HarnessError
 from harness.report import ci
 from harness.report.causes import PASSED_ON
-from harness.report.messages import LANGUAGES, language
+from harness.report.messages import LANGUAGES, language, translation
 from harness.report.records import Record, Run, read_run, write_run
 from harness.report.terminal import terminal
 from harness.vocabulary import STAGE_MARKERS, Outcome
@@ -317,14 +317,16 @@ def _told(report: pytest.TestReport) -> bool:
 def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     records = list(config.stash[RECORDS].values())
     results = config.getoption("results")
-    failures = [f"FAILED: --require {c}: nothing ran on it" for c in ci.idle(records, config.getoption("require"))]
+    t = translation(language(config.getoption("lang")))
+    idle = ci.idle(records, config.getoption("require"))
+    failures = [t("FAILED: --require {chip}: nothing ran on it", chip=chip) for chip in idle]
     if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
         return
     for line in config.stash[SAID]:
         terminalreporter.write_line(line)
     terminalreporter.section("chipproof")
     if config.stash[UNWRITTEN]:
-        failures.append(f"FAILED: no records: {config.stash[UNWRITTEN]}")
+        failures.append(t("FAILED: no records: {reason}", reason=config.stash[UNWRITTEN]))
     lang, changed = language(config.getoption("lang")), ""
     if baseline := config.stash[BASELINE]:
         from harness.report import compare

@@ -48,6 +48,8 @@ ROOT = Path(__file__).parents[1]
 OLDEST = (3, 10)
 OLDEST_WORKER = (3, 7)
 EACH = "chipproof fetch says where to get each"
+DRAWN, SEEDED = "no --data: scenes are drawn in its place", "seeded weights take its place"
+AREAS = ("machine", "packages", "chips", "sdks", "data sets", "weights", "storage")
 ROOM = 5e9  # bytes; engines, exports and reference outputs of all models take about that
 
 
@@ -231,7 +233,7 @@ def sets(data: Path | None) -> Iterator[Finding]:
     for name in SETS:
         get = f"chipproof fetch {name} says where to get it"
         if data is None:
-            yield Finding("data sets", name, State.ABSENT, "no --data: scenes are drawn in its place", EACH)
+            yield Finding("data sets", name, State.ABSENT, DRAWN, EACH)
             continue
         try:
             found = datasets.load(name, data)
@@ -253,7 +255,7 @@ def checkpoints(data: Path | None) -> Iterator[Finding]:
 def _checkpoint(model: Model, data: Path | None) -> Finding:
     path = find(model, data)
     if path is None:
-        return Finding("weights", model.name, State.ABSENT, "seeded weights take its place", EACH)
+        return Finding("weights", model.name, State.ABSENT, SEEDED, EACH)
     said = state(model.weights, path)
     if "WRONG" in said:
         return Finding("weights", model.name, State.BROKEN, f"{path}: {said}", f"get it again: {model.weights.url}")
@@ -296,7 +298,8 @@ def told(findings: Sequence[Finding], width: int, lang: str) -> str:
             text.append(t(row.area))
             area = row.area
         body = f"{', '.join(names)}: {t(row.detail)}"
-        text += _hung(f"  {t(row.state.value):<7} ", body, width)
+        state = t(row.state.value)
+        text += _hung(f"  {state}{' ' * max(1, 8 - cell_len(state))}", body, width)
         if row.next:
             text += _hung("          ", t("next: {text}", text=t(row.next)), width)
     head = [piece for line in lines for piece in (_hung("", line, width) or [""])]

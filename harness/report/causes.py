@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.case import Case
-from harness.report.records import Record
+from harness.report.messages import Translate
+from harness.report.records import Record, head_line
 from harness.vocabulary import STAGES, Outcome
 
 PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python")  # options that a repeated run needs as well
@@ -100,19 +101,28 @@ def command(record: Record, options: Mapping[str, Any]) -> str:
     return shlex.join(parts)
 
 
-def where(cases: Sequence[Case], models: int = 0) -> str:
-    """Cases in few words: the id of one; of several their models, chips, precisions and batches. More than three names
-    are counted."""
+def where(cases: Sequence[Case], t: Translate) -> str:
+    """Cases in few words: the id of one; of several their models, chips, precisions and batches. More than two are
+    counted."""
     if len(cases) == 1:
         return str(cases[0])
-
-    def told(names: Sequence[str], what: str) -> str:
-        return ", ".join(names) if len(names) <= 2 else f"{len(names)} {what}"
-
+    models = list(dict.fromkeys(case.model for case in cases))
+    chips = list(dict.fromkeys(case.chip for case in cases))
     parts = (
-        told(list(dict.fromkeys(case.model for case in cases)), "models"),
-        told(list(dict.fromkeys(case.chip for case in cases)), "chips"),
+        ", ".join(models) if len(models) <= 2 else t("{n} models", n=len(models)),
+        ", ".join(chips) if len(chips) <= 2 else t("{n} chips", n=len(chips)),
         " ".join(dict.fromkeys(str(case.precision) for case in cases)),
         "bs " + " ".join(map(str, sorted({case.batch for case in cases}))),
     )
     return "; ".join(parts)
+
+
+def head(records: Sequence[Record], asked: int, stopped: str, t: Translate) -> str:
+    """The head line in the reader's language: in English that of the record file."""
+    first, _, rest = head_line(records, asked, stopped).partition(": ")
+    counted = re.fullmatch(r"ran (\d+) of (\d+) cases(.*)", first)
+    if counted is None:
+        return head_line(records, asked, stopped)
+    text = t("ran {n} of {m} cases", n=counted[1], m=counted[2]) + counted[3]
+    text = f"{text}: {rest}" if rest else text
+    return text.replace(stopped, t(stopped)) if stopped else text

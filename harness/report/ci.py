@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report import tables
-from harness.report.causes import causes, command, where
+from harness.report.causes import causes, command, head, where
 from harness.report.messages import translation
 from harness.report.records import Record, Run, ran
 from harness.vocabulary import MARKS, Outcome
@@ -38,6 +38,9 @@ MEANINGS: dict[Status, str] = {
     Status.LABORATORY: "not decided: the laboratory has a fault",
     Status.UNDECIDED: "not decided: too little data",
 }
+NOTHING, SIMULATED, SIMULATED_RED = "nothing ran", "simulated: no failure", "simulated: with failures"
+SENTENCES = (*MEANINGS.values(), NOTHING, SIMULATED, SIMULATED_RED)
+"""What `conclusion` may say."""
 DECIDED = (Outcome.PASS, Outcome.FAIL)
 
 
@@ -61,11 +64,11 @@ def conclusion(records: Sequence[Record], required: Sequence[str] = ()) -> str:
     simulated SDKs alone."""
     found, measured = status(records, required), [record for record in records if ran(record)]
     if found is Status.GOOD and not measured:
-        return "nothing ran"
+        return NOTHING
     if found is Status.GOOD and not any(record.outcome in DECIDED for record in measured):
         return MEANINGS[Status.UNDECIDED]
     if measured and all("simulated" in record.marks for record in measured):
-        return "simulated: no failure" if found is Status.GOOD else "simulated: with failures"
+        return SIMULATED if found is Status.GOOD else SIMULATED_RED
     return MEANINGS[found]
 
 
@@ -89,10 +92,15 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
     what changed since a baseline."""
     t, records, options = translation(lang), run.records, run.header.get("options", {})
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
-    parts = [f"# chipproof: {run.head_line}", "", f"**{t(conclusion(records, required(options)))}**", ""]
+    parts = [
+        f"# chipproof: {head(records, run.footer.get('asked', 0), run.footer.get('stopped', ''), t)}",
+        "",
+        f"**{t(conclusion(records, required(options)))}**",
+        "",
+    ]
     for cause in red:
         count = t("{n} cases", n=len(cause.cases)) + ": " if len(cause.cases) > 1 else ""
-        parts.append(f"- **{cause.outcome}** {', '.join(cause.stages)}: {count}{where(cause.cases)}: "
+        parts.append(f"- **{cause.outcome}** {', '.join(cause.stages)}: {count}{where(cause.cases, t)}: "
                      f"{tables.escaped(cause.text)}")  # fmt: skip
         parts += [f"  - {t('next')}: {tables.escaped(cause.next)}"] if cause.next else []
         parts.append(f"  - {t('again')}: `{cause.command}`")
@@ -123,9 +131,10 @@ def properties(record: Record, options: Mapping[str, Any]) -> list[tuple[str, st
 
 def workflow_commands(run: Run) -> list[str]:
     """Workflow commands that make GitHub show the worst causes at the top of a run."""
+    t = translation("en")
     red = causes(run.records, [outcome for outcome in Outcome if outcome.red], run.header.get("options", {}))
     return [
-        f"::error title={_data(f'{cause.outcome} {where(cause.cases)}', True)}::"
+        f"::error title={_data(f'{cause.outcome} {where(cause.cases, t)}', True)}::"
         f"{_data(f'{cause.text}{chr(10)}again: {cause.command}', False)}"
         for cause in red[:ANNOTATIONS]
     ]

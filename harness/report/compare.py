@@ -221,6 +221,14 @@ def summary(found: Comparison, lang: str = "en") -> str:
              m=len(found.moves), k=worse)  # fmt: skip
 
 
+TITLES = ("Verdicts that flipped", "Figures that moved", "What changed beside", "Not in both runs, or not comparable",
+          "ran before, not now", "ran now, not before", "decided in one run only", "not compared")  # fmt: skip
+COLUMNS = (
+    ("case", "stage", "before", "after", "direction", "why"),
+    ("case", "stage", "before", "after", "change", "p", "direction"),
+    ("what", "before", "after"),
+    ("what", "case"),
+)
 Block = tuple[str, list[str], list[list[str]]]
 
 
@@ -236,15 +244,9 @@ def blocks(found: Comparison, t: Translate) -> list[Block]:
     moves = [
         [m.case, f"{m.stage} {m.metric}".strip(), *_figures(m), f"{m.p:.1g}", direction(m.worse)] for m in found.moves
     ]
-    lists = [[t(title), line] for title, lines in (
-        ("ran before, not now", found.gone), ("ran now, not before", found.new),
-        ("decided in one run only", found.undecided), ("not compared", found.unlike)) for line in lines]  # fmt: skip
-    every = (
-        ("Verdicts that flipped", ["case", "stage", "before", "after", "direction", "why"], flips),
-        ("Figures that moved", ["case", "stage", "before", "after", "change", "p", "direction"], moves),
-        ("What changed beside", ["what", "before", "after"], [list(row) for row in found.beside]),
-        ("Not in both runs, or not comparable", ["what", "case"], lists),
-    )
+    singles = zip(TITLES[4:], (found.gone, found.new, found.undecided, found.unlike), strict=True)
+    lists = [[t(title), line] for title, lines in singles for line in lines]
+    every = zip(TITLES, COLUMNS, (flips, moves, [list(row) for row in found.beside], lists), strict=False)
     return [(t(title), [t(name) for name in columns], rows) for title, columns, rows in every if rows]
 
 

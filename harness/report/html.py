@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from harness.case import Case
 from harness.report import charts, ci, tables
-from harness.report.causes import Cause, causes, where
+from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, grid
 from harness.report.messages import Translate, translation
 from harness.report.records import Record, Run, ran
@@ -50,13 +50,13 @@ def page(run: Run, lang: str = "en", changes: str = "") -> str:
     return template.render(
         t=t,
         lang=lang,
-        head=run.head_line,
+        head=head(records, run.footer.get("asked", 0), run.footer.get("stopped", ""), t),
         header=run.header,
         status=status.name,
         conclusion=t(ci.conclusion(records, required)),
         stopped=run.footer.get("stopped", ""),
         outcomes=[(name, count) for name in Outcome if (count := Counter(r.outcome for r in records)[name])],
-        ran=where(cases) if cases else t("nothing"),
+        ran=where(cases, t) if cases else t("nothing"),
         idle=ci.idle(records, required),
         skips=[(count, ", ".join(chips), reason) for chips, reason, count in tables.skips(records)][:LISTED],
         marks=[(mark, t(MARKS.get(mark, "")), count) for mark, count in sorted(marks.items())],
@@ -83,7 +83,7 @@ def _card(cause: Cause, t: Translate) -> dict[str, Any]:
     return {
         "outcome": cause.outcome,
         "stages": ", ".join(cause.stages),
-        "where": where(cause.cases),
+        "where": where(cause.cases, t),
         "count": len(cause.cases),
         "text": cause.text,
         "next": cause.next,

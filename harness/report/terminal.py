@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report import tables
-from harness.report.causes import Cause, causes, where
+from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, Grid, Row, grid
 from harness.report.messages import Translate, translation
-from harness.report.records import Record, head_line, ran
+from harness.report.records import Record, ran
 from harness.vocabulary import MARKS, Outcome
 
 NARROWEST = 80
@@ -62,7 +62,7 @@ def terminal(
         last += _wrapped(failure, width, COLOURS[Outcome.FAIL])
     if report is not None:
         last.append(Text(t("report: {path}", path=report)))
-    last.append(Text(head_line(records, asked, stopped), "bold"))
+    last.append(Text(head(records, asked, stopped, t), "bold"))
     figures = _figures(records, width, t)
     told = _passed(records, width) if verbose else []
     if not verbose and len(first) + len(figures) + len(last) > room:
@@ -137,7 +137,7 @@ def _red(found: Sequence[Cause], width: int, t: Translate) -> list[Text]:
     short, full = found[IN_FULL:], found[:IN_FULL]
     lines: list[Text] = []
     for cause in short[:IN_SHORT]:
-        lines.append(_cut(f"{cause.outcome} {where(cause.cases)}: {cause.text}", width, COLOURS[cause.outcome]))
+        lines.append(_cut(f"{cause.outcome} {where(cause.cases, t)}: {cause.text}", width, COLOURS[cause.outcome]))
     if len(short) > IN_SHORT:
         more = len(short) - IN_SHORT
         lines.append(Text(t("and {n} more causes, in the report or with pytest -v", n=more)))
@@ -150,7 +150,9 @@ def _red(found: Sequence[Cause], width: int, t: Translate) -> list[Text]:
 def _title(cause: Cause, width: int, t: Translate) -> Text:
     count = t("{n} cases", n=len(cause.cases)) + ": " if len(cause.cases) > 1 else ""
     text = Text(f"{cause.outcome} ", COLOURS[cause.outcome])
-    return text + _cut(f"{', '.join(cause.stages)}: {count}{where(cause.cases)}", width - cell_len(text.plain), "bold")
+    return text + _cut(
+        f"{', '.join(cause.stages)}: {count}{where(cause.cases, t)}", width - cell_len(text.plain), "bold"
+    )
 
 
 def _body(cause: Cause, width: int, rows: int, t: Translate) -> list[Text]:
@@ -176,7 +178,7 @@ def _undecided(records: Sequence[Record], width: int, t: Translate) -> list[Text
     """Three lines at most: what could not be decided, and why."""
     found = causes(records, [Outcome.INCONCLUSIVE])
     lines = [
-        _cut(f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases)}: {cause.text}", width, "yellow")
+        _cut(f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {cause.text}", width, "yellow")
         for cause in found[:3]
     ]
     if len(found) > 3:
