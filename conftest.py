@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -25,8 +26,9 @@ from harness.report.messages import LANGUAGES, language, translation
 from harness.report.records import Record, Run, read_run, write_run
 from harness.report.terminal import terminal
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, simulated, stage_of
+from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, not_the_chip, stage_of
 
+CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 BEGUN = pytest.StashKey[float]()
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
@@ -151,6 +153,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return (order[case] if "case" in item.callspec.params else len(order), stage)  # type: ignore[attr-defined]
 
     items.sort(key=place)
+    for item in items:
+        if CONFORMANCE not in item.path.parents:  # tests of our own are strict about every package
+            item.add_marker(pytest.mark.filterwarnings("error"), append=False)
 
 
 @pytest.hookimpl(trylast=True)
@@ -190,7 +195,7 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         return
     stage = stage_of(item)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
-    marks = ("simulated",) if simulated(item.config, case) else ()
+    marks = not_the_chip(item.config, case)
     if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
         add_record(item.config, Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks))
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
@@ -222,7 +227,7 @@ def header(config: pytest.Config) -> dict[str, object]:
         "numpy",
         "opencv-python-headless",
         "pillow",
-        "pycocotools",
+        "numba",
     ):
         try:
             packages[name] = version(name)
@@ -322,6 +327,9 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
     failures = [t("FAILED: --require {chip}: nothing ran on it", chip=chip) for chip in idle]
     if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
         return
+    stream = getattr(terminalreporter._tw, "_file", None)
+    if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
+        stream.reconfigure(errors="replace")
     for line in config.stash[SAID]:
         terminalreporter.write_line(line)
     terminalreporter.section("chipproof")

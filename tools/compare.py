@@ -16,7 +16,7 @@ from rich.text import Text
 from harness.report import compare as comparing
 from harness.report.messages import language, translation
 from harness.report.records import read_run, write_whole
-from tools.report import LangOption
+from tools.language import LangOption
 
 
 def command(

@@ -12,25 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from rich import box
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from harness.case import Case, Tensors
-from harness.diagnose import layers, mistakes
-from harness.diagnose.layers import Layer, Located, Measure
-from harness.diagnose.picture import picture
 from harness.errors import InvalidMeasurement
-from harness.export import graph
-from harness.judge.verdict import Verdict, judge_numerics
-from harness.run import devices
-from harness.run.case_run import Bench
-from harness.run.context import WITNESSES
 from harness.vocabulary import Outcome
-from tools.suite import CacheOption, DataOption, PythonOption, suite
+from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, suite
+
+if TYPE_CHECKING:
+    from harness.case import Tensors
+    from harness.diagnose.layers import Layer, Located, Measure
+    from harness.judge.verdict import Verdict
+    from harness.run.case_run import CaseRun
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -41,12 +33,18 @@ def command(
     data: DataOption = None,
     cache: CacheOption = None,
     sdk_python: PythonOption = sys.executable,
+    simulate: SimulateOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
     """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
 
     Exit status: 0 nothing differs, 1 something does, 2 could not run."""
-    with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
+    from harness.case import Case
+    from harness.diagnose import layers
+    from harness.judge.verdict import judge_numerics
+    from harness.run.case_run import CaseRun
+
+    with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
         chip, wanted = bench.outputs()
         verdict = judge_numerics(chip, wanted, bench.case.precision)
         every = layers.layers(_exported(bench), bench.case.batch)
@@ -62,10 +60,17 @@ def command(
         raise typer.Exit(1)
 
 
-def tapping(bench: Bench, every: Sequence[Layer]) -> Measure:
+def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     """Builds the case's engine with tensors laid bare and compares them with ONNX Runtime's, in FP32."""
+    import numpy as np
+
+    from harness.diagnose import layers
+    from harness.export import graph
+    from harness.run import devices
+    from harness.run.context import WITNESS_IMAGES
+
     model, variant = _exported(bench), bench.variant
-    samples = bench.suite.dataset(bench.model).head(min(WITNESSES, bench.case.batch)).samples
+    samples = bench.context.dataset(bench.model).head(min(WITNESS_IMAGES, bench.case.batch)).samples
     pictures = [sample.read() for sample in samples]
     fed = [bench.protocol.preprocess(picture, variant.raw).tensor for picture in pictures]
     images = np.stack([bench.protocol.preprocess(picture, False).tensor for picture in pictures]).astype(np.float32)
@@ -73,11 +78,11 @@ def tapping(bench: Bench, every: Sequence[Layer]) -> Measure:
 
     def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
         tapped = layers.tapped(model, every, tensors)
-        spec = replace(bench.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
+        spec = replace(bench.engine.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
         if "out_nodes" in spec.options:
             spec = replace(spec, options={**spec.options, "out_nodes": list(graph.outputs_of(tapped).values())})
         # a worker of its own: a compiler that dies of so many outputs leaves the next try unharmed
-        with TemporaryDirectory() as folder, bench.suite.worker(bench.chip, bench.present.backend) as worker:
+        with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
             source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
             source.write_bytes(tapped.SerializeToString())
             worker.build(source, engine, spec)
@@ -92,15 +97,21 @@ def tapping(bench: Bench, every: Sequence[Layer]) -> Measure:
     return measure
 
 
-def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
+def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
     """The mistakes that may explain the gap between the chip's outputs and the reference's."""
-    first = bench.suite.dataset(bench.model).samples[0].read()
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from harness.diagnose import layers, mistakes
+    from harness.diagnose.picture import picture
+
+    first = bench.context.dataset(bench.model).samples[0].read()
     bare = mistakes.without_softmax(_exported(bench))
     gap = mistakes.Gap(
         chip,
         wanted,
         picture(bench.protocol, first),
-        run=lambda images: bench.suite.eager(bench.model, images),
+        run=lambda images: bench.context.eager(bench.model, images),
         bare=None if bare is None else lambda images: layers.reference(bare, images, len(images)),
     )
     try:
@@ -112,7 +123,7 @@ def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]
     return {"mistakes": mistakes.as_json(found), "explanation": mistakes.conclusion(found)}
 
 
-def _exported(bench: Bench) -> ModelProto:
+def _exported(bench: CaseRun) -> ModelProto:
     import onnx
 
     return onnx.load(bench.onnx())
@@ -120,6 +131,8 @@ def _exported(bench: Bench) -> ModelProto:
 
 def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
     """What was found, as JSON values; `differs` decides the exit status."""
+    from harness.diagnose import layers
+
     first = located.first
     failed = verdict.outcome is not Outcome.PASS
     return {
@@ -140,11 +153,16 @@ def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
 
 
 def _figures(verdict: Verdict) -> dict[str, Any]:
+
     figures = {key: verdict.details.get(key) for key in ("cosine", "largest", "rms")}
     return {**figures, "fine": verdict.outcome is Outcome.PASS, "text": verdict.text}
 
 
 def _show(found: Mapping[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(width=max(shutil.get_terminal_size((130, 40)).columns, 100), highlight=False)
     table = Table(title=f"{found['case']}: {len(found['layers'])} of {found['of_layers']} layers, in the order of the "
                   "graph", title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip

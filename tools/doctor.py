@@ -12,37 +12,30 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import psutil
 import typer
 from packaging.requirements import Requirement  # comes with pytest
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
 
-from harness import datasets, matrix
-from harness.backends import registry
-from harness.backends.registry import Sdk
-from harness.chips import Chip
-from harness.datasets.base import Absent
 from harness.errors import HarnessError, UsageError
-from harness.models.base import Model
-from harness.reference.weights import find
 from harness.report.messages import Translate, language, translation
-from harness.report.records import write_whole
-from harness.run import devices
-from harness.worker.process import Worker
-from tools.fetch import SETS, state
-from tools.report import LangOption
+from tools.fetch import SETS
+from tools.language import LangOption
 from tools.suite import CacheOption, DataOption, PythonOption, cache_folder
+
+if TYPE_CHECKING:
+    from harness.backends.registry import Sdk
+    from harness.chips import Chip
+    from harness.models.base import Model
+    from harness.worker.process import Worker
 
 ROOT = Path(__file__).parents[1]
 OLDEST = (3, 10)
@@ -71,6 +64,8 @@ class Finding:
 
 def _sdks() -> tuple[Sdk, ...]:
     """The vendor SDKs that the backends need, each once."""
+    from harness.backends import registry
+
     return tuple(dict.fromkeys(row.sdk for row in registry.backends().values() if row.sdk is not None))
 
 
@@ -95,6 +90,8 @@ def command(
     else:
         print(told(findings, shutil.get_terminal_size((80, 24)).columns, language(lang)), end="")
     if bundle is not None:
+        from harness.report.records import write_whole
+
         write_whole(bundle, evidence(findings))
         print(translation(language(lang))("written: {path}; read it before you send it", path=bundle), file=sys.stderr)
     if any(finding.state is State.BROKEN for finding in findings):
@@ -137,6 +134,8 @@ def interpreter(path: str) -> Interpreter:
 
 
 def machine() -> Iterator[Finding]:
+    import psutil
+
     right = sys.version_info >= OLDEST
     python = f"{platform.python_version()} at {sys.executable}"
     older = "" if right else f"use Python {'.'.join(map(str, OLDEST))} or newer"
@@ -161,6 +160,25 @@ def packages() -> Iterator[Finding]:
         fits = required.specifier.contains(version, prereleases=True)
         detail = version if fits else f"{version}, required {required.specifier}"
         yield Finding("packages", required.name, State.OK if fits else State.BROKEN, detail, "" if fits else hint)
+    yield from deprecated()
+
+
+DEPRECATED = {
+    "pynvml": "pip uninstall pynvml && pip install nvidia-ml-py",
+    "nvidia-ml-py3": "pip uninstall nvidia-ml-py3 && pip install nvidia-ml-py",
+}
+"""Distributions that stand in the way of the module `pynvml` of nvidia-ml-py: the first warns whenever PyTorch is
+imported (its own text says so), the second is a copy of 2017 without newer calls. What replaces each."""
+
+
+def deprecated() -> Iterator[Finding]:
+    """Packages that are installed here and were given up by their authors for another."""
+    for name, hint in DEPRECATED.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield Finding("packages", name, State.PART, f"{version}, deprecated: it warns, or lacks calls of NVML", hint)
 
 
 def requirements() -> list[str]:
@@ -176,38 +194,78 @@ def requirements() -> list[str]:
 
 
 def chips(sdk_python: str, python: Interpreter) -> Iterable[Finding]:
-    """Each chip with what its backends saw; they are asked side by side, each in its worker. Without a trace of driver
-    and SDK no worker is started, for each takes a second and could only say the same."""
-    rows = list(matrix.chips().values())
+    """Each chip with what its backends saw. Chips that share a backend share its worker, one after another; the others
+    are asked side by side. Without a trace of driver and SDK no worker is started, for each takes a second and could
+    only say the same."""
+    from harness import matrix
+
+    groups: list[list[Chip]] = []
+    gone = {name: missing for name, chip in matrix.chips().items() if (missing := untraced(chip, sdk_python, python))}
+    for chip in matrix.chips().values():
+        if chip.name in gone:
+            continue
+        kin = [group for group in groups if any({*chip.backends} & {*other.backends} for other in group)]
+        groups = [group for group in groups if group not in kin] + [
+            [*(other for group in kin for other in group), chip]
+        ]
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda chip: _chip(chip, sdk_python, python), rows))
+        asked = pool.map(lambda group: _chips(group, sdk_python), groups)
+        found = {finding.name: finding for findings in asked for finding in findings}
+    absent = {
+        name: Finding("chips", name, State.ABSENT, missing, matrix.chips()[name].hint) for name, missing in gone.items()
+    }
+    return [{**found, **absent}[name] for name in matrix.chips()]
 
 
-def _chip(chip: Chip, sdk_python: str, python: Interpreter) -> Finding:
-    sdks = {row.sdk for name in chip.backends if (row := registry.backend(name)).sdk is not None or row.own_python}
-    missing = [traceless(sdk, sdk_python, python) for sdk in sdks if sdk is not None]
-    if missing and None not in sdks and all(missing):
-        return Finding("chips", chip.name, State.ABSENT, "; ".join(missing), chip.hint)
+def untraced(chip: Chip, sdk_python: str, python: Interpreter) -> str:
+    """What was looked for in vain where there is no trace of any SDK that drives the chip, else nothing."""
+    from harness.backends import registry
 
-    def start(backend: str) -> Worker:
-        return Worker(backend, python=sys.executable if registry.backend(backend).own_python else sdk_python)
-
-    found = devices.find(chip, start)
-    if not found.devices:
-        return Finding("chips", chip.name, State.ABSENT, found.evidence, chip.hint)
-    names = ", ".join(sorted({device.name for device in found.devices}))
-    detail = f"{len(found.devices)} x {names}; {found.version}; {found.evidence}"
-    return Finding("chips", chip.name, State.OK, detail)
+    missing = []
+    for row in map(registry.backend, chip.backends):
+        if row.sdk is None or (row.own_python_with and find_spec(row.own_python_with) is not None):
+            return ""
+        missing.append(traceless(row.sdk, sdk_python, python))
+    return "; ".join(dict.fromkeys(missing)) if all(missing) else ""
 
 
 def traceless(sdk: Sdk, sdk_python: str, python: Interpreter) -> str:
     """What was looked for in vain, or nothing when there is any trace of the vendor's driver or SDK."""
-    nodes = any(map(_files, sdk.nodes))
-    if not sdk.nodes or nodes or any(map(shutil.which, sdk.programs)) or sdk.module in python.modules:
+    if any(map(_files, sdk.nodes)) or any(map(shutil.which, sdk.programs)) or sdk.module in python.modules:
         return ""
     if any(os.environ.get(name) for name in sdk.variables):
         return ""
-    return f"no {', '.join(sdk.nodes)}; no {', '.join(sdk.programs)} on PATH; no module {sdk.module} in {sdk_python}"
+    looked = [f"no {', '.join(sdk.nodes)}"] if sdk.nodes else []
+    looked += [f"no {', '.join(sdk.programs)} on PATH"] if sdk.programs else []
+    return "; ".join([*looked, f"no module {sdk.module} in {sdk_python}"])
+
+
+def _chips(rows: Sequence[Chip], sdk_python: str) -> list[Finding]:
+    from harness.backends import registry
+    from harness.worker.process import Worker
+
+    workers: dict[str, Worker] = {}
+    with ExitStack() as stack:
+
+        @contextmanager
+        def start(backend: str) -> Iterator[Worker]:
+            if backend not in workers or not workers[backend].alive:
+                python = registry.backend(backend).python(sdk_python)
+                workers[backend] = stack.enter_context(Worker(backend, python=python))
+            yield workers[backend]
+
+        return [_chip(chip, start) for chip in rows]
+
+
+def _chip(chip: Chip, start: Callable[[str], AbstractContextManager[Worker]]) -> Finding:
+    from harness.run import devices
+
+    found = devices.find(chip, start)
+    if not found.devices:
+        return Finding("chips", chip.name, State.ABSENT, found.evidence, found.hint or chip.hint)
+    names = ", ".join(sorted({device.name for device in found.devices}))
+    detail = f"{len(found.devices)} x {names}; {found.version}; {found.evidence}"
+    return Finding("chips", chip.name, State.OK, detail)
 
 
 def sdks(sdk_python: str, python: Interpreter) -> Iterator[Finding]:
@@ -230,6 +288,9 @@ def sdks(sdk_python: str, python: Interpreter) -> Iterator[Finding]:
 
 
 def sets(data: Path | None) -> Iterator[Finding]:
+    from harness import datasets
+    from harness.datasets.base import Absent
+
     for name in SETS:
         get = f"chipproof fetch {name} says where to get it"
         if data is None:
@@ -248,11 +309,16 @@ def sets(data: Path | None) -> Iterator[Finding]:
 
 
 def checkpoints(data: Path | None) -> Iterator[Finding]:
+    from harness import matrix
+
     for model in matrix.models().values():
         yield _checkpoint(model, data)
 
 
 def _checkpoint(model: Model, data: Path | None) -> Finding:
+    from harness.reference.weights import find
+    from tools.fetch import state
+
     path = find(model, data)
     if path is None:
         return Finding("weights", model.name, State.ABSENT, SEEDED, EACH)
@@ -285,6 +351,8 @@ def storage(cache: Path | None) -> Iterator[Finding]:
 def told(findings: Sequence[Finding], width: int, lang: str) -> str:
     """The conclusion, then the findings under their areas, for a terminal of that width. What several names share is
     told once; packages that are as required are only counted."""
+    from rich.cells import cell_len
+
     t = translation(lang)
     lines = [*conclusion(findings, t), ""]
     fine = [finding for finding in findings if finding.area == "packages" and finding.state is State.OK]
@@ -308,6 +376,8 @@ def told(findings: Sequence[Finding], width: int, lang: str) -> str:
 
 def conclusion(findings: Sequence[Finding], t: Translate) -> list[str]:
     """What can be run here with its command, what is broken, and what each absent chip needs."""
+    from harness import matrix
+
     here = [finding.name for finding in findings if finding.area == "chips" and finding.state is State.OK]
     lines = []
     for name in here:
@@ -336,6 +406,10 @@ def _shared(findings: Sequence[Finding]) -> list[tuple[list[str], Finding]]:
 
 def _hung(first: str, text: str, width: int) -> list[str]:
     """Lines of at most `width` cells, the later ones under the text."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
     room = max(20, width - cell_len(first))
     wrapped = Text(text).wrap(Console(width=room, file=io.StringIO()), room, overflow="fold")
     lines = [line.plain.rstrip() for line in wrapped]

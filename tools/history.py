@@ -15,7 +15,7 @@ from harness.errors import DataError
 from harness.report import history as past
 from harness.report.messages import language, translation
 from harness.report.records import Run, read_run
-from tools.report import LangOption
+from tools.language import LangOption
 
 
 def command(

@@ -11,25 +11,14 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import UsageError
 from harness.report import ci
 from harness.report import compare as changes
 from harness.report.compare import compare
-from harness.report.messages import LANGUAGES, language
+from harness.report.messages import language
 from harness.report.records import merge, read_run, write_whole
 from harness.report.terminal import terminal
-
-
-def spoken(lang: str | None) -> str | None:
-    """Refuses a language that there is not."""
-    if lang is not None and lang not in LANGUAGES:
-        raise typer.BadParameter(f"{lang}: there are {', '.join(LANGUAGES)}")
-    return lang
-
-
-LangOption = Annotated[
-    str | None,
-    typer.Option("--lang", help=f"language: {', '.join(LANGUAGES)} (default: the locale's)", callback=spoken),
-]
+from tools.language import LangOption
 
 
 def command(
@@ -47,6 +36,8 @@ def command(
     lang: LangOption = None,
 ) -> None:
     """Show the records in FILES. Exit status: that of the run that wrote them, see README."""
+    for path in files:
+        _check(path)
     run, chosen = merge([read_run(path) for path in files]), language(lang)
     found = None if baseline is None else compare(read_run(baseline), run)
     told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
@@ -83,3 +74,19 @@ def command(
             print(changes.summary(found, chosen))
     if status := ci.status(run.records, ci.required(run.header.get("options", {}))):
         raise typer.Exit(int(status))
+
+
+def _check(path: Path) -> None:
+    """Raises UsageError when there is no file to read: nothing is wrong with a run then."""
+    if path.is_dir():
+        found = sorted(path.glob("*.jsonl"))
+        hint = f"chipproof report {path}/*.jsonl" if found else "give the .jsonl files that pytest --results DIR wrote"
+        raise UsageError(f"{path} is a folder with {len(found)} record files (.jsonl)", hint=hint)
+    if not path.exists():
+        near = sorted(path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
+        hint = f"record files there: {', '.join(each.name for each in near[:5])}" if near else (
+            "pytest --results DIR writes record files into DIR; then: chipproof report DIR/*.jsonl"
+        )  # fmt: skip
+        raise UsageError(f"there is no file {path}", hint=hint)
+    if not path.is_file():
+        raise UsageError(f"{path} is a pipe or a device, not a file", hint="give a .jsonl file that the suite wrote")

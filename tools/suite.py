@@ -7,24 +7,28 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from harness import matrix
 from harness.errors import StoreError, UsageError
-from harness.run.context import Settings, Suite
-from harness.store import Store
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from harness.chips import Chip
+    from harness.run.context import RunContext
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="CHIPPROOF_DATA", help="published weights, images and labels")
 ]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", envvar="CHIPPROOF_CACHE", help="where exports and engines are kept")
+]
+SimulateOption = Annotated[
+    bool, typer.Option("--simulate", help="put the simulated SDK in the place of the vendor's; $CHIPPROOF_SIM sets it")
 ]
 PythonOption = Annotated[str, typer.Option("--sdk-python", help="interpreter that has the vendor's SDK")]
 
@@ -44,14 +48,31 @@ def deliver(kept: Path, out: Path) -> None:
         ) from error
 
 
+def no_simulator(chip: Chip) -> None:
+    """Every chip is real."""
+
+
 def cache_folder(chosen: Path | None) -> Path:
+    import platformdirs
+
     return chosen or platformdirs.user_cache_path("chipproof")
 
 
 def suite(
-    data: Path | None, cache: Path | None, sdk_python: str = sys.executable, progress: Progress | None = None
-) -> Suite:
-    """A Suite for one verb; its notes go to standard error."""
+    data: Path | None,
+    cache: Path | None,
+    sdk_python: str = sys.executable,
+    progress: Progress | None = None,
+    simulate: bool = False,
+) -> RunContext:
+    """A RunContext for one verb; its notes go to standard error."""
+    from rich.console import Console
+
+    from harness import matrix
+    from harness.run.context import RunContext, Settings
+    from harness.run.simulation import simulator
+    from harness.store import Store
+
     console = Console(stderr=True)
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds weights/, imagenet/, ...")
@@ -62,12 +83,13 @@ def suite(
         task = progress.add_task(what, total=total)
         return lambda done: progress.advance(task, done)
 
-    return Suite(
+    return RunContext(
         Settings(
             store=Store(cache_folder(cache), say=lambda note: console.print(note, style="yellow", markup=False)),
             baselines=matrix.published(),
             data=data,
             sdk_python=sdk_python,
+            environment=partial(simulator, memory=str(cache_folder(cache) / "simulated")) if simulate else no_simulator,
             progress=begin,
         )
     )

@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 import psutil
 import pytest
+from drawn_work import picture
 from torchvision.transforms import functional as transforms
 
 from harness.arrays import images
@@ -34,14 +35,6 @@ def one_thread_each():
     cv2.setNumThreads(1)
     yield
     cv2.setNumThreads(before)
-
-
-def picture(height, width, seed=0):
-    """BGR, smooth with some noise, so that it compresses like a photograph."""
-    random = np.random.RandomState(seed)
-    coarse = random.randint(0, 256, (height // 40 + 2, width // 40 + 2, 3)).astype(np.uint8)
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(int)
-    return np.clip(smooth + random.randint(-9, 10, smooth.shape), 0, 255).astype(np.uint8)
 
 
 def as_pillow(image):

@@ -8,6 +8,7 @@ HEADER = {
     "seconds": 12.5, "packages": {"torch": "2.5", "onnxruntime": "1.18"},
     "options": {"data": "None", "limit": "None", "device": "None", "simulate": "True", "runner": "None"},
 }  # fmt: skip
+ALL = len(matrix.cases())
 LOST = "device 0 was lost: acl.rt.synchronize_stream gave 507018 after 12.3 ms"
 
 

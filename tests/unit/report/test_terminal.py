@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from made_runs import HEADER, LOST, agreed, timed, whole_matrix
+from made_runs import ALL, HEADER, LOST, agreed, timed, whole_matrix
 
 from harness import matrix
 from harness.case import Case
@@ -17,7 +17,7 @@ OPTIONS = HEADER["options"]
 LONGEST = Case.parse("retinaface_mobilenet025-ascend310p-fp16-bs16")
 
 
-def said(records, width=80, colour=False, asked=296, **more):
+def said(records, width=80, colour=False, asked=ALL, **more):
     return terminal(records, asked, width, colour, options=OPTIONS, **more)
 
 
@@ -52,7 +52,7 @@ def test_the_last_screen_says_what_failed_why_and_the_command_to_run_next(tmp_pa
     assert text.count("again: pytest") == 3
     assert "next: npu-smi info" in text
     assert "latest.html" in text
-    assert screen[-1].startswith("ran 296 of 296 cases")
+    assert screen[-1].startswith(f"ran {ALL} of {ALL} cases")
 
 
 def test_of_many_causes_the_worst_three_are_told_last_and_in_full():

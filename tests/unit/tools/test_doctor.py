@@ -8,11 +8,16 @@ import sys
 
 import pytest
 
-from harness.backends.base import Device
+from harness.backends.base import Device, Found
+from harness.backends.registry import Sdk
 from harness.chips import CHIPS
+from harness.errors import WorkerError
+from harness.run import devices
 from harness.run.devices import Presence
 from tools import cli, doctor
 from tools.doctor import State
+
+FIND = devices.find
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +29,8 @@ def no_workers(monkeypatch):
             return Presence("ort", "ONNX Runtime 9", (Device(0, "a CPU"),), "ort: looked, found one")
         return Presence("", "", (), f"{chip.backends[0]}: looked, found none")
 
-    monkeypatch.setattr(doctor.devices, "find", find)
-    monkeypatch.setattr(doctor, "traceless", lambda *_: "")
+    monkeypatch.setattr(devices, "find", find)
+    monkeypatch.setattr(doctor, "untraced", lambda *_: "")
 
 
 HERE = doctor.Interpreter((3, 11), True, frozenset())
@@ -60,6 +65,39 @@ def test_each_chip_shows_its_evidence_and_the_way_to_it():
     assert found["ascend310p"].next == CHIPS["ascend310p"].hint
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_backend_is_started_once_for_all_chips_that_name_it_and_again_when_it_is_gone(monkeypatch, dies):
+    started, asked = [], []
+
+    class FakeWorker:
+        def __init__(self, backend, python):
+            self.backend, self.alive = backend, True
+
+        def __enter__(self):
+            started.append(self.backend)
+            return self
+
+        def __exit__(self, *error):
+            self.alive = False
+
+        def devices(self, match):
+            asked.append(self.backend)
+            assert self.alive
+            if dies:
+                self.alive = False
+                raise WorkerError(f"{self.backend} died", hint="-")
+            return Found((), "nothing here")
+
+    monkeypatch.setattr(devices, "find", FIND)
+    monkeypatch.setattr("harness.worker.process.Worker", FakeWorker)
+
+    found = doctor.chips(sys.executable, HERE)
+
+    assert [finding.name for finding in found] == list(CHIPS)
+    assert sorted(asked) == sorted(backend for chip in CHIPS.values() for backend in chip.backends)
+    assert sorted(started) == (sorted(asked) if dies else sorted(set(asked)))
+
+
 @pytest.mark.parametrize(
     ("line", "state", "words"),
     [
@@ -77,6 +115,24 @@ def test_packages_are_held_to_what_the_project_requires(monkeypatch, line, state
     assert [finding.state for finding in findings] == ([] if state is None else [state])
     assert all(words in finding.detail for finding in findings)
     assert all(finding.next.startswith("pip install") for finding in findings if finding.state is State.BROKEN)
+
+
+def test_a_package_that_its_authors_gave_up_is_named_with_what_replaces_it(monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", list)
+    versions = {"pynvml": "13.0.1"}
+
+    def version(name):
+        if name not in versions:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+
+    (finding,) = doctor.packages()
+
+    assert (finding.name, finding.state) == ("pynvml", State.PART)
+    assert "13.0.1, deprecated" in finding.detail
+    assert "pip install nvidia-ml-py" in finding.next
 
 
 def test_the_requirements_are_the_projects_own():
@@ -233,19 +289,20 @@ def test_without_any_trace_no_worker_is_started(monkeypatch, tmp_path):
     for sdk in doctor._sdks():
         for name in sdk.variables:
             monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(
-        doctor.devices, "find", lambda chip, start: asked.append(chip.name) or Presence("", "", (), "x")
-    )
+    monkeypatch.setattr(devices, "find", lambda chip, start: asked.append(chip.name) or Presence("", "", (), "x"))
     found = {finding.name: finding for finding in doctor.chips(sys.executable, HERE)}
 
-    assert asked == ["cpu"]
+    assert "cpu" in asked
+    assert not {"ascend310", "ascend310p", "mlu370_s4", "t4", "cuda"} & set(asked)
+    asked.clear()
     assert "no npu-smi, atc, msame on PATH" in found["ascend310p"].detail
     assert found["t4"].next == CHIPS["t4"].hint
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     doctor.chips(sys.executable, HERE)
-    assert set(asked) == {"cpu", "t4", "cuda"}
+    assert {"cpu", "t4", "cuda"} <= set(asked)
+    assert "ascend310" not in asked
 
 
 TABLE = """\
@@ -265,7 +322,7 @@ def test_the_bundle_holds_tables_and_versions_and_no_personal_data(tmp_path, cap
     monkeypatch.setattr(doctor.platform, "node", lambda: "lab-node-7.corp.example")
     monkeypatch.setattr(doctor, "_user", lambda: "zhangsan")
     monkeypatch.setattr(doctor.Path, "home", lambda: doctor.Path("/srv/people/zhangsan"))
-    monkeypatch.setattr(doctor, "_sdks", lambda: (doctor.Sdk("X", (), (), "x", "", tables=(("npu-smi", "info"),)),))
+    monkeypatch.setattr(doctor, "_sdks", lambda: (Sdk("X", (), (), "x", "", tables=(("npu-smi", "info"),)),))
     program = tmp_path / "npu-smi"
     program.write_text(f"#!/bin/sh\ncat {tmp_path}/table\n")
     program.chmod(0o755)

@@ -1,16 +1,20 @@
 """What the vendors' tools are fed: bytes, names, lists and sizes as the published scripts write them, or nothing."""
 
 import json
+import os
+import shutil
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from harness import matrix
 from harness.arrays import images as pictures
 from harness.errors import DataError, StoreError, UsageError
-from harness.vendor.files import read_info
+from harness.vendor.files import Entry, read_info, write_info
 from tools import preprocess
 
 
@@ -151,19 +155,19 @@ def test_a_full_disk_is_refused_before_the_first_picture(folder, tmp_path, monke
 
 
 def test_pictures_are_decoded_as_the_authors_decode_them(tmp_path, monkeypatch):
-    asked = []
+    asked, read = [], pictures.read
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((8, 8, 3), np.uint8))
 
     def remember(path, decoder="opencv"):
         asked.append(decoder)
-        return pictures.read(path, decoder)
+        return read(path, decoder)
 
-    monkeypatch.setattr(preprocess, "read", remember)
-    for number, model in enumerate(preprocess.matrix.models()):
+    monkeypatch.setattr(pictures, "read", remember)
+    for number, model in enumerate(matrix.models()):
         preprocess.command(model, tmp_path / f"out{number}", images=tmp_path / "images")
 
-    assert dict(zip(preprocess.matrix.models(), asked, strict=True)) == {
+    assert dict(zip(matrix.models(), asked, strict=True)) == {
         "retinaface_mobilenet025": "opencv", "retinaface_resnet50": "opencv", "deepmar_resnet50": "pillow",
         "regnety_016": "pillow", "gfocalv2_r50_fpn": "opencv",
     }  # fmt: skip
@@ -191,3 +195,30 @@ def test_a_folder_without_pictures_is_refused(tmp_path, content):
 
     with pytest.raises(DataError, match=r"no folder|no picture"):
         preprocess.command("deepmar_resnet50", tmp_path / "out", images=tmp_path / "images")
+
+
+# --- names that are not UTF-8 -------------------------------------------------------------------------------------
+
+GBK = "人脸".encode("gbk")
+
+
+@pytest.mark.parametrize("where", ["picture", "folder", "out"])
+def test_a_name_that_is_not_utf_8_is_refused_before_the_first_picture(folder, tmp_path, where):
+    """The .info file could not name it."""
+    out, images = tmp_path / "out", folder
+    if where == "picture":
+        shutil.copy(folder / "1--Shop" / "b_1.png", os.fsencode(folder / "1--Shop") + b"/" + GBK + b".png")
+    elif where == "folder":
+        images = folder.rename(os.fsdecode(os.fsencode(tmp_path) + b"/" + GBK))
+    else:
+        out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + GBK))
+
+    with pytest.raises(DataError, match="is not UTF-8; in GBK it reads 人脸"):
+        preprocess.command("deepmar_resnet50", out, images=images)
+
+    assert not out.exists()
+
+
+def test_an_info_file_holds_no_path_that_is_not_utf_8(tmp_path):
+    with pytest.raises(DataError, match=r"the path /a/\\xc8\\xcb.* is not UTF-8"):
+        write_info(tmp_path / "a.info", [Entry(os.fsdecode(b"/a/" + GBK), 1, 1)])
