@@ -71,13 +71,18 @@ def _tensorrt(beside: Beside) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sdk:
-    """What shows that a vendor's SDK is installed: variables that its script sets, programs, a Python module."""
+    """What shows that a vendor's SDK is installed: variables that its script sets, programs, a Python module. `nodes`
+    are patterns of the files that the driver makes of its devices; `tables` are commands that show devices and
+    versions, and `files` patterns of files that tell the driver's version."""
 
     name: str
     variables: tuple[str, ...]
     programs: tuple[str, ...]
     module: str
     hint: str
+    nodes: tuple[str, ...] = ()
+    tables: tuple[tuple[str, ...], ...] = ()
+    files: tuple[str, ...] = ()
 
 
 CANN = Sdk(
@@ -86,9 +91,30 @@ CANN = Sdk(
     ("npu-smi", "atc", "msame"),
     "acl",
     "source /usr/local/Ascend/ascend-toolkit/set_env.sh",
+    nodes=("/dev/davinci[0-9]*",),
+    tables=(("npu-smi", "info"), ("npu-smi", "info", "-t", "common", "-i", "0")),
+    files=("/usr/local/Ascend/driver/version.info", "/usr/local/Ascend/firmware/version.info"),
 )
-MAGICMIND = Sdk("MagicMind", ("NEUWARE_HOME",), ("cnmon", "mm_run"), "magicmind", "start the MagicMind container")
-TENSORRT = Sdk("TensorRT", ("CUDA_HOME",), ("nvidia-smi", "trtexec"), "tensorrt", "pip install tensorrt cuda-python")
+MAGICMIND = Sdk(
+    "MagicMind",
+    ("NEUWARE_HOME",),
+    ("cnmon", "mm_run"),
+    "magicmind",
+    "start the MagicMind container",
+    nodes=("/dev/cambricon_dev*",),
+    tables=(("cnmon",), ("cnmon", "version")),
+    files=("/proc/driver/cambricon/mlus/*/information",),
+)
+TENSORRT = Sdk(
+    "TensorRT",
+    ("CUDA_HOME",),
+    ("nvidia-smi", "trtexec"),
+    "tensorrt",
+    "pip install tensorrt cuda-python",
+    nodes=("/dev/nvidia[0-9]*", "/dev/nvhost-gpu", "/dev/dxg"),  # discrete, Tegra, WSL
+    tables=(("nvidia-smi",),),
+    files=("/proc/driver/nvidia/version",),
+)
 OPENVINO = Sdk("OpenVINO", (), (), "openvino", 'pip install "chipproof[openvino]"')
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness import matrix
+from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, RECORDS, TESTS, Book, Gathering
 
@@ -116,15 +117,15 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
     plugin = tmp_path / "full.py"
     plugin.write_text(
         "import errno\n"
-        "def full(path, text): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
         "def pytest_configure(config):\n"
         "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
-        "    root.write_whole = full\n"
+        "    root.write_run = full\n"
     )
 
     done = session(*ABSENT, "-p", "full", f"--results={tmp_path / 'results'}", PYTHONPATH=str(tmp_path))
 
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == Status.LABORATORY, done.stdout + done.stderr
     assert "ran 0 of 1 cases" in done.stdout
     assert "the records are on disk, their pages are not: " in done.stdout
     assert "No space left" in done.stdout
@@ -133,16 +134,36 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
 
 
 def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
-    done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}")
+    xml, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
+    done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}", f"--junitxml={xml}",
+                   GITHUB_STEP_SUMMARY=str(summary))  # fmt: skip
 
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == Status.LABORATORY, done.stdout
     assert "--require ascend310p: nothing ran on it" in done.stdout
+    assert done.stdout.count("set_env.sh") == 1  # told by the summary, and not by pytest for every test
+    assert 'name="export.outcome" value="SKIP"' in xml.read_text()
+    assert "ascend310p is absent" in summary.read_text()
+
+
+def test_a_run_of_nothing_leaves_no_older_report_as_the_latest(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("latest.md", "latest.html", "latest.csv"):
+        (results / name).write_text("yesterday: all green")
+
+    done = session("-m", "cpu and t4", f"--results={results}")
+
+    assert done.returncode == 5, done.stdout
+    assert "nothing ran" in (results / "latest.md").read_text()
+    assert "yesterday" not in (results / "latest.html").read_text() + (results / "latest.csv").read_text()
+    (records,) = results.glob("*.jsonl")
+    assert read_run(records).records == ()
 
 
 def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
     done = session(*ABSENT, "--require=mlu370_s4", f"--cache={tmp_path}")
 
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == Status.LABORATORY, done.stdout
     assert "--require mlu370_s4: nothing ran on it" in done.stdout
 
 
