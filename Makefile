@@ -1,25 +1,35 @@
-# make run    conformance tests on the cpu chip; nothing is downloaded     DATA=dir  ARGS="more pytest options"
-# make test   everything else: unit, properties, faults, simulated SDKs
-# make lint   ruff and mypy                make bench   host-side hot paths against their peers
 PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/ready
+# tests that a person runs while editing: pure functions, tables and texts
+FAST   := tests/unit/arrays tests/unit/baselines tests/unit/judge tests/unit/metrics tests/unit/report tests/unit/vendor \
+          tests/unit/run tests/unit/models tests/unit/test_layers.py tests/unit/test_matrix.py
 
-.PHONY: run test lint bench
+.PHONY: help run test test-fast lint format bench
+help:            ## list the targets
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## */\t/' | expand -t 12
+
 # FP32 only: INT8 and FP16 run with pytest -m cpu
-run: $(READY)
+run: $(READY)    ## conformance tests on the cpu chip; nothing is downloaded     DATA=dir  ARGS="more pytest options"
 	$(BIN)/pytest tests/conformance -m "cpu and fp32" --require cpu --results results $(if $(DATA),--data $(DATA)) $(ARGS)
 
-test: $(READY)
+test: $(READY)   ## everything else: unit, properties, faults, simulated SDKs
 	$(BIN)/pytest tests/unit tests/properties tests/faults tests/sdk -n auto --dist loadfile -q $(ARGS)
 
-lint: $(READY)
+test-fast: $(READY) ## under a minute on two cores: what to run while editing
+	$(BIN)/pytest $(FAST) -n auto --dist loadfile -q -m "not slow" $(ARGS)
+
+lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# a peer to measure against, which nothing else needs; without a network its test is skipped
-bench: $(READY)
+format: $(READY) ## let ruff repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# hotcoco is a peer to measure against, which nothing else needs; without a network its test is skipped
+bench: $(READY)  ## host-side hot paths against their peers
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check hotcoco==1.3.0
 	$(BIN)/pytest tests/benchmarks --benchmark-enable -q $(ARGS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -22,8 +23,9 @@ from harness.errors import HarnessError
 from harness.report import tables
 from harness.report.records import Record, ran, read_run, write_run, write_whole
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, simulated, stage_of
+from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, not_the_chip, stage_of
 
+CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 BEGUN = pytest.StashKey[float]()
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
@@ -136,6 +138,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return (order[case] if "case" in item.callspec.params else len(order), stage)  # type: ignore[attr-defined]
 
     items.sort(key=place)
+    for item in items:
+        if CONFORMANCE not in item.path.parents:  # tests of our own are strict about every package
+            item.add_marker(pytest.mark.filterwarnings("error"), append=False)
 
 
 @pytest.hookimpl(trylast=True)
@@ -172,7 +177,7 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         return
     stage = stage_of(item)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
-    marks = ("simulated",) if simulated(item.config, case) else ()
+    marks = not_the_chip(item.config, case)
     if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
         add_record(item.config, Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks))
     elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
@@ -280,6 +285,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     records = list(config.stash[RECORDS].values())
     if not config.stash[ASKED] or config.getoption("collectonly"):
         return
+    stream = getattr(terminalreporter._tw, "_file", None)
+    if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
+        stream.reconfigure(errors="replace")
     terminalreporter.section("chipproof")
     width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
     terminalreporter.write(

@@ -37,6 +37,8 @@ class Precision(str, Enum):
 
 @dataclass(frozen=True, order=True)
 class Case:
+    """One model on one chip at one precision and one batch; its id is `model-chip-precision-bsN`."""
+
     model: str
     chip: str
     precision: Precision

@@ -34,44 +34,66 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
+    """An option, a name or a file given by the user is wrong."""
+
     stage = "usage"
 
 
 class BaselineError(HarnessError):
+    """A file of baselines/ contradicts itself or the tables of the suite."""
+
     stage = "baselines"
 
 
 class DataError(HarnessError):
+    """A data set, image or label is missing, short, doubled or damaged."""
+
     stage = "data"
 
 
 class WeightsError(HarnessError):
+    """A checkpoint is missing, damaged, of another model, or would execute code."""
+
     stage = "weights"
 
 
 class StoreError(HarnessError):
+    """A file or the cache cannot be read or written."""
+
     stage = "store"
 
 
 class ExportError(HarnessError):
+    """The export to ONNX failed, or the exported file is not the model."""
+
     stage = "export"
 
 
 class BuildError(HarnessError):
+    """The vendor's compiler failed."""
+
     stage = "build"
 
 
 class DeviceError(HarnessError):
+    """The chip is absent, leased or unhealthy, or a vendor call on it failed."""
+
     stage = "device"
 
 
 class WorkerError(DeviceError):
+    """The process that holds the vendor's SDK died, hung or grew too large."""
+
     stage = "worker"
 
 
 class RunError(HarnessError):
+    """The engine ran, and its outputs cannot be used: NaN, a wrong shape, missing rows."""
+
     stage = "run"
 
 
 class InvalidMeasurement(HarnessError):  # noqa: N818  a verdict on a figure, not a fault
+    """A figure was measured and cannot be trusted."""
+
     stage = "invalid"

@@ -64,6 +64,7 @@ STAGE_MARKERS: tuple[str, ...] = tuple(dict.fromkeys(stage.marker for stage in S
 
 MARKS: dict[str, str] = {
     "simulated": "ran on a simulated SDK; says nothing about real hardware",
+    "emulated": "ran on the vendor's simulator of the chip; throughput is not judged",
     "seeded": "weights are random (calibrated), because no published checkpoint was found",
     "scenes": "pictures drawn by the suite; the reference's own answers are the labels",
     "partial": "only part of the published data set was there",
@@ -71,35 +72,50 @@ MARKS: dict[str, str] = {
     "kept": "answers of an earlier run of the same engine on the same images, scored again; speed and outputs are new",
     "host-bound": "the host enqueued as slowly as the device computed: the figure is the host's",
     "x4": "one device was measured and stands for a card of four",
+    "x2": "two devices were measured and stand for a card of four",
+    "x1.33": "three devices were measured and stand for a card of four",
+    "1-of-2": "one device of a card of two was measured: the published figures are those of a card of one",
+    "use-untold": "the device does not tell whether others used it while it was measured; see the record",
     "unsteady": "the windows of a measurement vary or drift; the record says how",
 }
 """What limits a record's meaning: name -> explanation."""
 
 
+TASKS: dict[str, str] = {
+    "faces": "boxes of faces, with a score each",
+    "attributes": "yes or no for each of a list of attributes",
+    "classes": "one class",
+    "objects": "boxes of objects, with a class and a score each",
+}
+"""What a model is asked of an image: name -> answer."""
+
+
 @dataclass(frozen=True)
 class Metric:
-    """A figure that is measured and published. Accuracies are fractions; throughput is images per second and card."""
+    """A figure that is measured and published. Accuracies are fractions of a task; throughput, of every task, is images
+    per second and card."""
 
     name: str
     title: str
+    task: str = ""
     unit: str = "fraction"
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("ap_easy", "WIDER FACE AP, easy"),
-        Metric("ap_medium", "WIDER FACE AP, medium"),
-        Metric("ap_hard", "WIDER FACE AP, hard"),
-        Metric("ap", "COCO AP 0.50:0.95"),
-        Metric("top1", "ImageNet top-1 accuracy"),
-        Metric("top5", "ImageNet top-5 accuracy"),
-        Metric("instance_accuracy", "PETA instance accuracy"),
-        Metric("instance_precision", "PETA instance precision"),
-        Metric("instance_recall", "PETA instance recall"),
-        Metric("instance_f1", "PETA instance F1"),
-        Metric("mean_accuracy", "PETA label-based mean accuracy"),
-        Metric("throughput", "images per second and card", "images/s"),
+        Metric("ap_easy", "WIDER FACE AP, easy", "faces"),
+        Metric("ap_medium", "WIDER FACE AP, medium", "faces"),
+        Metric("ap_hard", "WIDER FACE AP, hard", "faces"),
+        Metric("ap", "COCO AP 0.50:0.95", "objects"),
+        Metric("top1", "ImageNet top-1 accuracy", "classes"),
+        Metric("top5", "ImageNet top-5 accuracy", "classes"),
+        Metric("instance_accuracy", "PETA instance accuracy", "attributes"),
+        Metric("instance_precision", "PETA instance precision", "attributes"),
+        Metric("instance_recall", "PETA instance recall", "attributes"),
+        Metric("instance_f1", "PETA instance F1", "attributes"),
+        Metric("mean_accuracy", "PETA label-based mean accuracy", "attributes"),
+        Metric("throughput", "images per second and card", unit="images/s"),
     )
 }
 ACCURACIES: tuple[str, ...] = tuple(metric.name for metric in METRICS.values() if metric.unit == "fraction")

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from harness import matrix
-from harness.backends.registry import backend
 from harness.case import Case
-from harness.chips import Chip
 from harness.report.records import Record
+from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
 
 ROOT = Path(__file__).parents[1]
@@ -32,14 +31,12 @@ def stage_of(item: pytest.Item) -> str:
     return next((stage for stage in STAGE_MARKERS if item.get_closest_marker(stage)), "")
 
 
-def simulated(config: pytest.Config, case: Case) -> bool:
-    """Whether the case ran, or would have run, on a simulated SDK."""
-    return config.getoption("simulate") and simulator_folder(matrix.chips()[case.chip]) is not None
-
-
-def simulator_folder(chip: Chip) -> Path | None:
-    """Folder of the simulated SDK of the chip's first backend that has one."""
-    return next((folder for name in chip.backends if (folder := backend(name).simulator_folder)), None)
+def not_the_chip(config: pytest.Config, case: Case) -> tuple[str, ...]:
+    """The mark of a case that ran, or would have run, on a simulated SDK or on the vendor's simulator of the chip."""
+    chip, runner = matrix.chips()[case.chip], config.getoption("runner")
+    if config.getoption("simulate") and simulator_folder(chip, runner) is not None:
+        return ("simulated",)
+    return ("emulated",) if chip.emulated else ()
 
 
 def add_record(config: pytest.Config, record: Record) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tools.suite import CacheOption, DataOption, PythonOption, deliver, suite
+from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, deliver, suite
 
 
 def command(
@@ -19,14 +19,15 @@ def command(
     data: DataOption = None,
     cache: CacheOption = None,
     sdk_python: PythonOption = sys.executable,
+    simulate: SimulateOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
     """Export and compile the model of CASE for its chip, which must be here, and say where the engine is."""
     from harness.case import Case
-    from harness.run.case_run import Bench
+    from harness.run.case_run import CaseRun
 
-    with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
-        engine = bench.engine()
+    with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
+        engine = bench.built().path
         facts = {"case": case, "engine": str(out or engine), **bench.facts}
     if out is not None:
         deliver(engine, out)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, metadata
+from typing import Annotated
 
 import typer
 
@@ -18,7 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("tools.export", "Export a model to ONNX."),
     "build": ("tools.build", "Compile a model for a chip."),
     "preprocess": ("tools.preprocess", "Write the .bin and .info files that benchmark, msame and ais_bench read."),
-    "run": ("tools.run", "Run an engine on a chip."),
+    "run": ("tools.run", "Run the conformance tests of some cases, through pytest."),
     "evaluate": ("tools.evaluate", "Score the result files of benchmark, msame, ais_bench or the MLU programs."),
     "logs": ("tools.logs", "Judge the throughput in the logs of the vendors' own tools."),
     "baselines": ("tools.baselines", "Show and check the published figures."),
@@ -34,7 +36,6 @@ def app(verb: str | None) -> typer.Typer:
     """The application with `verb` as it is, and the others, unimported, by their line only."""
     root = typer.Typer(
         name="chipproof",
-        help="Conformance of AI inference chips. Exit status: 0 passed, 1 a check failed, 2 could not run.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -43,8 +44,25 @@ def app(verb: str | None) -> typer.Typer:
     )
     for name, (module, line) in VERBS.items():
         command = import_module(module).command if name == verb else _unnamed
-        root.command(name, short_help=line)(command)
+        passes_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+        settings = passes_on if getattr(command, "passes_on", False) else None
+        root.command(name, short_help=line, context_settings=settings)(command)
+    root.callback()(_overview)
     return root
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"chipproof {metadata.version('chipproof')}")
+        raise typer.Exit
+
+
+def _overview(
+    version: Annotated[
+        bool, typer.Option("--version", help="show the version and exit", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Conformance of AI inference chips. Exit status: 0 passed, 1 a check failed, 2 could not run."""
 
 
 def _unnamed() -> None:
@@ -53,6 +71,7 @@ def _unnamed() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the verb that `argv` names; exit 0, 1 or 2."""
+    _replace_what_cannot_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in arguments if not word.startswith("-")), None)
     try:
@@ -68,6 +87,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         traceback.print_exc()
         print("chipproof: this is a defect of chipproof itself, please report it", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)
+
+
+def _replace_what_cannot_be_shown() -> None:
+    """A terminal that is not UTF-8 shows something else for a character that it lacks, instead of ending the verb.
+
+    On standard output it is `?`, which leaves JSON valid."""
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def refuse(error: HarnessError, machine: bool) -> None:

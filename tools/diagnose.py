@@ -16,13 +16,13 @@ import typer
 
 from harness.errors import InvalidMeasurement
 from harness.vocabulary import Outcome
-from tools.suite import CacheOption, DataOption, PythonOption, suite
+from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, suite
 
 if TYPE_CHECKING:
     from harness.case import Tensors
     from harness.diagnose.layers import Layer, Located, Measure
     from harness.judge.verdict import Verdict
-    from harness.run.case_run import Bench
+    from harness.run.case_run import CaseRun
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,6 +33,7 @@ def command(
     data: DataOption = None,
     cache: CacheOption = None,
     sdk_python: PythonOption = sys.executable,
+    simulate: SimulateOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
     """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
@@ -41,9 +42,9 @@ def command(
     from harness.case import Case
     from harness.diagnose import layers
     from harness.judge.verdict import judge_numerics
-    from harness.run.case_run import Bench
+    from harness.run.case_run import CaseRun
 
-    with closing(Bench(suite(data, cache, sdk_python), Case.parse(case))) as bench:
+    with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
         chip, wanted = bench.outputs()
         verdict = judge_numerics(chip, wanted, bench.case.precision)
         every = layers.layers(_exported(bench), bench.case.batch)
@@ -59,17 +60,17 @@ def command(
         raise typer.Exit(1)
 
 
-def tapping(bench: Bench, every: Sequence[Layer]) -> Measure:
+def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     """Builds the case's engine with tensors laid bare and compares them with ONNX Runtime's, in FP32."""
     import numpy as np
 
     from harness.diagnose import layers
     from harness.export import graph
     from harness.run import devices
-    from harness.run.context import WITNESSES
+    from harness.run.context import WITNESS_IMAGES
 
     model, variant = _exported(bench), bench.variant
-    samples = bench.suite.dataset(bench.model).head(min(WITNESSES, bench.case.batch)).samples
+    samples = bench.context.dataset(bench.model).head(min(WITNESS_IMAGES, bench.case.batch)).samples
     pictures = [sample.read() for sample in samples]
     fed = [bench.protocol.preprocess(picture, variant.raw).tensor for picture in pictures]
     images = np.stack([bench.protocol.preprocess(picture, False).tensor for picture in pictures]).astype(np.float32)
@@ -77,11 +78,11 @@ def tapping(bench: Bench, every: Sequence[Layer]) -> Measure:
 
     def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
         tapped = layers.tapped(model, every, tensors)
-        spec = replace(bench.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
+        spec = replace(bench.engine.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
         if "out_nodes" in spec.options:
             spec = replace(spec, options={**spec.options, "out_nodes": list(graph.outputs_of(tapped).values())})
         # a worker of its own: a compiler that dies of so many outputs leaves the next try unharmed
-        with TemporaryDirectory() as folder, bench.suite.worker(bench.chip, bench.present.backend) as worker:
+        with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
             source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
             source.write_bytes(tapped.SerializeToString())
             worker.build(source, engine, spec)
@@ -96,7 +97,7 @@ def tapping(bench: Bench, every: Sequence[Layer]) -> Measure:
     return measure
 
 
-def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
+def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
     """The mistakes that may explain the gap between the chip's outputs and the reference's."""
     from rich.console import Console
     from rich.progress import Progress
@@ -104,13 +105,13 @@ def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]
     from harness.diagnose import layers, mistakes
     from harness.diagnose.picture import picture
 
-    first = bench.suite.dataset(bench.model).samples[0].read()
+    first = bench.context.dataset(bench.model).samples[0].read()
     bare = mistakes.without_softmax(_exported(bench))
     gap = mistakes.Gap(
         chip,
         wanted,
         picture(bench.protocol, first),
-        run=lambda images: bench.suite.eager(bench.model, images),
+        run=lambda images: bench.context.eager(bench.model, images),
         bare=None if bare is None else lambda images: layers.reference(bare, images, len(images)),
     )
     try:
@@ -122,7 +123,7 @@ def explanations(bench: Bench, chip: Tensors, wanted: Tensors) -> dict[str, Any]
     return {"mistakes": mistakes.as_json(found), "explanation": mistakes.conclusion(found)}
 
 
-def _exported(bench: Bench) -> ModelProto:
+def _exported(bench: CaseRun) -> ModelProto:
     import onnx
 
     return onnx.load(bench.onnx())

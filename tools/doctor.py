@@ -106,6 +106,25 @@ def packages() -> Iterator[Finding]:
         fits = required.specifier.contains(version, prereleases=True)
         detail = version if fits else f"{version}, required {required.specifier}"
         yield Finding("packages", required.name, State.OK if fits else State.BROKEN, detail, "" if fits else hint)
+    yield from deprecated()
+
+
+DEPRECATED = {
+    "pynvml": "pip uninstall pynvml && pip install nvidia-ml-py",
+    "nvidia-ml-py3": "pip uninstall nvidia-ml-py3 && pip install nvidia-ml-py",
+}
+"""Distributions that stand in the way of the module `pynvml` of nvidia-ml-py: the first warns whenever PyTorch is
+imported (its own text says so), the second is a copy of 2017 without newer calls. What replaces each."""
+
+
+def deprecated() -> Iterator[Finding]:
+    """Packages that are installed here and were given up by their authors for another."""
+    for name, hint in DEPRECATED.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield Finding("packages", name, State.PART, f"{version}, deprecated: it warns, or lacks calls of NVML", hint)
 
 
 def requirements() -> list[str]:
@@ -147,7 +166,7 @@ def _chips(rows: Sequence[Chip], sdk_python: str) -> list[Finding]:
         @contextmanager
         def start(backend: str) -> Iterator[Worker]:
             if backend not in workers or not workers[backend].alive:
-                python = sys.executable if registry.backend(backend).own_python else sdk_python
+                python = registry.backend(backend).python(sdk_python)
                 workers[backend] = stack.enter_context(Worker(backend, python=python))
             yield workers[backend]
 
@@ -159,7 +178,7 @@ def _chip(chip: Chip, start: Callable[[str], AbstractContextManager[Worker]]) ->
 
     found = devices.find(chip, start)
     if not found.devices:
-        return Finding("chips", chip.name, State.ABSENT, found.evidence, chip.hint)
+        return Finding("chips", chip.name, State.ABSENT, found.evidence, found.hint or chip.hint)
     names = ", ".join(sorted({device.name for device in found.devices}))
     detail = f"{len(found.devices)} x {names}; {found.version}; {found.evidence}"
     return Finding("chips", chip.name, State.OK, detail)

@@ -105,7 +105,7 @@ def _score_files(
     if dataset.truth is None:
         raise DataError(f"{model.dataset}: {dataset.note}", hint="scores need the labels of the data set")
     ids = [sample.id for sample in dataset.samples]
-    notes = []
+    notes = [dataset.note] if dataset.note else []
     ending = _ending(model, protocol, files.indices(folder, form))
     written = _all_written(model, dataset, folder, form, data, images)
     found = dict(
@@ -188,8 +188,8 @@ def _described(ending: Ending) -> str:
 
 
 def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, list[str]]:
-    """WIDER FACE result files against the ground truth; the pictures are not needed. A tree that has exactly the
-    pictures of a partial set is scored as that part."""
+    """WIDER FACE result files against the ground truth; the pictures are not needed. Where only part of them is there,
+    the files belong to that part or to the whole set, whichever differs in fewer names."""
     from harness import datasets
     from harness.datasets import widerface as wider
     from harness.datasets.base import Absent
@@ -204,7 +204,7 @@ def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, l
         part = [sample.id for sample in datasets.load("widerface", data).samples]
     except Absent:
         part = ids
-    if written == set(part) and len(part) < len(ids):
+    if len(part) < len(ids) and len(written ^ set(part)) < len(written ^ set(ids)):
         kind, ids = "partial", part
     rows = widertext.read(outputs, ids)
     unsorted = widerface.unsorted(rows)
@@ -213,7 +213,9 @@ def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, l
         notes.append(
             f"{len(unsorted)} files, first {ids[unsorted[0]]}, do not list the best first; AP depends on the order"
         )
-    return widerface.evaluate(rows, [truth[name] for name in ids], ids), kind, notes
+    faces = [truth[name] for name in ids]
+    score = widerface.evaluate(rows, faces, ids)
+    return score, kind, notes + widertext.notes(rows, faces, score)
 
 
 def _published_precision(published: Baselines, chip: str, model: str) -> Precision:

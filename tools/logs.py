@@ -67,7 +67,7 @@ def read(files: Sequence[Path], batch: int | None = None, tool: str | None = Non
     figures = [figure for path in files for figure in logs.read(path, tool, batch)]
     texts: dict[str, Path] = {}
     for path in files:
-        text = path.read_text(encoding="utf-8")
+        text = logs.read_text(path)
         if text in texts:
             raise DataError(f"{path} and {texts[text]} are the same log", hint="give each log once")
         texts[text] = path

@@ -103,11 +103,13 @@ def _pictures(folder: Path, decoder: Decoder) -> list[Sample]:
     """Pictures in a folder and those below it, in the order of their names."""
     from harness.arrays.images import read
     from harness.datasets.base import Sample
-    from harness.datasets.files import SUFFIXES
+    from harness.datasets.files import SUFFIXES, utf8
 
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", hint="give a folder of pictures")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    for path in paths:
+        utf8(path)
     if not paths:
         raise DataError(f"there is no picture in {folder}", hint=f"endings: {', '.join(sorted(SUFFIXES))}")
     return [
@@ -147,8 +149,11 @@ def _check(samples: list[Sample], place: Path, protocol: Protocol, raw: bool) ->
     """Refuse before the first picture what would fail after the last."""
     import numpy as np
 
+    from harness.datasets.files import utf8
+
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise UsageError(f"{place} is there already", hint="give --out a new or an empty folder")
+    utf8(place)
     if any(blank in str(place) for blank in " \t\n"):
         raise UsageError(
             f"{place} has a blank, at which the tools split an .info file", hint="give --out another folder"

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import UsageError
 from harness.report import tables
 from harness.report.records import merge, read_run, write_whole
 
@@ -22,6 +23,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
 ) -> None:
     """Show the records in FILES. Exit status: 1 when one of them failed."""
+    for path in files:
+        _check(path)
     run = merge([read_run(path) for path in files])
     pages = {} if markdown is None else {markdown: tables.markdown(run)}
     if html is not None:
@@ -38,3 +41,19 @@ def command(
         print(tables.terminal(run.records, footer["asked"], size, colour=False, stopped=footer.get("stopped", "")))
     if any(record.outcome.red for record in run.records):
         raise typer.Exit(1)
+
+
+def _check(path: Path) -> None:
+    """Raises UsageError when there is no file to read: nothing is wrong with a run then."""
+    if path.is_dir():
+        found = sorted(path.glob("*.jsonl"))
+        hint = f"chipproof report {path}/*.jsonl" if found else "give the .jsonl files that pytest --results DIR wrote"
+        raise UsageError(f"{path} is a folder with {len(found)} record files (.jsonl)", hint=hint)
+    if not path.exists():
+        near = sorted(path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
+        hint = f"record files there: {', '.join(each.name for each in near[:5])}" if near else (
+            "pytest --results DIR writes record files into DIR; then: chipproof report DIR/*.jsonl"
+        )  # fmt: skip
+        raise UsageError(f"there is no file {path}", hint=hint)
+    if not path.is_file():
+        raise UsageError(f"{path} is a pipe or a device, not a file", hint="give a .jsonl file that the suite wrote")

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +18,17 @@ from harness.errors import StoreError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from harness.run.context import Suite
+    from harness.chips import Chip
+    from harness.run.context import RunContext
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="CHIPPROOF_DATA", help="published weights, images and labels")
 ]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", envvar="CHIPPROOF_CACHE", help="where exports and engines are kept")
+]
+SimulateOption = Annotated[
+    bool, typer.Option("--simulate", help="put the simulated SDK in the place of the vendor's; $CHIPPROOF_SIM sets it")
 ]
 PythonOption = Annotated[str, typer.Option("--sdk-python", help="interpreter that has the vendor's SDK")]
 
@@ -43,6 +48,10 @@ def deliver(kept: Path, out: Path) -> None:
         ) from error
 
 
+def no_simulator(chip: Chip) -> None:
+    """Every chip is real."""
+
+
 def cache_folder(chosen: Path | None) -> Path:
     import platformdirs
 
@@ -50,13 +59,18 @@ def cache_folder(chosen: Path | None) -> Path:
 
 
 def suite(
-    data: Path | None, cache: Path | None, sdk_python: str = sys.executable, progress: Progress | None = None
-) -> Suite:
-    """A Suite for one verb; its notes go to standard error."""
+    data: Path | None,
+    cache: Path | None,
+    sdk_python: str = sys.executable,
+    progress: Progress | None = None,
+    simulate: bool = False,
+) -> RunContext:
+    """A RunContext for one verb; its notes go to standard error."""
     from rich.console import Console
 
     from harness import matrix
-    from harness.run.context import Settings, Suite
+    from harness.run.context import RunContext, Settings
+    from harness.run.simulation import simulator
     from harness.store import Store
 
     console = Console(stderr=True)
@@ -69,12 +83,13 @@ def suite(
         task = progress.add_task(what, total=total)
         return lambda done: progress.advance(task, done)
 
-    return Suite(
+    return RunContext(
         Settings(
             store=Store(cache_folder(cache), say=lambda note: console.print(note, style="yellow", markup=False)),
             baselines=matrix.published(),
             data=data,
             sdk_python=sdk_python,
+            environment=partial(simulator, memory=str(cache_folder(cache) / "simulated")) if simulate else no_simulator,
             progress=begin,
         )
     )

@@ -173,6 +173,7 @@ def agreement(baselines: Baselines) -> Iterator[Finding]:
 
 
 def labels(baselines: Baselines) -> Iterator[Finding]:
+    """Figures whose label in the document gives another batch."""
     for cell in baselines.cells:
         if cell.labelled is not None:
             yield _at(cell, "label", f"{cell.printed} of batch {cell.batch} is labelled batch {cell.labelled}")

@@ -43,6 +43,7 @@ class Row:
         self.values = {key: value for table in tables for key, value in table.items()}
 
     def fail(self, fact: str, hint: str) -> BaselineError:
+        """An error that names the row's file and line."""
         return BaselineError(f"{self.file}:{self.line}: {fact}", hint)
 
     def take(self, key: str, kind: type | tuple[type, ...], default: Any = _REQUIRED) -> Any:
@@ -61,6 +62,7 @@ class Row:
         return value
 
     def word(self, key: str, known: tuple[str, ...], default: Any = _REQUIRED) -> Any:
+        """A word that must be one of `known`. Raises BaselineError."""
         value = self.take(key, str, default)
         if value is not default and value not in known:
             raise self.fail(f"unknown {key} {value!r}", hint=f"known: {', '.join(known)}")
@@ -76,12 +78,14 @@ class Row:
         return Decimal(value)
 
     def whole(self, key: str, default: Any = _REQUIRED) -> Any:
+        """A whole number from 1. Raises BaselineError."""
         value = self.take(key, int, default)
         if value is not default and value < 1:
             raise self.fail(f"{key} = {value} is out of range", hint="write a whole number from 1")
         return value
 
     def pair(self, key: str) -> tuple[Decimal, Decimal]:
+        """Two numbers as printed: a rate and a latency in ms. Raises BaselineError."""
         value = self.take(key, list)
         if len(value) != 2 or not all(isinstance(v, (Decimal, int)) for v in value):
             raise self.fail(f"{key} = {value} is not two numbers", hint="write [throughputRate, moduleLatency]")
@@ -93,6 +97,7 @@ class Row:
         return value if isinstance(value, list) and value else [value]
 
     def origin(self) -> dict[str, Any]:
+        """Document and section, file and line of the row."""
         return {
             "document": self.take("document", str),
             "section": self.take("section", str),
@@ -101,6 +106,7 @@ class Row:
         }
 
     def end(self) -> None:
+        """Raises BaselineError when a key of the row was not taken."""
         if self.values:
             raise self.fail(f"unknown key {', '.join(self.values)}", hint="see baselines/README.md for the format")
 
@@ -155,6 +161,7 @@ class Reader:
         self.rows_errata: list[Erratum] = []
 
     def model(self, path: Path, shown: str) -> None:
+        """Read a model's file. Raises BaselineError."""
         if path.stem not in self.models:
             raise BaselineError(
                 f"{shown}:1: unknown model {path.stem!r}",
@@ -309,6 +316,7 @@ class Reader:
     )  # fmt: skip
 
     def targets(self, path: Path, shown: str) -> None:
+        """Read targets.toml. Raises BaselineError."""
         for row in tables(path, shown, "target"):
             self.rows_targets.append(
                 Target(
@@ -323,6 +331,7 @@ class Reader:
         _unique(((t.chip, t.other), t.file, t.line) for t in self.rows_targets)
 
     def deviations(self, path: Path, shown: str) -> None:
+        """Read deviations.toml. Raises BaselineError."""
         for row in tables(path, shown, "deviation"):
             self.rows_deviations.append(
                 Deviation(
@@ -339,6 +348,7 @@ class Reader:
         _unique(((d.case, d.stage, d.metric), d.file, d.line) for d in self.rows_deviations)
 
     def errata(self, path: Path, shown: str) -> None:
+        """Read errata.toml. Raises BaselineError."""
         for row in tables(path, shown, "erratum"):
             words = {key: row.take(key, str) for key in ("rule", "about", "says", "why")}
             self.rows_errata.append(Erratum(**words, file=row.file, line=row.line))

@@ -31,6 +31,8 @@ OTHERS = ("targets", "deviations", "errata")  # files that are not a model's
 
 @dataclass(frozen=True)
 class Baselines:
+    """Every published number, as rows."""
+
     cells: tuple[Cell, ...]
     logs: tuple[Log, ...]
     times: tuple[Times, ...]
@@ -75,9 +77,11 @@ class Baselines:
         return max(found, key=lambda cell: cell.value, default=None)
 
     def targets(self, chip: str) -> tuple[Target, ...]:
+        """Ratios that the chip must reach against other chips."""
         return tuple(target for target in self.rows_of_targets if target.chip == chip)
 
     def deviation(self, case: Case, stage: str, metric: str) -> Deviation | None:
+        """The known failure that covers this case, stage and metric, or None."""
         for row in self.deviations:
             if (row.stage, row.metric) == (stage, metric) and fnmatchcase(str(case), row.case):
                 return row

@@ -48,6 +48,7 @@ class Cell:
 
     @property
     def place(self) -> str:
+        """File and line, such as `baselines/regnety_016.toml:12`."""
         return f"{self.file}:{self.line}"
 
     @property

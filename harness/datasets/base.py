@@ -25,6 +25,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
+    """Counted, ordered images with their truth."""
+
     name: str  # "widerface", ..., "scenes"
     kind: str  # "whole" | "partial" | "scenes"
     samples: Sequence[Sample]

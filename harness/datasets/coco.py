@@ -7,7 +7,6 @@ the seed's, as its figure is the baseline; `load_all` is the authors'.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,8 +95,8 @@ def read_annotations(path: Path) -> Annotations:
     """Raises DataError: not JSON, a missing or wrong field, a doubled picture, an annotation of none of them, or a
     category that is not COCO's."""
     hint = "fetch instances_val2017.json of COCO 2017"
+    content = files.parsed(path, hint)
     try:
-        content = json.loads(files.text(path))
         files.once([str(image["id"]) for image in content["images"]], path)
         files.once([str(image["file_name"]).split(".")[0] for image in content["images"]], path)
         files.once([f"annotation {each['id']}" for each in content["annotations"] if "id" in each], path)
@@ -108,8 +107,6 @@ def read_annotations(path: Path) -> Annotations:
         for annotation in content["annotations"]:
             by_image[int(annotation["image_id"])].append(annotation)
         truth = {name: _objects(by_image.pop(i, [])) for i, name in names.items()}
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}", hint=hint) from error
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: a field is missing or wrong: {error!r}", hint=hint) from error
     if by_image:

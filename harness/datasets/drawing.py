@@ -31,6 +31,7 @@ class Dice:
         return int(self._state.randint(low, high + 1, dtype=np.int64))
 
     def colour(self, low: int = 0, high: int = 255) -> Colour:
+        """A colour whose three channels lie in low..high."""
         return self.throw(low, high), self.throw(low, high), self.throw(low, high)
 
     def grain(self, shape: tuple[int, ...], span: int) -> NDArray[np.uint8]:
@@ -46,6 +47,7 @@ def shade(colour: Colour, percent: int) -> Colour:
 
 
 def ellipse(image: Image, box: Box, colour: Colour) -> None:
+    """Fill the ellipse that the box (x1, y1, x2, y2, pixels) encloses."""
     x, y, w, h = box
     rx, ry = w // 2, max(1, h // 2)
     cx, cy = x + rx, y + ry
@@ -67,6 +69,7 @@ def trapezoid(
 
 
 def rectangle(image: Image, box: Box, colour: Colour) -> None:
+    """Fill the box."""
     x, y, w, h = box
     image[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = colour
 
@@ -153,6 +156,7 @@ def person(image: Image, box: Box, dice: Dice) -> None:
 
 
 def car(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a car that fills the box."""
     x, y, w, h = box
     paint = dice.colour()
     trapezoid(image, y, y + h // 2, (x + w // 4, x + w * 3 // 4), (x + w // 8, x + w * 9 // 10), paint)
@@ -171,6 +175,7 @@ def car(image: Image, box: Box, dice: Dice) -> None:
 
 
 def traffic_light(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a traffic light that fills the box."""
     x, y, w, h = box
     rectangle(image, box, (35, 40, 35))
     lit = dice.throw(0, 2)
@@ -181,6 +186,7 @@ def traffic_light(image: Image, box: Box, dice: Dice) -> None:
 
 
 def ball(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a ball that fills the box."""
     x, y, w, h = box
     paint = dice.colour()
     ellipse(image, box, shade(paint, 70))
@@ -189,6 +195,7 @@ def ball(image: Image, box: Box, dice: Dice) -> None:
 
 
 def bottle(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a bottle that fills the box."""
     x, y, w, h = box
     glass = dice.colour(20, 200)
     rectangle(image, (x + w // 3, y, w // 3, h // 3), shade(glass, 90))
@@ -198,6 +205,7 @@ def bottle(image: Image, box: Box, dice: Dice) -> None:
 
 
 def cup(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a cup that fills the box."""
     x, y, w, h = box
     clay = dice.colour(60, 255)
     ellipse(image, (x + w // 2, y + h // 5, w // 2, h // 2), shade(clay, 70))
@@ -206,6 +214,7 @@ def cup(image: Image, box: Box, dice: Dice) -> None:
 
 
 def chair(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a chair that fills the box."""
     x, y, w, h = box
     wood = dice.colour(20, 190)
     for left in (x, x + w * 17 // 20):
@@ -215,6 +224,7 @@ def chair(image: Image, box: Box, dice: Dice) -> None:
 
 
 def screen(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a screen that fills the box."""
     x, y, w, h = box
     rectangle(image, (x, y, w, h * 17 // 20), (20, 20, 20))
     picture = image[max(0, y + h // 20) : max(0, y + h * 4 // 5), max(0, x + w // 20) : max(0, x + w * 19 // 20)]
@@ -224,6 +234,7 @@ def screen(image: Image, box: Box, dice: Dice) -> None:
 
 
 def clock(image: Image, box: Box, dice: Dice) -> None:
+    """Draw a clock that fills the box."""
     x, y, w, h = box
     ellipse(image, box, dice.colour(0, 120))
     ellipse(image, (x + w // 12, y + h // 12, w * 10 // 12, h * 10 // 12), (235, 235, 235))

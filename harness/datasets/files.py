@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.datasets.base import Absent
 from harness.errors import DataError, UsageError
@@ -60,6 +63,7 @@ def pictures(folder: Path, published: Published, depth: int = 0) -> dict[str, Pi
         for name, size in entries:
             if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES:
                 continue
+            utf8(base / name)
             sample = prefix + name.split(".")[0]
             if size == 0:
                 raise DataError(f"{base / name} is empty", hint="fetch the file again")
@@ -115,12 +119,55 @@ def once(names: Iterable[str], path: Path) -> None:
         raise DataError(f"{path} names {len(doubled)} samples twice, first {doubled[0]}", hint="remove the second line")
 
 
+def utf8(path: Path) -> None:
+    """Raises DataError when a name in the path is not UTF-8, as on a disk from a Chinese Windows: neither digests nor
+    the lists that name it could be written."""
+    for name in path.parts:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            meant = os.fsencode(name).decode("gb18030", "replace")
+            raise DataError(
+                f"the name of {shown} is not UTF-8; in GBK it reads {meant}",
+                hint="rename it: convmv -r -f gbk -t utf-8 --notest FOLDER",
+            ) from error
+
+
 def text(path: Path) -> str:
-    """A text file. Raises DataError."""
+    """A text file in UTF-8. Raises DataError."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise DataError(f"{path} is {kind}, not a file", hint="put the file of the data set there")
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="fetch the file again") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(
+                f"{path} is UTF-16 text, not UTF-8", hint=f"convert it: iconv -f UTF-16 -t UTF-8 {path} > NEW"
+            ) from error
+        raise DataError(
+            f"{path}:{line} is not UTF-8: byte 0x{data[error.start]:02x}",
+            hint=f"a text of a Chinese Windows: iconv -f GB18030 -t UTF-8 {path} > NEW; else fetch the file again",
+        ) from error
+
+
+def parsed(path: Path, hint: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Content of a JSON file; `pairs` makes each object of its names and values. Raises DataError."""
+    content = text(path)
+    if not content.strip():
+        raise DataError(f"{path} is empty", hint=hint)
+    try:
+        return json.loads(content, object_pairs_hook=pairs)
+    except RecursionError as error:
+        raise DataError(f"{path} is not JSON of this kind: it is nested too deeply", hint=hint) from error
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise DataError(f"{path} is not JSON: {error}", hint=hint) from error
 
 
 def present(found: Mapping[str, Picture], names: Sequence[str], source: Path, published: Published) -> list[str]:

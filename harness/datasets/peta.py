@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,8 @@ def load(data: Path, published: files.Published = PUBLISHED, images: Path | None
             raise DataError(f"{order} lacks {len(unlike)} names of {source}, first {unlike[0]}", hint="fetch both")
     named = {name: picture for name, picture in found.items() if labels is None or name in labels}
     ids = files.present(named, names, source, published)
+    if not ids:
+        raise DataError(f"{source} names none of the {len(found)} pictures in {root}", hint="fetch both again")
     note = f"there is no {source}: pictures without labels" if labels is None else ""
     if len(found) > len(named):
         note = f"{len(found) - len(named)} pictures that {source} does not name are passed over"
@@ -62,10 +63,7 @@ def read_labels(path: Path) -> dict[str, NDArray[np.int8]]:
         files.once([name.split(".")[0] for name, _ in pairs], path)
         return pairs
 
-    try:
-        pairs = json.loads(files.text(path), object_pairs_hook=entries)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}", hint=hint) from error
+    pairs = files.parsed(path, hint, entries)
     labels: dict[str, NDArray[np.int8]] = {}
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise DataError(f"{path} is not an object of names and labels", hint=hint)
@@ -73,4 +71,6 @@ def read_labels(path: Path) -> dict[str, NDArray[np.int8]]:
         if not isinstance(values, list) or len(values) != ATTRIBUTES or any(v not in (0, 1, 2) for v in values):
             raise DataError(f"{path}: {name} has not {ATTRIBUTES} values of 0, 1 or 2", hint=hint)
         labels[name.split(".")[0]] = np.array(values, np.int8)
+    if not labels:
+        raise DataError(f"{path} names no picture", hint=hint)
     return labels

@@ -40,6 +40,8 @@ class Kind:
 
 @dataclass(frozen=True)
 class Scene:
+    """A picture drawn by the suite, BGR, with the boxes of what was drawn."""
+
     image: Image
     kind: str
     boxes: NDArray[np.float32]  # (k, 4): x1, y1, x2, y2 of each figure inside the picture; later ones lie in front

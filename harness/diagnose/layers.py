@@ -44,6 +44,7 @@ class Layer:
 
     @property
     def bytes(self) -> int:
+        """Size of the tensor in FP32."""
         return 4 * math.prod(size or 1 for size in self.shape)
 
     def __str__(self) -> str:

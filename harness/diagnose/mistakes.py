@@ -46,6 +46,8 @@ where the mistake cannot be made."""
 
 @dataclass(frozen=True)
 class Mistake:
+    """A mistake that people make in porting a model, and the answers it would give."""
+
     name: str
     sentence: str
     answers: Callable[[Gap], Answers]

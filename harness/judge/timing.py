@@ -64,10 +64,12 @@ class Timing:
         return tuple(window.rate for window in self.windows)
 
     def to_json(self) -> dict[str, Any]:
+        """All samples as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Timing:
+        """The inverse of to_json."""
         warmup, windows = (tuple(Window(**window) for window in plain[name]) for name in ("warmup", "windows"))
         return cls(warmup, windows, tuple(plain["latencies"]), bool(plain.get("host_bound", False)))
 

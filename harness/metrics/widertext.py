@@ -5,6 +5,7 @@ Line 1 is the name, line 2 the number of faces, then a face a line: x y width he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,13 @@ import numpy as np
 
 from harness.case import Predictions
 from harness.errors import DataError
-from harness.metrics.base import check_order
-from harness.metrics.widerface import Rows, rows
+from harness.metrics.base import Score, check_order
+from harness.metrics.widerface import Faces, Rows, evaluate, rows
+
+KEPT_FROM = 0.02
+"""Lowest score that the authors' test program keeps (Pytorch_Retinaface, test_widerface.py, confidence_threshold)."""
+CUT = 0.1
+"""From this lowest score on, results were cut: the authors' programs show pictures from 0.5 or 0.6."""
 
 
 def write(folder: Path, ids: Sequence[str], predictions: Sequence[Predictions]) -> None:
@@ -47,21 +53,52 @@ def read(folder: Path, ids: Sequence[str]) -> list[Rows]:
         raise DataError(f"there is no folder {folder}", hint="it holds <event>/<name>.txt")
     found: dict[str, Rows] = {}
     order: list[str] = []
+    known = set(ids)
     for path in sorted(folder.glob("*/*.txt")):
-        name, result = _parse(path)
-        order.append(f"{path.parent.name}/{name}")
+        first, result = _parse(path)
+        name = first.strip().rpartition("/")[2].removesuffix(".jpg")
+        sample = f"{path.parent.name}/{name}"
+        if sample not in known and name != path.stem:
+            raise DataError(
+                f"{path}:1 says {first[:80]!r}, the name of no picture in {path.parent.name}; the file is called"
+                f" {path.stem}",
+                hint=f"line 1 is {path.stem}, with or without folder/ before it and .jpg after it",
+            )
+        order.append(sample)
         found[order[-1]] = result
     check_order(sorted(ids), sorted(order))
     return [found[sample] for sample in ids]
 
 
+def notes(found: Sequence[Rows], truth: Sequence[Faces], score: Score) -> list[str]:
+    """What shows in rows that are well formed that they are not what the AP asks for: cut at a threshold, or corners
+    in the place of width and height."""
+    every = np.concatenate([row for row in found if len(row)] or [np.empty((0, 5))])
+    if not len(every):
+        return []
+    said = []
+    lowest = float(every[:, 4].min())
+    if lowest >= CUT:
+        said.append(
+            f"the lowest of {len(every)} scores is {lowest:.3g}: results that are cut at a threshold have a lower AP;"
+            f" the published ones keep scores from {KEPT_FROM}"
+        )
+    if (every[:, 2:4] > every[:, :2]).all(axis=1).mean() > 0.95:  # as right > left, bottom > top
+        corners = [np.column_stack([row[:, :2], row[:, 2:4] - row[:, :2], row[:, 4]]) for row in found]
+        other = evaluate([np.maximum(row, 0) for row in corners], truth)
+        if np.nansum(list(other.values.values())) > np.nansum(list(score.values.values())):
+            said.append(
+                "the boxes look like corners (x1 y1 x2 y2), the files hold x y width height; read as corners, ap_hard"
+                f" is {100 * other.values['ap_hard']:.2f} % instead of {100 * score.values['ap_hard']:.2f} %"
+            )
+    return said
+
+
 def _parse(path: Path) -> tuple[str, Rows]:
+    """The first line of a file, and its rows."""
     hint = "the line says: x y width height score; write the file again"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="write the file again") from error
-    if len(lines) < 2 or not lines[1].strip().isdecimal():
+    lines = _text(path).splitlines()
+    if len(lines) < 2 or not re.fullmatch("[0-9]{1,9}", lines[1].strip()):
         raise DataError(f"{path} has no name and number of faces in its first two lines", hint="write the file again")
     faces = [(n, line.split()) for n, line in enumerate(lines[2:], 3) if line.strip()]
     if len(faces) != int(lines[1]):
@@ -82,4 +119,23 @@ def _parse(path: Path) -> tuple[str, Rows]:
     ):
         if wrong.any():
             raise DataError(f"{path}:{faces[int(np.argmax(wrong))][0]} {fact}", hint=hint)
-    return lines[0].rpartition("/")[2].rstrip(".jpg"), values
+    return lines[0], values
+
+
+def _text(path: Path) -> str:
+    again = "write the file again"
+    if not path.is_file():
+        raise DataError(f"{path} cannot be read: it is no file", hint=again)
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint=again) from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} cannot be read: line {line} is not UTF-8 (byte 0x{data[error.start]:02x})", hint=again
+        ) from error
+    if text.startswith("\ufeff"):
+        raise DataError(f"{path}:1 begins with a byte-order mark", hint="write the file as UTF-8 without it")
+    return text

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.backends.base import Normalize
 from harness.case import Image, Predictions, Tensors
+from harness.vocabulary import METRICS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,17 +69,22 @@ class Model:
 
     name: str
     title: str
-    task: str  # "faces" | "attributes" | "classes" | "objects"
+    task: str  # of harness.vocabulary.TASKS
     dataset: str  # key of harness.datasets.DATASETS
     input: str  # ONNX name
     outputs: tuple[str, ...]  # ONNX names, in the order of the network's tuple
-    metrics: tuple[str, ...]  # keys of harness.metrics.METRICS
     network: Callable[[], nn.Module]  # the authors' state-dict keys, in their order; eval mode
     protocols: tuple[Protocol, ...]  # the first is the default
     weights: Weights
+    metrics: tuple[str, ...] = ()  # of harness.vocabulary.METRICS; by default all of its task
     scenes: int = 8  # pictures drawn for a machine without the data set
     heavy: bool = False  # seconds an image on a CPU: one batch will do there
     batches: tuple[int, ...] | None = None  # when the published model runs at some batches only
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            named = tuple(metric.name for metric in METRICS.values() if metric.task == self.task)
+            object.__setattr__(self, "metrics", named)
 
     def protocol(self, chip: str) -> Protocol:
         """The protocol of the chip's published figures; the default for a chip without any."""

@@ -58,7 +58,6 @@ RESNET50 = Model(
     dataset="peta",
     input="actual_input_1",
     outputs=("output1",),
-    metrics=("instance_accuracy", "instance_precision", "instance_recall", "instance_f1", "mean_accuracy"),
     network=_network,
     protocols=(
         Protocol(

@@ -139,7 +139,6 @@ R50_FPN = Model(
     dataset="coco",
     input="input.1",
     outputs=OUTPUTS,
-    metrics=("ap",),
     network=_network,
     protocols=(
         Protocol(

@@ -50,7 +50,6 @@ REGNETY_016 = Model(
     dataset="imagenet",
     input="image",
     outputs=("class",),
-    metrics=("top1", "top5"),
     network=_network,
     protocols=(
         Protocol(

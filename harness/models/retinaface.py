@@ -207,8 +207,8 @@ def _row(
     name: str, title: str, network: Callable[[], nn.Module], weights: Weights, scenes: int, heavy: bool = False
 ) -> Model:
     return Model(
-        name, title, "faces", "widerface", "image", OUTPUTS, ("ap_easy", "ap_medium", "ap_hard"),
-        network, (_ASCEND, _MLU), weights, scenes, heavy,
+        name, title, "faces", "widerface", "image", OUTPUTS,
+        network, (_ASCEND, _MLU), weights, scenes=scenes, heavy=heavy,
     )  # fmt: skip
 
 

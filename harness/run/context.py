@@ -1,15 +1,12 @@
-"""What all cases of a run share, made once and kept in the store: weights, exports, data sets, reference answers."""
+"""What all cases of a run share: settings, the chips that were found, data sets, and what was made of the models."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,32 +16,27 @@ from numpy.typing import NDArray
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device
 from harness.baselines import Baselines
-from harness.case import Image, Predictions, Tensors
+from harness.case import Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
-from harness.datasets.base import Absent, Dataset, Sample
-from harness.datasets.stream import stream
-from harness.errors import DataError
+from harness.datasets.base import Absent, Dataset
 from harness.judge.timing import Plan
-from harness.models.base import Frame, Model, Prepared, Protocol
+from harness.models.base import Model, Protocol
 from harness.reference import eager
-from harness.run import devices
+from harness.run import artefacts, devices
+from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
-from harness.store import Store, canonical
+from harness.store import Store
 from harness.worker.process import RemoteSession, Worker
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-WITNESSES = 5  # images whose raw outputs are compared with the reference's, in turn through the batch
+WITNESS_IMAGES = 5  # images whose raw outputs are compared with the reference's, in turn through the batch
 CALIBRATION = 32  # images an int8 engine is calibrated on, at most
 CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=20)  # how a chip is timed
-# what decides a reference: all that pre- and post-processing import
-PREPARATION = (
-    "arrays", "models", "datasets/drawing", "datasets/scenes",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,39 +57,40 @@ class Settings:
     plan: Plan = CHIP_PLAN
 
 
-@dataclass(frozen=True)
-class Weighed:
-    """Weights of a model: a plain state dict on disk, and what they are."""
-
-    path: Path
-    digest: str
-    seeded: bool
-    source: str
-
-
-class Suite:
-    """All that one run of the suite shares: settings, chips found, and what was made for their cases."""
+class RunContext:
+    """All that one run shares. What is asked for is made once, and kept in the store where it is expensive."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._present: dict[str, Presence] = {}
-        self._weights: dict[str, Weighed] = {}
+        self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
+        self._references: dict[tuple[str, str, str], list[Predictions]] = {}
         self._peer: Worker | None = None
         self._stack = ExitStack()
-        self._nodes: dict[Path, dict[str, str]] = {}
-        self._specs: dict[Path, dict[str, list[object]]] = {}
-        self._predictions: dict[str, list[Predictions]] = {}
 
-    # ---------------------------------------------------------------- what is here
+    def close(self) -> None:
+        """End the peer's worker."""
+        if self._peer is not None:
+            self._peer.kill()  # PyTorch takes seconds to leave by itself
+        self._stack.close()
+
+    # ---------------------------------------------------------------- chips
 
     def simulated(self, chip: Chip) -> bool:
         """Whether a simulated SDK stands in the vendor's place."""
         return self.settings.environment(chip) is not None
 
+    def not_the_chip(self, chip: Chip) -> tuple[str, ...]:
+        """The mark of records whose figures are not the chip's own: "simulated" on our stand-in for the SDK, or
+        "emulated" on the vendor's simulator of the chip; empty on the chip."""
+        if self.simulated(chip):
+            return ("simulated",)
+        return ("emulated",) if chip.emulated else ()
+
     def present(self, chip: Chip) -> Presence:
-        """The chip's devices, those of --device only, or none and the evidence."""
+        """The chip's devices, those of --device only; without any, the evidence says what was looked for."""
         if chip.name not in self._present:
             asked = chip if self.settings.runner is None else replace(chip, backends=(self.settings.runner,))
             found = devices.find(asked, lambda backend: self.worker(chip, backend))
@@ -112,112 +105,13 @@ class Suite:
     def worker(self, chip: Chip, backend: str) -> Worker:
         """A fresh process for a backend of the chip."""
         log = None if self.settings.logs is None else self.settings.logs / f"{chip.name}-{backend}.log"
-        python = sys.executable if registry.backend(backend).own_python else self.settings.sdk_python
+        python = registry.backend(backend).python(self.settings.sdk_python)
         return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
 
-    # ---------------------------------------------------------------- what every chip shares
-
-    def weights(self, model: Model) -> Weighed:
-        """The published checkpoint in --data, else seeded weights."""
-        if model.name not in self._weights:
-            self._weights[model.name] = self._weigh(model)
-        return self._weights[model.name]
-
-    def _weigh(self, model: Model) -> Weighed:
-        from harness.reference import weights
-
-        published = weights.find(model, self.settings.data)
-        if published is not None:
-            source, key = published.name, {"model": model.name, "sha256": weights.sha256(published)}
-        else:
-            recipe = sources("reference/weights", *PREPARATION) + own_code(model)
-            source, key = "seeded", {"model": model.name, "recipe": recipe, "torch": version("torch")}
-
-        def make(path: Path) -> None:
-            import torch
-
-            torch.save(weights.load(model, published) if published else weights.seeded(model), path)
-
-        path = self.settings.store.get(key, make, kind="weights", suffix=".pt")
-        return Weighed(path, _digest_of(key), published is None, source)
-
-    def network(self, model: Model) -> nn.Module:
-        """The reference: eager PyTorch, FP32, on the CPU. Channels last, which takes up to a third less time;
-        the peer, which is timed, has PyTorch's own layout."""
-        if model.name not in self._networks:
-            import torch
-
-            made = eager.network(model, self.weights(model).path).to(memory_format=torch.channels_last)
-            self._networks = {model.name: made}  # one: the large are large
-        return self._networks[model.name]
-
-    def exported(self, model: Model, protocol: Protocol, nms: bool = False) -> Path:
-        """The ONNX file: exported, checked, and equal to the network in PyTorch, or not there at all. `nms` ends it
-        in the suppression that some chips do by themselves."""
-        from harness.export import export
-
-        key = {
-            "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest,
-            "exporter": sources("export", "models/networks") + own_code(model), "torch": version("torch"),
-            "onnx": version("onnx"), "nms": nms,
-        }  # fmt: skip
-
-        def make(path: Path) -> None:
-            state = self.network(model).state_dict()
-            export.export(model, protocol, state, path, nms=nms)
-            export.check(model, protocol, state, path)
-
-        return self.settings.store.get(key, make, kind="onnx", suffix=".onnx")
-
-    def traced(self, model: Model, protocol: Protocol) -> Path:
-        """The network as TorchScript, for the backend that runs PyTorch itself."""
-        import torch
-
-        key = {
-            "model": model.name,
-            "weights": self.weights(model).digest,
-            "size": protocol.size,
-            "torch": version("torch"),
-        }
-
-        def make(path: Path) -> None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # tracing is deprecated, and the only form that loads without our code
-                traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                    eager.network(model, self.weights(model).path), torch.zeros(1, 3, *protocol.size)
-                )
-                torch.jit.save(traced, str(path))
-
-        return self.settings.store.get(key, make, kind="torchscript", suffix=".pt")
-
-    def out_nodes(self, exported: Path, outputs: Sequence[str]) -> list[str]:
-        """Node and output number that make each output, as ATC wants them named."""
-        import onnx
-
-        from harness.export import graph
-
-        if exported not in self._nodes:
-            self._nodes[exported] = graph.outputs_of(onnx.load(exported))
-        return [self._nodes[exported][name] for name in outputs]
-
-    def out_specs(self, exported: Path, outputs: Sequence[str]) -> list[list[object]]:
-        """Name, dtype and shape (-1 for the batch) of each output, for tools that do not tell them."""
-        import onnx
-
-        if exported not in self._specs:
-            rows = onnx.load(exported).graph.output
-            self._specs[exported] = {
-                row.name: [
-                    row.name,
-                    np.dtype(onnx.helper.tensor_dtype_to_np_dtype(row.type.tensor_type.elem_type)).name,
-                    [-1, *(dim.dim_value for dim in row.type.tensor_type.shape.dim[1:])],
-                ]
-                for row in rows
-            }
-        return [self._specs[exported][name] for name in outputs]
+    # ---------------------------------------------------------------- images
 
     def dataset(self, model: Model) -> Dataset:
-        """The model's data set in --data, else scenes; cut by --limit."""
+        """The model's data set in --data, else scenes; cut by --limit. Raises DataError where it is damaged."""
         if model.name not in self._datasets:
             dataset = scenes.dataset(model.task, model.scenes)
             if self.settings.data is not None:
@@ -238,15 +132,81 @@ class Suite:
         held = set(ranks[:CALIBRATION])
         return dataset.take(sorted(held)), dataset.take([i for i in range(len(dataset)) if i not in held])
 
-    # ---------------------------------------------------------------- the reference
+    # ---------------------------------------------------------------- models
+
+    def weights(self, model: Model) -> ResolvedWeights:
+        """The published checkpoint in --data, else seeded weights. Raises WeightsError."""
+        if model.name not in self._weights:
+            self._weights[model.name] = artefacts.resolve_weights(self.settings.store, model, self.settings.data)
+        return self._weights[model.name]
+
+    def network(self, model: Model) -> nn.Module:
+        """The reference: eager PyTorch, FP32, on the CPU. Channels last, which takes up to a third less time; the
+        peer, which is timed, has PyTorch's own layout."""
+        if model.name not in self._networks:
+            import torch
+
+            made = eager.network(model, self.weights(model).path).to(memory_format=torch.channels_last)
+            self._networks = {model.name: made}  # one: the large are large
+        return self._networks[model.name]
 
     def eager(self, model: Model, images: NDArray[np.float32]) -> Tensors:
-        """Outputs of the network in eager PyTorch, by ONNX name. `images` is float32 (N, 3, H, W)."""
+        """Outputs of the reference for prepared images (N, 3, H, W), by ONNX name."""
         return eager.outputs(self.network(model), model.outputs, images)
+
+    def exported(self, model: Model, protocol: Protocol) -> Path:
+        """The ONNX file, checked against PyTorch. Raises ExportError."""
+        return self._onnx(model, protocol, nms=False)
+
+    def exported_with_suppression(self, model: Model, protocol: Protocol) -> Path:
+        """The same, ending in the suppression of boxes that some chips do by themselves."""
+        return self._onnx(model, protocol, nms=True)
+
+    def _onnx(self, model: Model, protocol: Protocol, nms: bool) -> Path:
+        return artefacts.onnx_file(
+            self.settings.store, model, protocol, self.weights(model), lambda: self.network(model), nms
+        )
+
+    def traced(self, model: Model, protocol: Protocol) -> Path:
+        """The network as TorchScript."""
+        resolved = self.weights(model)
+        return artefacts.torchscript_file(
+            self.settings.store, model, protocol, resolved, lambda: eager.network(model, resolved.path)
+        )
+
+    def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> list[Predictions]:
+        """What the reference finds in every image of the data set."""
+        memo = (model.name, protocol.name, dataset.digest)
+        if memo not in self._references:
+            self._references[memo] = artefacts.reference_answers(
+                self.settings.store,
+                model,
+                protocol,
+                self.weights(model),
+                dataset,
+                lambda: self.network(model),
+                lambda: self.settings.progress(f"reference {model.name}", len(dataset)),
+            )
+        return self._references[memo]
+
+    def witnesses(self, model: Model, protocol: Protocol, count: int) -> Tensors:
+        """The reference's raw outputs for that many first images of the data set."""
+        samples = self.dataset(model).head(count).samples
+        images = np.stack([protocol.preprocess(sample.read(), False).tensor for sample in samples])
+        return artefacts.witness_outputs(
+            self.settings.store,
+            model,
+            protocol,
+            self.weights(model),
+            images.astype(np.float32, copy=False),
+            lambda: self.network(model),
+        )
+
+    # ---------------------------------------------------------------- the peer of the embedded chip
 
     @contextmanager
     def peer(self, model: Model, device: Device, spec: BuildSpec) -> Iterator[RemoteSession]:
-        """The same in a worker, to be timed. The worker stays until `close`."""
+        """Eager PyTorch in a worker, to be timed. The worker stays until `close`."""
         known = replace(spec, options={"model": model.name})
         with self.expect_peer().load(self.weights(model).path, device, known) as session:
             yield session
@@ -257,158 +217,3 @@ class Suite:
             log = None if self.settings.logs is None else self.settings.logs / "peer.log"
             self._peer = self._stack.enter_context(Worker("harness.reference.peer", log=log))
         return self._peer
-
-    def close(self) -> None:
-        if self._peer is not None:
-            self._peer.kill()  # PyTorch takes seconds to leave by itself
-        self._stack.close()
-
-    def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> list[Predictions]:
-        """What the reference finds in every image of the data set."""
-        key = {**self._reference_key(model, protocol), "dataset": dataset.digest}
-        memo = _digest_of(key)
-        if memo not in self._predictions:
-
-            def make(path: Path) -> None:
-                found = list(
-                    self.predict(
-                        f"reference {model.name}",
-                        dataset,
-                        lambda image: protocol.preprocess(image, False),
-                        lambda images: self.eager(model, images.astype(np.float32, copy=False)),
-                        protocol.postprocess,
-                        batch=8 if max(protocol.size) <= 256 else 1,
-                    )
-                )
-                with path.open("wb") as file:
-                    np.savez(file, allow_pickle=False, **pack(found))
-
-            path = self.settings.store.get(key, make, kind="reference", suffix=".npz")
-            with np.load(path) as arrays:
-                kept = unpack(dict(arrays))
-            if len(kept) != len(dataset):
-                raise DataError(
-                    f"the kept reference answers for {len(kept)} images of {len(dataset)}", hint=f"delete {path.parent}"
-                )
-            self._predictions[memo] = kept
-        return self._predictions[memo]
-
-    def witnesses(self, model: Model, protocol: Protocol, count: int) -> Tensors:
-        """The reference's raw outputs for that many first images of the data set."""
-        dataset = self.dataset(model).head(count)
-        prepared = [protocol.preprocess(sample.read(), False) for sample in dataset.samples]
-        images = np.stack([p.tensor for p in prepared]).astype(np.float32, copy=False)
-        key = {**self._reference_key(model, protocol), "inputs": hashlib.sha256(images.tobytes()).hexdigest()}
-
-        def make(path: Path) -> None:
-            parts = [self.eager(model, images[i : i + 1]) for i in range(len(images))]
-            with path.open("wb") as file:
-                np.savez(
-                    file,
-                    allow_pickle=False,
-                    **{name: np.concatenate([part[name] for part in parts]) for name in model.outputs},
-                )
-
-        path = self.settings.store.get(key, make, kind="witness", suffix=".npz")
-        with np.load(path) as arrays:
-            return dict(arrays)
-
-    def _reference_key(self, model: Model, protocol: Protocol) -> dict[str, str]:
-        code = sources("reference/eager", *PREPARATION) + own_code(model)
-        return {
-            "model": model.name, "protocol": protocol.name, "weights": self.weights(model).digest, "code": code,
-            "torch": version("torch"),
-        }  # fmt: skip
-
-    # ---------------------------------------------------------------- images through a network
-
-    def predict(
-        self,
-        what: str,
-        dataset: Dataset,
-        prepare: Callable[[Image], Prepared],
-        run: Callable[[NDArray[np.generic]], Tensors],
-        interpret: Callable[[Tensors, Frame], Predictions],
-        batch: int,
-    ) -> Iterator[Predictions]:
-        """Decode, run and interpret every image: all three at once, in order, with few images in memory. The last
-        batch is filled up with its last image, and what comes out for the filling is dropped."""
-        advance = self.settings.progress(what, len(dataset))
-
-        def read(sample: Sample) -> Prepared:
-            return prepare(sample.read())
-
-        with ThreadPoolExecutor(1) as interpreter:
-            waiting: list[Future[list[Predictions]]] = []
-            for group in _batched(stream(dataset.samples, read), batch):
-                tensors = np.stack([p.tensor for p in group] + [group[-1].tensor] * (batch - len(group)))
-                outputs = run(tensors)
-                frames = [p.frame for p in group]
-                waiting.append(interpreter.submit(_interpret, interpret, outputs, frames))
-                while len(waiting) > 2 or (waiting and waiting[0].done()):
-                    yield from waiting.pop(0).result()
-                advance(len(group))
-            for future in waiting:
-                yield from future.result()
-
-
-def sources(*names: str) -> str:
-    """Digest of the harness's own code that decides a result: modules or packages, so that a change makes it anew."""
-    root = Path(__file__).parents[1]
-    total = hashlib.sha256()
-    for name in names:
-        path = root / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-            total.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return total.hexdigest()
-
-
-def own_code(model: Model) -> str:
-    """Digest of the files that define what a model from outside the harness does: a plug-in's are under no name above.
-    "" for the harness's own."""
-    functions = [model.network, *(f for p in model.protocols for f in (p.preprocess, p.postprocess))]
-    modules = {getattr(function, "func", function).__module__ for function in functions}
-    outside = sorted(name for name in modules if name.split(".")[0] != "harness")
-    total = hashlib.sha256()
-    for name in outside:
-        total.update(Path(str(sys.modules[name].__file__)).read_bytes())
-    return total.hexdigest() if outside else ""
-
-
-def pack(predictions: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
-    """Predictions as few arrays: each name's values end to end, beside how many each image has."""
-    if not predictions:
-        return {}
-    packed: dict[str, NDArray[np.generic]] = {}
-    for name in predictions[0]:
-        packed[name] = np.concatenate([p[name] for p in predictions])
-        packed[f"{name}#"] = np.array([len(p[name]) for p in predictions], np.int64)
-    return packed
-
-
-def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
-    """The inverse of pack."""
-    names = [name for name in packed if not name.endswith("#")]
-    parts = {name: np.split(packed[name], np.cumsum(packed[f"{name}#"])[:-1]) for name in names}
-    return [{name: parts[name][i] for name in names} for i in range(len(parts[names[0]]))] if names else []
-
-
-def _interpret(
-    interpret: Callable[[Tensors, Frame], Predictions], outputs: Tensors, frames: Sequence[Frame]
-) -> list[Predictions]:
-    return [interpret({name: value[i] for name, value in outputs.items()}, frame) for i, frame in enumerate(frames)]
-
-
-def _batched(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
-    group: list[Prepared] = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _digest_of(key: object) -> str:
-    return hashlib.sha256(canonical(key).encode()).hexdigest()

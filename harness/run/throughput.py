@@ -3,8 +3,9 @@ meanwhile must be what is computed otherwise."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from harness.backends.base import Health
 from harness.case import Tensors
-from harness.errors import InvalidMeasurement
+from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.timing import FEWEST, Plan, Timing, Window, overlap_rates
 from harness.worker.process import RemoteSession
 
@@ -20,18 +21,33 @@ PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # both hav
 PAUSE_S = 0.03  # after eager PyTorch: its OpenMP threads (libgomp) keep a core each for some 10 ms, waiting for more
 PAIRS_LIMIT_S = 3.0
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other
+LOOK_S = 1.5  # from one look at a device under load to the next: a vendor's tool takes up to a second of the host
 
 
 @dataclass(frozen=True)
 class Measurement:
     """Raw windows of the devices of one card, measured at once, and what the devices said before and after.
-    `peer` holds the windows of eager PyTorch between those of the chip, where that is the other side of the ratio."""
+    `peer` holds the windows of eager PyTorch between those of the chip, where that is the other side of the ratio.
+    `devices_of_card` is what a card of the published figures has, `devices_here` what this card has; a card with more
+    is measured on as many as the published one has."""
 
     timings: tuple[Timing, ...]
     peer: tuple[Window, ...]
     devices_of_card: int
     before: tuple[Health, ...]
     after: tuple[Health, ...]
+    devices_here: int = 1
+    note: str = ""  # what could not be told of the devices
+
+    @property
+    def mark(self) -> str:
+        """What was done where the card is not the published one or not whole: "x4", "1-of-2"; else "".
+
+        x4: one device was measured and the figure multiplied. 1-of-2: one of two was measured, nothing multiplied."""
+        if self.scaled != 1:
+            return f"x{self.scaled:.3g}"
+        measured = len(self.timings)
+        return f"{measured}-of-{self.devices_here}" if self.devices_here > measured else ""
 
     @property
     def scaled(self) -> float:
@@ -76,16 +92,34 @@ class Side:
                 )
 
 
-def at_once(sides: Sequence[Side], plan: Plan) -> tuple[Timing, ...]:
-    """Back-to-back executes on all of them at the same time, inputs on the device."""
+def at_once(sides: Sequence[Side], plan: Plan, look: Callable[[], None] = lambda: None) -> tuple[Timing, ...]:
+    """Back-to-back executes on all of them at the same time, inputs on the device. `look` is called again and again
+    while they run."""
     for side in sides:  # so that timed work that is not done leaves a wrong answer behind
         side.session.run({name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in side.inputs.items()})
     for side in sides:
         side.session.start(side.inputs, plan)
-    timings = tuple(side.session.finish() for side in sides)
+    done = threading.Event()
+    watch = threading.Thread(target=_watch, args=(look, done), daemon=True)
+    watch.start()
+    try:
+        timings = tuple(side.session.finish() for side in sides)
+    finally:
+        done.set()
+        watch.join()
     for side in sides:
         side.audit()
     return timings
+
+
+def _watch(look: Callable[[], None], done: threading.Event) -> None:
+    """Look until it is done. A look that fails is the last: the one after the measurement says why."""
+    while not done.is_set():
+        try:
+            look()
+        except HarnessError:
+            return
+        done.wait(LOOK_S)
 
 
 def in_turn(sides: Sequence[Side]) -> tuple[Timing, ...]:

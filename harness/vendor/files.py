@@ -6,6 +6,8 @@ it, where the published scripts would shift, shrink or zip the rest.
 
 from __future__ import annotations
 
+import io
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,11 +74,16 @@ class Entry:
 
 def write_info(path: Path, entries: Iterable[Entry]) -> None:
     """`index path width height`, one line a file, index from 0. Raises DataError for a path with a blank, at which
-    every reader would split."""
+    every reader would split, and for one that is not UTF-8."""
     lines = []
     for index, entry in enumerate(entries):
         if re.search(r"\s", entry.path):
             raise DataError(f"the path {entry.path!r} has a blank", hint="an .info file cannot hold it: rename it")
+        try:
+            entry.path.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+            raise DataError(f"the path {shown} is not UTF-8", hint="an .info file is: rename it") from error
         lines.append(f"{index} {entry.path} {entry.width} {entry.height}\n")
     path.write_text("".join(lines), encoding="utf-8")
 
@@ -85,7 +92,7 @@ def read_info(path: Path) -> list[Entry]:
     """Lines of an .info file. Raises DataError: damaged, doubled or misnumbered."""
     entries = []
     for index, line in enumerate(_text(path).splitlines()):
-        match = re.fullmatch(r"(\d+) (\S+) ([1-9]\d*) ([1-9]\d*)", line.rstrip())
+        match = re.fullmatch(r"(\d{1,9}) (\S+) ([1-9]\d{0,8}) ([1-9]\d{0,8})", line.rstrip())
         if match is None or int(match.group(1)) != index:
             raise DataError(
                 f"{path}:{index + 1}: {line[:80]!r} is not '{index} path width height'", hint="write the file again"
@@ -108,7 +115,7 @@ def folder_of(outputs: Path, form: Format) -> Path:
     Raises DataError when there is none, or more than one."""
     if not outputs.is_dir():
         raise DataError(f"{outputs} is no folder", hint="give the folder into which the tool wrote")
-    if any(_named(path, form) for path in outputs.iterdir() if path.is_file()):
+    if any(_named(path, form) for path in _entries(outputs) if path.is_file()):
         return outputs
     inside = sorted({path for glob in form.folders for path in outputs.glob(glob) if path.is_dir()})
     if not inside:
@@ -130,7 +137,7 @@ def find(folder: Path, form: Format, names: Sequence[str], outputs: int) -> list
             f"two inputs are called {_first_double(stems)} in the results of {form.name}", hint="rename the inputs"
         )
     known, found = set(stems), defaultdict[str, dict[int, Path]](dict)
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         name = _named(path, form)
         if name is None and re.fullmatch(form.leavings, path.name):
             continue
@@ -164,17 +171,17 @@ def find(folder: Path, form: Format, names: Sequence[str], outputs: int) -> list
 
 def stems(folder: Path, form: Format) -> set[str]:
     """Names under which the folder has results."""
-    return {name[0] for path in folder.iterdir() if (name := _named(path, form))}
+    return {name[0] for path in _entries(folder) if (name := _named(path, form))}
 
 
 def indices(folder: Path, form: Format) -> set[int]:
     """Output indices that occur in the folder."""
-    return {name[1] for path in folder.iterdir() if (name := _named(path, form))}
+    return {name[1] for path in _entries(folder) if (name := _named(path, form))}
 
 
 def _named(path: Path, form: Format) -> tuple[str, int] | None:
     """Stem and output index of a result file; None for another file."""
-    match = re.fullmatch(rf"(.+){form.infix}(0|[1-9]\d*)\.({'|'.join(form.endings)})", path.name)
+    match = re.fullmatch(rf"(.+){form.infix}(0|[1-9]\d{{0,8}})\.({'|'.join(form.endings)})", path.name)
     return (match.group(1), int(match.group(2))) if match else None
 
 
@@ -213,9 +220,12 @@ def _from_bin(path: Path, elements: Mapping[int, str]) -> NDArray[np.generic]:
 
 
 def _from_npy(path: Path) -> NDArray[np.generic]:
+    data = _bytes(path)
+    if not data.startswith(b"\x93NUMPY"):  # an archive of arrays would be read as one, too
+        raise DataError(f"{path} cannot be read: it does not begin as .npy files do", hint=AGAIN)
     try:
-        array: NDArray[np.generic] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array: NDArray[np.generic] = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # NumPy raises whatever a damaged header leads it to
         raise DataError(f"{path} cannot be read: {error}", hint=AGAIN) from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path} holds {array.dtype}, not numbers", hint=AGAIN)
@@ -255,7 +265,16 @@ def _as_text(array: NDArray[np.generic], form: Format) -> str:
 # --- small --------------------------------------------------------------------------------------------------------
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}", hint="check its permissions") from error
+
+
 def _bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} cannot be read: it is no file", hint=AGAIN)
     try:
         return path.read_bytes()
     except OSError as error:
@@ -264,9 +283,9 @@ def _bytes(path: Path) -> bytes:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="give a text file") from error
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read: {error}", hint="give a text file in UTF-8") from error
 
 
 def _first_double(names: Sequence[str]) -> str:

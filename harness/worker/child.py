@@ -47,18 +47,23 @@ class Commands:
         self._free = 0  # where outputs may go: after the inputs, which a session may still be reading
 
     def version(self) -> str:
+        """SDK and driver, one line."""
         return str(self._backend.version())
 
     def devices(self, match: str) -> Dict[str, Any]:
+        """Devices whose name matches, as JSON values."""
         return wire.plain(self._backend.devices(match))
 
     def health(self, device: Dict[str, Any]) -> Dict[str, Any]:
+        """How the device is now, as JSON values."""
         return wire.plain(self._backend.health(wire.device(device)))
 
     def build(self, onnx: str, engine: str, spec: Dict[str, Any]) -> None:
+        """Compile `onnx` to `engine`."""
         self._backend.build(Path(onnx), Path(engine), wire.build_spec(spec))
 
     def load(self, engine: str, device: Dict[str, Any], spec: Dict[str, Any]) -> Dict[str, Any]:
+        """Load the engine; returns the session's number, its inputs and its outputs."""
         with contextlib.ExitStack() as undo:
             loading = self._backend.load(Path(engine), wire.device(device), wire.build_spec(spec))
             session = undo.enter_context(loading)
@@ -68,19 +73,23 @@ class Commands:
         return dict(tensors, session=number)
 
     def unload(self, session: int) -> None:
+        """Release a session."""
         self._sessions.pop(session)[1].close()
 
     def close(self) -> None:
+        """Release every session, the last one first."""
         with contextlib.ExitStack() as undo:
             for _, loaded in self._sessions.values():
                 undo.push(loaded)
             self._sessions.clear()
 
     def run(self, session: int, inputs: Any) -> Any:
+        """Write the inputs, execute once, read the outputs."""
         self._write(session, inputs).execute(1)
         return self.read(session)
 
     def measure(self, session: int, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
+        """Time the session by `plan`; without inputs it keeps those it has."""
         loaded = self._sessions[session][0] if inputs is None else self._write(session, inputs)
         asked = timing.Plan(**plan)
         own = getattr(loaded, "measure", None)  # a command-line tool is not timed from outside: it tells its times
@@ -90,6 +99,7 @@ class Commands:
         return measured
 
     def read(self, session: int) -> Any:
+        """Outputs of the last execute, put into the shared memory."""
         return self._memory.put(self._sessions[session][0].read(), self._free)
 
     def _write(self, number: int, inputs: Any) -> "Session":
@@ -147,6 +157,7 @@ def offer_to_go_first() -> None:
 
 
 def main(name: str, commands: int, replies: int, memory: int) -> None:
+    """Answer commands until the pipe closes or `quit` comes."""
     offer_to_go_first()
     for descriptor in (commands, replies, memory):
         os.set_inheritable(descriptor, False)  # a compiler that the SDK starts must not hold the pipe open

@@ -27,22 +27,27 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 def tensor_spec(value: dict[str, Any]) -> TensorSpec:
+    """The inverse of `plain` for a TensorSpec."""
     return TensorSpec(value["name"], value["dtype"], tuple(value["shape"]))
 
 
 def device(value: dict[str, Any]) -> Device:
-    return Device(**value)
+    """The inverse of `plain` for a Device."""
+    return Device(**dict(value, precisions=tuple(value["precisions"])))
 
 
 def found(value: dict[str, Any]) -> Found:
-    return Found(tuple(device(item) for item in value["devices"]), value["evidence"])
+    """The inverse of `plain` for a Found."""
+    return Found(tuple(device(item) for item in value["devices"]), value["evidence"], value.get("hint", ""))
 
 
 def health(value: dict[str, Any]) -> Health:
+    """The inverse of `plain` for a Health."""
     return Health(**dict(value, processes=tuple(value["processes"])))
 
 
 def build_spec(value: dict[str, Any]) -> BuildSpec:
+    """The inverse of `plain` for a BuildSpec."""
     normalize = value["normalize"]
     if normalize is not None:
         normalize = Normalize(tuple(normalize["mean"]), tuple(normalize["std"]), normalize["order"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,17 +14,17 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.chips import Chip
 from harness.errors import DataError, HarnessError
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
-from harness.run.case_run import Bench, has_peer
-from harness.run.context import CHIP_PLAN, Settings, Suite
+from harness.run.case_run import CaseRun, has_peer
+from harness.run.context import CHIP_PLAN, RunContext, Settings
+from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import RECORDS, add_record, case_of, simulator_folder, stage_of
+from tests.session import RECORDS, add_record, case_of, stage_of
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -34,12 +32,12 @@ SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a 
 @pytest.fixture(scope="session")
 def suite(
     request: pytest.FixtureRequest, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Suite]:
+) -> Iterator[RunContext]:
     cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
     data = pytestconfig.getoption("data")
     simulate = pytestconfig.getoption("simulate")
     machine = {"machine": str(tmp_path_factory.mktemp("machine")), "memory": str(Path(cache) / "simulated")}
-    shared = Suite(
+    shared = RunContext(
         Settings(
             store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
             baselines=matrix.published(),
@@ -48,7 +46,9 @@ def suite(
             device=pytestconfig.getoption("device"),
             sdk_python=pytestconfig.getoption("sdk_python"),
             runner=pytestconfig.getoption("runner"),
-            environment=partial(simulator, **machine) if simulate else lambda chip: None,
+            environment=partial(simulator, runner=pytestconfig.getoption("runner"), **machine)
+            if simulate
+            else lambda chip: None,
             logs=tmp_path_factory.mktemp("logs"),
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
@@ -59,21 +59,6 @@ def suite(
         shared.expect_peer()
     yield shared
     shared.close()
-
-
-def simulator(chip: Chip, **machine: object) -> Mapping[str, str] | None:
-    """Environment that puts the simulated SDK of a chip in the vendor's place, with the switches `machine`, those of
-    the chip and those of $CHIPPROOF_SIM, the latter first; None for the cpu chip, which is always real."""
-    folder = simulator_folder(chip)
-    if folder is None:
-        return None
-    place = str(folder)
-    switches = {**machine, **chip.simulated, **json.loads(os.environ.get("CHIPPROOF_SIM") or "{}")}
-    return {
-        "PYTHONPATH": os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "PATH": os.pathsep.join([place, str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "CHIPPROOF_SIM": json.dumps(switches),
-    }
 
 
 def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], None]]:
@@ -99,9 +84,9 @@ def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], Non
 
 
 @pytest.fixture(scope="session")
-def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], Bench]]:
+def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], CaseRun]]:
     """One case on the bench at a time: that of the case before is closed."""
-    taken: list[Bench] = []
+    taken: list[CaseRun] = []
 
     def close() -> None:
         """What goes wrong in closing is the error of the case that was closed, and no test is running that is its."""
@@ -111,11 +96,11 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
         except HarnessError as error:
             add_record(pytestconfig, Record(bench.case, "closing", Outcome.ERROR, str(error), marks=bench.marks))
 
-    def take(case: Case) -> Bench:
+    def take(case: Case) -> CaseRun:
         if not taken or taken[0].case != case or not taken[0].sound:
             if taken:
                 close()
-            taken.append(Bench(suite, case))
+            taken.append(CaseRun(suite, case))
         return taken[0]
 
     yield take
@@ -124,47 +109,52 @@ def benches(suite: Suite, pytestconfig: pytest.Config) -> Iterator[Callable[[Cas
 
 
 @pytest.fixture
-def bench(suite: Suite, benches: Callable[[Case], Bench], case: Case, pytestconfig: pytest.Config) -> Bench:
+def bench(suite: RunContext, benches: Callable[[Case], CaseRun], case: Case, pytestconfig: pytest.Config) -> CaseRun:
     """The case on the bench, or a skip that says what was looked for."""
     skip_absent(suite, case, pytestconfig)
     return benches(case)
 
 
-def skip_absent(suite: Suite, case: Case, config: pytest.Config) -> None:
+def skip_absent(suite: RunContext, case: Case, config: pytest.Config) -> None:
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
+        device = present.devices[0]
+        if device.precisions and case.precision not in device.precisions:
+            pytest.skip(f"{device.name} computes in {', '.join(device.precisions)}, not in {case.precision}")
         return
-    text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
+    hint = present.hint or matrix.chips()[case.chip].hint
+    text = f"{case.chip} is absent ({present.evidence}); to have it: {hint}"
     if case.chip in config.getoption("require"):
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
     pytest.skip(text)
 
 
 @pytest.fixture
-def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: Suite) -> Callable[..., None]:
+def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: RunContext) -> Callable[..., None]:
     """Put verdicts on record, then fail, skip or pass by the worst of them."""
     case: Case = request.getfixturevalue("case" if "case" in request.fixturenames else "lineup")
     stage = stage_of(request.node)
 
     def judge(
         verdicts: Verdict | Mapping[str, Verdict],
-        bench: Bench | None = None,
+        bench: CaseRun | None = None,
         skip: bool = True,
         stage: str = stage,
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        simulated = ("simulated",) if suite.simulated(matrix.chips()[case.chip]) else ()
-        marks = simulated if bench is None else bench.marks
+        marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
         shared = {} if bench is None else bench.facts
+        untold = bench.untold if bench is not None and stage == "throughput" else {}
         for metric, verdict in named.items():
             own = verdict.details
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
             also = {k: v for k, v in own.items() if k not in values}
-            extra = tuple(facts.get("marks", ()))
+            extra = (*facts.get("marks", ()), *(("use-untold",) if untold else ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
-                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also})  # fmt: skip
+                            {**shared, **untold, **{k: v for k, v in facts.items() if k != "marks"}, **also}
+                            )  # fmt: skip
             add_record(pytestconfig, record)
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
         for outcome in (Outcome.FAIL, Outcome.INVALID):
@@ -226,7 +216,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
             and record.stage == "throughput" and "measured" in record.values and record.outcome is not Outcome.INVALID
-            and "simulated" not in record.marks
+            and not {"simulated", "emulated"} & {*record.marks}
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.estimate.value, default=None)
 
@@ -234,7 +224,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
 
 
 @pytest.fixture
-def simulated_latency(suite: Suite, bench: Bench) -> float | None:
+def simulated_latency(suite: RunContext, bench: CaseRun) -> float | None:
     """Seconds that the simulated chip takes for a batch, or None on a real one."""
     if not suite.simulated(bench.chip):
         return None

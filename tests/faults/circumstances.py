@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from harness import matrix
+from harness import matrix, store
 from harness.baselines import Deviation
 from harness.export import export
-from harness.run import case_run, context
+from harness.reference import predictions
+from harness.run import case_run, context, engine, predict
 from harness.worker.process import Limits, Worker
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT, WRONG
@@ -45,13 +46,13 @@ def other_weights_are_exported(plant):
 @fault(WRONG)
 def an_engine_outlives_its_weights(plant):
     """The key of an engine does not hold its weights: an old accuracy, repeated exactly."""
-    forgetful = context.Store.get
+    forgetful = store.Store.get
 
     def get(store, key, build, *, kind, suffix=""):
         kept = {name: value for name, value in key.items() if kind != "engine" or name != "onnx"}
         return forgetful(store, kept, build, kind=kind, suffix=suffix)
 
-    plant.monkeypatch.setattr(context.Store, "get", get)
+    plant.monkeypatch.setattr(store.Store, "get", get)
     plant.own_cache()
     path = plant.own_data() / "weights" / "tiny_classes.pth"
     older = {key: value.flip(0) for key, value in torch.load(path, weights_only=True).items()}
@@ -70,7 +71,7 @@ def a_compiler_says_that_it_is_done_and_is_not(plant):
 @fault("numerics FAIL", batch=1, marks="int8 and numerics", names="outputs_are_those")
 def an_engine_is_calibrated_for_another_model(plant):
     """1 to 20 points are lost, in INT8 only."""
-    calibration = case_run.Bench._calibration
+    calibration = engine.CaseEngine.calibration
 
     def another(self):
         path = plant.folder / "another" / "calibration.npy"
@@ -78,7 +79,7 @@ def an_engine_is_calibrated_for_another_model(plant):
         np.save(path, np.load(calibration(self)) * 58 + 110)
         return path
 
-    plant.monkeypatch.setattr(case_run.Bench, "_calibration", another)
+    plant.monkeypatch.setattr(engine.CaseEngine, "calibration", another)
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -125,31 +126,33 @@ def a_picture_is_listed_twice(plant):
 @fault("accuracy ERROR, published ERROR")
 def a_picture_that_cannot_be_read_is_passed_over(plant):
     """The denominator shrinks: the accuracy rises or holds."""
-    plant.monkeypatch.setattr(context, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]]))
+    plant.monkeypatch.setattr(
+        predictions, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]])
+    )
 
 
 @fault("accuracy ERROR, published ERROR")
 def rows_that_fill_the_last_batch_are_counted(plant):
     """More answers than pictures."""
-    sound = context.Suite.predict
+    sound = predictions.predict
 
-    def padded(self, what, dataset, prepare, run, interpret, batch):
-        found = list(sound(self, what, dataset, prepare, run, interpret, batch))
+    def padded(dataset, prepare, run, interpret, batch, advance):
+        found = list(sound(dataset, prepare, run, interpret, batch, advance))
         return [*found, *found[-1:] * (-len(found) % batch)]
 
-    plant.monkeypatch.setattr(context.Suite, "predict", padded)
+    plant.monkeypatch.setattr(predict, "predict", padded)
 
 
 @fault("accuracy ERROR, published ERROR")
 def the_last_batch_is_dropped_unless_it_is_full(plant):
     """Fewer answers than pictures."""
-    sound = context.Suite.predict
+    sound = predictions.predict
 
-    def cut(self, what, dataset, prepare, run, interpret, batch):
-        found = list(sound(self, what, dataset, prepare, run, interpret, batch))
+    def cut(dataset, prepare, run, interpret, batch, advance):
+        found = list(sound(dataset, prepare, run, interpret, batch, advance))
         return found[: len(found) // batch * batch]
 
-    plant.monkeypatch.setattr(context.Suite, "predict", cut)
+    plant.monkeypatch.setattr(predict, "predict", cut)
 
 
 @fault("published FAIL")
@@ -221,14 +224,14 @@ def the_chip_slows_down_meanwhile(plant):
 @timed("throughput INVALID")
 def images_are_counted_twice(plant):
     """A figure that is multiplied by the batch already is multiplied again."""
-    speed = case_run.Bench.speed.func
+    speed = case_run.CaseRun.speed.func
 
     def twice(self):
         once = speed(self)
         value, low, high = (self.case.batch * rate for rate in (once.value, once.low, once.high))
         return replace(once, value=value, low=low, high=high)
 
-    plant.monkeypatch.setattr(case_run.Bench, "speed", property(twice))
+    plant.monkeypatch.setattr(case_run.CaseRun, "speed", property(twice))
 
 
 @timed("throughput INVALID")

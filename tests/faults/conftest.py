@@ -19,7 +19,7 @@ from harness.judge import verdict
 from harness.judge.stats import paired_bootstrap
 from harness.judge.timing import Plan
 from harness.run import devices
-from harness.run.context import Suite
+from harness.run.context import RunContext
 from harness.run.devices import Presence
 from harness.vocabulary import STAGE_MARKERS
 from harness.worker.process import Worker
@@ -55,7 +55,7 @@ def present() -> dict[str, Presence]:
 @pytest.fixture
 def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest.MonkeyPatch) -> tiny.World:
     """The matrix holds the tiny models and their chip only; measurements are short."""
-    begin, look = Suite.__init__, devices.find
+    begin, look = RunContext.__init__, devices.find
     rows = {"chipproof.chips": [tiny.CHIP], "chipproof.models": list(tiny.MODELS.values()), "chipproof.backends": []}
 
     def points(group: str) -> list[SimpleNamespace]:
@@ -74,7 +74,7 @@ def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest
     monkeypatch.setattr(datasets, "DATASETS", world.loaders)
     monkeypatch.setattr("harness.run.context.DATASETS", world.loaders)
     monkeypatch.setattr(matrix, "published", lambda: world.table)
-    monkeypatch.setattr(Suite, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN)))
+    monkeypatch.setattr(RunContext, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN)))
     monkeypatch.setattr(verdict, "paired_bootstrap", partial(paired_bootstrap, resamples=100))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("CHIPPROOF_DATA", raising=False)

@@ -174,7 +174,7 @@ def row(name: str, task: str, outputs: tuple[str, ...], figures: tuple[str, ...]
         NORMALIZE,
     )  # fmt: skip
     return Model(
-        name, name, task, name, "image", outputs, figures, network, (protocol,), Weights((f"{name}.pth",), "nowhere")
+        name, name, task, name, "image", outputs, network, (protocol,), Weights((f"{name}.pth",), "nowhere"), figures
     )
 
 

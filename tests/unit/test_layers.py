@@ -72,6 +72,55 @@ def test_a_file_imports_only_from_floors_below_its_own(path):
         assert below, f"{path}:{line} on floor {FLOOR[own]} imports {other} of floor {FLOOR[other]}"
 
 
+def test_no_two_files_import_each_other():
+    """Not even for their types: to understand one of them, both would have to be read."""
+    modules = {".".join(path.with_suffix("").parts): path for path in FILES if path.parts[0] in ("harness", "tools")}
+    uses = {name: imported_modules(path) & set(modules) - {name} for name, path in modules.items()}
+
+    assert not [(name, other) for name, others in uses.items() for other in others if name in uses[other]]
+
+
+def imported_modules(path):
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_the_root_of_the_harness_is_small():
+    """A newcomer sees rooms, not files."""
+    assert len([path for path in (ROOT / "harness").glob("*.py") if path.name != "__init__.py"]) <= 6
+
+
+def test_files_in_backends_are_rows_of_the_table_or_are_marked_as_helpers():
+    from harness.backends.registry import BACKENDS
+
+    known = {f"{row.module.replace('.', '/')}.py" for row in BACKENDS.values()}
+    found = {path.as_posix() for path in FILES if path.parts[:2] == ("harness", "backends")}
+    plain = {path for path in found if not Path(path).name.startswith("_")}
+
+    assert plain - known == {"harness/backends/base.py", "harness/backends/registry.py"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parts[0] in ("harness", "tools") or len(p.parts) == 1], ids=str)
+def test_no_file_but_the_table_compares_a_backends_name(path):
+    from harness.backends.registry import BACKENDS
+
+    if path.parts[:2] in (("harness", "backends"), ("harness", "vendor")):  # modules of one name; names of tools' files
+        return
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        compared = []
+        if isinstance(node, ast.Compare):
+            compared = [node.left, *node.comparators]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("startswith", "endswith"):
+            compared = node.args
+        texts = {c.value for part in compared for c in ast.walk(part) if isinstance(c, ast.Constant)}
+        assert not texts & set(BACKENDS), f"{path}:{node.lineno} compares {texts & set(BACKENDS)}"
+
+
 def test_the_whole_suite_imports_without_a_vendor_sdk_and_collection_without_torch():
     script = """
 import importlib, pkgutil, sys

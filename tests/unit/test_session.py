@@ -141,3 +141,20 @@ def test_the_header_names_settings_so_that_a_typo_shows():
 
     assert done.returncode == 0, done.stdout
     assert "CHIPPROOF_DATTA=/typo" in session("-v", "--collect-only", "-m", "t4", CHIPPROOF_DATTA="/typo").stdout
+
+
+def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
+    """Pytest itself would print it as one line, with a backslash and an n for each end of a line."""
+    (tmp_path / "chinese.py").write_text(
+        "def pytest_configure(config):\n"
+        "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
+        "    terminal = root.tables.terminal\n"
+        "    root.tables.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
+        encoding="utf-8",
+    )
+
+    done = session(*ABSENT, "-p", "chinese", PYTHONPATH=str(tmp_path), PYTHONIOENCODING="ascii")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n/??/??.pt is absent\n" in done.stdout
+    assert "\nran 0 of 1 cases" in done.stdout

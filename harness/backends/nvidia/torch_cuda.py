@@ -47,7 +47,8 @@ def devices(match: str) -> Found:
         return Found((), f"{evidence}; {error.fact}")
     trail("torch.cuda.device_count")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}"
+    why = _nvml.hidden(count, len(gpus)) if torch.version.cuda else "; it is a build without CUDA"
+    evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}{why}"
     cards = {int(gpu.bus.split(":")[1], 16): gpu.number for gpu in gpus}
     found = []
     for index in range(count):

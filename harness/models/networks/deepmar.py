@@ -16,12 +16,15 @@ def deepmar() -> nn.Module:
 
 
 class DeepMAR(nn.Module):
+    """DeepMAR with ResNet-50: images (N, 3, 224, 224) to logits of 35 attributes."""
+
     def __init__(self) -> None:
         super().__init__()
         self.base = trunk("layer4")
         self.classifier = nn.Linear(2048, ATTRIBUTES)
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Logits (N, 35)."""
         # a fixed kernel, as in the Ascend export; the authors' dropout does nothing at inference
         pooled = nn.functional.avg_pool2d(self.base(images)["layer4"], MAP)
         return (self.classifier(pooled.flatten(1)),)

@@ -25,6 +25,8 @@ def gfocalv2_r50_fpn() -> nn.Module:
 
 
 class GFocalV2(nn.Module):
+    """GFocalV2 with ResNet-50 and FPN: images (N, 3, H, W) to class scores and box distributions of five levels."""
+
     def __init__(self) -> None:
         super().__init__()
         self.backbone = trunk("layer2", "layer3", "layer4")
@@ -32,6 +34,7 @@ class GFocalV2(nn.Module):
         self.bbox_head = Head()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Five score maps (N, 81, h, w), then five distribution maps (N, 68, h, w), strides 8 to 128."""
         scores, logits = self.bbox_head(self.neck(list(self.backbone(images).values())))
         return (*scores, *logits)
 
@@ -47,6 +50,7 @@ class FPN(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Five maps of 256 channels, finest first, of the backbone's last three."""
         fine, middle, coarse = (lateral(m) for lateral, m in zip(self.lateral_convs, maps, strict=True))
         middle = middle + nn.functional.interpolate(coarse, size=middle.shape[2:], mode="nearest")
         fine = fine + nn.functional.interpolate(middle, size=fine.shape[2:], mode="nearest")
@@ -72,10 +76,12 @@ class Head(nn.Module):
         self.integral = Integral()
 
     def forward(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores and distributions of each level."""
         pairs = [self.level(level, scale) for level, scale in zip(levels, self.scales, strict=True)]
         return [scores for scores, _ in pairs], [logits for _, logits in pairs]
 
     def level(self, level: Tensor, scale: nn.Module) -> tuple[Tensor, Tensor]:
+        """Scores (N, 81, h, w) and distributions (N, 68, h, w) of one level."""
         classes, sides = level, level
         for conv in self.cls_convs:
             classes = conv(classes)
@@ -107,6 +113,7 @@ class Candidates(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (K, 4) in pixels and scores (K, 81) of the best places of all levels, for one image."""
         maps = self.network(images)
         levels = zip(STRIDES, maps[: len(STRIDES)], maps[len(STRIDES) :], strict=True)
         found = [self.level(stride, scores, logits) for stride, scores, logits in levels]
@@ -117,6 +124,7 @@ class Candidates(nn.Module):
         return torch.stack([x, y], dim=2).flatten(1), scores
 
     def level(self, stride: int, scores: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes and scores of the best places of one level."""
         height, width = (int(side) for side in scores.shape[2:])
         rows = scores[0].permute(1, 2, 0).reshape(-1, CLASSES)
         bins = logits[0].permute(1, 2, 0).reshape(-1, 4, BINS)
@@ -138,6 +146,7 @@ class Conv(nn.Module):
         self.conv = conv
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Convolution, group norm, ReLU."""
         out: Tensor = self.conv(maps)
         return out
 
@@ -159,6 +168,7 @@ class Scale(nn.Module):
         self.scale = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, maps: Tensor) -> Tensor:
+        """The maps times one learned factor."""
         return maps * self.scale
 
 

@@ -45,6 +45,7 @@ class RetinaFace(nn.Module):
         self.LandmarkHead = nn.ModuleList(Head(channels, 10) for _ in taps)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Box offsets (N, K, 4), class scores (N, K, 2) and landmarks (N, K, 10) of all K priors."""
         maps = self.body(images)
         levels = self.fpn([maps[tap] for tap in self.taps])
         levels = [ssh(level) for ssh, level in zip((self.ssh1, self.ssh2, self.ssh3), levels, strict=True)]
@@ -72,6 +73,7 @@ class MobileNetV1(nn.Module):
         self.stage3 = nn.Sequential(depthwise(128, 256, 2), depthwise(256, 256, 1))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps of strides 8, 16 and 32, by stage."""
         stage1 = self.stage1(images)
         stage2 = self.stage2(stage1)
         return {"stage1": stage1, "stage2": stage2, "stage3": self.stage3(stage2)}
@@ -89,6 +91,7 @@ class FPN(nn.Module):
         self.merge2 = nn.Sequential(*conv3x3(channels, channels), nn.LeakyReLU(slope))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Three maps of equal width, finest first."""
         fine, middle, coarse = self.output1(maps[0]), self.output2(maps[1]), self.output3(maps[2])
         # to the finer map's exact size, not twice the coarser: 63 -> 125 at 1000 pixels
         middle = self.merge2(middle + nn.functional.interpolate(coarse, size=middle.shape[2:], mode="nearest"))
@@ -109,6 +112,7 @@ class SSH(nn.Module):
         self.conv7x7_3 = nn.Sequential(*conv3x3(quarter, quarter))
 
     def forward(self, level: Tensor) -> Tensor:
+        """Context of three window sizes, side by side."""
         shared = self.conv5X5_1(level)
         context = self.conv3X3(level), self.conv5X5_2(shared), self.conv7x7_3(self.conv7X7_2(shared))
         return nn.functional.relu(torch.cat(context, dim=1))
@@ -123,15 +127,18 @@ class Head(nn.Module):
         self.conv1x1 = nn.Conv2d(channels, 2 * values, 1)
 
     def forward(self, level: Tensor) -> Tensor:
+        """One row for each prior: (N, h * w * 2, values)."""
         cells: Tensor = self.conv1x1(level).permute(0, 2, 3, 1)
         return cells.reshape(cells.shape[0], -1, self.values)
 
 
 def conv3x3(wide: int, to: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, nn.Module]:
+    """A 3x3 convolution and its batch norm."""
     return nn.Conv2d(wide, to, 3, stride, padding=1, groups=groups, bias=False), nn.BatchNorm2d(to)
 
 
 def conv1x1(wide: int, to: int) -> tuple[nn.Module, nn.Module]:
+    """A 1x1 convolution and its batch norm."""
     return nn.Conv2d(wide, to, 1, bias=False), nn.BatchNorm2d(to)
 
 

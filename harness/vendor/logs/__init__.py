@@ -16,8 +16,9 @@ from harness.errors import DataError
 from harness.vendor.logs.ascend import ais_bench, benchmark, msame
 from harness.vendor.logs.log import Log, Throughput
 from harness.vendor.logs.others import mm_run, trtexec
+from harness.vendor.logs.text import lines_of, read_text
 
-__all__ = ["TOOLS", "Throughput", "once_a_device", "parse", "read"]
+__all__ = ["TOOLS", "Throughput", "once_a_device", "parse", "read", "read_text"]
 
 READERS = {
     "benchmark": benchmark,
@@ -31,11 +32,7 @@ TOOLS = tuple(READERS)
 
 def read(path: Path, tool: str | None = None, batch: int | None = None) -> list[Throughput]:
     """`parse` of a file; its name may state batch and device. Raises DataError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="give a text file written by the tool") from error
-    return parse(text, source=str(path), tool=tool, batch=batch)
+    return parse(read_text(path), source=str(path), tool=tool, batch=batch)
 
 
 def parse(text: str, *, source: str = "log", tool: str | None = None, batch: int | None = None) -> list[Throughput]:
@@ -46,9 +43,9 @@ def parse(text: str, *, source: str = "log", tool: str | None = None, batch: int
         raise DataError(f"{tool!r} writes no log known here", hint="one of " + ", ".join(TOOLS))
     if batch is not None and batch < 1:
         raise DataError(f"a batch of {batch} was stated", hint="state a batch of 1 or more")
-    lines = tuple(_bare(line) for line in text.lstrip("\ufeff").splitlines())
-    log = Log(source, lines, batch)
-    if not any(lines):
+    lines, numbers = lines_of(source, text)
+    log = Log(source, tuple(lines), tuple(numbers), batch)
+    if not lines:
         log.cut("line at all")
     _no_failure(log)
     seen = _detect(log)
@@ -64,15 +61,10 @@ def parse(text: str, *, source: str = "log", tool: str | None = None, batch: int
     return found
 
 
-def _bare(line: str) -> str:
-    """The line without blanks, [INFO], or trtexec's time stamp and level."""
-    return re.sub(r"^(\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] )?\[(INFO|[IWEFV])\] ?", "", line.strip()).strip()
-
-
 _SIGNS = (
     ("benchmark", r"^\[(e2e|data read|infer|inference)\]|ave_throughputRate|PureInfer"),
     ("msame", r"^Inference average time|Execute sample success"),
-    ("ais_bench", r"throughput \(?1000\*|NPU_compute_time|^\S+ device_\d+ throughput:"),
+    ("ais_bench", r"[Tt]hroughput \(?1000\*|NPU_compute_time|^\S+ device_\d+ throughput:"),
     ("mm_run", r"^Throughput \(qps\)|^MLU Compute \(Launch jobs\)|^Total iterations:"),
     ("trtexec", r"^GPU Compute|^Throughput: |TensorRT\.trtexec|^throughput: .* qps"),
 )
@@ -88,7 +80,7 @@ def _detect(log: Log) -> str | None:
 
 def _no_failure(log: Log) -> None:
     """A tool that goes on after an error measures something else; msame also exits with 0."""
-    for number, line in enumerate(log.lines, 1):
+    for number, line in zip(log.numbers, log.lines):
         if re.match(r"\[ERROR\]|&&&& FAILED|Traceback \(most recent", line):
             log.refuse(f"the run failed: {line[:80]!r}", "repair the run and measure again", number)
 

@@ -3,160 +3,337 @@
 from __future__ import annotations
 
 import json
+import re
 from re import Match
+from typing import Any, NamedTuple
 
 from harness.vendor.logs.log import NUMBER, ROUNDING, Log, Throughput
+
+# --- benchmark ----------------------------------------------------------------------------------------------------
+
+MEAN_OF_RATES = 1.1
+"""PureInfer's rate is the mean of each run's rate, which is above the inverse of the mean latency when runs differ:
+by 1.026 to 1.043 in published logs."""
+
+
+class _Stages(NamedTuple):
+    """benchmark's lines: rates in images/s (post: batches/s), times in ms."""
+
+    e2e: float
+    seconds_ms: float
+    pairs: dict[str, list[float]]  # stage -> its rate and its time
+    infer: float
+    interface: float
+    module: float
+    number: int  # of the infer line
 
 
 def benchmark(log: Log, text: str) -> list[Throughput]:
     if any("ave_throughputRate" in line or "PureInfer" in line for line in log.lines):
         return [_pure_inference(log)]
-    rate, latency = r"throughputRate: (" + NUMBER + r")", r"(?:moduleL|l)atency: (" + NUMBER + r")"
+    stages = _stages(log)
+    infer, interface, module = stages.infer, stages.interface, stages.module
+    if not infer * 0.99 <= 1000 / module <= interface * 1.01:
+        log.contradiction(
+            f"infer {infer:g}/s, moduleLatency {module:g} ms, Interface {interface:g}/s: an image takes no longer in"
+            " the interface than in the module, and no longer there than in the pipeline",
+            stages.number,
+        )
+    off = {stage: rate * ms / 1000 for stage, (rate, ms) in stages.pairs.items()}  # 1: a line's two figures are one
+    broken = [stage for stage, product in off.items() if abs(product - 1) > ROUNDING]
+    if broken and (len(broken) < len(off) or not all(0.5 < product < 2 for product in off.values())):
+        log.contradiction(
+            ", ".join(f"[{b}] throughputRate x moduleLatency is {1000 * off[b]:.4g}, not 1000" for b in broken)
+        )
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    if broken:
+        batch, doubts = _batch_of_a_broken_clock(log, stages)
+        notes = ("throughputRate x moduleLatency is not 1000 in any line",)
+    else:
+        batch = _batch_of_stages(log, stages)
+    return [
+        Throughput(
+            "benchmark", interface, batch, 1000 * batch / interface, "Interface throughputRate", (stages.number,),
+            log.device(), log.source, doubts, notes,
+        )
+    ]  # fmt: skip
+
+
+def _stages(log: Log) -> _Stages:
+    rate, latency = r"throughputRate:\s*(" + NUMBER + r")", r"(?:moduleL|l)atency:\s*(" + NUMBER + r")"
 
     def line(label: str, form: str) -> tuple[int, list[float]]:
-        number, match = log.one("[{}] line".format(label.split("|")[0]), r"\[(?:" + label + r")\]", form + ",?")
+        number, match = log.one(
+            "[{}] line".format(label.split("|")[0]), r"\[(?:" + label + r")\]", r"\[(?:" + label + r")\]\s*" + form
+        )
         values = [float(value) for value in match.groups()]
         if min(values) <= 0:
             log.contradiction("a figure is zero", number)
         return number, values
 
-    _, (e2e, seconds_ms) = line("e2e", r"\[e2e\] " + rate + ", " + latency)
-    pairs = {}
-    for label in ("data read", "preprocess", "post"):
-        written = label + "|postprocess" if label == "post" else label
-        pairs[label] = line(written, r"\[(?:" + written + r")\] " + rate + ", " + latency)[1]
-    form = r"\[infer(?:ence)?\] " + rate + ", Interface " + rate + ", " + latency
-    number, (infer, interface, module) = line("infer|inference", form)
+    pair = rate + r",\s*" + latency + ",?"
+    _, (e2e, seconds_ms) = line("e2e", pair)
+    written = {"data read": "data read", "preprocess": "preprocess", "post": "post|postprocess"}
+    pairs = {stage: line(label, pair)[1] for stage, label in written.items()}
+    number, (infer, interface, module) = line(
+        "infer|inference", rate + r",\s*Interface\s*" + rate + r",\s*" + latency + ",?"
+    )
+    return _Stages(e2e, seconds_ms, pairs, infer, interface, module, number)
 
-    if not infer * 0.99 <= 1000 / module <= interface * 1.01:
-        log.contradiction(
-            f"infer {infer:g}/s, moduleLatency {module:g} ms, Interface {interface:g}/s: an image takes no longer in"
-            " the interface than in the module, and no longer there than in the pipeline",
-            number,
-        )
-    doubts, notes = [], []
-    off = {label: rate * ms / 1000 for label, (rate, ms) in pairs.items()}  # each is 1: a line's two figures are one
-    broken = [label for label, product in off.items() if abs(product - 1) > ROUNDING]
-    if broken and (len(broken) < len(off) or not all(0.5 < product < 2 for product in off.values())):
-        log.contradiction(
-            ", ".join(f"[{b}] throughputRate x moduleLatency is {1000 * off[b]:.4g}, not 1000" for b in broken)
-        )
-    images = e2e * seconds_ms / 1000
-    batches_of = infer / pairs["post"][0]  # post counts batches, infer counts images
-    if broken:  # a clock that its own lines contradict: only a batch far off can be told
-        batch = log.batch()
-        if not 0.4 <= batches_of / batch <= 2.5:
-            log.another_batch(f"infer / post rate says {batches_of:.4g}, not {batch}")
-        notes.append("throughputRate x moduleLatency is not 1000 in any line")
-        if not 0.75 <= batches_of / batch <= 1.33:
-            doubts.append(f"infer / post rate says batch {batches_of:.3g}, not {batch}")
-    else:
-        if e2e > infer * 1.01:
-            log.contradiction(f"e2e {e2e:g}/s is faster than infer {infer:g}/s")
-        # images a batch on average: the last one may be short
-        full = {size: images / max(1, -(-round(images) // size)) for size in range(1, 513)}
-        near = [size for size, mean in full.items() if abs(batches_of / mean - 1) < 0.01]
-        batch = near[0] if len(near) == 1 and not log.said_batches() else log.batch()
-        if abs(batches_of / full.get(batch, 1) - 1) > 0.05:
-            log.another_batch(f"infer / post rate says {batches_of:.4g}, not {batch}")
-    return [
-        Throughput(
-            "benchmark", interface, batch, 1000 * batch / interface, "Interface throughputRate", (number,),
-            log.device(), log.source, tuple(doubts), tuple(notes),
-        )
-    ]  # fmt: skip
+
+def _batch_of_stages(log: Log, stages: _Stages) -> int:
+    """The batch, which the figures say too: post counts batches, infer counts images."""
+    if stages.e2e > stages.infer * 1.01:
+        log.contradiction(f"e2e {stages.e2e:g}/s is faster than infer {stages.infer:g}/s")
+    images = stages.e2e * stages.seconds_ms / 1000
+    batches_of = stages.infer / stages.pairs["post"][0]
+    # images a batch on average: the last one may be short
+    full = {size: images / max(1, -(-round(images) // size)) for size in range(1, 513)}
+    near = [size for size, mean in full.items() if mean and abs(batches_of / mean - 1) < 0.01]
+    batch = near[0] if len(near) == 1 and not log.said_batches() else log.batch()
+    if abs(batches_of / (full.get(batch) or 1) - 1) > 0.05:
+        log.another_batch(f"infer / post rate says {batches_of:.4g}, not {batch}")
+    return batch
+
+
+def _batch_of_a_broken_clock(log: Log, stages: _Stages) -> tuple[int, tuple[str, ...]]:
+    """The stated batch and what speaks against it: of such lines, only a batch far off can be told."""
+    batch = log.batch()
+    batches_of = stages.infer / stages.pairs["post"][0]
+    if not 0.4 <= batches_of / batch <= 2.5:
+        log.another_batch(f"infer / post rate says {batches_of:.4g}, not {batch}")
+    if 0.75 <= batches_of / batch <= 1.33:
+        return batch, ()
+    return batch, (f"infer / post rate says batch {batches_of:.3g}, not {batch}",)
 
 
 def _pure_inference(log: Log) -> Throughput:
     """`benchmark -round=N`: random data, no data set. Latency is a single image's."""
     form = (
-        r"ave_throughputRate(?: =|:) (" + NUMBER + r")\s*samples/s, ave_latency(?: =|:) ("
+        r"ave_throughputRate\s*[=:]\s*(" + NUMBER + r")\s*samples/s\s*,\s*ave_latency\s*[=:]\s*("
         + NUMBER + r")\s*ms,?"
     )  # fmt: skip
     number, match = log.one("ave_throughputRate line", r"ave_throughputRate", form)
     rate, latency = float(match.group(1)), float(match.group(2))
-    if abs(rate * latency / 1000 - 1) > 0.02:
-        log.contradiction(f"{rate:g} samples/s and {latency:g} ms a sample", number)
+    product = rate * latency / 1000
+    if not 0.98 <= product <= MEAN_OF_RATES:
+        log.contradiction(
+            f"{rate:g} samples/s and {latency:g} ms a sample: their product is {1000 * product:.4g}, not 980 to"
+            f" {1000 * MEAN_OF_RATES:g}",
+            number,
+        )
+    notes = ["pure inference: random data, not the data set"]
+    if product > 1.02:
+        notes.append(
+            f"the rate is {product:.3f} times the inverse of the mean latency: a mean of rates; runs took unlike times"
+        )
     batch = log.batch()
     return Throughput(
         "benchmark", rate, batch, 1000 * batch / rate, "ave_throughputRate", (number,), log.device(), log.source,
-        notes=("pure inference: random data, not the data set",),
+        notes=tuple(notes),
     )  # fmt: skip
 
 
+# --- msame --------------------------------------------------------------------------------------------------------
+
+SLOW_FIRST = 0.01
+"""From this share on, the first run makes the mean of all runs another figure than that of the runs after it."""
+
+
 def msame(log: Log, text: str) -> list[Throughput]:
-    """Host time around aclmdlExecute, per batch. msame knows no batch: the model's name or the caller says it."""
-    form = r" ?: ?(" + NUMBER + r") ?ms"
-    number, match = log.one("average time", r"Inference average time ?:", r"Inference average time" + form)
-    start = r"Inference average time w"
-    if not log.whole(start, r"Inference average time without first time" + form):
-        log.refuse(
-            "no average without the first time: the log is cut off, or the model ran once",
-            "run a directory of inputs, or --loop 100, and give the whole output",
-        )
-    _, later = log.one("average without first time", start, r"Inference average time without first time" + form)
-    mean, rest = float(match.group(1)), float(later.group(1))
-    if mean <= 0 or rest <= 0:
-        log.contradiction("a time of zero", number)
-    if not 0.5 * rest <= mean <= 2 * rest:
-        log.contradiction(f"the mean is {mean:g} ms, without the first run {rest:g} ms", number)
-    runs = [float(m.group(1)) for _, m in log.whole(r"Inference time:", r"Inference time: (" + NUMBER + r") ?ms")]
-    if runs and abs(sum(runs) / len(runs) - mean) > 0.006 + 1e-3 * mean:
-        log.contradiction(
-            f"{len(runs)} runs take {sum(runs) / len(runs):.4g} ms on average, the summary says {mean:g} ms"
-        )
-    if any("acl init success" in line for line in log.lines) and not any(
-        "Execute sample success" in line for line in log.lines
-    ):
-        log.cut("'Execute sample success'")
+    """Host time around aclmdlExecute, per batch. msame knows no batch: the model's name or the caller says it.
+
+    The figure is the mean of all runs, as it was published, or without the first run where that one was slow."""
+    start, form = "Inference average time", r"\s*:\s*(" + NUMBER + r")\s*ms"
+    means = {
+        "all": log.whole(start + r"\s*:", start + form),
+        "later": log.whole(start + " w", start + " without first time" + form),
+    }
+    for found in means.values():
+        if len(found) > 1:
+            log.refuse(
+                "{} stands {} times (lines {}): several runs".format(
+                    found[0][1].string.split(":")[0].strip(), len(found), ", ".join(str(number) for number, _ in found)
+                ),
+                "give one log a run",
+            )
+    runs = [float(m.group(1)) for _, m in log.whole(r"Inference time\s*:", r"Inference time" + form)]
+    if any(float(match.group(1)) <= 0 for found in means.values() for _, match in found) or 0 in runs:
+        log.contradiction("a time of zero")
+    whole, later = (found[0] if found else None for found in (means["all"], means["later"]))
+    number, mean, notes, doubts = _msame_mean(log, whole, later, runs)
+    _msame_ended(log)
     batch = log.batch()
+    statistic = "Inference average time"
     return [
         Throughput(
-            "msame", 1000 * batch / mean, batch, mean, "Inference average time", (number,), log.device(), log.source
+            "msame", 1000 * batch / mean, batch, mean, statistic, (number,), log.device(), log.source, doubts, notes
         )
     ]
 
 
+_Line = Any  # Optional[Tuple[int, Match[str]]]: the number of a line and its figure
+
+
+def _msame_mean(
+    log: Log, whole: _Line, later: _Line, runs: list[float]
+) -> tuple[int, float, tuple[str, ...], tuple[str, ...]]:
+    """Line, ms of a batch, notes and doubts. Older versions print one of the two means only."""
+    if whole is None and later is None:
+        log.cut("average time")
+    if whole is None:
+        _near(log, runs[1:], float(later[1].group(1)), " after the first")
+        _needs_an_end(log)
+        return later[0], float(later[1].group(1)), ("only the mean without the first run is printed",), ()
+    number, mean = whole[0], float(whole[1].group(1))
+    _near(log, runs, mean, "")
+    if later is None:
+        if len(runs) == 1:
+            _ran_once(log)
+        _needs_an_end(log)
+        if not runs:
+            return number, mean, ("the mean includes the first run: no other is printed",), ()
+        rest = sum(runs[1:]) / (len(runs) - 1)
+        return (number, rest, *_slow_first(mean, rest, True)) if _differs(mean, rest) else (number, mean, (), ())
+    rest = float(later[1].group(1))
+    _near(log, runs[1:], rest, " after the first")
+    if mean < 0.5 * rest:  # n runs: mean >= rest * (n - 1) / n
+        log.contradiction(f"the mean is {mean:g} ms, without the first run {rest:g} ms", number)
+    if mean > rest and _differs(mean, rest):
+        return (later[0], rest, *_slow_first(mean, rest, bool(runs)))
+    return number, mean, (), ()
+
+
+def _differs(mean: float, rest: float) -> bool:
+    return abs(mean / rest - 1) > SLOW_FIRST
+
+
+def _slow_first(mean: float, rest: float, listed: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    said = f"the first run was slow: {mean:g} ms on average with it, {rest:g} ms without it; the latter counts"
+    if listed or mean <= 2 * rest:
+        return (said,), ()
+    return (said,), (f"the mean is {mean:g} ms, without the first run {rest:g} ms, and no run is listed to check that",)
+
+
+def _near(log: Log, runs: list[float], mean: float, which: str) -> None:
+    if runs and abs(sum(runs) / len(runs) - mean) > 0.006 + 1e-3 * mean:
+        log.contradiction(
+            f"{len(runs)} runs{which} take {sum(runs) / len(runs):.4g} ms on average, the summary says {mean:g} ms"
+        )
+
+
+def _ran_once(log: Log) -> None:
+    log.refuse(
+        "no average without the first time: the log is cut off, or the model ran once",
+        "run a directory of inputs, or --loop 100, and give the whole output",
+    )
+
+
+_END = "Execute sample success"
+
+
+def _msame_ended(log: Log) -> None:
+    if any("acl init success" in line for line in log.lines) and not any(_END in line for line in log.lines):
+        log.cut(f"'{_END}'")
+
+
+def _needs_an_end(log: Log) -> None:
+    """One mean alone may be half of the two that newer versions print: only what comes after tells."""
+    if not any(_END in line or "unload model success" in line for line in log.lines):
+        _ran_once(log)
+
+
+# --- ais_bench ----------------------------------------------------------------------------------------------------
+
+
 def ais_bench(log: Log, text: str) -> list[Throughput]:
-    if text.lstrip("\ufeff \r\n\t").startswith("{"):
-        return [_ais_summary(log, text)]
+    if any(line.startswith("{") for line in log.lines[:1]):
+        return [_ais_summary(log)]
     devices = log.whole(
         r"\S+ device_\d+ throughput",
-        r"\S+ device_(\d+) throughput: ?(" + NUMBER + r") start_time: ?" + NUMBER + r" end_time: ?" + NUMBER,
+        r"\S+ device_(\d{1,9}) throughput: ?(" + NUMBER + r") start_time: ?" + NUMBER + r" end_time: ?" + NUMBER,
     )  # fmt: skip
     if devices:
         return _ais_devices(log, devices)
-    start = r"throughput"
     form = (
-        r"throughput \(?1000\*batchsize(?:\.mean)?(?:\((?P<batch>" + NUMBER + r")\))?"
-        r"/NPU_compute_time(?:\.mean\((?P<mean>" + NUMBER + r")\))?\)?: ?(?P<rate>" + NUMBER + r")"
+        r"[Tt]hroughput\s*\(?1000\*batchsize(?:\.mean)?(?:\((?P<batch>" + NUMBER + r")\))?"
+        r"/NPU_compute_time(?:\.mean\((?P<mean>" + NUMBER + r")\))?\)?:\s*(?P<rate>" + NUMBER + r")"
     )
-    number, match = log.one("throughput line", start, form)
-    compute = log.whole(r"NPU_compute_time", r"NPU_compute_time \(ms\): (?P<spread>.*\d)")
-    if len(compute) > 1:
-        log.refuse(f"NPU_compute_time stands {len(compute)} times: several runs", "give one log a run")
+    number, match = log.one("throughput line", r"[Tt]hroughput", form)
     rate = float(match.group("rate"))
     mean = float(match.group("mean")) if match.group("mean") else None
-    if compute:
-        spread = log.spread(compute[0][0], compute[0][1].group("spread"), unit="")
-        if mean is not None and abs(spread["mean"] / mean - 1) > 1e-4:
-            log.contradiction("mean {:g} and mean {:g} ms".format(spread["mean"], mean), number)
-        mean = spread["mean"] if mean is None else mean
-    elif any("Performance Summary" in line for line in log.lines):
-        log.cut("NPU_compute_time line")
+    overlap, compute = _ais_compute(log)
+    if mean is None:
+        mean = compute
+    elif compute is not None and abs(compute - mean) > 1e-4 * mean + HALF_A_DIGIT:
+        log.contradiction(f"mean {compute:g} and mean {mean:g} ms", number)
     if mean is None:
         log.cut("mean of NPU_compute_time")
+    if mean <= 0:
+        log.contradiction(f"a batch takes {mean:g} ms", number)
     figures = rate * mean / 1000
     if match.group("batch"):
         printed = float(match.group("batch"))
-        if abs(figures / printed - 1) > 1e-4:
+        if abs(figures - printed) > 1e-4 * printed:
             log.contradiction(f"1000 x {printed:g} / {mean:g} ms is not {rate:g}/s", number)
     batch = log.batch(figures)
     return [
         Throughput(
-            "ais_bench", rate, batch, mean, "throughput of NPU_compute_time mean", (number,), log.device(), log.source
+            "ais_bench", rate, batch, mean, AIS_STATISTIC, (number,), log.device(), log.source,
+            notes=(OVERLAP,) if overlap else (),
         )
-    ]
+    ]  # fmt: skip
+
+
+AIS_STATISTIC = "throughput of NPU_compute_time mean"
+OVERLAP = "pipeline mode: the mean is the time in which any run was computing, divided by the runs, which overlap"
+HALF_A_DIGIT = 5e-5
+"""ms: the table of the newest ais_bench (msit, tabulate with floatfmt .4f) has four decimals."""
+
+
+def _ais_compute(log: Log) -> tuple[bool, float | None]:
+    """Whether runs overlapped as in pipeline mode, and the mean compute time in ms; None when it is not printed."""
+    table = _ais_table(log)
+    if table is not None:
+        return table
+    compute = log.whole(r"NPU_compute_time", r"NPU_compute_time \(ms\):\s*(?P<spread>.*\d)")
+    if len(compute) > 1:
+        log.refuse(f"NPU_compute_time stands {len(compute)} times: several runs", "give one log a run")
+    if compute:
+        number, match = compute[0]
+        alone = re.fullmatch(r"mean\s*=\s*(" + NUMBER + ")", match.group("spread"))
+        if alone:
+            return True, float(alone.group(1))
+        return False, log.spread(number, match.group("spread"), unit="")["mean"]
+    if any("Performance Summary" in line for line in log.lines):
+        log.cut("NPU_compute_time line")
+    return False, None
+
+
+def _ais_table(log: Log) -> tuple[bool, float] | None:
+    """The same of the table that the newest version prints in the place of the line; None when there is none."""
+    row, between = r"[^\w\s\[]\s*NPU_compute_time \(ms\)", r"[^\w.]+"
+    found = log.whole(row, row + between + between.join(["(" + NUMBER + ")"] * 5) + between)
+    if not found:
+        return None
+    if len(found) > 1:
+        log.refuse(f"NPU_compute_time stands {len(found)} times: several runs", "give one log a run")
+    number, match = found[0]
+    if not any(re.search(r"\bmin\b\W+max\b\W+mean\b\W+median\b\W+P\d", line) for line in log.lines):
+        log.cut("heading 'min max mean median P99' of the table")
+    spread = dict(zip(("min", "max", "mean", "median", "percentile"), map(float, match.groups())))
+    return _overlap(log, number, spread), spread["mean"]
+
+
+def _overlap(log: Log, number: int | None, spread: dict[str, float]) -> bool:
+    """Whether the mean is below the shortest run, as only pipeline mode's can be. The others have to be in order."""
+    mean = spread["mean"]
+    overlap = mean < spread["min"] * (1 - ROUNDING)
+    log.ordered(number, {key: value for key, value in spread.items() if key != "mean" or not overlap})
+    if mean <= 0:
+        log.contradiction(f"the mean is {mean:g} ms", number)
+    return overlap
 
 
 def _ais_devices(log: Log, devices: list[tuple[int, Match[str]]]) -> list[Throughput]:
@@ -171,7 +348,7 @@ def _ais_devices(log: Log, devices: list[tuple[int, Match[str]]]) -> list[Throug
         log.refuse(f"device {indices} stands twice: several runs", "give one log a run")
     if any(rate <= 0 for _, _, rate in found):
         log.contradiction("a device made no image")
-    if abs(sum(rate for _, _, rate in found) / float(total.group(1)) - 1) > 1e-3:
+    if abs(sum(rate for _, _, rate in found) - float(total.group(1))) > 1e-3 * float(total.group(1)):
         log.contradiction(f"the devices do not add up to {total.group(1)}", number)
     return [
         Throughput(
@@ -181,30 +358,53 @@ def _ais_devices(log: Log, devices: list[tuple[int, Match[str]]]) -> list[Throug
     ]
 
 
-def _ais_summary(log: Log, text: str) -> Throughput:
+def _ais_summary(log: Log) -> Throughput:
     """`*_summary.json` or the older `sumary.json`."""
     try:
-        summary = json.loads(text.lstrip("\ufeff"))
-    except ValueError:
+        summary = json.loads("\n".join(log.lines))
+    except (ValueError, RecursionError):
         log.cut("end of the JSON")
     compute = summary.get("NPU_compute_time")
     if "throughput" not in summary or not isinstance(compute, dict):
         log.cut("throughput and NPU_compute_time in the summary")
     rate = log.positive("throughput", summary["throughput"])
-    for key in ("min", "max", "mean", "median"):
+    times = summary.get("npu_compute_time_list")
+    pairs = isinstance(times, list) and bool(times) and isinstance(times[0], list)
+    alone = set(compute) <= {"mean", "count"}
+    for key in ("mean",) if alone else ("min", "max", "mean", "median"):
         if key not in compute:
             log.cut(f"NPU_compute_time {key}")
     spread = {key: log.positive(key, value) for key, value in compute.items() if key != "count"}
-    log.ordered(None, spread)
-    times = summary.get("npu_compute_time_list")
+    if pairs and not alone:
+        _overlap(log, None, spread)
+    elif not alone:
+        log.ordered(None, spread)
     if isinstance(times, list) and times:
-        each = [log.positive("npu_compute_time_list", value) for value in times]
-        if "count" in compute and compute["count"] != len(each):
-            log.contradiction("count is {}, {} times are listed".format(compute["count"], len(each)))
-        if abs(sum(each) / len(each) / spread["mean"] - 1) > 1e-3:
+        means = _overlapping(log, times) if pairs or alone else [sum(_each(log, times)) / len(times)]
+        if "count" in compute and compute["count"] != len(times):
+            log.contradiction("count is {}, {} times are listed".format(compute["count"], len(times)))
+        if all(abs(mean / spread["mean"] - 1) > 1e-3 for mean in means):
             log.contradiction("the listed times have another mean than {:g} ms".format(spread["mean"]))
     batch = log.batch(rate * spread["mean"] / 1000)
-    line = next(i for i, line in enumerate(log.lines, 1) if '"throughput"' in line)
+    line = next((number for number, line in zip(log.numbers, log.lines) if '"throughput"' in line), 1)
     return Throughput(
-        "ais_bench", rate, batch, spread["mean"], "throughput of NPU_compute_time mean", (line,), None, log.source
-    )
+        "ais_bench", rate, batch, spread["mean"], AIS_STATISTIC, (line,), None, log.source,
+        notes=(OVERLAP,) if pairs or alone else (),
+    )  # fmt: skip
+
+
+def _each(log: Log, times: list[Any]) -> list[float]:
+    return [log.positive("npu_compute_time_list", value) for value in times]
+
+
+def _overlapping(log: Log, times: list[Any]) -> list[float]:
+    """Pipeline mode lists [begin, end] of each run, ms: the time in which any of them ran, a run, and their mean."""
+    for pair in times:
+        numbers = isinstance(pair, list) and len(pair) == 2 and all(type(t) in (int, float) for t in pair)
+        if not numbers or not 0 <= pair[0] < pair[1] < 1e15:
+            log.contradiction(f"npu_compute_time_list has {str(pair)[:60]}, not [begin, end]")
+    busy, last = 0.0, 0.0
+    for begin, end in sorted(times):
+        busy += max(0.0, end - max(begin, last))
+        last = max(last, end)
+    return [busy / len(times), sum(end - begin for begin, end in times) / len(times)]

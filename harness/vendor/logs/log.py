@@ -13,18 +13,24 @@ from typing import Any, NoReturn
 
 from harness.errors import DataError
 
-NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+NUMBER = r"\d{1,15}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,2})?"  # products of two such are finite
+WHOLE = r"\d{1,9}"
 ROUNDING = 2e-5  # two figures printed with six digits agree to this
 
-BATCH_IN_NAME = (r"_batchsize_(\d+)", r"(?<=[_-])bs(\d+)(?![_\d]*\d)")
+BATCH_IN_NAME = (r"_batchsize_(\d{1,9})(?!\d)", r"(?<=[_-])bs(\d{1,9})(?![_\d]*\d)")
 BATCH_IN_LINE = (
-    r"(?<!\S)--?(?:batch_?size|batch|dymBatch)(?:<\w+>)?(?:\s*[=:]\s*|\s+)(\d+)(?!\S)",
-    r"--shapes=[^\s:]+:(\d+)x",
-    r"(?<=[_-])bs(\d+)(?:_[a-zA-Z]\w*)?\.(?:om|onnx|plan|engine|trt|magicmind|model)\b",
-    r"PureInfer_perf_of_\S*?[_-]bs(\d+)\S*_in_device",
-    r"try get model batchsize:\s*(\d+)$",
+    r"(?<!\S)--?(?:batch_?size|batch|dymBatch)(?:<\w+>)?(?:\s*[=:]\s*|\s+)(\d{1,9})(?!\S)",
+    r"--shapes=[^\s:]+:(\d{1,9})x",
+    r"(?<=[_-])bs(\d{1,9})(?:_[a-zA-Z]\w*)?\.(?:om|onnx|plan|engine|trt|magicmind|model)\b",
+    r"PureInfer_perf_of_\S*?[_-]bs(\d{1,9})\S*_in_device",
+    r"^Batch: ([2-9]|[1-9]\d{1,8})$",  # trtexec says 1 where it was not told
+    r"try get model batchsize:\s*(\d{1,9})$",
 )
-DEVICE_IN_LINE = (r"_in_device_(\d+)\.", r"open device (\d+) success", r"(?<!\S)--?device(?:_id)?[= ](\d+)(?!\S)")
+DEVICE_IN_LINE = (
+    r"_in_device_(\d{1,9})\.",
+    r"open device (\d{1,9}) success",
+    r"(?<!\S)--?device(?:_id)?[= ](\d{1,9})(?!\S)",
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,11 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Log:
-    """A text with what is known of it; lines are stripped and, for trtexec, freed of their time stamps."""
+    """A text with what is known of it; lines hold what the tool wrote, without what stands before every line."""
 
     source: str
     lines: tuple[str, ...]
+    numbers: tuple[int, ...]  # of each line in the file, from 1; parts of an overwritten line have the same
     stated: int | None
 
     def refuse(self, fact: str, hint: str, line: int | None = None) -> NoReturn:
@@ -68,7 +75,7 @@ class Log:
     def whole(self, start: str, form: str) -> list[tuple[int, Match[str]]]:
         """Lines that begin like `start`, each of which must match `form` to its end."""
         found = []
-        for number, line in enumerate(self.lines, 1):
+        for number, line in zip(self.numbers, self.lines):
             if not re.match(start, line):
                 continue
             match = re.fullmatch(form, line)
@@ -110,13 +117,13 @@ class Log:
         name = Path(self.source).name
         said = [("the caller", self.stated)] if self.stated is not None else []
         said += [("its file name", int(n)) for form in BATCH_IN_NAME for n in re.findall(form, name)]
-        for number, line in enumerate(self.lines, 1):
+        for number, line in zip(self.numbers, self.lines):
             said += [(f"line {number}", int(n)) for form in BATCH_IN_LINE for n in re.findall(form, line)]
         return said
 
     def device(self) -> int | None:
         """The device named by the file's name or the text."""
-        match = re.search(r"_device_(\d+)", Path(self.source).name)
+        match = re.search(r"_device_(\d{1,9})(?!\d)", Path(self.source).name)
         said = {int(match.group(1))} if match else set()
         for line in self.lines:
             said |= {int(index) for form in DEVICE_IN_LINE for index in re.findall(form, line)}
@@ -131,9 +138,9 @@ class Log:
 
     def spread(self, number: int, text: str, unit: str) -> dict[str, float]:
         """`min = 1 ms, max = ..., percentile(99%) = ...` as numbers, complete and in order."""
-        form = r"(min|max|mean|median|percentile\((\d+(?:\.\d+)?)%\)) = (" + NUMBER + r")" + unit
+        form = r"(min|max|mean|median|percentile\((\d+(?:\.\d+)?)%\)|P\d+)\s*=\s*(" + NUMBER + r")\s*" + unit
         spread: dict[str, float] = {}
-        for part in text.split(", "):
+        for part in re.split(r",\s*", text):
             match = re.fullmatch(form, part)
             if match is None:
                 self.refuse(f"{part[:60]!r} is damaged or cut off", "give the log as the tool wrote it", number)
@@ -141,7 +148,7 @@ class Log:
         for key in ("min", "max", "mean", "median"):
             if key not in spread:
                 self.refuse(f"the line is cut off: no {key}", "give the log as the tool wrote it", number)
-        if not any(key.startswith("percentile") for key in spread):
+        if not any(key.startswith(("percentile", "P")) for key in spread):
             self.refuse("the line is cut off: no percentile", "give the log as the tool wrote it", number)
         self.ordered(number, spread)
         return spread

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import re
 
-from harness.vendor.logs.log import NUMBER, ROUNDING, Log, Throughput
+from harness.vendor.logs.log import NUMBER, ROUNDING, WHOLE, Log, Throughput
 
 
 def mm_run(log: Log, text: str) -> list[Throughput]:
     """Counts images, unlike trtexec; the figure is of all devices of the run together."""
-    _, total = log.one("Total iterations", r"Total iterations", r"Total iterations:\s+(\d+)")
-    _, wall = log.one("Host wall time", r"Host wall time", r"Host wall time\(s\):\s+(" + NUMBER + r")")
+    number, rate, figures = _mm_rate(log)
+    mean = _mm_latency(log)
+    batch = log.batch(figures)
+    devices = _mm_devices(log)
+    single = devices[0] if len(devices) == 1 else None
+    count = max(1, len(devices))
+    notes = (f"mean of {count} devices that ran together",) if count > 1 else ()
+    return [
+        Throughput(
+            "mm_run", rate / count, batch, mean, "Throughput (qps)", (number,), single, log.source, notes=notes,
+        )
+    ]  # fmt: skip
+
+
+def _mm_rate(log: Log) -> tuple[int, float, float]:
+    """Line and images/s of all devices together, and the batch that the iterations and their time say."""
+    _, total = log.one("Total iterations", r"Total iterations", r"Total iterations:\s*(" + WHOLE + r")")
+    _, wall = log.one("Host wall time", r"Host wall time", r"Host wall time\(s\):\s*(" + NUMBER + r")")
     number, match = log.one(
         "Throughput (qps)", r"Throughput \(qps\)",
-        r"Throughput \(qps\):\s+(" + NUMBER + r")(?:\s+with total batch sizes: (\d+) and (" + NUMBER
+        r"Throughput \(qps\):\s*(" + NUMBER + r")(?:\s+with total batch sizes:\s*(" + WHOLE + r") and (" + NUMBER
         + r") iterations/second)?",
     )  # fmt: skip
     iterations, seconds, rate = int(total.group(1)), float(wall.group(1)), float(match.group(1))
@@ -21,7 +37,8 @@ def mm_run(log: Log, text: str) -> list[Throughput]:
         log.contradiction("a figure is zero", number)
     if match.group(2):
         images, per_second = int(match.group(2)), float(match.group(3))
-        if max(abs(images / seconds / rate - 1), abs(iterations / seconds / per_second - 1)) > ROUNDING:
+        off = (abs(images / seconds - rate) / rate, abs(iterations / seconds - per_second) * seconds / iterations)
+        if max(off) > ROUNDING:
             log.contradiction(
                 f"{images} images in {iterations} iterations and {seconds:g} s are not {rate:g} and {per_second:g} a"
                 " second",
@@ -30,42 +47,38 @@ def mm_run(log: Log, text: str) -> list[Throughput]:
     figures = rate * seconds / iterations
     if abs(figures / max(1, round(figures)) - 1) > 2e-3:
         log.contradiction(f"{rate:g}/s for {seconds:g} s in {iterations} iterations is no batch", number)
+    return number, rate, figures
+
+
+def _mm_latency(log: Log) -> float:
+    """Mean of the MLU Compute block, ms a batch."""
     start = next((i for i, line in enumerate(log.lines) if line.startswith("MLU Compute (Launch jobs)")), None)
     if start is None:
         log.cut("MLU Compute summary")
-    form = r"(?:Latency\((?:host|dev) clock, ms\)|Interface Duration\(ms\)):\s+(.*)"
-    after = next((m for m in (re.fullmatch(form, line) for line in log.lines[start + 1 :]) if m), None)
+    form = re.compile(r"(?:Latency\((?:host|dev) clock, ms\)|Interface Duration\(ms\)):\s*(.*)")
+    after = next((i for i in range(start + 1, len(log.lines)) if form.fullmatch(log.lines[i])), None)
     if after is None:
         log.cut("latency of the MLU Compute summary")
+    text = log.lines[after].partition(":")[2]
     spread = {}
     for key in ("min", "max", "mean", "median"):
-        value = re.search(key + r":\s+(" + NUMBER + r")(?=\s|$)", after.group(1))
+        value = re.search(key + r":\s*(" + NUMBER + r")(?=\s|$)", text)
         if value is None:
             log.cut(f"{key} of the MLU Compute latency")
         spread[key] = float(value.group(1))
-    if not re.search(r"percentile:(?:\s+\(\d+%\)\s+" + NUMBER + r")+$", after.group(1)):
+    if not re.search(r"percentile:(?:\s*\(\d+%\)\s*" + NUMBER + r")+$", text):
         log.cut("percentile of the MLU Compute latency")
-    log.ordered(start + 2, spread)
-    batch = log.batch(figures)
-    devices = _mm_devices(log)
-    single = devices[0] if len(devices) == 1 else None
-    count = max(1, len(devices))
-    notes = (f"mean of {count} devices that ran together",) if count > 1 else ()
-    return [
-        Throughput(
-            "mm_run", rate / count, batch, spread["mean"], "Throughput (qps)", (number,), single, log.source,
-            notes=notes,
-        )
-    ]  # fmt: skip
+    log.ordered(log.numbers[after], spread)
+    return spread["mean"]
 
 
 def _mm_devices(log: Log) -> list[int]:
     said = set()
     for line in log.lines:
-        match = re.search(r"(?<!\S)--devices(?:<\w+>)?(?:\s*[=:]\s*|\s+)((?:\d+[ ,]*)+)(?=--|$)", line)
+        match = re.search(r"(?<!\S)--devices(?:<\w+>)?(?:\s*[=:]\s*|\s+)((?:\d{1,9}[ ,]+)*\d{1,9})[ ,]*(?=--|$)", line)
         if match:
             said |= {int(index) for index in re.findall(r"\d+", match.group(1))}
-        match = re.search(r"Device (\d+) Utilization Summary", line)
+        match = re.search(r"Device (\d{1,9}) Utilization Summary", line)
         if match:
             said.add(int(match.group(1)))
     return sorted(said)
@@ -77,6 +90,11 @@ def trtexec(log: Log, text: str) -> list[Throughput]:
         log.cut("'&&&& PASSED'")
     if any(line.startswith(("Throughput:", "GPU Compute Time:")) for line in log.lines):
         return [_trtexec_8(log)]
+    if any("&&&& PASSED" in line for line in log.lines) and "GPU Compute" not in log.lines:
+        log.refuse(
+            "trtexec finished and printed no performance summary",
+            "run it to measure: without --buildOnly and --skipInference",
+        )
     return [_trtexec_7(log)]
 
 
@@ -87,90 +105,123 @@ def _trtexec_7(log: Log) -> Throughput:
         log.refuse(f"GPU Compute stands {len(starts)} times: several runs", "give one log a run")
     if not starts:
         log.cut("GPU Compute block")
-    block = starts[0] + 1
+    block = range(starts[0] + 1, len(log.lines))
     forms = (
-        ("min", r"min: (" + NUMBER + r") ms"),
-        ("max", r"max: (" + NUMBER + r") ms"),
-        ("mean", r"mean: (" + NUMBER + r") ms"),
-        ("median", r"median: (" + NUMBER + r") ms"),
-        ("percentile", r"percentile: (" + NUMBER + r") ms at \d+(?:\.\d+)?%"),
-        ("total", r"total compute time: (" + NUMBER + r") s"),
+        ("min", r"min:\s*(" + NUMBER + r") ms"),
+        ("max", r"max:\s*(" + NUMBER + r") ms"),
+        ("mean", r"mean:\s*(" + NUMBER + r") ms"),
+        ("median", r"median:\s*(" + NUMBER + r") ms"),
+        ("percentile", r"percentile:\s*(" + NUMBER + r") ms at \d+(?:\.\d+)?%"),
+        ("total", r"total compute time:\s*(" + NUMBER + r") s"),
     )
-    spread = {}
+    spread, places = {}, {}
     for offset, (key, form) in enumerate(forms):
-        line = log.lines[block + offset] if block + offset < len(log.lines) else ""
+        place = block[offset] if offset < len(block) else len(log.lines) - 1
+        line = log.lines[place] if offset < len(block) else ""
         match = re.fullmatch(form, line)
         if match is None:
             log.refuse(
                 f"the GPU Compute block is cut off or damaged: {key} expected, {line[:60]!r} found",
                 "give the whole output of one finished run",
-                block + offset + 1,
+                log.numbers[place],
             )
-        spread[key] = float(match.group(1))
+        spread[key], places[key] = float(match.group(1)), log.numbers[place]
     total = spread.pop("total")
     if min(spread.values()) <= 0:
-        log.contradiction("a time of zero", block)
-    log.ordered(block + 3, spread)
+        log.contradiction("a time of zero", places["min"])
+    log.ordered(places["mean"], spread)
     queries = 1000 * total / spread["mean"]
     if abs(queries - round(queries)) > 0.01 + queries * ROUNDING or round(queries) < 1:
         log.contradiction(
-            "{:g} s in queries of {:g} ms are {:.2f} queries".format(total, spread["mean"], queries), block + 3
+            "{:g} s in queries of {:g} ms are {:.2f} queries".format(total, spread["mean"], queries), places["mean"]
         )
     batch = log.batch()
     mean = spread["mean"]
     return Throughput(
-        "trtexec", 1000 * batch / mean, batch, mean, "GPU Compute mean", (block + 3,), log.device(), log.source
+        "trtexec", 1000 * batch / mean, batch, mean, "GPU Compute mean", (places["mean"],), log.device(), log.source
     )
 
 
 def _trtexec_8(log: Log) -> Throughput:
-    number, match = log.one("Throughput", r"Throughput:", r"Throughput: (" + NUMBER + r") qps")
+    number, match = log.one("Throughput", r"Throughput:", r"Throughput:\s*(" + NUMBER + r")\s*qps")
     qps = float(match.group(1))
+    if qps <= 0:
+        log.contradiction(f"{qps:g} qps", number)
+    mean = _trtexec_means(log)
+    gpu = mean["GPU Compute Time"]
+    notes = [line.lstrip("* ") for line in log.lines if re.match(r"\* (Throughput may|GPU compute time is)", line)]
+    batch, images = _trtexec_batch(log, qps, gpu)
+    rate = qps if images else qps * batch
+    if images:
+        notes.append(f"implicit batch: the rate counts images, {batch} a query")
+    _trtexec_rate(log, number, rate / batch, mean)
+    return Throughput(
+        "trtexec", rate, batch, gpu, "Throughput", (number,), log.device(), log.source, notes=tuple(notes)
+    )
+
+
+def _trtexec_means(log: Log) -> dict[str, float]:
+    """Means of TensorRT 8's summary in ms, which add up."""
     spreads = {}
     for key in ("Latency", "Enqueue Time", "GPU Compute Time", "H2D Latency", "D2H Latency", "End-to-End Host Latency"):
-        found = log.whole(key + ":", key + r": (.*)")
+        found = log.whole(key + ":", key + r":\s*(.*)")
         if len(found) > 1:
             log.refuse(f"{key} stands {len(found)} times: several runs", "give one log a run")
         if found:
-            spreads[key] = log.spread(found[0][0], found[0][1].group(1), unit=" ms")
+            spreads[key] = log.spread(found[0][0], found[0][1].group(1), unit="ms")
     for key in ("Latency", "Enqueue Time", "GPU Compute Time"):
         if key not in spreads:
             log.cut(key)
     if ("H2D Latency" in spreads) != ("D2H Latency" in spreads):
         log.cut("H2D or D2H Latency")
-    if qps <= 0:
-        log.contradiction(f"{qps:g} qps", number)
     mean = {key: spread["mean"] for key, spread in spreads.items()}
-    gpu = mean["GPU Compute Time"]
+    if min(mean["GPU Compute Time"], mean["Latency"]) <= 0:
+        log.contradiction("a time of zero")
     if "H2D Latency" in mean:
-        parts = mean["H2D Latency"] + gpu + mean["D2H Latency"]
+        parts = mean["H2D Latency"] + mean["GPU Compute Time"] + mean["D2H Latency"]
         if abs(parts / mean["Latency"] - 1) > 1e-4:
             log.contradiction("copies and compute take {:g} ms, the Latency is {:g} ms".format(parts, mean["Latency"]))
-    _trtexec_rate(log, number, qps, mean)
+    return mean
+
+
+def _trtexec_batch(log: Log, qps: float, gpu: float) -> tuple[int, bool]:
+    """The batch, and whether the rate counts images, as TensorRT 8 does with an implicit batch (`--batch=N`).
+
+    The queries over the wall time tell; without those lines, what the streams can do at `gpu` ms a query."""
+    timed = _queries(log, gpu)
+    times = qps / timed if timed else 1.0
+    if times > 1.5 and abs(times / round(times) - 1) < 1e-3:
+        return log.batch(float(round(times))), True
     batch = log.batch()
-    warnings = tuple(
-        line.lstrip("* ") for line in log.lines if re.match(r"\* (Throughput may|GPU compute time is)", line)
-    )
-    return Throughput(
-        "trtexec", qps * batch, batch, gpu, "Throughput", (number,), log.device(), log.source, notes=warnings
-    )
+    implicit = any(re.search(r"(?<!\S)--batch=\d", line) for line in log.lines)
+    return batch, batch > 1 and implicit and timed is None and qps / 1000 > 1.02 * _streams(log) / gpu
 
 
-def _trtexec_rate(log: Log, number: int, qps: float, mean: dict[str, float]) -> None:
-    """The rate against the times: what one stream can do, and the queries counted over the wall time."""
-    gpu = mean["GPU Compute Time"]
-    streams = max((int(s) for line in log.lines for s in re.findall(r"--(?:infS|s)treams=(\d+)", line)), default=1)
-    slowest = max(mean["Latency"] + mean["Enqueue Time"], mean.get("End-to-End Host Latency", 0))
-    if not 0.9 / slowest <= qps / 1000 <= 1.02 * streams / gpu:
-        log.contradiction(f"{qps:g} qps with {gpu:g} ms of compute a query", number)
-    if max(mean["Enqueue Time"], mean.get("H2D Latency", 0), mean.get("D2H Latency", 0)) < gpu and qps * gpu < 500:
-        log.contradiction(f"{qps:g} qps, yet {gpu:g} ms of compute and nothing slower", number)
-    walls = log.whole(r"Total Host Walltime:", r"Total Host Walltime: (" + NUMBER + r") s")
-    totals = log.whole(r"Total GPU Compute Time:", r"Total GPU Compute Time: (" + NUMBER + r") s")
+def _queries(log: Log, gpu: float) -> float | None:
+    """Queries/s over the wall time; None when the log does not give it."""
+    walls = log.whole(r"Total Host Walltime:", r"Total Host Walltime:\s*(" + NUMBER + r")\s*s")
+    totals = log.whole(r"Total GPU Compute Time:", r"Total GPU Compute Time:\s*(" + NUMBER + r")\s*s")
     if len(walls) != len(totals):
         log.cut("Total Host Walltime or Total GPU Compute Time")
     if not walls:
-        return
-    queries = 1000 * float(totals[0][1].group(1)) / gpu
-    if abs(queries / float(walls[0][1].group(1)) / qps - 1) > 1e-3:
-        log.contradiction(f"{queries:.1f} queries in {walls[0][1].group(1)} s are not {qps:g} qps", number)
+        return None
+    if float(walls[0][1].group(1)) <= 0:
+        log.contradiction("a time of zero", walls[0][0])
+    return 1000 * float(totals[0][1].group(1)) / gpu / float(walls[0][1].group(1))
+
+
+def _streams(log: Log) -> int:
+    return max((int(s) for line in log.lines for s in re.findall(r"--(?:infS|s)treams=(\d{1,9})", line)), default=1)
+
+
+def _trtexec_rate(log: Log, number: int, qps: float, mean: dict[str, float]) -> None:
+    """The rate in queries/s against the times: what the streams can do, and the queries over the wall time."""
+    gpu = mean["GPU Compute Time"]
+    slowest = max(mean["Latency"] + mean["Enqueue Time"], mean.get("End-to-End Host Latency", 0))
+    if not 0.9 / slowest <= qps / 1000 <= 1.02 * _streams(log) / gpu:
+        log.contradiction(f"{qps:g} qps with {gpu:g} ms of compute a query", number)
+    if max(mean["Enqueue Time"], mean.get("H2D Latency", 0), mean.get("D2H Latency", 0)) < gpu and qps * gpu < 500:
+        log.contradiction(f"{qps:g} qps, yet {gpu:g} ms of compute and nothing slower", number)
+    timed = _queries(log, gpu)
+    if timed is not None and abs(timed / qps - 1) > 1e-3:
+        log.contradiction(f"the queries over the Total Host Walltime are {timed:.6g} a second, not {qps:g}", number)

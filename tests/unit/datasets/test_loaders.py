@@ -1,6 +1,7 @@
 """A data set is whole only when every published sample is there; what is damaged is named."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -170,6 +171,138 @@ def test_part_of_a_set_is_partial_and_keeps_its_truth(images):
     part = imagenet.load(images, THREE).head(2)
 
     assert (part.kind, len(part), part.total, part.truth) == ("partial", 2, 3, [7, 8])
+
+
+@pytest.mark.parametrize(
+    ("first", "order"),
+    [
+        ((65, 970, 230), ""),
+        ((489, 360, 170), "in the order of the development kit: "),
+        ((490, 361, 171), "in the order of the development kit, counted from 1: "),
+        ((66, 971, 231), "in the order of the WordNet ids, but counted from 1: "),
+        ((65, 360, 171), ""),
+    ],
+)
+def test_labels_in_another_order_of_the_classes_are_said(images, first, order):
+    labels(images, dict(zip(NAMES, first, strict=True)))
+
+    note = imagenet.load(images, THREE).note
+
+    assert order in note
+    assert bool(note) == bool(order)
+    assert not order or f"{NAMES[0]} is {first[0]}, in the order of the WordNet ids from 0 it is 65" in note
+
+
+def test_one_known_picture_tells_the_order(images):
+    labels(images, {NAMES[1]: 360, NAMES[0]: 489, NAMES[2]: 170})
+    for name in NAMES[:2]:
+        (images / "imagenet" / "val" / f"{name}.JPEG").unlink()
+    labels(images, {NAMES[2]: 170})
+
+    assert "development kit" in imagenet.load(images, published("imagenet", NAMES[2:])).note
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000, "٣"])
+def test_a_label_that_python_would_not_read_is_named(images, digits):
+    path = images / "imagenet" / "val_label.txt"
+    path.write_text(path.read_text() + f"ILSVRC2012_val_00000009.JPEG {digits}\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match=r"val_label.txt:4: .* is not a name and a label"):
+        imagenet.load(images, THREE)
+
+
+# ---------------------------------------------------------------- names and texts of other encodings
+
+GBK = "人脸".encode("gbk")
+LISTS = {
+    "imagenet": ("images", "imagenet/val_label.txt"),
+    "peta": ("people", "peta/label.json"),
+    "peta order": ("people", "peta/image.txt"),
+    "widerface": ("faces", "widerface/wider_val.txt"),
+    "coco": ("things", "coco/annotations/instances_val2017.json"),
+}
+
+
+@pytest.fixture(params=LISTS)
+def listed(request):
+    """Name of a data set, its folder and one of its lists."""
+    fixture, path = LISTS[request.param]
+    return request.param.split()[0], request.getfixturevalue(fixture), path
+
+
+def refused(name, data):
+    with pytest.raises(DataError) as caught:
+        datasets.load(name, data)
+    assert not isinstance(caught.value, Absent)
+    assert caught.value.hint
+    return caught.value.fact
+
+
+def test_a_list_in_gbk_is_named_with_its_line(listed):
+    name, data, path = listed
+    (data / path).write_bytes(b"\n\n" + GBK + b".jpg 5\n")
+
+    fact = refused(name, data)
+
+    assert f"{data / path}:3 is not UTF-8" in fact
+
+
+def test_a_list_in_utf_16_is_named(listed):
+    name, data, path = listed
+    (data / path).write_text("a.jpg 5\n", encoding="utf-16")
+
+    assert f"{data / path} is UTF-16" in refused(name, data)
+
+
+def test_an_empty_list_is_named(listed):
+    name, data, path = listed
+    (data / path).write_bytes(b"")
+
+    assert str(data / path) in refused(name, data)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_in_the_place_of_a_list_is_named(listed, make):
+    name, data, path = listed
+    (data / path).unlink(missing_ok=True)
+    make(data / path)
+
+    assert f"{data / path} is a " in refused(name, data)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "folder"),
+    [("images", "imagenet/val"), ("people", "peta/images"), ("faces", "widerface/val/images/0--Parade"),
+     ("things", "coco/val2017")],
+)  # fmt: skip
+def test_a_picture_whose_name_is_not_utf_8_is_named(request, fixture, folder):
+    data = request.getfixturevalue(fixture)
+    shutil.copy(next((data / folder).iterdir()), os.fsencode(data / folder) + b"/" + GBK + b".jpg")
+
+    fact = refused(folder.split("/")[0], data)
+
+    assert "\\xc8\\xcb" in fact
+    assert "人脸.jpg" in fact
+
+
+@pytest.mark.parametrize(("name", "fixture", "path"), [("peta", *LISTS["peta"]), ("coco", *LISTS["coco"])])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "", "{}", '{"images": []}', '{"images": [], "annotations": []}'],
+    ids=["deep list", "deep object", "long number", "nothing", "no name", "no image", "no annotation"],
+)  # fmt: skip
+def test_hostile_json_is_named(request, name, fixture, path, text):
+    data = request.getfixturevalue(fixture)
+    (data / path).write_text(text)
+
+    assert str(data / path) in refused(name, data)
+
+
+def test_labels_of_none_of_the_pictures_are_named(people, monkeypatch):
+    write_people(people, {f"{i}.png": [0] * 35 for i in range(3)})
+
+    with pytest.raises(DataError, match=r"label\.json names none of the 3 pictures"):
+        peta.load(people, published("peta", PEOPLE))
 
 
 # ---------------------------------------------------------------- absent

@@ -22,7 +22,7 @@ from harness.export import graph
 from harness.judge.verdict import Verdict
 from harness.models import MODELS
 from harness.models.base import Frame, Prepared, Protocol
-from harness.run.context import Settings, Suite, Weighed
+from harness.run.context import ResolvedWeights, RunContext, Settings
 from harness.store import Store
 from harness.vocabulary import Outcome
 from tools import cli
@@ -648,9 +648,9 @@ def diagnose(tmp_path, monkeypatch, capsys):
     torch.save(state, tmp_path / "tiny.pt")
 
     def run(*options, graph_of=lambda model: model, spec_of=lambda spec: spec):
-        class Small(Suite):
+        class Small(RunContext):
             def weights(self, model):
-                return Weighed(tmp_path / "tiny.pt", "0" * 64, True, "seeded")
+                return ResolvedWeights(tmp_path / "tiny.pt", "0" * 64, True, "seeded")
 
             def worker(self, chip, backend):
                 return Tampering(super().worker(chip, backend), graph_of, spec_of)

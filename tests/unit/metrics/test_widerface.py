@@ -1,5 +1,6 @@
 """WIDER FACE AP is the authors' to the last digit, and bad result files are refused by name."""
 
+import os
 from pathlib import Path
 
 import golden_rules_metrics
@@ -310,6 +311,13 @@ def test_a_result_file_of_no_picture_is_named(results):
         ("", "no name and number"),
         ("0_Parade_1\n", "no name and number"),
         ("0_Parade_1\nmany\n", "no name and number"),
+        ("0_Parade_1\n" + "9" * 5000 + "\n", "no name and number"),
+        ("0_Parade_1\n٣\n", "no name and number"),
+        ("\ufeff0_Parade_1\n0\n", ".txt:1 begins with a byte-order mark"),
+        ("D:\\wider\\0--Parade\\0_Parade_1.jpg\n0\n", ".txt:1 says 'D:\\\\wider"),
+        ("0--Parade\\0_Parade_1\n0\n", ".txt:1 says '0--Parade"),
+        ("0_Parade_1.JPG\n0\n", ".txt:1 says '0_Parade_1.JPG', the name of no picture in 0--Parade"),
+        ("0_Parade_1.png\n0\n", ".txt:1 says '0_Parade_1.png'"),
         ("0_Parade_1\n2\n1 2 3 4 0.5 \n", "has 1 faces, its second line says 2"),
         ("0_Parade_1\n0\n1 2 3 4 0.5 \n", "has 1 faces, its second line says 0"),
         ("0_Parade_1\n1\n1 2 3 4 nan \n", ":3 holds NaN"),
@@ -326,6 +334,77 @@ def test_a_damaged_result_file_is_refused_with_its_line(results, text, message):
         widertext.read(results, IDS)
 
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("first", ["0--Parade/x_peg_j.jpg", "x_peg_j.jpg", "x_peg_j", "/a/b/x_peg_j.jpg ", "x_peg_j\r"])
+def test_only_the_ending_is_taken_from_a_name(tmp_path, first):
+    """Names end in g, j and p, too."""
+    (tmp_path / "0--Parade").mkdir()
+    (tmp_path / "0--Parade" / "x_peg_j.txt").write_text(f"{first}\n1\n1 2 3 4 0.5\n", newline="")
+
+    assert widertext.read(tmp_path, ["0--Parade/x_peg_j"])[0].tolist() == [[1, 2, 3, 4, 0.5]]
+
+
+def test_a_result_file_of_no_picture_that_names_none_is_named(results):
+    (results / "0--Parade" / "stray.txt").write_text("C:\\stray.jpg\n0\n")
+
+    with pytest.raises(DataError, match=r"stray\.txt:1 says 'C:"):
+        widertext.read(results, IDS)
+
+
+def test_bytes_that_are_not_utf_8_are_named_with_their_line(results):
+    (results / f"{IDS[0]}.txt").write_bytes(b"0_Parade_1\n0\n" + "脸".encode("gbk"))
+
+    with pytest.raises(DataError, match=r"0_Parade_1\.txt cannot be read: line 3 is not UTF-8 \(byte 0xc1\)"):
+        widertext.read(results, IDS)
+
+
+def test_a_pipe_is_no_result_file(results):
+    (results / f"{IDS[0]}.txt").unlink()
+    os.mkfifo(results / f"{IDS[0]}.txt")
+
+    with pytest.raises(DataError, match=r"0_Parade_1\.txt cannot be read: it is no file"):
+        widertext.read(results, IDS)
+
+
+# ---------------------------------------------------------------- what shows in well-formed results
+
+FACE = np.array([[100, 80, 40, 50], [300, 200, 60, 70]], np.float64)
+TRUTH = [widerface.Faces(FACE, np.ones((3, 2), bool))]
+
+
+def said(boxes, scores):
+    found = [np.column_stack([boxes, scores])]
+    return widertext.notes(found, TRUTH, widerface.evaluate(found, TRUTH))
+
+
+@pytest.mark.parametrize(("lowest", "cut"), [(0.02, False), (0.09, False), (0.3, True), (0.503, True)])
+def test_a_cut_shows_in_the_lowest_score(lowest, cut):
+    notes = said(FACE, [0.99, lowest])
+
+    assert [f"the lowest of 2 scores is {lowest:g}" in note for note in notes] == [True] * cut
+
+
+def test_corners_in_the_place_of_sizes_show():
+    corners = np.column_stack([FACE[:, :2], FACE[:, :2] + FACE[:, 2:]])
+
+    (note,) = said(corners, [0.99, 0.02])
+
+    assert "look like corners (x1 y1 x2 y2)" in note
+    assert "ap_hard is 100.00 % instead of" in note
+
+
+def test_large_faces_at_the_corner_of_a_picture_are_no_corners():
+    """Their width and height are above their x and y, and they are right as they are."""
+    box = np.array([[4, 6, 200, 260]], np.float64)
+    truth = [widerface.Faces(box, np.ones((3, 1), bool))]
+    found = [np.column_stack([box, [0.02]])]
+
+    assert widertext.notes(found, truth, widerface.evaluate(found, truth)) == []
+
+
+def test_no_faces_at_all_show_nothing():
+    assert said(np.empty((0, 4)), []) == []
 
 
 def test_a_result_file_that_is_no_text_is_refused(results):

@@ -16,7 +16,7 @@ from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.errors import DeviceError
 from harness.models import MODELS
 from harness.reference import eager
-from harness.run.context import Settings, Suite, Weighed
+from harness.run.context import ResolvedWeights, RunContext, Settings
 from harness.store import Store
 
 MODEL = MODELS["retinaface_mobilenet025"]
@@ -66,8 +66,8 @@ def suite(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eager")
     torch.manual_seed(0)
     torch.save(MODEL.network().state_dict(), folder / "weights.pt")
-    shared = Suite(Settings(store=Store(folder / "cache"), baselines=baselines.load()))
-    shared._weights[MODEL.name] = Weighed(folder / "weights.pt", "as drawn", True, "as drawn")
+    shared = RunContext(Settings(store=Store(folder / "cache"), baselines=baselines.load()))
+    shared._weights[MODEL.name] = ResolvedWeights(folder / "weights.pt", "as drawn", True, "as drawn")
     yield shared
     shared.close()
     assert not shared._peer.alive
@@ -115,7 +115,9 @@ def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(mon
 
 def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
     torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
-    monkeypatch.setitem(suite._weights, MODEL.name, Weighed(tmp_path / "weights.pt", "another's", True, "drawn"))
+    monkeypatch.setitem(
+        suite._weights, MODEL.name, ResolvedWeights(tmp_path / "weights.pt", "another's", True, "drawn")
+    )
 
     with pytest.raises(DeviceError, match=r"state_dict"), suite.peer(MODEL, CPU, SMALL):
         pass

@@ -2,13 +2,16 @@
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import log_samples
 import pytest
 
 from harness.errors import DataError
@@ -165,3 +168,105 @@ def test_a_refusal_for_a_machine_is_json(capsys):
         "fact": "the set is short",
         "next": "fetch the rest",
     }
+
+
+# --- terminals that are not UTF-8 ---------------------------------------------------------------------------------
+
+ENCODINGS = ["latin-1", "ascii", "gbk", "ascii:strict"]
+
+
+def shell(encoding, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools", *map(os.fsencode, map(str, arguments))],
+        capture_output=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_a_terminal_cannot_show_is_replaced(tmp_path, encoding):
+    """The path, a picture's name in GBK, has no character in any of these encodings."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xc8\xcb\xf0\x9f\x98\x80_bs16.log"))
+    path.write_text(log_samples.ais_bench(mean=21, batch=16))
+
+    run = shell(encoding, "logs", path, "--chip", "ascend310", "--model", "regnety_016")
+
+    assert run.returncode == 0, run.stderr
+    assert b"PASS" in run.stdout
+    assert run.stderr == b""
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_refusal_is_shown_on_every_terminal(tmp_path, encoding):
+    arguments = ("logs", tmp_path / "没有.log", "--chip", "t4", "--model", "regnety_016", "--json")
+
+    run = shell(encoding, *arguments)
+
+    assert run.returncode == cli.COULD_NOT_RUN
+    assert b"cannot be read" in run.stderr
+    assert b"Traceback" not in run.stderr
+    assert json.loads(run.stdout.decode(encoding.split(":")[0]))["error"] == "data"
+
+
+def test_the_figures_are_shown_on_every_terminal():
+    """Their tables and their notes have characters that Latin-1 lacks."""
+    for arguments in (("baselines",), ("baselines", "lint", "--json")):
+        run = shell("latin-1", *arguments)
+
+        assert run.returncode == 0, run.stderr
+        assert run.stderr == b""
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_replaces_what_cannot_be_shown(verb_that, verb, monkeypatch):
+    """Before the verb does anything, so that none can forget it."""
+    streams = {name: io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    verb_that(lambda: (print("芯片 é", flush=True), print("芯片 é", file=sys.stderr, flush=True)))
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main([verb])
+
+    assert ended.value.code == 0
+    assert streams["stdout"].buffer.getvalue() == b"?? ?\n"
+    assert streams["stderr"].buffer.getvalue() == b"\\u82af\\u7247 \\xe9\n"
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    status, out, _ = run(capsys, "--version")
+
+    assert (status, out.strip()) == (0, f"chipproof {importlib.metadata.version('chipproof')}")
+
+
+def test_run_passes_every_option_of_the_suite_on_to_pytest(tmp_path):
+    """From any folder: paths are those of where the command is given."""
+    given = [
+        "--sdk-python",
+        sys.executable,
+        "--runner=acl",
+        "--device=0",
+        "--limit",
+        "3",
+        "--cache",
+        "here",
+        "--simulate",
+    ]
+    called = "from tools.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", called, "run", "ascend310p and regnety_016 and bs1 and export", *given, "--co"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "regnety_016-ascend310p-fp16-bs1" in done.stdout
+    for said in ("--limit 3", "--device 0", "--runner acl", "--simulate"):
+        assert said in done.stdout
+
+
+def test_run_refuses_what_pytest_does_not_know(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tools", "run", "cpu", "--no-such-option"], capture_output=True, text=True, cwd=ROOT
+    )
+
+    assert done.returncode == 2
+    assert "--no-such-option" in done.stderr

@@ -110,6 +110,24 @@ def test_packages_are_held_to_what_the_project_requires(monkeypatch, line, state
     assert all(finding.next.startswith("pip install") for finding in findings if finding.state is State.BROKEN)
 
 
+def test_a_package_that_its_authors_gave_up_is_named_with_what_replaces_it(monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", list)
+    versions = {"pynvml": "13.0.1"}
+
+    def version(name):
+        if name not in versions:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+
+    (finding,) = doctor.packages()
+
+    assert (finding.name, finding.state) == ("pynvml", State.PART)
+    assert "13.0.1, deprecated" in finding.detail
+    assert "pip install nvidia-ml-py" in finding.next
+
+
 def test_the_requirements_are_the_projects_own():
     names = {doctor.Requirement(line).name for line in doctor.requirements()}
 

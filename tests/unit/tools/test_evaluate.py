@@ -1,13 +1,16 @@
 """Result files of every tool score what the results are worth, however the outputs are ordered; a hole is an error."""
 
 import json
+import os
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 import plain_vision
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from harness import datasets
 from harness.errors import DataError, RunError, UsageError
@@ -304,6 +307,79 @@ def test_a_missing_text_file_is_an_error(wider):
         evaluate.command(
             "retinaface_resnet50", tree(data / "texts", lost=("1--Shop/b_1",)), evaluate.Files.WIDERFACE, data
         )
+
+
+def part_of_three(data):
+    """The ground truth gets a third picture, which is not there: the two others are a partial set."""
+    folder = data / "widerface" / "ground_truth"
+    for path in folder.iterdir():
+        content = {key: value for key, value in loadmat(path).items() if not key.startswith("__")}
+        for value in content.values():
+            extra = value[-1:].copy()
+            if isinstance(extra[0, 0], np.ndarray) and extra[0, 0].dtype.kind == "U":
+                extra[0, 0] = np.array(["9--Far"])
+            content = {k: np.vstack([v, extra]) if v is value else v for k, v in content.items()}
+        savemat(path, content)
+
+
+def test_a_file_that_a_partial_set_lacks_is_counted_against_that_set(wider, capsys, monkeypatch):
+    data, _ = wider
+    part_of_three(data)
+    three = replace(evaluate.wider.PUBLISHED, total=3)
+    monkeypatch.setitem(datasets.DATASETS, "widerface", partial(evaluate.wider.load, published=three))
+    given = "retinaface_resnet50", evaluate.Files.WIDERFACE, data
+
+    facts, _ = scores(capsys, given[0], tree(data / "texts"), "widerface", data)
+    assert (facts["kind"], facts["images"]) == ("partial", 2)
+    with pytest.raises(DataError, match="1 of 2 samples have no result, first 1--Shop/b_1"):
+        evaluate.command(given[0], tree(data / "less", lost=("1--Shop/b_1",)), *given[1:])
+    (data / "texts" / "9--Far").mkdir()
+    (data / "texts" / "9--Far" / "b_1.txt").write_text("b_1\n0\n")
+    facts, _ = scores(capsys, given[0], data / "texts", "widerface", data)
+    assert (facts["kind"], facts["images"]) == ("whole", 3)
+
+
+def test_what_shows_in_the_results_is_noted(wider, capsys):
+    data, _ = wider
+    for path in tree(data / "texts").glob("*/*.txt"):
+        head, count, *rows = path.read_text().splitlines()
+        rows = [[float(field) for field in row.split()] for row in rows]
+        rows = [f"{x:g} {y:g} {x + w:g} {y + h:g} {max(score, 0.5):g}" for x, y, w, h, score in rows]
+        path.write_text("\n".join([head, count, *rows]) + "\n")
+
+    facts, _ = scores(capsys, "retinaface_resnet50", data / "texts", "widerface", data)
+
+    assert [next(word for word in ("cut at", "corners") if word in note) for note in facts["notes"]] == [
+        "cut at", "corners"
+    ]  # fmt: skip
+
+
+def test_labels_in_another_order_are_noted(imagenet, capsys):
+    data, results = imagenet
+    write(data / "out", AIS, results)
+    path = data / "imagenet" / "val_label.txt"
+    lines = path.read_text().splitlines()
+    for number, label in zip(range(1, 6), (489, 360, 170, 821, 296), strict=True):
+        lines[number] = f"ILSVRC2012_val_{number:08d}.JPEG {label}"
+    path.write_text("\n".join(lines) + "\n")
+
+    facts, _ = scores(capsys, "regnety_016", data / "out", "ais_bench", data)
+
+    assert "in the order of the development kit" in facts["notes"][0]
+
+
+def test_a_result_whose_name_is_not_utf_8_is_refused(imagenet, capsys):
+    data, results = imagenet
+    place = write(data / "out", AIS, results)
+    Path(os.fsdecode(os.fsencode(place) + b"/" + "脸".encode("gbk") + b"_0.bin")).write_bytes(b"")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(
+            ["evaluate", "regnety_016", "--outputs", str(data / "out"), "--format", "ais_bench", "--data", str(data)]
+        )
+
+    assert ended.value.code == 2
+    assert "is no result of these 10 inputs" in capsys.readouterr().err
 
 
 def test_text_files_that_do_not_list_the_best_first_are_named(wider, capsys):

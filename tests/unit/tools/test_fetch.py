@@ -49,7 +49,7 @@ def weights(url, **digest):
 
 
 def model(name, url, **digest):
-    return Model(name, name, "classes", "imagenet", "image", ("class",), ("top1",), object, (), weights(url, **digest))
+    return Model(name, name, "classes", "imagenet", "image", ("class",), object, (), weights(url, **digest))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import log_samples
 import pytest
 import typer
 
@@ -222,3 +223,47 @@ def test_a_chip_measured_at_several_precisions_needs_one_stated(tmp_path):
     logs.command([path], "mlu370_s4", "retinaface_resnet50", precision=logs.Precision.INT8)  # published: 382.091
     with pytest.raises(typer.Exit):
         logs.command([path], "mlu370_x4", "retinaface_resnet50", precision=logs.Precision.INT8)  # published: 615.642
+
+
+# --- logs and terminals of other encodings ------------------------------------------------------------------------
+
+AIS = log_samples.ais_bench(mean=21, batch=16)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "gb18030", "utf-8-sig"])
+def test_a_log_of_another_encoding_is_judged(tmp_path, capsys, encoding):
+    path = tmp_path / "bs16.log"
+    path.write_text("保存结果\n" + AIS, encoding=encoding)
+
+    _, out, err = run(capsys, path, "--chip", "ascend310", "--model", "regnety_016")
+
+    assert "761.905 x 4" in out, err
+
+
+def test_one_log_in_two_encodings_is_one_log(tmp_path):
+    for name, encoding in (("a", "utf-16"), ("b", "utf-8")):
+        (tmp_path / name).write_text(AIS, encoding=encoding)
+
+    with pytest.raises(DataError, match="are the same log"):
+        logs.read([tmp_path / "a", tmp_path / "b"])
+
+
+def test_a_slow_first_run_is_said_beside_the_figure(tmp_path, capsys):
+    path = tmp_path / "msame.log"
+    path.write_text(log_samples.msame([300, 21, 21, 21], batch=16))
+
+    status, out, _ = run(capsys, path, "--chip", "ascend310", "--model", "regnety_016")
+
+    assert "761.905 x 4" in out
+    assert "note: the first run was slow" in out
+    assert status == 0
+
+
+def test_a_slow_first_run_that_nothing_shows_is_not_judged(tmp_path, capsys):
+    path = tmp_path / "msame.log"
+    path.write_text(log_samples.msame([300, 21, 21, 21], batch=16, listed=False))
+
+    status, out, _ = run(capsys, path, "--chip", "ascend310", "--model", "regnety_016")
+
+    assert "INVALID: the mean is 90.75 ms, without the first run 21 ms, and no run is listed" in out
+    assert status == 1

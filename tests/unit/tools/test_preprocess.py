@@ -1,7 +1,10 @@
 """What the vendors' tools are fed: bytes, names, lists and sizes as the published scripts write them, or nothing."""
 
 import json
+import os
+import shutil
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +14,7 @@ from PIL import Image
 from harness import matrix
 from harness.arrays import images as pictures
 from harness.errors import DataError, StoreError, UsageError
-from harness.vendor.files import read_info
+from harness.vendor.files import Entry, read_info, write_info
 from tools import preprocess
 
 
@@ -192,3 +195,30 @@ def test_a_folder_without_pictures_is_refused(tmp_path, content):
 
     with pytest.raises(DataError, match=r"no folder|no picture"):
         preprocess.command("deepmar_resnet50", tmp_path / "out", images=tmp_path / "images")
+
+
+# --- names that are not UTF-8 -------------------------------------------------------------------------------------
+
+GBK = "人脸".encode("gbk")
+
+
+@pytest.mark.parametrize("where", ["picture", "folder", "out"])
+def test_a_name_that_is_not_utf_8_is_refused_before_the_first_picture(folder, tmp_path, where):
+    """The .info file could not name it."""
+    out, images = tmp_path / "out", folder
+    if where == "picture":
+        shutil.copy(folder / "1--Shop" / "b_1.png", os.fsencode(folder / "1--Shop") + b"/" + GBK + b".png")
+    elif where == "folder":
+        images = folder.rename(os.fsdecode(os.fsencode(tmp_path) + b"/" + GBK))
+    else:
+        out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + GBK))
+
+    with pytest.raises(DataError, match="is not UTF-8; in GBK it reads 人脸"):
+        preprocess.command("deepmar_resnet50", out, images=images)
+
+    assert not out.exists()
+
+
+def test_an_info_file_holds_no_path_that_is_not_utf_8(tmp_path):
+    with pytest.raises(DataError, match=r"the path /a/\\xc8\\xcb.* is not UTF-8"):
+        write_info(tmp_path / "a.info", [Entry(os.fsdecode(b"/a/" + GBK), 1, 1)])

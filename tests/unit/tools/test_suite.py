@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from harness import matrix
 from harness.errors import StoreError, UsageError
-from harness.run.case_run import Bench
+from harness.run.case_run import CaseRun
+from harness.run.context import RunContext
+from harness.run.engine import Built
 from tools import build, cli
 from tools.suite import deliver, suite
 
@@ -50,9 +53,30 @@ def test_a_mistyped_case_is_no_defect_of_ours(verb, wrong, says, tmp_path, capsy
 
 def test_an_engine_says_whose_weights_it_has(tmp_path, monkeypatch, capsys):
     facts = {"version": "CANN 8.0", "weights": "seeded: no checkpoint in --data"}
-    monkeypatch.setattr(Bench, "facts", facts)
-    monkeypatch.setattr(Bench, "engine", lambda bench: Path("engine.om"))
+    monkeypatch.setattr(CaseRun, "facts", facts)
+    monkeypatch.setattr(CaseRun, "built", lambda case: Built(Path("engine.om"), None))
 
     build.command("regnety_016-ascend310-fp16-bs1", cache=tmp_path)
 
     assert "weights: seeded" in capsys.readouterr().out
+
+
+def test_a_verb_puts_the_simulated_sdk_in_the_vendors_place(tmp_path):
+    simulated, real = suite(None, tmp_path, simulate=True), suite(None, tmp_path)
+    chip = matrix.chips()["ascend310p"]
+
+    assert simulated.simulated(chip)
+    assert "sdk/ascend" in simulated.settings.environment(chip)["PYTHONPATH"]
+    assert not simulated.simulated(matrix.chips()["cpu"])
+    assert not real.simulated(chip)
+
+
+@pytest.mark.parametrize("verb", ["build", "diagnose"])
+def test_verbs_that_use_a_chip_take_a_simulated_one(verb, tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(RunContext, "worker", lambda self, chip, backend: asked.append(self.simulated(chip)) or 1 / 0)
+
+    with pytest.raises(SystemExit):
+        cli.main([verb, "regnety_016-ascend310p-fp16-bs1", "--simulate", f"--cache={tmp_path}"])
+
+    assert asked[0] is True

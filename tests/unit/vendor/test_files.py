@@ -1,5 +1,6 @@
 """Result files of the vendors' tools are read whole and exactly, or refused by name."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -233,3 +234,66 @@ def test_a_damaged_info_file_is_refused(tmp_path, text):
 
     with pytest.raises(DataError):
         files.read_info(tmp_path / "m.info")
+
+
+# --- hostile files ------------------------------------------------------------------------------------------------
+
+
+def archive(path):
+    np.savez(path.with_suffix(".npz"), np.zeros(10))
+    path.with_suffix(".npz").rename(path)
+
+
+HEADER = b"\x93NUMPY\x01\x00%b{'descr': '<f4', 'fortran_order': False, 'shape': (%b,), }\n"
+WRONG = {
+    "an archive of arrays": archive,
+    "half an archive": lambda path: path.write_bytes(b"PK\x03\x04 and no more"),
+    "a shape of many terabytes": lambda path: path.write_bytes(HEADER % (struct.pack("<H", 64), b"9" * 14)),
+    "a header that is no literal": lambda path: path.write_bytes(HEADER % (struct.pack("<H", 55), b"[[[[[")),
+    "a header of brackets": lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x88\x13" + b"(" * 5000),
+    "a pickle": lambda path: np.save(path, np.array([{}], object)),
+    "nothing": lambda path: path.write_bytes(b""),
+    "a pipe": os.mkfifo,
+    "a folder": os.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_file_that_is_no_array_is_named(tmp_path, kind):
+    path = tmp_path / "a_0.npy"
+    WRONG[kind](path)
+
+    with pytest.raises(DataError, match=r"a_0\.npy cannot be read"):
+        files.load(path, LENGTHS)
+
+
+@pytest.mark.parametrize("ending", ["bin", "txt"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_is_no_result(tmp_path, ending, make):
+    make(tmp_path / f"a_0.{ending}")
+
+    with pytest.raises(DataError, match=rf"a_0\.{ending} cannot be read: it is no file"):
+        files.load(tmp_path / f"a_0.{ending}", LENGTHS)
+
+
+def test_an_index_of_many_digits_is_no_result(tmp_path):
+    """Python reads no more than 4,300 of them, and a file name holds 255."""
+    (tmp_path / ("a_" + "9" * 200 + ".bin")).write_bytes(b"")
+
+    with pytest.raises(DataError, match="is no result of these 1 inputs"):
+        files.find(tmp_path, AIS, ["a"], 1)
+
+
+@pytest.mark.parametrize("line", ["9" * 5000 + " a 1 1", "0 a 1 " + "9" * 5000])
+def test_an_info_file_of_many_digits_is_refused(tmp_path, line):
+    (tmp_path / "a.info").write_text(line)
+
+    with pytest.raises(DataError, match=r"a\.info:1: "):
+        files.read_info(tmp_path / "a.info")
+
+
+def test_an_info_file_in_gbk_is_named(tmp_path):
+    (tmp_path / "a.info").write_bytes("0 人脸.bin 1 1\n".encode("gbk"))
+
+    with pytest.raises(DataError, match=r"a\.info cannot be read: .*utf-8"):
+        files.read_info(tmp_path / "a.info")

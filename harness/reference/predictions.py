@@ -1,0 +1,108 @@
+"""Images through a network: decode, run and interpret, all three at once; and what the reference finds that way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.case import Image, Predictions, Tensors
+from harness.datasets.base import Dataset, Sample
+from harness.datasets.stream import stream
+from harness.models.base import Frame, Model, Prepared, Protocol
+from harness.reference import eager
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SMALL = 256  # pixels a side up to which the reference takes 8 images at once
+
+
+def predict(
+    dataset: Dataset,
+    prepare: Callable[[Image], Prepared],
+    run: Callable[[NDArray[np.generic]], Tensors],
+    interpret: Callable[[Tensors, Frame], Predictions],
+    batch: int,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Iterator[Predictions]:
+    """One Predictions for each image, in the order of the data set, with few images in memory.
+
+    `run` is given `batch` prepared images (N, ...). The last batch is filled up with its last image; what comes out for
+    the filling is dropped. `advance` is told how many images are done."""
+
+    def read(sample: Sample) -> Prepared:
+        return prepare(sample.read())
+
+    with ThreadPoolExecutor(1) as interpreter:
+        waiting: list[Future[list[Predictions]]] = []
+        for group in _batched(stream(dataset.samples, read), batch):
+            tensors = np.stack([p.tensor for p in group] + [group[-1].tensor] * (batch - len(group)))
+            outputs = run(tensors)
+            frames = [p.frame for p in group]
+            waiting.append(interpreter.submit(_interpret, interpret, outputs, frames))
+            while len(waiting) > 2 or (waiting and waiting[0].done()):
+                yield from waiting.pop(0).result()
+            advance(len(group))
+        for future in waiting:
+            yield from future.result()
+
+
+def of_the_reference(
+    network: nn.Module, model: Model, protocol: Protocol, dataset: Dataset, advance: Callable[[int], None]
+) -> list[Predictions]:
+    """What eager PyTorch in FP32 finds in every image of the data set."""
+    return list(
+        predict(
+            dataset,
+            lambda image: protocol.preprocess(image, False),
+            lambda images: eager.outputs(network, model.outputs, images.astype(np.float32, copy=False)),
+            protocol.postprocess,
+            8 if max(protocol.size) <= SMALL else 1,
+            advance,
+        )
+    )
+
+
+def raw_outputs(network: nn.Module, model: Model, images: NDArray[np.float32]) -> Tensors:
+    """Outputs of eager PyTorch in FP32 for images (N, 3, H, W), which it is given one by one."""
+    parts = [eager.outputs(network, model.outputs, images[i : i + 1]) for i in range(len(images))]
+    return {name: np.concatenate([part[name] for part in parts]) for name in model.outputs}
+
+
+def pack(predictions: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
+    """Predictions as few arrays: each name's values end to end, beside how many each image has."""
+    if not predictions:
+        return {}
+    packed: dict[str, NDArray[np.generic]] = {}
+    for name in predictions[0]:
+        packed[name] = np.concatenate([p[name] for p in predictions])
+        packed[f"{name}#"] = np.array([len(p[name]) for p in predictions], np.int64)
+    return packed
+
+
+def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
+    """The inverse of pack."""
+    names = [name for name in packed if not name.endswith("#")]
+    parts = {name: np.split(packed[name], np.cumsum(packed[f"{name}#"])[:-1]) for name in names}
+    return [{name: parts[name][i] for name in names} for i in range(len(parts[names[0]]))] if names else []
+
+
+def _interpret(
+    interpret: Callable[[Tensors, Frame], Predictions], outputs: Tensors, frames: Sequence[Frame]
+) -> list[Predictions]:
+    return [interpret({name: value[i] for name, value in outputs.items()}, frame) for i, frame in enumerate(frames)]
+
+
+def _batched(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
+    group: list[Prepared] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

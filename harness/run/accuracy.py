@@ -1,0 +1,68 @@
+"""Chip and reference on the same images: their scores, and what keeps these from being a conformance result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.case import Case, Predictions
+from harness.datasets.base import Dataset
+from harness.errors import DataError
+from harness.metrics import score
+from harness.metrics.base import Score
+from harness.run.predict import Answers
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of chip and reference on the images of `dataset`, and how fast images went through end to end."""
+
+    chip: Score
+    reference: Score
+    dataset: Dataset
+    images_per_second: float
+    marks: tuple[str, ...]  # of the images, and "kept": answers of an earlier run of the same engine on the same images
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the records of these figures say of the images."""
+        data = self.dataset
+        return {"dataset": data.name, "dataset_kind": data.kind, "dataset_digest": data.digest, "images": len(data),
+                "dataset_note": data.note, "end_to_end": self.images_per_second}  # fmt: skip
+
+
+def marks_of(dataset: Dataset, limit: int | None) -> tuple[str, ...]:
+    """What keeps figures over these images from being a conformance result."""
+    return (*(() if dataset.kind == "whole" else (dataset.kind,)), *(("limited",) if limit is not None else ()))
+
+
+def evaluate(
+    case: Case,
+    task: str,
+    answers: Answers,
+    reference: Sequence[Predictions],
+    dataset: Dataset,
+    limit: int | None,
+    seeded: bool,
+) -> Evaluation:
+    """Score the chip's answers and the reference's on `dataset`, which is the one that was answered or a part of it.
+
+    A seeded network was taught no labels: the reference's own answers are the truth. Raises DataError when an answer
+    is missing."""
+    ids = [sample.id for sample in dataset.samples]
+    place = {sample.id: i for i, sample in enumerate(answers.dataset.samples)}
+    if len(answers.found) != len(place):
+        raise DataError(
+            f"{case}: {len(answers.found)} answers for {len(place)} images",
+            hint="this is a fault of the suite: report it",
+        )
+    theirs, ours = ([found[place[name]] for name in ids] for found in (reference, answers.found))
+    truth = None if seeded else dataset.truth
+    return Evaluation(
+        score(task, ours, truth, ids, theirs),
+        score(task, theirs, truth, ids, theirs),
+        dataset,
+        len(answers.found) / answers.seconds,
+        (*marks_of(dataset, limit), *(("kept",) if answers.kept else ())),
+    )

@@ -1,0 +1,405 @@
+"""The files that are kept: one recipe for each kind, which says what code and which packages decide it.
+
+A file's key holds its inputs, the code of its recipe with all that this code imports, and the versions of the packages:
+a change of any of them makes the file anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.backends.base import BuildSpec
+from harness.backends.registry import BackendRow
+from harness.case import Predictions, Tensors
+from harness.datasets.base import Dataset
+from harness.errors import DataError
+from harness.export import export, torchscript
+from harness.models.base import Model, Protocol
+from harness.reference import predictions, weights
+from harness.store import Store, canonical
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+HARNESS = Path(__file__).parents[1]
+DECIDES_NOTHING = ("harness.errors", "harness.vocabulary")  # texts and names only
+PREPARATION = ("harness.arrays.images", "harness.datasets.scenes")  # beside the model's own code
+IMAGING = ("numpy", "opencv-python-headless", "pillow", "numba")  # decode, resize and suppress
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A kind of file kept. `code` names modules of the harness; the code of the model and of the backend is added where
+    `of_model` and `of_backend` say so. `packages` are distributions whose version decides the file."""
+
+    kind: str
+    suffix: str
+    code: tuple[str, ...]
+    packages: tuple[str, ...]
+    of_model: bool = True
+    of_backend: bool = False
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.kind: recipe
+    for recipe in (
+        Recipe("weights", ".pt", ("harness.reference.weights", *PREPARATION), ("torch", *IMAGING)),
+        Recipe("onnx", ".onnx", ("harness.export.export", "harness.reference.eager"), ("torch", "onnx")),
+        Recipe("torchscript", ".pt", ("harness.export.torchscript", "harness.reference.eager"), ("torch",)),
+        Recipe("calibration", ".npy", PREPARATION, IMAGING),
+        Recipe("rounded", ".onnx", ("harness.backends.cpu.ort",), ("onnx", "onnxruntime", "numpy"), of_model=False),
+        Recipe("engine", ".engine", ("harness.worker.child",), (), of_model=False, of_backend=True),
+        Recipe("reference", ".npz", ("harness.reference.predictions", *PREPARATION), ("torch", *IMAGING)),
+        Recipe("witness", ".npz", ("harness.reference.predictions", *PREPARATION), ("torch", *IMAGING)),
+        Recipe("answers", ".npz", ("harness.reference.predictions", "harness.run.predict", *PREPARATION), IMAGING),
+    )
+}
+
+
+def key(kind: str, inputs: Mapping[str, object], model: Model | None = None, backend: BackendRow | None = None) -> Any:
+    """The whole key of a file: its inputs, the code and the packages of its recipe."""
+    recipe = RECIPES[kind]
+    modules = list(recipe.code)
+    if recipe.of_model:
+        assert model is not None, f"{kind} depends on the model's code"
+        modules += modules_of(model)
+    if recipe.of_backend:
+        assert backend is not None, f"{kind} depends on the backend's code"
+        modules.append(backend.module)
+    packages = {name: installed(name) for name in recipe.packages}
+    return {**inputs, "code": code_digest(tuple(sorted(set(modules)))), "packages": packages}
+
+
+@cache
+def installed(name: str) -> str:
+    """Version of a distribution, or "absent". OpenCV goes by several names."""
+    names = [name]
+    if name.startswith("opencv"):
+        names += ["opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"]
+    for candidate in names:
+        try:
+            return version(candidate)
+        except PackageNotFoundError:
+            continue
+    return "absent"
+
+
+def modules_of(model: Model) -> list[str]:
+    """Names of the modules that define what a model does: its network, its pre- and its post-processing."""
+    functions: list[Any] = [model.network]
+    for protocol in model.protocols:
+        functions += [protocol.preprocess, protocol.postprocess, protocol.postprocess_suppressed]
+    return sorted({getattr(f, "func", f).__module__ for f in functions if f is not None})
+
+
+def code_digest(modules: tuple[str, ...]) -> str:
+    """Digest of the source of these modules and of all that they import from their own package. A module of the
+    harness brings what it imports from the harness; a plug-in's brings every file of its top-level package."""
+    total = hashlib.sha256()
+    for path in sorted(source_files(modules)):
+        total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def source_files(modules: Iterable[str]) -> set[Path]:
+    """Files whose code decides what these modules do."""
+    own = [name for name in modules if name.split(".")[0] == "harness"]
+    files = {_file(name) for name in closure(tuple(own))}
+    for name in modules:
+        if name not in own:
+            files |= _outside(name)
+    return files
+
+
+@cache
+def closure(modules: tuple[str, ...]) -> frozenset[str]:
+    """These modules of the harness and all modules of it that they import, directly or not, also within functions."""
+    seen: set[str] = set()
+    waiting = [name for name in modules if name not in DECIDES_NOTHING]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [found for found in _imports(name) if found not in seen and found not in DECIDES_NOTHING]
+    return frozenset(seen)
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    found: set[str] = set()
+    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
+    for node in _running(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "harness"}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if _exists(name)} or {node.module}
+            if node.module != "harness" and not all(_exists(name) for name in inner):
+                found.add(node.module)
+    return tuple(sorted(found))
+
+
+def _running(node: ast.AST) -> Iterable[ast.AST]:
+    """Every node but those under `if TYPE_CHECKING`, which decide nothing."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield other
+                yield from _running(other)
+            continue
+        yield child
+        yield from _running(child)
+
+
+def _exists(module: str) -> bool:
+    path = HARNESS.parent / module.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _file(module: str) -> Path:
+    path = HARNESS.parent / module.replace(".", "/")
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+
+
+def _outside(module: str) -> set[Path]:
+    """Files of a plug-in: the module's own, or all of the package that it is in."""
+    loaded = sys.modules.get(module)
+    try:
+        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # only the vendor's Python can import it: its version is in the key
+        return set()
+    origin = None if spec is None else spec.origin
+    if origin is None or not Path(origin).is_file():
+        return set()
+    if "." not in module:
+        return {Path(origin)}
+    top = Path(origin).parents[len(module.split(".")) - 2]
+    return {path for path in top.rglob("*.py") if path.is_file()} if (top / "__init__.py").is_file() else {Path(origin)}
+
+
+# ---------------------------------------------------------------- the files
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """Weights of a model as a plain state dict on disk. `digest` is that of their key; `source` names the checkpoint,
+    or says "seeded"."""
+
+    path: Path
+    digest: str
+    seeded: bool
+    source: str
+
+
+def resolve_weights(store: Store, model: Model, data: Path | None) -> ResolvedWeights:
+    """The published checkpoint in `data`, read and checked, else seeded weights. Raises WeightsError."""
+    published = weights.find(model, data)
+    origin = {"seeded": True} if published is None else {"sha256": weights.sha256(published)}
+    whole = key("weights", {"model": model.name, **origin}, model)
+
+    def make(path: Path) -> None:
+        import torch
+
+        torch.save(weights.load(model, published) if published else weights.seeded(model), path)
+
+    path = _get(store, "weights", whole, make)
+    return ResolvedWeights(path, digest_of(whole), published is None, "seeded" if published is None else published.name)
+
+
+def onnx_file(
+    store: Store,
+    model: Model,
+    protocol: Protocol,
+    resolved: ResolvedWeights,
+    network: Callable[[], nn.Module],
+    nms: bool,
+) -> Path:
+    """The ONNX file: exported, checked, and equal to the network in PyTorch, or an ExportError. `nms` ends it in the
+    suppression that some chips do by themselves."""
+    inputs = {"model": model.name, "protocol": protocol.name, "weights": resolved.digest, "nms": nms}
+
+    def make(path: Path) -> None:
+        state = network().state_dict()
+        export.export(model, protocol, state, path, nms=nms)
+        export.check(model, protocol, state, path)
+
+    return _get(store, "onnx", key("onnx", inputs, model), make)
+
+
+def torchscript_file(
+    store: Store, model: Model, protocol: Protocol, resolved: ResolvedWeights, network: Callable[[], nn.Module]
+) -> Path:
+    """The network as TorchScript, in PyTorch's own memory layout."""
+    inputs = {"model": model.name, "weights": resolved.digest, "size": protocol.size}
+    return _get(
+        store,
+        "torchscript",
+        key("torchscript", inputs, model),
+        lambda path: torchscript.trace(network(), protocol.size, path),
+    )
+
+
+def calibration_file(store: Store, model: Model, protocol: Protocol, dataset: Dataset) -> Path:
+    """The images of `dataset`, prepared, as float32 (N, 3, H, W) in an .npy file."""
+    inputs = {"model": model.name, "protocol": protocol.name, "dataset": dataset.digest}
+
+    def make(path: Path) -> None:
+        images = [protocol.preprocess(sample.read(), False).tensor for sample in dataset.samples]
+        with path.open("wb") as file:
+            np.save(file, np.stack(images).astype(np.float32, copy=False))
+
+    return _get(store, "calibration", key("calibration", inputs, model), make)
+
+
+def rounded_file(store: Store, onnx: Path, spec: BuildSpec) -> Path:
+    """The ONNX file in the precision of `spec`, for compilers that take precision from the graph."""
+
+    def make(path: Path) -> None:
+        from harness.backends.cpu import ort
+
+        ort.build(onnx, path, spec, symmetric=True)
+
+    inputs = {"onnx": name_of(onnx), "spec": _spec(spec, ())}
+    return _get(store, "rounded", key("rounded", inputs), make)
+
+
+def engine_file(
+    store: Store,
+    onnx: Path,
+    spec: BuildSpec,
+    backend: BackendRow,
+    version: str,
+    device: str,
+    build: Callable[[Path], None],
+) -> Path:
+    """The compiled engine; its key holds the SDK's version and the device's name."""
+    inputs = {
+        "onnx": name_of(onnx),
+        "spec": _spec(spec, backend.unkeyed),
+        "backend": backend.name,
+        "version": version,
+        "device": device,
+    }
+    return _get(store, "engine", key("engine", inputs, backend=backend), build)
+
+
+def reference_answers(
+    store: Store,
+    model: Model,
+    protocol: Protocol,
+    resolved: ResolvedWeights,
+    dataset: Dataset,
+    network: Callable[[], nn.Module],
+    advance: Callable[[], Callable[[int], None]],
+) -> list[Predictions]:
+    """What the reference finds in every image of the data set. `advance` begins a count of images."""
+    inputs = {
+        "model": model.name,
+        "protocol": protocol.name,
+        "weights": resolved.digest,
+        "dataset": dataset.digest,
+    }
+
+    def make(path: Path) -> None:
+        found = predictions.of_the_reference(network(), model, protocol, dataset, advance())
+        save_arrays(path, predictions.pack(found))
+
+    path = _get(store, "reference", key("reference", inputs, model), make)
+    kept = predictions.unpack(load_arrays(path))
+    if len(kept) != len(dataset):
+        raise DataError(
+            f"the kept reference answers for {len(kept)} images of {len(dataset)}", hint=f"delete {path.parent}"
+        )
+    return kept
+
+
+def witness_outputs(
+    store: Store,
+    model: Model,
+    protocol: Protocol,
+    resolved: ResolvedWeights,
+    images: NDArray[np.float32],
+    network: Callable[[], nn.Module],
+) -> Tensors:
+    """The reference's raw outputs for prepared images, float32 (N, 3, H, W)."""
+    inputs = {
+        "model": model.name,
+        "protocol": protocol.name,
+        "weights": resolved.digest,
+        "inputs": hashlib.sha256(images.tobytes()).hexdigest(),
+    }
+
+    def make(path: Path) -> None:
+        save_arrays(path, predictions.raw_outputs(network(), model, images))
+
+    return load_arrays(_get(store, "witness", key("witness", inputs, model), make))
+
+
+def chip_answers(
+    store: Store, engine: Path, model: Model, dataset: Dataset, ask: Callable[[], tuple[list[Predictions], float]]
+) -> tuple[list[Predictions], float, bool]:
+    """(answers, seconds they took, whether they are of an earlier run): what a chip whose answers follow from its
+    engine alone finds in every image. `ask` asks it."""
+    made: list[tuple[list[Predictions], float]] = []
+
+    def make(path: Path) -> None:
+        made.append(ask())
+        found, seconds = made[0]
+        save_arrays(path, {**predictions.pack(found), "seconds": np.array([seconds])})
+
+    inputs = {"engine": name_of(engine), "dataset": dataset.digest}
+    path = _get(store, "answers", key("answers", inputs, model), make)
+    if made:
+        return (*made[0], False)
+    kept = load_arrays(path)
+    seconds = float(kept.pop("seconds")[0])
+    return predictions.unpack(kept), seconds, True
+
+
+def digest_of(whole: object) -> str:
+    """SHA-256 of a key."""
+    return hashlib.sha256(canonical(whole).encode()).hexdigest()
+
+
+def name_of(path: Path) -> str:
+    """The digest under which a kept file lies, which stands for its content wherever the cache is."""
+    return path.parent.name
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write arrays to exactly `path` (.npz)."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The inverse of save_arrays."""
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def _get(store: Store, kind: str, whole: object, make: Callable[[Path], None]) -> Path:
+    return store.get(whole, make, kind=kind, suffix=RECIPES[kind].suffix)
+
+
+def _spec(spec: BuildSpec, unkeyed: tuple[str, ...]) -> dict[str, Any]:
+    """The spec without what does not change the engine, kept files by their digest."""
+    options = {name: _portable(value) for name, value in spec.options.items() if name not in unkeyed}
+    return {**asdict(spec), "calibration": _portable(spec.calibration), "options": options}
+
+
+def _portable(value: Any) -> Any:
+    """A kept file by its digest, for the cache may stand elsewhere tomorrow; anything else as it is."""
+    return name_of(Path(value)) if isinstance(value, str) and value.startswith("/") else value

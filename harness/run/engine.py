@@ -1,0 +1,175 @@
+"""What the chip's compiler is given for one case, and the engine that it makes, by variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from harness import matrix
+from harness.backends import registry
+from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.case import Case, Precision
+from harness.errors import DeviceError, UsageError
+from harness.export.export import NMS_OUTPUTS
+from harness.run import artefacts
+from harness.run.context import RunContext
+from harness.run.devices import Presence
+from harness.worker.process import Worker
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the engine does beside the network: normalise raw pixels, suppress overlapping boxes."""
+
+    raw: bool
+    nms: bool = False
+
+
+@dataclass(frozen=True)
+class Built:
+    """A compiled engine, and what the compiler was told."""
+
+    path: Path
+    spec: BuildSpec
+
+
+class CaseEngine:
+    """The engine of one case: what is compiled, how, and where it is kept. Raises UsageError for a case whose model or
+    chip does not exist."""
+
+    def __init__(self, context: RunContext, case: Case) -> None:
+        for name, known in ((case.model, matrix.models()), (case.chip, matrix.chips())):
+            if name not in known:
+                raise UsageError(f"{case}: there is no {name}", hint=f"there are {', '.join(known)}")
+        self.context = context
+        self.case = case
+        self.chip = matrix.chips()[case.chip]
+        self.model = matrix.models()[case.model]
+        self.protocol = self.model.protocol(case.chip)
+        self.variant = Variant(raw=self.chip.normalizes and case.chip in self.protocol.normalized_by_chip)
+
+    @cached_property
+    def present(self) -> Presence:
+        """The chip's devices. Raises DeviceError when there is none."""
+        present = self.context.present(self.chip)
+        if not present.devices:
+            raise DeviceError(f"{self.chip.title} is absent: {present.evidence}", hint=present.hint or self.chip.hint)
+        return present
+
+    @property
+    def device(self) -> Device:
+        """The first device of the chip."""
+        return self.present.devices[0]
+
+    def onnx(self, variant: Variant | None = None) -> Path:
+        """The ONNX file that is compiled."""
+        make = self.context.exported_with_suppression if (variant or self.variant).nms else self.context.exported
+        return make(self.model, self.protocol)
+
+    def outputs_of(self, variant: Variant) -> tuple[str, ...]:
+        """ONNX names of the engine's outputs."""
+        return NMS_OUTPUTS if variant.nms else self.model.outputs
+
+    def plain_spec(self) -> BuildSpec:
+        """What every variant has in common."""
+        height, width = self.protocol.size
+        int8 = self.case.precision is Precision.INT8
+        return BuildSpec(
+            precision=str(self.case.precision),
+            batch=self.case.batch,
+            inputs=(TensorSpec(self.model.input, "float32", (-1, 3, height, width)),),
+            outputs=self.model.outputs,
+            calibration=str(self.calibration()) if int8 else None,
+            target=self.device.target or self.chip.target,
+        )
+
+    def spec(self, variant: Variant) -> BuildSpec:
+        """What the compiler is told; the backend's row says what it needs beside the graph."""
+        return replace(
+            self.plain_spec(),
+            outputs=self.outputs_of(variant),
+            normalize=self.protocol.normalize if variant.raw else None,
+            options=dict(registry.backend(self.present.backend).needs(_Beside(self, variant))),
+        )
+
+    def calibration(self) -> Path:
+        """Prepared images for INT8, float32 (N, 3, H, W)."""
+        dataset, _ = self.context.calibration(self.model)
+        return artefacts.calibration_file(self.context.settings.store, self.model, self.protocol, dataset)
+
+    def built(self, worker: Worker, variant: Variant) -> Built:
+        """The compiled engine, from the store or built by the worker. Raises BuildError."""
+        onnx, spec = self.onnx(variant), self.spec(variant)
+        path = artefacts.engine_file(
+            self.context.settings.store,
+            onnx,
+            spec,
+            registry.backend(self.present.backend),
+            self.present.version,
+            self.device.name,
+            lambda path: worker.build(onnx, path, spec),
+        )
+        return Built(path, spec)
+
+    def layers_in_int8(self, engine: Path) -> str:
+        """How many layers are in INT8, "26 of 56", where the engine is a graph that says so; else nothing."""
+        if self.case.precision is not Precision.INT8 or not registry.backend(self.present.backend).engine_is_onnx:
+            return ""
+        import onnx
+
+        told = {entry.key: entry.value for entry in onnx.load(engine).metadata_props}
+        return str(told.get("layers_in_int8", ""))
+
+
+class _Beside:
+    """What the backend's row may ask for beside the ONNX file of one variant (registry.Beside)."""
+
+    def __init__(self, engine: CaseEngine, variant: Variant) -> None:
+        self._engine, self._variant = engine, variant
+        self.precision = str(engine.case.precision)
+        self.version = engine.present.version
+        self.device = engine.device
+
+    def out_nodes(self) -> list[str]:
+        nodes, _ = _graph_outputs(self._engine.onnx(self._variant))
+        return [nodes[name] for name in self._engine.outputs_of(self._variant)]
+
+    def out_specs(self) -> list[list[object]]:
+        _, specs = _graph_outputs(self._engine.onnx(self._variant))
+        return [specs[name] for name in self._engine.outputs_of(self._variant)]
+
+    def torchscript(self) -> str:
+        return str(self._engine.context.traced(self._engine.model, self._engine.protocol))
+
+    def rounded(self) -> str:
+        spec = replace(self._engine.plain_spec(), tiers=(self._engine.case.batch,))
+        return str(artefacts.rounded_file(self._engine.context.settings.store, self._engine.onnx(), spec))
+
+    def timing_cache(self) -> str:
+        return str(self._engine.context.settings.store.root / "timing" / "trt.cache")
+
+
+@cache
+def _graph_outputs(exported: Path) -> tuple[dict[str, str], dict[str, list[object]]]:
+    """By output: the node and output number that make it, as ATC wants them named; name, dtype and shape."""
+    import onnx
+
+    from harness.export import graph
+
+    def shape(row: onnx.ValueInfoProto) -> Sequence[int]:
+        return [-1, *(dim.dim_value for dim in row.type.tensor_type.shape.dim[1:])]
+
+    model = onnx.load(exported)
+    specs: dict[str, list[object]] = {
+        row.name: [
+            row.name,
+            np.dtype(onnx.helper.tensor_dtype_to_np_dtype(row.type.tensor_type.elem_type)).name,
+            shape(row),
+        ]
+        for row in model.graph.output
+    }
+    return graph.outputs_of(model), specs

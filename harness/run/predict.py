@@ -1,0 +1,65 @@
+"""What the chip answers: raw outputs of one batch, and what it finds in every image of a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.case import Predictions
+from harness.datasets.base import Dataset
+from harness.models.base import Model, Protocol
+from harness.reference.predictions import predict
+
+if TYPE_CHECKING:
+    from harness.worker.process import RemoteSession
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the chip finds in every image, and the seconds that took. `kept`: in an earlier run."""
+
+    dataset: Dataset
+    found: list[Predictions]
+    seconds: float
+    kept: bool
+
+
+def batch_of(protocol: Protocol, dataset: Dataset, different: int, size: int, raw: bool) -> NDArray[np.generic]:
+    """One batch (size, ...) of the first `different` images, repeated in turn to fill it: uint8 H x W x 3 where the
+    chip normalises (`raw`), else float32 3 x H x W."""
+    rows = [protocol.preprocess(sample.read(), raw).tensor for sample in dataset.head(different).samples]
+    return np.stack([rows[i % len(rows)] for i in range(size)])
+
+
+def found_by(
+    session: RemoteSession,
+    model: Model,
+    protocol: Protocol,
+    dataset: Dataset,
+    batch: int,
+    raw: bool,
+    nms: bool,
+    advance: Callable[[int], None],
+) -> tuple[list[Predictions], float]:
+    """(one Predictions for each image, seconds from the first image to the last answer) of the session."""
+    interpret = protocol.postprocess
+    if nms:
+        assert protocol.postprocess_suppressed is not None
+        interpret = protocol.postprocess_suppressed
+    begun = time.perf_counter()
+    found = list(
+        predict(
+            dataset,
+            lambda image: protocol.preprocess(image, raw),
+            lambda tensors: session.run({model.input: tensors}),
+            interpret,
+            batch,
+            advance,
+        )
+    )
+    return found, time.perf_counter() - begun

@@ -1,0 +1,98 @@
+"""trtexec's logs in full, and those of an engine with an implicit batch."""
+
+import log_samples
+import pytest
+
+from harness.errors import DataError
+from harness.vendor.logs import parse
+
+STAMP = "[11/03/2024-09:12:44] "
+WORDS = [
+    "=== Explanations of the performance metrics ===",
+    "Total Host Walltime: in words.",
+    "GPU Compute Time: in words.",
+    "Total GPU Compute Time: in words.",
+    "Throughput: in words.",
+    "Enqueue Time: in words.",
+    "H2D Latency: in words.",
+    "Latency: in words, 5 of them.",
+]
+
+
+@pytest.mark.parametrize("level", [STAMP + "[V] ", "[V] ", STAMP + "[I] ", ""])
+def test_a_verbose_log_is_judged_like_one_without_explanations(level):
+    text = log_samples.trtexec("--onnx=m.onnx --shapes=image:8x3x4x4 --verbose", stamp=STAMP)
+    before, end, after = text.partition("&&&& PASSED")
+    words = "".join(level + line + "\n" for line in WORDS)
+    chatter = STAMP + "[V] [TRT] Throughput: 3 qps of a tactic\n" + STAMP + "[V] GPU Compute Time: min = 0\n"
+
+    (found,) = parse(chatter + before + words + end + after)
+
+    assert found.per_device == pytest.approx(parse(text)[0].per_device)
+    assert found.batch == 8
+
+
+def test_a_verbose_line_is_no_measurement():
+    text = log_samples.trtexec("--onnx=m.onnx --shapes=image:8x3x4x4")
+
+    with pytest.raises(DataError, match="no GPU Compute Time"):
+        parse(text.replace("[I] GPU Compute Time", "[V] GPU Compute Time"))
+
+
+@pytest.mark.parametrize("walls", [True, False])
+@pytest.mark.parametrize("stamp", [STAMP, ""])
+def test_the_rate_of_an_implicit_batch_counts_images(walls, stamp):
+    (found,) = parse(log_samples.trtexec("--loadEngine=net.plan --batch=8", rate_times=8, walls=walls, stamp=stamp))
+
+    assert found.per_device == pytest.approx(0.99 * 8 * 250)
+    assert (found.batch, found.latency_ms) == (8, 4)
+    assert "implicit batch" in found.notes[0]
+
+
+def test_a_summary_without_its_command_tells_an_implicit_batch_by_its_times():
+    text = log_samples.trtexec("", rate_times=8)
+    summary = "".join(line + "\n" for line in text.splitlines() if "&&&&" not in line)
+
+    assert parse(summary, batch=8)[0].per_device == pytest.approx(0.99 * 8 * 250)
+    assert parse(summary)[0].batch == 8
+    with pytest.raises(DataError, match="another batch: its figures say 8, the caller says 16"):
+        parse(summary, batch=16)
+
+
+def test_the_batch_that_trtexec_lists_among_its_options_is_said():
+    text = log_samples.trtexec("--loadEngine=net.plan", rate_times=8).replace(
+        "[I] === Perf", "[I] Batch: 8\n[I] === Perf"
+    )
+
+    assert parse(text)[0].batch == 8
+    with pytest.raises(DataError, match="another batch"):
+        parse(text, batch=16)
+
+
+def test_an_explicit_batch_counts_queries():
+    text = log_samples.trtexec("--onnx=net.onnx --shapes=image:8x3x4x4")
+
+    (found,) = parse(text)
+
+    assert found.per_device == pytest.approx(0.99 * 8 * 250)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("times", [2, 4, 16, 7.5])
+def test_a_rate_that_is_another_multiple_of_the_queries_is_refused(times):
+    with pytest.raises(DataError, match=r"another batch|contradicts itself"):
+        parse(log_samples.trtexec("--loadEngine=net.plan --batch=8", rate_times=times))
+
+
+@pytest.mark.parametrize("times", [2, 16])
+def test_without_wall_times_an_implicit_batch_still_has_to_fit_its_compute_time(times):
+    with pytest.raises(DataError, match="contradicts itself"):
+        parse(log_samples.trtexec("--loadEngine=net.plan --batch=8", rate_times=times, walls=False))
+
+
+@pytest.mark.parametrize("flag", ["--buildOnly", "--skipInference"])
+def test_a_run_that_only_built_is_not_called_cut_off(flag):
+    name = f"TensorRT.trtexec [TensorRT v100300] # trtexec --onnx=m.onnx {flag}"
+
+    with pytest.raises(DataError, match="printed no performance summary"):
+        parse(f"&&&& RUNNING {name}\n[I] Engine built in 12.5 sec.\n&&&& PASSED {name}\n", batch=1)
