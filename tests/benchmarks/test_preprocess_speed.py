@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 import psutil
 import pytest
+import torch
 from drawn_work import picture
 from torchvision.transforms import functional as transforms
 
@@ -31,10 +32,12 @@ MEAN, STD = np.array(deepmar.MEAN, np.float32), np.array(deepmar.STD, np.float32
 
 @pytest.fixture(autouse=True)
 def one_thread_each():
-    before = cv2.getNumThreads()
+    before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     yield
-    cv2.setNumThreads(before)
+    cv2.setNumThreads(before[0])
+    torch.set_num_threads(before[1])
 
 
 def as_pillow(image):
