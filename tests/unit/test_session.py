@@ -117,10 +117,9 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
     plugin = tmp_path / "full.py"
     plugin.write_text(
         "import errno\n"
+        "from harness.report import publish\n"
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "def pytest_configure(config):\n"
-        "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
-        "    root.write_run = full\n"
+        "publish.publish = full\n"
     )
 
     done = session(*ABSENT, "-p", "full", f"--results={tmp_path / 'results'}", PYTHONPATH=str(tmp_path))
@@ -197,8 +196,8 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
     (tmp_path / "chinese.py").write_text(
         "def pytest_configure(config):\n"
         "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
-        "    terminal = root.tables.terminal\n"
-        "    root.tables.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
+        "    terminal = root.terminal\n"
+        "    root.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
         encoding="utf-8",
     )
 
