@@ -20,13 +20,17 @@ from harness.judge.stats import (
     images_to_resample,
     mcnemar,
     more_images,
+    more_windows,
     needed,
     paired_bootstrap,
     paired_drop,
     paired_ratio,
+    quantile,
     ratio_interval,
     relative_drop,
+    spent,
 )
+from harness.judge.timing import percentile
 from harness.metrics.base import Score
 
 SLACK = 0.01  # relative accuracy a chip may lose
@@ -34,6 +38,14 @@ FEWEST_IMAGES = 5  # with n that all lose, chance alone would have it once in 2*
 FLOOR = 0.95  # of the published throughput
 CEILING = 3.0  # times the published throughput: newer software may double it, counting four devices for one passes this
 RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
+SLOPE_ERROR = 0.001  # chance of refusing a slope that lies in the range
+WRONG = 0.025  # chance of a PASS for a figure exactly at its bound, over all looks at it
+FAMILY = 60  # throughput verdicts of the largest run: 54 figures are published, and 4 targets
+WRONG_RUN = 0.05  # chance of any FAIL in such a run although every figure is exactly at its bound (Bonferroni)
+BETWEEN = 0.03  # standard deviation of runs and cards of one kind, log scale: a published figure is one run of one card
+WIDEST = 1.5  # high / low of an interval: targets ask for 1.2 to 1.6, a wider interval cannot tell reached from missed
+IN_FLIGHT = 1.5  # executes at once by rate x latency, for each that is in flight: counted double would be 2
+AN_HOUR = 3600.0  # seconds: nobody is asked to be more patient than that
 
 
 class Outcome(str, Enum):
@@ -308,16 +320,63 @@ def judge_published(
     return Verdict(Outcome.PASS if measured >= gate else Outcome.FAIL, text, details)
 
 
-def _decide(seen: Estimate, bound: float, text: str, more: str, details: dict[str, Any]) -> Verdict:
-    """PASS when the whole interval is at or above the bound, FAIL when it is below, else INCONCLUSIVE."""
-    if seen.low >= bound:
+@dataclass(frozen=True)
+class Effort:
+    """What a figure has cost so far: how often it was looked at, and seconds; `windows` is what its samples are."""
+
+    look: int = 1
+    seconds: float = 0.0
+    windows: str = "windows"
+
+
+def _decide(
+    seen: Estimate, bound: float, text: str, details: dict[str, Any], effort: Effort, between: float = 0.0
+) -> Verdict:
+    """PASS when the whole interval is at or above the bound, FAIL when it is below, else INCONCLUSIVE, with the time
+    that would decide.
+
+    Each end holds at the level that is left at this look (`spent`), so that looking again after every block raises no
+    error rate. PASS errs in `WRONG` of figures at the bound. FAIL errs in `WRONG_RUN` of whole runs, and allows for
+    `between`, the standard deviation between runs on the log scale, as well: one run, however long, says nothing about
+    another day or card. An interval wider than `WIDEST` decides nothing."""
+    details.update(look=effort.look, doubt=seen.doubt, seconds=effort.seconds)
+    if seen.width > WIDEST:
+        cause = "the windows differ too much to say anything; end other programs, then measure again"
+        wide = f"{text}; high / low of the interval is {seen.width:.3g}, at most {WIDEST:g} decides: {cause}"
+        return Verdict(Outcome.INVALID, wide, {**details, "width": min(seen.width, 1e9)})
+    if seen.bound(WRONG * spent(effort.look), upper=False) >= bound:
         return Verdict(Outcome.PASS, text, details)
-    if seen.high < bound:
+    alpha = WRONG_RUN / FAMILY * spent(effort.look)
+    other_runs = quantile(math.inf, alpha) * between
+    up = math.hypot(seen.distance(alpha, upper=True), other_runs)
+    if seen.value * math.exp(up) < bound:
         return Verdict(Outcome.FAIL, text, details)
-    return Verdict(Outcome.INCONCLUSIVE, f"{text}; the interval holds the bound: {more}", details)
+    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {_undecided(seen, bound, effort, between, details)}", details)
 
 
-def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR) -> Verdict:
+def _undecided(seen: Estimate, bound: float, effort: Effort, between: float, details: dict[str, Any]) -> str:
+    """Why the figure is not decided, and what would decide it. Puts windows or runs that are needed into `details`."""
+    if between and seen.bound(WRONG, upper=True) < bound:
+        runs = math.ceil((quantile(math.inf, WRONG_RUN / FAMILY) * between / math.log(bound / seen.value)) ** 2)
+        details["needed_runs"] = runs
+        return (
+            f"below what is asked, but runs of one chip differ by {_percent(between)}: about {runs} runs on other days "
+            "or cards, all like this one, would be a FAIL; run it again"
+        )
+    more = more_windows(seen, bound)
+    details["needed_windows"] = more
+    why = seen.doubt or "the interval holds the bound"
+    if more is None:
+        return f"{why}; too close to the bound for any time to decide"
+    if not effort.seconds:
+        return f"{why}; about {more} more {effort.windows} would decide"
+    seconds = effort.seconds * (1 + more / seen.samples)
+    if seconds > AN_HOUR:
+        return f"{why}; more than an hour would be needed: too close to the bound"
+    return f"{why}; about {more} more {effort.windows} would decide: --patience {math.ceil(1.2 * seconds)}"
+
+
+def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR, effort: Effort = Effort()) -> Verdict:
     """Images per second of a card against `slack` times the published figure of the same case. One over `CEILING`
     times that is no success: devices or images were counted twice, or nobody waited for the device."""
     bound = slack * cell.value
@@ -328,10 +387,10 @@ def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR) -> Verdi
     details = {"measured": throughput.value, "low": throughput.low, "high": throughput.high, "published": cell.value,
                "ratio": throughput.value / cell.value, "spread": throughput.spread, "samples": throughput.samples,
                "bound": bound}  # fmt: skip
-    if throughput.low > CEILING * cell.value:
+    if throughput.value > CEILING * cell.value:
         cause = "devices or images are counted twice, or nobody waits for the device"
         return Verdict(Outcome.INVALID, f"{text}; over {CEILING:g} times what was published: {cause}", details)
-    return _decide(throughput, bound, text, "measure more windows", details)
+    return _decide(throughput, bound, text, details, effort, BETWEEN)
 
 
 def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verdict:
@@ -343,19 +402,46 @@ def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verd
         f"{target.chip} / {target.other} is {ratio}, best batch against best batch, {best.value:.6g} over "
         f"{against.value:.6g} images/s ({basis}); asked at least {target.ratio:g}"
     )
-    more = "measure more windows" if isinstance(other, Cell) else "measure more windows on either"
     details = {**_quotient(ratio, target.ratio), "measured": best.value, "other": against.value, "against": basis}
-    return _decide(ratio, target.ratio, text, more, details)
+    return _decide(ratio, target.ratio, text, details, Effort(), math.sqrt(2) * BETWEEN)
 
 
-def judge_ratio(chip: Sequence[float], eager: Sequence[float], at_least: float) -> Verdict:
+def judge_ratio(
+    chip: Sequence[float], eager: Sequence[float], at_least: float, effort: Effort = Effort(windows="pairs of windows")
+) -> Verdict:
     """Rates of windows measured in turn in one run, chip and eager PyTorch: the geometric mean of their quotients."""
     ratio = paired_ratio(chip, eager)
     text = (
         f"{ratio} times eager PyTorch in the same run; asked at least {at_least:g}; {ratio.samples} pairs of windows, "
         f"spread {_percent(ratio.spread)}"
     )
-    return _decide(ratio, at_least, text, "measure more windows", _quotient(ratio, at_least))
+    return _decide(ratio, at_least, text, _quotient(ratio, at_least), effort)
+
+
+def judge_in_flight(
+    images_per_second: float, batch: int, devices: int, latencies: Sequence[float], in_flight: int = 1
+) -> Verdict:
+    """A throughput against the seconds of single executes in the same session: rate x latency is the number of executes
+    that a device works on at once (Little, Operations Research 9, 1961), and no more than `in_flight` were ever given
+    to it. Above `IN_FLIGHT` times that, images or devices are counted twice or timed work is not done.
+
+    A single execute also pays for its launch and for being waited for, of which back-to-back ones pay only once: hence
+    the margin. Of the latencies the upper quartile counts, so that every second one may be skipped and is still seen.
+    `devices` are those of the card that the rate is for. INCONCLUSIVE without latencies."""
+    if not latencies:
+        return Verdict(Outcome.INCONCLUSIVE, "no single executes were timed: nothing to hold the rate against")
+    latency = percentile(latencies, 0.75)
+    busy = images_per_second / batch / devices * latency
+    text = (
+        f"{images_per_second:.6g} images/s at batch {batch} on {devices} device(s), where a single execute takes "
+        f"{1e6 * latency:.6g} us (upper quartile of {len(latencies)}), are {busy:.3g} executes at once on each device; "
+        f"{in_flight} in flight, at most {in_flight * IN_FLIGHT:g} plausible"
+    )
+    details = {"executes_at_once": busy, "in_flight": in_flight}
+    if busy <= IN_FLIGHT * in_flight:
+        return Verdict(Outcome.PASS, text, details)
+    cause = "images or devices are counted twice, or what is timed is not done"
+    return Verdict(Outcome.INVALID, f"{text}: {cause}", details)
 
 
 def _quotient(ratio: Estimate, bound: float) -> dict[str, Any]:
@@ -364,11 +450,19 @@ def _quotient(ratio: Estimate, bound: float) -> dict[str, Any]:
 
 
 def judge_batches(
-    latencies: Mapping[int, float], ratios: Mapping[int, float] | None = None, shared: bool = False
+    latencies: Mapping[int, float],
+    ratios: Mapping[int, float] | None = None,
+    shared: bool = False,
+    noise: Mapping[int, float] | None = None,
 ) -> Verdict:
     """Seconds of one execute by batch. A latency that does not grow with the batch means that the batch is not run,
     one that grows much faster that it is counted twice: then no throughput from these runs can be trusted. The slope is
-    taken from the smallest batch to the largest; the flattest one published is 0.12 over three batches.
+    taken from the smallest batch to the largest; the flattest published are 0.049 and 0.054 (MLU370 at INT8, batch 1 to
+    4).
+
+    `noise`, the relative spread of each batch's windows, is taken for the error of its latency (clocks do not average
+    out): a slope is INVALID when it is outside the range by more than noise explains at `SLOPE_ERROR`, INCONCLUSIVE
+    when noise explains either.
 
     On a `shared` chip other load may slow one batch down for all of its seconds. `ratios`, the throughput by batch in
     units of eager PyTorch's in the same seconds, are free of it: the slope is then theirs, eager PyTorch's own being
@@ -381,15 +475,22 @@ def judge_batches(
     small, large = min(latencies), max(latencies)
     growth = latencies[large] / latencies[small] if ratios is None else ratios[small] / ratios[large] * large / small
     slope = math.log(growth) / math.log(large / small)
+    spread = math.hypot(*((noise or {}).get(batch, 0.0) for batch in (small, large))) / math.log(large / small)
     beside = "" if ratios is None else f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch)"
+    error = f" +- {spread:.3f}" if spread else ""
     text = (
         f"{1e3 * latencies[small]:.4g} ms at batch {small}, {1e3 * latencies[large]:.4g} ms at batch {large}{beside}: "
-        f"log-log slope {slope:.3f}, plausible from {RANGE[0]} to {RANGE[1]}"
+        f"log-log slope {slope:.3f}{error}, plausible from {RANGE[0]} to {RANGE[1]}"
     )
-    details = {"slope": slope, "range": list(RANGE), "latencies": {str(b): s for b, s in sorted(latencies.items())}}
-    if RANGE[0] <= slope <= RANGE[1]:
+    details = {"slope": slope, "range": list(RANGE), "latencies": {str(b): s for b, s in sorted(latencies.items())},
+               "slope_error": spread}  # fmt: skip
+    sure, likely = quantile(math.inf, SLOPE_ERROR) * spread, quantile(math.inf, WRONG) * spread
+    if RANGE[0] + likely <= slope <= RANGE[1] - likely:
         return Verdict(Outcome.PASS, text, details)
     if shared and ratios is None:
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: so does other load on a CPU; run both again", details)
+    if RANGE[0] - sure <= slope <= RANGE[1] + sure:
+        ask = "the windows vary too much to tell; measure a larger batch, or again with the clock locked"
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: {ask}", details)
     cause = "the batch is not run" if slope < RANGE[0] else "the batch is counted twice, or the device is throttled"
     return Verdict(Outcome.INVALID, f"{text}: {cause}", details)

@@ -24,10 +24,10 @@ from harness.export.export import NMS_OUTPUTS
 from harness.judge import stats
 from harness.metrics import score
 from harness.metrics.base import Score
-from harness.run import devices
+from harness.run import devices, throughput
 from harness.run.context import PREPARATION, WITNESSES, Suite, own_code, pack, sources, unpack
 from harness.run.devices import Presence
-from harness.run.throughput import Measurement, Side, at_once, in_turn
+from harness.run.throughput import Measurement, Side
 from harness.worker.process import RemoteSession, Worker
 
 
@@ -386,15 +386,28 @@ class Bench:
             engine, spec = self.engine(), self.spec(self.variant)
             sessions = [stack.enter_context(w.load(engine, d, spec)) for w, d in zip(workers, card, strict=True)]
             sides = [Side(str(self.case), session, inputs, session.run(inputs)) for session in sessions]
-            timings = at_once(sides, self.suite.settings.plan)
+            patience = self._patience(throughput.CHIP_PATIENCE_S)
+            blocks, effort = throughput.card_until_decided(sides, self.suite.settings.plan, self._conclude, patience)
             after = tuple(w.health(d) for w, d in zip(workers, card, strict=True))
             devices.check_same(card, before, after)
-        return Measurement(timings, (), self.chip.devices_per_card, before, after)
+        return Measurement(blocks, (), self.chip.devices_per_card, before, after, effort)
 
     @cached_property
     def speed(self) -> stats.Estimate:
         """Images a second of one card."""
-        return stats.throughput([self.case.batch * rate for rate in self.measurement.rates])
+        return throughput.speed_of(self.measurement, self.case.batch)
+
+    def _patience(self, default: float) -> float:
+        asked = self.suite.settings.patience
+        return default if asked is None else asked
+
+    @property
+    def _conclude(self) -> throughput.Conclude | None:
+        """The verdict on what has been measured so far; None where no figure is judged."""
+        cell = self.suite.settings.baselines.cell(self.case, "throughput")
+        if self.suite.simulated(self.chip) or (cell is None and not has_peer(self.case)):
+            return None
+        return throughput.conclusion(self.case.batch, cell, self.chip.eager, self.chip.devices_per_card)
 
     def _paired(self) -> Measurement:
         """The chip and, at FP32, eager PyTorch."""
@@ -406,9 +419,11 @@ class Bench:
                 eager = stack.enter_context(self.suite.peer(self.model, self.device, self._plain_spec()))
                 answered = eager.run(images)  # for the second time: a large one takes some of its memory only then
                 sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
-            chip, *peer = in_turn(sides)
+            patience = self._patience(throughput.CPU_PATIENCE_S)
+            blocks, effort, load = throughput.pairs_until_decided(sides, self._conclude, patience)
         after = (self.worker.health(self.device),)
-        return Measurement((chip,), peer[0].windows if peer else (), 1, before, after)
+        chip, peer = throughput.apart(blocks)
+        return Measurement(chip, peer, 1, before, after, effort, load)
 
 
 class _Beside:

@@ -51,6 +51,7 @@ def suite(
             logs=tmp_path_factory.mktemp("logs"),
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
+            patience=pytestconfig.getoption("patience"),
         )
     )
     timed = {case_of(item) for item in request.session.items if stage_of(item) == "throughput"}
@@ -204,7 +205,8 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 def _speed(record: Record) -> Speed:
     v = record.values
     return Speed(
-        Estimate(v["measured"], v["low"], v["high"], 0.0, 1), v["latency"], record.outcome != "INVALID", record.marks,
+        Estimate(v["measured"], v["low"], v["high"], v.get("spread") or 0.0, 1),
+        v["latency"], record.outcome != "INVALID", record.marks,
         v.get("ratio"),
     )  # fmt: skip
 

@@ -2,26 +2,17 @@
 
 import pytest
 
-from harness.judge.timing import unsteady
-from harness.judge.verdict import Outcome, Verdict, judge_floor, judge_ratio
+from harness.judge.timing import percentiles, unsteady
+from harness.judge.verdict import Outcome, Verdict
+from harness.run.throughput import judged
 
 pytestmark = pytest.mark.throughput
 
 
-def judged(bench):
-    """Against the published cell; else against eager PyTorch in the same run; else a figure without a verdict."""
-    speed, run = bench.speed, bench.measurement
-    cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
-    if cell is not None:
-        return judge_floor(speed, cell)
-    if run.peer:
-        return judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], bench.chip.eager)
-    return Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
-
-
 def test_throughput_reaches_what_was_published(bench, accept, simulated_latency):
     run, speed = bench.measurement, bench.speed
-    figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency}
+    figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
+               "spread": speed.spread, **percentiles(run.latencies)}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*(("x4",) if run.scaled != 1 else ()), *(("unsteady",) if unrest else ()))
     marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()
@@ -34,7 +25,8 @@ def test_throughput_reaches_what_was_published(bench, accept, simulated_latency)
         outcome = Outcome.INCONCLUSIVE if kept else Outcome.FAIL
         accept(Verdict(outcome, text, figures), bench, marks=marks, skip=False)
         return
-    verdict = judged(bench)
+    cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
+    verdict = judged(run, speed, bench.case.batch, cell, bench.chip.eager)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
-    details = {**verdict.details, **figures, "against": against}
+    details = {**figures, **verdict.details, "against": against}
     accept(Verdict(verdict.outcome, verdict.text, details), bench, marks=marks, unsteady=unrest)
