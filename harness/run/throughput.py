@@ -90,18 +90,18 @@ class Measurement:
 
 def judged(run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eager: float | None) -> Verdict:
     """What follows from a measurement: against the published cell; else against `eager` times eager PyTorch in the same
-    run; else a figure without a verdict. Before all, whether it can be: other load, or more executes at once than there
-    were."""
+    run; else a figure without a verdict. Before that, whether it can be: other load, or more executes at once than
+    there were."""
     if run.disturbed:
         return Verdict(Outcome.INVALID, f"{speed} images/s; {run.disturbed}: end it, then measure again")
-    flight = judge_in_flight(speed.value, batch, run.devices_of_card, run.latencies)
-    if flight.outcome is Outcome.INVALID:
-        return flight
     if cell is not None:
-        return judge_floor(speed, cell, effort=run.effort)
-    if run.peer and eager is not None:
-        return judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], eager, run.effort)
-    return Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
+        verdict = judge_floor(speed, cell, effort=run.effort)
+    elif run.peer and eager is not None:
+        verdict = judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], eager, run.effort)
+    else:
+        verdict = Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
+    flight = judge_in_flight(speed.value, batch, run.devices_of_card, run.latencies)
+    return flight if flight.outcome is Outcome.INVALID and "width" not in verdict.details else verdict
 
 
 def speed_of(run: Measurement, batch: int) -> Estimate:

@@ -2,7 +2,6 @@
 
 import os
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
