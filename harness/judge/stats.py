@@ -38,7 +38,7 @@ Resample = Callable[[NDArray[np.int64]], Mapping[str, float]]
 class Estimate:
     """A value with its interval. `spread` is the coefficient of variation of the `samples` it rests on, `worth` the
     number of independent samples that say as much. `doubt` says why the samples allow no interval of 95 %; then low and
-    high hold all samples, the usual interval, and on top `allowance` (on the log scale) for what was not seen."""
+    high hold all samples, the usual interval, and `allowance` (on the log scale) for what was not seen."""
 
     value: float
     low: float
@@ -284,8 +284,8 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
     of the mean of a first-order autoregression). r is corrected for its bias (1 + 3 r) / n in small samples (Kendall,
     Biometrika 41, 1954), and a negative one counts as zero.
 
-    Where `doubt` finds that the windows do not allow this, the interval is widened: to all windows seen, and by
-    `UNSEEN` on either side.
+    Where `doubt` finds that the windows do not allow this, the interval is widened: to all windows seen, and, of fewer
+    than `FULL`, by `UNSEEN` on either side.
 
     Raises InvalidMeasurement for fewer than three windows and for rates that are not positive numbers."""
     x = np.asarray(rates, dtype=np.float64)
@@ -303,10 +303,10 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
 
 def _widened(value: float, down: float, up: float, spread: float, logs: NDArray[np.float64], why: str) -> Estimate:
     """`value` with an interval of `down` and `up` on the log scale; where there is a doubt, with one that holds all
-    samples (`logs`, relative to the value) and what was not seen."""
+    samples (`logs`, relative to the value), and what so few of them did not show."""
     allowance = 0.0
     if why:
-        allowance = math.log1p(UNSEEN)
+        allowance = math.log1p(UNSEEN) if logs.size < FULL else 0.0
         down, up = max(down, -float(logs.min())) + allowance, max(up, float(logs.max())) + allowance
     low, high = value * math.exp(-down), value * math.exp(up)
     return Estimate(value, low, high, spread, logs.size, _worth(logs), why, allowance)

@@ -30,6 +30,7 @@ REWARM_S = 0.2  # of warm-up before further windows: the engine has just run
 PAUSE_S = 0.03  # after eager PyTorch: its OpenMP threads (libgomp) keep a core each for some 10 ms, waiting for more
 PAIRS_LIMIT_S = 3.0  # for the first look
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other, at the first look
+FEW_GROWTH = 3  # a slow engine is looked at before its patience is spent on a full series
 GROWTH = 1.5  # windows at a look, in units of those at the look before: few looks, each with much of the error left
 LOOKS = 3  # looks at outputs after changed inputs before each block of windows: at most so many
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
@@ -140,8 +141,8 @@ def until_decided(
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[tuple[Block, ...], Effort]:
     """Blocks of `measure(windows, seconds left)` until `conclude` of all of them is settled, or `patience_s` is spent;
-    one block without `conclude`. After `first` windows there are `FULL`, then each time `GROWTH` times as many. A
-    verdict that waits for another day, or for nothing, ends it too."""
+    one block without `conclude`. There are `first` windows, then `FEW_GROWTH` times as many up to `FULL`, from there on
+    `GROWTH` times as many. A verdict that waits for another day, or for nothing, ends it too."""
     begun, blocks, wanted = clock(), list[Block](), first
     while True:
         have = sum(len(block[0].windows) for block in blocks)
@@ -154,7 +155,7 @@ def until_decided(
         if settled(verdict) or not verdict.details.get("needed_windows", "width" in verdict.details):
             return tuple(blocks), effort
         have += len(blocks[-1][0].windows)
-        wanted = max(FULL, have + 1, round(GROWTH * have)) if have < FULL else round(GROWTH * have)
+        wanted = min(FULL, FEW_GROWTH * have) if have < FULL else round(GROWTH * have)
 
 
 @dataclass(frozen=True)

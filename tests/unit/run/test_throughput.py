@@ -67,9 +67,9 @@ def test_windows_are_added_until_the_verdict_is_known():
 
 
 def test_slow_engines_get_to_a_full_series_too():
-    windows, _, asked = measured([INCONCLUSIVE] * 3 + [Verdict(Outcome.PASS, "")], first=3, patience_s=600)
+    windows, _, asked = measured([INCONCLUSIVE] * 5 + [Verdict(Outcome.PASS, "")], first=3, patience_s=600)
 
-    assert [n for n, _ in asked] == [3, FULL - 3, 20, 30]
+    assert [n for n, _ in asked] == [3, 6, 18, FULL - 27, 20, 30]
     assert sum(windows) == 90
 
 
