@@ -128,8 +128,9 @@ def conclusion(batch: int, cell: Cell | None, eager: float | None, devices_of_ca
 
 
 def settled(verdict: Verdict) -> bool:
-    """Whether more windows cannot change it: all but what is undecided, or invalid for its width alone."""
-    return verdict.outcome is not Outcome.INCONCLUSIVE and "width" not in verdict.details
+    """Whether more windows cannot change it: it is decided, or waits for something else than windows."""
+    waits = verdict.details.get("needed_windows") or "width" in verdict.details
+    return verdict.outcome is not Outcome.INCONCLUSIVE or not waits
 
 
 def until_decided(
@@ -151,8 +152,7 @@ def until_decided(
         effort = Effort(len(blocks), clock() - begun, windows)
         if conclude is None or effort.seconds >= patience_s:
             return tuple(blocks), effort
-        verdict = conclude(tuple(blocks), effort)
-        if settled(verdict) or not verdict.details.get("needed_windows", "width" in verdict.details):
+        if settled(conclude(tuple(blocks), effort)):
             return tuple(blocks), effort
         have += len(blocks[-1][0].windows)
         wanted = min(FULL, FEW_GROWTH * have) if have < FULL else round(GROWTH * have)

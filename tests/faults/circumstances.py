@@ -212,7 +212,7 @@ def the_chip_is_slow(plant):
     plant.chip("slow")
 
 
-@timed("throughput INVALID")
+@timed("throughput INCONCLUSIVE")
 def the_chip_slows_down_meanwhile(plant):
     """Windows drift, and their mean is nobody's figure."""
     plant.chip("slows_down")

@@ -87,7 +87,7 @@ def test_what_no_window_decides_is_not_waited_for(details):
 
 
 def test_an_interval_that_is_too_wide_is_measured_on():
-    wide = Verdict(Outcome.INVALID, "", {"width": 2.0})
+    wide = Verdict(Outcome.INCONCLUSIVE, "", {"width": 2.0})
 
     assert measured([wide, Verdict(Outcome.PASS, "")])[0] == [20, 20]
 
