@@ -106,6 +106,19 @@ def test_bounds_of_a_drop_hold_95_times_in_100_over_all_outcomes(right, total, l
     assert above >= 0.95
 
 
+def test_bounds_of_a_drop_are_made_of_clopper_and_pearsons():
+    """By hand: 40 of 800 right answers lost, 6 of 200 wrong ones gained; odds 1 : 4."""
+    drop = paired_drop(*answers(800, 40, 6, 1000))
+
+    def bound(count, total, alpha):
+        return scipy_stats.binomtest(count, total).proportion_ci(1 - 2 * alpha, method="exact")
+
+    lost, gained = (bound(40, 800, a) for a in (0.0495, 0.025)), (bound(6, 200, a) for a in (0.0005, 0.025))
+    (lost_most, lost_half), (gained_least, gained_half) = lost, gained
+    assert drop.high == pytest.approx(lost_most.high - 0.25 * gained_least.low)
+    assert drop.low == pytest.approx(lost_half.low - 0.25 * gained_half.high)
+
+
 def test_bounds_of_a_drop_are_not_needlessly_wide():
     """A real loss of 5 % is seen on 1,000 answers, and none on 10,000 with 1 % of them changed either way."""
     assert paired_drop(*answers(800, 40, 0, 1000)).low > 0.01
@@ -442,6 +455,16 @@ def test_the_correlation_counted_is_that_of_neighbours_and_a_negative_one_is_non
     alternating = throughput([990.0, 1010.0] * 30)
 
     assert alternating.worth == 60
+    few = np.array([10.0, 11.0, 12.0, 11.5, 12.5, 13.0])
+    d = few - few.mean()
+    raw = float(d[1:] @ d[:-1] / (d @ d))  # 0.22
+    logs = np.log(few / few.mean())
+    dl = logs - logs.mean()
+    r = float(dl[1:] @ dl[:-1] / (dl @ dl))
+    r += (1 + 3 * r) / 6
+    assert 0 < raw < r
+    assert throughput(few).worth == pytest.approx(max(2, 6 * (1 - r) / (1 + r)))
+    assert throughput([10.0, 11.0, 12.0, 13.0]).worth == 2, "never fewer than two"
     middle = throughput(autoregressive(np.random.default_rng(1), 4000, 0.2))
     assert middle.worth == pytest.approx(4000 * 0.8 / 1.2, rel=0.1)
 

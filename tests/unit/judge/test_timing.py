@@ -100,6 +100,18 @@ def test_a_device_that_becomes_faster_still_fills_its_windows():
     assert sum(window.executes for window in (*result.warmup, *result.windows)) + len(result.latencies) == device.done
 
 
+def test_once_a_device_is_faster_windows_are_filled_at_once():
+    """A window that is topped up has one more gap between two calls: only the first after the change has."""
+    device = Device(0.010, changes={150: 0.001})
+
+    result = measure(device, Plan(warmup_s=1.0, window_s=0.2, windows=8, latencies=0), device.clock)
+
+    calls = len(device.calls) - len(result.warmup)
+    assert 8 < calls <= 12
+    later = [window.executes for window in result.windows[2:]]
+    assert min(later) >= 200
+
+
 def test_every_execute_is_in_exactly_one_sample():
     device = Device(0.004)
 

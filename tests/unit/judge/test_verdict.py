@@ -140,6 +140,32 @@ def test_errors_are_judged_at_their_boundary(precision):
     assert at(1.001 * limit) is FAIL
 
 
+def off(rows, size=10_000, largest=0.0, rms=0.0):
+    """(chip, reference) of that many rows, of which only the last is off: one value by `largest` of the largest, or all
+    by `rms` of the root mean square."""
+    reference = np.ones((rows, size))
+    chip = reference.copy()
+    chip[-1, 0] += largest
+    chip[-1] += rms * np.where(np.arange(size) % 2, 1, -1)
+    return {"y": chip}, {"y": reference}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(
+    ("precision", "largest", "rms"), [(FP32, 1e-3, 5e-4), (FP16, 5e-2, 2e-2), (INT8, 5e-1, 2.5e-1)]
+)
+def test_the_worst_row_is_held_to_these_tolerances(precision, largest, rms, rows):
+    """The figures themselves: BF16 has an rms error of 4.6e-2 on RetinaFace, and is not FP16."""
+    for name, limit in (("largest", largest), ("rms", rms)):
+        under, over = (judge_numerics(*off(rows, **{name: times * limit}), precision) for times in (0.99, 1.01))
+
+        assert under.outcome is PASS
+        assert over.outcome is FAIL
+        assert over.details[name] == pytest.approx(1.01 * limit, rel=1e-3)
+        assert over.details["worst"]["element"][0] == rows - 1
+    assert [TOLERANCES[p].cosine for p in (FP32, FP16, INT8)] == [0.99999, 0.999, 0.97]
+
+
 def test_other_outputs_or_shapes_fail():
     reference = tensors()
 
@@ -211,6 +237,17 @@ def test_a_few_losses_leave_it_open():
 
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.details["drop"] == pytest.approx(0.02)
+
+
+def test_the_chance_of_so_many_losses_is_on_record():
+    lost, gained = 12, 3
+    chip, reference = np.ones(400), np.ones(400)
+    chip[:lost], reference[lost : lost + gained] = 0, 0
+    verdict = judge_agreement(classified(chip), classified(reference), "top1")
+
+    wanted = scipy_stats.binomtest(lost, lost + gained, alternative="greater").pvalue
+    assert verdict.details["p"] == pytest.approx(wanted)
+    assert (verdict.details["lost"], verdict.details["gained"]) == (lost, gained)
 
 
 def test_a_chip_that_is_better_passes():
