@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from harness.errors import InvalidMeasurement
+from harness.judge import stats
 from harness.judge.stats import (
     FULL,
     Drop,
@@ -418,6 +419,30 @@ def test_an_interval_in_doubt_holds_every_window_and_what_was_not_seen():
     few = throughput(rates[:35])
     assert (few.low, few.high) <= (700 / 1.05 + 1e-9, math.inf)
     assert few.high >= 1050
+
+
+def test_slow_windows_of_another_kind_widen_the_usual_interval_by_half():
+    rates = (([1000.0, 1002.0] * 5 + [800.0]) * 4)[:44]
+    seen = throughput(rates)
+    worth = stats._worth(np.log(np.array(rates) / np.mean(rates)))
+    half = scipy_stats.t.isf(0.025, worth - 1) * np.std(rates, ddof=1) / np.mean(rates) / math.sqrt(worth)
+
+    assert "4 of 44 windows" in seen.doubt
+    assert math.log(seen.value / seen.low) == pytest.approx(1.5 * half, rel=0.02)
+    assert math.log(seen.high / seen.value) == pytest.approx(1.5 * math.log1p(half), rel=0.02)
+    assert seen.worth == pytest.approx(worth)
+
+
+def test_the_correlation_is_corrected_for_the_bias_of_small_samples():
+    """Kendall: (1 + 3 r) / n."""
+    x = autoregressive(np.random.default_rng(2), 50, 0.3)
+    logs = np.log(x / x.mean())
+    d = logs - logs.mean()
+    raw = float(d[1:] @ d[:-1] / (d @ d))
+    r = raw + (1 + 3 * raw) / 50
+
+    assert raw > 0.05
+    assert throughput(x).worth == pytest.approx(50 * (1 - r) / (1 + r), rel=1e-6)
 
 
 @pytest.mark.parametrize(
