@@ -13,7 +13,7 @@ from scipy import stats as scipy_stats
 from harness.baselines import Target, load
 from harness.case import Case, Precision
 from harness.errors import InvalidMeasurement
-from harness.judge.stats import FULL, Estimate, throughput
+from harness.judge.stats import FULL, Drop, Estimate, throughput
 from harness.judge.verdict import (
     FAMILY,
     TOLERANCES,
@@ -237,6 +237,16 @@ def test_a_few_losses_leave_it_open():
 
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.details["drop"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"), [(0.0, 0.01, PASS), (0.01, 0.02, INCONCLUSIVE), (0.0101, 0.02, FAIL)]
+)
+def test_a_bound_exactly_at_what_is_allowed_is_allowed(low, high, outcome, monkeypatch):
+    monkeypatch.setattr("harness.judge.verdict._drop", lambda *given: Drop((low + high) / 2, low, high, 400, 4, 0))
+    monkeypatch.setattr("harness.judge.verdict._needed", lambda *given: 7)
+
+    assert judge_agreement(classified(np.ones(400)), classified(np.ones(400)), "top1").outcome is outcome
 
 
 def test_the_chance_of_so_many_losses_is_on_record():
