@@ -171,6 +171,8 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
     [
         ("--require=ascend910", "no such chip; there are ascend310"),
         ("--limit=0", "give at least 1 image"),
+        ("--patience=-1", "give seconds, 0 or more"),
+        ("--patience=inf", "give seconds, 0 or more"),
         ("--data=/no/such/folder", "no such folder"),
         ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),
