@@ -22,7 +22,7 @@ CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
 CASES = [case for case in matrix.cases() if case.chip in ("ascend310", "ascend310p", "t4", "cpu")]
 
 
-def noisy(seed, noise=0.01, windows=15, correlation=0.3, change=None, cases=None, marks=()):
+def noisy(seed, noise=0.01, windows=40, correlation=0.3, change=None, cases=None, marks=()):
     """A run whose throughputs are windows with that noise, judged as the suite judges them, and whose drops come from
     samples of right answers."""
     chance = np.random.default_rng(seed)

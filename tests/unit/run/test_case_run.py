@@ -149,7 +149,7 @@ def duo(monkeypatch):
     def loaded(engine, device, spec):
         asked.append(("load", device.index))
         yield SimpleNamespace(
-            run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": np.ones((1, 2), "f4")},
+            run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": IMAGES},
             finish=lambda: Timing((), (Window(0.0, 1.0, 1),), ()),
         )  # fmt: skip
 
@@ -168,9 +168,11 @@ def duo(monkeypatch):
 
     monkeypatch.setattr("harness.run.devices.lease", lease)
     monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
-    monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: np.ones((1, 2), np.float32))
+    monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
-    bench = CaseRun(SimpleNamespace(worker=worker, settings=SimpleNamespace(plan=Plan())), CASE_310P)
+    nothing = SimpleNamespace(cell=lambda *case: None)
+    settings = SimpleNamespace(plan=Plan(), patience=0.0, baselines=nothing)
+    bench = CaseRun(SimpleNamespace(worker=worker, settings=settings, simulated=lambda chip: False), CASE_310P)
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
     return SimpleNamespace(bench=bench, asked=asked, busy=busy)
 
