@@ -1,12 +1,11 @@
 """What the verbs that use the suite have in common."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from harness.errors import StoreError, UsageError
-from tools import build, cli
+from tools import cli
 from tools.suite import deliver, suite
 
 
@@ -45,13 +44,3 @@ def test_a_mistyped_case_is_no_defect_of_ours(verb, wrong, says, tmp_path, capsy
     assert ended.value.code == 2
     assert says in json.loads(said.out)["fact"]
     assert "defect" not in said.err
-
-
-def test_an_engine_says_whose_weights_it_has(tmp_path, monkeypatch, capsys):
-    facts = {"version": "CANN 8.0", "weights": "seeded: no checkpoint in --data"}
-    monkeypatch.setattr(build.CaseRun, "facts", facts)
-    monkeypatch.setattr(build.CaseRun, "engine_file", lambda bench: Path("engine.om"))
-
-    build.command("regnety_016-ascend310-fp16-bs1", cache=tmp_path)
-
-    assert "weights: seeded" in capsys.readouterr().out

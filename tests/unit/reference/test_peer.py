@@ -1,0 +1,67 @@
+"""Eager PyTorch in a worker, the peer that a chip without published figures is timed against."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from reference_small import MODEL
+
+from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.errors import DeviceError
+from harness.run.context import ResolvedWeights
+
+CPU = Device(0, "CPU")
+SMALL = BuildSpec("fp32", 2, (TensorSpec(MODEL.input, "float32", (-1, 3, 64, 96)),), MODEL.outputs)
+
+
+def test_the_peer_computes_what_the_reference_computes(suite):
+    images = np.random.default_rng(0).random((2, 3, 64, 96), np.float32)
+    wanted = suite.eager(MODEL, images)
+
+    with suite.peer(MODEL, CPU, SMALL) as session:
+        found = session.run({MODEL.input: images})
+
+    assert list(found) == list(MODEL.outputs) == list(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+        assert value.std() > 0
+
+
+def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(monkeypatch):
+    from harness.reference import peer
+
+    told = []
+    thread = SimpleNamespace(ident=None, join=lambda: told.append("waited for"))
+    thread.start = lambda: (told.append("import"), vars(thread).update(ident=1))
+    monkeypatch.setattr(peer, "_rest", thread)
+    monkeypatch.setattr(peer, "_network", lambda name, weights: None)
+    monkeypatch.setattr(peer, "TorchSession", lambda *arguments: told.append("session"))
+
+    for _ in range(2):
+        with peer.load(None, CPU, replace(SMALL, options={"model": MODEL.name})):
+            told.append("measured")
+
+    assert told == ["session", "measured", "import", "waited for", "session", "measured"]
+
+
+def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setitem(
+        suite._weights, MODEL.name, ResolvedWeights(tmp_path / "weights.pt", "another's", True, "drawn")
+    )
+
+    with pytest.raises(DeviceError, match=r"state_dict"), suite.peer(MODEL, CPU, SMALL):
+        pass
+
+
+def test_the_worker_of_the_peer_stays_and_a_dead_one_is_replaced(suite):
+    def process():
+        with suite.peer(MODEL, CPU, SMALL):
+            return suite._peer._process.pid
+
+    first = process()
+    assert process() == first
+    suite._peer.kill()
+    assert process() != first
