@@ -39,3 +39,26 @@ def test_half_precision_outputs_are_taken_as_they_are():
 
     assert checked({"output1": array}, {"output1": (35,)})[0].dtype == np.float32
     np.testing.assert_array_equal(deepmar.postprocess({"output1": array}, Frame(1, 1, (1, 1)))["logits"], array)
+
+
+def test_outputs_come_in_the_order_of_the_shapes_whatever_the_engine_s_own():
+    outputs = {"b": np.ones((2, 1)), "a": np.zeros(3), "more": np.ones(9)}
+
+    first, second = checked(outputs, {"a": (3,), "b": (2, 1)})
+
+    assert (first.shape, second.shape) == ((3,), (2, 1))
+    assert {first.dtype, second.dtype} == {np.dtype(np.float32)}
+
+
+def test_large_numbers_whose_sum_overflows_are_finite():
+    huge = np.full(4, 3e38, np.float32)
+
+    (same,) = checked({"y": huge}, {"y": (4,)})
+
+    np.testing.assert_array_equal(same, huge)
+
+
+@pytest.mark.parametrize("there", [{}, {"z": np.ones(1), "x": np.ones(1)}])
+def test_a_missing_output_is_named_beside_those_that_are_there(there):
+    with pytest.raises(RunError, match=f"output y is missing; there are: {'x, z' if there else 'none'}"):
+        checked(there, {"y": (1,)})
