@@ -39,6 +39,7 @@ def test_every_chip_has_one_protocol(name):
     assert all(MODELS[name].protocol(chip) in protocols for chip in CHIPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_network_gives_the_outputs_of_its_row(name):
     import torch

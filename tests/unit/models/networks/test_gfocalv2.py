@@ -10,11 +10,13 @@ from harness.models.networks import gfocalv2
 NETWORKS = {"gfocalv2_r50_fpn": gfocalv2.gfocalv2_r50_fpn}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NETWORKS)
 def test_keys_shapes_order_and_outputs_are_the_authors(model):
     networks_golden.check(model, NETWORKS[model]())
 
 
+@pytest.mark.slow
 def test_levels_of_gfocalv2_follow_the_size_of_the_picture():
     network = gfocalv2.gfocalv2_r50_fpn()
 

@@ -17,6 +17,7 @@ def test_keys_shapes_order_and_outputs_are_the_authors(model):
     networks_golden.check(model, NETWORKS[model]())
 
 
+@pytest.mark.slow
 def test_the_leak_of_the_resnet_variant_changes_its_outputs():
     image = golden_rules.network_input("retinaface_resnet50")[:, :, :64, :64]
     outputs = {}
