@@ -1,4 +1,4 @@
-"""Eager PyTorch keeps its memory and lays it out for the processor."""
+"""Eager PyTorch keeps the memory that it was given."""
 
 import platform
 import resource
@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from reference_small import MODEL
 
 from harness.reference import eager
 
@@ -48,13 +47,3 @@ def test_the_network_keeps_its_memory(monkeypatch, tmp_path):
 
     assert told == ["kept"]
     assert not made.training
-
-
-def test_the_reference_is_channels_last_and_what_is_timed_is_not(suite):
-    from harness.reference import peer
-
-    networks = suite.network(MODEL), peer._network(MODEL.name, suite.weights(MODEL).path)
-
-    ours, timed = (next(p for p in n.parameters() if min(p.shape[1:], default=1) > 1) for n in networks)
-    assert ours.is_contiguous(memory_format=torch.channels_last)
-    assert timed.is_contiguous()

@@ -43,9 +43,9 @@ def test_every_image_is_answered_once_and_in_order_with_its_own_frame(batch):
 
 def test_the_last_batch_is_filled_up_with_its_last_image():
     fed = []
-    list(predict(images(5), prepared, lambda t: fed.append(t[:, 0, 0].tolist()) or {"y": t}, answered, 4))
+    list(predict(images(6), prepared, lambda t: fed.append(t[:, 0, 0].tolist()) or {"y": t}, answered, 4))
 
-    assert fed == [[0, 1, 2, 3], [4, 4, 4, 4]]
+    assert fed == [[0, 1, 2, 3], [4, 5, 5, 5]]
 
 
 def test_an_image_that_cannot_be_read_ends_the_run_and_is_no_lower_score():

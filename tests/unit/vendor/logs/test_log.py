@@ -44,7 +44,7 @@ def test_a_batch_is_read_where_each_tool_says_it(line, batch):
     assert log("x", line).batch() == batch
 
 
-@pytest.mark.parametrize("line", ["Batch: 1", "a bs of 4", "--batches=5", "model_bs4_v2.txt"])
+@pytest.mark.parametrize("line", ["Batch: 1", "a bs of 4", "minibatch: 4", "--batches=5", "model_bs4_v2.txt"])
 def test_what_only_looks_like_a_batch_is_none(line):
     with pytest.raises(DataError, match="does not say its batch"):
         log(line).batch()
