@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from harness import matrix
-from harness.backends import registry
 from harness.backends.base import Device, Health
 from harness.errors import InvalidMeasurement
 from harness.judge.timing import Plan, Timing, Window
@@ -108,18 +107,6 @@ def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch
 
     assert fed[0] is ours
     assert fed[1:] == [None] * (measuring.PAIRS - 1)
-
-
-@pytest.mark.parametrize("backend", ["trt", "magicmind"])
-def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
-    """Where CUDA numbers another GPU 0, its plan would not load on this one."""
-    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
-    engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
-    engine.variant = replace(engine.variant, raw=False)
-    vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])
-
-    assert engine.spec(engine.variant).options["device"] == 1
-    assert "device" in registry.backend(backend).unkeyed, "an engine is the same wherever it was compiled"
 
 
 @pytest.mark.parametrize("batch", sorted({case.batch for case in matrix.cases()} - {1}))
