@@ -3,7 +3,8 @@ BIN    := .venv/bin
 READY  := .venv/ready
 # tests that a person runs while editing: pure functions, tables and texts
 FAST   := tests/unit/arrays tests/unit/baselines tests/unit/judge tests/unit/metrics tests/unit/report tests/unit/vendor \
-          tests/unit/run tests/unit/models tests/unit/test_layers.py tests/unit/test_matrix.py
+          tests/unit/run tests/unit/models tests/unit/test_case.py tests/unit/test_chips.py tests/unit/test_errors.py \
+          tests/unit/test_layers.py tests/unit/test_matrix.py tests/unit/test_vocabulary.py
 
 .PHONY: help run test test-fast lint format bench
 help:            ## list the targets
@@ -28,7 +29,9 @@ format: $(READY) ## let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# hotcoco is a peer to measure against, which nothing else needs; without a network its test is skipped
 bench: $(READY)  ## host-side hot paths against their peers
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check hotcoco==1.3.0
 	$(BIN)/pytest tests/benchmarks --benchmark-enable -q $(ARGS)
 
 $(READY): pyproject.toml

@@ -25,9 +25,12 @@ from harness import matrix
 from harness.backends.registry import backends
 from harness.case import Case, Precision
 from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
-from harness.report import tables
-from harness.report.records import Record, ran, read_run, write_run, write_whole
+from harness.report import ci
+from harness.report.causes import PASSED_ON
+from harness.report.messages import LANGUAGES, language, translation
+from harness.report.records import Record, Run, ran, read_run, write_run
 from harness.report.records import footer as end_of_run
+from harness.report.terminal import terminal
 from harness.run.deciding import decided_by
 from harness.vocabulary import STAGE_MARKERS, Outcome
 from harness.worker.process import limits
@@ -52,9 +55,9 @@ from tests.session import (
     footer,
     header,
     lineup_id,
+    not_the_chip,
     options,
     plain,
-    simulated,
     stage_of,
     stem_of,
     way_on,
@@ -66,11 +69,14 @@ TIERS = {
     "full": "everything",
 }
 COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
+CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
 OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
 ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
+BASELINE = pytest.StashKey[Run | None]()
+SAID = pytest.StashKey[list[str]]()  # lines for a CI system
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,6 +125,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
     group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
     group.addoption(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="time a case for at most so long until its throughput is decided (default: 60 on chips, 30 on cpu)",
+    )
+    group.addoption(
         "--require",
         action="append",
         default=[],
@@ -132,6 +144,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--resume",
         metavar="FILE",
         help="take over the verdicts of an earlier run that are decided by the same: a record file, or latest",
+    )
+    group.addoption("--baseline", type=Path, metavar="RUN", help="a record file: say what changed since that run")
+    group.addoption(
+        "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"
     )
     group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
     group.addoption(
@@ -152,6 +168,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
+    config.stash[SAID] = []
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -182,6 +199,9 @@ def pytest_configure(config: pytest.Config) -> None:
     limit = config.getoption("limit")
     if limit is not None and limit < 1:
         raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
+    patience = config.getoption("patience")
+    if patience is not None and not 0 <= patience < float("inf"):
+        raise pytest.UsageError(f"--patience {patience:g}: give seconds, 0 or more")
     data = config.getoption("data")
     if data is not None and not Path(data).is_dir():
         raise pytest.UsageError(f"--data {data}: no such folder")
@@ -190,6 +210,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
     if shutil.which(python) is None:
         raise pytest.UsageError(f"--sdk-python {python}: no such program")
+    baseline = config.getoption("baseline")
+    try:
+        config.stash[BASELINE] = None if baseline is None else read_run(baseline)
+    except HarnessError as error:
+        raise pytest.UsageError(f"--baseline {baseline}: {error}") from error
     results = config.getoption("results")
     _resume(config)
     if results is not None and not config.getoption("collectonly"):  # said now, not after hours
@@ -277,6 +302,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=place)
+    for item in items:
+        if CONFORMANCE not in item.path.parents:  # tests of our own are strict about every package
+            item.add_marker(pytest.mark.filterwarnings("error"), append=False)
 
 
 def _in_tier(item: pytest.Item, tier: str) -> bool:
@@ -299,7 +327,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = [f"chipproof: data {config.getoption('data') or 'none (drawn scenes)'}"]
     settings = [
-        f"--{name} {value}" for name in ("limit", "device", "runner") if (value := config.getoption(name)) is not None
+        f"--{name} {value}"
+        for name in ("limit", "device", "runner", "patience")
+        if (value := config.getoption(name)) is not None
     ]
     settings += [f"--time-limit {given}" for given in config.getoption("time_limit")]
     if config.getoption("tier") != "full":
@@ -366,6 +396,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.stash[ENDED] = result.outcome
     if result.when == "teardown" and case_of(item) is not None:
         item.config.stash[BOOK].add(_end(item))
+    given = {name: item.config.getoption(name) for name in (*PASSED_ON, "simulate")}
+    for record in item.config.stash[FRESH]:
+        item.user_properties += ci.properties(record, given)
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
     item.config.stash[FRESH].clear()
     return result
@@ -394,7 +427,7 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         _show(item, error, result, way)
     stage, test = stage_of(item), plain(item.nodeid)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
-    marks = ("simulated",) if simulated(item.config, case) else ()
+    marks = not_the_chip(item.config, case)
     if isinstance(error, pytest.skip.Exception):
         if (case, stage) not in known:
             record = Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks)
@@ -440,13 +473,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if config.getoption("collectonly"):
         return
-    red = any(record.outcome.red for record in records)
-    if exitstatus == pytest.ExitCode.OK and (red or _idle(config, records)):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if config.getoption("results") and records:
+    if config.getoption("results") or config.stash[ASKED]:
         _write(config, records)
-    if config.stash[BOOK].unwritten or config.stash[UNSHOWN]:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    unwritten = bool(config.stash[BOOK].unwritten or config.stash[UNSHOWN])
+    found = ci.status(records, config.getoption("require"), unwritten)
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if ended and found:  # pytest's own 1 stands where a test failed and no record says why
+        session.exitstatus = int(found)
 
 
 def _close(config: pytest.Config, records: list[Record]) -> bool:
@@ -458,19 +491,21 @@ def _close(config: pytest.Config, records: list[Record]) -> bool:
     return book.close()
 
 
-def _idle(config: pytest.Config, records: list[Record]) -> list[str]:
-    """Chips that were required and on which nothing ran."""
-    return [c for c in config.getoption("require") if not any(ran(r) and r.case.chip == c for r in records)]
-
-
 def _write(config: pytest.Config, records: list[Record]) -> None:
+    """The record file and the reports, also of a run in which nothing ran; without --results only what a CI system
+    shows by itself."""
     folder, book = config.getoption("results"), config.stash[BOOK]
+    asked, stopped, lang = len(config.stash[ASKED]), config.stash[STOPPED], language(config.getoption("lang"))
+    if folder is None:
+        run = Run(header(config), tuple(records), {"asked": asked, "stopped": stopped})
+        config.stash[SAID] = ci.github(run, os.environ, lang)
+        return
     path = folder / f"{stem_of(config)}.jsonl"
     try:
         if not _close(config, records):  # with pytest -n every process wrote its own part
             parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
             lines = [line for part in parts for line in read_run(part).lines]
-            write_run(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED], lines)
+            write_run(path, header(config), records, asked, stopped, lines)
             for part in parts:
                 part.unlink()
         run = read_run(path)
@@ -478,26 +513,47 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
         book.unwritten = book.unwritten or (str(error) if isinstance(error, HarnessError) else repr(error))
         return
     try:
-        write_whole(folder / "latest.md", tables.markdown(run))
-        from harness.report.html import page  # draws charts: not imported where nothing is written
+        from harness.report.publish import publish  # imports the page's templates: not where nothing is written
 
-        write_whole(folder / "latest.html", page(run))
+        config.stash[SAID] = publish(folder, run, os.environ, lang, config.stash[BASELINE])
     except Exception as error:
         config.stash[UNSHOWN] = str(error) if isinstance(error, HarnessError) else repr(error)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """Ours comes last. What it tells of a failure, pytest does not tell again, but with -v; a traceback is pytest's."""
+    told = {}
+    if config.stash[RECORDS] and terminalreporter.verbosity <= 0:
+        told = {key: terminalreporter.stats[key] for key in ("failed", "error") if key in terminalreporter.stats}
+    for key, reports in told.items():
+        terminalreporter.stats[key] = [report for report in reports if not _told(report)]
+    yield
+    terminalreporter.stats.update(told)
+    _summary(terminalreporter, config)
+
+
+def _told(report: pytest.TestReport) -> bool:
+    """Whether a record says what the report says. A verdict and a harness error have no traceback ("value" is pytest's
+    word for that); a defect of the suite has one, which is shown."""
+    style = getattr(getattr(report.longrepr, "reprtraceback", None), "style", "value")
+    return bool(getattr(report, "chipproof", None)) and style == "value"
+
+
+def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     records = list(config.stash[RECORDS].values())
-    if not config.stash[ASKED] or config.getoption("collectonly"):
+    results = config.getoption("results")
+    t = translation(language(config.getoption("lang")))
+    idle = ci.idle(records, config.getoption("require"))
+    failures = [t("FAILED: --require {chip}: nothing ran on it", chip=chip) for chip in idle]
+    if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
         return
     stream = getattr(terminalreporter._tw, "_file", None)
     if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
         stream.reconfigure(errors="replace")
+    for line in config.stash[SAID]:
+        terminalreporter.write_line(line)
     terminalreporter.section("chipproof")
-    width, colour = terminalreporter._tw.fullwidth, terminalreporter.hasmarkup
-    terminalreporter.write(
-        tables.terminal(records, len(config.stash[ASKED]), width, colour, stopped=config.stash[STOPPED])
-    )
     if config.stash[EARLIER].files:
         over = [record for record in records if "taken_over" in record.facts]
         told = f"resumed {config.stash[EARLIER].files[0]}: {len(over)} of {len(records)} verdicts taken over"
@@ -505,11 +561,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for attempt in sorted({int(r.facts["attempt"]) for r in records if "attempt" in r.facts} - {1}):
             count = sum(r.facts.get("attempt") == attempt for r in records)
             terminalreporter.write_line(f"{count} of attempt {attempt}")
-    for chip in _idle(config, records):
-        terminalreporter.write_line(f"FAILED: --require {chip}: nothing ran on it", red=True, bold=True)
-    if config.stash[BOOK].unwritten:
-        text = f"FAILED: not all records are on disk: {config.stash[BOOK].unwritten}"
-        terminalreporter.write_line(text, red=True, bold=True)
-    if config.stash[UNSHOWN]:
-        text = f"FAILED: the records are on disk, their pages are not: {config.stash[UNSHOWN]}"
-        terminalreporter.write_line(text, red=True, bold=True)
+    unwritten, unshown = config.stash[BOOK].unwritten, config.stash[UNSHOWN]
+    if unwritten:
+        failures.append(t("FAILED: not all records are on disk: {reason}", reason=unwritten))
+    if unshown:
+        failures.append(t("FAILED: the records are on disk, their pages are not: {reason}", reason=unshown))
+    lang, changed = language(config.getoption("lang")), ""
+    if baseline := config.stash[BASELINE]:
+        from harness.report import compare
+
+        now = Run(header(config), tuple(records), {})
+        changed = compare.summary(compare.compare(baseline, now), lang)
+    terminalreporter.write(
+        terminal(
+            records,
+            len(config.stash[ASKED]),
+            terminalreporter._tw.fullwidth,
+            terminalreporter.hasmarkup,
+            stopped=config.stash[STOPPED],
+            verbose=terminalreporter.verbosity > 0,
+            failures=failures,
+            report=results / "latest.html" if results and not (unwritten or unshown) else None,
+            options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
+            lang=lang,
+            changed=changed,
+        )
+    )

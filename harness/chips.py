@@ -30,12 +30,14 @@ class Chip:
     keeps: bool = False  # its answers follow from the engine's key alone, and are kept like the reference's
     eager: float | None = None  # where nothing is published: FP32 throughput in units of eager PyTorch's
     hint: str = ""  # what to do when it is absent
+    emulated: bool = False  # its runtime is the vendor's own simulator of the chip: throughput is not judged
     simulated: Mapping[str, object] = field(default_factory=dict, hash=False)  # what --simulate puts in its place
 
 
 ASCEND_HINT = "install the driver and CANN, then: source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 MLU_HINT = "start the MagicMind container with /dev/cambricon_dev0 mapped in"
 CUDA_HINT = "install the NVIDIA driver, and TensorRT or onnxruntime-gpu, in the Python given by --sdk-python"
+OPENVINO_HINT = 'pip install "chipproof[openvino]"'
 
 CHIPS: dict[str, Chip] = {
     chip.name: chip
@@ -125,6 +127,41 @@ CHIPS: dict[str, Chip] = {
             keeps=True,
             eager=1.0,
             hint="pip install onnxruntime",
+        ),
+        Chip(
+            "intel_cpu",
+            "CPU through OpenVINO",
+            ("openvino",),
+            r"CPU .*",
+            "CPU",
+            (FP32, FP16, INT8),
+            (1, 4),
+            heavy_batches=(1,),
+            normalizes=True,
+            eager=1.0,
+            hint=OPENVINO_HINT,
+        ),
+        Chip(
+            "intel_gpu",
+            "Intel GPU",
+            ("openvino",),
+            r"GPU(\.\d+)? Intel.*",
+            "GPU",
+            (FP32, FP16, INT8),
+            (1, 4, 8, 16, 32, 64),
+            normalizes=True,
+            hint=f"install Intel's OpenCL and Level Zero drivers, then: {OPENVINO_HINT}",
+        ),
+        Chip(
+            "intel_npu",
+            "Intel NPU",
+            ("openvino",),
+            r"NPU(\.\d+)? .*",
+            "NPU",
+            (FP16, INT8),
+            (1, 4),
+            normalizes=True,
+            hint=f"install the driver of the NPU, then: {OPENVINO_HINT}",
         ),
     )
 }

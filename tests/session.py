@@ -54,10 +54,12 @@ def stage_of(item: pytest.Item) -> str:
     return next((stage for stage in STAGE_MARKERS if item.get_closest_marker(stage)), "")
 
 
-def simulated(config: pytest.Config, case: Case) -> bool:
-    """Whether the case ran, or would have run, on a simulated SDK."""
+def not_the_chip(config: pytest.Config, case: Case) -> tuple[str, ...]:
+    """The mark of a case that ran, or would have run, on a simulated SDK or on the vendor's simulator of the chip."""
     chip, runner = matrix.chips()[case.chip], config.getoption("runner")
-    return config.getoption("simulate") and simulator_folder(chip, runner) is not None
+    if config.getoption("simulate") and simulator_folder(chip, runner) is not None:
+        return ("simulated",)
+    return ("emulated",) if chip.emulated else ()
 
 
 def again(item: pytest.Item) -> str:

@@ -7,16 +7,15 @@ import shutil
 from enum import Enum
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from harness.baselines import Baselines, Cell, load
-from harness.baselines.arithmetic import Finding, lint
 from harness.baselines.registry import DIRECTORY
+
+if TYPE_CHECKING:
+    from harness.baselines import Baselines, Cell
+    from harness.baselines.arithmetic import Finding
 
 COLUMNS = {
     "model": 23, "chip": 10, "precision": 9, "batch": 5, "metric": 18, "printed": 18, "unit": 19, "role": 6,
@@ -37,6 +36,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print one array, an object a figure or finding")] = False,
 ) -> None:
     """Show every published figure, or lint them. Exit status of lint: 1 when it finds what is not a known erratum."""
+    from harness.baselines import load
+    from harness.baselines.arithmetic import lint
+
     registry = load(directory)
     if action is Action.SHOW:
         _show(registry, as_json)
@@ -75,6 +77,10 @@ def _reason(finding: Finding) -> str:
 
 
 def _show(registry: Baselines, as_json: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     if as_json:
         print(json.dumps([figure(cell) for cell in registry.cells], ensure_ascii=False))
         return

@@ -10,8 +10,6 @@ from typing import Annotated
 
 import typer
 
-from harness.case import Case
-from harness.run.case_run import CaseRun
 from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, deliver, suite
 
 
@@ -25,6 +23,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
     """Export and compile the model of CASE for its chip, which must be here, and say where the engine is."""
+    from harness.case import Case
+    from harness.run.case_run import CaseRun
+
     with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
         engine = bench.built().path
         facts = {"case": case, "engine": str(out or engine), **bench.facts}

@@ -12,24 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from rich import box
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from harness.case import Case, Tensors
-from harness.diagnose import layers, mistakes
-from harness.diagnose.layers import Layer, Located, Measure
-from harness.diagnose.picture import picture
 from harness.errors import InvalidMeasurement
-from harness.export import graph
-from harness.judge.verdict import Verdict, judge_numerics
-from harness.run.case_run import CaseRun
-from harness.run.context import WITNESS_IMAGES
 from harness.vocabulary import Outcome
 from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, suite
+
+if TYPE_CHECKING:
+    from harness.case import Tensors
+    from harness.diagnose.layers import Layer, Located, Measure
+    from harness.judge.verdict import Verdict
+    from harness.run.case_run import CaseRun
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -46,6 +39,11 @@ def command(
     """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
 
     Exit status: 0 nothing differs, 1 something does, 2 could not run."""
+    from harness.case import Case
+    from harness.diagnose import layers
+    from harness.judge.verdict import judge_numerics
+    from harness.run.case_run import CaseRun
+
     with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
         chip, wanted = bench.outputs()
         verdict = judge_numerics(chip, wanted, bench.case.precision)
@@ -64,6 +62,12 @@ def command(
 
 def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     """Builds the case's engine with tensors laid bare and compares them with ONNX Runtime's, in FP32."""
+    import numpy as np
+
+    from harness.diagnose import layers
+    from harness.export import graph
+    from harness.run.context import WITNESS_IMAGES
+
     model, variant = _exported(bench), bench.variant
     samples = bench.context.dataset(bench.model).head(min(WITNESS_IMAGES, bench.case.batch)).samples
     pictures = [sample.read() for sample in samples]
@@ -94,6 +98,12 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
 
 def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
     """The mistakes that may explain the gap between the chip's outputs and the reference's."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from harness.diagnose import layers, mistakes
+    from harness.diagnose.picture import picture
+
     first = bench.context.dataset(bench.model).samples[0].read()
     bare = mistakes.without_softmax(_exported(bench))
     gap = mistakes.Gap(
@@ -120,6 +130,8 @@ def _exported(bench: CaseRun) -> ModelProto:
 
 def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
     """What was found, as JSON values; `differs` decides the exit status."""
+    from harness.diagnose import layers
+
     first = located.first
     failed = verdict.outcome is not Outcome.PASS
     return {
@@ -140,11 +152,16 @@ def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
 
 
 def _figures(verdict: Verdict) -> dict[str, Any]:
+
     figures = {key: verdict.details.get(key) for key in ("cosine", "largest", "rms")}
     return {**figures, "fine": verdict.outcome is Outcome.PASS, "text": verdict.text}
 
 
 def _show(found: Mapping[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(width=max(shutil.get_terminal_size((130, 40)).columns, 100), highlight=False)
     table = Table(title=f"{found['case']}: {len(found['layers'])} of {found['of_layers']} layers, in the order of the "
                   "graph", title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip

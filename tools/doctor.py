@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import getpass
+import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import psutil
 import typer
 from packaging.requirements import Requirement  # comes with pytest
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from harness import datasets, matrix
-from harness.backends import registry
-from harness.backends.registry import Sdk
-from harness.chips import Chip
-from harness.datasets.base import Absent
-from harness.errors import HarnessError, WorkerError
-from harness.models.base import Model
-from harness.reference.weights import find
-from harness.run import devices
-from harness.worker.process import Worker
-from tools.fetch import SETS, state
+from harness.errors import HarnessError, UsageError, WorkerError
+from harness.report.messages import Translate, language, translation
+from tools.fetch import SETS
+from tools.language import LangOption
 from tools.suite import CacheOption, DataOption, PythonOption, cache_folder
+
+if TYPE_CHECKING:
+    from harness.backends.registry import Sdk
+    from harness.chips import Chip
+    from harness.models.base import Model
+    from harness.worker.process import Worker
 
 ROOT = Path(__file__).parents[1]
 OLDEST = (3, 10)
+OLDEST_WORKER = (3, 7)
+EACH = "chipproof fetch says where to get each"
+DRAWN, SEEDED = "no --data: scenes are drawn in its place", "seeded weights take its place"
+AREAS = ("machine", "packages", "chips", "sdks", "data sets", "weights", "storage")
 ROOM = 5e9  # bytes; engines, exports and reference outputs of all models take about that
 
 
@@ -47,9 +51,6 @@ class State(str, Enum):
     PART = "part"  # some of it is there
     ABSENT = "absent"  # and not required
     BROKEN = "broken"  # required, or there and damaged
-
-
-COLOURS = {State.OK: "green", State.PART: "yellow", State.ABSENT: "dim", State.BROKEN: "bold red"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Finding:
 
 def _sdks() -> tuple[Sdk, ...]:
     """The vendor SDKs that the backends need, each once."""
+    from harness.backends import registry
+
     return tuple(dict.fromkeys(row.sdk for row in registry.backends().values() if row.sdk is not None))
 
 
@@ -71,19 +74,68 @@ def command(
     cache: CacheOption = None,
     sdk_python: PythonOption = sys.executable,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="write what is here to this file, without personal data, to send it")
+    ] = None,
+    lang: LangOption = None,
 ) -> None:
-    """Say what is here. Exit status: 1 when something required is broken, else 0; a chip that is absent is no fault."""
-    areas = (machine(), packages(), chips(sdk_python), sdks(sdk_python), sets(data), checkpoints(data), storage(cache))
+    """Say what can be run here, and what is here and what not. Exit status: 1 when something required is broken, 2 when
+    --sdk-python is no Python, else 0; a chip that is absent is no fault."""
+    python = interpreter(sdk_python)
+    areas = (machine(), packages(), chips(sdk_python, python), sdks(sdk_python, python), sets(data), checkpoints(data),
+             storage(cache))  # fmt: skip
     findings = [finding for area in areas for finding in area]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
     else:
-        _show(findings)
+        print(told(findings, shutil.get_terminal_size((80, 24)).columns, language(lang)), end="")
+    if bundle is not None:
+        from harness.report.records import write_whole
+
+        write_whole(bundle, evidence(findings))
+        print(translation(language(lang))("written: {path}; read it before you send it", path=bundle), file=sys.stderr)
     if any(finding.state is State.BROKEN for finding in findings):
         raise typer.Exit(1)
 
 
+@dataclass(frozen=True)
+class Interpreter:
+    """What the Python of --sdk-python is and which vendor modules it would import."""
+
+    version: tuple[int, int]
+    numpy: bool
+    modules: frozenset[str]
+
+
+def interpreter(path: str) -> Interpreter:
+    """Ask it, without importing anything of a vendor. Raises UsageError when it is no Python, or too old."""
+    if shutil.which(path) is None:
+        raise UsageError(f"--sdk-python {path}: no such program", hint="give the path of a Python interpreter")
+    program = (
+        "import sys, importlib.util as u; print(*sys.version_info[:2]); "
+        "print(*[n for n in sys.argv[1:] if u.find_spec(n)])"
+    )
+    names = ["numpy", *(sdk.module for sdk in _sdks())]
+    try:
+        run = subprocess.run([path, "-c", program, *names], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"--sdk-python {path} does not run: {error}", hint="give a Python interpreter") from error
+    found = re.match(r"(\d+) (\d+)\n(.*)", run.stdout)
+    if run.returncode != 0 or found is None:
+        last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it printed nothing"]
+        raise UsageError(f"--sdk-python {path} is no Python interpreter: {last[0]}", hint="give the path of one")
+    version = int(found[1]), int(found[2])
+    if version < OLDEST_WORKER:
+        raise UsageError(
+            f"--sdk-python {path} is Python {version[0]}.{version[1]}", hint="give Python 3.7 or newer, with NumPy"
+        )
+    modules = set(found[3].split())
+    return Interpreter(version, "numpy" in modules, frozenset(modules - {"numpy"}))
+
+
 def machine() -> Iterator[Finding]:
+    import psutil
+
     right = sys.version_info >= OLDEST
     python = f"{platform.python_version()} at {sys.executable}"
     older = "" if right else f"use Python {'.'.join(map(str, OLDEST))} or newer"
@@ -108,6 +160,25 @@ def packages() -> Iterator[Finding]:
         fits = required.specifier.contains(version, prereleases=True)
         detail = version if fits else f"{version}, required {required.specifier}"
         yield Finding("packages", required.name, State.OK if fits else State.BROKEN, detail, "" if fits else hint)
+    yield from deprecated()
+
+
+DEPRECATED = {
+    "pynvml": "pip uninstall pynvml && pip install nvidia-ml-py",
+    "nvidia-ml-py3": "pip uninstall nvidia-ml-py3 && pip install nvidia-ml-py",
+}
+"""Distributions that stand in the way of the module `pynvml` of nvidia-ml-py: the first warns whenever PyTorch is
+imported (its own text says so), the second is a copy of 2017 without newer calls. What replaces each."""
+
+
+def deprecated() -> Iterator[Finding]:
+    """Packages that are installed here and were given up by their authors for another."""
+    for name, hint in DEPRECATED.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield Finding("packages", name, State.PART, f"{version}, deprecated: it warns, or lacks calls of NVML", hint)
 
 
 def requirements() -> list[str]:
@@ -122,62 +193,111 @@ def requirements() -> list[str]:
     return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
 
 
-def chips(sdk_python: str) -> Iterable[Finding]:
-    """Each chip with what its backends saw; they are asked side by side, each in its worker."""
-    rows = list(matrix.chips().values())
+def chips(sdk_python: str, python: Interpreter) -> Iterable[Finding]:
+    """Each chip with what its backends saw. Chips that share a backend share its worker, one after another; the others
+    are asked side by side. Without a trace of driver and SDK no worker is started, for each takes a second and could
+    only say the same."""
+    from harness import matrix
+
+    groups: list[list[Chip]] = []
+    gone = {name: missing for name, chip in matrix.chips().items() if (missing := untraced(chip, sdk_python, python))}
+    for chip in matrix.chips().values():
+        if chip.name in gone:
+            continue
+        kin = [group for group in groups if any({*chip.backends} & {*other.backends} for other in group)]
+        groups = [group for group in groups if group not in kin] + [
+            [*(other for group in kin for other in group), chip]
+        ]
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda chip: _chip(chip, sdk_python), rows))
+        asked = pool.map(lambda group: _chips(group, sdk_python), groups)
+        found = {finding.name: finding for findings in asked for finding in findings}
+    absent = {
+        name: Finding("chips", name, State.ABSENT, missing, matrix.chips()[name].hint) for name, missing in gone.items()
+    }
+    return [{**found, **absent}[name] for name in matrix.chips()]
 
 
-def _chip(chip: Chip, sdk_python: str) -> Finding:
-    def start(backend: str) -> Worker:
-        return Worker(backend, python=sys.executable if registry.backend(backend).own_python else sdk_python)
+def untraced(chip: Chip, sdk_python: str, python: Interpreter) -> str:
+    """What was looked for in vain where there is no trace of any SDK that drives the chip, else nothing."""
+    from harness.backends import registry
+
+    missing = []
+    for row in map(registry.backend, chip.backends):
+        if row.sdk is None or (row.own_python_with and find_spec(row.own_python_with) is not None):
+            return ""
+        missing.append(traceless(row.sdk, sdk_python, python))
+    return "; ".join(dict.fromkeys(missing)) if all(missing) else ""
+
+
+def traceless(sdk: Sdk, sdk_python: str, python: Interpreter) -> str:
+    """What was looked for in vain, or nothing when there is any trace of the vendor's driver or SDK."""
+    if any(map(_files, sdk.nodes)) or any(map(shutil.which, sdk.programs)) or sdk.module in python.modules:
+        return ""
+    if any(os.environ.get(name) for name in sdk.variables):
+        return ""
+    looked = [f"no {', '.join(sdk.nodes)}"] if sdk.nodes else []
+    looked += [f"no {', '.join(sdk.programs)} on PATH"] if sdk.programs else []
+    return "; ".join([*looked, f"no module {sdk.module} in {sdk_python}"])
+
+
+def _chips(rows: Sequence[Chip], sdk_python: str) -> list[Finding]:
+    from harness.backends import registry
+    from harness.worker.process import Worker
+
+    workers: dict[str, Worker] = {}
+    with ExitStack() as stack:
+
+        @contextmanager
+        def start(backend: str) -> Iterator[Worker]:
+            if backend not in workers or not workers[backend].alive:
+                python = registry.backend(backend).python(sdk_python)
+                workers[backend] = stack.enter_context(Worker(backend, python=python))
+            yield workers[backend]
+
+        return [_chip(chip, start) for chip in rows]
+
+
+def _chip(chip: Chip, start: Callable[[str], AbstractContextManager[Worker]]) -> Finding:
+    from harness.run import devices
 
     try:
         found = devices.find(chip, start)
     except WorkerError as error:
         return Finding("chips", chip.name, State.BROKEN, error.fact, error.hint)
     if not found.devices:
-        return Finding("chips", chip.name, State.ABSENT, found.evidence, chip.hint)
+        return Finding("chips", chip.name, State.ABSENT, found.evidence, found.hint or chip.hint)
     names = ", ".join(sorted({device.name for device in found.devices}))
     detail = f"{len(found.devices)} x {names}; {found.version}; {found.evidence}"
     return Finding("chips", chip.name, State.OK, detail)
 
 
-def sdks(sdk_python: str) -> Iterator[Finding]:
+def sdks(sdk_python: str, python: Interpreter) -> Iterator[Finding]:
     """Traces of each vendor's SDK: part of them is the usual reason for a chip that is not found."""
-    modules = _modules(sdk_python)
+    if not python.numpy:
+        hint = f"{sdk_python} -m pip install numpy"
+        yield Finding("sdks", "--sdk-python", State.BROKEN, f"{sdk_python} has no NumPy, which the worker needs", hint)
     for sdk in _sdks():
         seen = {name: os.environ.get(name) for name in sdk.variables} | {
             name: shutil.which(name) for name in sdk.programs
         }
         traces = [f"{name} at {place}" for name, place in seen.items() if place]
-        if sdk.module in modules:
+        if sdk.module in python.modules:
             traces.append(f"module {sdk.module} in {sdk_python}")
         missing = [name for name in sdk.programs if not seen[name]]
-        missing += [] if sdk.module in modules else [f"module {sdk.module}"]
+        missing += [] if sdk.module in python.modules else [f"module {sdk.module}"]
         state = State.ABSENT if not traces else State.PART if missing else State.OK
         detail = "; ".join(traces + ([f"no {', '.join(missing)}"] if missing else []))
         yield Finding("sdks", sdk.name, state, detail, sdk.hint if missing else "")
 
 
-def _modules(sdk_python: str) -> set[str]:
-    """Which vendor modules that interpreter would import, without importing them."""
-    program = "import sys, importlib.util as u; print(*[n for n in sys.argv[1:] if u.find_spec(n)])"
-    try:
-        run = subprocess.run(
-            [sdk_python, "-c", program, *(sdk.module for sdk in _sdks())], capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return set()
-    return set(run.stdout.split())
-
-
 def sets(data: Path | None) -> Iterator[Finding]:
-    for name, (url, _) in SETS.items():
+    from harness import datasets
+    from harness.datasets.base import Absent
+
+    for name in SETS:
         get = f"chipproof fetch {name} says where to get it"
         if data is None:
-            yield Finding("data sets", name, State.ABSENT, "no --data: scenes are drawn in its place", f"{get} ({url})")
+            yield Finding("data sets", name, State.ABSENT, DRAWN, EACH)
             continue
         try:
             found = datasets.load(name, data)
@@ -192,15 +312,19 @@ def sets(data: Path | None) -> Iterator[Finding]:
 
 
 def checkpoints(data: Path | None) -> Iterator[Finding]:
+    from harness import matrix
+
     for model in matrix.models().values():
         yield _checkpoint(model, data)
 
 
 def _checkpoint(model: Model, data: Path | None) -> Finding:
+    from harness.reference.weights import find
+    from tools.fetch import state
+
     path = find(model, data)
     if path is None:
-        hint = f"chipproof fetch {model.name} says where to get it"
-        return Finding("weights", model.name, State.ABSENT, "seeded weights take its place", hint)
+        return Finding("weights", model.name, State.ABSENT, SEEDED, EACH)
     said = state(model.weights, path)
     if "WRONG" in said:
         return Finding("weights", model.name, State.BROKEN, f"{path}: {said}", f"get it again: {model.weights.url}")
@@ -227,19 +351,137 @@ def storage(cache: Path | None) -> Iterator[Finding]:
     yield Finding("storage", "disk", State.OK if enough else State.PART, f"{free / 1e9:.1f} GB free", hint)
 
 
-def _show(findings: list[Finding]) -> None:
-    """A line a finding under its area; packages that are as required are only counted."""
+def told(findings: Sequence[Finding], width: int, lang: str) -> str:
+    """The conclusion, then the findings under their areas, for a terminal of that width. What several names share is
+    told once; packages that are as required are only counted."""
+    from rich.cells import cell_len
+
+    t = translation(lang)
+    lines = [*conclusion(findings, t), ""]
     fine = [finding for finding in findings if finding.area == "packages" and finding.state is State.OK]
     shown = [finding for finding in findings if finding not in fine]
+    counted = Finding("packages", t("{n} packages", n=len(fine)), State.OK, t("as required"))
     place = next((i for i, finding in enumerate(shown) if finding.area != "machine"), len(shown))
-    shown.insert(place, Finding("packages", f"{len(fine)} packages", State.OK, "as required"))
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for width in (10, 7, 23, None):
-        table.add_column(min_width=width, overflow="fold")
     area = ""
-    for row in shown:
-        text = Text(row.detail) + Text(f"\nnext: {row.next}" if row.next else "", style="dim")
-        title = Text(row.area if row.area != area else "", style="bold")
-        table.add_row(title, Text(row.state.value, style=COLOURS[row.state]), row.name, text)
-        area = row.area
-    Console(highlight=False, width=max(100, shutil.get_terminal_size().columns)).print(table)
+    text: list[str] = []
+    for names, row in _shared([*shown[:place], *([counted] if fine else []), *shown[place:]]):
+        if row.area != area:
+            text.append(t(row.area))
+            area = row.area
+        body = f"{', '.join(names)}: {t(row.detail)}"
+        state = t(row.state.value)
+        text += _hung(f"  {state}{' ' * max(1, 8 - cell_len(state))}", body, width)
+        if row.next:
+            text += _hung("          ", t("next: {text}", text=t(row.next)), width)
+    head = [piece for line in lines for piece in (_hung("", line, width) or [""])]
+    return "\n".join([*head, *text]) + "\n"
+
+
+def conclusion(findings: Sequence[Finding], t: Translate) -> list[str]:
+    """What can be run here with its command, what is broken, and what each absent chip needs."""
+    from harness import matrix
+
+    here = [finding.name for finding in findings if finding.area == "chips" and finding.state is State.OK]
+    lines = []
+    for name in here:
+        own = "make run" if matrix.chips()[name].eager is not None else f"pytest -m {name} --require {name}"
+        lines.append(t("you can run: {chip} -> {command}", chip=name, command=own))
+    if not here:
+        lines.append(t("no chip was found: pytest -m cpu --simulate tries the suite itself"))
+    for finding in findings:
+        if finding.state is State.BROKEN:
+            lines.append(t("broken: {name}: {detail}", name=finding.name, detail=finding.detail))
+            lines += [t("next: {text}", text=finding.next)] if finding.next else []
+    for names, row in _shared([f for f in findings if f.area == "chips" and f.state is State.ABSENT]):
+        lines.append(t("{chips}: absent; to have it: {hint}", chips=", ".join(names), hint=t(row.next)))
+    return lines
+
+
+def _shared(findings: Sequence[Finding]) -> list[tuple[list[str], Finding]]:
+    """Findings that say the same but for their name, with their names."""
+    groups: dict[tuple[str, State, str, str], list[Finding]] = {}
+    for finding in findings:
+        detail = re.sub(rf"\b{re.escape(finding.name)}\b", "*", finding.detail)
+        key = (finding.area, finding.state, finding.next if finding.area == "chips" else detail, finding.next)
+        groups.setdefault(key, []).append(finding)
+    return [([finding.name for finding in group], group[0]) for group in groups.values()]
+
+
+def _hung(first: str, text: str, width: int) -> list[str]:
+    """Lines of at most `width` cells, the later ones under the text."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
+    room = max(20, width - cell_len(first))
+    wrapped = Text(text).wrap(Console(width=room, file=io.StringIO()), room, overflow="fold")
+    lines = [line.plain.rstrip() for line in wrapped]
+    return [(first if i == 0 else " " * cell_len(first)) + line for i, line in enumerate(lines)]
+
+
+def evidence(findings: Sequence[Finding]) -> str:
+    """Findings, the tables of the vendors' tools and the versions of their drivers as text that can be sent to others:
+    without host and user names, home folders, serial numbers, addresses and processes."""
+    parts = ["chipproof doctor --bundle", ""]
+    parts += [f"{f.area} {f.name}: {f.state.value}: {f.detail}" for f in findings]
+    for sdk in _sdks():
+        for command in sdk.tables:
+            if shutil.which(command[0]) is None:
+                continue
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30)
+                text = done.stdout + done.stderr
+            except (OSError, subprocess.TimeoutExpired) as error:
+                text = str(error)
+            parts += ["", f"$ {' '.join(command)}", _without_addresses(_without_processes(text))]
+        for path in (path for pattern in sdk.files for path in _files(pattern)):
+            with suppress(OSError):
+                parts += ["", f"# {path}", path.read_text(encoding="utf-8", errors="replace")]
+    return scrubbed("\n".join(parts)) + "\n"
+
+
+def _files(pattern: str) -> list[Path]:
+    return sorted(Path("/").glob(pattern.lstrip("/")))
+
+
+def _without_addresses(table: str) -> str:
+    """Without IPv4 addresses; a version of four parts, such as npu-smi 23.0.3.1, stays."""
+    address = r"\b(?:\d{1,3}\.){3}\d{1,3}\b"
+
+    def told(found: re.Match[str]) -> str:
+        before = table[max(0, found.start() - 20) : found.start()]
+        return found[0] if re.search(r"(?i)(version|smi|driver|firmware|cnmon|\bv)[\s:=|]*$", before) else "<address>"
+
+    return re.sub(address, told, table)
+
+
+def _without_processes(table: str) -> str:
+    """The table up to its list of processes, whose names and folders are other people's."""
+    kept = []
+    for line in table.splitlines():
+        if re.search(r"\bProcess(es)?(:| id| name|\s*\|)", line, re.IGNORECASE):
+            kept.append("(processes are left out)")
+            break
+        kept.append(line.rstrip())
+    return "\n".join(kept)
+
+
+def scrubbed(text: str) -> str:
+    """Without what names a machine or a person."""
+    home = str(Path.home())
+    text = text.replace(home, "~") if len(home) > 1 else text
+    text = re.sub(r"(/home/|/Users/|/data/home/)[^/\s:;,'\"]+", r"\1<user>", text)
+    for name, word in ((platform.node(), "<host>"), (platform.node().split(".")[0], "<host>"), (_user(), "<user>")):
+        if len(name) > 1 and name != "root":
+            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word, text)
+    text = re.sub(r"(?i)\b(?:GPU-|MLU-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>", text)
+    text = re.sub(r"(?i)\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", "<mac>", text)
+    label = r"(?:serial(?: ?(?:number|num|no\.?))?|s/?n|board id|vdie id|die id|uuid|hostname|host name)"
+    return re.sub(rf"(?im)(\b{label}\s*[:=|]\s*)[^\s|][^|\n]*", r"\1<removed>", text)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, in containers
+        return ""

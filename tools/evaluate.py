@@ -9,28 +9,22 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from harness import datasets, matrix, metrics
-from harness.baselines import Baselines
 from harness.case import Case, Precision, Predictions, Tensors
-from harness.datasets import widerface as wider
-from harness.datasets.base import Absent, Dataset, Sample
-from harness.datasets.stream import stream
 from harness.errors import DataError, UsageError
-from harness.judge.verdict import judge_published
-from harness.metrics import widerface, widertext
-from harness.metrics.base import Score
-from harness.models.base import Frame, Model, Protocol
-from harness.models.gfocalv2 import postprocess_suppressed
 from harness.vendor import files
 from harness.vendor.files import Format
 from harness.vocabulary import ACCURACIES, Outcome
 from tools.preprocess import ChipOption, DataOption, ProtocolOption, bin_name, choose, progress
+
+if TYPE_CHECKING:
+    from harness.baselines import Baselines
+    from harness.datasets.base import Dataset, Sample
+    from harness.metrics.base import Score
+    from harness.models.base import Frame, Model, Protocol
 
 NEED_FRAME = ("faces", "objects")  # tasks whose boxes go back to the picture
 LARGER = {"coco": "coco_5000"}  # data set -> the same with pictures that are not scored
@@ -51,7 +45,13 @@ class Ending:
     postprocess: Callable[[Tensors, Frame], Predictions]
 
 
-SUPPRESSED = Ending({"dets": ((100, 5), "float32"), "labels": ((100,), "int64")}, postprocess_suppressed)
+def _suppressed(tensors: Tensors, frame: Frame) -> Predictions:
+    from harness.models.gfocalv2 import postprocess_suppressed
+
+    return postprocess_suppressed(tensors, frame)
+
+
+SUPPRESSED = Ending({"dets": ((100, 5), "float32"), "labels": ((100,), "int64")}, _suppressed)
 """GFocalV2 with the suppression in the engine (BatchMultiClassNMS)."""
 
 
@@ -73,6 +73,8 @@ def command(
 
     A missing, doubled or damaged result is an error, never a lower score. With --chip and the whole data set, the
     scores are judged: exit status 1 when one is more than 1 % below the source."""
+    from harness import matrix
+
     row, chosen, _ = choose(model, chip, protocol)
     if data is None:
         raise UsageError("there are no labels to score against", hint="give --data DIR with the data set")
@@ -95,6 +97,9 @@ def command(
 def _score_files(
     model: Model, protocol: Protocol, form: Format, outputs: Path, data: Path, images: Path | None
 ) -> tuple[Score, str, list[str]]:
+    from harness import datasets, metrics
+    from harness.datasets.stream import stream
+
     folder = files.folder_of(outputs, form)
     dataset = datasets.load(model.dataset, data, images)
     if dataset.truth is None:
@@ -120,6 +125,8 @@ def _all_written(
     model: Model, dataset: Dataset, folder: Path, form: Format, data: Path, images: Path | None
 ) -> list[str]:
     """Samples that the tool ran: those of the data set or, when there are more results, those of the larger one."""
+    from harness import datasets
+
     ids = [sample.id for sample in dataset.samples]
     if model.dataset not in LARGER or len(files.stems(folder, form)) <= len(ids):
         return ids
@@ -146,6 +153,8 @@ def raw_ending(model: Model, protocol: Protocol) -> Ending:
 
 
 def _predict(model: Model, protocol: Protocol, ending: Ending, sample: Sample, paths: Sequence[Path]) -> Predictions:
+    from harness.models.base import Frame
+
     frame = Frame(0, 0, (1.0, 1.0))
     if model.task in NEED_FRAME:
         frame = protocol.preprocess(sample.read(), bool(protocol.normalized_by_chip)).frame
@@ -181,6 +190,11 @@ def _described(ending: Ending) -> str:
 def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, list[str]]:
     """WIDER FACE result files against the ground truth; the pictures are not needed. Where only part of them is there,
     the files belong to that part or to the whole set, whichever differs in fewer names."""
+    from harness import datasets
+    from harness.datasets import widerface as wider
+    from harness.datasets.base import Absent
+    from harness.metrics import widerface, widertext
+
     if model.task != "faces":
         raise UsageError(f"{model.name} finds no faces", hint="the format widerface is for RetinaFace")
     truth = wider.ground_truth(data / "widerface" / "ground_truth")
@@ -206,6 +220,7 @@ def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, l
 
 def _published_precision(published: Baselines, chip: str, model: str) -> Precision:
     """Of the accuracies that were published. Raises UsageError when there are several."""
+
     found = {
         cell.precision
         for cell in published.cells
@@ -219,6 +234,8 @@ def _published_precision(published: Baselines, chip: str, model: str) -> Precisi
 
 def _rows(model: Model, score: Score, published: Baselines, case: Case | None, judged: bool) -> list[dict[str, Any]]:
     """A row a metric: measured, source and published figures, verdict."""
+    from harness.judge.verdict import judge_published
+
     rows = []
     for name in model.metrics:
         measured = float(score.values[name])
@@ -238,6 +255,9 @@ def _rows(model: Model, score: Score, published: Baselines, case: Case | None, j
 
 
 def _show(model: Model, score: Score, kind: str, notes: list[str], rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=f"{model.name}: {score.samples} images, {kind} data set", title_justify="left", box=None)
     for column in ("metric", "measured %", "source %", "published %", "verdict"):
         table.add_column(column, justify="left" if column in ("metric", "verdict") else "right")

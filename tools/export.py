@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from harness import matrix
 from harness.errors import UsageError
 from tools.suite import CacheOption, DataOption, deliver, suite
 
@@ -22,6 +21,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
     """Export MODEL, check it against PyTorch, and say where it is."""
+    from harness import matrix
+
     models, chips = matrix.models(), matrix.chips()
     if model not in models:
         raise UsageError(f"{model!r} is no model", hint=f"models: {', '.join(models)}")

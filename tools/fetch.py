@@ -11,17 +11,14 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from harness import matrix
 from harness.errors import UsageError, WeightsError
-from harness.models.base import Model, Weights
-from harness.reference.weights import find
+
+if TYPE_CHECKING:
+    from harness.models.base import Model, Weights
 
 SETS: dict[str, tuple[str, str]] = {
     "imagenet": ("https://image-net.org/download.php", "ILSVRC2012 validation images; an account is needed"),
@@ -53,6 +50,8 @@ def command(
 ) -> None:
     """Say where the weights and data sets of NAMES come from and where they belong; with --download, fetch weights
     whose digest is published and check them."""
+    from harness import matrix
+
     rows = {name: model for name, model in matrix.models().items() if not names or name in names}
     sets = {name: source for name, source in SETS.items() if not names or name in names}
     unknown = sorted(set(names or ()) - set(rows) - set(sets))
@@ -80,6 +79,8 @@ def command(
 
 
 def _model_row(model: Model, data: Path | None) -> dict[str, Any]:
+    from harness.reference.weights import find
+
     weights = model.weights
     found = "no --data" if data is None else state(weights, find(model, data))
     digest = f"sha256 {weights.sha256}" if weights.sha256 else f"md5 {weights.md5}" if weights.md5 else None
@@ -113,6 +114,9 @@ def _right(weights: Weights, path: Path) -> bool:
 
 
 def _show(table: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", "state", "where from", "what", "belongs at"):
         shown.add_column(column, overflow="fold")
@@ -123,6 +127,11 @@ def _show(table: list[dict[str, Any]]) -> None:
 
 def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
     """Download what is missing and has a digest. Raises WeightsError; what came before stays, whole."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from harness.reference.weights import find
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for model in models:

@@ -6,22 +6,22 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness import matrix
-from harness.baselines import Baselines
 from harness.case import Case, Precision
-from harness.chips import Chip
 from harness.errors import DataError, UsageError
-from harness.judge.stats import exact
-from harness.judge.verdict import Verdict, judge_batches, judge_floor, judge_target
-from harness.models.base import Model
-from harness.report.records import Record
 from harness.vendor import logs
 from harness.vendor.logs import Throughput
 from harness.vocabulary import Outcome
+
+if TYPE_CHECKING:
+    from harness.baselines import Baselines
+    from harness.chips import Chip
+    from harness.judge.verdict import Verdict
+    from harness.models.base import Model
+    from harness.report.records import Record
 
 BAD = (Outcome.FAIL, Outcome.INVALID)
 Figures = Mapping[int, Sequence[Throughput]]  # by batch
@@ -40,6 +40,8 @@ def command(
 
     Exit status: 1 when a figure fails or cannot be trusted, 2 when a log is cut off, of another batch or contradicts
     itself, or when nothing was published to judge it by."""
+    from harness import matrix
+
     chips, models = matrix.chips(), matrix.models()
     if chip not in chips:
         raise UsageError(f"{chip!r} is no chip", hint=f"chips: {', '.join(chips)}")
@@ -95,6 +97,9 @@ def judge(published: Baselines, chip: Chip, model: Model, precision: Precision, 
     """A throughput record for each batch, and one for each target of the chip.
 
     Raises DataError when nothing was published for any of the batches."""
+    from harness.judge.stats import exact
+    from harness.judge.verdict import Verdict, judge_batches, judge_floor
+
     cards = {batch: per_card(found, chip) for batch, found in figures.items()}
     odd = judge_batches({batch: found[0].latency_ms / 1e3 for batch, found in figures.items()})
     records = []
@@ -138,6 +143,8 @@ def _record(
     case: Case, found: Sequence[Throughput], value: float, arithmetic: str, verdict: Verdict | None,
     published: float | None, chip: Chip,
 ) -> Record:  # fmt: skip
+    from harness.report.records import Record
+
     outcome, text = Outcome.SKIP, "nothing was published at this batch"
     if verdict is not None:
         outcome, text = verdict.outcome, f"{verdict.text}; the tool printed one figure, without an interval"
@@ -164,6 +171,10 @@ def _targets(
     published: Baselines, chip: Chip, model: Model, precision: Precision, cards: Mapping[int, float]
 ) -> list[Record]:
     """Best batch against best batch, once every batch that was published is there."""
+    from harness.judge.stats import exact
+    from harness.judge.verdict import judge_target
+    from harness.report.records import Record
+
     wanted = {
         cell.batch
         for cell in published.cells

@@ -9,21 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness import datasets, matrix
-from harness.arrays.images import Decoder, read
-from harness.datasets.base import Sample
-from harness.datasets.files import SUFFIXES, utf8
-from harness.datasets.stream import stream
 from harness.errors import DataError, StoreError, UsageError
-from harness.models.base import Model, Protocol
-from harness.vendor import files
+
+if TYPE_CHECKING:
+    from harness.arrays.images import Decoder
+    from harness.datasets.base import Sample
+    from harness.models.base import Model, Protocol
 
 DECODERS: dict[str, Decoder] = {"imagenet": "pillow", "peta": "pillow"}
 """By data set, where its authors do not read with OpenCV."""
@@ -64,6 +59,8 @@ def command(
 
 def choose(model: str, chip: str | None, protocol: str | None) -> tuple[Model, Protocol, bool]:
     """The model's row, its protocol, and whether the chip is fed raw uint8 pixels under it. Raises UsageError."""
+    from harness import matrix
+
     models, chips = matrix.models(), matrix.chips()
     if model not in models:
         raise UsageError(f"{model!r} is no model", hint=f"models: {', '.join(models)}")
@@ -91,6 +88,8 @@ def bin_name(sample_id: str) -> str:
 
 def _samples(model: Model, images: Path | None, data: Path | None) -> tuple[list[Sample], str]:
     """What to prepare, and whether it is the whole data set, part of it, or a folder of its own."""
+    from harness import datasets
+
     if images is not None:
         return _pictures(images, DECODERS.get(model.dataset, "opencv")), "a folder of pictures"
     if data is None:
@@ -102,6 +101,10 @@ def _samples(model: Model, images: Path | None, data: Path | None) -> tuple[list
 
 def _pictures(folder: Path, decoder: Decoder) -> list[Sample]:
     """Pictures in a folder and those below it, in the order of their names."""
+    from harness.arrays.images import read
+    from harness.datasets.base import Sample
+    from harness.datasets.files import SUFFIXES, utf8
+
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", hint="give a folder of pictures")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
@@ -117,6 +120,9 @@ def _pictures(folder: Path, decoder: Decoder) -> list[Sample]:
 
 def _write_all(model: Model, protocol: Protocol, raw: bool, samples: list[Sample], out: Path) -> None:
     """Everything under `out`, or nothing. Raises DataError (a picture, named) and StoreError (the disk)."""
+    from harness.datasets.stream import stream
+    from harness.vendor import files
+
     place = out.resolve()
     _check(samples, place, protocol, raw)
     staged = place.with_name(f".{place.name}.{os.getpid()}")
@@ -141,6 +147,10 @@ def _write_all(model: Model, protocol: Protocol, raw: bool, samples: list[Sample
 
 def _check(samples: list[Sample], place: Path, protocol: Protocol, raw: bool) -> None:
     """Refuse before the first picture what would fail after the last."""
+    import numpy as np
+
+    from harness.datasets.files import utf8
+
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise UsageError(f"{place} is there already", hint="give --out a new or an empty folder")
     utf8(place)
@@ -167,6 +177,8 @@ def _check(samples: list[Sample], place: Path, protocol: Protocol, raw: bool) ->
 
 
 def _write_one(model: Model, protocol: Protocol, raw: bool, staged: Path, sample: Sample) -> None:
+    import numpy as np
+
     prepared = protocol.preprocess(sample.read(), raw)
     (staged / "prep" / f"{bin_name(sample.id)}.bin").write_bytes(np.ascontiguousarray(prepared.tensor).tobytes())
     if scales(model, protocol):
@@ -178,6 +190,9 @@ def _write_one(model: Model, protocol: Protocol, raw: bool, staged: Path, sample
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar on standard error; call what it yields once a step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=total)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.errors import UsageError
-from harness.report import tables
+from harness.report import ci
+from harness.report import compare as changes
+from harness.report.compare import compare
+from harness.report.messages import language
 from harness.report.records import Run, merge, read_parts, read_run, write_whole
+from harness.report.terminal import terminal
+from tools.language import LangOption
 
 
 def files_of(given: Sequence[Path]) -> list[Path]:
     """The record files that are meant: of a folder, all in it. Raises UsageError when there is none."""
     files = [file for path in given for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
     if not files and not left_behind(given):
-        hint = "give the .jsonl files that pytest --results DIR wrote"
-        raise UsageError(f"{given[0]} is a folder with 0 record files (.jsonl)", hint=hint)
+        raise UsageError(
+            f"there is no record file in {', '.join(map(str, given))}",
+            hint="give the folder that pytest --results DIR wrote into",
+        )
     return files
 
 
@@ -41,18 +50,30 @@ def command(
     ],
     markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write an HTML page with charts here")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="write every record with its figures here, as CSV")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also what passed, each with its text")] = False,
+    baseline: Annotated[Path | None, typer.Option("--baseline", help="also say what changed since this run")] = None,
+    lang: LangOption = None,
 ) -> None:
-    """Show the records in FILES. Exit status: 1 when one of them failed."""
-    found = files_of(files)
-    for path in found:
+    """Show the records in FILES. Exit status: that of the run that wrote them, see README."""
+    given = files_of(files)
+    for path in given:
         _check(path)
-    run = merge([*map(read_run, found), *left_behind(files)])
-    pages = {} if markdown is None else {markdown: tables.markdown(run)}
+    run, chosen = merge([*map(read_run, given), *left_behind(files)]), language(lang)
+    found = None if baseline is None else compare(read_run(baseline), run)
+    told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
+    pages = {}
+    if markdown is not None:
+        pages[markdown] = ci.markdown(run, chosen, told[0])
+    if table is not None:
+        pages[table] = ci.comma_separated(run.records)
     if html is not None:
         from harness.report.html import page
 
-        pages[html] = page(run)
+        pages[html] = page(run, chosen, told[1])
     for path, text in pages.items():
         write_whole(path, text)
     if as_json:
@@ -60,9 +81,23 @@ def command(
     else:
         size = shutil.get_terminal_size((120, 40)).columns
         footer = run.footer
-        print(tables.terminal(run.records, footer["asked"], size, colour=False, stopped=footer.get("stopped", "")))
-    if any(record.outcome.red for record in run.records):
-        raise typer.Exit(1)
+        stopped, options = footer.get("stopped", ""), run.header.get("options", {})
+        text = terminal(
+            run.records,
+            footer["asked"],
+            size,
+            sys.stdout.isatty(),
+            stopped,
+            verbose=verbose,
+            room=inf,
+            options=options,
+            lang=chosen,
+        )
+        print(text, end="")
+        if found is not None:
+            print(changes.summary(found, chosen))
+    if status := ci.status(run.records, ci.required(run.header.get("options", {}))):
+        raise typer.Exit(int(status))
 
 
 def _check(path: Path) -> None:

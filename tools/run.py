@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import UsageError
+from harness.report.ci import Status
 
 PROJECT = Path(__file__).parents[1]
 TESTS = PROJECT / "tests" / "conformance"
@@ -31,7 +32,7 @@ def command(
     root = [f"--rootdir={PROJECT}", "-c", str(PROJECT / "pyproject.toml")]
     arguments = [sys.executable, "-m", "pytest", *root, str(TESTS), "-m", select, *context.args]
     status = subprocess.run(arguments).returncode
-    raise typer.Exit(status if status in (0, 1) else 2)
+    raise typer.Exit(status if status in set(Status) else 2)
 
 
 command.passes_on = True  # type: ignore[attr-defined]  # options that it does not know are pytest's

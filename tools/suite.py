@@ -9,19 +9,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from harness import matrix
-from harness.chips import Chip
 from harness.errors import StoreError, UsageError
-from harness.run.context import RunContext, Settings
-from harness.run.simulation import simulator
-from harness.store import Store
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from harness.chips import Chip
+    from harness.run.context import RunContext
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="CHIPPROOF_DATA", help="published weights, images and labels")
@@ -55,6 +53,8 @@ def no_simulator(chip: Chip) -> None:
 
 
 def cache_folder(chosen: Path | None) -> Path:
+    import platformdirs
+
     return chosen or platformdirs.user_cache_path("chipproof")
 
 
@@ -66,6 +66,13 @@ def suite(
     simulate: bool = False,
 ) -> RunContext:
     """A RunContext for one verb; its notes go to standard error."""
+    from rich.console import Console
+
+    from harness import matrix
+    from harness.run.context import RunContext, Settings
+    from harness.run.simulation import simulator
+    from harness.store import Store
+
     console = Console(stderr=True)
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds weights/, imagenet/, ...")

@@ -27,11 +27,12 @@ class Calls:
         self.words = words
 
     def ok(self, call: str, function: Callable[..., Any], *values: Any, void: bool = False) -> None:
-        """A call that answers with a Status. `void`: some versions answer with nothing."""
+        """A call that answers with a Status. `void`: some versions answer with something else, or with nothing, which
+        says nothing about success."""
         status, words = self._made(call, function, *values)
-        if status is None and void:
+        if void and not callable(getattr(status, "ok", None)):
             return
-        if status is None or not status.ok():
+        if not good(status):
             raise self.failure(call, str(status), words)
 
     def make(self, call: str, function: Callable[..., Any], *values: Any) -> Any:
@@ -67,6 +68,12 @@ class Calls:
     def failure(self, call: str, status: str, words: str = "") -> HarnessError:
         lines = "".join("\n  | " + line for line in words.strip().splitlines()[-20:])
         return self._error(f"{call} failed: {status}{lines}", hint=self._hint)
+
+
+def good(status: Any) -> bool:
+    """Whether a call that must answer with a Status answered with one that is OK."""
+    ask = getattr(status, "ok", None)
+    return callable(ask) and bool(ask())
 
 
 def let_go(error: BaseException | None) -> None:

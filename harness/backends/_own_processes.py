@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def ours(pid: int) -> bool:
-    """Whether the process is this one, its parent, or another child of that parent. In a container without the host's
-    process numbers every process of the device looks like another's."""
+    """Whether the process is this one, its parent, or another child of that parent. Where a driver gives the host's
+    numbers to a container, none is, and none of them is in /proc: harness.run.devices tells those by when they came."""
     if pid in (os.getpid(), os.getppid()):
         return True
     try:

@@ -70,6 +70,7 @@ class Device:
     card: int = 0
     target: str = ""  # what the compiler calls it, when that is known from the device
     physical: int = -1  # its number in the vendor's tools; -1: the index
+    precisions: tuple[str, ...] = ()  # those it computes in, where the runtime tells; empty: those of the chip's row
 
     @property
     def number(self) -> int:
@@ -79,10 +80,12 @@ class Device:
 
 @dataclass(frozen=True)
 class Found:
-    """Devices of a chip, and the evidence: what was looked for and what was seen. The evidence is never empty."""
+    """Devices of a chip, and the evidence: what was looked for and what was seen. The evidence is never empty. `hint`
+    is the next step where none was found and the usual one, to install the SDK, would be wrong."""
 
     devices: tuple[Device, ...]
     evidence: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,13 @@ class Health:
 
     healthy: bool = True
     busy: float | None = None  # utilisation by others, 0..1
-    processes: tuple[str, ...] = ()  # others that hold the device
+    processes: tuple[str, ...] = ()  # others that hold the device, "NUMBER NAME"
     throttled: bool = False
     clock_mhz: float | None = None
     temperature_c: float | None = None
     note: str = ""
+    untold: str = ""  # which of utilisation, processes and throttling the device was asked and does not tell, and why
+    own: int = 0  # processes of the suite's own that were told from the others; 0 also where that is not counted
 
 
 class Session(Protocol):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,10 +52,6 @@ def _device_only(beside: Beside) -> dict[str, Any]:
     return {"device": beside.device.index}
 
 
-def _out_nodes(beside: Beside) -> dict[str, Any]:
-    return {"out_nodes": beside.out_nodes()}
-
-
 def _out_nodes_and_specs(beside: Beside) -> dict[str, Any]:
     return {"out_nodes": beside.out_nodes(), "out_specs": beside.out_specs()}
 
@@ -73,13 +71,18 @@ def _tensorrt(beside: Beside) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sdk:
-    """What shows that a vendor's SDK is installed: variables that its script sets, programs, a Python module."""
+    """What shows that a vendor's SDK is installed: variables that its script sets, programs, a Python module. `nodes`
+    are patterns of the files that the driver makes of its devices; `tables` are commands that show devices and
+    versions, and `files` patterns of files that tell the driver's version."""
 
     name: str
     variables: tuple[str, ...]
     programs: tuple[str, ...]
     module: str
     hint: str
+    nodes: tuple[str, ...] = ()
+    tables: tuple[tuple[str, ...], ...] = ()
+    files: tuple[str, ...] = ()
 
 
 CANN = Sdk(
@@ -88,9 +91,31 @@ CANN = Sdk(
     ("npu-smi", "atc", "msame"),
     "acl",
     "source /usr/local/Ascend/ascend-toolkit/set_env.sh",
+    nodes=("/dev/davinci[0-9]*",),
+    tables=(("npu-smi", "info"), ("npu-smi", "info", "-t", "common", "-i", "0")),
+    files=("/usr/local/Ascend/driver/version.info", "/usr/local/Ascend/firmware/version.info"),
 )
-MAGICMIND = Sdk("MagicMind", ("NEUWARE_HOME",), ("cnmon", "mm_run"), "magicmind", "start the MagicMind container")
-TENSORRT = Sdk("TensorRT", ("CUDA_HOME",), ("nvidia-smi", "trtexec"), "tensorrt", "pip install tensorrt cuda-python")
+MAGICMIND = Sdk(
+    "MagicMind",
+    ("NEUWARE_HOME",),
+    ("cnmon", "mm_run"),
+    "magicmind",
+    "start the MagicMind container",
+    nodes=("/dev/cambricon_dev*",),
+    tables=(("cnmon",), ("cnmon", "version")),
+    files=("/proc/driver/cambricon/mlus/*/information",),
+)
+TENSORRT = Sdk(
+    "TensorRT",
+    ("CUDA_HOME",),
+    ("nvidia-smi", "trtexec"),
+    "tensorrt",
+    "pip install tensorrt cuda-python",
+    nodes=("/dev/nvidia[0-9]*", "/dev/nvhost-gpu", "/dev/dxg"),  # discrete, Tegra, WSL
+    tables=(("nvidia-smi",),),
+    files=("/proc/driver/nvidia/version",),
+)
+OPENVINO = Sdk("OpenVINO", (), (), "openvino", 'pip install "chipproof[openvino]"')
 
 
 @dataclass(frozen=True)
@@ -104,10 +129,16 @@ class BackendRow:
     module: str
     sdk: Sdk | None = None
     own_python: bool = False  # runs in the suite's own Python; else in the one of --sdk-python
+    own_python_with: str = ""  # runs in the suite's own Python where that has this module; else as above
     simulator: str = ""
     needs: Callable[[Beside], Mapping[str, Any]] = _nothing  # options of the BuildSpec; files as absolute paths
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata tell how many layers are in INT8
+
+    def python(self, sdk_python: str) -> str:
+        """The interpreter that the backend's worker runs under: the suite's own or the one of --sdk-python."""
+        own = self.own_python or (self.own_python_with and find_spec(self.own_python_with) is not None)
+        return sys.executable if own else sdk_python
 
     @property
     def simulator_folder(self) -> Path | None:
@@ -118,7 +149,7 @@ class BackendRow:
 BACKENDS: dict[str, BackendRow] = {
     row.name: row
     for row in (
-        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes),
+        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes_and_specs),
         BackendRow("ais_bench", "harness.backends.ascend.ais_bench", CANN, simulator="ascend",
                    needs=_out_nodes_and_specs),
         BackendRow("msame", "harness.backends.ascend.msame", CANN, simulator="ascend", needs=_out_nodes_and_specs),
@@ -130,6 +161,7 @@ BACKENDS: dict[str, BackendRow] = {
         BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, engine_is_onnx=True),
         BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, engine_is_onnx=True),
         BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript),
+        BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino"),
         BackendRow("ort", "harness.backends.cpu.ort", own_python=True, engine_is_onnx=True),
     )
 }  # fmt: skip

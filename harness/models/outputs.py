@@ -29,7 +29,7 @@ def checked(outputs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[NDA
             )
         values = array.astype(np.float32, copy=False)
         with np.errstate(all="ignore"):
-            total = values.sum()  # finite only if all are; if it is not, they may be yet
+            total = np.einsum("i->", values.reshape(-1))  # finite only if all are; if it is not, they may be yet
         bad = 0 if np.isfinite(total) else values.size - int(np.count_nonzero(np.isfinite(values)))
         if bad:
             raise RunError(

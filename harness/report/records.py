@@ -210,7 +210,7 @@ def head_line(records: Iterable[Record], asked: int, stopped: str = "") -> str:
 
 def merge(runs: Sequence[Run]) -> Run:
     """Several runs as one: the newest record (by the header's time) of each case, stage and metric. A skip gives way
-    to whatever ran, and what ran on a simulated SDK to what ran on a real one."""
+    to whatever ran, and what ran on a simulated SDK to what ran on a real one or on the vendor's simulator."""
     if len(runs) == 1:
         return runs[0]
     newest: dict[tuple[Case, str, str], Record] = {}

@@ -1,32 +1,43 @@
-"""A run's records as tables: for the terminal, for Markdown, and the rows of both."""
+"""A run's records as rows of tables."""
 
 from __future__ import annotations
 
-import io
-import textwrap
-from collections import Counter
+import re
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from harness.report.records import Record, Run, head_line, ran
-from harness.vocabulary import MARKS, Outcome
-
-COLOURS: dict[str, str] = {
-    Outcome.PASS: "green",
-    Outcome.FAIL: "bold red",
-    Outcome.ERROR: "bold red",
-    Outcome.INVALID: "magenta",
-    Outcome.INCONCLUSIVE: "yellow",
-}
+from harness.report.records import Record, ran
+from harness.vocabulary import Outcome
 
 
 def _cell(value: float | None, style: str) -> str:
     if value is None:
         return "-"
-    return {"percent": f"{100 * value:.2f}", "rate": f"{value:,.2f}", "ratio": f"{value:.2f}x"}[style]
+    return {
+        "percent": f"{100 * value:.2f}",
+        "rate": f"{value:,.2f}",
+        "ratio": f"{value:.2f}x",
+        "time": f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+    }[style]
+
+
+def _ratio(record: Record) -> str:
+    """ "1.11x (1.08..1.14)": to what was published or to eager PyTorch, with its 95 % interval."""
+    ends = ratio_interval(record)
+    text = _cell(record.values.get("ratio"), "ratio")
+    return text if ends is None else f"{text} ({ends[0]:.2f}..{ends[1]:.2f})"
+
+
+def ratio_interval(record: Record) -> tuple[float, float] | None:
+    """Ends of the interval of a throughput record's ratio: on record, or those of the figure over a published one,
+    which is exact."""
+    v = record.values
+    low, high = v.get("ratio_low"), v.get("ratio_high")
+    if low is not None and high is not None:
+        return low, high
+    low, high, ratio, published = v.get("low"), v.get("high"), v.get("ratio"), v.get("published")
+    if low is None or high is None or ratio is None or not published:
+        return None
+    return low / published, high / published
 
 
 def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
@@ -45,8 +56,10 @@ def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
 ACCURACY_COLUMNS = ["case", "metric", "source", "published", "reference", "measured", "drop %", "images", "verdict"]
 THROUGHPUT_COLUMNS = [
     "model", "chip", "precision", "batch", "img/s per card", "95 % interval", "published", "against", "ratio", "best",
-    "verdict",
+    "p50 us", "p90 us", "p99 us", "p99.9 us", "verdict",
 ]  # fmt: skip
+LATENCIES = ("latency_p50_us", "latency_p90_us", "latency_p99_us", "latency_p999_us")
+"""Values of a throughput record: microseconds of one execute that these shares of the executes stayed below."""
 OTHERS = "Export, numerics, targets, and all that did not pass"
 OTHER_COLUMNS = ["case", "stage", "verdict", "why"]
 NUMERIC = {
@@ -60,6 +73,10 @@ NUMERIC = {
     "img/s per card",
     "95 % interval",
     "ratio",
+    "p50 us",
+    "p90 us",
+    "p99 us",
+    "p99.9 us",
 }
 
 
@@ -79,7 +96,8 @@ def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
         rows.append([
             *key, str(r.case.batch), _cell(r.values["measured"], "rate"), interval,
             _cell(r.values.get("published"), "rate"), str(r.facts.get("against", "-")),
-            _cell(r.values.get("ratio"), "ratio"), "best" if r.values["measured"] == best[key] else "", r.outcome,
+            _ratio(r), "best" if r.values["measured"] == best[key] else "",
+            *(_cell(r.values.get(name), "time") for name in LATENCIES), r.outcome,
         ])  # fmt: skip
     return rows
 
@@ -96,70 +114,47 @@ def other_rows(records: Sequence[Record]) -> list[list[str]]:
     return sorted(rows, key=lambda row: Outcome(row[2]).severity)
 
 
-def skips(records: Sequence[Record]) -> list[tuple[str, int]]:
-    return Counter(f"{r.case.chip}: {r.text}" for r in records if not ran(r)).most_common()
+def skips(records: Sequence[Record]) -> list[tuple[list[str], str, int]]:
+    """Chips, reason and number of records of each reason, the most frequent first. Chips of one vendor give the same
+    reason but for their names, which the reason then leaves out."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if not ran(record):
+            reason = re.sub(rf"\b{re.escape(record.case.chip)}\b", "*", record.text)
+            groups.setdefault(reason, []).append(record)
+    found = []
+    for reason, group in groups.items():
+        chips = list(dict.fromkeys(record.case.chip for record in group))
+        name = chips[0] if len(chips) == 1 else "each"
+        found.append((chips, reason.replace("*", name), len(group)))
+    return sorted(found, key=lambda group: -group[2])
 
 
-def sections(records: Sequence[Record]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Titles, columns and rows of the tables that are not empty; columns in which nothing stands are left out."""
-    whole = (
-        ("Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)),
-        ("Throughput (images a second and card, inputs on the device)", THROUGHPUT_COLUMNS, throughput_rows(records)),
-        (OTHERS, OTHER_COLUMNS, other_rows(records)),
-    )
-    return [(title, *_filled(columns, rows)) for title, columns, rows in whole if rows]
+Section = tuple[str, list[str], list[list[str]]]
+"""Title, columns and rows."""
 
 
-def _filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+def accuracy(records: Sequence[Record]) -> Section:
+    return "Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)
+
+
+def throughput(records: Sequence[Record]) -> Section:
+    title = "Throughput (images a second and card, inputs on the device)"
+    return title, THROUGHPUT_COLUMNS, throughput_rows(records)
+
+
+def sections(records: Sequence[Record]) -> list[Section]:
+    """The tables that are not empty; columns in which nothing stands are left out."""
+    whole = (accuracy(records), throughput(records), (OTHERS, OTHER_COLUMNS, other_rows(records)))
+    return [(title, *filled(columns, rows)) for title, columns, rows in whole if rows]
+
+
+def filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Without the columns in which nothing stands."""
     kept = [i for i in range(len(columns)) if any(row[i] not in ("", "-") for row in rows)]
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-def terminal(records: Sequence[Record], asked: int, width: int, colour: bool, stopped: str = "") -> str:
-    """The summary that ends a run, for a terminal of that width; a row of figures is never broken over two lines."""
-    width = max(width, 80)
-    console = Console(width=500, force_terminal=colour, highlight=False, file=io.StringIO())
-    with console.capture() as capture:
-        for title, columns, rows in sections(records):
-            if title != OTHERS:
-                console.print(_table(title, columns, rows), "")
-                continue
-            console.print(title, style="bold")
-            for case, stage, verdict, why in rows:
-                console.print(Text(f"{verdict:<13}", COLOURS.get(verdict, "")) + Text(f"{case}  {stage}"))
-                console.print(textwrap.indent(_wrapped(why, width - 4), "    "), markup=False)
-            console.print()
-        for reason, count in skips(records):
-            console.print(_wrapped(f"skipped {count} x {reason}", width), style="yellow", markup=False)
-        for mark in sorted({mark for r in records if ran(r) for mark in r.marks}):
-            console.print(_wrapped(f"{mark.upper()}: {MARKS.get(mark, '')}", width), style="yellow", markup=False)
-        console.print(head_line(records, asked, stopped), style="bold", markup=False)
-    return capture.get()
-
-
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.splitlines())
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    return table
-
-
-def markdown(run: Run) -> str:
-    """The same tables for a CI summary or a mail."""
-    parts = [f"# chipproof: {run.head_line}", ""]
-    for title, columns, rows in sections(run.records):
-        parts += [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        parts += [
-            "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in rows
-        ]
-        parts.append("")
-    parts += [f"- skipped {count} x {reason}" for reason, count in skips(run.records)]
-    marks = sorted({mark for r in run.records if ran(r) for mark in r.marks})
-    parts += [f"- **{mark.upper()}**: {MARKS.get(mark, '')}" for mark in marks]
-    return "\n".join(parts) + "\n"
+def escaped(cell: str) -> str:
+    """For a cell of a Markdown table."""
+    return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", "<br>")

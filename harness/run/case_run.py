@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import matrix
-from harness.backends.base import Device
+from harness.backends.base import Device, Health
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.judge import stats
-from harness.run import accuracy, artefacts, devices, predict
+from harness.run import accuracy, artefacts, devices, predict, throughput
 from harness.run.accuracy import Evaluation
 from harness.run.context import WITNESS_IMAGES, RunContext
 from harness.run.devices import Presence
 from harness.run.engine import Built, CaseEngine, Variant
 from harness.run.predict import Answers
-from harness.run.throughput import Measurement, Side, at_once, in_turn
+from harness.run.throughput import Measurement, Side
 from harness.worker.process import RemoteSession, Worker
 
 
@@ -68,7 +68,7 @@ class CaseRun:
     def marks(self) -> tuple[str, ...]:
         """What keeps the figures of this case from being a conformance result, whatever the images."""
         seeded = ("seeded",) if self.context.weights(self.model).seeded else ()
-        return (*(("simulated",) if self.context.simulated(self.chip) else ()), *seeded)
+        return (*self.context.not_the_chip(self.chip), *seeded)
 
     @cached_property
     def data_marks(self) -> tuple[str, ...]:
@@ -93,6 +93,13 @@ class CaseRun:
         dataset, _ = self.context.calibration(self.model)
         return {"calibration": f"{len(dataset)} images of {dataset.name}, {dataset.kind}",
                 "calibration_digest": dataset.digest}  # fmt: skip
+
+    @property
+    def untold(self) -> dict[str, Any]:
+        """What the devices did not tell of their use while they were measured; {} where they told all."""
+        run = vars(self).get("measurement")  # cached, where it was measured
+        told = devices.untold((*run.before, *run.after)) if run is not None else ""
+        return {"untold": told} if told else {}
 
     @cached_property
     def in_int8(self) -> str:
@@ -217,7 +224,8 @@ class CaseRun:
 
     @cached_property
     def measurement(self) -> Measurement:
-        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once."""
+        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once; of a
+        card with more devices than the published one, on as many as that has, while the others are idle."""
         if self.chip.eager is not None:
             return self._paired()
         card = [d for d in self.present.devices if d.card == self.device.card]
@@ -225,28 +233,53 @@ class CaseRun:
         with ExitStack() as stack:
             for device in card:
                 stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
+            watcher = self.worker  # it has the engine built and is idle meanwhile
+            rested = [devices.rested(partial(watcher.health, device)) for device in card]
+            for device, health in zip(card, rested, strict=True):
+                devices.check_idle(device, health)
+            here = len(card)
+            card = card[: self.chip.devices_per_card]
+            before = tuple(rested[: len(card)])
             names = [str(self.case) if len(card) == 1 else f"{self.case}.device{device.index}" for device in card]
             workers = [
                 stack.enter_context(self.context.worker(self.chip, self.present.backend, name)) for name in names
             ]
-            before = tuple(devices.rested(partial(w.health, d)) for w, d in zip(workers, card, strict=True))
-            for device, health in zip(card, before, strict=True):
-                devices.check_idle(device, health)
             inputs = {self.model.input: self._tensors(self.variant.raw)}
             built = self.built()
             sessions = [
                 stack.enter_context(w.load(built.path, d, built.spec)) for w, d in zip(workers, card, strict=True)
             ]
             sides = [Side(str(self.case), session, inputs, session.run(inputs)) for session in sessions]
-            timings = at_once(sides, self.context.settings.plan)
-            after = tuple(w.health(d) for w, d in zip(workers, card, strict=True))
-            devices.check_same(card, before, after)
-        return Measurement(timings, (), self.chip.devices_per_card, before, after)
+            during: list[list[Health]] = []
+
+            def look() -> None:
+                during.append([watcher.health(device) for device in card])
+
+            patience = self._patience(throughput.CHIP_PATIENCE_S)
+            plan = self.context.settings.plan
+            blocks, effort = throughput.card_until_decided(sides, plan, self._conclude, patience, look)
+            after = tuple(watcher.health(device) for device in card)
+            devices.check_same(card, before, after, during)
+            note = devices.incomparable(card, before, after)
+        of_card = self.chip.devices_per_card
+        return Measurement(blocks, (), of_card, before, after, effort, devices_here=here, note=note)
 
     @cached_property
     def speed(self) -> stats.Estimate:
         """Images a second of one card."""
-        return stats.throughput([self.case.batch * rate for rate in self.measurement.rates])
+        return throughput.speed_of(self.measurement, self.case.batch)
+
+    def _patience(self, default: float) -> float:
+        asked = self.context.settings.patience
+        return default if asked is None else asked
+
+    @property
+    def _conclude(self) -> throughput.Conclude | None:
+        """The verdict on what has been measured so far; None where no figure is judged."""
+        cell = self.context.settings.baselines.cell(self.case, "throughput")
+        if self.context.simulated(self.chip) or (cell is None and not has_peer(self.case)):
+            return None
+        return throughput.conclusion(self.case.batch, cell, self.chip.eager, self.chip.devices_per_card)
 
     def _paired(self) -> Measurement:
         """The chip and, at FP32, eager PyTorch."""
@@ -258,9 +291,11 @@ class CaseRun:
                 eager = stack.enter_context(self.context.peer(self.model, self.device, self.engine.plain_spec()))
                 answered = eager.run(images)  # for the second time: a large one takes some of its memory only then
                 sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
-            chip, *peer = in_turn(sides)
+            patience = self._patience(throughput.CPU_PATIENCE_S)
+            blocks, effort, load = throughput.pairs_until_decided(sides, self._conclude, patience)
         after = (self.worker.health(self.device),)
-        return Measurement((chip,), peer[0].windows if peer else (), 1, before, after)
+        chip, peer = throughput.apart(blocks)
+        return Measurement(chip, peer, 1, before, after, effort, load)
 
 
 def has_peer(case: Case) -> bool:

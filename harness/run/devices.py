@@ -37,18 +37,20 @@ class Presence:
     version: str
     devices: tuple[Device, ...]
     evidence: str
+    hint: str = ""  # the next step, where a backend knows better than the chip's row
 
 
-def find(chip: Chip, start: Callable[[str], Worker]) -> Presence:
-    """Ask the chip's backends in turn, each in a worker that `start(backend)` makes; the first that finds a device
+def find(chip: Chip, start: Callable[[str], contextlib.AbstractContextManager[Worker]]) -> Presence:
+    """Ask the chip's backends in turn, each in a worker that `start(backend)` gives; the first that finds a device
     drives the chip. A backend that says why it finds nothing is evidence like any other. One whose process crashes or
     hangs is not: raises WorkerError, for a chip with a broken SDK is not an absent one."""
-    evidence = []
+    evidence, hint = [], ""
     for backend in chip.backends:
         try:
             with start(backend) as worker:
                 found = worker.devices(chip.match)
                 evidence.append(f"{backend}: {found.evidence}")
+                hint = hint or found.hint
                 if found.devices:
                     return Presence(backend, worker.version(), found.devices, "; ".join(evidence))
         except WorkerError as error:
@@ -57,7 +59,7 @@ def find(chip: Chip, start: Callable[[str], Worker]) -> Presence:
             ) from error
         except HarnessError as error:
             evidence.append(f"{backend}: {error.fact}")
-    return Presence("", "", (), "; ".join(evidence))
+    return Presence("", "", (), "; ".join(evidence), hint)
 
 
 @dataclass
@@ -166,7 +168,7 @@ def rested(ask: Callable[[], Health], patience: float = 3.0) -> Health:
     end = time.monotonic() + patience
     while True:
         health = ask()
-        if health.busy is None or health.busy <= IDLE or health.processes or time.monotonic() >= end:
+        if health.busy is None or health.busy <= IDLE or strangers(health) or time.monotonic() >= end:
             return health
         time.sleep(0.2)
 
@@ -177,9 +179,9 @@ def check_idle(device: Device, health: Health) -> None:
     name = f"{device.name} {device.index}"
     if not health.healthy:
         raise InvalidMeasurement(f"{name} is not healthy: {health.note or 'it does not say why'}", hint="see its tools")
-    if health.processes:
+    if strangers(health):
         raise InvalidMeasurement(
-            f"{name} is used by {', '.join(health.processes)}", hint="measure when the device is idle"
+            f"{name} is used by {', '.join(strangers(health))}", hint="measure when the device is idle"
         )
     if health.busy is not None and health.busy > IDLE:
         raise InvalidMeasurement(
@@ -191,10 +193,48 @@ def check_idle(device: Device, health: Health) -> None:
         )
 
 
-def check_same(devices: Sequence[Device], before: Sequence[Health], after: Sequence[Health]) -> None:
-    """Raises InvalidMeasurement when a device became unhealthy, throttled or used by others while it was measured, or
-    its clock changed. Utilisation after a measurement is the measurement's own and says nothing."""
+def strangers(health: Health) -> tuple[str, ...]:
+    """Processes of others: those that this machine or container knows; all of them where the suite's own were told by
+    their numbers, for then a number that is not in /proc is another's, hidden or gone."""
+    return tuple(process for process in health.processes if health.own or not _unseen(process))
+
+
+def incomparable(devices: Sequence[Device], before: Sequence[Health], after: Sequence[Health]) -> str:
+    """A note where a device lists processes that cannot be told from the suite's own: in a container the driver may
+    give the host's numbers. One that came with the suite's own load is its own, a worker for each device; "" then."""
+    told = []
     for device, earlier, later in zip(devices, before, after, strict=True):
+        old = [process for process in earlier.processes if _unseen(process)]
+        new = [process for process in later.processes if _unseen(process) and process not in old]
+        if not later.own and (old or len(new) > 1):
+            told.append(f"{device.name} {device.index}: {', '.join([*old, *new])}")
+    return "processes cannot be compared here, their numbers are not in /proc: " + "; ".join(told) if told else ""
+
+
+def _unseen(process: str) -> bool:
+    """Whether a process, "NUMBER NAME", is not in /proc."""
+    number = process.split(" ", 1)[0]
+    return number.isdigit() and not Path("/proc", number).exists()
+
+
+def check_same(
+    devices: Sequence[Device],
+    before: Sequence[Health],
+    after: Sequence[Health],
+    during: Sequence[Sequence[Health]] = (),
+) -> None:
+    """Raises InvalidMeasurement when a device became unhealthy, throttled or used by others while it was measured, or
+    its clock changed; under load, when it fell below the first clock seen under load. Utilisation after a measurement
+    is the measurement's own and says nothing. `during` has a row of the devices for every moment under load."""
+    for number, (device, earlier, later) in enumerate(zip(devices, before, after, strict=True)):
+        clocks = [row[number].clock_mhz for row in (*during, after)]
+        loaded = [clock for clock in clocks if clock]
+        if loaded and min(loaded) < (1 - CLOCK) * loaded[0]:
+            raise InvalidMeasurement(
+                f"{device.name} {device.index} throttled: its clock fell from {loaded[0]:g} to {min(loaded):g} MHz "
+                f"under load{_temperature(later)}",
+                hint="cool it, or raise its power limit, then measure again",
+            )
         if later.busy is not None:
             later = Health(**{**vars(later), "busy": None})
         check_idle(device, later)
@@ -301,3 +341,8 @@ def _folder(folder: Path) -> None:
         raise OSError(errno.EACCES, f"it belongs to user {seen.st_uid}, who alone may write to it")
     if others and not seen.st_mode & stat.S_ISVTX:
         raise OSError(errno.EACCES, "others may remove its locks (no sticky bit)")
+
+
+def untold(healths: Sequence[Health]) -> str:
+    """What devices did not tell of their use while they were measured, each once; "" where they told all."""
+    return "; ".join(dict.fromkeys(health.untold for health in healths if health.untold))

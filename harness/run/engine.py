@@ -57,7 +57,7 @@ class CaseEngine:
         """The chip's devices. Raises DeviceError when there is none."""
         present = self.context.present(self.chip)
         if not present.devices:
-            raise DeviceError(f"{self.chip.title} is absent: {present.evidence}", hint=self.chip.hint)
+            raise DeviceError(f"{self.chip.title} is absent: {present.evidence}", hint=present.hint or self.chip.hint)
         return present
 
     @property

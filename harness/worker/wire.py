@@ -33,12 +33,12 @@ def tensor_spec(value: dict[str, Any]) -> TensorSpec:
 
 def device(value: dict[str, Any]) -> Device:
     """The inverse of `plain` for a Device."""
-    return Device(**value)
+    return Device(**dict(value, precisions=tuple(value["precisions"])))
 
 
 def found(value: dict[str, Any]) -> Found:
     """The inverse of `plain` for a Found."""
-    return Found(tuple(device(item) for item in value["devices"]), value["evidence"])
+    return Found(tuple(device(item) for item in value["devices"]), value["evidence"], value.get("hint", ""))
 
 
 def health(value: dict[str, Any]) -> Health:

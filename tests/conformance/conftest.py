@@ -81,6 +81,7 @@ def suite(
             wait=pytestconfig.getoption("wait"),
             tell=partial(say, pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
+            patience=pytestconfig.getoption("patience"),
         )
     )
     timed = {case_of(item) for item in request.session.items if stage_of(item) == "throughput"}
@@ -165,8 +166,12 @@ def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str
     """Skip where the chip is absent, or fail where it is required: nothing ran, and that is on record."""
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
+        device = present.devices[0]
+        if device.precisions and case.precision not in device.precisions:
+            pytest.skip(f"{device.name} computes in {', '.join(device.precisions)}, not in {case.precision}")
         return
-    text = f"{case.chip} is absent ({present.evidence}); to have it: {matrix.chips()[case.chip].hint}"
+    hint = present.hint or matrix.chips()[case.chip].hint
+    text = f"{case.chip} is absent ({present.evidence}); to have it: {hint}"
     if case.chip in config.getoption("require"):
         add_record(config, Record(case, stage, Outcome.SKIP, text), test)
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
@@ -200,24 +205,25 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        simulated = ("simulated",) if suite.simulated(matrix.chips()[case.chip]) else ()
+        simulated = suite.simulated(matrix.chips()[case.chip])
         if not simulated and stage != "published":  # judge_published knows its deviations; no simulator has any
             table, only = suite.settings.baselines, "throughput" if stage == "throughput" else ""
             named = {n: excuse(verdict, table.deviation(case, stage, n or only)) for n, verdict in named.items()}
         way = way_on(request.node)
         note_engine(pytestconfig, suite.settings.store)
-        marks = simulated if bench is None else bench.marks
+        marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
         shared = {} if bench is None else dict(bench.facts)
+        untold = bench.untold if bench is not None and stage == "throughput" else {}
         if bench is not None and (engine := suite.settings.store.latest.get("engine")):
             shared["engine_key"] = engine.parent.name
         for metric, verdict in named.items():
             own = verdict.details
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
             also = {k: v for k, v in own.items() if k not in values}
-            extra = tuple(facts.get("marks", ()))
+            extra = (*facts.get("marks", ()), *(("use-untold",) if untold else ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
-                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also,
+                            {**shared, **untold, **{k: v for k, v in facts.items() if k != "marks"}, **also,
                              **(way if verdict.outcome.red else {})})  # fmt: skip
             add_record(pytestconfig, record, plain(request.node.nodeid))
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
@@ -284,7 +290,7 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 
 def _speed(record: Record) -> Speed:
     v = record.values
-    estimate = Estimate(v["measured"], v["low"], v["high"], 0.0, 1)
+    estimate = Estimate(v["measured"], v["low"], v["high"], v.get("spread") or 0.0, 1)
     return Speed(estimate, v["latency"], record.outcome is not Outcome.INVALID, record.marks, v.get("ratio"))
 
 
@@ -306,7 +312,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
             for record in records
             if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
             and record.stage == "throughput" and "measured" in record.values and record.outcome is not Outcome.INVALID
-            and "simulated" not in record.marks
+            and not {"simulated", "emulated"} & {*record.marks}
         ]  # fmt: skip
         return max(found, key=lambda speed: speed.estimate.value, default=None)
 

@@ -47,7 +47,7 @@ def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
 
 
 def test_published_accuracy_is_reached(bench, accept):
-    if marks := bench.marks:
+    if marks := [mark for mark in bench.marks if mark != "emulated"]:
         pytest.skip(f"published figures hold for the published weights; here: {', '.join(marks)}")
     table, case = bench.context.settings.baselines, bench.case
     figures = {metric: (table.source(case.model, metric), table.cell(case, metric)) for metric in bench.model.metrics}

@@ -13,6 +13,7 @@ from harness import matrix
 from harness.chips import CHIPS
 from harness.run import devices
 from harness.vocabulary import STAGE_MARKERS
+from tests.faults import tiny
 
 
 @pytest.fixture
@@ -61,3 +62,24 @@ def test_what_the_simulated_chip_does_wrong_is_red_at_its_stage(simulated, chip,
     watch = simulated(chip, f"bs4 and {stage}", **switches)
 
     assert watch.seen[f"tiny_objects-{chip}-fp16-bs4 {stage}"] == said, "\n".join(watch.texts)
+
+
+def test_an_emulated_chip_is_judged_but_not_timed_and_every_record_says_so(conform, monkeypatch, tmp_path, capsys):
+    """The vendor's own simulator of a chip; here the chip of the planted faults stands for it."""
+    monkeypatch.setattr(devices, "lease", partial(devices.lease, root=tmp_path))
+    monkeypatch.setattr(matrix, "CHIPS", {"emulatedbed": replace(tiny.CHIP, name="emulatedbed", emulated=True)})
+
+    watch = conform("emulatedbed and tiny_classes and fp32 and bs4")
+
+    case = "tiny_classes-emulatedbed-fp32-bs4"
+    assert watch.seen[f"{case} numerics"] == watch.seen[f"{case} accuracy"] == "PASS", "\n".join(watch.texts)
+    assert watch.seen[f"{case} published"] == "PASS", "\n".join(watch.texts)
+    assert watch.seen[f"{case} throughput"] == "SKIP"
+    assert {record.stage for record in watch.records} == {*STAGE_MARKERS, "published"}
+    for record in watch.records:
+        assert "emulated" in record.marks, f"{record} does not say that it is emulated"
+        assert "measured" not in record.values or record.stage in ("accuracy", "published"), f"a speed: {record}"
+    (timed,) = (record for record in watch.records if record.stage == "throughput")
+    assert timed.outcome == "SKIP"
+    assert "EMULATED" in timed.text
+    assert "EMULATED: ran on the vendor's simulator" in capsys.readouterr().out

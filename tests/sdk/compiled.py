@@ -73,8 +73,6 @@ def network(header, graph):
 
 def described(model, which):
     """[(name, NumPy dtype name, shape with -1 for what is dynamic)] of the graph's inputs or outputs."""
-    from onnx import helper
-
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     rows = []
@@ -82,20 +80,41 @@ def described(model, which):
         if value.name in weights:
             continue
         kind = value.type.tensor_type
-        dtype = (
-            str(helper.tensor_dtype_to_np_dtype(kind.elem_type))
-            if hasattr(helper, "tensor_dtype_to_np_dtype")
-            else _dtype(kind.elem_type)
-        )
         shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
-        rows.append((value.name, dtype, shape))
+        rows.append((value.name, numpy_name(kind.elem_type), shape))
     return rows
 
 
-def _dtype(kind):
+def numpy_name(kind):
+    """NumPy dtype name of an ONNX element type."""
+    from onnx import helper
+
+    if hasattr(helper, "tensor_dtype_to_np_dtype"):
+        return str(helper.tensor_dtype_to_np_dtype(kind))
     from onnx.mapping import TENSOR_TYPE_TO_NP_TYPE
 
     return str(TENSOR_TYPE_TO_NP_TYPE[kind])
+
+
+def element_type(dtype):
+    """ONNX element type of a NumPy dtype name. Raises ValueError for one that NumPy or ONNX lacks."""
+    from onnx import TensorProto
+
+    known = {"float32": "FLOAT", "float64": "DOUBLE"}
+    name = known.get(str(dtype), str(dtype).upper())
+    if name not in TensorProto.DataType.keys():  # noqa: SIM118 - a descriptor, not a dict
+        raise ValueError(f"{dtype} is no element type")
+    return TensorProto.DataType.Value(name)
+
+
+def value_info(name, dtype, shape):
+    """An ONNX input or output; shape None: unknown, -1 in it: free."""
+    from onnx import helper
+
+    dims = None if shape is None else ["batch" if i == 0 else None for i, _ in enumerate(shape)]
+    if shape is not None:
+        dims = [size if size >= 0 else free for size, free in zip(shape, dims)]
+    return helper.make_tensor_value_info(name, element_type(dtype), dims)
 
 
 def opset(model):
@@ -125,12 +144,12 @@ WEIGHTY = ("Conv", "Gemm", "MatMul")
 LIKE = 0.998  # cosine of every output with the FP32 graph's at which a mixed graph is kept
 
 
-def rounded(model, precision, batches=None, per_axis=True):
+def rounded(model, precision, batches=None, per_axis=True, halves=()):
     """The model as `precision` computes it: "fp32", "fp16" or "int8". int8 is a mixture, as the vendors' is: inputs and
     weights of Conv, Gemm and MatMul in symmetric 8 bit (weights of Conv with a range for each output channel when
     `per_axis`), ranges being the largest magnitudes seen in `batches` (arrays), the rest in FP16; and of the layers the
-    first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32 graph's on the first image. With
-    explicit Q/DQ in the graph that alone counts."""
+    first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32 graph's on the first image; layers that
+    make a tensor of `halves` always do. With explicit Q/DQ in the graph that alone counts."""
     if simulate.switches().get("stale_engine"):
         model = simulate.another_checkpoint(model)
     if precision == "fp32":
@@ -138,7 +157,7 @@ def rounded(model, precision, batches=None, per_axis=True):
     model = simulate.fold_batch_norm(model)
     if precision == "fp16" or has_qdq(model) or not batches:
         return simulate.half_weights(model)
-    return _eight_bit_mixture(model, different(batches), per_axis)
+    return _eight_bit_mixture(model, _whole_batches(model, different(batches)), per_axis, halves)
 
 
 def different(batches):
@@ -150,18 +169,31 @@ def different(batches):
     return list(found.values())
 
 
-def _eight_bit_mixture(model, images, per_axis):
+def _whole_batches(model, images):
+    """The images as the graph takes them: one by one, or in whole batches where it is made for one batch size (the
+    last one filled up from the start)."""
+    import numpy as np
+
+    batch = described(model, "inputs")[0][2][0]
+    if batch in (-1, 1):
+        return images
+    starts = range(0, len(images), batch)
+    return [np.concatenate([images[i % len(images)] for i in range(at, at + batch)]) for at in starts]
+
+
+def _eight_bit_mixture(model, images, per_axis, halves):
     """As `rounded` says; kept in the simulators' memory, for it is the same at every batch."""
     import numpy as np
     import onnx
 
     digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
-    key = rowwise.name_of(model, "eight bits", bool(per_axis), LIKE, digests)
+    key = rowwise.name_of(model, "eight bits", bool(per_axis), LIKE, digests, sorted(halves))
     known = rowwise.memory.get(key)
     if known is not None:
         return onnx.load_from_string(known[0].tobytes())
     peaks = _peaks(model, images)
-    layers = [node.output[0] for node in model.graph.node if node.op_type in WEIGHTY]
+    makes = [node.output[0] for node in model.graph.node if node.op_type in WEIGHTY]
+    layers = [name for name in makes if name not in halves]
     fed = {described(model, "inputs")[0][0]: images[0]}
     wanted = simulate.runner(model).run(None, fed)
     for first in [0] + [2**power for power in range(20) if 2**power < len(layers)] + [len(layers)]:
@@ -263,11 +295,11 @@ def _quantise_activations(model, chosen, peaks):
         graph.node.extend(rest[:at] + pair + rest[at:])
 
 
-def with_front(model, name, mean=None, var=None, nhwc=False):
-    """Give input `name` of the model another face: uint8 when `mean` and `var` are inserted, (N, H, W, C) when
-    `nhwc`. Applies the switches `wrong_mean` and `swap_channels`."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
+def with_front(model, name, mean=None, var=None, layouts=None, dtype=None):
+    """Give input `name` of the model another face: uint8 when `mean` and `var` are inserted, else `dtype`;
+    `layouts` ("NCHW", "NHWC"): that of the model and that of the face. Applies the switches `wrong_mean` and
+    `swap_channels`."""
+    from onnx import TensorProto, helper
 
     graph = model.graph
     value = next(item for item in graph.input if item.name == name)
@@ -281,30 +313,75 @@ def with_front(model, name, mean=None, var=None, nhwc=False):
             if used == name:
                 node.input[i] = inner
     steps, current = [], name
-    if nhwc:
-        dims = [dims[0], dims[2], dims[3], dims[1]]
-        steps.append(helper.make_node("Transpose", [current], [name + ".nchw"], perm=[0, 3, 1, 2]))
-        current = name + ".nchw"
-    kind = value.type.tensor_type.elem_type
+    if layouts:
+        own, face = layouts
+        dims = [dims[own.index(letter)] for letter in face]
+        order = [face.index(letter) for letter in own]
+        steps.append(helper.make_node("Transpose", [current], [name + ".turned"], perm=order))
+        current = name + ".turned"
+    own_kind = kind = value.type.tensor_type.elem_type
+    if dtype is not None and mean is None:
+        kind = element_type(dtype)
+        steps.append(helper.make_node("Cast", [current], [name + ".cast"], to=own_kind))
+        current = name + ".cast"
     if mean is not None:
         kind = TensorProto.UINT8
-        active = simulate.switches()
-        mean = [m + float(active.get("wrong_mean", 0)) for m in mean]
-        if active.get("swap_channels"):
-            mean, var = mean[::-1], var[::-1]
-        shape = (1, -1, 1, 1)
-        for suffix, values in (("mean", mean), ("std", np.sqrt(var))):
-            tensor = numpy_helper.from_array(np.array(values, "f4").reshape(shape), name + "." + suffix)
-            graph.initializer.append(tensor)
-        steps.append(helper.make_node("Cast", [current], [name + ".float"], to=TensorProto.FLOAT))
-        steps.append(helper.make_node("Sub", [name + ".float", name + ".mean"], [name + ".centred"]))
-        steps.append(helper.make_node("Div", [name + ".centred", name + ".std"], [name + ".scaled"]))
-        current = name + ".scaled"
+        current = _normalise(graph, name, current, mean, var, steps)
     steps.append(helper.make_node("Identity", [current], [inner]))
     value.CopyFrom(helper.make_tensor_value_info(name, kind, dims))
     rest = list(graph.node)
     del graph.node[:]
     graph.node.extend(steps + rest)
+    return model
+
+
+def _normalise(graph, name, current, mean, var, steps):
+    """Append nodes that take `mean` off pixels and divide them by the root of `var`; returns the tensor they make."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    active = simulate.switches()
+    mean = [m + float(active.get("wrong_mean", 0)) for m in mean]
+    if active.get("swap_channels"):
+        mean, var = mean[::-1], var[::-1]
+    for suffix, values in (("mean", mean), ("std", np.sqrt(var))):
+        tensor = numpy_helper.from_array(np.array(values, "f4").reshape((1, -1, 1, 1)), name + "." + suffix)
+        graph.initializer.append(tensor)
+    steps.append(helper.make_node("Cast", [current], [name + ".float"], to=TensorProto.FLOAT))
+    steps.append(helper.make_node("Sub", [name + ".float", name + ".mean"], [name + ".centred"]))
+    steps.append(helper.make_node("Div", [name + ".centred", name + ".std"], [name + ".scaled"]))
+    return name + ".scaled"
+
+
+def with_back(model, name, layouts=None, dtype=None):
+    """Give output `name` another face: layout ("NCHW", "NHWC": the model's, the face's) and element type. In place."""
+    from onnx import helper
+
+    graph = model.graph
+    value = next(item for item in graph.output if item.name == name)
+    kind = value.type.tensor_type
+    inner = name + ".inner"
+    for node in graph.node:
+        for i, made in enumerate(node.output):
+            if made == name:
+                node.output[i] = inner
+        for i, used in enumerate(node.input):
+            if used == name:
+                node.input[i] = inner
+    current = inner
+    if layouts:
+        own, face = layouts
+        if len(kind.shape.dim) != len(own):
+            raise ValueError(f"the layout {own} for an output of {len(kind.shape.dim)} dimensions")
+        dims = [type(dim).FromString(dim.SerializeToString()) for dim in kind.shape.dim]
+        for dim, letter in zip(kind.shape.dim, face):
+            dim.CopyFrom(dims[own.index(letter)])
+        order = [own.index(letter) for letter in face]
+        graph.node.append(helper.make_node("Transpose", [current], [inner + ".turned"], perm=order))
+        current = inner + ".turned"
+    if dtype is not None:
+        kind.elem_type = element_type(dtype)
+    graph.node.append(helper.make_node("Cast", [current], [name], to=kind.elem_type))
     return model
 
 

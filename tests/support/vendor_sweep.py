@@ -114,11 +114,11 @@ class Simulated:
         self._monkeypatch.setenv("CHIPPROOF_SIM", json.dumps(switches))
 
     def wrongs(self):
-        """Violations and leaks so far."""
+        """Violations, leaks and broken house rules so far."""
         if not self._ledger.exists():
             return []
         lines = [json.loads(line) for line in self._ledger.read_text().splitlines()]
-        return [line["what"] for line in lines if line["kind"] in ("violation", "leak")]
+        return [line["what"] for line in lines if line["kind"] in ("violation", "leak", "house")]
 
     def forget(self):
         """Take the simulated packages out of this process again."""

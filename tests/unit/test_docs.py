@@ -281,6 +281,12 @@ def test_messages_quoted_in_the_guides_are_those_of_the_code():
     source = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("harness/**/*.py")))
     quoted = {
         "docs/ascend.md": ("the compiler atc is not on PATH", "is used by", "is leased by"),
+        "docs/intel.md": (
+            "openvino cannot be imported under",
+            "does not compute in",
+            "without saying so",
+            "INT8 needs NNCF",
+        ),
         "docs/mlu370.md": ("magicmind cannot be imported under", "fewer than the host has", "mm.Parser.parse"),
         "docs/nvidia.md": (
             "tensorrt cannot be imported under",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness import matrix
+from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, RECORDS, TESTS, Book, Gathering
 from tests.spread import chip_of
@@ -183,15 +184,14 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
     plugin = tmp_path / "full.py"
     plugin.write_text(
         "import errno\n"
-        "def full(path, text): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "def pytest_configure(config):\n"
-        "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
-        "    root.write_whole = full\n"
+        "from harness.report import publish\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "publish.publish = full\n"
     )
 
     done = session(*ABSENT, "-p", "full", f"--results={tmp_path / 'results'}", PYTHONPATH=str(tmp_path))
 
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == Status.LABORATORY, done.stdout + done.stderr
     assert "ran 0 of 1 cases" in done.stdout
     assert "the records are on disk, their pages are not: " in done.stdout
     assert "No space left" in done.stdout
@@ -200,16 +200,36 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
 
 
 def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
-    done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}")
+    xml, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
+    done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}", f"--junitxml={xml}",
+                   GITHUB_STEP_SUMMARY=str(summary))  # fmt: skip
 
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == Status.LABORATORY, done.stdout
     assert "--require ascend310p: nothing ran on it" in done.stdout
+    assert done.stdout.count("set_env.sh") == 1  # told by the summary, and not by pytest for every test
+    assert 'name="export.outcome" value="SKIP"' in xml.read_text()
+    assert "ascend310p is absent" in summary.read_text()
+
+
+def test_a_run_of_nothing_leaves_no_older_report_as_the_latest(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("latest.md", "latest.html", "latest.csv"):
+        (results / name).write_text("yesterday: all green")
+
+    done = session("-m", "cpu and t4", f"--results={results}")
+
+    assert done.returncode == 5, done.stdout
+    assert "nothing ran" in (results / "latest.md").read_text()
+    assert "yesterday" not in (results / "latest.html").read_text() + (results / "latest.csv").read_text()
+    (records,) = results.glob("*.jsonl")
+    assert read_run(records).records == ()
 
 
 def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
     done = session(*ABSENT, "--require=mlu370_s4", f"--cache={tmp_path}")
 
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == Status.LABORATORY, done.stdout
     assert "--require mlu370_s4: nothing ran on it" in done.stdout
 
 
@@ -223,6 +243,8 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--memory-limit=0", "give gigabytes"),
         ("--resume=latest", "give --results DIR"),
         ("--dist=each", "runs every test in every process"),
+        ("--patience=-1", "give seconds, 0 or more"),
+        ("--patience=inf", "give seconds, 0 or more"),
         ("--data=/no/such/folder", "no such folder"),
         ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),
@@ -248,8 +270,8 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
     (tmp_path / "chinese.py").write_text(
         "def pytest_configure(config):\n"
         "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
-        "    terminal = root.tables.terminal\n"
-        "    root.tables.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
+        "    terminal = root.terminal\n"
+        "    root.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
         encoding="utf-8",
     )
 

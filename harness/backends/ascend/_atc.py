@@ -10,8 +10,10 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
+from typing import Sequence
 
 from harness.backends.ascend._codes import COMPILER_ADVICE
 from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, trail
@@ -21,6 +23,7 @@ AIPP = "aipp.cfg"
 SUCCESS = "ATC run success"
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 LINES = 30  # of the compiler's output that an error shows
+PLAIN = re.compile(r"[\w./-]+")  # tensor names that --out_nodes takes without a doubt: ; and : separate in it
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
@@ -34,7 +37,6 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     if not onnx.is_file():
         raise BuildError(f"there is no ONNX file {onnx}", "export the model first")
     configuration = aipp(spec.normalize, spec.inputs) if spec.normalize else None
-    again = _shell(command("atc", str(onnx), "engine", spec), configuration)
     # atc litters the directory that it runs in, adds .om itself, and refuses some characters in paths: so it runs in
     # a directory of its own, beside the engine, on names of our choosing
     with tempfile.TemporaryDirectory(prefix=".atc-", dir=str(engine.parent)) as scratch:
@@ -42,7 +44,11 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
         _bring(onnx, work / "model.onnx")
         if configuration is not None:
             (work / AIPP).write_text(configuration, encoding="utf-8")
-        status, said = _run(command(program, "model.onnx", "engine", spec), work)
+        for chosen in _out_nodes(spec):
+            again = _shell(command("atc", str(onnx), "engine", spec, chosen), configuration)
+            status, said = _run(command(program, "model.onnx", "engine", spec, chosen), work)
+            if status == 0 or "out_nodes" not in said:
+                break
         engine.with_name(engine.name + ".log").write_text(f"{again}\n{said}", encoding="utf-8")
         made = sorted(path for path in work.glob("engine*.om") if path.stat().st_size > 0)
         if status != 0 or SUCCESS not in said or len(made) != 1:
@@ -50,8 +56,18 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
         made[0].replace(engine)
 
 
-def command(program: str, onnx: str, output: str, spec: BuildSpec) -> list[str]:
-    """The argument list; `output` has no suffix. Where the chip normalises it names the file AIPP."""
+def _out_nodes(spec: BuildSpec) -> list[list[str]]:
+    """What --out_nodes may name, in the order in which it is tried: the ONNX names of the outputs, which are the same
+    whatever the exporter calls its nodes; for a release that does not know them, node and output number."""
+    nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
+    plain = all(PLAIN.fullmatch(name) for name in spec.outputs)
+    return [*([list(spec.outputs)] if plain or not nodes else []), *([nodes] if nodes else [])]
+
+
+def command(program: str, onnx: str, output: str, spec: BuildSpec, out_nodes: Sequence[str] | None = None) -> list[str]:
+    """The argument list; `output` has no suffix, `out_nodes` are the outputs by the names to be tried, by default the
+    first choice. Where the chip normalises it names the file AIPP."""
+    nodes = _out_nodes(spec)[0] if out_nodes is None else out_nodes
     tiers = _tiers(spec)
     batch = -1 if tiers else spec.batch
     shapes = [
@@ -70,7 +86,6 @@ def command(program: str, onnx: str, output: str, spec: BuildSpec) -> list[str]:
     ]
     if tiers:
         words.append("--dynamic_batch_size=" + ",".join(str(tier) for tier in tiers))
-    nodes = as_list(spec.options.get("out_nodes"))
     if nodes:
         words.append("--out_nodes=" + ";".join(nodes))
     if spec.normalize:
@@ -158,14 +173,31 @@ def _bring(source: Path, target: Path) -> None:
 
 def _run(words: list[str], directory: Path) -> tuple[int, str]:
     trail("atc")
+    path = os.pathsep.join([_python_first(directory), os.environ.get("PATH", os.defpath)])
     try:
         done = subprocess.run(
             words, cwd=str(directory), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            check=False,
+            check=False, env=dict(os.environ, PATH=path),
         )  # fmt: skip
     except OSError as error:
         raise BuildError(f"atc cannot be started: {error}", SOURCE) from error
     return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def _python_first(directory: Path) -> str:
+    """Folder whose `python3` is this interpreter, the SDK's. atc runs the first `python3` on PATH for its operator
+    compiler, which imports decorator, sympy and others; in a terminal that is the suite's own environment."""
+    own = Path(sys.executable)
+    usual = own.with_name("python3")
+    if usual.exists() and usual.resolve() == own.resolve():
+        return str(own.parent)
+    folder = directory / "bin"
+    if not folder.exists():
+        folder.mkdir()
+        script = folder / "python3"  # not a link: beside a link an environment's own packages are not found
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(own))} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+    return str(folder)
 
 
 def _failure(status: int, said: str, made: int, again: str) -> BuildError:
@@ -177,11 +209,13 @@ def _failure(status: int, said: str, made: int, again: str) -> BuildError:
     else:
         what = f"atc reports success but left {made} engines"
     tail = "\n".join(said.rstrip().splitlines()[-LINES:])
-    advice = COMPILER_ADVICE.get(code or "", "read the message above, then see $HOME/ascend/log")
+    advice = COMPILER_ADVICE.get(code or "", "read the compiler's message, then see $HOME/ascend/log")
     return BuildError(f"{what}\n{tail}", f"{advice}; to see it again: {again}")
 
 
 def error_code(said: str) -> str | None:
-    """The first error code that the compiler printed, such as E10016."""
-    match = re.search(r"^\s*(?:\[ERROR\]\s*)?(E[A-Z0-9]\d{4})\b", said, re.MULTILINE)
-    return match.group(1) if match else None
+    """The first error code that the compiler printed, such as E10016: `E10016: text`, or behind a title, process number
+    and time as newer releases write, `[PID: 7] 2026-03-18-09:02:18.501.341 Invalid_Argument(E10016): text`."""
+    front = r"^\s*(?:\[[^\]\n]*\]\s*)*(?:\d{4}-\d\d-\d\d[-\d:.]*\s+)?"
+    match = re.search(front + r"(?:(E[A-Z0-9]\d{4})\b|\w[^\n:()]*\((E[A-Z0-9]\d{4})\)\s*:)", said, re.MULTILINE)
+    return match.group(1) or match.group(2) if match else None

@@ -1,7 +1,7 @@
 """What CANN's status codes mean, and what to do about them.
 
 Codes and names: aclError in the CANN API reference and the headers acl_base.h, rt_error_codes.h, ge_error_codes.h;
-the compiler's E codes from its error reference. Advice is ours.
+the compiler's E codes from its error reference and, for names in --out_nodes (E10016), its source. Advice is ours.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ COMPILER_ADVICE = {
     "E10007": "a required flag is missing; is this an older or newer compiler?",
     "E10009": "two kinds of dynamic shape exclude each other",
     "E10011": "a dimension is not positive: give the batch",
-    "E10016": "an input name is not one of the graph's: export the model again",
+    "E10016": "the name of an input or of an output node is not one of the graph's: export the model again",
     "E10018": "only the batch axis may be dynamic",
     "E10031": "no input has a dynamic batch: export the model with one",
     "E10035": "give at least two batch sizes",
@@ -149,7 +149,7 @@ COMPILER_ADVICE = {
     "E10044": "auto tuning wants a device and 2 GB of free memory",
     "E10052": "the AIPP configuration is wrong; it stands beside the engine",
     "E10501": "an operator is not registered: is ASCEND_OPP_PATH set? source set_env.sh",
-    "E11016": "an output node is not one of the graph's: export the model again",
+    "E11016": "an output node is not one of the graph's: export the model again",  # as older manuals number it
     "E11017": "an output node has fewer outputs than asked for",
     "E13000": "a path does not exist, or the user may not read it",
     "E13010": "the operator has no parser: install the custom operator package",

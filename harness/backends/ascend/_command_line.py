@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 import numpy as np
 
+from harness.backends.ascend._tensors import REBUILD, checked, fed, shown
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
 from harness.errors import DataError, DeviceError, RunError
 from harness.judge.timing import Plan, Timing, Window
@@ -33,6 +34,7 @@ else:
 
 SECONDS = 1800  # for one run of a tool
 LINES = 20  # of the tool's output that an error shows
+NOT_FOR_OTHERS = 0o022  # modes that ais_bench refuses in files that it reads; of a folder it wants 0750 at most
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 
 
@@ -46,7 +48,11 @@ class Tool(Protocol):
         """The words that start it. Raises DeviceError when it is not installed."""
 
     def arguments(self, engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:
-        """Run `engine` on one batch `loop` times and leave the outputs in `folder`."""
+        """Words that run `engine` on one batch `loop` times and leave the outputs in `folder`, as `program` took them
+        when `look` asked it."""
+
+    def look(self, program: list[str]) -> None:
+        """Ask the program what its options are called, where releases differ."""
 
     def failure(self, said: str) -> str | None:
         """Why a run that ended with status 0 failed all the same; None when it did not."""
@@ -63,11 +69,23 @@ def load(tool: Tool, engine: Path, device: Device, spec: BuildSpec) -> Iterator[
     """A session that runs `tool`. Raises DeviceError when it is not installed."""
     with tempfile.TemporaryDirectory(prefix="chipproof-" + tool.name + "-") as folder:
         work = Path(folder)
-        try:
-            (work / "model.om").symlink_to(Path(engine).absolute())  # the tools want that suffix
-        except OSError:
-            shutil.copyfile(str(engine), str(work / "model.om"))
-        yield Session(tool, tool.program(), work, device, spec)
+        program = tool.program()
+        _bring(Path(engine), work / "model.om")  # the tools want that suffix
+        tool.look(program)
+        yield Session(tool, program, work, device, spec)
+
+
+def _bring(engine: Path, target: Path) -> None:
+    """The engine as a file that ais_bench takes: no soft link, nobody else's, and not writable for others."""
+    try:
+        known = engine.stat()
+        if known.st_uid == os.geteuid() and not known.st_mode & NOT_FOR_OTHERS:
+            os.link(str(engine), str(target))
+            return
+    except OSError:  # another file system
+        pass
+    shutil.copyfile(str(engine), str(target))
+    target.chmod(0o600)
 
 
 class Session:
@@ -83,17 +101,12 @@ class Session:
 
     def write(self, inputs: Tensors) -> None:
         """Keep the batch as files. Raises RunError when a name, dtype or shape is not the engine's."""
-        wanted = {tensor.name: tensor for tensor in self.inputs}
-        given = {name: TensorSpec(name, array.dtype.name, array.shape) for name, array in inputs.items()}
-        if given != wanted:
-            raise RunError(
-                f"the inputs are {_shown(given.values())}, the engine takes {_shown(self.inputs)}",
-                "feed it as the engine was built",
-            )
+        arrays = checked(inputs, self.inputs)
         self._files, self._read = [], None
         for number, tensor in enumerate(self.inputs):
             path = self._work / f"input{number}.bin"
-            path.write_bytes(np.ascontiguousarray(inputs[tensor.name]).tobytes())
+            path.write_bytes(arrays[tensor.name].tobytes())
+            path.chmod(0o600)  # whatever the umask
             self._files.append(path)
 
     def execute(self, times: int = 1) -> None:
@@ -138,6 +151,7 @@ class Session:
         folder = self._work / "out"
         shutil.rmtree(str(folder), ignore_errors=True)
         folder.mkdir()
+        folder.chmod(0o700)
         tool = self._tool
         words = [*self._program, *tool.arguments(self._work / "model.om", self._files, folder, loop, self._device)]
         trail(tool.name)
@@ -155,17 +169,6 @@ class Session:
             raise DeviceError(f"{tool.name} failed: {why}\n{tail}", "to see it again: " + " ".join(words))
         self._read = _checked(tool.outputs(folder, self.outputs), self.outputs)
         return said, folder
-
-
-def fed(spec: BuildSpec) -> tuple[TensorSpec, ...]:
-    """What the engine of a case is fed: uint8 N x H x W x C where the chip normalises."""
-    found = []
-    for tensor in spec.inputs:
-        shape = (spec.batch, *tensor.shape[1:])
-        if spec.normalize is not None:
-            shape = (shape[0], *shape[2:], shape[1])
-        found.append(TensorSpec(tensor.name, tensor.dtype if spec.normalize is None else "uint8", shape))
-    return tuple(found)
 
 
 def produced(spec: BuildSpec) -> tuple[TensorSpec, ...]:
@@ -187,8 +190,8 @@ def _checked(found: Tensors, wanted: tuple[TensorSpec, ...]) -> Tensors:
         array = found[tensor.name]
         if (array.dtype.name, array.shape) != (tensor.dtype, tensor.shape):
             raise RunError(
-                f"the tool wrote {array.dtype.name}{list(array.shape)} for {_shown([tensor])}",
-                "the engine is of another case or an older build: delete it and build it again",
+                f"the tool wrote {array.dtype.name}{list(array.shape)} for {shown([tensor])}",
+                REBUILD,
             )
     return found
 
@@ -198,8 +201,8 @@ def from_bytes(data: bytes, tensor: TensorSpec) -> Any:
     needed = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
     if len(data) != needed:
         raise RunError(
-            f"the tool wrote {len(data)} bytes for {_shown([tensor])}, which has {needed}",
-            "the engine is of another case or an older build: delete it and build it again",
+            f"the tool wrote {len(data)} bytes for {shown([tensor])}, which has {needed}",
+            REBUILD,
         )
     return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
 
@@ -226,10 +229,6 @@ def _windows(times: Sequence[float], together: int, end: float) -> list[Window]:
         found.append(Window(start, start + sum(part), len(part)))
         start = found[-1].stop
     return found
-
-
-def _shown(tensors: Any) -> str:
-    return ", ".join(f"{tensor.name} {tensor.dtype}{list(tensor.shape)}" for tensor in tensors) or "none"
 
 
 def on_path(name: str) -> str | None:

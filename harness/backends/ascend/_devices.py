@@ -11,11 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness.backends._own_processes import ours
 from harness.backends.ascend import _npu_smi
 from harness.backends.base import Device, Found, Health, trail
 from harness.errors import DeviceError
 
 CHIPS_OF_A_CARD = {"310": 4}
+VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
+LOADED = 0.5  # usage of the AI cores from which the clock is that of a device at work
 
 
 def version() -> str:
@@ -48,23 +51,40 @@ def devices(match: str) -> Found:
     """Devices by npu-smi, else by pyACL. `card` is npu-smi's NPU id; without it, four 310 are taken for a card."""
     nodes = sorted(Path("/dev").glob("davinci[0-9]*"))
     seen = ["{} /dev/davinci*".format(len(nodes) or "no")]
-    found: list[Device] = []
+    rows: list[_npu_smi.Row] = []
     try:
-        rows = _npu_smi.rows()
-        seen.append(_summary(rows))
-        found = [Device(i, row.name, row.npu, soc_version(row.name), row.device) for i, row in _shown(rows or [])]
+        shown = _npu_smi.rows()
+        seen.append(_summary(shown))
+        rows = shown or []
     except DeviceError as error:
         seen.append(error.fact)
-    if not found:
+    if rows:
+        found = [Device(i, row.name, row.npu, soc_version(row.name), row.shown) for i, row in _visible(rows)]
+    else:
         found, words = _by_pyacl()
         seen.append(words)
-    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), "; ".join(seen))
+    of_chip = tuple(device for device in found if re.fullmatch(match, device.name))
+    hint = "" if of_chip else _hidden(rows, match, len(found), seen)
+    return Found(of_chip, "; ".join(seen), hint)
 
 
-def _shown(rows: list[_npu_smi.Row]) -> list[tuple[int, _npu_smi.Row]]:
+def _hidden(rows: list[_npu_smi.Row], match: str, visible: int, seen: list[str]) -> str:
+    """The next step where $ASCEND_RT_VISIBLE_DEVICES hides the chip that was looked for; what was seen is added."""
+    told = os.environ.get(VISIBLE)
+    wanted = [str(row.device) for row in rows if re.fullmatch(match, row.name)]
+    if told is None or (rows and not wanted):
+        return ""
+    if not wanted:  # pyACL alone was asked
+        seen.append(f"{VISIBLE}={told} is set")
+        return f"unset {VISIBLE} and look again: chipproof doctor"
+    seen.append(f"{VISIBLE}={told} shows {visible} of them, and hides {', '.join(wanted)}")
+    return f"unset {VISIBLE}, or name devices that exist: {VISIBLE}={','.join(wanted)}"
+
+
+def _visible(rows: list[_npu_smi.Row]) -> list[tuple[int, _npu_smi.Row]]:
     """pyACL's index and npu-smi's row of each device. $ASCEND_RT_VISIBLE_DEVICES, which npu-smi does not heed, names
     those that pyACL sees and counts from 0; what follows a number of no device is hidden."""
-    told = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    told = os.environ.get(VISIBLE)
     if told is None:
         return [(row.device, row) for row in rows]
     by_number = {str(row.device): row for row in rows}
@@ -125,34 +145,31 @@ def health(device: Device) -> Health:
     """By npu-smi: health word, AI core usage, temperature, clock, processes other than the suite's own. Raises
     DeviceError when npu-smi fails or no longer shows the device.
 
-    The clock of an idle device floats, so it is told under load or under an alarm only."""
+    The clock of an idle device floats below the rated one (960 of 1080 MHz on a healthy 310P), and so it may under
+    load: nothing is compared with the rated clock. It is told only with the usage on the same page, from LOADED on;
+    what it is compared with are other moments under load."""
     rows = _npu_smi.rows()
     if rows is None:
         return Health(note="npu-smi is not on PATH: occupancy, temperature and clock are not known")
-    row = next((row for row in rows if row.device == device.number), None)
+    row = next((row for row in rows if row.shown == device.number), None)
     if row is None:
         raise DeviceError(f"npu-smi no longer shows device {device.number}", _npu_smi.HINT)
-    current, rated = _npu_smi.clocks(row.npu, row.chip)
+    page = _npu_smi.page(row.npu, row.chip)
+    busy = row.busy if page.busy is None else page.busy
     healthy = row.health.upper() == "OK"
-    telling = (row.busy or 0.0) >= 0.5 or not healthy
-    slowed = telling and current is not None and rated is not None and current < 0.98 * rated
+    others = tuple(process for process in row.processes if not _own(process))
+    clock = "" if page.clock_mhz is None else f", AI cores at {page.clock_mhz:g} MHz"
     return Health(
         healthy=healthy,
-        busy=row.busy,
-        processes=tuple(process for process in row.processes if not _ours(process.split()[0])),
-        throttled=slowed,
-        clock_mhz=current if telling else None,
+        busy=busy,
+        processes=others,
+        own=len(row.processes) - len(others),
+        clock_mhz=page.clock_mhz if page.busy is not None and page.busy >= LOADED else None,
         temperature_c=row.celsius,
-        note="" if healthy and not slowed else f"npu-smi: health {row.health}, AI cores at {current} of {rated} MHz",
+        note="" if healthy else f"npu-smi: health {row.health}{clock}",
     )
 
 
-def _ours(pid: str) -> bool:
-    """Whether a process is this one or another worker of the same suite, which keeps its engine loaded and is idle."""
-    if pid == str(os.getpid()):
-        return True
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[1] == str(os.getppid())
+def _own(process: str) -> bool:
+    number = process.split()[0]
+    return number.isdigit() and ours(int(number))

@@ -1,7 +1,8 @@
 """What `npu-smi` says of the Ascend devices here: names, cards, health, occupancy, clocks.
 
-The table comes in several layouts (with and without a Hugepages column, with and without a Device column, with and
-without a second table of processes), so rows are read by their cells and not by their columns.
+The table comes in several layouts (with and without a Hugepages column; with a Device column, a Phy-ID column or
+neither; with and without a second table of processes), so rows are read by their cells and not by their columns.
+Layouts: the npu-smi manuals of the drivers 20.2 to 26.0, and tables that users published with their reports.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ SECONDS = 15  # npu-smi on a sick card can hang; a worker is given 60 to look
 
 
 class Row(NamedTuple):
-    """One chip as the table shows it. `device` is its logical number, `npu` the card, `chip` its place on the card."""
+    """One chip as the table shows it. `device` is its number for pyACL, which counts from 0; `shown` the number in the
+    table, a physical one under Phy-ID; `npu` the card, `chip` its place on the card."""
 
     device: int
+    shown: int
     name: str
     npu: int
     chip: int
@@ -36,13 +39,29 @@ def rows() -> list[Row] | None:
     return None if text is None else parse(text)
 
 
-def clocks(npu: int, chip: int) -> tuple[float | None, float | None]:
-    """(current, rated) clock of the AI cores in MHz; None where this driver does not tell."""
+class Page(NamedTuple):
+    """One chip on the page `npu-smi info -t common`: usage and clock of one moment; None where it does not tell."""
+
+    busy: float | None = None  # 0..1
+    clock_mhz: float | None = None
+
+
+def page(npu: int, chip: int) -> Page:
+    """What the page of a card says of one chip; nothing where this driver has no such page. A card whose page names no
+    clock, as a 310's, is not asked again."""
+    if npu in _without_clock:
+        return Page()
     try:
-        text = _run("info", "-t", "common", "-i", str(npu))
+        text = _run("info", "-t", "common", "-i", str(npu)) or ""
     except DeviceError:
-        return None, None  # older drivers have no such page
-    return parse_clocks(text or "", chip)
+        text = ""
+    if CLOCK not in text:
+        _without_clock.add(npu)
+    return parse_page(text, chip)
+
+
+CLOCK = "Aicore curFreq(MHZ)"
+_without_clock: set[int] = set()
 
 
 def _run(*arguments: str) -> str | None:
@@ -60,51 +79,75 @@ def _run(*arguments: str) -> str | None:
     if done.returncode != 0:
         said = " ".join(text.split())[:300]
         fact = "npu-smi {} failed with status {}: {}".format(" ".join(arguments), done.returncode, said)
-        raise DeviceError(fact, HINT)
+        raise DeviceError(fact, _hint(said))
     return text
 
 
 HINT = "the driver is not loaded or the card is held by another container: lsmod | grep drv, ls /dev/davinci*"
+HINTS = {  # by what npu-smi prints; reported by users of drivers 23 to 25
+    "-8005": "this user may not open the card: sudo usermod -aG HwHiAiUser $USER, log in again; ls -l /dev/davinci*",
+    "-8020": "the card is held by another container: stop that one, or start this one with --privileged",
+}
+
+
+def _hint(said: str) -> str:
+    return next((hint for code, hint in HINTS.items() if code in said), HINT)
 
 
 def parse(text: str) -> list[Row]:
-    """Chips of the table that `npu-smi info` prints, in its order. Raises DeviceError on a table it cannot read."""
+    """Chips of the table that `npu-smi info` prints, in its order; lines outside the table, such as the driver's
+    complaint DrvMngGetConsoleLogLevel, are passed over. Raises DeviceError on a table it cannot read."""
     found: list[Row] = []
     processes: dict[tuple[int, int], list[str]] = {}
     upper: list[str] | None = None
+    inside = 0  # column of the process number in this container, in the table of processes
+    column = ""
     listing = False
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
         if not cells:
             continue
-        listing = listing or any("Process id" in cell for cell in cells)
         first = cells[0].split()
-        if listing:
+        if "Process id" in cells:
+            listing, inside = True, cells.index(INSIDE) if INSIDE in cells else 0
+        elif listing:
             if len(cells) >= 3 and len(first) == 2 and first[0].isdigit() and first[1].isdigit():
-                who = "{} {}".format(cells[1], " ".join(cells[2].split()[:1]))
+                who = "{} {}".format(_process(cells, inside), " ".join(cells[2].split()[:1]))
                 processes.setdefault((int(first[0]), int(first[1])), []).append(who)
-            continue
-        if len(cells) < 3 or not first or not first[0].isdigit():
-            continue
-        if (len(first) == 2 and not first[1].isdigit()) or upper is None:
-            upper = cells  # | 0  310P3 | OK | 15.8  42 ... |, and a name that is a number is known by its place
-            continue
-        found.append(_row(upper, cells, len(found)))
-        upper = None
+        elif first[:1] == ["Chip"]:
+            column = first[1] if len(first) > 1 else ""
+        elif len(cells) >= 3 and first and first[0].isdigit():
+            if (len(first) == 2 and not first[1].isdigit()) or upper is None:
+                upper = cells  # | 0  310P3 | OK | 15.8  42 ... |, and a name that is a number is known by its place
+            else:
+                found.append(_row(upper, cells, len(found), column))
+                upper = None
     if upper is not None or (not found and "NPU" not in text):
-        raise DeviceError(f"npu-smi printed a table that cannot be read: {text.strip()[:300]}", HINT)
+        raise DeviceError(f"npu-smi printed a table that cannot be read: {text.strip()[:300]}", _hint(text))
     return [row._replace(processes=tuple(processes.get((row.npu, row.chip), ()))) for row in found]
 
 
-def _row(upper: list[str], lower: list[str], place: int) -> Row:
+INSIDE = "Process id in container"  # a column of the newest drivers; NA where the driver cannot tell
+
+
+def _process(cells: list[str], inside: int) -> str:
+    """Number of a process: in this container, where the table tells it."""
+    told = cells[inside] if 0 < inside < len(cells) else ""
+    return told if told.isdigit() else cells[1]
+
+
+def _row(upper: list[str], lower: list[str], place: int, column: str) -> Row:
+    """`column` is the head of the number beside the chip. Device is the number that pyACL knows; Phy-ID is the one on
+    the host, while pyACL counts what is visible here."""
     names, chip = upper[0].split(), lower[0].split()
     if len(names) < 2:
         raise DeviceError(f"npu-smi printed a row without a chip name: {upper}", HINT)
     power_and_heat = upper[2].split()  # a figure that is not known is NA
     usage = re.match(r"\d+", lower[2])
-    device = int(chip[1]) if len(chip) > 1 and chip[1].isdigit() else place
+    shown = int(chip[1]) if len(chip) > 1 and chip[1].isdigit() else place
     return Row(
-        device=device,
+        device=place if column == "Phy-ID" else shown,
+        shown=shown,
         name=names[1],
         npu=int(names[0]),
         chip=int(chip[0]),
@@ -119,17 +162,18 @@ def _number(text: str) -> float | None:
     return float(text) if re.match(r"\d+(\.\d+)?$", text) else None
 
 
-def parse_clocks(text: str, chip: int) -> tuple[float | None, float | None]:
-    """(current, rated) MHz of one chip from `npu-smi info -t common`; a page without chip ids is of one chip."""
-    current = rated = None
-    here = 0
+def parse_page(text: str, chip: int) -> Page:
+    """What `npu-smi info -t common` says of one chip; a page without chip ids is of one chip. The section of the
+    board's own controller, which follows the chips, has a name and no id."""
+    found: dict[str, str] = {}
+    here: int | None = 0
     for line in text.splitlines():
-        key, _, value = line.partition(":")
-        key, value = key.strip(), value.strip()
+        key, _, value = (part.strip() for part in line.partition(":"))
         if key == "Chip ID" and value.isdigit():
             here = int(value)
-        if here == chip and key == "Aicore curFreq(MHZ)":
-            current = _number(value)
-        elif here == chip and key == "Aicore Freq(MHZ)":
-            rated = _number(value)
-    return current, rated
+        elif key == "Chip Name":
+            here = None
+        elif here == chip:
+            found[key] = value
+    usage = _number(found.get("Aicore Usage Rate(%)", ""))
+    return Page(None if usage is None else usage / 100.0, _number(found.get(CLOCK, "")))

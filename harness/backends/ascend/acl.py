@@ -15,6 +15,7 @@ import numpy as np
 from harness.backends.ascend import _atc, _devices
 from harness.backends.ascend._codes import STREAM_FULL, WAIT_TIMEOUT
 from harness.backends.ascend._pyacl import Undo, Vendor, initialized
+from harness.backends.ascend._tensors import REBUILD, checked, fed_one, shown
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
 from harness.errors import RunError
 
@@ -32,8 +33,6 @@ DTYPES = {
     0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 6: "int16", 7: "uint16", 8: "uint32", 9: "int64",
     10: "uint64", 11: "float64", 12: "bool",
 }  # fmt: skip
-
-REBUILD = "the engine is of another case or an older build: delete it and build it again"
 
 version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
 
@@ -68,7 +67,17 @@ def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildS
     desc = vendor.ask("acl.mdl.create_desc")
     undo.then("acl.mdl.destroy_desc", desc)
     vendor.do("acl.mdl.get_desc", desc, model)
+    inputs, tier, feeds = _inputs(vendor, undo, desc, spec)
+    if tier is not None:
+        vendor.do("acl.mdl.set_dynamic_batch_size", model, inputs, tier, spec.batch)
+    outputs, results = _outputs(vendor, undo, desc, tier, spec)
+    session = Session(vendor, context, stream, (model, inputs, outputs), mode, feeds, results)
+    undo.run(session.settle)
+    return session
 
+
+def _inputs(vendor: Vendor, undo: Undo, desc: int, spec: BuildSpec) -> tuple[int, int | None, tuple[_Tensor, ...]]:
+    """(data set, index of the input that takes the batch size or None, what the case feeds)."""
     count = vendor.ask("acl.mdl.get_num_inputs", desc)
     names = [vendor.ask("acl.mdl.get_input_name_by_index", desc, i) for i in range(count)]
     if AIPP_DATA in names:
@@ -76,28 +85,33 @@ def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildS
     tier = names.index(SHAPE_DATA) if SHAPE_DATA in names else None
     if tier is not None:
         _check_tier(vendor, desc, spec)
-    fed, inputs = _dataset(vendor, undo, "input", desc, count)
+    memory, dataset = _dataset(vendor, undo, "input", desc, count)
     wanted = [None if i == tier else _input(vendor, desc, i, name, spec) for i, name in enumerate(names)]
     _check_fed([tensor.name for tensor in wanted if tensor is not None], spec)
-    if tier is not None:
-        vendor.do("acl.mdl.set_dynamic_batch_size", model, inputs, tier, spec.batch)
+    return (
+        dataset,
+        tier,
+        tuple(_Tensor(s, pointer, size) for s, (pointer, size) in zip(wanted, memory) if s is not None),
+    )
 
+
+def _outputs(
+    vendor: Vendor, undo: Undo, desc: int, tier: int | None, spec: BuildSpec
+) -> tuple[int, tuple[_Tensor, ...]]:
+    """(data set, the outputs in the order of the case with the host memory that they arrive in)."""
     count = vendor.ask("acl.mdl.get_num_outputs", desc)
-    made, outputs = _dataset(vendor, undo, "output", desc, count)
+    memory, dataset = _dataset(vendor, undo, "output", desc, count)
     ordered = _ordered([_output(vendor, desc, i, tier) for i in range(count)], spec)
     results = []
-    for (pointer, room), tensor in zip(made, ordered):
+    for (pointer, room), tensor in zip(memory, ordered):
         size = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
         if not 0 < size <= room:
-            raise RunError(f"output {_shown(tensor)} has {room} bytes of memory and needs {size}", REBUILD)
+            raise RunError(f"output {shown([tensor])} has {room} bytes of memory and needs {size}", REBUILD)
         host = vendor.do("acl.rt.malloc_host", size)
         undo.then("acl.rt.free_host", host)
         results.append(_Tensor(tensor, pointer, size, host))
     results.sort(key=lambda tensor: spec.outputs.index(tensor.spec.name))
-    feeds = tuple(_Tensor(s, pointer, size) for s, (pointer, size) in zip(wanted, fed) if s is not None)
-    session = Session(vendor, context, stream, (model, inputs, outputs), mode, feeds, tuple(results))
-    undo.run(session.settle)
-    return session
+    return dataset, tuple(results)
 
 
 def _dataset(vendor: Vendor, undo: Undo, side: str, desc: int, count: int) -> tuple[list[tuple[int, int]], int]:
@@ -143,11 +157,11 @@ def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) ->
     by_name = {tensor.name: tensor for tensor in spec.inputs}
     asked = by_name.get(name) or (spec.inputs[index] if index < len(spec.inputs) else None)  # long names are replaced
     if asked is None:
-        raise RunError(f"the engine has an input {_shown(found)} that the case does not feed", REBUILD)
-    needed = _fed(asked, spec)
+        raise RunError(f"the engine has an input {shown([found])} that the case does not feed", REBUILD)
+    needed = fed_one(asked, spec)
     if (needed.dtype, needed.shape) != (found.dtype, found.shape):
         raise RunError(
-            f"the engine takes {_shown(found)}, the case feeds {_shown(needed)}",
+            f"the engine takes {shown([found])}, the case feeds {shown([needed])}",
             REBUILD,
         )
     return needed
@@ -156,18 +170,6 @@ def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) ->
 def _check_fed(names: list[str], spec: BuildSpec) -> None:
     if sorted(names) != sorted(tensor.name for tensor in spec.inputs):
         raise RunError(f"the engine takes {names}, the case feeds {[tensor.name for tensor in spec.inputs]}", REBUILD)
-
-
-def _shown(tensor: TensorSpec) -> str:
-    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
-
-
-def _fed(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:
-    """What the engine is fed for an input of the graph: uint8 N x H x W x C where the chip normalises."""
-    shape = (spec.batch, *tuple(tensor.shape[1:]))
-    if spec.normalize is None:
-        return TensorSpec(tensor.name, tensor.dtype, shape)
-    return TensorSpec(tensor.name, "uint8", (shape[0], *shape[2:], *shape[1:2]))
 
 
 def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSpec:
@@ -181,28 +183,67 @@ def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSp
 def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
     """The engine's outputs, in the engine's order, under their ONNX names.
 
-    The compiler keeps the order of --out_nodes and names an output after its node ("Concat_205:0:output2", older
-    releases "output_0_Concat_205_0"). Names decide where they all tell; otherwise the order does."""
+    The compiler names an output after its node and tensor ("Concat_205:0:output2"), its node ("Concat_205:0", older
+    releases "output_0_Concat_205_0"), or, where one operator became several, another node. Names decide where they
+    tell; else the shapes, from `options["out_specs"]`; else the order of --out_nodes, which the compiler keeps, but not
+    between outputs of one shape: an exchange would show nowhere. Raises RunError."""
     nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
     if len(found) != len(spec.outputs) or (nodes and len(nodes) != len(spec.outputs)):
         raise RunError(
             f"the engine has {len(found)} outputs, the case names {len(spec.outputs)} of the nodes {nodes}", REBUILD
         )
-    known: dict[str, str] = {}
-    for place, name in enumerate(spec.outputs):
-        known[name] = name
-        if nodes:
-            node, _, port = nodes[place].rpartition(":")
-            known[nodes[place]] = name
-            known.update((f"output_{i}_{node}_{port}", name) for i in range(len(found)))
-    told = [_told(output.name, known) for output in found]
-    names = list(spec.outputs) if None in told else [str(name) for name in told]
-    if sorted(names) != sorted(spec.outputs):
+    known = _known(spec.outputs, nodes)
+    names = [_told(output.name, known) for output in found]
+    open_places = [place for place, name in enumerate(names) if name is None]
+    left = [name for name in spec.outputs if name not in names]
+    if open_places and len(left) == len(open_places):
+        for place, name in zip(open_places, _by_shape([found[place] for place in open_places], left, spec)):
+            names[place] = name
+    if sorted(map(str, names)) != sorted(spec.outputs):
         raise RunError(
             f"the engine's outputs are {[output.name for output in found]}, the case needs {list(spec.outputs)}",
             REBUILD,
         )
-    return [TensorSpec(name, output.dtype, output.shape) for name, output in zip(names, found)]
+    return [TensorSpec(str(name), output.dtype, output.shape) for name, output in zip(names, found)]
+
+
+def _known(outputs: tuple[str, ...], nodes: list[str]) -> dict[str, str]:
+    """ONNX names by all that the compiler may call them."""
+    known = {name: name for name in outputs}
+    for name, whole in zip(outputs, nodes):
+        node, _, port = whole.rpartition(":")
+        known[whole] = name
+        known.update((f"output_{i}_{node}_{port}", name) for i in range(len(outputs)))
+    return known
+
+
+def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> list[str]:
+    """The names, in the order of `found`, whose own names tell nothing."""
+    if len(found) > 1 and len({output.shape for output in found}) < len(found):
+        raise RunError(
+            f"the engine names outputs {shown(found)}, which tell nothing, and two have one shape: which is which "
+            f"of {names} is not known",
+            "name them in the graph: export the model again, delete the engine, and build it with a newer CANN",
+        )
+    shapes = {str(row[0]): row[2] for row in as_list(spec.options.get("out_specs"))}
+    if any(name not in shapes for name in names):
+        return names
+    wanted = {name: tuple(spec.batch if dim == -1 else int(dim) for dim in shapes[name]) for name in names}
+    chosen = []
+    for output in found:
+        fits = [name for name in names if name not in chosen and _alike(output.shape, wanted[name])]
+        if len(fits) != 1:
+            raise RunError(
+                f"the engine's output {shown([output])} has a name and a shape that fit {fits or 'none'} of {wanted}",
+                REBUILD,
+            )
+        chosen += fits
+    return chosen
+
+
+def _alike(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Sizes that the graph does not tell, 0 or less, fit any."""
+    return len(shape) == len(wanted) and all(want < 1 or size == want for size, want in zip(shape, wanted))
 
 
 def _told(name: str, known: dict[str, str]) -> str | None:
@@ -231,23 +272,11 @@ class Session:
 
     def write(self, inputs: Tensors) -> None:
         """Copy the batch to the device. Raises RunError when a name, dtype or shape is not the engine's."""
-        if set(inputs) != set(self._feeds):
-            raise RunError(
-                f"inputs {sorted(inputs)} for an engine that takes {sorted(self._feeds)}",
-                "name every input as the ONNX graph does",
-            )
-        for name, tensor in self._feeds.items():
-            array = np.asarray(inputs[name])
-            given = TensorSpec(name, array.dtype.name, array.shape)
-            if given != tensor.spec:
-                raise RunError(
-                    f"the input is {_shown(given)}, the engine takes {_shown(tensor.spec)}",
-                    "feed it as the engine was built",
-                )
+        arrays = checked(inputs, self.inputs)
         self.settle()
         self._written = self._done = False
         for name, tensor in self._feeds.items():
-            self._upload(tensor, np.asarray(inputs[name]))
+            self._upload(tensor, arrays[name])
         self._written = True
 
     def _upload(self, tensor: _Tensor, array: Any) -> None:

@@ -1,7 +1,8 @@
 """Ascend through `ais_bench`, Huawei's own benchmark: for machines whose Python has no pyACL (`--runner ais_bench`).
 
-Its times are the NPU compute times of single executes, from the summary that it writes beside the outputs. Wording:
-github.com/Ascend/tools, ais-bench_workload/tool/ais_bench.
+Its times are the NPU compute times of single executes, from the summary that it writes beside the outputs. Wording,
+and what it refuses of files: github.com/Ascend/tools, ais-bench_workload/tool/ais_bench, and github.com/Ascend/msit,
+msit/components/benchmark.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from harness.backends.ascend import _atc, _command_line, _devices
+from harness.backends.ascend._tensors import REBUILD
 from harness.backends.base import TensorSpec
 from harness.errors import DataError, DeviceError, RunError
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 name = "ais_bench"
 most = 10000
+dirname = "output_dirname"  # "output-dirname" in the newest release: `look` asks
 OUTPUTS = "outputs"
 
 version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
@@ -52,10 +55,22 @@ def program() -> list[str]:
     )
 
 
+def look(program: list[str]) -> None:
+    """Ask for its options: the newest release writes them with hyphens."""
+    global dirname
+    try:
+        done = subprocess.run(
+            [*program, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeviceError(f"ais_bench does not answer --help: {error}", _command_line.SOURCE) from error
+    dirname = "output-dirname" if b"--output-dirname" in done.stdout else "output_dirname"
+
+
 def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:
     files = ",".join(str(path) for path in inputs)
     words = {
-        "model": engine, "input": files, "output": folder, "output_dirname": OUTPUTS, "outfmt": "NPY",
+        "model": engine, "input": files, "output": folder, dirname: OUTPUTS, "outfmt": "NPY",
         "loop": loop, "device": device,
     }  # fmt: skip
     return [word for key, value in words.items() for word in ("--" + key, str(value))]
@@ -65,7 +80,7 @@ def failure(said: str) -> str | None:
     wrong = re.search(r"^\[ERROR\].*", said, re.MULTILINE)
     if wrong:
         return wrong.group()
-    return None if re.search(r"throughput \(?1000\*", said) else "it printed no throughput"
+    return None if re.search(r"[Tt]hroughput \(?1000\*", said) else "it printed no throughput"
 
 
 def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
@@ -74,7 +89,7 @@ def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
     if sorted(found) != list(range(len(tensors))):
         raise RunError(
             f"ais_bench wrote outputs {sorted(found)}, the case has {len(tensors)}",
-            "the engine is of another case or an older build: delete it and build it again",
+            REBUILD,
         )
     return {tensor.name: np.load(str(found[number])) for number, tensor in enumerate(tensors)}
 
@@ -84,6 +99,6 @@ def times_ms(said: str, folder: Path, batch: int) -> list[float]:
     places = [*folder.glob("*_summary.json"), *folder.glob("**/sumary.json")]
     if len(places) != 1:
         raise DataError(f"ais_bench wrote {len(places)} summaries", "look into " + str(folder))
-    text = places[0].read_text(encoding="utf-8")
+    text = places[0].read_text(encoding="utf-8").replace('"P99":', '"percentile(99%)":')  # the newest release's name
     times = [float(each) for each in json.loads(text).get("npu_compute_time_list", [])]
     return _command_line.judged(text, "ais_bench", batch, len(times), times)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 from harness.backends.ascend import _atc, _command_line, _devices
+from harness.backends.ascend._tensors import REBUILD
 from harness.backends.base import TensorSpec
 from harness.errors import DeviceError, RunError
 
@@ -44,6 +45,10 @@ def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, dev
     return [word for key, value in words.items() for word in ("--" + key, str(value))]
 
 
+def look(program: list[str]) -> None:
+    """Its options have had one name in all releases."""
+
+
 def failure(said: str) -> str | None:
     wrong = re.search(r"^\[ERROR\].*", said, re.MULTILINE)
     if wrong:
@@ -57,7 +62,7 @@ def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
     if sorted(found) != list(range(len(tensors))):
         raise RunError(
             f"msame wrote outputs {sorted(found)}, the case has {len(tensors)}",
-            "the engine is of another case or an older build: delete it and build it again",
+            REBUILD,
         )
     return {
         tensor.name: _command_line.from_bytes(found[number].read_bytes(), tensor)

@@ -12,7 +12,7 @@ DEV = Path("/dev")
 UNNAMED = "MLU of unknown name"
 
 # the two lines of one card; the middle column is the bus id (5.x) or "On v4.20.6" (4.20)
-_FIRST = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(MLU\S+)\s+(v\S+)\s*\|\s*(.*?)\s*\|\s*(\d+)\s*%\s+(\S+)\s*\|")
+_FIRST = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(MLU\S+)\s+(v\S+)\s*\|\s*(.*?)\s*\|\s*(?:(\d+)\s*%|N/A)\s+(\S+)\s*\|")
 _SECOND = re.compile(r"^\|\s*(\S+)\s+(-?\d+)\s*C\s+(\d+)\s*W/\s*(\d+)\s*W\s*\|\s*(\d+)\s*MiB/\s*(\d+)\s*MiB\s*\|")
 _PROCESS = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(\d+)\s+(.*?)\s+(\d+)\s*MiB\s*\|")
 _DRIVER = re.compile(r"\bDriver\s+(v\d\S*)")
@@ -42,13 +42,11 @@ def cards() -> tuple[tuple[Card, ...], str]:
 
 
 def parse_table(text: str) -> list[Card]:
-    """Cards of cnmon's default table, drivers 4.20 to 5.10. A card whose lines cannot be read whole is left out."""
+    """Cards of cnmon's default table, drivers 4.20 to 5.10. A card whose lines cannot be read whole is left out.
+    Processes are None where the table ends before them or has a row that cannot be read: that is no idle card."""
     head, _, tail = text.partition("Processes:")
     title = _DRIVER.search(head.split("Card", 1)[0])
-    holders: list[tuple[int, int, str]] | None = None
-    if tail:
-        rows = [_PROCESS.match(line) for line in tail.splitlines()]
-        holders = [(int(row.group(1)), int(row.group(3)), row.group(4)) for row in rows if row]
+    holders = _holders(tail)
     found = []
     lines = head.splitlines()
     for line, after in zip(lines, lines[1:]):
@@ -62,12 +60,27 @@ def parse_table(text: str) -> list[Card]:
                 number,
                 first.group(3),
                 title.group(1) if title else middle.group(0) if middle else "",
-                int(first.group(6)) / 100.0,
+                int(first.group(6)) / 100.0 if first.group(6) else None,
                 float(second.group(2)),
                 None if holders is None else tuple((pid, name) for card, pid, name in holders if card == number),
             )
         )
     return found
+
+
+def _holders(tail: str) -> list[tuple[int, int, str]] | None:
+    """(card, PID, command) of each row below "Processes:"."""
+    rows = [line for line in tail.splitlines() if line.startswith("|") and line.strip("|= ")]
+    held: list[tuple[int, int, str]] = []
+    told = False
+    for line in rows:
+        row = _PROCESS.match(line)
+        if row:
+            held.append((int(row.group(1)), int(row.group(3)), row.group(4)))
+        elif "No running processes" not in line and " PID " not in line:
+            return None
+        told = told or " PID " not in line
+    return held if told else None
 
 
 def _from_cnmon() -> tuple[list[Card], str]:

@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator
 
+from harness.backends._calls import good
 from harness.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class _System:
             yield self.system
         except BaseException:
             status = self._leave()  # the failure that brought us here is the one to report
-            if status is not None:
-                status.ok()
+            good(status)
             raise
         if self.users == 1:
             calls.ok("mm.System.destory", self._leave, void=True)

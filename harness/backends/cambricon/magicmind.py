@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import numpy as np
 
-from harness.backends._calls import Calls, let_go
+from harness.backends._calls import Calls, good, let_go
 from harness.backends._own_processes import ours
 from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
 from harness.backends.cambricon import _cnmon
@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["build", "devices", "health", "load", "version"]
 
 IN_FLIGHT = 256
-IN_FLIGHT_BYTES = 256 << 20
-"""Batches enqueued between two syncs, and what their outputs may hold on the card: each batch has outputs of its own,
-and the card stands still for some microseconds at every sync."""
+"""Batches enqueued between two syncs: the card stands still for some microseconds at every sync."""
+
+RING = 2
+"""Lists of output tensors, filled in turn. enqueue allocates where it gets an empty list and writes again into one that
+it filled before, so that the timed loop allocates nothing. Batches of one queue run one after the other."""
+
+
+HIDING = ("MLU_VISIBLE_DEVICES", "CAMBRICON_VISIBLE_DEVICES")
+"""Variables that hide cards: from a process that uses the runtime; from a container by Cambricon's device plugin."""
 
 
 def version() -> str:
@@ -50,16 +56,21 @@ def devices(match: str) -> Found:
     cards, evidence = _cnmon.cards()
     try:
         mm = sdk()
-        count = _device_count(mm)
     except HarnessError as error:
         return Found((), f"{evidence}; {error.fact}")
-    visible = os.environ.get("MLU_VISIBLE_DEVICES")
+    try:
+        count = _device_count(mm)
+    except HarnessError as error:
+        return Found((), f"{evidence}; {error.fact}{_hidden(bool(cards))}")
+    visible = os.environ.get(HIDING[0])
     if visible is not None:
         numbers = [int(number) for number in re.findall(r"\d+", visible)]
         by_number = {card.number: card for card in cards}
         cards = tuple(by_number[number] for number in numbers if number in by_number)
-        evidence += f"; MLU_VISIBLE_DEVICES={visible}"
+        evidence += f"; {HIDING[0]}={visible}"
     evidence += f"; MagicMind counts {count}"
+    if not count:
+        return Found((), evidence + _hidden(bool(cards)))
     if not cards:
         cards = tuple(_cnmon.Card(number, _cnmon.UNNAMED) for number in range(count))
     if count < len(cards) and len({card.name for card in cards}) > 1:
@@ -76,7 +87,8 @@ def health(device: Device) -> Health:
     if card is None:
         return Health(healthy=False, note=f"card {device.card} is gone: {evidence}")
     if card.processes is None:
-        return Health(note=f"occupancy unknown: {evidence}")
+        note = f"processes unknown: {evidence}"
+        return Health(True, card.busy, temperature_c=card.temperature_c, note=note, untold=note)
     others = tuple(f"{pid} {name}" for pid, name in card.processes if not ours(pid))
     return Health(True, card.busy, others, temperature_c=card.temperature_c, note=evidence)
 
@@ -107,6 +119,7 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
             hold("queue", "mm.Device.create_queue", session.device.create_queue)
             hold("tensors", "mm.IContext.create_inputs", session.context.create_inputs)
             stack.callback(setattr, session, "results", None)
+            stack.callback(setattr, session, "ring", ())
             if len(session.tensors) != len(session.inputs):
                 raise DeviceError(
                     f"create_inputs made {len(session.tensors)} tensors for {len(session.inputs)} inputs",
@@ -131,7 +144,8 @@ class _Session:
         self.context: Any = None
         self.queue: Any = None
         self.tensors: Any = None  # the engine's inputs on the card
-        self.results: list[Any] | None = None  # outputs of the last execute
+        self.results: list[Any] | None = None  # outputs of the last execute: one of the ring
+        self.ring: Any = tuple([] for _ in range(RING))
         self._spec = spec
         self._order: tuple[int, ...] = ()
         self._calls = Calls(DeviceError, "look at the driver's log (dmesg) and at cnmon; then run the case alone")
@@ -186,29 +200,23 @@ class _Session:
         for tensor, held in zip(self.inputs, self.tensors):
             array = np.ascontiguousarray(inputs[tensor.name])
             self._calls.ok("mm.ITensor.from_numpy", held.from_numpy, array)
-            self._calls.ok("mm.ITensor.to", held.to, self.device, void=True)
+            move = getattr(held, "to", None)  # older releases have none, and enqueue takes what from_numpy got
+            if move is not None:
+                self._calls.ok("mm.ITensor.to", move, self.device, void=True)
 
     def execute(self, times: int = 1) -> None:
         trail("mm.IContext.enqueue")
         self.results = None
-        nbytes = sum(int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize for t in self.outputs)
-        most = max(2, min(IN_FLIGHT, IN_FLIGHT_BYTES // max(nbytes, 1)))
-        left = times
-        while left > 0:
-            flying: list[list[Any]] = []  # filled by enqueue, alive until the sync
-            for _ in range(min(left, most)):
-                flying.append([])
-                status = self.context.enqueue(self.tensors, flying[-1], self.queue)
-                if status is None or not status.ok():
-                    drained = self.queue.sync()
-                    if drained is not None:
-                        drained.ok()  # the enqueue is the failure to report
+        for start in range(0, times, IN_FLIGHT):
+            for number in range(start, min(start + IN_FLIGHT, times)):
+                status = self.context.enqueue(self.tensors, self.ring[number % RING], self.queue)
+                if not good(status):
+                    good(self.queue.sync())  # the enqueue is the failure to report
                     raise self._calls.failure("mm.IContext.enqueue", str(status))
             status = self.queue.sync()
-            if status is None or not status.ok():
+            if not good(status):
                 raise self._calls.failure("mm.IQueue.sync", str(status))
-            left -= len(flying)
-        self.results = flying[-1]
+        self.results = self.ring[(times - 1) % RING]
 
     def read(self) -> Tensors:
         if self.results is None:
@@ -231,6 +239,15 @@ class _Session:
                     hint="build the engine again; if it stays so, run the model under mm_run",
                 )
         return arrays
+
+
+def _hidden(known: bool) -> str:
+    """What to add to the evidence where MagicMind counts no card: the variables that hide cards, or nothing."""
+    told = [f"{name}={os.environ[name]}" for name in HIDING if os.environ.get(name, "all").strip().lower() != "all"]
+    words = " and ".join(told)
+    if not told:
+        return ""
+    return f"; {words} hides every card: unset it, or name a card that exists" if known else f"; {words} is set"
 
 
 def _device_count(mm: Any) -> int:

@@ -1,11 +1,14 @@
-"""NVIDIA GPUs and how they are: through NVML, else what nvidia-smi prints."""
+"""NVIDIA GPUs and how they are: through NVML, else what nvidia-smi prints. What neither tells is unknown, and said."""
 
 from __future__ import annotations
 
+import csv
+import os
 import subprocess
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from harness.backends._own_processes import ours
 from harness.backends.base import Health, trail
@@ -15,7 +18,20 @@ SPOILING = {0x08: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware
 """Clock event reasons (nvmlClocksThrottleReason*) that make a measurement one of the cooling. The software power cap
 (0x04) is not among them: a T4 lives at its 70 W under load, and the published figures were taken there."""
 
-_FIELDS = "index,name,pci.bus_id,driver_version,utilization.gpu,temperature.gpu,clocks.sm,uuid"
+REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+PROCESSES = (
+    "nvmlDeviceGetComputeRunningProcesses",
+    "nvmlDeviceGetComputeRunningProcesses_v2",
+)
+"""Newest name first. nvidia-ml-py has a name as soon as its own release knows it; in a driver that is older than that
+(the first: 535, the third: 510) it raises NVMLError_FunctionNotFound."""
+
+REASON_FIELDS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # of nvidia-smi, newest first
+HIDING = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+"""Variables that hide GPUs: from a process that uses CUDA, and from a container by NVIDIA's container runtime."""
+
+_FIELDS = "index,pci.bus_id,driver_version,utilization.gpu,temperature.gpu,clocks.sm,uuid,name"
+_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,10 @@ class Gpu:
     bus: str  # as cuda.plain_bus writes it
     driver: str
     uuid: str = ""  # "GPU-8932f937-d72c-..."
+
+
+class _UnknownError(Exception):
+    """What a tool was asked and does not tell of this GPU, with its own words."""
 
 
 def gpus() -> tuple[tuple[Gpu, ...], str]:
@@ -43,66 +63,146 @@ def gpus() -> tuple[tuple[Gpu, ...], str]:
         evidence = "NVML: " + (", ".join(f"{gpu.number} {gpu.name}" for gpu in found) or "no GPU")
         return tuple(found), evidence
     except Exception as error:  # NVMLError, or a library that is not there
-        lost = f"NVML: {error!r}"
-    rows, evidence = _smi(["--query-gpu=" + _FIELDS], 8)
-    found = [Gpu(int(row[0]), row[1], plain_bus(row[2]), row[3], row[7]) for row in rows]
+        lost = _why(error)
+    rows, evidence = _smi(["--query-gpu=" + _FIELDS], _COLUMNS)
+    found = [Gpu(int(row[0]), row[7], plain_bus(row[1]), row[2], row[6]) for row in rows if row[0].isdigit()]
     if found:
         evidence = "nvidia-smi: " + ", ".join(f"{gpu.number} {gpu.name}" for gpu in found)
     return tuple(found), f"{lost}; {evidence}"
 
 
+def hidden(count: int, known: int) -> str:
+    """What to add to the evidence where CUDA counts no GPU (`count`) although the host has `known`, or has none that is
+    shown: the variables that hide GPUs. Nothing where some are counted or no variable is set."""
+    told = [f"{name}={os.environ[name]}" for name in HIDING if os.environ.get(name, "all").strip().lower() != "all"]
+    if count or not told:
+        return ""
+    words = " and ".join(told)
+    return f"; {words} hides every GPU: unset it, or name a GPU that exists" if known else f"; {words} is set"
+
+
 def state(number: int) -> Health:
-    """How GPU `number` is right now; processes are those of others, the clock is the one asked for. `note` gives the
-    reasons, the clock that runs, and the source."""
+    """How GPU `number` is right now; processes are those of others as "PID NAME", the clock is the one asked for.
+    `note` gives the reasons, the clock that runs, what could not be told, and the source.
+
+    Not healthy when the tools fail: an occupancy that nobody tells is not an idle GPU."""
     try:
         with _library() as nvml:
             return _from_nvml(nvml, number)
     except Exception as error:
-        lost = f"NVML: {error!r}"
-    rows, evidence = _smi([f"--id={number}", "--query-gpu=" + _FIELDS], 8)
+        lost = _why(error)
+    return _from_smi(number, lost)
+
+
+class _Told:
+    """What a source told of a GPU, piece by piece, and which pieces it did not."""
+
+    def __init__(self) -> None:
+        self.unknown: list[str] = []
+
+    @property
+    def of_use(self) -> str:
+        """What is unknown of its use by others and of its throttling."""
+        use = ("utilisation ", "processes ", "throttling ")
+        return ", ".join(line for line in self.unknown if line.startswith(use))
+
+    def of(self, what: str, ask: Callable[[], Any]) -> Any:
+        """The answer, or None where the source says that it cannot tell, which is noted."""
+        try:
+            return ask()
+        except _UnknownError as error:
+            self.unknown.append(f"{what} unknown ({error})")
+            return None
+
+
+def _from_nvml(nvml: Any, number: int) -> Health:
+    """Each figure by a call of its own: MIG, vGPU and WSL support some and not others."""
+    handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", number)
+    told = _Told()
+    rates = told.of("utilisation", lambda: _first(nvml, ("nvmlDeviceGetUtilizationRates",), handle))
+    running = told.of("processes", lambda: _first(nvml, PROCESSES, handle))
+    reasons = told.of("throttling", lambda: _first(nvml, REASONS, handle))
+    now = told.of("clock", lambda: _first(nvml, ("nvmlDeviceGetClockInfo",), handle, nvml.NVML_CLOCK_SM))
+    heat = told.of(
+        "temperature", lambda: _first(nvml, ("nvmlDeviceGetTemperature",), handle, nvml.NVML_TEMPERATURE_GPU)
+    )
+    spoiling = _reasons(int(reasons or 0))
+    others = tuple(f"{item.pid} {_process(nvml, item.pid)}" for item in running or () if not ours(item.pid))
+    return Health(
+        True,
+        None if rates is None else rates.gpu / 100,
+        others,
+        bool(spoiling),
+        _asked_clock(nvml, handle),
+        None if heat is None else float(heat),
+        ", ".join([*spoiling, *([] if now is None else [f"SM at {now:g} MHz"]), *told.unknown, "from NVML"]),
+        told.of_use,
+    )
+
+
+def _from_smi(number: int, lost: str) -> Health:
+    rows, evidence = _smi([f"--id={number}", "--query-gpu=" + _FIELDS], _COLUMNS)
     if not rows:
         return Health(healthy=False, note=f"GPU {number} does not answer: {lost}; {evidence}")
-    busy, temperature, now = (_number(field) for field in rows[0][4:7])
-    # asked one by one: a driver that does not know a field refuses the whole query
+    told = _Told()
+    busy, temperature, now = (
+        told.of(what, lambda field=field: _number(field))  # type: ignore[misc]
+        for what, field in zip(("utilisation", "temperature", "clock"), rows[0][3:6])
+    )
+    try:
+        others = told.of("processes", lambda: _processes(number)) or []
+    except _FailedError as error:
+        return Health(False, note=f"whether others use GPU {number} cannot be told: {lost}; {error}")
+    reasons = told.of("throttling", lambda: _reasons_by_smi(number))
     asked, _ = _smi([f"--id={number}", "--query-gpu=clocks.applications.graphics"], 1)
-    reasons, _ = _smi([f"--id={number}", "--query-gpu=clocks_throttle_reasons.active"], 1)
-    spoiling = _reasons(int(reasons[0][0], 16)) if reasons and reasons[0][0].startswith("0x") else []
-    others, _ = _smi([f"--id={number}", "--query-compute-apps=pid,process_name"], 2)
+    spoiling = _reasons(reasons or 0)
     return Health(
         True,
         None if busy is None else busy / 100,
         tuple(f"{pid} {name}" for pid, name in others if not ours(int(pid))),
         bool(spoiling),
-        _number(asked[0][0]) if asked else None,
+        float(asked[0][0]) if asked and _is_number(asked[0][0]) else None,
         temperature,
-        ", ".join([*spoiling, f"SM at {now} MHz", "from nvidia-smi", lost]),
+        ", ".join(
+            [*spoiling, *([] if now is None else [f"SM at {now:g} MHz"]), *told.unknown, "from nvidia-smi", lost]
+        ),
+        told.of_use,
     )
 
 
-def _from_nvml(nvml: Any, number: int) -> Health:
-    handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", number)
-    running = _ask(nvml, "nvmlDeviceGetComputeRunningProcesses", handle)
-    others = tuple(f"{item.pid} {_process(nvml, item.pid)}" for item in running if not ours(item.pid))
-    event = "nvmlDeviceGetCurrentClocksEventReasons"  # its name since driver 535
-    old = "nvmlDeviceGetCurrentClocksThrottleReasons"
-    now = _ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM)
-    spoiling = _reasons(int(_ask(nvml, event if hasattr(nvml, event) else old, handle)))
-    return Health(
-        True,
-        _ask(nvml, "nvmlDeviceGetUtilizationRates", handle).gpu / 100,
-        others,
-        bool(spoiling),
-        _asked_clock(nvml, handle),
-        float(_ask(nvml, "nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU)),
-        ", ".join([*spoiling, f"SM at {now} MHz", "from NVML"]),
-    )
+class _FailedError(Exception):
+    """A query of nvidia-smi that did not run: neither an answer nor a GPU that cannot answer."""
+
+
+def _processes(number: int) -> list[list[str]]:
+    """[PID, name] of each process; the name comes last, since nvidia-smi quotes nothing and a name may hold commas.
+    Raises _FailedError, or _UnknownError where a row carries no number."""
+    rows, evidence = _smi([f"--id={number}", "--query-compute-apps=pid,process_name"], 2)
+    if not rows and evidence != NO_ROW:
+        raise _FailedError(evidence)
+    for row in rows:
+        if not row[0].isdigit():
+            raise _UnknownError(f"nvidia-smi: {row[0]}")
+    return rows
+
+
+def _reasons_by_smi(number: int) -> int:
+    """The mask of clock event reasons. Each name is asked alone: a driver that does not know a field refuses the whole
+    query."""
+    words = []
+    for field in REASON_FIELDS:
+        rows, evidence = _smi([f"--id={number}", "--query-gpu=" + field], 1)
+        if rows and rows[0][0].lower().startswith("0x"):
+            return int(rows[0][0], 16)
+        words.append(f"nvidia-smi: {rows[0][0]}" if rows else evidence)
+    raise _UnknownError("; ".join(dict.fromkeys(words)))
 
 
 def _asked_clock(nvml: Any, handle: Any) -> float | None:
     """The SM clock that was asked for, MHz: what runs follows the load, from 300 MHz idle to the full clock."""
     try:
         return float(_ask(nvml, "nvmlDeviceGetApplicationsClock", handle, nvml.NVML_CLOCK_SM))
-    except nvml.NVMLError:  # newer GPUs have none
+    except (nvml.NVMLError, AttributeError):  # newer GPUs have none, and newer bindings need not have the call
         return None
 
 
@@ -112,8 +212,9 @@ def _reasons(mask: int) -> list[str]:
 
 @contextmanager
 def _library() -> Iterator[Any]:
-    import pynvml
-
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the distribution `pynvml` warns of itself, and is NVML all the same
+        import pynvml
     _ask(pynvml, "nvmlInit")
     try:
         yield pynvml
@@ -123,7 +224,32 @@ def _library() -> Iterator[Any]:
 
 def _ask(nvml: Any, name: str, *values: Any) -> Any:
     trail(name)
-    return getattr(nvml, name)(*values)
+    try:
+        return getattr(nvml, name)(*values)
+    except Exception as error:
+        error.asked = name  # type: ignore[attr-defined]  # NVML's errors do not say which call they came from
+        raise
+
+
+def _why(error: Exception) -> str:
+    asked = getattr(error, "asked", "")
+    return f"NVML: {asked} failed: {error!r}" if asked else f"NVML: {error!r}"
+
+
+def _first(nvml: Any, names: tuple[str, ...], *values: Any) -> Any:
+    """The answer under the first of these names that bindings and driver know. Raises _UnknownError where they know
+    none, or where the driver does not tell it of this GPU or to this user."""
+    words = "not in these bindings"
+    for name in names:
+        if not hasattr(nvml, name):
+            continue
+        try:
+            return _ask(nvml, name, *values)
+        except nvml.NVMLError_FunctionNotFound as error:
+            words = f"NVML: {error}"
+        except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission) as error:
+            raise _UnknownError(f"NVML: {error}") from error
+    raise _UnknownError(words)
 
 
 def _process(nvml: Any, pid: int) -> str:
@@ -137,11 +263,22 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _number(field: str) -> float | None:
+def _is_number(field: str) -> bool:
     try:
-        return float(field)
-    except ValueError:  # [N/A]
-        return None
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(field: str) -> float:
+    """Raises _UnknownError for `[N/A]`, `[Not Supported]` and their like."""
+    if not _is_number(field):
+        raise _UnknownError(f"nvidia-smi: {field}")
+    return float(field)
+
+
+NO_ROW = "nvidia-smi printed no row"
 
 
 def _smi(arguments: list[str], columns: int) -> tuple[list[list[str]], str]:
@@ -157,5 +294,16 @@ def _smi(arguments: list[str], columns: int) -> tuple[list[list[str]], str]:
     if done.returncode:
         last = text.splitlines()[-1:] or ["no output"]
         return [], f"nvidia-smi exited with {done.returncode}: {last[0]}"
-    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines()]
-    return [row for row in rows if len(row) == columns], "nvidia-smi printed no row"
+    lines = [line for line in text.splitlines() if line.strip() and not line.lower().startswith(("warning", "no "))]
+    rows = [_row(line, columns) for line in lines]
+    broken = [line for line, row in zip(lines, rows) if len(row) != columns]
+    if broken:
+        return [], f"nvidia-smi printed a row that cannot be read: {broken[0]}"
+    return rows, "" if rows else NO_ROW
+
+
+def _row(line: str, columns: int) -> list[str]:
+    row = next(csv.reader([line], skipinitialspace=True))
+    if len(row) > columns:  # nvidia-smi quotes nothing: commas beyond the columns belong to the last one
+        row = line.split(",", columns - 1)
+    return [field.strip() for field in row]

@@ -23,11 +23,17 @@ def sdk() -> Any:
     return tensorrt
 
 
+NO_GPU = (
+    "install the NVIDIA driver: TensorRT times its kernels on the GPU while it builds "
+    "(TensorRT for RTX builds without a GPU; this backend does not drive it)"
+)
+
+
 def with_gpu(error: type[HarnessError]) -> Cuda:
     cuda = Cuda()
     count, why = cuda.count()
     if not count:
-        raise error(f"no GPU: {why}", hint="TensorRT needs the GPU, also to build: install the driver")
+        raise error(f"no GPU: {why}", hint=NO_GPU)
     return cuda
 
 

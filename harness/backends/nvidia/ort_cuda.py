@@ -48,7 +48,7 @@ def gpu_version(provider: str) -> str:
 def gpus(provider: str, match: str) -> Found:
     """GPUs by CUDA's index, with NVML's number as `card`: they differ where CUDA_VISIBLE_DEVICES hides some."""
     found, evidence = _nvml.gpus()
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there, shown = len(found), os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None:
         evidence += f"; CUDA_VISIBLE_DEVICES={shown}"
         named: list[_nvml.Gpu] = []
@@ -60,6 +60,7 @@ def gpus(provider: str, match: str) -> Found:
                 break
             named += known
         found = tuple(named)
+    evidence += _nvml.hidden(len(found), there)
     matching = [(index, gpu) for index, gpu in enumerate(found) if re.fullmatch(match, gpu.name)]
     seen = Found(tuple(Device(index, gpu.name, gpu.number, physical=gpu.number) for index, gpu in matching), evidence)
     return ort.seen_through(provider, seen)

@@ -7,6 +7,7 @@ int8. Figures are those of eager kernels, one launch each: a floor of what the G
 
 from __future__ import annotations
 
+import ctypes
 import re
 import sys
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from harness.backends.base import Tensors
 
+DRIVER = "libcuda.so.1"
+
 
 def version() -> str:
     """`PyTorch 2.11.0, CUDA 13.0, driver 580.159, NVIDIA H200`"""
@@ -36,13 +39,16 @@ def version() -> str:
 def devices(match: str) -> Found:
     """`index` is CUDA's, `card` NVML's: they are brought together by the number of the PCI bus."""
     gpus, evidence = _nvml.gpus()
+    if not gpus and not _driver():
+        return Found((), f"{evidence}; no {DRIVER}, without which PyTorch sees no GPU")
     try:
         torch = _sdk()
     except HarnessError as error:
         return Found((), f"{evidence}; {error.fact}")
     trail("torch.cuda.device_count")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}"
+    why = _nvml.hidden(count, len(gpus)) if torch.version.cuda else "; it is a build without CUDA"
+    evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}{why}"
     cards = {int(gpu.bus.split(":")[1], 16): gpu.number for gpu in gpus}
     found = []
     for index in range(count):
@@ -51,6 +57,15 @@ def devices(match: str) -> Found:
         place = (index, -1) if card is None else (card, card)
         found.append(Device(index, known.name, place[0], f"sm_{known.major}{known.minor}", place[1]))
     return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
+
+
+def _driver() -> bool:
+    """Whether the library of the driver can be loaded: PyTorch, which needs it, takes seconds to import."""
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
 
 
 def health(device: Device) -> Health:

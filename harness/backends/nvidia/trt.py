@@ -59,6 +59,8 @@ def devices(match: str) -> Found:
     except HarnessError as error:
         return Found((), f"{evidence}; {error.fact}")
     evidence = f"{evidence}; TensorRT {trt.__version__} under {sys.executable}; {why or f'CUDA counts {count}'}"
+    if why.endswith(": 0") or "cudaErrorNoDevice" in why:  # any other error is the driver's, not a variable's
+        evidence += _nvml.hidden(count, len(gpus))
     return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
 
 

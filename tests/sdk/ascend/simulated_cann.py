@@ -57,7 +57,9 @@ def soc():
 
 
 def device_count():
-    return int(simulate.switches().get("devices", 4 if soc() == "Ascend310" else 1))
+    active = simulate.switches()
+    chips = 4 if soc() == "Ascend310" else 2 if active.get("card") == "duo" else 1
+    return int(active.get("devices", chips))
 
 
 class BadEngineError(Exception):
@@ -72,7 +74,11 @@ def write_engine(path, header, graph):
 
 def read_engine(path):
     """(header, bytes of the ONNX graph). Raises BadEngineError, FileNotFoundError."""
-    data = Path(path).read_bytes()
+    return parse_engine(Path(path).read_bytes())
+
+
+def parse_engine(data):
+    """(header, bytes of the ONNX graph) of the bytes of an engine. Raises BadEngineError."""
     if data[: len(MAGIC)] != MAGIC:
         raise BadEngineError("the model file has a wrong magic number")
     digest, rest = data[len(MAGIC) : len(MAGIC) + 32], data[len(MAGIC) + 32 :]
@@ -131,7 +137,8 @@ class Network:
     def _fed(self, name, array):
         aipp = self.header["aipp"].get(name)
         if aipp is None:
-            return simulate.half(array)
+            # an input of --input_fp16_nodes: the graph takes FP32
+            return simulate.half(array.astype(np.float32) if array.dtype == np.float16 else array)
         return normalized(array, aipp)
 
 

@@ -1,30 +1,70 @@
-"""Simulated NVML: one state, told through the functions of nvidia-ml-py."""
+"""Simulated NVML: one state, told through the functions of nvidia-ml-py.
+
+The bindings are those of nvidia-ml-py 13; what the driver lacks raises FunctionNotFound, as they do (pynvml.py of that
+package: _nvmlGetFunctionPointer). Switch `nvidia_driver` gives the driver's version: process lists of the third form
+came with 510, clock event reasons with 535 (NVML's change log); `nvml` "partial" refuses what MIG, vGPU and WSL refuse.
+"""
 
 from __future__ import annotations
 
-from simulated_gpu import calls, devices, driver, name, simulate
+from simulated_gpu import calls, devices, driver, driver_version, holders, name, process_name, simulate
 
 NVML_CLOCK_SM = 1
 NVML_TEMPERATURE_GPU = 0
+NVML_ERROR_NOT_SUPPORTED = 3
+NVML_ERROR_NO_PERMISSION = 4
+NVML_ERROR_NOT_FOUND = 6
+NVML_ERROR_LIBRARY_NOT_FOUND = 12
+NVML_ERROR_FUNCTION_NOT_FOUND = 13
+
+WORDS = {
+    2: "Invalid Argument",
+    3: "Not Supported",
+    4: "Insufficient Permissions",
+    6: "Not Found",
+    12: "NVML Shared Library Not Found",
+    13: "Function Not Found",
+    15: "GPU is lost",
+}
+
+
+_CLASSES = {}
 
 
 class NVMLError(Exception):
-    pass
+    def __new__(cls, value):
+        made = Exception.__new__(_CLASSES.get(value, cls) if cls is NVMLError else cls)
+        made.value = value
+        return made
 
-
-class NVMLError_LibraryNotFound(NVMLError):
     def __str__(self):
-        return "NVML Shared Library Not Found"
+        return WORDS.get(self.value, f"NVML Error with code {self.value}")
 
 
-class NVMLError_NotFound(NVMLError):
-    pass
+def _kind(title, value):
+    made = type("NVMLError_" + title, (NVMLError,), {"__new__": lambda cls, code=value: NVMLError.__new__(cls, code)})
+    _CLASSES[value] = made
+    return made
 
 
-def _enter(call):
+NVMLError_NotSupported = _kind("NotSupported", NVML_ERROR_NOT_SUPPORTED)
+NVMLError_NoPermission = _kind("NoPermission", NVML_ERROR_NO_PERMISSION)
+NVMLError_NotFound = _kind("NotFound", NVML_ERROR_NOT_FOUND)
+NVMLError_LibraryNotFound = _kind("LibraryNotFound", NVML_ERROR_LIBRARY_NOT_FOUND)
+NVMLError_FunctionNotFound = _kind("FunctionNotFound", NVML_ERROR_FUNCTION_NOT_FOUND)
+
+
+def _enter(call, since=0):
     code = calls.enter(call)
     if code is not None:
-        raise NVMLError(f"{call}: {code}")
+        raise NVMLError(code)
+    if int(driver_version().split(".")[0]) < since:
+        raise NVMLError(NVML_ERROR_FUNCTION_NOT_FOUND)
+
+
+def _partial():
+    if simulate.switches().get("nvml") == "partial":
+        raise NVMLError(NVML_ERROR_NOT_SUPPORTED)
 
 
 class _Row:
@@ -35,7 +75,7 @@ class _Row:
 def nvmlInit():
     _enter("nvmlInit")
     if not driver() or simulate.switches().get("nvml") == "absent":
-        raise NVMLError_LibraryNotFound
+        raise NVMLError(NVML_ERROR_LIBRARY_NOT_FOUND)
 
 
 def nvmlShutdown():
@@ -43,7 +83,7 @@ def nvmlShutdown():
 
 
 def nvmlSystemGetDriverVersion():
-    return "550.54.15"
+    return driver_version()
 
 
 def nvmlDeviceGetCount():
@@ -54,7 +94,7 @@ def nvmlDeviceGetCount():
 def nvmlDeviceGetHandleByIndex(index):
     _enter("nvmlDeviceGetHandleByIndex")
     if not 0 <= index < devices():
-        raise NVMLError("Invalid Argument")
+        raise NVMLError(2)
     return index
 
 
@@ -71,26 +111,55 @@ def nvmlDeviceGetUUID(handle):
 
 
 def nvmlDeviceGetUtilizationRates(handle):
+    _enter("nvmlDeviceGetUtilizationRates")
+    _partial()
     return _Row(gpu=int(100 * float(simulate.switches().get("busy", 0))), memory=0)
 
 
 def nvmlDeviceGetComputeRunningProcesses(handle):
-    return [_Row(pid=424242, usedGpuMemory=1 << 20)] if simulate.switches().get("busy") else []
+    _enter("nvmlDeviceGetComputeRunningProcesses", since=510)
+    return _running(handle)
+
+
+def nvmlDeviceGetComputeRunningProcesses_v2(handle):
+    _enter("nvmlDeviceGetComputeRunningProcesses_v2")
+    return _running(handle)
+
+
+def _running(handle):
+    _partial()
+    return [_Row(pid=pid, usedGpuMemory=1 << 20) for pid in holders(handle)]
 
 
 def nvmlSystemGetProcessName(pid):
-    return "python train.py"
+    _enter("nvmlSystemGetProcessName")
+    known = process_name(pid)
+    if known is None:
+        raise NVMLError(NVML_ERROR_NOT_FOUND)
+    return known
 
 
 def nvmlDeviceGetClockInfo(handle, kind):
+    _enter("nvmlDeviceGetClockInfo")
     return 795 if simulate.switches().get("hot") else 1590
 
 
 def nvmlDeviceGetTemperature(handle, kind):
+    _enter("nvmlDeviceGetTemperature")
     return 105 if simulate.switches().get("hot") else 41
 
 
+def nvmlDeviceGetCurrentClocksEventReasons(handle):
+    _enter("nvmlDeviceGetCurrentClocksEventReasons", since=535)
+    return _mask()
+
+
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle):
+    _enter("nvmlDeviceGetCurrentClocksThrottleReasons")
+    return _mask()
+
+
+def _mask():
     active = simulate.switches()
     return int(active.get("throttle", 0x48 if active.get("hot") else 0x4))
 

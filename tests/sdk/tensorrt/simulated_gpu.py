@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib.util
+import os
 import sys
 import time
 from enum import IntEnum
@@ -47,8 +48,50 @@ def devices():
     return int(simulate.switches().get("devices", 1))
 
 
+def visible():
+    """NVML's numbers of the GPUs that CUDA offers, in CUDA's order: the fastest first (simulated: from the last to the
+    first) or by address, and CUDA_VISIBLE_DEVICES cut at the first name of no GPU (CUDA Programming Guide)."""
+    order = list(range(devices()))
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        order.reverse()
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        return order
+    found = []
+    for word in (part.strip() for part in told.split(",")):
+        if word.isdigit() and int(word) < len(order):
+            found.append(order[int(word)])
+            continue
+        uuids = [n for n in order if word[:4] == "GPU-" and f"GPU-00000000-0000-0000-0000-{n:012d}".startswith(word)]
+        if not uuids:
+            break
+        found.append(uuids[0])
+    return found
+
+
 def driver():
     return simulate.switches().get("driver", True)
+
+
+OUTSIDE = 5000000  # more than any process number: what a driver that does not translate them shows in a container
+
+
+def holders(number):
+    """Numbers of the processes that hold a GPU, as NVML lists them (switches `busy`, `machine`, `pids`)."""
+    active = simulate.switches()
+    shift = OUTSIDE if active.get("pids") == "host" else 0
+    return ([424242] if active.get("busy") else []) + [shift + pid for pid in simulate.occupants(number)]
+
+
+def process_name(pid):
+    """None for one that this container does not know."""
+    if pid >= OUTSIDE:
+        return None
+    return simulate.switches().get("process", "python train.py")
+
+
+def driver_version():
+    return str(simulate.switches().get("nvidia_driver", "550.54.15"))
 
 
 def trt_version():
@@ -56,7 +99,13 @@ def trt_version():
 
 
 def violation(what):
+    """What fails or gives rubbish on the GPU."""
     simulate.note("violation", what=what)
+
+
+def house(what):
+    """What CUDA and TensorRT accept and this project's backend must not do."""
+    simulate.note("house", what=what)
 
 
 class Error(IntEnum):
@@ -93,24 +142,31 @@ class Gpu:
     def __init__(self):
         self.device = 0
         self.memory = {}
-        self.streams = {}
+        self.streams = {0: Stream()}  # the default stream is always there
         self.events = {}
         self.clock = simulate.Clock()
         self._next = 0x7F0000000000
         self._handles = 0x5000
 
     def held(self):
-        return len(self.memory), len(self.streams), len(self.events)
+        return len(self.memory), len(self.streams) - 1, len(self.events)
 
     def malloc(self, nbytes):
         limit = simulate.switches().get("memory_mb")
         used = sum(item.nbytes for item in self.memory.values() if item.host is None)
         if limit is not None and used + nbytes > float(limit) * 2**20:
             return Error.cudaErrorMemoryAllocation, None
+        if not any(item.host is None for item in self.memory.values()):
+            simulate.occupy(visible()[self.device])  # until the process ends, as a CUDA context
         address = self._next
         self._next += (nbytes + 511) // 256 * 256
         self.memory[address] = Allocation(address, nbytes)
         return Error.cudaSuccess, address
+
+    def free_and_total(self):
+        """Bytes of device memory: the switch `memory_mb`, else those of a T4."""
+        total = int(float(simulate.switches().get("memory_mb", 15360)) * 2**20)
+        return max(0, total - sum(item.nbytes for item in self.memory.values() if item.host is None)), total
 
     def malloc_host(self, nbytes):
         buffer = ctypes.create_string_buffer(b"\x5a" * nbytes, nbytes)
@@ -206,4 +262,4 @@ def _at_exit():
     memory, streams, events = gpu.held()
     for count, what in ((memory, "allocations"), (streams, "streams"), (events, "events")):
         if count:
-            simulate.note("leak", what=f"{count} {what} alive at exit")
+            house(f"{count} {what} alive at exit")  # CUDA takes them back with the process

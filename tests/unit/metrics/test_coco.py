@@ -5,6 +5,7 @@ from pathlib import Path
 import golden_rules_metrics
 import numpy as np
 import pytest
+import witness_coco
 
 from harness.errors import DataError, RunError
 from harness.metrics import coco
@@ -58,12 +59,109 @@ def test_the_score_is_the_first_of_the_twelve_numbers(drawn, golden):
     assert score.samples == 12
 
 
+def scattered(seed, images=10, classes=4, most=12):
+    """(predictions, truth) in which every rule decides somewhere: crowds, areas on the bounds of the three sizes,
+    boxes that are equal, whole numbers (overlaps of exactly 0.5), equal scores, more than 100 detections of a class,
+    classes that nothing or nobody has, and images without either."""
+    state = np.random.RandomState(seed)
+    sides = np.array([4, 16, 32, 32, 64, 96, 96, 150])
+
+    def boxes(n):
+        near, size = state.randint(0, 200, (n, 2)), sides[state.randint(0, len(sides), (n, 2))]
+        return np.hstack([near, size]).astype(np.float64)
+
+    truth, predictions = [], []
+    for i in range(images):
+        n = 0 if i % 5 == 4 else state.randint(0, most)
+        labelled, labels = boxes(n), state.randint(0, classes + 1, n)
+        near = state.random_sample(n - n // 2) < 0.5  # two of a kind side by side, of which one may be a crowd
+        labelled[n // 2 :][near] = (labelled[: n - n // 2] + state.randint(0, 9, (n - n // 2, 4)))[near]
+        labels[n // 2 :][near] = labels[: n - n // 2][near]
+        areas = labelled[:, 2] * labelled[:, 3] * state.choice([1, 1, 0.7], n)
+        truth.append(Objects(labelled, labels, areas, state.random_sample(n) < 0.2))
+        false = boxes(0 if i % 7 == 6 else 130 if i == 1 else state.randint(0, most))
+        moved = labelled.repeat(2, axis=0) + state.randint(-6, 7, (2 * n, 4)) * (state.random_sample((2 * n, 1)) < 0.6)
+        kept = state.random_sample(2 * n) < 0.7
+        rows = np.vstack([moved[kept], false])
+        kinds = np.concatenate([labels.repeat(2)[kept], np.where(i == 1, 1, state.randint(0, classes + 3, len(false)))])
+        rows[:, 2:] = rows[:, :2] + rows[:, 2:].clip(min=0)
+        scores = np.round(state.random_sample(len(rows)), 1 if seed % 2 else 6)
+        if i == 3:
+            rows, kinds, scores = rows[:0], kinds[:0], scores[:0]
+        predictions.append(
+            {"boxes": rows.astype(np.float32), "scores": scores.astype(np.float32), "labels": kinds.astype(np.int64)}
+        )
+    return predictions, truth
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_twelve_numbers_are_those_of_pycocotools(seed):
+    predictions, truth = scattered(seed)
+
+    witness = witness_coco.twelve(predictions, truth)
+
+    np.testing.assert_allclose(coco.statistics(predictions, truth), witness, rtol=0, atol=1e-12)
+    assert coco.score(predictions, truth).values["ap"] == pytest.approx(witness[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_draw_has_the_ap_that_pycocotools_gives_the_drawn_pictures(seed):
+    predictions, truth = scattered(2 * seed)  # no two scores of a picture are equal
+    weights = np.random.RandomState(seed).multinomial(len(truth), np.full(len(truth), 1 / len(truth)))
+    places = np.repeat(np.arange(len(truth)), weights)
+    witness = witness_coco.twelve([predictions[i] for i in places], [truth[i] for i in places])[0]
+
+    drawn = coco.score(predictions, truth).resample(weights)["ap"]
+
+    assert drawn == pytest.approx(np.nan if witness == -1 else witness, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("what", ["nothing found", "nothing there", "neither", "crowds only", "another class"])
+def test_what_is_undefined_is_so_where_pycocotools_says_so(what):
+    things = [] if what in ("nothing there", "neither") else [thing(0, 0, 50, 50, 1, what == "crowds only")]
+    seen = [] if what in ("nothing found", "neither") else [thing(0, 0, 50, 50, 2 if what == "another class" else 1)]
+    truth, predictions = [truth_of(*things)], [found(*seen, scores=[0.5] * len(seen))]
+
+    witness = witness_coco.twelve(predictions, truth)
+
+    np.testing.assert_array_equal(coco.statistics(predictions, truth), witness)
+    ap = coco.score(predictions, truth).values["ap"]
+    assert ap == pytest.approx(np.nan if witness[0] == -1 else witness[0], nan_ok=True)
+
+
+@pytest.mark.parametrize("column", [0, 1, 2, 3])
+def test_a_label_that_is_no_number_counts_as_in_pycocotools(column):
+    predictions, truth = scattered(2)
+    broken = truth[0].boxes.copy()
+    broken[::2, column] = np.nan
+    truth[0] = Objects(broken, truth[0].labels, broken[:, 2] * broken[:, 3], truth[0].crowd)
+
+    witness = witness_coco.twelve(predictions, truth)
+
+    np.testing.assert_allclose(coco.statistics(predictions, truth), witness, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("at", range(0, 101, 5))
+@pytest.mark.parametrize("objects", [7, 20, 50, 100])
+def test_a_recall_that_is_reached_exactly_counts(at, objects):
+    """`at` percent of the objects are found: a share on one of the 101 recalls or beside it (19 of 20 is less than
+    what linspace has for 0.95)."""
+    hits = round(at * objects / 100)
+    things = [thing(20 * i, 0, 10, 10) for i in range(objects)]
+    truth = [truth_of(*things)]
+    predictions = [found(*things[:hits], scores=np.linspace(1, 0.5, hits))]
+
+    ap = coco.score(predictions, truth).values["ap"]
+
+    assert ap == pytest.approx(witness_coco.twelve(predictions, truth)[0], abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_resampling_with_whole_weights_equals_a_set_with_repeated_pictures(drawn, seed):
     truth, predictions = drawn
     weights = np.random.RandomState(seed).poisson(1, len(truth))
     places = np.repeat(np.arange(len(truth)), weights)
-    repeated = coco.statistics([predictions[i] for i in places], [truth[i] for i in places])
+    repeated = witness_coco.twelve([predictions[i] for i in places], [truth[i] for i in places])
 
     resampled = coco.score(predictions, truth).resample(weights)
 
@@ -75,7 +173,7 @@ def test_resampling_keeps_to_repeated_pictures_where_scores_are_equal(drawn):
     coarse = [p | {"scores": np.sort(np.round(p["scores"], 1))[::-1]} for p in predictions]
     weights = np.arange(len(truth)) % 3
     places = np.repeat(np.arange(len(truth)), weights)
-    repeated = coco.statistics([coarse[i] for i in places], [truth[i] for i in places])
+    repeated = witness_coco.twelve([coarse[i] for i in places], [truth[i] for i in places])
 
     resampled = coco.score(coarse, truth).resample(weights)
 

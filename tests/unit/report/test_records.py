@@ -10,8 +10,7 @@ import pytest
 
 from harness.case import Case
 from harness.errors import DataError, StoreError
-from harness.report import tables
-from harness.report.html import page
+from harness.report import ci
 from harness.report.journal import Journal
 from harness.report.records import Record, Run, head_line, merge, read_parts, read_run, write_run, write_whole
 
@@ -185,7 +184,7 @@ def test_a_name_that_is_no_utf8_loses_no_record(tmp_path):
     write_run(tmp_path / "run.jsonl", HEADER, [said], asked=1)
 
     assert read_run(tmp_path / "run.jsonl").records == (said,)
-    write_whole(tmp_path / "latest.md", tables.markdown(read_run(tmp_path / "run.jsonl")))
+    write_whole(tmp_path / "latest.md", ci.markdown(read_run(tmp_path / "run.jsonl"), "en"))
 
 
 def hostile(tmp_path):
@@ -258,62 +257,6 @@ def test_the_head_line_counts_what_ran_of_what_was_asked():
     assert head_line((), 9) == "ran 0 of 9 cases"
 
 
-def test_the_terminal_shows_figures_marks_skips_and_the_best_batch():
-    text = tables.terminal(RECORDS, 9, 160, colour=False)
-
-    for part in (
-        "77.86",
-        "77.85",
-        "0.01",
-        "99.00..101.00",
-        "best",
-        "too slow",
-        "SEEDED",
-        "skipped 1 x t4: t4 is absent",
-    ):
-        assert part in text, f"{part!r} is not in\n{text}"
-    assert text.index("best") < text.index("FAIL")
-
-
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_row_of_figures_is_one_line_and_what_is_said_is_wrapped(width):
-    long = "retinaface_mobilenet025-ascend310p-fp16-bs16"
-    failed = record(long, "numerics", "FAIL", "", "far " * 60)
-    text = tables.terminal((*RECORDS, record(long, metric="instance_precision", measured=0.5), failed), 9, width, False)
-
-    lines = [line.split() for line in text.splitlines()]
-    assert [long, "instance_precision", "-", "-", "50.00", "-", "8", "PASS"] in lines
-    assert ["FAIL", long, "numerics"] in lines
-    assert max(len(line) for line in text.splitlines() if "far" in line) <= max(width, 80)
-
-
-def test_columns_without_a_figure_are_left_out():
-    for made in (tables.terminal(RECORDS[:1], 1, 120, False), page(Run(HEADER, RECORDS[:1], {"asked": 1}))):
-        assert "source" in made
-        assert "published</th>" not in made
-        assert "  published" not in made
-
-
-def test_what_is_worst_comes_first():
-    outcomes = ["PASS", "INCONCLUSIVE", "FAIL", "PASS", "ERROR"]
-    rows = tables.other_rows([record(stage="numerics", outcome=outcome) for outcome in outcomes])
-
-    assert [row[2] for row in rows] == ["FAIL", "ERROR", "INCONCLUSIVE", "PASS", "PASS"]
-
-
-def test_markdown_and_html_hold_every_figure_and_escape_what_they_are_given():
-    run = Run(HEADER, (*RECORDS, record(stage="numerics", outcome="FAIL", metric="", text="<b>|x|")), {"asked": 9})
-
-    html, markdown = page(run), tables.markdown(run)
-
-    for part in ("77.85", "99.00..101.00", "t4 is absent"):
-        assert part in html, part
-        assert part in markdown, part
-    assert "<b>|x|" not in html
-    assert "\\|x\\|" in markdown
-    assert html.count("data:image/svg+xml") == 2
-
-
 def test_of_several_runs_the_newest_record_counts_and_a_skip_gives_way():
     old = Run({**HEADER, "time": "2026-01-01T00:00:00Z"}, (record(measured=0.1),), {})
     new = Run({**HEADER, "time": "2026-01-02T00:00:00Z"}, (record(outcome="SKIP"),), {})
@@ -337,12 +280,10 @@ def test_a_simulated_record_never_takes_the_place_of_a_real_one():
         assert merged.head_line.startswith("ran 1 of 7 cases")
 
 
-def test_a_run_that_was_stopped_says_so_wherever_it_is_shown(tmp_path):
+def test_a_run_that_was_stopped_says_so(tmp_path):
     write_run(tmp_path / "run.jsonl", HEADER, RECORDS, asked=9, stopped="STOPPED before its end")
     run = read_run(tmp_path / "run.jsonl")
 
-    assert "STOPPED" in tables.markdown(run)
-    assert "STOPPED" in page(run)
     assert "STOPPED" in merge([run, run]).head_line
 
 

@@ -1,24 +1,26 @@
-"""One case on the bench: how chip and eager PyTorch are timed in turn."""
+"""One case on the bench: how chip and eager PyTorch are timed in turn, and which devices of a card are timed."""
 
 import math
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from harness import matrix
-from harness.backends import registry
-from harness.backends.base import Device
+from harness.backends.base import Device, Health
 from harness.errors import InvalidMeasurement
-from harness.judge.timing import Timing, Window
+from harness.judge.timing import Plan, Timing, Window
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
-from harness.run.engine import CaseEngine
+from harness.run.engine import Built, CaseEngine
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
+IMAGES = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
 INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"))
+CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 
 
 @pytest.fixture
@@ -29,9 +31,9 @@ def paired(monkeypatch):
         told = []
 
         def timed(side):
-            def measure(*arguments):
-                told.append(side)
-                return Timing((), (Window(0.0, 1.0, 1),), ())
+            def measure(inputs, plan):
+                told.append(side if plan is measuring.PAIR_PLAN else f"{side} alone")
+                return Timing((), (Window(0.0, 1.0, 1),), () if plan is measuring.PAIR_PLAN else (1.0,) * 5)
 
             return measure
 
@@ -45,15 +47,25 @@ def paired(monkeypatch):
             )
             told.append("gone")
 
-        bench = CaseRun(SimpleNamespace(peer=peer), case)
+        def settled(*case):
+            return None
+
+        settings = SimpleNamespace(patience=0.0, baselines=SimpleNamespace(cell=settled))
+        bench = CaseRun(SimpleNamespace(peer=peer, settings=settings, simulated=settled), case)
+        answers = {"y": IMAGES.ravel()}
         vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
         vars(bench).update(
-            first={},
-            session=SimpleNamespace(measure=timed("chip"), read=dict),
+            first=answers,
+            session=SimpleNamespace(
+                measure=timed("chip"),
+                read=lambda: answers,
+                run=lambda inputs: {"y": next(iter(inputs.values())).ravel()},
+            ),
             worker=SimpleNamespace(health=lambda device: None),
         )  # fmt: skip
         monkeypatch.setattr(CaseEngine, "calibration", lambda self: None)
-        monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: np.zeros((1, 3, 2, 2), np.float32))
+        monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
+        monkeypatch.setattr(measuring.Load, "now", lambda: None)
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return bench.measurement, told
@@ -66,7 +78,7 @@ def test_chip_and_eager_pytorch_take_turns_when_its_threads_have_gone_to_sleep(p
     measurement, told = paired(FP32)
 
     begun = [f"{FP32.model} at batch {FP32.batch}", "run"]
-    assert told == [*begun, *[f"{measuring.PAUSE_S} s", "chip", "eager"] * measuring.PAIRS, "gone"]
+    assert told == [*begun, *[f"{measuring.PAUSE_S} s", "chip", "eager"] * measuring.PAIRS, "chip alone", "gone"]
     assert len(measurement.timings[0].windows) == len(measurement.peer) == measuring.PAIRS
 
 
@@ -78,7 +90,7 @@ def test_eager_pytorch_that_skips_work_while_it_is_timed_is_no_peer(paired):
 def test_a_chip_without_a_peer_does_not_wait(paired):
     measurement, told = paired(INT8)
 
-    assert told == ["chip"] * measuring.PAIRS
+    assert told == [*["chip"] * measuring.PAIRS, "chip alone"]
     assert not measurement.peer
 
 
@@ -97,18 +109,6 @@ def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch
     assert fed[1:] == [None] * (measuring.PAIRS - 1)
 
 
-@pytest.mark.parametrize("backend", ["trt", "magicmind"])
-def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
-    """Where CUDA numbers another GPU 0, its plan would not load on this one."""
-    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
-    engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
-    engine.variant = replace(engine.variant, raw=False)
-    vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])
-
-    assert engine.spec(engine.variant).options["device"] == 1
-    assert "device" in registry.backend(backend).unkeyed, "an engine is the same wherever it was compiled"
-
-
 @pytest.mark.parametrize("batch", sorted({case.batch for case in matrix.cases()} - {1}))
 def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     """Else a chip that computes a half and copies it would equal the reference."""
@@ -125,3 +125,65 @@ def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     assert len(rows) == batch
     for shift in (2**n for n in range(batch.bit_length()) if 2**n < batch):
         assert (rows[shift:] != rows[:-shift]).all()
+
+
+@pytest.fixture
+def duo(monkeypatch):
+    """A case of the Ascend 310P on a card of two chips; what was asked of which device, and its health, stand in."""
+    asked, busy = [], {0: 0.0, 1: 0.0}
+
+    @contextmanager
+    def loaded(engine, device, spec):
+        asked.append(("load", device.index))
+        yield SimpleNamespace(
+            run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": IMAGES},
+            finish=lambda: Timing((), (Window(0.0, 1.0, 1),), ()),
+        )  # fmt: skip
+
+    def health(device):
+        asked.append(("health", device.index))
+        return Health(busy=busy[device.index])
+
+    @contextmanager
+    def worker(chip, backend, who=""):
+        yield SimpleNamespace(health=health, load=loaded)
+
+    @contextmanager
+    def lease(device, chip, **more):
+        asked.append(("lease", device.index))
+        yield
+
+    monkeypatch.setattr("harness.run.devices.lease", lease)
+    monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
+    monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
+    monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
+    nothing = SimpleNamespace(cell=lambda *case: None)
+    settings = SimpleNamespace(plan=Plan(), patience=0.0, baselines=nothing)
+    bench = CaseRun(SimpleNamespace(worker=worker, settings=settings, simulated=lambda chip: False), CASE_310P)
+    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
+    return SimpleNamespace(bench=bench, asked=asked, busy=busy)
+
+
+def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
+    run = duo.bench.measurement
+
+    assert (run.mark, run.scaled, len(run.timings)) == ("1-of-2", 1, 1)
+    assert [index for what, index in duo.asked if what == "lease"] == [0, 1]
+    assert [index for what, index in duo.asked if what == "load"] == [0]
+
+
+def test_a_duo_whose_other_chip_works_is_not_measured(duo):
+    duo.busy[1] = 0.6
+
+    with pytest.raises(InvalidMeasurement, match="310P3 1 is 60% busy"):
+        duo.bench.measurement  # noqa: B018
+    assert not [index for what, index in duo.asked if what == "load"]
+
+
+def test_what_the_device_did_not_tell_is_a_fact_of_the_measurement_alone():
+    bench = CaseRun(SimpleNamespace(), FP32)
+    assert bench.untold == {}, "not measured yet"
+    vars(bench)["measurement"] = SimpleNamespace(before=(Health(),), after=(Health(untold="processes unknown"),))
+    assert bench.untold == {"untold": "processes unknown"}
+    vars(bench)["measurement"] = SimpleNamespace(before=(Health(),), after=(Health(),))
+    assert bench.untold == {}

@@ -15,7 +15,7 @@ from harness.backends.base import Device, Health
 from harness.chips import Chip
 from harness.errors import DeviceError, InvalidMeasurement, WorkerError
 from harness.run import devices
-from harness.run.devices import check_idle, check_same, find, lease, rested
+from harness.run.devices import check_idle, check_same, find, incomparable, lease, rested
 from harness.worker.process import Limits, Worker
 
 CARD = Device(0, "NVIDIA T4")
@@ -328,3 +328,70 @@ def test_a_device_that_is_not_idle_is_not_measured(change, says):
 def test_a_device_that_changed_while_it_was_measured_is_invalid(change, says):
     with pytest.raises(InvalidMeasurement, match=says):
         check_same([CARD, CARD], [IDLE, IDLE], [IDLE, dataclasses.replace(IDLE, **change)])
+
+
+LOADED = Health(busy=0.97, clock_mhz=1080.0)
+CARD_310P = Device(0, "310P3")
+
+
+def test_clocks_are_compared_with_the_first_one_under_load():
+    idle = Health(busy=0.0)  # its clock floats and is not told
+    sagged = dataclasses.replace(LOADED, clock_mhz=900.0)
+
+    check_same([CARD_310P], [idle], [idle], [[LOADED], [LOADED]])
+    check_same([CARD_310P], [idle], [idle], [[sagged], [LOADED]])  # it woke up
+    for during, after in (([[LOADED], [sagged]], idle), ([[LOADED]], sagged), ([[idle], [LOADED], [sagged]], LOADED)):
+        with pytest.raises(InvalidMeasurement, match="fell from 1080 to 900 MHz under load"):
+            check_same([CARD_310P], [idle], [after], during)
+
+
+GONE = "5000077 python"  # more than the kernel's largest process number: not in /proc
+
+
+def test_a_process_that_is_not_in_proc_and_came_with_the_load_is_the_suites_own():
+    before, after = [Health(busy=0.0)], [Health(busy=0.9, processes=(GONE,))]
+
+    check_idle(CARD, before[0])
+    check_same([CARD], before, after)
+
+    assert incomparable([CARD], before, after) == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [((GONE,), (GONE,)), ((GONE,), (GONE, "5000078 python")), ((), (GONE, "5000078 python"))]
+)
+def test_processes_that_cannot_be_compared_are_a_note_and_do_not_spoil_the_figure(before, after):
+    told = [[Health(busy=0.0, processes=processes)] for processes in (before, after)]
+
+    check_idle(CARD, told[0][0])
+    check_same([CARD], *told)
+
+    assert "cannot be compared here" in incomparable([CARD], *told)
+    assert GONE in incomparable([CARD], *told)
+
+
+def test_a_process_that_is_in_proc_is_a_strangers():
+    stranger = Health(busy=0.0, processes=(f"{os.getppid()} python",))
+
+    with pytest.raises(InvalidMeasurement, match="is used by"):
+        check_idle(CARD, stranger)
+    with pytest.raises(InvalidMeasurement, match="is used by"):
+        check_same([CARD], [Health(busy=0.0)], [stranger])
+    assert incomparable([CARD], [Health(busy=0.0)], [stranger]) == ""
+
+
+def test_where_the_suites_own_process_is_known_an_unknown_one_is_a_strangers():
+    """As with /proc mounted so that a user sees his own processes only."""
+    after = Health(busy=0.9, processes=(GONE,), own=1)
+
+    with pytest.raises(InvalidMeasurement, match=f"is used by {GONE}"):
+        check_same([CARD], [Health(busy=0.0)], [after])
+    assert incomparable([CARD], [Health(busy=0.0)], [after]) == ""
+
+
+def test_what_devices_do_not_tell_is_said_once_and_no_reason_to_refuse():
+    silent = Health(untold="processes unknown (NVML: Not Supported)")
+
+    check_idle(CARD, silent)
+    assert devices.untold([silent, Health(), silent]) == "processes unknown (NVML: Not Supported)"
+    assert devices.untold([Health(busy=0.0), Health()]) == ""

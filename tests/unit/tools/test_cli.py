@@ -253,7 +253,7 @@ def test_run_passes_every_option_of_the_suite_on_to_pytest(tmp_path):
     ]
     called = "from tools.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", called, "run", "ascend310p and regnety_016 and bs1 and export", *given, "--collect-only"],
+        [sys.executable, "-c", called, "run", "ascend310p and regnety_016 and bs1 and export", *given, "--co"],
         capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 

@@ -1,16 +1,23 @@
 """The doctor says what is here with its evidence, and only what is required and broken makes it fail."""
 
 import json
+import resource
 import shutil
+import subprocess
 import sys
 
 import pytest
 
-from harness.backends.base import Device
+from harness.backends.base import Device, Found
+from harness.backends.registry import Sdk
 from harness.chips import CHIPS
+from harness.errors import WorkerError
+from harness.run import devices
 from harness.run.devices import Presence
 from tools import cli, doctor
 from tools.doctor import State
+
+FIND = devices.find
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +29,11 @@ def no_workers(monkeypatch):
             return Presence("ort", "ONNX Runtime 9", (Device(0, "a CPU"),), "ort: looked, found one")
         return Presence("", "", (), f"{chip.backends[0]}: looked, found none")
 
-    monkeypatch.setattr(doctor.devices, "find", find)
+    monkeypatch.setattr(devices, "find", find)
+    monkeypatch.setattr(doctor, "untraced", lambda *_: "")
+
+
+HERE = doctor.Interpreter((3, 11), True, frozenset())
 
 
 def run(capsys, *arguments):
@@ -45,13 +56,46 @@ def test_every_area_is_there_and_nothing_is_broken_without_data(tmp_path, capsys
 
 
 def test_each_chip_shows_its_evidence_and_the_way_to_it():
-    found = {finding.name: finding for finding in doctor.chips(sys.executable)}
+    found = {finding.name: finding for finding in doctor.chips(sys.executable, HERE)}
 
     assert set(found) == set(CHIPS)
     assert (found["cpu"].state, found["ascend310p"].state) == (State.OK, State.ABSENT)
     assert "looked, found one" in found["cpu"].detail
     assert found["ascend310p"].detail == "acl: looked, found none"
     assert found["ascend310p"].next == CHIPS["ascend310p"].hint
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_backend_is_started_once_for_all_chips_that_name_it_and_again_when_it_is_gone(monkeypatch, dies):
+    started, asked = [], []
+
+    class FakeWorker:
+        def __init__(self, backend, python):
+            self.backend, self.alive = backend, True
+
+        def __enter__(self):
+            started.append(self.backend)
+            return self
+
+        def __exit__(self, *error):
+            self.alive = False
+
+        def devices(self, match):
+            asked.append(self.backend)
+            assert self.alive
+            if dies:
+                self.alive = False
+                raise WorkerError(f"{self.backend} died", hint="-")
+            return Found((), "nothing here")
+
+    monkeypatch.setattr(devices, "find", FIND)
+    monkeypatch.setattr("harness.worker.process.Worker", FakeWorker)
+
+    found = doctor.chips(sys.executable, HERE)
+
+    assert [finding.name for finding in found] == list(CHIPS)
+    assert sorted(asked) == sorted(backend for chip in CHIPS.values() for backend in chip.backends)
+    assert sorted(started) == (sorted(asked) if dies else sorted(set(asked)))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +115,24 @@ def test_packages_are_held_to_what_the_project_requires(monkeypatch, line, state
     assert [finding.state for finding in findings] == ([] if state is None else [state])
     assert all(words in finding.detail for finding in findings)
     assert all(finding.next.startswith("pip install") for finding in findings if finding.state is State.BROKEN)
+
+
+def test_a_package_that_its_authors_gave_up_is_named_with_what_replaces_it(monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", list)
+    versions = {"pynvml": "13.0.1"}
+
+    def version(name):
+        if name not in versions:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+
+    (finding,) = doctor.packages()
+
+    assert (finding.name, finding.state) == ("pynvml", State.PART)
+    assert "13.0.1, deprecated" in finding.detail
+    assert "pip install nvidia-ml-py" in finding.next
 
 
 def test_the_requirements_are_the_projects_own():
@@ -152,7 +214,7 @@ def test_traces_of_an_sdk_are_named_and_so_is_what_is_missing(tmp_path, monkeypa
     (tmp_path / "magicmind.py").write_text("raise SystemExit('imported')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    found = {finding.name: finding for finding in doctor.sdks(sys.executable)}
+    found = {finding.name: finding for finding in doctor.sdks(sys.executable, doctor.interpreter(sys.executable))}
 
     assert found["CANN"].state is State.PART
     assert f"npu-smi at {program}" in found["CANN"].detail
@@ -162,5 +224,134 @@ def test_traces_of_an_sdk_are_named_and_so_is_what_is_missing(tmp_path, monkeypa
     assert found["TensorRT"].state is State.ABSENT
 
 
-def test_an_sdk_python_that_is_not_there_is_no_crash():
-    assert {finding.state for finding in doctor.sdks("/no/such/python")} <= {State.ABSENT, State.PART}
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (None, "no such program"),
+        ("exit 0", "is no Python interpreter: it printed nothing"),
+        ("echo 'cannot execute' >&2; exit 1", "is no Python interpreter: cannot execute"),
+        ("echo 3 6; echo numpy", "is Python 3.6"),
+    ],
+)
+def test_a_wrong_sdk_python_is_named_as_such(tmp_path, capsys, program, said):
+    path = tmp_path / "python"
+    if program is not None:
+        path.write_text(f"#!/bin/sh\n{program}\n")
+        path.chmod(0o755)
+
+    status, _, err = run(capsys, "--sdk-python", path, "--cache", tmp_path / "cache")
+
+    assert status == 2
+    assert f"--sdk-python {path}" in err
+    assert said in err
+
+
+def test_an_sdk_python_without_numpy_is_broken(tmp_path, capsys):
+    path = tmp_path / "python"
+    path.write_text("#!/bin/sh\necho 3 9\necho acl\n")
+    path.chmod(0o755)
+
+    assert doctor.interpreter(str(path)) == doctor.Interpreter((3, 9), False, frozenset({"acl"}))
+    assert run(capsys, "--sdk-python", path, "--cache", tmp_path / "cache")[0] == 1
+
+
+def test_the_conclusion_comes_first_with_the_command_of_each_chip(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", lambda: ["pytest>=8"])
+    lines = run(capsys, "--cache", tmp_path, "--lang", "en")[1].splitlines()
+
+    assert lines[0] == "you can run: cpu -> make run"
+    head = " ".join(lines[: lines.index("")])
+    assert "ascend310, ascend310p: absent; to have it: install the driver and CANN" in head
+
+
+def test_an_absence_is_told_once_however_many_chips_share_it_and_fits_80_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run(capsys, "--cache", tmp_path, "--lang", "en")[1]
+
+    assert out.count("mlu370_s4, mlu370_x4") == 2  # in the conclusion, and in the table
+    assert out.count("mlu370_x4") == 2
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_what_is_broken_stands_in_the_conclusion_with_its_next_step(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", lambda: ["numpy>=999"])
+    out = run(capsys, "--cache", tmp_path, "--lang", "en")[1]
+    head = out[: out.index("\n\n")]
+
+    assert "broken: numpy" in head
+    assert "next: pip install 'numpy>=999'" in head
+
+
+def test_without_any_trace_no_worker_is_started(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for sdk in doctor._sdks():
+        for name in sdk.variables:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "find", lambda chip, start: asked.append(chip.name) or Presence("", "", (), "x"))
+    found = {finding.name: finding for finding in doctor.chips(sys.executable, HERE)}
+
+    assert "cpu" in asked
+    assert not {"ascend310", "ascend310p", "mlu370_s4", "t4", "cuda"} & set(asked)
+    asked.clear()
+    assert "no npu-smi, atc, msame on PATH" in found["ascend310p"].detail
+    assert found["t4"].next == CHIPS["t4"].hint
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    doctor.chips(sys.executable, HERE)
+    assert {"cpu", "t4", "cuda"} <= set(asked)
+    assert "ascend310" not in asked
+
+
+TABLE = """\
++--------------------------------------------------------------+
+| npu-smi 23.0.3.1          Version: 23.0.3.1                  |
+| 0     310P3  | OK         | 15.2   45   0 / 0                |
+| Serial Number : 2102312NNU10J9000123                         |
+| UUID          : GPU-1f2e3d4c-aaaa-bbbb-cccc-0123456789ab     |
+| ip 192.168.17.4 mac 00:1a:2b:3c:4d:5e at {host}              |
++==============================================================+
+| NPU     Chip  | Process id    | Process name                 |
+| 0       0     | 4242          | /home/{user}/secret/train.py |
+"""
+
+
+def test_the_bundle_holds_tables_and_versions_and_no_personal_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor.platform, "node", lambda: "lab-node-7.corp.example")
+    monkeypatch.setattr(doctor, "_user", lambda: "zhangsan")
+    monkeypatch.setattr(doctor.Path, "home", lambda: doctor.Path("/srv/people/zhangsan"))
+    monkeypatch.setattr(doctor, "_sdks", lambda: (Sdk("X", (), (), "x", "", tables=(("npu-smi", "info"),)),))
+    program = tmp_path / "npu-smi"
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/table\n")
+    program.chmod(0o755)
+    (tmp_path / "table").write_text(TABLE.format(host="lab-node-7", user="lisi"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    findings = [doctor.Finding("sdks", "TensorRT", State.OK, "10.0.1.6 at /srv/people/zhangsan/trt of zhangsan")]
+
+    text = doctor.evidence(findings)
+
+    for secret in ("lab-node-7", "zhangsan", "lisi", "2102312NNU10J9000123", "1f2e3d4c", "192.168.17.4", "00:1a:2b",
+                   "4242", "secret", "/srv/people"):  # fmt: skip
+        assert secret not in text, secret
+    for kept in ("310P3", "10.0.1.6", "npu-smi 23.0.3.1 ", "Version: 23.0.3.1", "$ npu-smi info", "15.2   45"):
+        assert kept in text, kept
+
+
+def test_the_bundle_is_written_beside_the_findings(tmp_path, capsys):
+    status, out, err = run(capsys, "--cache", tmp_path, "--bundle", tmp_path / "lab.txt", "--lang", "en")
+
+    assert "chips cpu: ok" in (tmp_path / "lab.txt").read_text()
+    assert "read it before you send it" in err
+    assert out.startswith("you can run")
+    assert status in (0, 1)
+
+
+def test_the_doctor_takes_less_than_3_seconds_without_sdks(tmp_path):
+    """Seconds of all its processes on the cores, for other load on the machine is not the doctor's."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "tools", "doctor", "--cache", tmp_path], cwd=doctor.ROOT, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 3

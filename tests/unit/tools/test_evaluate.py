@@ -13,6 +13,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from harness import datasets
+from harness.datasets import widerface
 from harness.errors import DataError, RunError, UsageError
 from harness.vendor import files
 from harness.vendor.files import FORMATS
@@ -135,8 +136,8 @@ def test_part_of_a_data_set_gets_no_verdict(imagenet, capsys):
 def test_a_whole_data_set_is_judged(imagenet, monkeypatch, capsys):
     data, results = imagenet
     write(data / "out", AIS, results)
-    load = evaluate.datasets.load
-    monkeypatch.setattr(evaluate.datasets, "load", lambda *where: replace(load(*where), kind="whole"))
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda *where: replace(load(*where), kind="whole"))
 
     with pytest.raises(SystemExit) as ended:
         cli.main([
@@ -325,8 +326,8 @@ def part_of_three(data):
 def test_a_file_that_a_partial_set_lacks_is_counted_against_that_set(wider, capsys, monkeypatch):
     data, _ = wider
     part_of_three(data)
-    three = replace(evaluate.wider.PUBLISHED, total=3)
-    monkeypatch.setitem(datasets.DATASETS, "widerface", partial(evaluate.wider.load, published=three))
+    three = replace(widerface.PUBLISHED, total=3)
+    monkeypatch.setitem(datasets.DATASETS, "widerface", partial(widerface.load, published=three))
     given = "retinaface_resnet50", evaluate.Files.WIDERFACE, data
 
     facts, _ = scores(capsys, given[0], tree(data / "texts"), "widerface", data)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness import matrix
 from harness.arrays import images as pictures
 from harness.errors import DataError, StoreError, UsageError
 from harness.vendor.files import Entry, read_info, write_info
@@ -154,19 +155,19 @@ def test_a_full_disk_is_refused_before_the_first_picture(folder, tmp_path, monke
 
 
 def test_pictures_are_decoded_as_the_authors_decode_them(tmp_path, monkeypatch):
-    asked = []
+    asked, read = [], pictures.read
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((8, 8, 3), np.uint8))
 
     def remember(path, decoder="opencv"):
         asked.append(decoder)
-        return pictures.read(path, decoder)
+        return read(path, decoder)
 
-    monkeypatch.setattr(preprocess, "read", remember)
-    for number, model in enumerate(preprocess.matrix.models()):
+    monkeypatch.setattr(pictures, "read", remember)
+    for number, model in enumerate(matrix.models()):
         preprocess.command(model, tmp_path / f"out{number}", images=tmp_path / "images")
 
-    assert dict(zip(preprocess.matrix.models(), asked, strict=True)) == {
+    assert dict(zip(matrix.models(), asked, strict=True)) == {
         "retinaface_mobilenet025": "opencv", "retinaface_resnet50": "opencv", "deepmar_resnet50": "pillow",
         "regnety_016": "pillow", "gfocalv2_r50_fpn": "opencv",
     }  # fmt: skip

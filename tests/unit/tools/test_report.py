@@ -45,7 +45,7 @@ def test_a_folder_stands_for_the_record_files_and_the_left_parts_in_it(tmp_path,
 def test_a_folder_without_records_is_named(refused, tmp_path):
     err = refused(tmp_path)
 
-    assert f"{tmp_path} is a folder with 0 record files" in err
+    assert f"there is no record file in {tmp_path}" in err
     assert "--results" in err
 
 

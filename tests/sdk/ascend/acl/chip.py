@@ -19,7 +19,8 @@ from simulated_cann import simulate
 
 SUCCESS = 0
 INVALID_PARAM, UNINITIALIZE, REPEAT_INITIALIZE, REPEAT_FINALIZE = 100000, 100001, 100002, 100037
-NOT_DYNAMIC, NOT_CLEARED = 100019, 148051
+NOT_DYNAMIC = 100019
+NOT_SUBSCRIBED, REPORT_TIMEOUT = 100034, 507012
 RT_PARAM, RT_DEVICE, RT_CONTEXT, RT_STREAM, RT_HANDLE = 107000, 107001, 107002, 107003, 107017
 RT_MEMORY, RT_RELEASE, RT_SOC = 207001, 507007, 507008
 GE_PARAM, GE_PATH, GE_MODEL, GE_SIZE, GE_BATCH, GE_LOAD = 145000, 145002, 145003, 145006, 145013, 545001
@@ -49,17 +50,20 @@ class Host:
 class Stream:
     def __init__(self, context):
         self.context, self.queue = context, []
+        self.lock = threading.RLock()  # held by whoever lets the stream work
+        self.reports = None  # where its callbacks go: (thread, queue), once that is subscribed
 
 
 class Model:
     def __init__(self, header, network, context, nbytes):
         self.header, self.network, self.context, self.nbytes = header, network, context, nbytes
-        self.tier, self.key, self.result, self.stream = None, None, None, None
+        self.shapes = []  # of the outputs of the last execute
+        self.tier, self.gear, self.key, self.result, self.stream = None, None, None, None, None
 
 
 class Dataset:
     def __init__(self):
-        self.buffers, self.tier = [], None
+        self.buffers, self.tier, self.gear, self.descs = [], None, None, {}
 
 
 class State:
@@ -74,6 +78,7 @@ class State:
         self.clocks = {}
         self.contexts, self.streams, self.models, self.descs = {}, {}, {}, {}
         self.datasets, self.buffers, self.blocks, self.hosts = {}, {}, {}, {}
+        self.tensor_descs, self.threads = {}, {}
         self.dead = set()
         self.violations = []
         self.numbers = {
@@ -85,6 +90,7 @@ class State:
                 ("desc", 0x1E0000000000, 0x40),
                 ("dataset", 0x1F0000000000, 0x40),
                 ("buffer", 0x200000000000, 0x20),
+                ("tensor", 0x210000000000, 0x20),
             )
         }
         self.next_address = 0x120040000000
@@ -95,12 +101,14 @@ class State:
         """How many of each thing exist now; what a caller who gave everything back leaves is {}."""
         counts = {
             "device": len(self.uses),
-            "context": sum(not c["default"] for c in self.contexts.values()),
+            "context": sum(not c["default"] and not c.get("dead") for c in self.contexts.values()),
             "stream": len(self.streams),
             "model": len(self.models),
             "desc": len(self.descs),
             "dataset": len(self.datasets),
             "data buffer": len(self.buffers),
+            "tensor description": sum(made["owner"] is None for made in self.tensor_descs.values()),
+            "thread": len(self.threads),
             "device memory": len(self.blocks),
             "host memory": sum(not host.borrowed for host in self.hosts.values()),
         }
@@ -196,8 +204,15 @@ def current():
     """The context bound to the calling thread."""
     started()
     handle = getattr(local, "context", None)
-    if handle is None or handle not in state.contexts:
+    if handle is None or handle not in state.contexts or state.contexts[handle].get("dead"):
         refuse(RT_CONTEXT, "no context is bound to this thread")
+    return handle
+
+
+def tensor_desc(dtype, dims, layout, owner=None):
+    """A new tensor description; `owner` is the data set that it goes with, None where the caller must destroy it."""
+    handle = next(state.numbers["tensor"])
+    state.tensor_descs[handle] = {"dtype": dtype, "dims": list(dims), "format": layout, "owner": owner}
     return handle
 
 
@@ -232,27 +247,29 @@ def sweep_borrowed():
         drop(state.hosts, address)
 
 
-def host_at(address, size, what):
+def host_at(address, size, what, beyond=False):
+    """The host memory that holds `size` bytes from `address`. `beyond`: of a caller's own object more may be asked than
+    it has; the runtime cannot know, and reads what lies behind it."""
     sweep_borrowed()
     host = state.hosts.get(address)
     if host is None:
         host = next((h for h in state.hosts.values() if h.address < address < h.address + h.size), None)
     if host is None:
         return None
-    if address + size > host.address + host.size:
-        refuse(
-            RT_PARAM,
-            f"{what}: {size} bytes at host {address:#x}, of which only {host.address + host.size - address} exist",
-        )
+    own = host.address + host.size - address
+    if size > own and host.borrowed and beyond:
+        wrong(0, f"{what}: {size} bytes at host {address:#x}, of which only {own} are the caller's")
+    elif size > own:
+        refuse(RT_PARAM, f"{what}: {size} bytes at host {address:#x}, of which only {own} exist")
     return host
 
 
-def place(address, size, what):
+def place(address, size, what, beyond=False):
     """("device" | "host", its block) of an address; anything else would have crashed the process."""
     block = block_at(address, size, what)
     if block is not None:
         return "device", block
-    host = host_at(address, size, what)
+    host = host_at(address, size, what, beyond)
     if host is None:
         word = "was given back already" if address in state.dead else "belongs to nobody"
         refuse(RT_PARAM, f"{what}: {address:#x} {word}")

@@ -14,14 +14,57 @@ from acl.chip import Dataset, Model, integer, state, thing, vendor
 
 @vendor("acl.mdl.load_from_file", 0)
 def load_from_file(path):
-    from acl import rt
-
     context = chip.current()
+    return _load(path, lambda: cann.read_engine(_there(path)), context)
+
+
+@vendor("acl.mdl.load_from_mem", 0)
+def load_from_mem(address, size):
+    context = chip.current()
+    kind, _ = chip.place(integer(address, "the address"), integer(size, "the size"), "acl.mdl.load_from_mem")
+    if kind != "host":
+        chip.refuse(chip.GE_PARAM, "acl.mdl.load_from_mem of device memory")
+    return _load("in memory", lambda: cann.parse_engine(chip.host_view(address, size).tobytes()), context)
+
+
+@vendor("acl.mdl.query_size", 0, 0)
+def query_size(path):
+    """(bytes of working memory, bytes of weights)."""
+    try:
+        header, graph = cann.read_engine(_there(path))
+    except cann.BadEngineError as error:
+        return 0, 0, chip.fails(chip.GE_LOAD, f"E19999: {error}")
+    if header.get("free"):
+        chip.refuse(chip.GE_PARAM, "acl.mdl.query_size of a model whose shapes are not known")
+    return 1 << 20, len(graph), 0
+
+
+@vendor("acl.mdl.load_from_file_with_mem", 0)
+def load_from_file_with_mem(path, work, work_size, weights, weights_size):
+    context = chip.current()
+    needed = query_size(path)
+    for address, size, least in ((work, work_size, needed[0]), (weights, weights_size, needed[1])):
+        kind, _ = chip.place(integer(address, "an address"), integer(size, "a size"), "acl.mdl.load_from_file_with_mem")
+        if kind != "device" or size < least:
+            chip.refuse(
+                chip.GE_PARAM, f"acl.mdl.load_from_file_with_mem with {size} bytes of {kind} memory for {least}"
+            )
+    return _load(path, lambda: cann.read_engine(_there(path)), context, own=False)
+
+
+def _there(path):
     chip.text(path, "the path")
     if not os.path.isfile(path):  # noqa: PTH113
-        return 0, chip.fails(chip.GE_PATH, f"EH0002: the model file {path} does not exist")
+        raise chip.RefusedError(chip.fails(chip.GE_PATH, f"EH0002: the model file {path} does not exist"))
+    return path
+
+
+def _load(path, read, context, own=True):
+    """(model, status). `own`: its weights take memory that the caller did not bring."""
+    from acl import rt
+
     try:
-        header, graph = cann.read_engine(path)
+        header, graph = read()
         network = cann.Network(header, graph)
     except cann.BadEngineError as error:
         return 0, chip.fails(chip.GE_LOAD, f"E19999: Load model failed, {error}")
@@ -30,10 +73,10 @@ def load_from_file(path):
             chip.RT_SOC,
             "EE1001: supported socVersion={}, but the model socVersion={}".format(cann.soc(), header["soc"]),
         )
-    if len(graph) > rt.room():
+    if own and len(graph) > rt.room():
         return 0, chip.fails(245000, f"EL0004: {len(graph)} bytes asked for the weights, {rt.room()} free")
     handle = next(state.numbers["model"])
-    state.models[handle] = Model(header, network, context, len(graph))
+    state.models[handle] = Model(header, network, context, len(graph) if own else 0)
     return handle, 0
 
 
@@ -99,9 +142,16 @@ def _nbytes(row, batch=None):
 
 
 def _sized(model, row):
-    """Dims of a tensor at the largest tier."""
-    tiers = model.header["tiers"]
+    """Dims of a tensor at the largest tier or gear."""
+    tiers, gears = model.header["tiers"], model.header.get("gears") or []
+    if gears and row["name"] in gears[0]:
+        return max((gear[row["name"]] for gear in gears), key=np.prod)
     return [max(tiers) if tiers and dim == -1 else dim for dim in row["dims"]]
+
+
+def _free(desc):
+    """Whether the model's shapes are known at the execute only: sizes are 0 then."""
+    return bool(_described(desc).header.get("free"))
 
 
 @vendor("acl.mdl.get_num_inputs", 0, ...)
@@ -117,12 +167,14 @@ def get_num_outputs(desc):
 @vendor("acl.mdl.get_input_size_by_index", 0, ...)
 def get_input_size_by_index(desc, index):
     row = _row(desc, "inputs", index)
+    if _free(desc):
+        return 0
     return _nbytes({"dims": _sized(_described(desc), row), "dtype": row["dtype"]})
 
 
 @vendor("acl.mdl.get_output_size_by_index", 0, ...)
 def get_output_size_by_index(desc, index):
-    return _nbytes(_row(desc, "outputs", index))
+    return 0 if _free(desc) else _nbytes(_row(desc, "outputs", index))
 
 
 @vendor("acl.mdl.get_input_dims", None)
@@ -141,6 +193,8 @@ def get_cur_output_dims(desc, index):
     dims = row["dims"]
     if model.tier is not None and row["batched"]:
         dims = [dims[0] // max(model.header["tiers"]) * model.tier, *dims[1:]]
+    if model.gear is not None:
+        dims = row["gears"][model.gear]
     return _dims(dict(row, dims=dims)), 0
 
 
@@ -174,6 +228,110 @@ def get_input_index_by_name(desc, name):
     if name not in names:
         return 0, chip.fails(chip.INVALID_PARAM, f"EH0001: the model has no input {name}")
     return names.index(name), 0
+
+
+@vendor("acl.mdl.get_output_index_by_name", 0)
+def get_output_index_by_name(desc, name):
+    names = [row["name"] for row in _described(desc).header["outputs"]]
+    if name not in names:
+        return 0, chip.fails(chip.INVALID_PARAM, f"EH0001: the model has no output {name}")
+    return names.index(name), 0
+
+
+@vendor("acl.mdl.get_input_dims_v2", None)
+def get_input_dims_v2(desc, index):
+    """The same as get_input_dims but for YUV420SP, which is not simulated."""
+    return _dims(_row(desc, "inputs", index)), 0
+
+
+@vendor("acl.mdl.get_input_format", -1, ...)
+def get_input_format(desc, index):
+    row = _row(desc, "inputs", index)
+    if row["name"] in _described(desc).header["aipp"]:
+        return NHWC
+    return NCHW if len(row["dims"]) == 4 else ND
+
+
+@vendor("acl.mdl.get_output_format", -1, ...)
+def get_output_format(desc, index):
+    return NCHW if len(_row(desc, "outputs", index)["dims"]) == 4 else ND
+
+
+NCHW, NHWC, ND = 0, 1, 2
+
+
+@vendor("acl.mdl.get_dynamic_hw", None)
+def get_dynamic_hw(desc, index):
+    header = _described(desc).header
+    if integer(index, "the index") not in range(-1, len(header["inputs"])):
+        chip.refuse(chip.INVALID_PARAM, f"index {index} of {len(header['inputs'])} inputs")
+    sizes = header.get("sizes") or []
+    return {"hwCount": len(sizes), "hw": sizes}, 0
+
+
+@vendor("acl.mdl.set_dynamic_hw_size")
+def set_dynamic_hw_size(model, dataset, index, height, width):
+    size = [integer(height, "the height"), integer(width, "the width")]
+    sizes = _model(model).header.get("sizes") or []
+
+    def fits(number):
+        return sizes[number] == size
+
+    return _set_gear("acl.mdl.set_dynamic_hw_size", "hw", model, dataset, index, fits)
+
+
+@vendor("acl.mdl.get_input_dynamic_gear_count", 0)
+def get_input_dynamic_gear_count(desc, index):
+    header = _described(desc).header
+    if integer(index, "the index") != -1:
+        chip.refuse(chip.INVALID_PARAM, f"acl.mdl.get_input_dynamic_gear_count with index {index}, which is to be -1")
+    return len(header.get("gears") or []) if header.get("gear_kind") == "dims" else 0, 0
+
+
+@vendor("acl.mdl.get_input_dynamic_dims", None)
+def get_input_dynamic_dims(desc, index, count):
+    """Each gear as one dims dictionary: the shapes of all inputs, one behind the other."""
+    header = _described(desc).header
+    gears = (header.get("gears") or [])[: integer(count, "the count")]
+    if integer(index, "the index") != -1:
+        chip.refuse(chip.INVALID_PARAM, f"acl.mdl.get_input_dynamic_dims with index {index}, which is to be -1")
+    return [_dims({"name": "", "dims": _row_by_row(header, gear)}) for gear in gears], 0
+
+
+def _row_by_row(header, gear):
+    return [dim for row in header["inputs"] if row["name"] in gear for dim in gear[row["name"]]]
+
+
+@vendor("acl.mdl.set_input_dynamic_dims")
+def set_input_dynamic_dims(model, dataset, index, dims):
+    if not isinstance(dims, dict) or dims.get("dimCount") != len(dims.get("dims", ())):
+        chip.refuse(chip.INVALID_PARAM, f"acl.mdl.set_input_dynamic_dims with {dims!r}")
+    header = _model(model).header
+
+    def fits(number):
+        return _row_by_row(header, header["gears"][number]) == list(dims["dims"])
+
+    return _set_gear("acl.mdl.set_input_dynamic_dims", "dims", model, dataset, index, fits)
+
+
+def _set_gear(call, kind, model, dataset, index, fits):
+    """Choose the gear for the next executes; code of a gear that was not compiled: a guess, that of the batch."""
+    loaded, made = _model(model), thing(state.datasets, dataset, "a data set")
+    header = loaded.header
+    if header.get("gear_kind") != kind:
+        return chip.wrong(chip.NOT_DYNAMIC, f"{call} on a model without such sizes")
+    names = [row["name"] for row in header["inputs"]]
+    if len(made.buffers) != len(names) or names[integer(index, "the index")] != cann.SHAPE_DATA:
+        return chip.wrong(chip.GE_PARAM, f"{call}: index or data set is not the model's")
+    chosen = [number for number in range(len(header["gears"])) if fits(number)]
+    if not chosen:
+        return chip.wrong(chip.GE_BATCH, f"{call}: these sizes are none of the model's")
+    block = chip.block_at(*_address(made, index), call)
+    if block.pending:
+        return chip.wrong(chip.GE_PARAM, f"{call} with executes under way")
+    made.gear = loaded.gear = chosen[0]
+    block.written = block.size
+    return 0
 
 
 @vendor("acl.mdl.get_dynamic_batch", None)
@@ -235,9 +393,26 @@ def get_dataset_buffer(dataset, index):
     return buffers[index]
 
 
+@vendor("acl.mdl.set_dataset_tensor_desc", 0)
+def set_dataset_tensor_desc(dataset, desc, index):
+    """Gives an input its shape, for models that have none; a copy goes with the data set."""
+    made = thing(state.datasets, dataset, "a data set")
+    given = thing(state.tensor_descs, desc, "a tensor description")
+    if not 0 <= integer(index, "the index") < len(made.buffers):
+        chip.refuse(chip.INVALID_PARAM, f"tensor {index} of {len(made.buffers)}")
+    made.descs[index] = chip.tensor_desc(given["dtype"], given["dims"], given["format"], owner=dataset)
+    return dataset, 0
+
+
+@vendor("acl.mdl.get_dataset_tensor_desc", 0, ...)
+def get_dataset_tensor_desc(dataset, index):
+    return thing(state.datasets, dataset, "a data set").descs.get(integer(index, "the index"), 0)
+
+
 @vendor("acl.mdl.destroy_dataset")
 def destroy_dataset(dataset):
-    thing(state.datasets, dataset, "a data set")
+    for desc in thing(state.datasets, dataset, "a data set").descs.values():
+        state.tensor_descs.pop(desc, None)
     chip.drop(state.datasets, dataset)
     return 0
 
@@ -256,22 +431,24 @@ class Execution:
         self.model = _model(handle)
         header = self.model.header
         read, written = thing(state.datasets, inputs, "a data set"), thing(state.datasets, outputs, "a data set")
-        self.batch = header["batch"]
-        if header["tiers"]:
-            self.batch = read.tier or max(header["tiers"])
-        self.read = [
-            _blocks(read, index, _nbytes({"dims": _sized(self.model, row), "dtype": row["dtype"]}), "input", header)
-            for index, row in enumerate(header["inputs"])
-        ]
-        self.written = [
-            _blocks(written, index, _nbytes(row), "output", header) for index, row in enumerate(header["outputs"])
-        ]
+        self.given, self.shapes = written, self.model.shapes
         for made, rows in ((read, header["inputs"]), (written, header["outputs"])):
             if len(made.buffers) != len(rows):
                 chip.refuse(chip.GE_PARAM, f"a data set of {len(made.buffers)} buffers for {len(rows)} tensors")
+        self.dims = [self._dims(read, index, row) for index, row in enumerate(header["inputs"])]
+        self.batch = self.dims[0][0] if self.dims[0] else 1
+        sizes = [_nbytes({"dims": dims, "dtype": row["dtype"]}) for dims, row in zip(self.dims, header["inputs"])]
+        largest = [_nbytes({"dims": _sized(self.model, row), "dtype": row["dtype"]}) for row in header["inputs"]]
+        self.read = [
+            _blocks(read, index, sizes[index] if header.get("free") else largest[index], "input")
+            for index in range(len(sizes))
+        ]
+        self.written = [
+            _blocks(written, index, 1 if header.get("free") else _nbytes(row), "output")
+            for index, row in enumerate(header["outputs"])
+        ]
         device = chip.device_of(self.model.context)
-        for (block, _), row in zip(self.read, header["inputs"]):
-            size = _nbytes({"dims": [self.batch if dim == -1 else dim for dim in row["dims"]], "dtype": row["dtype"]})
+        for (block, _), row, size in zip(self.read, header["inputs"], sizes):
             if block.written < size and row["name"] != cann.SHAPE_DATA:
                 chip.wrong(0, f"an execute reads {size} bytes of an input of which {block.written} were written")
         for block, _ in self.read + self.written:
@@ -279,6 +456,20 @@ class Execution:
                 chip.refuse(chip.GE_PARAM, "an execute on memory of another device")
             block.pending += 1
         self.until = state.clocks[device].submit(self.batch)
+
+    def _dims(self, read, index, row):
+        """Shape of an input in this execute."""
+        header = self.model.header
+        if header.get("free"):
+            desc = state.tensor_descs.get(read.descs.get(index))
+            if desc is None or len(desc["dims"]) != len(row["dims"]):
+                chip.refuse(chip.GE_PARAM, f"input {index} has no shape: acl.mdl.set_dataset_tensor_desc gives it")
+            return desc["dims"]
+        gears = header.get("gears")
+        if gears and row["name"] in gears[0]:
+            return _sized(self.model, row) if read.gear is None else gears[read.gear][row["name"]]
+        batch = (read.tier or max(header["tiers"])) if header["tiers"] else header["batch"]
+        return [batch if dim == -1 else dim for dim in row["dims"]]
 
     def finish(self):
         """Compute, unless the same result is there already, and let go of the blocks, whatever happens."""
@@ -289,35 +480,45 @@ class Execution:
                 block.pending -= 1
 
     def _compute(self):
-        key = (id(self.model), self.batch, *tuple((b.address, b.version) for b, _ in self.read))
+        key = (id(self.model), str(self.dims), *tuple((b.address, b.version) for b, _ in self.read))
         if self.model.key != key:
             self.model.result = self._outputs()
             self.model.key = key
-        for (block, size), output in zip(self.written, self.model.result):
+        for index, ((block, size), output) in enumerate(zip(self.written, self.model.result)):
+            if self.model.header.get("free"):
+                size = self._shaped(index, len(output), block)
             if block.holds != key:
-                flat = np.frombuffer(output, np.uint8)
+                flat = np.frombuffer(output, np.uint8)[: block.size]
                 block.data[: flat.size] = flat
                 block.written, block.holds = size, key
                 block.version += 1
 
+    def _shaped(self, index, size, block):
+        """Leave the shape of an output with its data set; returns its bytes."""
+        if size > block.size:
+            chip.wrong(chip.GE_PARAM, f"output {index} has {size} bytes, its buffer {block.size}")
+        row = self.model.header["outputs"][index]
+        old = self.given.descs.pop(index, None)
+        state.tensor_descs.pop(old, None)
+        owner = next((handle for handle, made in state.datasets.items() if made is self.given), 0)
+        desc = chip.tensor_desc(cann.DTYPES[row["dtype"]], self.shapes[index], ND, owner)
+        self.given.descs[index] = desc
+        return min(size, block.size)
+
     def _outputs(self):
         feeds = {}
-        for (block, _), row in zip(self.read, self.model.header["inputs"]):
+        for (block, _), row, dims in zip(self.read, self.model.header["inputs"], self.dims):
             if row["name"] == cann.SHAPE_DATA:
                 continue
-            dims = [self.batch if dim == -1 else dim for dim in row["dims"]]
             size = _nbytes({"dims": dims, "dtype": row["dtype"]})
             feeds[row["name"]] = block.data[:size].view(row["dtype"]).reshape(dims)
         rows = self.model.header["outputs"]
-        return [
-            np.ascontiguousarray(output.astype(row["dtype"])).tobytes()
-            for output, row in zip(self.model.network.run(feeds, self.batch), rows)
-        ]
+        outputs = self.model.network.run(feeds, self.batch)
+        self.shapes = self.model.shapes = [output.shape for output in outputs]
+        return [np.ascontiguousarray(output.astype(row["dtype"])).tobytes() for output, row in zip(outputs, rows)]
 
 
-def _blocks(made, index, size, side, header):
-    if index >= len(made.buffers):
-        chip.refuse(chip.GE_PARAM, f"the data set has no buffer for {side} {index}")
+def _blocks(made, index, size, side):
     address, length = _address(made, index)
     if length < size:
         chip.refuse(chip.GE_PARAM, f"{side} {index} needs {size} bytes, its buffer has {length}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import queue
+import threading
+import time
 
 import numpy as np
 import simulated_cann as cann
@@ -47,7 +50,7 @@ def reset_device(device):
     del state.uses[device]
     simulate.occupy(device, held=False)
     for handle, context in list(state.contexts.items()):
-        if context["device"] != device:
+        if context["device"] != device or context.get("dead"):
             continue
         if not context["default"]:
             simulate.note("leak", what="acl.rt.reset_device with a context left")
@@ -59,7 +62,10 @@ def reset_device(device):
             if loaded.context == handle:
                 simulate.note("leak", what="acl.rt.reset_device with a model left")
                 chip.drop(state.models, model)
-        chip.drop(state.contexts, handle)
+        if context["default"]:
+            chip.drop(state.contexts, handle)
+        else:
+            context["dead"] = True  # of no use, but it may still be destroyed, as vendors' programs do
     for address, block in list(state.blocks.items()):
         if block.device == device:
             simulate.note("leak", what=f"acl.rt.reset_device with {block.size} bytes of device memory left")
@@ -89,7 +95,11 @@ def set_context(context):
 
 @vendor("acl.rt.get_context", 0)
 def get_context():
-    return chip.current(), 0
+    chip.started()
+    handle = getattr(chip.local, "context", None)
+    if handle not in state.contexts:
+        chip.refuse(chip.RT_CONTEXT, "no context is bound to this thread")
+    return handle, 0
 
 
 @vendor("acl.rt.destroy_context")
@@ -129,13 +139,92 @@ def destroy_stream(handle):
 
 @vendor("acl.rt.synchronize_stream")
 def synchronize_stream(handle):
-    stream = _stream(handle)
-    queue, stream.queue = stream.queue, []
-    for item in queue:
-        item.finish()
-    if queue:
-        simulate.Clock.wait(queue[-1].until)
+    _work(_stream(handle))
     return 0
+
+
+def _work(stream):
+    """Let the stream do what was queued on it, in order."""
+    with stream.lock:
+        until = 0.0
+        while stream.queue:
+            item = stream.queue.pop(0)
+            item.finish()
+            until = max(until, item.until)
+    simulate.Clock.wait(until)
+
+
+class Queued:
+    """A copy, a fill or a call of the host on its way: made when its turn comes."""
+
+    until = 0.0
+
+    def __init__(self, make, blocks=()):
+        self._make, self._blocks = make, blocks
+        for block in blocks:
+            block.pending += 1
+
+    def finish(self):
+        for block in self._blocks:
+            block.pending -= 1
+        self._make()
+
+
+# --- callbacks -----------------------------------------------------------------------------------------------------
+
+
+@vendor("acl.rt.subscribe_report")
+def subscribe_report(thread, handle):
+    thing(state.threads, thread, "a thread")
+    _stream(handle).reports = (thread, queue.Queue())
+    return 0
+
+
+@vendor("acl.rt.unsubscribe_report")
+def unsubscribe_report(thread, handle):
+    stream = _stream(handle)
+    if stream.reports is None or stream.reports[0] != thread:
+        return chip.wrong(chip.NOT_SUBSCRIBED, "acl.rt.unsubscribe_report of a thread that is not subscribed")
+    stream.reports = None
+    return 0
+
+
+@vendor("acl.rt.launch_callback")
+def launch_callback(function, data, blocks, handle):
+    """Call function(data) in the subscribed thread when the stream has done what was queued before."""
+    stream = _stream(handle)
+    if stream.reports is None:
+        return chip.wrong(chip.NOT_SUBSCRIBED, "acl.rt.launch_callback on a stream that no thread is subscribed to")
+    waiting, done = stream.reports[1], threading.Event()
+
+    def report():
+        waiting.put((function, data, done))
+        if integer(blocks, "the block type") and not done.wait(30):
+            chip.wrong(chip.REPORT_TIMEOUT, "a callback that no acl.rt.process_report took")
+
+    stream.queue.append(Queued(report))
+    return 0
+
+
+@vendor("acl.rt.process_report")
+def process_report(timeout_ms):
+    """Wait for a callback of a stream that this thread is subscribed to, and make it."""
+    thread = getattr(chip.local, "thread", None)
+    if thread is None:
+        return chip.wrong(chip.NOT_SUBSCRIBED, "acl.rt.process_report outside a thread of acl.util.start_thread")
+    end = time.monotonic() + (3600 if timeout_ms == -1 else integer(timeout_ms, "the timeout") / 1000)
+    while time.monotonic() < end:
+        for stream in list(state.streams.values()):
+            if stream.reports is not None and stream.reports[0] == thread:
+                try:
+                    function, data, done = stream.reports[1].get(timeout=0.002)
+                except queue.Empty:
+                    continue
+                function(data)
+                done.set()
+                return 0
+        time.sleep(0.001)
+    return chip.fails(chip.REPORT_TIMEOUT, "EE1002: no callback within the time")
 
 
 def _stream(handle):
@@ -167,9 +256,12 @@ def malloc(size, policy):
 
 def room():
     """Bytes of device memory that are free."""
-    total = int(simulate.switches().get("memory_mb", 8192 if cann.soc() == "Ascend310" else 21534)) << 20
     used = sum(block.size for block in state.blocks.values())
-    return total - used - sum(model.nbytes for model in state.models.values())
+    return _total() - used - sum(model.nbytes for model in state.models.values())
+
+
+def _total():
+    return int(simulate.switches().get("memory_mb", 8192 if cann.soc() == "Ascend310" else 21534)) << 20
 
 
 @vendor("acl.rt.free")
@@ -206,15 +298,86 @@ def free_host(address):
     return 0
 
 
+@vendor("acl.rt.get_mem_info", 0, 0)
+def get_mem_info(attribute):
+    """(free, total) bytes: these chips have DDR, 0, and no HBM, 1."""
+    chip.current()
+    if integer(attribute, "the attribute") not in range(16):
+        chip.refuse(chip.INVALID_PARAM, f"a memory attribute of {attribute}")
+    return (room(), _total(), 0) if attribute == 0 else (0, 0, 0)
+
+
+@vendor("acl.rt.get_device_utilization_rate", None)
+def get_device_utilization_rate(device):
+    chip.started()
+    if not 0 <= integer(device, "the device") < cann.device_count():
+        chip.refuse(chip.RT_DEVICE, f"device {device}")
+    busy = int(100 * float(simulate.switches().get("busy", 0)))
+    return {
+        "cube_utilization": busy, "vector_utilization": busy, "aicpu_utilization": 0, "memory_utilization": -1,
+        "utilization_extend": 0,
+    }, 0  # fmt: skip
+
+
+@vendor("acl.rt.memset")
+def memset(address, room_there, value, count):
+    chip.current()
+    return _fill(*(integer(each, "an argument of acl.rt.memset") for each in (address, room_there, value, count)))
+
+
+def _fill(address, room_there, value, count, queued=False):
+    if count <= 0 or count > room_there:
+        chip.refuse(chip.RT_PARAM, f"acl.rt.memset of {count} bytes in {room_there}")
+    there, block = chip.place(address, room_there, "acl.rt.memset")
+    if there == "host":
+        chip.host_view(address, count)[:] = value & 0xFF
+        return 0
+    if block.pending and not queued:
+        chip.refuse(chip.RT_PARAM, "acl.rt.memset of memory that an execute under way uses")
+    start = address - block.address
+    block.data[start : start + count] = value & 0xFF
+    block.written = max(block.written, start + count)
+    block.version += 1
+    block.holds = None
+    return 0
+
+
+@vendor("acl.rt.memset_async")
+def memset_async(address, room_there, value, count, handle):
+    stream = _stream(handle)
+    there, block = chip.place(integer(address, "the address"), integer(count, "the count"), "acl.rt.memset_async")
+    blocks = [block] if there == "device" else []
+    stream.queue.append(Queued(lambda: _fill(address, room_there, value, count, queued=True), blocks))
+    return 0
+
+
+@vendor("acl.rt.memcpy_async")
+def memcpy_async(destination, room_there, source, count, kind, handle):
+    """Host memory that it reads must live until the stream was waited for; nothing else holds it."""
+    stream = _stream(handle)
+    places = [
+        chip.place(integer(address, "an address"), integer(count, "the count"), "acl.rt.memcpy_async")[1]
+        for address in (destination, source)
+    ]
+    blocks = [block for block in places if isinstance(block, chip.Block)]
+    stream.queue.append(Queued(lambda: _copy(destination, room_there, source, count, kind, queued=True), blocks))
+    return 0
+
+
 @vendor("acl.rt.memcpy")
 def memcpy(destination, room_there, source, count, kind):
+    return _copy(destination, room_there, source, count, kind)
+
+
+def _copy(destination, room_there, source, count, kind, queued=False):
+    """`queued`: its turn on a stream has come, so that what is queued behind it does not stand in its way."""
     context = chip.current()
     destination, source = integer(destination, "the destination"), integer(source, "the source")
     room_there, count, kind = integer(room_there, "dest_max"), integer(count, "the count"), integer(kind, "the kind")
     if count <= 0 or count > room_there:
         chip.refuse(chip.RT_PARAM, f"acl.rt.memcpy of {count} bytes into {room_there}")
     there, to = chip.place(destination, room_there, "acl.rt.memcpy, destination")
-    here, origin = chip.place(source, count, "acl.rt.memcpy, source")
+    here, origin = chip.place(source, count, "acl.rt.memcpy, source", beyond=True)
     expected = {
         ("host", "host"): 0,
         ("host", "device"): chip.HOST_TO_DEVICE,
@@ -228,9 +391,9 @@ def memcpy(destination, room_there, source, count, kind):
     for block in (to, origin):
         if isinstance(block, chip.Block) and block.device != chip.device_of(context):
             chip.refuse(chip.RT_CONTEXT, "acl.rt.memcpy of memory of another device")
-    bytes_ = _bytes(origin, source, count)
+    bytes_ = _bytes(origin, source, count, queued)
     if there == "device":
-        if to.pending:
+        if to.pending and not queued:
             chip.refuse(chip.RT_PARAM, "acl.rt.memcpy into memory that an execute under way uses")
         start = destination - to.address
         to.data[start : start + count] = bytes_
@@ -242,16 +405,20 @@ def memcpy(destination, room_there, source, count, kind):
     return 0
 
 
-def _bytes(origin, address, count):
+def _bytes(origin, address, count, queued):
     if not isinstance(origin, chip.Block):
-        return chip.host_view(address, count)
+        there = min(count, origin.address + origin.size - address)
+        rest = np.full(count - there, 0xFE, np.uint8)
+        return np.concatenate([chip.host_view(address, there), rest]) if len(rest) else chip.host_view(address, count)
     start = address - origin.address
-    if origin.pending or start + count > origin.written:
+    there = 0 if origin.pending and not queued else max(0, min(count, origin.written - start))
+    if there == 0:
         chip.wrong(
             0,
             "acl.rt.memcpy of device memory that holds nothing yet: {}".format(
                 "the execute that fills it was not waited for" if origin.pending else "never written"
             ),
         )
-        return np.full(count, 0xFE, np.uint8)
-    return origin.data[start : start + count]
+    if there == count:
+        return origin.data[start : start + count]
+    return np.concatenate([origin.data[start : start + there], np.full(count - there, 0xFE, np.uint8)])

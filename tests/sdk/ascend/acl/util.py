@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import warnings
 
 import numpy as np
@@ -40,6 +42,44 @@ def _numpy_to_ptr(array):
     return chip.borrow(array.ctypes.data, array.nbytes, array)
 
 
+@chip.vendor("acl.util.numpy_contiguous_to_ptr", (0, None), ...)
+def _numpy_contiguous_to_ptr(array):
+    """(address, the array that it belongs to): a contiguous copy where `array` is not."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError("numpy_contiguous_to_ptr takes an ndarray")
+    chip.sweep_borrowed()
+    whole = np.ascontiguousarray(array)
+    return chip.borrow(whole.ctypes.data, whole.nbytes, whole), whole
+
+
+THREADS = itertools.count(0x7F0000000000, 0x1000)
+
+
+@chip.vendor("acl.util.start_thread", 0)
+def _start_thread(function, arguments):
+    """A thread that calls function(arguments), the list as one value."""
+    if not callable(function) or not isinstance(arguments, list):
+        chip.refuse(chip.INVALID_PARAM, f"acl.util.start_thread({function!r}, {arguments!r})")
+    number = next(THREADS)
+
+    def run():
+        chip.local.thread = number
+        function(arguments)
+
+    chip.state.threads[number] = threading.Thread(target=run, daemon=True)
+    chip.state.threads[number].start()
+    return number, 0
+
+
+@chip.vendor("acl.util.stop_thread")
+def _stop_thread(number):
+    """Waits until the thread ends by itself."""
+    chip.thing(chip.state.threads, number, "a thread").join(30)
+    if chip.drop(chip.state.threads, number).is_alive():
+        return chip.wrong(chip.INVALID_PARAM, "acl.util.stop_thread of a thread that never ends")
+    return 0
+
+
 @chip.vendor("acl.util.ptr_to_numpy", None, ...)
 def _ptr_to_numpy(address, shape, code):
     if not isinstance(shape, tuple) or code not in NPY:
@@ -57,11 +97,16 @@ def _readable(address, size, call):
 
 
 NEW = {"bytes_to_ptr": _bytes_to_ptr, "ptr_to_bytes": _ptr_to_bytes}
-OLD = {"numpy_to_ptr": _numpy_to_ptr, "ptr_to_numpy": _ptr_to_numpy}
+OLD = {
+    "numpy_to_ptr": _numpy_to_ptr,
+    "numpy_contiguous_to_ptr": _numpy_contiguous_to_ptr,
+    "ptr_to_numpy": _ptr_to_numpy,
+}
+BOTH = {"start_thread": _start_thread, "stop_thread": _stop_thread}
 
 
 def _offered():
-    return {"old": OLD, "new": NEW}.get(simulate.switches().get("python_api"), dict(OLD, **NEW))
+    return dict(BOTH, **{"old": OLD, "new": NEW}.get(simulate.switches().get("python_api"), dict(OLD, **NEW)))
 
 
 def __getattr__(name):

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
-from simulated_gpu import calls, capability, compiled, devices, driver, gpu, name, simulate, trt_version, violation
+from simulated_gpu import (
+    calls,
+    capability,
+    compiled,
+    driver,
+    gpu,
+    house,
+    name,
+    simulate,
+    trt_version,
+    violation,
+    visible,
+)
 
-from tensorrt._kinds import DataType, Severity, kind_of, loggable, major, network_flags
+from tensorrt._kinds import (
+    LAYERS,
+    DataType,
+    LayerType,
+    MemoryPoolType,
+    Scoped,
+    Severity,
+    kind_of,
+    loggable,
+    major,
+    network_flags,
+    removed_in,
+)
 
 MAGIC = b"TENSORRT-PLAN-SIMULATED-1"
 
@@ -20,7 +45,9 @@ def refused(call, log):
     return True
 
 
-class HostMemory(bytes):
+class HostMemory(Scoped, bytes):
+    """IHostMemory: the buffer of a plan or a timing cache."""
+
     @property
     def nbytes(self):
         return len(self)
@@ -33,12 +60,38 @@ class NetworkTensor:
         self.shape = tuple(shape)
 
 
-class Network:
+class Layer:
+    """A layer of a parsed network: an ONNX node. `precision` HALF keeps it out of INT8."""
+
+    def __init__(self, node):
+        self.name = node.name or node.output[0]
+        self.type = LayerType[LAYERS.get(node.op_type, "OTHER")]
+        self.makes = node.output[0]
+        self.num_inputs, self.num_outputs = len(node.input), len(node.output)
+        self.precision = DataType.FLOAT
+
+
+class Network(Scoped):
+    """INetworkDefinition, as a parser fills it; layers that a program adds one by one are not simulated."""
+
     def __init__(self, flags):
         self.flags = flags
         self.model = None
+        self.layers = None
         self.inputs = []
         self.outputs = []
+
+    @property
+    def num_layers(self):
+        return len(self._layers())
+
+    def get_layer(self, i):
+        return self._layers()[i]
+
+    def _layers(self):
+        if self.layers is None and self.model is not None:
+            self.layers = [Layer(node) for node in self.model.graph.node]
+        return self.layers or []
 
     num_inputs = property(lambda self: len(self.inputs))
     num_outputs = property(lambda self: len(self.outputs))
@@ -59,7 +112,7 @@ class ParserError:
         return f"In node -1 with name: and operator: (importModel): {self._code}: {self._text}"
 
 
-class OnnxParser:
+class OnnxParser(Scoped):
     def __init__(self, network, logger):
         self._log = loggable(logger)
         if refused("trt.OnnxParser", self._log):
@@ -72,18 +125,32 @@ class OnnxParser:
     def get_error(self, i):
         return self._errors[i]
 
+    def clear_errors(self):
+        self._errors = []
+
     def parse_from_file(self, path):
         if refused("trt.OnnxParser.parse_from_file", self._log):
             return False
+        if not Path(path).is_file():
+            return self._fail("MODEL_DESERIALIZE_FAILED", f"could not open file {path}")
+        return self._take(Path(path).read_bytes(), str(path))
+
+    def parse(self, model, path=None):
+        """The bytes of an ONNX file; `path` is where its external weights lie."""
+        if refused("trt.OnnxParser.parse", self._log):
+            return False
+        return self._take(bytes(model), path)
+
+    def _take(self, data, path):
         import onnx
 
         network = self._network
         if major() < 10 and not network.flags & 1:
             return self._fail("UNSUPPORTED_GRAPH", "only explicit batch is supported: set EXPLICIT_BATCH")
-        if not Path(path).is_file():
-            return self._fail("MODEL_DESERIALIZE_FAILED", f"could not open file {path}")
         try:
-            model = onnx.load(str(path))
+            model = onnx.load_from_string(data)
+            if path is not None:
+                onnx.load_external_data_for_model(model, str(Path(path).parent))
         except Exception as error:
             return self._fail("MODEL_DESERIALIZE_FAILED", f"failed to parse {path}: {type(error).__name__}")
         if not model.graph.node:
@@ -125,13 +192,30 @@ def _cache_header():
     return f"TIMING {trt_version()} {name()}\n".encode()
 
 
-class BuilderConfig:
-    """Attributes that a release does not have raise, as those of bound classes do."""
+class BuilderConfig(Scoped):
+    """IBuilderConfig. Attributes that a release does not have raise, as those of bound classes do."""
 
-    __slots__ = ("_calibration_profile", "_flags", "_int8_calibrator", "_log", "_profiles", "_timing", "used_flags")
+    __slots__ = (
+        "_calibration_profile",
+        "_flags",
+        "_int8_calibrator",
+        "_limits",
+        "_log",
+        "_profiles",
+        "_timing",
+        "builder_optimization_level",
+        "hardware_compatibility_level",
+        "profiling_verbosity",
+        "progress_monitor",
+        "used_flags",
+    )
 
     def __init__(self, log):
         self._log = log
+        self._limits = {}
+        self.builder_optimization_level = 3
+        self.profiling_verbosity = self.hardware_compatibility_level = 0
+        self.progress_monitor = None
         self._flags = {7}  # TF32 is on unless cleared
         self._profiles = []
         self._calibration_profile = None
@@ -146,8 +230,34 @@ class BuilderConfig:
         self._enter("trt.IBuilderConfig.clear_flag")
         self._flags.discard(int(flag))
 
+    def get_flag(self, flag):
+        return int(flag) in self._flags
+
+    @property
+    def flags(self):
+        return sum(1 << flag for flag in self._flags)
+
+    @flags.setter
+    def flags(self, mask):
+        self._flags = {bit for bit in range(64) if int(mask) >> bit & 1}
+
     def set_memory_pool_limit(self, pool, size):
         self._enter("trt.IBuilderConfig.set_memory_pool_limit")
+        self._limits[pool] = int(size)
+
+    def get_memory_pool_limit(self, pool):
+        return self._limits.get(pool, 0)
+
+    @property
+    def max_workspace_size(self):
+        """Until 8.6 (pyCore.cpp of that tag); since then set_memory_pool_limit alone."""
+        removed_in(10)
+        return self.get_memory_pool_limit(MemoryPoolType.WORKSPACE)
+
+    @max_workspace_size.setter
+    def max_workspace_size(self, size):
+        removed_in(10)
+        self._limits[MemoryPoolType.WORKSPACE] = int(size)
 
     @staticmethod
     def _enter(call):
@@ -164,6 +274,10 @@ class BuilderConfig:
     def _calibrates(self):
         if major() >= 11:
             raise AttributeError("'IBuilderConfig' object has no calibration")
+
+    @property
+    def num_optimization_profiles(self):
+        return len(self._profiles)
 
     def set_calibration_profile(self, profile):
         self._calibrates()
@@ -207,23 +321,73 @@ class BuilderConfig:
         return self._timing
 
 
-class Calibrator:
+class IInt8Calibrator:
     def __init__(self):
         self._constructed = True
 
 
-def calibrator_class():
-    return Calibrator if major() < 11 else None
+class IInt8EntropyCalibrator(IInt8Calibrator):
+    pass
 
 
-class Builder:
+class IInt8EntropyCalibrator2(IInt8Calibrator):
+    pass
+
+
+class IInt8MinMaxCalibrator(IInt8Calibrator):
+    pass
+
+
+class IInt8LegacyCalibrator(IInt8Calibrator):
+    pass
+
+
+class IProgressMonitor:
+    """Base of a program's own; the builder calls it (from 10)."""
+
+    def __init__(self):
+        self._constructed = True
+
+
+def until_11(kind):
+    """Calibrators are gone in 11."""
+    return lambda: kind if major() < 11 else None
+
+
+class Builder(Scoped):
     def __init__(self, logger):
         self._log = loggable(logger)
+        self._largest = 1
         if refused("trt.Builder", self._log):
             raise TypeError("trt.Builder: factory function returned nullptr")
-        if not driver() or devices() < 1:
+        if not driver() or not visible():
             self._log.log(Severity.ERROR, "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    @property
+    def platform_has_fast_fp16(self):
+        removed_in(11)
+        return capability() >= (5, 3) and capability() != (6, 1)
+
+    @property
+    def platform_has_fast_int8(self):
+        removed_in(11)
+        return capability() >= (6, 1)
+
+    @property
+    def platform_has_tf32(self):
+        return capability() >= (8, 0)
+
+    @property
+    def max_batch_size(self):
+        """Of implicit batches, which explicit ones ignore."""
+        removed_in(10)
+        return self._largest
+
+    @max_batch_size.setter
+    def max_batch_size(self, batch):
+        removed_in(10)
+        self._largest = int(batch)
 
     def create_network(self, flags=0):
         if refused("trt.Builder.create_network", self._log):
@@ -244,11 +408,37 @@ class Builder:
             return None
         return Profile()
 
+    def build_engine(self, network, config):
+        """Until 8.6; in 10.8 it came back under the name build_engine_with_config."""
+        removed_in(10)
+        return self._engine("trt.Builder.build_engine", network, config)
+
+    def build_engine_with_config(self, network, config):
+        if tuple(int(part) for part in trt_version().split(".")[:2]) < (10, 8):
+            raise AttributeError("build_engine_with_config came with TensorRT 10.8")
+        return self._engine("trt.Builder.build_engine_with_config", network, config)
+
+    def _engine(self, call, network, config):
+        from tensorrt._run import Runtime
+
+        plan = None if refused(call, self._log) else self._plan(network, config)
+        return None if plan is None else Runtime(self._log).deserialize_cuda_engine(plan)
+
     def build_serialized_network(self, network, config):
         if refused("trt.Builder.build_serialized_network", self._log):
             return None
+        return self._plan(network, config)
+
+    def _plan(self, network, config):
+        monitor = config.progress_monitor
         try:
-            return HostMemory(self._build(network, config))
+            if monitor is not None:
+                monitor.phase_start("Building engine", None, 1)
+            plan = HostMemory(self._build(network, config))
+            if monitor is not None:
+                monitor.step_complete("Building engine", 0)
+                monitor.phase_finish("Building engine")
+            return plan
         except ValueError as error:
             self._log.log(Severity.ERROR, f"4: [network.cpp::validate::3015] Error Code 4: Internal Error ({error})")
             return None
@@ -263,7 +453,8 @@ class Builder:
             if missing:
                 raise ValueError(f"optimization profile is missing values for {missing[0]}")
         precision, batches = self._precision(network, config)
-        model = compiled.rounded(network.model, precision, batches)
+        halves = [layer.makes for layer in network._layers() if layer.precision == DataType.HALF]
+        model = compiled.rounded(network.model, precision, batches, halves=halves)
         if precision == "fp32" and 7 in config._flags and capability() >= (8, 0):
             simulate.half_weights(model, _tf32)
         if major() < 10:
@@ -297,15 +488,20 @@ class Builder:
 
     @staticmethod
     def _calibrate(network, config):
+        """Batches of the calibration profile's or the network's own shape, or those that a cache holds. What
+        get_batch_size says counts for implicit batches alone: samples/python/efficientnet gives 8 for any network."""
         calibrator, tensor = config._int8_calibrator, network.inputs[0]
-        calibrator.read_calibration_cache()
+        known = calibrator.read_calibration_cache()
+        if known:
+            return _from_cache(bytes(known))
         shape = list(tensor.shape)
         if -1 in shape:
-            if config._calibration_profile is None:
+            if config._calibration_profile is None and not config._profiles:
                 raise ValueError("the network is dynamic and has no calibration profile")
-            shape = config._calibration_profile.ranges[tensor.name][1]
+            profile = config._calibration_profile or config._profiles[0]
+            shape = profile.ranges[tensor.name][1]
         if calibrator.get_batch_size() != shape[0]:
-            raise ValueError(f"the calibrator feeds {calibrator.get_batch_size()} images, the profile {shape[0]}")
+            house(f"the calibrator says {calibrator.get_batch_size()} images, {shape[0]} are read")
         batches = []
         nbytes = int(np.prod(shape)) * 4
         while True:
@@ -319,8 +515,28 @@ class Builder:
             batches.append(item.data[offset : offset + nbytes].view(np.float32).reshape(shape).copy())
         if not batches:
             raise ValueError("Calibration failure occurred with no scaling factors detected")
-        calibrator.write_calibration_cache(b"TRT-EntropyCalibration2\n")
+        calibrator.write_calibration_cache(_cache_of(batches))
         return batches
+
+
+CACHE = b"TRT-EntropyCalibration2\n"
+
+
+def _cache_of(batches):
+    """TensorRT writes a scale for each tensor; here the batches themselves, from which the same scales follow."""
+    file = io.BytesIO()
+    np.savez(file, *batches)
+    return CACHE + file.getvalue()
+
+
+def _from_cache(data):
+    if not data.startswith(CACHE):
+        raise ValueError("Calibration table does not match calibrator algorithm type.")
+    try:
+        with np.load(io.BytesIO(data[len(CACHE) :]), allow_pickle=False) as kept:
+            return [kept[f"arr_{i}"] for i in range(len(kept.files))]
+    except Exception as error:
+        raise ValueError("the calibration cache is damaged") from error
 
 
 def _tf32(values):
@@ -328,6 +544,3 @@ def _tf32(values):
         return values
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32).reshape(values.shape)
-
-
-__all__ = ["Builder", "DataType", "OnnxParser"]

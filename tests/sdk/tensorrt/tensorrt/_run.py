@@ -8,20 +8,32 @@ import time
 import weakref
 
 import numpy as np
-from simulated_gpu import Execute, calls, compiled, devices, driver, gpu, name, simulate, trt_version, violation
+from simulated_gpu import Execute, calls, compiled, driver, gpu, house, name, simulate, trt_version, violation, visible
 
-from tensorrt._build import MAGIC, refused
-from tensorrt._kinds import NUMPY, DataType, Severity, TensorIOMode, loggable, major
+from tensorrt._build import MAGIC, HostMemory, refused
+from tensorrt._kinds import (
+    NUMPY,
+    DataType,
+    Dims,
+    Scoped,
+    Severity,
+    TensorFormat,
+    TensorIOMode,
+    TensorLocation,
+    loggable,
+    major,
+    removed_in,
+)
 
 live = weakref.WeakSet()
 
 
-class Runtime:
+class Runtime(Scoped):
     def __init__(self, logger):
         self._log = loggable(logger)
         if refused("trt.Runtime", self._log):
             raise TypeError("trt.Runtime: factory function returned nullptr")
-        if not driver() or devices() < 1:
+        if not driver() or not visible():
             self._log.log(Severity.ERROR, "createInferRuntime: CUDA initialization failure with error: 35")
             if major() < 11:
                 raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -47,7 +59,7 @@ class Runtime:
         return ICudaEngine(header, graph, self._log)
 
 
-class ICudaEngine:
+class ICudaEngine(Scoped):
     def __init__(self, header, graph, log):
         self.header = header
         self._graph = graph
@@ -66,8 +78,58 @@ class ICudaEngine:
     def get_tensor_mode(self, key):
         return self._rows[key][0] if key in self._rows else TensorIOMode.NONE
 
+    def __len__(self):
+        return len(self._rows)
+
+    def __iter__(self):
+        return iter(list(self._rows))
+
+    def __getitem__(self, i):
+        return list(self._rows)[i]
+
+    def serialize(self):
+        return HostMemory(compiled.pack(MAGIC, self.header, self._graph))
+
+    def get_tensor_location(self, key):
+        return TensorLocation.DEVICE
+
+    def get_tensor_format(self, key):
+        return TensorFormat.LINEAR
+
+    @property
+    def has_implicit_batch_dimension(self):
+        removed_in(11)
+        return False
+
+    # bindings by number, until 8.6
+
+    @property
+    def num_bindings(self):
+        removed_in(10)
+        return len(self._rows)
+
+    def _binding(self, i):
+        removed_in(10)
+        return i if isinstance(i, str) else list(self._rows)[i]
+
+    def get_binding_name(self, i):
+        return self._binding(i)
+
+    def get_binding_index(self, key):
+        removed_in(10)
+        return list(self._rows).index(key) if key in self._rows else -1
+
+    def binding_is_input(self, i):
+        return self.get_tensor_mode(self._binding(i)) == TensorIOMode.INPUT
+
+    def get_binding_shape(self, i):
+        return self.get_tensor_shape(self._binding(i))
+
+    def get_binding_dtype(self, i):
+        return self.get_tensor_dtype(self._binding(i))
+
     def get_tensor_shape(self, key):
-        return tuple(self._rows[key][1][2])
+        return Dims(self._rows[key][1][2])
 
     def get_tensor_dtype(self, key):
         return DataType[self._rows[key][1][1]]
@@ -88,7 +150,7 @@ class ICudaEngine:
         return simulate.damage(self._network(feed), len(next(iter(feed.values()))))
 
 
-class IExecutionContext:
+class IExecutionContext(Scoped):
     def __init__(self, engine, log):
         self._engine = engine
         self._log = log
@@ -127,6 +189,21 @@ class IExecutionContext:
         self._shapes[key] = shape
         return True
 
+    def set_binding_shape(self, i, shape):
+        return self.set_input_shape(self._engine._binding(i), shape)
+
+    def get_binding_shape(self, i):
+        return self.get_tensor_shape(self._engine._binding(i))
+
+    @property
+    def engine(self):
+        return self._engine
+
+    @property
+    def all_binding_shapes_specified(self):
+        removed_in(10)
+        return not self.infer_shapes()
+
     def infer_shapes(self):
         if refused("trt.IExecutionContext.infer_shapes", self._log):
             raise RuntimeError("trt.IExecutionContext.infer_shapes: injected failure")
@@ -150,19 +227,46 @@ class IExecutionContext:
         self._addresses[key] = address
         return True
 
+    def get_tensor_address(self, key):
+        """0 where none was set."""
+        if self._engine.get_tensor_mode(key) == TensorIOMode.NONE:
+            self._say(f"there is no tensor {key}")
+        return self._addresses.get(key, 0)
+
+    def execute_v2(self, bindings):
+        """Addresses in the order of the tensors, done when it returns."""
+        call = "trt.IExecutionContext.execute_v2"
+        return not refused(call, self._log) and self._bind(bindings) and self._run(gpu.streams[0], wait=True)
+
+    def execute_async_v2(self, bindings, stream_handle):
+        """Until 8.6."""
+        removed_in(10)
+        call = "trt.IExecutionContext.execute_async_v2"
+        return not refused(call, self._log) and self._bind(bindings) and self._queued(call, stream_handle)
+
     def execute_async_v3(self, stream_handle):
         call = "trt.IExecutionContext.execute_async_v3"
-        if refused(call, self._log):
-            return False
+        return not refused(call, self._log) and self._queued(call, stream_handle)
+
+    def _bind(self, bindings):
+        keys = list(self._engine)
+        if len(bindings) != len(keys):
+            return self._say(f"{len(bindings)} bindings given, the engine has {len(keys)}")
+        return all(self.set_tensor_address(key, int(address)) for key, address in zip(keys, bindings))
+
+    def _queued(self, call, stream_handle):
         slow_host = simulate.switches().get("slow_host")
         if slow_host:
             time.sleep(float(slow_host))
-        if stream_handle == 0:
-            violation("execute_async_v3 on the default stream")
+        if int(stream_handle) == 0:
+            house(f"{call} on the default stream")
         stream = gpu.streams.get(int(stream_handle))
         if stream is None:
-            violation("execute_async_v3 on a stream that does not exist")
+            violation(f"{call} on a stream that does not exist")
             return self._say("invalid stream")
+        return self._run(stream)
+
+    def _run(self, stream, wait=False):
         header = self._engine.header
         bound = {}
         for key, dtype, _ in header["inputs"] + header["outputs"]:
@@ -192,6 +296,8 @@ class IExecutionContext:
         addresses = {item[0].address for item in bound.values()}
         stream.until = gpu.clock.submit(bound[fed[0]][4][0])
         stream.ops.append(Execute((id(self), tuple(sorted(addresses))), run, addresses))
+        if wait:
+            stream.synchronise()
         return True
 
 

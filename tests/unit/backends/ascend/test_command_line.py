@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +101,57 @@ def test_the_summary_of_an_older_release_is_found(sdk, folder):
         timing = session.measure(Plan(warmup_s=0.0, window_s=0.001, windows=3, latencies=0))
 
     assert len(timing.windows) == 3
+
+
+@pytest.fixture
+def careless(monkeypatch):
+    """A user whose files are writable for everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@TOOLS
+@pytest.mark.parametrize("mode", [0o644, 0o664, 0o666])
+@pytest.mark.parametrize("release", ["old", "2024", "typer"])
+def test_files_are_such_as_every_release_takes(sdk, folder, tmp_path, careless, tool, mode, release):
+    """From 2024 on ais_bench refuses soft links, inputs that others may write, and an output folder over 0750."""
+    known = told()
+    onnx, engine = compiled(folder, "cli", known)
+    copy = tmp_path / "elsewhere.engine"
+    copy.write_bytes(engine.read_bytes())
+    copy.chmod(mode)
+    sdk.switch(ais_bench=release, slow=0.1)
+
+    with tool.load(copy, DEVICE, known) as session:
+        session.write({"image": images()})
+        session.execute(2)
+        assert apart(session.read(), expected(onnx, images())) < 0.002
+        assert len(session.measure(Plan(warmup_s=0.0, window_s=0.001, windows=3, latencies=0)).windows) == 3
+
+    assert copy.stat().st_mode & 0o777 == mode, "the engine of the store is left as it was"
+
+
+@pytest.mark.parametrize("spoil", ["link", "input", "output"])
+def test_the_simulated_ais_bench_refuses_what_the_real_one_does(sdk, folder, tmp_path, spoil):
+    known = told()
+    _, engine = compiled(folder, "cli", known)
+    model, image, output = tmp_path / "model.om", tmp_path / "image.bin", tmp_path / "out"
+    image.write_bytes(images().tobytes())
+    image.chmod(0o664 if spoil == "input" else 0o644)
+    output.mkdir()
+    output.chmod(0o755 if spoil == "output" else 0o750)
+    if spoil == "link":
+        model.symlink_to(engine)
+    else:
+        model.write_bytes(engine.read_bytes())
+        model.chmod(0o640)
+    words = [*ais_bench.program(), "--model", model, "--input", image, "--output", output, "--output_dirname", "o"]
+
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert {"link": "soft link", "input": "0o755", "output": "0o750"}[spoil] in done.stdout
 
 
 @TOOLS

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
 import pytest
 from ascend_tiny import cann
 
 from harness.backends.ascend import _devices, _npu_smi
-from harness.errors import DeviceError
+from harness.backends.base import Device
+from harness.errors import DeviceError, InvalidMeasurement
+from harness.run.devices import check_idle, check_same
 
 # npu-smi 22.0 with two 310P cards, as published with the 310P results
 P = """
@@ -64,24 +69,69 @@ NEWEST = """
 | 0                         | 0000:C2:00.0  | 0           0    / 0          3402 / 65536         |
 +===========================+===============+====================================================+
 """
+# two Atlas 300I Duo, drivers 24 and 25, as users published them: two chips under one NPU id, power not told
+DUO = """
+DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)
++--------------------------------------------------------------------------------------------------------+
+| npu-smi 24.1.rc2                                 Version: 24.1.rc2                                     |
++-------------------------------+-----------------+------------------------------------------------------+
+| NPU     Name                  | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
+| Chip    Device                | Bus-Id          | AICore(%)    Memory-Usage(MB)                        |
++===============================+=================+======================================================+
+| 1       310P3                 | OK              | NA           59                0     / 0             |
+| 0       0                     | 0000:01:00.0    | 0            1397 / 44280                            |
++-------------------------------+-----------------+------------------------------------------------------+
+| 1       310P3                 | OK              | NA           58                0     / 0             |
+| 1       1                     | 0000:01:00.0    | 12           37623/ 43693                            |
++===============================+=================+======================================================+
+| 4       310P3                 | OK              | NA           58                0     / 0             |
+| 0       2                     | 0000:02:00.0    | 0            1397 / 44280                            |
++-------------------------------+-----------------+------------------------------------------------------+
+| 4       310P3                 | OK              | NA           57                0     / 0             |
+| 1       3                     | 0000:02:00.0    | 0            1412 / 43693                            |
++===============================+=================+======================================================+
+"""
+# drivers 25.3 and 26.0: physical numbers, which a container with some of the host's devices keeps
+PHYSICAL = """
++------------------------------------------------------------------------------------------------------------------+
+| npu-smi 26.0.rc2                            Version: 26.0.rc2                                                    |
++---------------------------+---------------+----------------------------------------------------------------------+
+| NPU   Name                | Health        | Power(W)             Temp(C)                 Hugepages-Usage(page)   |
+| Chip  Phy-ID              | Bus-Id        | AICore(%)            Memory-Usage(MB)        HBM-Usage(MB)           |
++===========================+===============+======================================================================+
+| 2     310P3               | OK            | 162.6                34                      0    / 0                |
+| 0     4                   | 0000:9D:00.0  | 0                    0    / 0                3419 / 65536            |
++------------------------------------------------------------------------------------------------------------------+
+| 2     310P3               | OK            | -                    35                      0    / 0                |
+| 1     5                   | 0000:9F:00.0  | 7                    0    / 0                2874 / 65536            |
++===========================+===============+======================================================================+
++---------------------------+---------------+----------------------------------------------------------------------+
+| NPU     Chip              | Process id    | Process name       | Process memory(MB)    | Process id in container |
++===========================+===============+======================================================================+
+| 2       0                 | 692318        | python3            | 12417                 | NA                      |
+| 2       1                 | 692319        | python3            | 12417                 | 77                      |
++===========================+===============+======================================================================+
+"""
 COMMON = """
 	NPU ID                         : 1
 	Chip Count                     : 2
 
 	Chip ID                        : 0
-	Memory Usage Rate(%)           : 6
+	Memory Usage Rate(%)           : 3
 	Aicore Usage Rate(%)           : 0
-	Aicore Freq(MHZ)               : 1000
-	Aicore curFreq(MHZ)            : 800
-	Temperature(C)                 : 46
-	NPU Real-time Power(W)         : 69.0
+	Aicore Freq(MHZ)               : 1080
+	Aicore curFreq(MHZ)            : 960
+	Temperature(C)                 : 60
 
 	Chip ID                        : 1
-	Aicore Freq(MHZ)               : 1000
-	Aicore curFreq(MHZ)            : 1000
+	Aicore Usage Rate(%)           : 97
+	Aicore Freq(MHZ)               : 1080
+	Aicore curFreq(MHZ)            : 1080
 
 	Chip Name                      : mcu
-	Temperature(C)                 : 40
+	Aicore Usage Rate(%)           : 1
+	Temperature(C)                 : 48
+	NPU Real-time Power(W)         : 45.2
 """
 
 
@@ -152,18 +202,98 @@ def test_a_damaged_table_is_an_error(damaged):
     assert "davinci" in caught.value.hint
 
 
-def test_clocks_are_those_of_the_chip_that_was_asked_for():
-    assert _npu_smi.parse_clocks(COMMON, 0) == (800.0, 1000.0)
-    assert _npu_smi.parse_clocks(COMMON, 1) == (1000.0, 1000.0)
-    assert _npu_smi.parse_clocks(COMMON, 2) == (None, None)
-    assert _npu_smi.parse_clocks("This device does not support querying common.", 0) == (None, None)
+def test_a_duo_is_one_card_of_two_chips():
+    rows = _npu_smi.parse(DUO)
+
+    assert [(row.npu, row.chip, row.device, row.shown) for row in rows] == [
+        (1, 0, 0, 0), (1, 1, 1, 1), (4, 0, 2, 2), (4, 1, 3, 3),
+    ]  # fmt: skip
+    assert [row.celsius for row in rows] == [59.0, 58.0, 58.0, 57.0]
+    assert [row.busy for row in rows] == [0.0, 0.12, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("layout", ["old", "new", "newest"])
+def test_physical_numbers_are_not_taken_for_pyacls_count():
+    rows = _npu_smi.parse(PHYSICAL)
+
+    assert [(row.device, row.shown) for row in rows] == [(0, 4), (1, 5)]
+    assert [row.celsius for row in rows] == [34.0, 35.0], "a power that is not told does not shift it"
+    assert [row.processes for row in rows] == [("692318 python3",), ("77 python3",)], "in this container, where told"
+
+
+def test_usage_and_clock_are_those_of_the_chip_that_was_asked_for():
+    assert _npu_smi.parse_page(COMMON, 0) == (0.0, 960.0)
+    assert _npu_smi.parse_page(COMMON, 1) == (0.97, 1080.0), "and not of the board's controller below it"
+    assert _npu_smi.parse_page(COMMON, 2) == (None, None)
+    assert _npu_smi.parse_page("This device does not support querying common.", 0) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("switches", "throttled", "clock"),
+    [
+        ({}, False, None),  # idle: 960 of 1080 MHz, as a healthy card shows
+        ({"busy": 0.9}, False, 1080.0),
+        ({"busy": 0.9, "clock": 960}, False, 960.0),  # a card that never reaches the rated clock is not throttled
+        ({"busy": 0.9, "hot": True}, False, 540.0),  # what that means, other moments under load tell
+        ({"soc": "Ascend310", "busy": 0.9}, False, None),  # its page has no clock
+        ({"card": "duo"}, False, None),
+    ],
+    ids=str,
+)
+def test_a_clock_is_told_under_load_and_never_compared_with_the_rated_one(
+    monkeypatch, tmp_path, switches, throttled, clock
+):
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
+    with cann(monkeypatch, tmp_path) as sdk:
+        sdk.switch(**switches)
+        found = _devices.devices(".*").devices
+        health = _devices.health(found[0])
+
+    assert (health.throttled, health.clock_mhz) == (throttled, clock)
+    assert health.busy == switches.get("busy", 0.0)
+    if not switches.get("hot"):
+        check_idle(found[0], dataclasses.replace(health, busy=0.0, processes=()))
+
+
+def test_usage_and_clock_come_from_one_page(monkeypatch):
+    """Between two calls of npu-smi the load may end: usage of the one and clock of the other say nothing together."""
+    monkeypatch.setattr(_npu_smi, "rows", lambda: [_npu_smi.Row(0, 0, "310P3", 0, 0, "OK", 40.0, 0.9, ())])
+    monkeypatch.setattr(_npu_smi, "page", lambda npu, chip: _npu_smi.Page(0.0, 960.0))
+
+    health = _devices.health(Device(0, "310P3"))
+
+    assert (health.busy, health.clock_mhz) == (0.0, None)
+
+
+def test_a_card_without_a_clock_on_its_page_is_asked_for_it_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
+    asked = []
+    monkeypatch.setattr(_npu_smi, "_run", lambda *words: asked.append(words) or "\tAicore Usage Rate(%) : 3\n")
+
+    pages = [_npu_smi.page(1, 0) for _ in range(3)]
+
+    assert len(asked) == 1
+    assert pages == [(0.03, None), (None, None), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("dcmi model initialized failed, because the device is used. ret is -8020", "another container"),
+        ("DrvMngGetConsoleLogLevel failed. (ret=4)\ndcmi module initialize failed. ret is -8005", "HwHiAiUser"),
+    ],
+)
+def test_what_npu_smi_cannot_do_comes_with_the_next_step(said, hint):
+    with pytest.raises(DeviceError, match="dcmi") as caught:
+        _npu_smi.parse(said)
+
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("layout", ["old", "new", "newest", "phy-id"])
 @pytest.mark.parametrize("soc", ["Ascend310", "Ascend310P3"])
 def test_the_program_is_asked_and_its_table_read(monkeypatch, tmp_path, layout, soc):
     with cann(monkeypatch, tmp_path) as sdk:
-        sdk.switch(npu_smi_layout=layout, soc=soc, devices=8, busy=0.25)
+        sdk.switch(npu_smi_layout=layout, soc=soc, devices=8, busy=0.25, npu_smi="drvmng")
         rows = _npu_smi.rows()
 
     assert [row.device for row in rows] == list(range(8))
@@ -173,11 +303,12 @@ def test_the_program_is_asked_and_its_table_read(monkeypatch, tmp_path, layout, 
 
 
 def test_no_program_is_none_and_a_failing_one_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
     with cann(monkeypatch, tmp_path) as sdk:
         sdk.switch(fail=[["npu-smi", 1, 5]])
         with pytest.raises(DeviceError, match="failed with status 5: dcmi model"):
             _npu_smi.rows()
-        assert _npu_smi.clocks(0, 0) == (None, None)
+        assert _npu_smi.page(0, 0) == (None, None)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert _npu_smi.rows() is None
@@ -187,9 +318,9 @@ def test_no_program_is_none_and_a_failing_one_an_error(monkeypatch, tmp_path):
     ("shown", "numbers"), [(None, [0, 1, 2, 3]), ("2", [2]), ("3, 1", [3, 1]), ("1,9,0", [1]), ("", [])]
 )
 def test_devices_are_numbered_as_pyacl_is_shown_them_and_asked_after_as_npu_smi_does(monkeypatch, shown, numbers):
-    rows = [_npu_smi.Row(n, "310P3", n, 0, "OK", 40.0 + n, 0.0, ()) for n in range(4)]
+    rows = [_npu_smi.Row(n, n, "310P3", n, 0, "OK", 40.0 + n, 0.0, ()) for n in range(4)]
     monkeypatch.setattr(_npu_smi, "rows", lambda: rows)
-    monkeypatch.setattr(_npu_smi, "clocks", lambda npu, chip: (None, None))
+    monkeypatch.setattr(_npu_smi, "page", lambda npu, chip: _npu_smi.Page())
     monkeypatch.setattr(_devices, "_by_pyacl", lambda: ([], "pyACL was not asked"))
     if shown is not None:
         monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", shown)
@@ -198,3 +329,74 @@ def test_devices_are_numbered_as_pyacl_is_shown_them_and_asked_after_as_npu_smi_
 
     assert [(device.index, device.number) for device in found] == list(enumerate(numbers))
     assert [_devices.health(device).temperature_c for device in found] == [40.0 + n for n in numbers]
+
+
+@pytest.mark.parametrize("pyacl", [False, True])
+def test_a_variable_that_hides_every_device_is_named_with_the_way_out(monkeypatch, pyacl):
+    rows = [_npu_smi.Row(n, n, "310P3", n, 0, "OK", 40.0, 0.0, ()) for n in range(2)]
+    monkeypatch.setattr(_npu_smi, "rows", lambda: None if pyacl else rows)
+    monkeypatch.setattr(_devices, "_by_pyacl", lambda: ([], "pyACL counts 0 devices"))
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "7")
+
+    found = _devices.devices("310P.*")
+
+    assert found.devices == ()
+    assert "ASCEND_RT_VISIBLE_DEVICES=7" in found.evidence
+    assert "unset ASCEND_RT_VISIBLE_DEVICES" in found.hint
+
+
+def test_a_variable_that_hides_the_chip_that_was_looked_for_is_named(monkeypatch):
+    rows = [_npu_smi.Row(n, n, name, n, 0, "OK", 40.0, 0.0, ()) for n, name in enumerate(("310P3", "310"))]
+    monkeypatch.setattr(_npu_smi, "rows", lambda: rows)
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1")
+
+    found = _devices.devices("310P.*")
+
+    assert found.devices == ()
+    assert "ASCEND_RT_VISIBLE_DEVICES=1 shows 1 of them, and hides 0" in found.evidence
+    assert found.hint.endswith("ASCEND_RT_VISIBLE_DEVICES=0")
+    assert _devices.devices("310").hint == ""
+    assert _devices.devices("910.*").hint == "", "there is none to be hidden"
+
+
+def test_physical_numbers_are_asked_after_and_pyacls_own_are_opened(monkeypatch, tmp_path):
+    with cann(monkeypatch, tmp_path) as sdk:
+        sdk.switch(npu_smi_layout="phy-id", devices=2)
+        found = _devices.devices("310P.*").devices
+
+        assert [(device.index, device.number) for device in found] == [(0, 4), (1, 5)]
+        assert [_devices.health(device).healthy for device in found] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("switches", "seen"), [({}, False), ({"pids": "host"}, True), ({"npu_smi_layout": "phy-id"}, False)]
+)
+def test_the_suites_own_process_is_known_unless_the_driver_gives_the_hosts_number(
+    monkeypatch, tmp_path, switches, seen
+):
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    (machine / f"0-{os.getpid()}").touch()
+    with cann(monkeypatch, tmp_path) as sdk:
+        sdk.switch(machine=str(machine), **switches)
+        health = _devices.health(_devices.devices(".*").devices[0])
+
+    assert health.processes == ((f"{5000000 + os.getpid()} python",) if seen else ())
+    assert health.own == (0 if seen else 1)
+
+
+def test_a_card_that_slows_down_under_load_is_found_out(monkeypatch, tmp_path):
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
+    with cann(monkeypatch, tmp_path) as sdk:
+        sdk.switch(machine=str(machine), under_load=[960, 960, 720])
+        device = _devices.devices(".*").devices[0]
+        before = _devices.health(device)
+        (machine / f"0-{os.getpid()}").touch()
+        looks = [_devices.health(device) for _ in range(3)]
+
+    check_idle(device, before)
+    check_same([device], [before], [looks[1]], [[looks[0]]])
+    with pytest.raises(InvalidMeasurement, match="fell from 960 to 720 MHz under load at 42"):
+        check_same([device], [before], [looks[2]], [[looks[0]], [looks[1]]])

@@ -70,6 +70,34 @@ def test_a_table_cut_before_the_processes_does_not_say_idle():
     assert card.processes is None
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "|  0     /   N/A    python3 train.py                                        N/A      |",
+        "|  0     4711  python3 train.py                                             1203 MB  |",
+    ],
+)
+def test_a_row_of_processes_that_cannot_be_read_does_not_say_idle(row):
+    """No such row was seen: a driver that prints another one must not make every card look idle."""
+    table = TABLE.replace("|  No running processes found                                                  |", row)
+
+    (card,) = _cnmon.parse_table(table)
+
+    assert card.processes is None
+
+
+def test_a_table_that_ends_below_its_heading_does_not_say_idle():
+    (card,) = _cnmon.parse_table(TABLE[: TABLE.index("|  No running")])
+
+    assert card.processes is None
+
+
+def test_a_utilisation_that_is_not_told_is_unknown():
+    (card,) = _cnmon.parse_table(TABLE.replace("| 0%                N/A |", "| N/A               N/A |"))
+
+    assert (card.name, card.busy, card.processes) == ("MLU370-X4", None, ())
+
+
 def test_a_damaged_row_is_no_card():
     assert _cnmon.parse_table(TABLE.replace("41C", "??C")) == []
 

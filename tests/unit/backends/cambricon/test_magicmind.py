@@ -217,16 +217,63 @@ def _descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_outputs_in_flight_are_bounded_by_what_they_hold(sdk, onnx, engine, monkeypatch):
+def test_outputs_are_allocated_once_and_written_again(sdk, onnx, engine):
+    from magicmind.python.runtime._base import driver
+
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    sdk.switch(slow=0.01)
+
+    with magicmind.load(engine, DEVICE, spec) as session:
+        for images in (tiny_batch(seed=1), tiny_batch()):
+            session.write({"image": images})
+            session.execute(magicmind.RING)
+            allocated = driver.allocations
+            session.execute(2 * magicmind.IN_FLIGHT + 7)
+            assert distance(session.read(), tiny_answer(onnx, images)) == 0
+            assert driver.allocations == allocated == magicmind.RING * 2, "two outputs a list of the ring"
+
+
+def test_outputs_of_a_ring_fit_where_those_of_every_batch_would_not(sdk, onnx, engine):
     spec = tiny_spec("fp32")
     magicmind.build(onnx, engine, spec)
     bytes_a_run = 2 * 2 * 5 * 4
-    monkeypatch.setattr(magicmind, "IN_FLIGHT_BYTES", 16 * bytes_a_run)
-    sdk.switch(memory_mb=18 * bytes_a_run / 2**20, slow=0.01)
+    sdk.switch(memory_mb=magicmind.RING * bytes_a_run / 2**20, slow=0.01)
 
     outputs = run(engine, spec, tiny_batch(), times=100)
 
     assert distance(outputs, tiny_answer(onnx, tiny_batch())) == 0
+
+
+@pytest.mark.parametrize("answer", ["status", "tensor", "nothing"])
+def test_whatever_itensor_to_answers_is_taken(sdk, onnx, engine, answer):
+    """Every vendor program ignores it."""
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    sdk.switch(to_answers=answer)
+
+    assert distance(run(engine, spec, tiny_batch()), tiny_answer(onnx, tiny_batch())) == 0
+
+
+def test_a_tensor_without_to_is_fed_by_from_numpy_alone(sdk, onnx, engine, monkeypatch):
+    from magicmind.python.runtime._run import InputTensor
+
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    monkeypatch.delattr(InputTensor, "to")
+
+    assert distance(run(engine, spec, tiny_batch()), tiny_answer(onnx, tiny_batch())) == 0
+
+
+def test_an_answer_that_is_no_status_is_an_error_not_a_crash(sdk, onnx, engine, monkeypatch):
+    from magicmind.python.runtime._run import InputTensor
+
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    monkeypatch.setattr(InputTensor, "from_numpy", lambda self, array: 7)
+
+    with pytest.raises(DeviceError, match=r"mm\.ITensor\.from_numpy failed: 7"):
+        run(engine, spec, tiny_batch())
 
 
 def test_hundreds_of_cycles_leave_nothing_behind(sdk, onnx, engine):
@@ -383,6 +430,25 @@ def test_visible_devices_renumber_the_cards(sdk, monkeypatch):
     assert [(device.index, device.card) for device in found] == [(0, 3), (1, 1)]
 
 
+@pytest.mark.parametrize("told", ["7", ""])
+def test_a_variable_that_hides_every_card_is_named(sdk, monkeypatch, told):
+    sdk.switch(devices=2)
+    monkeypatch.setenv("MLU_VISIBLE_DEVICES", told)
+
+    found = magicmind.devices("MLU370-S4")
+
+    assert found.devices == ()
+    assert f"MLU_VISIBLE_DEVICES={told} hides every card" in found.evidence
+
+
+def test_a_container_that_was_given_no_card_is_told_by_its_variable(sdk, monkeypatch):
+    sdk.switch(devices=0)
+    monkeypatch.setenv("CAMBRICON_VISIBLE_DEVICES", "5")
+    assert "CAMBRICON_VISIBLE_DEVICES=5" in magicmind.devices("MLU370-S4").evidence
+    monkeypatch.setenv("CAMBRICON_VISIBLE_DEVICES", "all")
+    assert "VISIBLE_DEVICES" not in magicmind.devices("MLU370-S4").evidence
+
+
 def test_without_the_sdk_there_are_no_devices_and_the_reason(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "magicmind", None)
 
@@ -409,6 +475,19 @@ def test_health_tells_what_others_do(sdk):
 
     assert (health.busy, health.processes) == (0.9, ("424242 python infer.py --device 0",))
     assert health.temperature_c == 105
+
+
+@pytest.mark.parametrize("pids", ["own", "host"])
+def test_a_process_of_the_suite_in_a_container(sdk, onnx, engine, tmp_path, pids):
+    """A foreign number stays first, so that it can be told from a stranger's by when it came."""
+    magicmind.build(onnx, engine, tiny_spec())
+    sdk.switch(machine=str(tmp_path / "machine"), pids=pids)
+    with magicmind.load(engine, DEVICE, tiny_spec()):
+        processes = magicmind.health(DEVICE).processes
+
+    assert [process.split(" ")[1] for process in processes] == ([] if pids == "own" else ["python"])
+    assert all(not Path("/proc", process.split(" ")[0]).exists() for process in processes)
+    assert magicmind.health(DEVICE).processes == (), "given back with the System"
 
 
 def test_a_card_that_is_gone_is_not_healthy(sdk):

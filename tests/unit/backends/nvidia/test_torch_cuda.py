@@ -85,13 +85,29 @@ def test_what_it_cannot_build_is_refused(on_cpu, tmp_path, precision, options):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of machines without a GPU")
-def test_without_a_gpu_there_are_no_devices_and_the_reason(tmp_path):
+def test_without_a_gpu_there_are_no_devices_and_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_cuda, "_driver", lambda: True)
+
     found = torch_cuda.devices(".*")
 
     assert found.devices == ()
     assert "counts 0" in found.evidence
     with pytest.raises(DeviceError, match="sees no GPU"), torch_cuda.load(tmp_path, DEVICE, tiny_spec()):
         pass
+
+
+def test_without_a_driver_pytorch_is_not_imported(monkeypatch):
+    def imported():
+        raise AssertionError("PyTorch takes seconds to import")
+
+    monkeypatch.setattr(torch_cuda, "DRIVER", "libnosuchdriver.so.1")
+    monkeypatch.setattr(torch_cuda._nvml, "gpus", lambda: ((), "nvidia-smi is not on PATH"))
+    monkeypatch.setattr(torch_cuda, "_sdk", imported)
+
+    found = torch_cuda.devices(".*")
+
+    assert found.devices == ()
+    assert found.evidence == ("nvidia-smi is not on PATH; no libnosuchdriver.so.1, without which PyTorch sees no GPU")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and PyTorch's CUDA build")

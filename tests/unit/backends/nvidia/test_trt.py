@@ -15,10 +15,11 @@ import pytest
 from vendor_sweep import NORMALIZE, SDK, VirtualTime, simulated, tiny_answer, tiny_batch, tiny_model, tiny_spec
 
 from harness.backends.base import Device
-from harness.backends.nvidia import trt
+from harness.backends.nvidia import ort_cuda, torch_cuda, trt
 from harness.backends.nvidia._cuda import plain_bus
 from harness.chips import CHIPS
-from harness.errors import BuildError, DeviceError, RunError
+from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError
+from harness.run.devices import check_idle
 from harness.vendor import logs
 
 DEVICE = Device(0, "Tesla T4")
@@ -293,8 +294,9 @@ def test_without_a_gpu_no_tensorrt_object_is_made(sdk, onnx, engine, release):
     for missing in ({"driver": False}, {"devices": 0}):
         sdk.switch(trt_version=release, **missing)
 
-        with pytest.raises(BuildError, match="no GPU: cudaGetDeviceCount"):
+        with pytest.raises(BuildError, match="no GPU: cudaGetDeviceCount") as raised:
             trt.build(onnx, engine.with_name("other.plan"), tiny_spec())
+        assert "TensorRT for RTX builds without a GPU" in raised.value.hint
         with pytest.raises(DeviceError, match="no GPU: cudaGetDeviceCount"):
             run(engine, tiny_spec(), tiny_batch())
         assert trt.devices(".*").devices == ()
@@ -409,6 +411,183 @@ def test_a_gpu_without_an_application_clock_has_none(sdk):
     assert through_smi.clock_mhz is None
     assert through_nvml.healthy
     assert through_smi.healthy
+
+
+# --- what a driver, a GPU or a tool does not tell -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("driver", ["450.80.02", "470.82.01", "525.85.12"])
+def test_bindings_newer_than_the_driver_are_asked_by_the_older_names(sdk, driver):
+    """nvidia-ml-py has the name; the driver raises FunctionNotFound. Drivers below 535 are common beside a T4."""
+    sdk.switch(nvidia_driver=driver, busy=0.5, hot=True)
+
+    health = trt.health(DEVICE)
+
+    assert "from NVML" in health.note
+    assert "unknown" not in health.note
+    assert (health.busy, health.processes, health.throttled) == (0.5, ("424242 python train.py",), True)
+
+
+def test_bindings_older_than_the_names_are_asked_by_the_older_names(sdk, monkeypatch):
+    import pynvml
+
+    monkeypatch.delattr(pynvml, "nvmlDeviceGetCurrentClocksEventReasons")
+    sdk.switch(hot=True)
+
+    assert trt.health(DEVICE).throttled
+
+
+def test_a_driver_that_knows_no_name_leaves_that_figure_unknown_and_the_others_told(sdk):
+    names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+    sdk.switch(fail=[[name, 0, 13] for name in names], busy=0.25)
+
+    health = trt.health(DEVICE)
+
+    assert "throttling unknown (NVML: Function Not Found)" in health.note
+    assert "from NVML" in health.note
+    assert (health.healthy, health.busy, health.temperature_c) == (True, 0.25, 41)
+
+
+def test_what_nvml_does_not_support_is_unknown_and_said(sdk):
+    sdk.switch(nvml="partial", busy=0.9)
+
+    health = trt.health(DEVICE)
+
+    assert health.healthy
+    assert health.busy is None
+    assert health.untold == "utilisation unknown (NVML: Not Supported), processes unknown (NVML: Not Supported)"
+    assert "utilisation unknown (NVML: Not Supported)" in health.note
+    assert "processes unknown (NVML: Not Supported)" in health.note
+
+
+@pytest.mark.parametrize(("kind", "word"), [("not_supported", "[Not Supported]"), ("na", "[N/A]")])
+def test_what_nvidia_smi_does_not_tell_is_unknown_and_said(sdk, kind, word):
+    sdk.switch(nvml="absent", nvidia_smi=kind, busy=0.9)
+
+    health = trt.health(DEVICE)
+
+    assert health.healthy
+    assert (health.busy, health.processes, health.temperature_c) == (None, (), None)
+    for what in ("utilisation", "processes", "throttling", "temperature"):
+        assert f"{what} unknown (nvidia-smi: {word})" in health.note
+
+
+@pytest.mark.parametrize("source", ["library", "absent"])
+def test_the_name_of_a_process_may_hold_commas(sdk, source):
+    sdk.switch(nvml=source, busy=0.9, process="python train.py --sizes 1,2, 4")
+
+    assert trt.health(DEVICE).processes == ("424242 python train.py --sizes 1,2, 4",)
+
+
+def test_a_query_of_processes_that_fails_is_no_idle_gpu(sdk):
+    """It exits 255; whether the GPU is idle cannot be told, and a measurement on it is INVALID."""
+    sdk.switch(nvml="absent", nvidia_smi="no_processes")
+
+    health = trt.health(DEVICE)
+
+    assert not health.healthy
+    assert "whether others use GPU 0 cannot be told" in health.note
+    assert "nvidia-smi exited with 255: Unable to determine the device handle" in health.note
+    with pytest.raises(InvalidMeasurement, match="cannot be told"):
+        check_idle(DEVICE, health)
+
+
+def test_a_row_that_cannot_be_read_is_no_idle_gpu(sdk, monkeypatch):
+    sdk.switch(nvml="absent")
+    real = subprocess.run
+
+    def run(command, **more):
+        done = real(command, **more)
+        if "--query-compute-apps=pid,process_name" in command:
+            done.stdout = b"something else\n"
+        return done
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+    health = trt.health(DEVICE)
+
+    assert not health.healthy
+    assert "a row that cannot be read: something else" in health.note
+
+
+def test_warnings_among_the_rows_are_no_gpu(sdk):
+    sdk.switch(nvml="absent", nvidia_smi="warns")
+
+    assert "nvidia-smi: 0 Tesla T4" in trt.devices(".*").evidence
+    assert trt.health(DEVICE).healthy
+
+
+@pytest.mark.parametrize("source", ["library", "absent"])
+def test_a_process_of_the_suite_is_listed_by_a_container_under_a_foreign_number(sdk, onnx, engine, tmp_path, source):
+    """Without the host's process numbers in /proc the number stays first, so that it can be told from a stranger's by
+    when it came."""
+    trt.build(onnx, engine, tiny_spec())
+    for pids in ("own", "host"):
+        sdk.switch(nvml=source, machine=str(tmp_path / "machine"), pids=pids)
+        assert trt.health(DEVICE).processes == ()
+        with trt.load(engine, DEVICE, tiny_spec()):
+            processes = trt.health(DEVICE).processes
+        for path in (tmp_path / "machine").iterdir():
+            path.unlink()
+
+        if pids == "own":
+            assert processes == ()
+        else:
+            (process,) = processes
+            number, name = process.split(" ", 1)
+            assert number.isdigit()
+            assert not Path("/proc", number).exists()
+            assert name == ("of unknown name" if source == "library" else "[Not Found]")
+
+
+@pytest.mark.parametrize(("told", "shown"), [("7", 0), ("", 0), ("-1", 0), ("1", 1), ("0,2", 2), ("2,9,0", 1)])
+def test_a_variable_that_hides_every_gpu_is_named(sdk, monkeypatch, told, shown):
+    sdk.switch(devices=3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+
+    found = trt.devices(".*")
+
+    assert len(found.devices) == shown
+    assert (f"CUDA_VISIBLE_DEVICES={told} hides every GPU" in found.evidence) == (shown == 0)
+
+
+def test_onnx_runtime_and_pytorch_name_the_variable_as_well(sdk, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "hides every GPU" not in ort_cuda.devices(".*").evidence
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    for backend in (ort_cuda, torch_cuda):
+        assert "CUDA_VISIBLE_DEVICES=7 hides every GPU" in backend.devices(".*").evidence
+
+
+def test_what_is_not_the_variables_fault_is_not_put_on_it(sdk, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "it is a build without CUDA" in torch_cuda.devices(".*").evidence
+    sdk.switch(fail=[["cudaGetDeviceCount", 0, 35]])
+    evidence = trt.devices(".*").evidence
+    assert "cudaErrorInsufficientDriver" in evidence
+    assert "VISIBLE_DEVICES" not in evidence
+
+
+def test_a_container_that_shows_no_gpu_is_told_by_its_variable(sdk, monkeypatch):
+    sdk.switch(devices=0)
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
+    assert "NVIDIA_VISIBLE_DEVICES=void is set" in trt.devices(".*").evidence
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "all")
+    assert "VISIBLE_DEVICES" not in trt.devices(".*").evidence
+
+
+def test_visible_gpus_keep_the_numbers_of_the_vendors_tools(sdk, monkeypatch):
+    sdk.switch(devices=3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-00000000-0000-0000-0000-000000000001,0")
+
+    found = trt.devices(".*").devices
+
+    assert [(device.index, device.card) for device in found] == [(0, 1), (1, 2)]
 
 
 def test_another_worker_of_the_suite_is_no_stranger():

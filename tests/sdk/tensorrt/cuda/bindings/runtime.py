@@ -7,15 +7,22 @@ import time
 from enum import IntEnum
 
 import numpy as np
-from simulated_gpu import Copy, Event, Stream, calls, capability, devices, driver, gpu, name, simulate, violation
+from simulated_gpu import Copy, Event, Stream, calls, capability, driver, gpu, house, name, simulate, violation, visible
 from simulated_gpu import Error as cudaError_t
 
+cudaStreamDefault = 0
 cudaStreamNonBlocking = 1
+cudaHostAllocDefault = 0
+cudaStream_t = int
+cudaEvent_t = int
 
 
 class cudaMemcpyKind(IntEnum):
+    cudaMemcpyHostToHost = 0
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
+    cudaMemcpyDefault = 4
 
 
 class cudaDeviceAttr(IntEnum):
@@ -31,7 +38,7 @@ def _enter(call, empty=0):
     code = calls.enter(call)
     if code is None and not driver():
         code = 35
-    if code is None and devices() < 1:
+    if code is None and not visible():
         code = 100
     return None if code is None else (cudaError_t(code), *([None] * empty))
 
@@ -51,7 +58,7 @@ def cudaGetErrorString(error):
 
 
 def cudaGetDeviceCount():
-    return _enter("cudaGetDeviceCount", 1) or (OK, devices())
+    return _enter("cudaGetDeviceCount", 1) or (OK, len(visible()))
 
 
 def cudaRuntimeGetVersion():
@@ -59,19 +66,31 @@ def cudaRuntimeGetVersion():
     return (OK, 12060) if code is None else (cudaError_t(code), None)
 
 
+def cudaDriverGetVersion():
+    """0 without a driver."""
+    return _enter("cudaDriverGetVersion", 1) or (OK, 12060)
+
+
+def cudaGetDevice():
+    return _enter("cudaGetDevice", 1) or (OK, gpu.device)
+
+
+def cudaGetLastError():
+    return (OK,)
+
+
 def cudaSetDevice(index):
     failed = _enter("cudaSetDevice")
     if failed:
         return failed
-    if not 0 <= index < devices():
+    if not 0 <= index < len(visible()):
         return (cudaError_t.cudaErrorInvalidDevice,)
     gpu.device = index
     return (OK,)
 
 
 def cudaDeviceGetPCIBusId(length, index):
-    # CUDA counts the fastest first, NVML by address: with several GPUs the orders differ
-    return _enter("cudaDeviceGetPCIBusId", 1) or (OK, f"0000:{0x65 + devices() - 1 - index:02X}:00.0".encode())
+    return _enter("cudaDeviceGetPCIBusId", 1) or (OK, f"0000:{0x65 + visible()[index]:02X}:00.0".encode())
 
 
 def cudaDeviceGetAttribute(attribute, index):
@@ -107,6 +126,28 @@ def cudaFreeHost(address):
     return _enter("cudaFreeHost") or (done,)
 
 
+def cudaHostAlloc(nbytes, flags):
+    return _enter("cudaHostAlloc", 1) or gpu.malloc_host(nbytes)
+
+
+def cudaMemGetInfo():
+    free, total = gpu.free_and_total()
+    return _enter("cudaMemGetInfo", 2) or (OK, free, total)
+
+
+def cudaMemcpy(target, source, nbytes, kind):
+    """Done when it returns. Addresses may be arrays: cuda-python takes whatever has the buffer interface."""
+    failed = _enter("cudaMemcpy")
+    if failed:
+        return failed
+    gpu.streams[0].synchronise()
+    for stream in gpu.streams.values():  # a blocking copy waits for what was queued before it
+        stream.synchronise()
+    done = _copy("cudaMemcpy", target, source, nbytes, kind, gpu.streams[0])
+    gpu.streams[0].synchronise()
+    return done
+
+
 def cudaMemcpyAsync(target, source, nbytes, kind, stream):
     failed = _enter("cudaMemcpyAsync")
     if failed:
@@ -115,28 +156,61 @@ def cudaMemcpyAsync(target, source, nbytes, kind, stream):
     if queue is None:
         violation("cudaMemcpyAsync on a stream that does not exist")
         return (cudaError_t.cudaErrorInvalidResourceHandle,)
-    into_device = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
-    device, host = (target, source) if into_device else (source, target)
-    found = gpu.find(int(device), nbytes, "cudaMemcpyAsync")
-    if found is None or found[0].host is not None:
-        violation(f"cudaMemcpyAsync: {int(device):#x} is no device memory")
-        return (cudaError_t.cudaErrorInvalidValue,)
-    item, offset = found
-    pinned = gpu.find(int(host), nbytes, "cudaMemcpyAsync")
-    if into_device and pinned is None:  # pageable memory is staged before the call returns
-        staged = np.frombuffer(ctypes.string_at(host, nbytes), np.uint8)
+    if int(stream) == 0:
+        house("cudaMemcpyAsync on the default stream")
+    return _copy("cudaMemcpyAsync", target, source, nbytes, kind, queue)
+
+
+def _copy(call, target, source, nbytes, kind, queue):
+    target, source = _address(target), _address(source)
+    found = {}
+    for side, address, on_device in (("to", target, kind in (1, 3)), ("from", source, kind in (2, 3))):
+        item = gpu.find(address, nbytes, call)
+        if on_device and (item is None or item[0].host is not None):
+            violation(f"{call}: {address:#x} is no device memory")
+            return (cudaError_t.cudaErrorInvalidValue,)
+        found[side] = item
+    staged = None
+    if kind == cudaMemcpyKind.cudaMemcpyHostToDevice and found["from"] is None:
+        staged = np.frombuffer(ctypes.string_at(source, nbytes), np.uint8)  # pageable memory, before the call returns
 
     def run():
-        if not into_device:
-            ctypes.memmove(host, item.data[offset : offset + nbytes].ctypes.data, nbytes)
-        elif pinned is None:
-            item.data[offset : offset + nbytes] = staged
+        data = staged if staged is not None else _bytes(found["from"], source, nbytes)
+        if found["to"] is not None and found["to"][0].host is None:
+            item, offset = found["to"]
+            item.data[offset : offset + nbytes] = data
         else:
-            item.data[offset : offset + nbytes] = np.frombuffer(ctypes.string_at(host, nbytes), np.uint8)
+            ctypes.memmove(target, data.ctypes.data, nbytes)
 
-    queue.ops.append(Copy(run, {item.address} | ({pinned[0].address} if pinned else set())))
-    if not into_device and pinned is None:
+    held = {item[0].address for item in found.values() if item is not None}
+    queue.ops.append(Copy(run, held))
+    if kind == cudaMemcpyKind.cudaMemcpyDeviceToHost and found["to"] is None:
         queue.synchronise()
+    return (OK,)
+
+
+def _address(value):
+    return value.ctypes.data if isinstance(value, np.ndarray) else int(value)
+
+
+def _bytes(found, address, nbytes):
+    """Contents of device memory, or of host memory, at the time of the copy."""
+    if found is not None and found[0].host is None:
+        return np.ascontiguousarray(found[0].data[found[1] : found[1] + nbytes])
+    return np.frombuffer(ctypes.string_at(address, nbytes), np.uint8)
+
+
+def cudaMemset(address, value, nbytes):
+    failed = _enter("cudaMemset")
+    if failed:
+        return failed
+    for stream in gpu.streams.values():
+        stream.synchronise()
+    found = gpu.find(int(address), nbytes, "cudaMemset")
+    if found is None or found[0].host is not None:
+        violation(f"cudaMemset: {int(address):#x} is no device memory")
+        return (cudaError_t.cudaErrorInvalidValue,)
+    found[0].data[found[1] : found[1] + nbytes] = value
     return (OK,)
 
 
@@ -157,7 +231,15 @@ def cudaStreamSynchronize(stream):
     return _enter("cudaStreamSynchronize") or (OK,)
 
 
+def cudaDeviceSynchronize():
+    for stream in gpu.streams.values():
+        stream.synchronise()
+    return _enter("cudaDeviceSynchronize") or (OK,)
+
+
 def cudaStreamDestroy(stream):
+    if int(stream) == 0:
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
     if gpu.streams.pop(int(stream), None) is None:
         violation("a stream destroyed twice, or never made")
         return (cudaError_t.cudaErrorInvalidResourceHandle,)
@@ -168,6 +250,10 @@ def cudaEventCreate():
     return _enter("cudaEventCreate", 1) or (OK, gpu.create(gpu.events, Event()))
 
 
+def cudaEventCreateWithFlags(flags):
+    return _enter("cudaEventCreateWithFlags", 1) or (OK, gpu.create(gpu.events, Event()))
+
+
 def cudaEventRecord(event, stream):
     failed = _enter("cudaEventRecord")
     if failed:
@@ -176,6 +262,16 @@ def cudaEventRecord(event, stream):
     event.at = max(time.perf_counter(), gpu.streams[int(stream)].until)
     event.seen = False
     return (OK,)
+
+
+def cudaEventSynchronize(event):
+    known = gpu.events.get(int(event))
+    if known is None:
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    if known.at is not None:
+        gpu.clock.wait(known.at)
+        known.seen = True
+    return _enter("cudaEventSynchronize") or (OK,)
 
 
 def cudaEventElapsedTime(start, stop):

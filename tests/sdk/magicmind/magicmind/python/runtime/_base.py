@@ -38,7 +38,8 @@ class Code(IntEnum):
 
 
 class Status:
-    """Truthy whatever it says. One that came from the runtime and was never asked `ok()` is a violation."""
+    """Truthy whatever it says. One that came from the runtime and was never asked `ok()` breaks a rule of this
+    project; MagicMind does not mind, and vendor programs do it."""
 
     def __init__(self, code=Code.OK, message=""):
         self._code = code
@@ -58,7 +59,7 @@ class Status:
 
     def __del__(self):
         if self._call is not None and simulate is not None:
-            simulate.note("violation", what=f"Status of {self._call} was never asked: {self}")
+            house(f"Status of {self._call} was never asked: {self}")
 
 
 def _word(code):
@@ -97,22 +98,51 @@ def refused(call):
 
 
 def violation(what):
+    """What gives rubbish or fails on the card."""
     simulate.note("violation", what=what)
 
 
+def house(what):
+    """What MagicMind accepts (vendor programs do it and work) and this project's backend must not do."""
+    simulate.note("house", what=what)
+
+
 class Driver:
-    """Open Systems, the active device, and every object that must die before the System closes."""
+    """Open Systems, the active device (0 until another is activated), the objects that should die before the System
+    closes, and how many output tensors were allocated."""
 
     def __init__(self):
         self.open = 0
-        self.active = None
+        self.active = 0
+        self.activated = False
+        self.allocations = 0
         self.live = weakref.WeakSet()
         self.clocks = {}
 
+    def device(self, call):
+        """The device on which a call works. Without an open System or an active device that is device 0, as vendor
+        programs rely on (dbnet activates before the System, common_calibrate calibrates after it closed)."""
+        if not (self.open and self.activated):
+            house(f"{call} without an active device")
+        return self.active
+
+    def number(self, index):
+        """cnmon's number of a device that the runtime counts from 0."""
+        visible = os.environ.get("MLU_VISIBLE_DEVICES")
+        return index if visible is None else int(visible.split(",")[index])
+
     def count(self):
+        """Cards that MLU_VISIBLE_DEVICES leaves; a guess: it cuts at the first name of no card, as CUDA's does."""
         visible = os.environ.get("MLU_VISIBLE_DEVICES")
         count = int(simulate.switches().get("devices", 1))
-        return count if visible is None else len([part for part in visible.split(",") if part.strip()])
+        if visible is None:
+            return count
+        shown = 0
+        for part in visible.split(","):
+            if not part.strip().isdigit() or int(part) >= count:
+                break
+            shown += 1
+        return shown
 
     def clock(self, number):
         return self.clocks.setdefault(number, simulate.Clock())
@@ -134,4 +164,4 @@ def _at_exit():
     if driver.open:
         simulate.note("leak", what=f"{driver.open} System never closed")
     for item in list(driver.live):
-        simulate.note("leak", what=f"{type(item).__name__} alive at exit")
+        house(f"{type(item).__name__} alive at exit")

@@ -1,81 +1,24 @@
-"""The build side: network, configuration, calibration, builder."""
+"""The build side: configuration, calibration, builder."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 
 from magicmind.python.common.types import DataType, get_datatype_by_numpy
 from magicmind.python.runtime import _base as base
 from magicmind.python.runtime._base import Code, compiled, injected, refused, shout, status
+from magicmind.python.runtime._kinds import LAYOUTS
+from magicmind.python.runtime._network import Dims, Network, NetworkTensor, inferred
 from magicmind.python.runtime.model import Model
 
 
-class Dims:
-    def __init__(self, values):
-        self._values = [int(value) for value in values]
-
-    def GetDims(self):
-        return list(self._values)
-
-    def GetDimValue(self, i):
-        return self._values[i]
-
-    def __str__(self):
-        return str(self._values)
-
-
-class NetworkTensor:
-    def __init__(self, name, dtype, shape):
-        self.name = name
-        self.dtype = get_datatype_by_numpy(dtype)
-        self.fixed = list(shape)  # what the graph itself bakes in
-        self.shape = list(shape)
-
-    def set_dimension(self, dims):
-        failed = injected("mm.ITensor.set_dimension")
-        if failed:
-            return failed
-        values = dims.GetDims()
-        if len(values) != len(self.fixed) or any(own not in (-1, new) for own, new in zip(self.fixed, values)):
-            text = f"{self.name} of the graph is {self.fixed}, not {values}"
-            return status("mm.ITensor.set_dimension", Code.INVALID_ARGUMENT, text)
-        self.shape = values
-        return status("mm.ITensor.set_dimension")
-
-    def get_dimension(self):
-        return Dims(self.shape)
-
-    def set_data_type(self, dtype):
-        self.dtype = dtype
-        return status("mm.ITensor.set_data_type")
-
-
-class Network:
-    def __init__(self):
-        if refused("mm.Network"):
-            raise RuntimeError("mm.Network: out of host memory")
-        self.model = None  # a ModelProto once parsed
-        self.traced = None  # a TorchScript module once parsed
-        self.inputs = []
-        self.outputs = []
-        self.calibration = None
-
-    def get_input_count(self):
-        return len(self.inputs)
-
-    def get_output_count(self):
-        return len(self.outputs)
-
-    def get_input(self, i):
-        return self.inputs[i]
-
-    def get_output(self, i):
-        return self.outputs[i]
-
-
 class BuilderConfig:
+    """Strings and files add up: objects are merged key by key at every depth, anything else is replaced. The vendor's
+    helpers rely on it: they give precision_config in three strings and opt_config in two."""
+
     KEYS = frozenset(
         [
             "archs",
@@ -101,21 +44,49 @@ class BuilderConfig:
 
     def parse_from_string(self, text):
         call = "mm.BuilderConfig.parse_from_string"
+        return injected(call) or self._take(call, text)
+
+    def parse_from_file(self, path):
+        call = "mm.BuilderConfig.parse_from_file"
         failed = injected(call)
         if failed:
             return failed
         try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            return status(call, Code.NOT_FOUND, str(error))
+        return self._take(call, text)
+
+    def _take(self, call, text):
+        try:
             values = json.loads(text)
         except ValueError as error:
             return status(call, Code.INVALID_ARGUMENT, f"not JSON: {error}")
+        if not isinstance(values, dict):
+            return status(call, Code.INVALID_ARGUMENT, "not a JSON object")
         unknown = sorted(set(values) - self.KEYS)
         if unknown:
             return status(call, Code.INVALID_ARGUMENT, f"unknown key {unknown[0]}")
-        self.values.update(values)
+        self.values = _merged(self.values, values)
         return status(call)
 
 
-PRECISIONS = {"force_float32": "fp32", "force_float16": "fp16", "qint8_mixed_float16": "int8"}
+def _merged(base_values, over):
+    merged = dict(base_values)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+PRECISIONS = {
+    "force_float32": "fp32",
+    "force_float16": "fp16",
+    "qint8_mixed_float16": "int8",
+    "qint8_mixed_float32": "int8",
+    "qint16_mixed_float16": "fp16",  # rounded no further: 16 bits in one scale are about as good as half
+    "qint16_mixed_float32": "fp32",
+}
 
 
 class CalibDataInterface:
@@ -141,46 +112,66 @@ class Calibrator(base.Alive):
             if not getattr(item, "_constructed", False):
                 raise TypeError("CalibDataInterface.__init__() must be called when overriding __init__")
         self._data = data
+        self._remote = ""
 
     def set_quantization_algorithm(self, algorithm):
-        return injected("mm.Calibrator.set_quantization_algorithm") or status(
-            "mm.Calibrator.set_quantization_algorithm"
-        )
+        call = "mm.Calibrator.set_quantization_algorithm"
+        return injected(call) or status(call)
+
+    def set_remote(self, remote):
+        """Calibrate on the machine at `remote.address` ("ip:8008"), which needs no card here."""
+        call = "mm.Calibrator.set_remote"
+        failed = injected(call)
+        if failed:
+            return failed
+        if not remote.address:
+            return status(call, Code.INVALID_ARGUMENT, "the address is empty")
+        self._remote = remote.address
+        return status(call)
 
     def calibrate(self, network, config):
         call = "mm.Calibrator.calibrate"
         failed = injected(call)
         if failed:
             return failed
-        if not base.driver.open or base.driver.active is None:
-            base.violation("calibrate without an active device")
-            return status(call, Code.FAILED_PRECONDITION, "no active device")
+        if not self._remote:
+            base.driver.device(call)
         if len(self._data) != len(network.inputs):
             return status(call, Code.INVALID_ARGUMENT, "one CalibDataInterface an input")
-        data, tensor = self._data[0], network.inputs[0]
+        if len(self._data) != 1:
+            return status(call, Code.UNIMPLEMENTED, "this simulator calibrates networks of one input")
+        try:
+            samples = self._samples(self._data[0], network.inputs[0])
+        except ValueError as error:
+            return status(call, Code.INVALID_ARGUMENT, str(error))
+        if not samples:
+            return status(call, Code.INVALID_ARGUMENT, "no calibration data")
+        network.calibration = samples
+        return status(call)
+
+    @staticmethod
+    def _samples(data, tensor):
+        """Every sample of one input. Shape and type are asked after `next`: some programs know them only then."""
         if not data.reset().ok():
-            return status(call, Code.INTERNAL, "reset failed")
-        shape = data.get_shape().GetDims()
-        if any(own not in (-1, fed) for own, fed in zip(tensor.shape, shape)) or len(shape) != len(tensor.shape):
-            text = f"calibration data {shape} for input {tensor.shape}"
-            return status(call, Code.INVALID_ARGUMENT, text)
-        batches = []
+            raise ValueError("reset failed")
+        samples = []
         while True:
             answer = data.next()
             if not answer.ok():
                 if answer._code != Code.OUT_OF_RANGE:
-                    return status(call, Code.INTERNAL, f"next: {answer}")
-                break
-            sample = data.get_sample()
-            if list(sample.shape) != shape or data.get_data_type() != get_datatype_by_numpy(sample.dtype):
-                return status(call, Code.INVALID_ARGUMENT, f"a sample is {sample.dtype} {sample.shape}")
+                    raise ValueError(f"next: {answer}")
+                return samples
+            shape, sample = data.get_shape().GetDims(), data.get_sample()
+            if len(shape) != len(tensor.shape) or any(own not in (-1, fed) for own, fed in zip(tensor.shape, shape)):
+                raise ValueError(f"calibration data {shape} for input {tensor.shape}")
+            count = int(np.prod(shape))
+            if sample.size < count or data.get_data_type() != get_datatype_by_numpy(sample.dtype):
+                raise ValueError(f"a sample is {sample.dtype} {sample.shape}")
             if not sample.flags.c_contiguous:
                 base.violation("a calibration sample is not contiguous: its bytes would be read in the wrong order")
-            batches.append(np.array(sample))
-        if not batches:
-            return status(call, Code.INVALID_ARGUMENT, "no calibration data")
-        network.calibration = batches
-        return status(call)
+            if list(sample.shape) != shape:
+                base.house(f"a calibration sample of {list(sample.shape)} is read as {shape}")
+            samples.append(np.ascontiguousarray(sample).reshape(-1)[:count].reshape(shape))
 
 
 class Builder:
@@ -194,70 +185,164 @@ class Builder:
             return None
         values = config.values if config is not None else {}
         try:
-            return self._build(name, network, values)
+            return _built(name, network, values)
         except ValueError as error:
             return shout(call, str(error), Code.INVALID_ARGUMENT)
 
-    @staticmethod
-    def _build(name, network, values):
-        model = network.model if network.traced is None else _exported(network)
-        if model is None:
-            raise ValueError("the network is empty")
-        mutable = values.get("graph_shape_mutable", True)
-        if not mutable and any(-1 in tensor.shape for tensor in network.inputs):
-            raise ValueError("graph_shape_mutable is false and an input has no fixed shape")
-        if compiled.has_int64(model) and not values.get("opt_config", {}).get("type64to32_conversion"):
-            raise ValueError("data type INT64 is not supported; type64to32_conversion is off")
-        mode = values.get("precision_config", {}).get("precision_mode", "force_float32")
-        if mode not in PRECISIONS:
-            raise ValueError(f"unknown precision_mode {mode!r}")
-        precision = PRECISIONS[mode]
-        if precision == "int8" and network.calibration is None and "custom_ranges" not in values:
-            raise ValueError("the network has no quantisation ranges: calibrate it first")
-        archs = values.get("archs") or ["mtp_372"]
-        clusters = []
-        for arch in archs:
-            named = arch if isinstance(arch, dict) else {arch: [2, 6, 8]}
-            if list(named) != ["mtp_372"]:
-                raise ValueError(f"arch {sorted(named)} is not built for here")
-            clusters += named["mtp_372"]
-        names = [tensor.name for tensor in network.inputs]
-        per_axis = values.get("precision_config", {}).get("weight_quant_granularity", "per_tensor") == "per_axis"
-        model = compiled.rounded(model, precision, network.calibration, per_axis)
-        converted = {int(i): rule for i, rule in values.get("convert_input_layout", {}).items()}
-        norms = {int(i): rule for i, rule in values.get("insert_bn_before_firstnode", {}).items()}
-        for i in sorted(set(converted) | set(norms)):
-            rule = converted.get(i)
-            if rule is not None and rule != {"src": "NCHW", "dst": "NHWC"}:
-                raise ValueError(f"convert_input_layout {rule} is not possible")
-            norm = norms.get(i)
-            if norm is not None and not len(norm["mean"]) == len(norm["var"]) == network.inputs[i].shape[1]:
-                raise ValueError("insert_bn_before_firstnode: mean and var are not of the channels")
+
+def _built(name, network, values):
+    model = _whole_graph(network)
+    mutable = values.get("graph_shape_mutable", True)
+    if not mutable and any(-1 in tensor.shape for tensor in network.inputs):
+        raise ValueError("graph_shape_mutable is false and an input has no fixed shape")
+    if compiled.has_int64(model) and not values.get("opt_config", {}).get("type64to32_conversion"):
+        raise ValueError("data type INT64 is not supported; type64to32_conversion is off")
+    precision = _precision(network, values)
+    clusters = _clusters(values.get("archs") or ["mtp_372"])
+    model = _rounded(model, network, precision, values)
+    shapes = {tensor.name: list(tensor.shape) for tensor in network.inputs}
+    dtypes = {tensor.name: tensor.dtype for tensor in network.inputs}
+    model = _with_fronts(model, network, values, shapes, dtypes)
+    model = _with_backs(compiled.narrow_outputs(model), network, values)
+    ranges = {int(i): (rule["min"][0], rule["max"][0]) for i, rule in values.get("dim_range", {}).items()}
+    if ranges and not mutable:
+        raise ValueError("dim_range needs graph_shape_mutable")
+    first = network.inputs[0]
+    baked = first.fixed[0] if first.fixed else -1  # what a graph of one batch cannot leave, mutable or not
+    batch = baked if mutable or not first.shape else first.shape[0]
+    header = {
+        "name": name,
+        "clusters": clusters,
+        "precision": precision,
+        "batch": batch,
+        "range": list(ranges.get(0, (1, 1 << 20))) if batch == -1 else [batch, batch],
+        "inputs": [[key, dtypes[key].name, [batch, *shape[1:]]] for key, shape in shapes.items()],
+        "outputs": [
+            [key, get_datatype_by_numpy(dtype).name, [batch, *shape[1:]]]
+            for key, dtype, shape in compiled.described(model, "outputs")
+        ],
+    }
+    return Model(header, model.SerializeToString())
+
+
+def _precision(network, values):
+    mode = values.get("precision_config", {}).get("precision_mode", "force_float32")
+    if mode not in PRECISIONS:
+        raise ValueError(f"unknown precision_mode {mode!r}")
+    if mode.startswith("qint") and network.calibration is None and "custom_ranges" not in values:
+        raise ValueError("the network has no quantisation ranges: calibrate it first")
+    return PRECISIONS[mode]
+
+
+def _clusters(archs):
+    clusters = []
+    for arch in archs:
+        named = arch if isinstance(arch, dict) else {arch: [2, 6, 8]}
+        if list(named) != ["mtp_372"]:
+            raise ValueError(f"arch {sorted(named)} is not built for here")
+        clusters += named["mtp_372"]
+    return clusters
+
+
+def _rounded(model, network, precision, values):
+    """As the precision mode computes; constants of nodes that were forced to FLOAT32 stay whole."""
+    exact = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in network.exact}
+    kept = {name: tensor.SerializeToString() for name, tensor in exact.items()}
+    per_axis = values.get("precision_config", {}).get("weight_quant_granularity", "per_tensor") == "per_axis"
+    model = compiled.rounded(model, precision, network.calibration, per_axis)
+    for tensor in model.graph.initializer:
+        if tensor.name in kept:
+            tensor.ParseFromString(kept[tensor.name])
+    return model
+
+
+def _with_fronts(model, network, values, shapes, dtypes):
+    """Inputs as the engine is fed: layout, inserted normalisation (then UINT8), another element type. `shapes` and
+    `dtypes`, by name, become those of the engine."""
+    layouts = _layouts(values, "convert_input_layout")
+    norms = {int(i): rule for i, rule in values.get("insert_bn_before_firstnode", {}).items()}
+    for i, tensor in enumerate(network.inputs):
+        key, norm, order = tensor.name, norms.get(i), layouts.get(i)
+        if norm is not None and not len(norm["mean"]) == len(norm["var"]) == tensor.shape[1]:
+            raise ValueError("insert_bn_before_firstnode: mean and var are not of the channels")
+        if order is not None:
+            if len(order[0]) != len(tensor.shape):
+                raise ValueError(f"convert_input_layout of {order[0]} for an input of {len(tensor.shape)} dimensions")
+            shapes[key] = [tensor.shape[order[0].index(letter)] for letter in order[1]]
+        if norm is not None:
+            dtypes[key] = DataType.UINT8
+        kind = None if dtypes[key] == tensor.own_dtype else dtypes[key].name.lower()
+        if norm is not None or order is not None or kind is not None:
             model = compiled.with_front(
-                model, names[i], norm and norm["mean"], norm and norm["var"], nhwc=rule is not None
+                model, key, norm and norm["mean"], norm and norm["var"], layouts=order, dtype=kind
             )
-            tensor = network.inputs[i]
-            if rule is not None:
-                n, c, h, w = tensor.shape
-                tensor.shape = [n, h, w, c]
-            if norm is not None:
-                tensor.dtype = DataType.UINT8
-        model = compiled.narrow_outputs(model)
-        ranges = {int(i): (rule["min"][0], rule["max"][0]) for i, rule in values.get("dim_range", {}).items()}
-        if ranges and not mutable:
-            raise ValueError("dim_range needs graph_shape_mutable")
-        fixed = network.inputs[0].shape[0]
-        outputs = compiled.described(model, "outputs")
-        header = {
-            "name": name,
-            "clusters": clusters,
-            "precision": precision,
-            "batch": fixed,
-            "range": list(ranges.get(0, (1, 1 << 20))) if fixed == -1 else [fixed, fixed],
-            "inputs": [[tensor.name, tensor.dtype.name, tensor.shape] for tensor in network.inputs],
-            "outputs": [[key, get_datatype_by_numpy(dtype).name, [fixed, *shape[1:]]] for key, dtype, shape in outputs],
-        }
-        return Model(header, model.SerializeToString())
+    return model
+
+
+def _with_backs(model, network, values):
+    layouts = _layouts(values, "convert_output_layout")
+    for i, tensor in enumerate(network.outputs):
+        kind = None if tensor.dtype == tensor.own_dtype else tensor.dtype.name.lower()
+        if i in layouts or kind is not None:
+            model = compiled.with_back(model, model.graph.output[i].name, layouts=layouts.get(i), dtype=kind)
+    return model
+
+
+def _layouts(values, key):
+    """{index: (layout of the network, layout of the engine)}"""
+    found = {}
+    for i, rule in values.get(key, {}).items():
+        src, dst = rule["src"], rule["dst"]
+        if src not in LAYOUTS or dst not in LAYOUTS or src == dst or sorted(src) != sorted(dst):
+            raise ValueError(f"{key} {rule} is not possible")
+        found[int(i)] = (src, dst)
+    return found
+
+
+def _whole_graph(network):
+    """A ModelProto of the network with exactly the marked outputs."""
+    import onnx
+
+    source = network.model if network.traced is None else _exported(network)
+    if source is None:
+        return _made_by_hand(network)
+    model = onnx.ModelProto()
+    model.CopyFrom(source)
+    wanted = [tensor.name for tensor in network.outputs]
+    if not wanted:
+        raise ValueError("the network has no output")
+    values = {value.name: value for value in model.graph.output}
+    types = inferred(model)
+    made = {name for node in model.graph.node for name in node.output}
+    for name in wanted:
+        if name not in values and name not in made:
+            raise ValueError(f"{name} is made by no node")
+        if name not in values:
+            values[name] = compiled.value_info(name, types.get(name, ("float32", None))[0], None)
+    del model.graph.output[:]
+    model.graph.output.extend(values[name] for name in wanted)
+    return (
+        model if wanted == [value.name for value in source.graph.output] else onnx.shape_inference.infer_shapes(model)
+    )
+
+
+def _made_by_hand(network):
+    """A network without a parsed model: inputs that are handed through. Nodes that a program adds one by one
+    (add_i_*_node) are not simulated."""
+    from onnx import helper
+
+    taken = {tensor.name: tensor for tensor in network.inputs}
+    if not network.outputs or any(tensor.name not in taken for tensor in network.outputs):
+        raise ValueError("the network is empty")
+    rows = [(tensor.name, tensor.dtype.name.lower(), tensor.shape or None) for tensor in network.inputs]
+    nodes, outputs = [], []
+    for i, tensor in enumerate(network.outputs):
+        nodes.append(helper.make_node("Identity", [tensor.name], [f"output{i}"]))
+        outputs.append(compiled.value_info(f"output{i}", tensor.dtype.name.lower(), tensor.shape or None))
+    graph = helper.make_graph(nodes, "by_hand", [compiled.value_info(*row) for row in rows], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    model.ir_version = 8
+    return model
 
 
 def _exported(network):
@@ -267,6 +352,8 @@ def _exported(network):
     import onnx
     import torch
 
+    if any(not tensor.shape for tensor in network.inputs):
+        raise ValueError("an input of the traced graph has no shape: call set_dimension")
     shapes = [[max(dim, 1) for dim in tensor.shape] for tensor in network.inputs]
     file = io.BytesIO()
     names = [tensor.name for tensor in network.inputs]
@@ -277,6 +364,11 @@ def _exported(network):
         opset_version=11,
         dynamo=False,
         input_names=names,
+        output_names=network.traced_outputs,
         dynamic_axes={name: {0: "batch"} for name in names},
     )
     return onnx.load_from_string(file.getvalue())
+
+
+__all__ = ["Builder", "BuilderConfig", "CalibDataInterface", "Calibrator", "Dims", "Network", "NetworkTensor",
+           "QuantizationAlgorithm", "RemoteConfig"]  # fmt: skip

@@ -16,3 +16,7 @@ class Layout(IntEnum):
     NONE = 0
     NCHW = 1
     NHWC = 2
+
+
+LAYOUTS = ("NCHW", "NHWC", "NCT", "NTC", "NCDHW", "NDHWC")
+"""What convert_input_layout and convert_output_layout take as src and dst."""

@@ -1,9 +1,12 @@
-"""The run side: System, Device, engine, context, queue, tensors. Nothing may outlive the System."""
+"""The run side: System, Device, engine, context, queue, tensors.
+
+What vendor programs do works here; what this project's backend must not do beside that is noted as "house"."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from magicmind.python.cc._pywrap_runtime import ITensor
 from magicmind.python.common.types import DataType, get_numpy_dtype_by_datatype
 from magicmind.python.runtime import _base as base
 from magicmind.python.runtime._base import Alive, Code, compiled, driver, injected, refused, shout, simulate, status
@@ -21,7 +24,7 @@ class System:
         if failed:
             return failed
         if driver.open:
-            base.violation("a second System in one process")
+            base.house("a second System in one process")
         if driver.count() < 1:
             return status("mm.System.initialize", Code.UNAVAILABLE, "no device")
         self._open = True
@@ -37,10 +40,12 @@ class System:
         self._open = False
         driver.open -= 1
         for item in list(driver.live):
-            base.violation(f"System closed before its {type(item).__name__}")
+            base.house(f"System closed before its {type(item).__name__}")
         driver.live.clear()
         if not driver.open:
-            driver.active = None
+            for device in range(driver.count()):
+                simulate.occupy(driver.number(device), held=False)
+        driver.activated = driver.activated and driver.open > 0
         return injected(call) or status(call)
 
     def __enter__(self):
@@ -76,19 +81,17 @@ class Device(Alive):
         if failed:
             return failed
         if not driver.open:
-            base.violation("Device.active without a System")
-            return status(call, Code.FAILED_PRECONDITION, "no System")
+            base.house("Device.active without a System")
         if not 0 <= self.id < driver.count():
             return status(call, Code.INVALID_ARGUMENT, f"device {self.id} of {driver.count()}")
-        driver.active = self.id
+        driver.active, driver.activated = self.id, True
         return status(call)
 
     def create_queue(self):
         call = "mm.Device.create_queue"
         if refused(call):
             return None
-        if driver.active != self.id:
-            base.violation("create_queue of a device that is not active")
+        if driver.device(call) != self.id:
             return shout(call, "device is not active", Code.FAILED_PRECONDITION)
         return Queue(self.id)
 
@@ -101,6 +104,7 @@ class Engine(Alive):
         self.device = device
         self._network = None
         self._last = (None, None)
+        simulate.occupy(driver.number(device))
 
     def create_i_context(self):
         if refused("mm.IEngine.create_i_context"):
@@ -130,28 +134,38 @@ class Context(Alive):
         return [InputTensor(self.engine, row) for row in self.engine.header["inputs"]]
 
     def enqueue(self, inputs, outputs, queue):
+        """An empty list is filled with new tensors; a list that an earlier enqueue filled is written again."""
         call = "mm.IContext.enqueue"
         failed = injected(call)
         if failed:
             return failed
-        if outputs:
-            return status(call, Code.INVALID_ARGUMENT, "outputs must be an empty list")
         if len(inputs) != len(self.engine.header["inputs"]) or any(tensor.on_card is None for tensor in inputs):
             return status(call, Code.INVALID_ARGUMENT, "an input was never filled")
         if queue.device != self.engine.device:
             return status(call, Code.INVALID_ARGUMENT, "the queue is another device's")
         arrays = [tensor.on_card for tensor in inputs]
         batch = len(arrays[0])
-        made = []
-        for i, (_, dtype, shape) in enumerate(self.engine.header["outputs"]):
-            made.append(OutputTensor(self.engine, i, arrays, DataType[dtype], [batch, *shape[1:]]))
+        rows = self.engine.header["outputs"]
+        if outputs and len(outputs) != len(rows):
+            return status(call, Code.INVALID_ARGUMENT, f"{len(outputs)} outputs given, the engine has {len(rows)}")
+        made = [
+            OutputTensor(self.engine, i, DataType[dtype], [batch, *shape[1:]])
+            for i, (_, dtype, shape) in enumerate(rows)
+            if not outputs or not outputs[i].fits(self.engine, [batch, *shape[1:]])
+        ]
         limit = simulate.switches().get("memory_mb")
         if limit is not None:
             held = sum(item.nbytes for item in list(driver.live) if isinstance(item, OutputTensor))
             if held > float(limit) * 2**20:
                 return status(call, Code.RESOURCE_EXHAUSTED, f"device memory: outputs hold {held} bytes")
-        queue.add(batch, made)
-        outputs.extend(made)
+        driver.allocations += len(made)
+        if not outputs:
+            outputs.extend(made)
+        for tensor in made:  # of another batch than before: a guess, no vendor program does it
+            outputs[tensor.place] = tensor
+        for tensor in outputs:
+            tensor.filled_from(arrays)
+        queue.add(batch, outputs)
         return status(call)
 
 
@@ -177,61 +191,73 @@ class Queue(Alive):
         return status("mm.IQueue.sync")
 
 
-class InputTensor(Alive):
+class InputTensor(ITensor, Alive):
     def __init__(self, engine, row):
         Alive.__init__(self)
         _, dtype, self._shape = row
         self._range = engine.header["range"]
         self._dtype = np.dtype(get_numpy_dtype_by_datatype(DataType[dtype]))
-        self._host = None
         self.on_card = None
 
     def from_numpy(self, array):
+        """Values of another number type are cast: resnet50_onnx feeds float64 to UINT8, bert float64 to INT32."""
         call = "mm.ITensor.from_numpy"
         failed = injected(call)
         if failed:
             return failed
-        if array.dtype != self._dtype:
+        if array.dtype.kind not in "biuf":
             return status(call, Code.INVALID_ARGUMENT, f"{array.dtype} given for {self._dtype}")
+        if array.dtype != self._dtype:
+            base.house(f"from_numpy casts {array.dtype} to {self._dtype}")
         low, high = self._range
-        if list(array.shape[1:]) != self._shape[1:] or not low <= len(array) <= high:
+        sizes = list(zip(array.shape[1:], self._shape[1:]))
+        fits = array.ndim == len(self._shape) and all(own in (-1, size) for size, own in sizes)
+        if not fits or not low <= len(array) <= high:
             text = f"shape {array.shape} given for {self._shape} with batch {low} to {high}"
             return status(call, Code.INVALID_ARGUMENT, text)
         if not array.flags.c_contiguous:
-            base.violation("from_numpy of an array that is not contiguous")
-        self._host = np.array(array)
-        self.on_card = None
+            base.house("from_numpy of an array that is not contiguous")
+        self.on_card = np.ascontiguousarray(array).astype(self._dtype)  # also without `to`, which most programs omit
         return status(call)
 
     def to(self, device):
+        """No vendor program looks at the answer, so that it may be of any kind: switch `to_answers`."""
         failed = injected("mm.ITensor.to")
         if failed:
             return failed
-        if self._host is None:
+        if self.on_card is None:
             return status("mm.ITensor.to", Code.FAILED_PRECONDITION, "nothing to copy")
-        self.on_card = self._host
-        return status("mm.ITensor.to")
+        kind = simulate.switches().get("to_answers", "status")
+        if kind == "status":
+            return status("mm.ITensor.to")
+        return self if kind == "tensor" else None
 
 
-class OutputTensor(Alive):
-    def __init__(self, engine, i, arrays, dtype, shape):
+class OutputTensor(ITensor, Alive):
+    def __init__(self, engine, i, dtype, shape):
         Alive.__init__(self)
+        self.place = i
         self._engine = engine
-        self._i = i
-        self._arrays = arrays
+        self._arrays = None
         self._dtype = np.dtype(get_numpy_dtype_by_datatype(dtype))
         self._shape = tuple(shape)
-        self.nbytes = int(np.prod(shape)) * self._dtype.itemsize
+        self.nbytes = max(0, int(np.prod(shape))) * self._dtype.itemsize  # 0: known when it was computed
         self.ready = False
+
+    def fits(self, engine, shape):
+        """Whether an enqueue of that engine can write here."""
+        return self._engine is engine and self._shape == tuple(shape)
+
+    def filled_from(self, arrays):
+        self._arrays, self.ready = arrays, False
 
     def asnumpy(self):
         call = "mm.ITensor.asnumpy"
         if refused(call):
             return None
         if not driver.open:
-            base.violation("asnumpy after the System closed")
-            return None
+            base.house("asnumpy after the System closed")
         if not self.ready:
             base.violation("asnumpy before the queue was synchronised")
-            return np.frombuffer(b"\x5a" * self.nbytes, self._dtype).reshape(self._shape)
-        return np.array(self._engine.compute(self._arrays)[self._i])
+            return np.frombuffer(b"\x5a" * self.nbytes, self._dtype).reshape([max(0, size) for size in self._shape])
+        return np.array(self._engine.compute(self._arrays)[self.place])

@@ -73,16 +73,19 @@ class Model:
     def get_input_data_types(self):
         return [DataType[row[1]] for row in self._rows("mm.Model.get_input_data_types", "inputs")]
 
+    def get_input_data_type(self, i):
+        return DataType[self._rows("mm.Model.get_input_data_type", "inputs")[i][1]]
+
     def get_output_data_types(self):
         return [DataType[row[1]] for row in self._rows("mm.Model.get_output_data_types", "outputs")]
 
     def get_input_dimensions(self):
-        from magicmind.python.runtime._graph import Dims
+        from magicmind.python.runtime._network import Dims
 
         return [Dims(row[2]) for row in self._rows("mm.Model.get_input_dimensions", "inputs")]
 
     def get_output_dimensions(self):
-        from magicmind.python.runtime._graph import Dims
+        from magicmind.python.runtime._network import Dims
 
         return [Dims(row[2]) for row in self._rows("mm.Model.get_output_dimensions", "outputs")]
 
@@ -92,12 +95,12 @@ class Model:
         call = "mm.Model.create_i_engine"
         if refused(call):
             return None
-        if not base.driver.open or base.driver.active is None:
-            base.violation("create_i_engine without an active device")
-            return shout(call, "no active device", Code.FAILED_PRECONDITION)
+        if self.header is None:
+            return shout(call, "the model is empty", Code.FAILED_PRECONDITION)
+        device = base.driver.device(call)
         soc = str(simulate.switches().get("soc", "MLU370-S4"))
         have = base.CLUSTERS.get(soc, 8)
         if min(self.header["clusters"]) > have:
             text = "the engine needs {} clusters or more, the card has {}".format(min(self.header["clusters"]), have)
             return shout(call, text, Code.FAILED_PRECONDITION)
-        return Engine(self.header, self.graph, base.driver.active)
+        return Engine(self.header, self.graph, device)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from magicmind.python.runtime import _graph
 from magicmind.python.runtime._base import Code, compiled, injected, refused, status
 from magicmind.python.runtime._kinds import ModelKind
+from magicmind.python.runtime._network import NetworkTensor
 
 HIGHEST_OPSET = 13
 
@@ -51,8 +51,8 @@ class Parser:
             text = f"opset {opset} is above {HIGHEST_OPSET}"
             return status(call, Code.UNIMPLEMENTED, text)
         network.model = model
-        network.inputs = [_graph.NetworkTensor(*row) for row in compiled.described(model, "inputs")]
-        network.outputs = [_graph.NetworkTensor(*row) for row in compiled.described(model, "outputs")]
+        network.inputs = [NetworkTensor(*row) for row in compiled.described(model, "inputs")]
+        network.outputs = [NetworkTensor(*row) for row in compiled.described(model, "outputs")]
         return status(call)
 
     def _parse_torch(self, call, network, path):
@@ -64,8 +64,10 @@ class Parser:
             network.traced = torch.jit.load(str(path), map_location="cpu").eval()
         except RuntimeError as error:
             return status(call, Code.INVALID_ARGUMENT, f"cannot parse {path}: {error}")
-        network.inputs = [
-            _graph.NetworkTensor(f"input{i}", dtype.name.lower(), [-1, -1, -1, -1])
-            for i, dtype in enumerate(self._dtypes)
-        ]
+        network.inputs = [NetworkTensor(f"input{i}", dtype, None) for i, dtype in enumerate(self._dtypes)]
+        (whole,) = network.traced.graph.outputs()
+        several = whole.node().kind() in ("prim::TupleConstruct", "prim::ListConstruct")
+        count = len(list(whole.node().inputs())) if several else 1
+        network.traced_outputs = [f"output{i}" for i in range(count)]
+        network.outputs = [NetworkTensor(name, "float32", None) for name in network.traced_outputs]
         return status(call)

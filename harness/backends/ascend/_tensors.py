@@ -1,0 +1,46 @@
+"""What an Ascend engine is fed, and whether a caller feeds it that; shared by pyACL and the command-line tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterable
+
+import numpy as np
+
+from harness.backends.base import BuildSpec, TensorSpec
+from harness.errors import RunError
+
+if TYPE_CHECKING:
+    from harness.backends.base import Tensors
+
+REBUILD = "the engine is of another case or an older build: delete it and build it again"
+
+
+def fed(spec: BuildSpec) -> tuple[TensorSpec, ...]:
+    """What the engine of a case is fed: uint8 N x H x W x C where the chip normalises."""
+    return tuple(fed_one(tensor, spec) for tensor in spec.inputs)
+
+
+def fed_one(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:
+    """What the engine is fed for one input of the graph."""
+    shape = (spec.batch, *tuple(tensor.shape[1:]))
+    if spec.normalize is None:
+        return TensorSpec(tensor.name, tensor.dtype, shape)
+    return TensorSpec(tensor.name, "uint8", (shape[0], *shape[2:], *shape[1:2]))
+
+
+def checked(inputs: Tensors, wanted: Iterable[TensorSpec]) -> Tensors:
+    """The inputs as arrays. Raises RunError when a name, dtype or shape is not the engine's."""
+    wanted = tuple(wanted)
+    arrays = {name: np.asarray(array) for name, array in inputs.items()}
+    given = {name: TensorSpec(name, array.dtype.name, array.shape) for name, array in arrays.items()}
+    if given != {tensor.name: tensor for tensor in wanted}:
+        raise RunError(
+            f"the inputs are {shown(given.values())}, the engine takes {shown(wanted)}",
+            "feed it as the engine was built",
+        )
+    return arrays
+
+
+def shown(tensors: Iterable[TensorSpec]) -> str:
+    """Names, dtypes and shapes, as in `image float32[4, 3, 8, 8]`."""
+    return ", ".join(f"{tensor.name} {tensor.dtype}{list(tensor.shape)}" for tensor in tensors) or "none"

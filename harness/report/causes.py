@@ -1,0 +1,128 @@
+"""Failures grouped by cause: records whose text is the same but for names and numbers, with the command that repeats
+one of them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.case import Case
+from harness.report.messages import Translate
+from harness.report.records import Record, head_line
+from harness.vocabulary import STAGES, Outcome
+
+PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python")  # options that a repeated run needs as well
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Records that share one cause, in the order of the run; `next` is the advice of the first that has one."""
+
+    outcome: Outcome
+    records: tuple[Record, ...]
+    next: str
+    command: str
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.records[0].text.split())
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        seen = {record.stage for record in self.records}
+        return tuple(name for name in STAGES if name in seen) + tuple(sorted(seen - set(STAGES)))
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return tuple(dict.fromkeys(record.case for record in self.records))
+
+
+def causes(
+    records: Sequence[Record], outcomes: Sequence[Outcome], options: Mapping[str, Any] | None = None
+) -> list[Cause]:
+    """Causes of the records with these outcomes: the worst outcome first, then what hits most cases."""
+    groups: dict[tuple[Outcome, str], list[Record]] = {}
+    for record in records:
+        if record.outcome in outcomes:
+            groups.setdefault((record.outcome, normalised(record)), []).append(record)
+    found = [
+        Cause(outcome, tuple(group), _next(group), command(group[0], options or {}))
+        for (outcome, _), group in groups.items()
+    ]
+    return sorted(found, key=lambda cause: (cause.outcome.severity, -len(cause.cases)))
+
+
+def normalised(record: Record) -> str:
+    """The record's text without what differs from case to case: names of the case, outputs, places and numbers. Error
+    codes of six digits (pyACL) and such as E10001 (ATC) stay: another code is another cause. Of a FAIL only the first
+    clause counts, for the rest is the evidence."""
+    text = " ".join(record.text.split())
+    if record.outcome is Outcome.FAIL:
+        text = text.split(";")[0]
+    case = record.case
+    names = (str(case), case.model, case.chip, str(case.precision), record.metric)
+    for name in sorted(filter(None, names), key=len, reverse=True):
+        text = re.sub(rf"\b{re.escape(name)}\b", "*", text)
+    text = re.sub(r"(?:/[\w.+~-]+)+", "*", text)  # paths
+    text = re.sub(r"\w+\[[\d, ]*\]", "*", text)  # elements of outputs
+    if record.outcome is Outcome.FAIL:
+        text = re.sub(r"\([^()]*\)", "", text)  # documents and intervals
+    text = re.sub(r"\b(?!\d{6}\b)(?:0x[0-9a-f]+|\d[\d,.]*(?:e[+-]?\d+)?)\b", "#", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _next(group: Sequence[Record]) -> str:
+    return next((text for record in group if (text := _told(record, "next"))), "")
+
+
+def _told(record: Record, what: str) -> str:
+    """The next step or the command that a record carries, or nothing."""
+    return str(getattr(record, what, "") or record.facts.get(what) or "")
+
+
+def command(record: Record, options: Mapping[str, Any]) -> str:
+    """The command that runs this record's test again: the one on record, else one by markers, with the options of the
+    run that change what is run. Options are as in a record file's header: absent ones are "None" or "False"."""
+    if known := _told(record, "again"):
+        return known
+    case, stage = record.case, STAGES.get(record.stage)
+    marker = stage.marker if stage is not None else ""
+    words = [case.model, case.chip, str(case.precision), f"bs{case.batch}", *([marker] if marker else [])]
+    parts = ["pytest", "-m", " and ".join(words)]
+    given = {name: str(options.get(name) or "") for name in PASSED_ON}
+    default = ("", "None", sys.executable)
+    parts += [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value not in default]
+    if str(options.get("simulate")) == "True":
+        parts.append("--simulate")
+    return shlex.join(parts)
+
+
+def where(cases: Sequence[Case], t: Translate) -> str:
+    """Cases in few words: the id of one; of several their models, chips, precisions and batches. More than two are
+    counted."""
+    if len(cases) == 1:
+        return str(cases[0])
+    models = list(dict.fromkeys(case.model for case in cases))
+    chips = list(dict.fromkeys(case.chip for case in cases))
+    parts = (
+        ", ".join(models) if len(models) <= 2 else t("{n} models", n=len(models)),
+        ", ".join(chips) if len(chips) <= 2 else t("{n} chips", n=len(chips)),
+        " ".join(dict.fromkeys(str(case.precision) for case in cases)),
+        "bs " + " ".join(map(str, sorted({case.batch for case in cases}))),
+    )
+    return "; ".join(parts)
+
+
+def head(records: Sequence[Record], asked: int, stopped: str, t: Translate) -> str:
+    """The head line in the reader's language: in English that of the record file."""
+    first, _, rest = head_line(records, asked, stopped).partition(": ")
+    counted = re.fullmatch(r"ran (\d+) of (\d+) cases(.*)", first)
+    if counted is None:
+        return head_line(records, asked, stopped)
+    text = t("ran {n} of {m} cases", n=counted[1], m=counted[2]) + counted[3]
+    text = f"{text}: {rest}" if rest else text
+    return text.replace(stopped, t(stopped)) if stopped else text

@@ -1,0 +1,232 @@
+"""Charts of a report as SVG text: small, without a library, coloured by the page's style sheet so that they follow
+its light and dark colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from harness.report.messages import Translate
+from harness.report.records import Record
+from harness.vocabulary import Outcome
+
+SERIES = 6  # colours in the style sheet: s0 to s5; each has a shape of its own too
+ALLOWED = 0.01  # relative drop that is drawn as allowed where a record names none: judge.verdict.SLACK
+PERCENTILES = (("latency_p50_us", "p50"), ("latency_p90_us", "p90"), ("latency_p99_us", "p99"),
+               ("latency_p999_us", "p99.9"))  # fmt: skip
+
+Chart = tuple[str, str]
+"""Title and SVG."""
+
+
+def throughput(records: Sequence[Record], t: Translate) -> list[tuple[str, list[Chart]]]:
+    """Model -> one chart a chip: images a second over the batch, a line a precision, with intervals; what was published
+    is dashed, the target that the best batch must reach is dotted."""
+    timed = [r for r in records if r.stage == "throughput" and r.values.get("measured")]
+    found = []
+    for model in dict.fromkeys(r.case.model for r in timed):
+        mine = [r for r in timed if r.case.model == model]
+        charts = []
+        for chip in dict.fromkeys(r.case.chip for r in mine):
+            targets = [
+                (r.values["bound"] * r.values["other"], r.metric)  # type: ignore[operator]
+                for r in records
+                if r.stage == "targets" and (r.case.model, r.case.chip) == (model, chip)
+                and r.values.get("other") and r.values.get("bound")
+            ]  # fmt: skip
+            rows = [r for r in mine if r.case.chip == chip]
+            charts.append((f"{model}, {chip}", _panel(f"{model}, {chip}", rows, targets, t)))
+        found.append((model, charts))
+    return found
+
+
+def _panel(title: str, rows: Sequence[Record], targets: Sequence[tuple[float, str]], t: Translate) -> str:
+    width, height, left, right, top, bottom = 340, 220, 52, 12, 24, 56
+    batches = sorted({r.case.batch for r in rows})
+    figures = [v for r in rows for name in ("measured", "high", "published") if (v := r.values.get(name))]
+    ticks = _ticks(max(*figures, *(value for value, _ in targets), 1e-9))
+    ceiling = ticks[-1]
+
+    def x(batch: int) -> float:
+        place = batches.index(batch) / (len(batches) - 1) if len(batches) > 1 else 0.5
+        return left + 14 + place * (width - left - right - 28)
+
+    def y(value: float) -> float:
+        return height - bottom - value / ceiling * (height - top - bottom)
+
+    parts = [_text(left, 14, title, "t")]
+    for tick in ticks:
+        parts.append(f'<path class="g" d="M{left} {y(tick):.1f}H{width - right}"/>')
+        parts.append(_text(left - 5, y(tick) + 4, f"{tick:,.10g}", "e"))
+    parts += [_text(x(batch), height - bottom + 15, str(batch), "m") for batch in batches]
+    parts.append(_text((left + width - right) / 2, height - bottom + 29, t("batch"), "m"))
+    for value, other in targets:
+        parts.append(f'<path class="target" d="M{left} {y(value):.1f}H{width - right}"/>')
+        parts.append(_text(left + 3, y(value) + 11, t("target against {chip}", chip=other)))
+    at = left
+    for number, precision in enumerate(dict.fromkeys(str(r.case.precision) for r in rows)):
+        line = sorted((r for r in rows if str(r.case.precision) == precision), key=lambda r: r.case.batch)
+        colour = f"s{number % SERIES}"
+        points = [(x(r.case.batch), y(_of(r, "measured"))) for r in line]
+        known = [(x(r.case.batch), y(_of(r, "published"))) for r in line if r.values.get("published")]
+        if known:
+            parts.append(f'<path class="{colour} p" d="{_path(known)}"/>')
+            parts += [f'<circle class="{colour} h" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in known]
+        parts.append(f'<path class="{colour} l" d="{_path(points)}"/>')
+        for r, (a, b) in zip(line, points, strict=True):
+            low, high = r.values.get("low"), r.values.get("high")
+            if low is not None and high is not None:
+                parts.append(f'<path class="{colour} l" d="M{a:.1f} {y(low):.1f}V{y(high):.1f}"/>')
+            parts.append(_shape(number, a, b, colour, f"bs{r.case.batch}: {_of(r, 'measured'):,.2f}"))
+        parts.append(_shape(number, at + 5, height - 14, colour, ""))
+        parts.append(_text(at + 14, height - 10, precision))
+        at += 60
+    if any(r.values.get("published") for r in rows):
+        parts.append(f'<path class="p" d="M{at} {height - 14}h22"/>' + _text(at + 27, height - 10, t("published")))
+    return _svg(width, height, title, parts)
+
+
+def drops(records: Sequence[Record], t: Translate) -> list[Chart]:
+    """Model -> the relative drop of each case and metric with its bounds; what is allowed is a dashed line. The axis is
+    linear within 1 % and logarithmic beyond."""
+    scored = [r for r in records if r.stage == "accuracy" and r.values.get("drop") is not None]
+    return [
+        (model, _drops(model, [r for r in scored if r.case.model == model], t))
+        for model in dict.fromkeys(r.case.model for r in scored)
+    ]
+
+
+def _drops(model: str, rows: Sequence[Record], t: Translate) -> str:
+    rows = sorted(rows, key=lambda r: (r.outcome.severity, r.case.chip, str(r.case.precision)))
+    ends = [_of(r, name) for r in rows for name in ("drop", "low", "high") if r.values.get(name) is not None]
+    edges = min(*ends, -0.005), max(*ends, 0.02)
+
+    def bend(value: float) -> float:
+        return math.asinh(value / ALLOWED)
+
+    marks = [v for v in (-1, -0.1, -0.01, 0, 0.01, 0.1, 1) if edges[0] <= v <= edges[1]]
+
+    def told(r: Record) -> str:
+        return f"{r.case.chip} {r.case.precision} bs{r.case.batch} {r.metric}"
+
+    def draw(r: Record, x: Callable[[float], float], y: float) -> Iterable[str]:
+        colour = _colour(r)
+        low, high = r.values.get("low"), r.values.get("high")
+        if low is not None and high is not None:
+            yield f'<path class="{colour} l" d="M{x(low):.1f} {y}H{x(high):.1f}"/>'
+        yield _shape(_kind(r), x(_of(r, "drop")), y, colour, f"{told(r)}: {100 * _of(r, 'drop'):.3g} % {r.outcome}")
+
+    allowed = next((v for r in rows if (v := r.values.get("slack"))), ALLOWED)
+    ticks = [(v, f"{100 * v:g} %") for v in marks]
+    return _strip(t("drop of {model}", model=model), rows, told, draw, edges, bend, ticks, allowed)
+
+
+def latencies(records: Sequence[Record], t: Translate) -> list[Chart]:
+    """Model -> microseconds of one execute of each case: p50, p90, p99 and p99.9 on a logarithmic axis."""
+    timed = [r for r in records if r.stage == "throughput" and r.values.get("latency_p50_us")]
+    return [
+        (model, _latencies(model, [r for r in timed if r.case.model == model], t))
+        for model in dict.fromkeys(r.case.model for r in timed)
+    ]
+
+
+def _latencies(model: str, rows: Sequence[Record], t: Translate) -> str:
+    every = [v for r in rows for name, _ in PERCENTILES if (v := r.values.get(name))]
+    first, last = math.floor(math.log10(min(every))), math.ceil(math.log10(max(every)))
+    edges = 10.0**first, 10.0 ** max(last, first + 1)
+
+    def told(r: Record) -> str:
+        return f"{r.case.chip} {r.case.precision} bs{r.case.batch}"
+
+    def draw(r: Record, x: Callable[[float], float], y: float) -> Iterable[str]:
+        known = [(v, name) for key, name in PERCENTILES if (v := r.values.get(key))]
+        yield f'<path class="s0 l" d="M{x(known[0][0]):.1f} {y}H{x(known[-1][0]):.1f}"/>'
+        for number, (value, name) in enumerate(known):
+            yield _shape(number, x(value), y, "s0", f"{told(r)} {name}: {value:,.0f} us")
+
+    ticks = [(10.0**power, f"{10.0**power:,.6g}") for power in range(first, int(math.log10(edges[1])) + 1)]
+    return _strip(t("latency of {model}, microseconds", model=model), rows, told, draw, edges, math.log10, ticks, None)
+
+
+def _strip(
+    title: str,
+    rows: Sequence[Record],
+    told: Callable[[Record], str],
+    draw: Callable[[Record, Callable[[float], float], float], Iterable[str]],
+    edges: tuple[float, float],
+    bend: Callable[[float], float],
+    ticks: Sequence[tuple[float, str]],
+    bound: float | None,
+) -> str:
+    """One row a record under each other, values along a bent axis."""
+    left, right, top, step = 250, 20, 24, 16
+    width, height = 760, top + step * len(rows) + 26
+    low, high = bend(edges[0]), bend(edges[1])
+
+    def x(value: float) -> float:
+        return left + (bend(value) - low) / (high - low) * (width - left - right)
+
+    parts = []
+    for value, name in ticks:
+        parts.append(f'<path class="g" d="M{x(value):.1f} {top}V{height - 22}"/>')
+        parts.append(_text(x(value), height - 8, name, "m") + _text(x(value), top - 8, name, "m"))
+    if bound is not None:
+        parts.append(f'<path class="bound" d="M{x(bound):.1f} {top}V{height - 22}"/>')
+    for number, record in enumerate(rows):
+        y = top + step * number + step / 2
+        parts.append(_text(left - 8, y + 4, told(record), "e"))
+        parts += draw(record, x, y)
+    return _svg(width, height, title, parts)
+
+
+def _colour(record: Record) -> str:
+    return record.outcome.value
+
+
+def _kind(record: Record) -> int:
+    return {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1}.get(record.outcome, 2)
+
+
+def _shape(number: int, x: float, y: float, colour: str, told: str) -> str:
+    """Circle, square, triangle, diamond in turn."""
+    title = f"<title>{escape(told)}</title>" if told else ""
+    outline = (
+        f"M{x - 3.5:.1f} {y:.1f}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0",
+        f"M{x - 3:.1f} {y - 3:.1f}h6v6h-6z",
+        f"M{x - 4:.1f} {y + 3:.1f}h8l-4-7z",
+        f"M{x - 4:.1f} {y:.1f}l4-4l4 4l-4 4z",
+    )[number % 4]
+    return f'<path class="{colour} f" d="{outline}">{title}</path>'
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _text(x: float, y: float, text: str, place: str = "") -> str:
+    name = f' class="{place}"' if place else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}"{name}>{escape(text)}</text>'
+
+
+def _svg(width: float, height: float, title: str, parts: Iterable[str]) -> str:
+    """`parts` stand behind a title that screen readers read."""
+    body = "".join(parts)
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{escape(title)}">{body}</svg>'
+    )
+
+
+def _ticks(highest: float) -> list[float]:
+    """Zero and up to five steps of 1, 2 or 5 times a power of ten, the last at or above `highest`."""
+    step: float = 10.0 ** math.floor(math.log10(highest))
+    step = next(s for s in (step / 5, step / 2, step, 2 * step, 5 * step) if highest / s <= 5)
+    return [step * n for n in range(math.ceil(highest / step - 1e-9) + 1)]
+
+
+def _of(record: Record, name: str) -> float:
+    value = record.values[name]
+    if value is None:
+        raise ValueError(f"{record.case} {record.stage} has no {name}")
+    return float(value)

@@ -1,0 +1,315 @@
+"""The summary that ends a run in a terminal: a grid, failures by cause, marks, the report's place, the head line."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report import tables
+from harness.report.causes import Cause, causes, head, where
+from harness.report.grid import SIGNS, Grid, Row, grid
+from harness.report.messages import Translate, translation
+from harness.report.records import Record, ran
+from harness.vocabulary import MARKS, Outcome
+
+NARROWEST = 80
+SCREEN = 24  # lines of the smallest terminal: what is needed stands on its last screen
+IN_FULL = 3  # causes that are shown with text and command
+IN_SHORT = 6  # further causes, a line each
+
+COLOURS: dict[str, str] = {
+    Outcome.PASS: "green",
+    Outcome.FAIL: "bold red",
+    Outcome.ERROR: "bold red",
+    Outcome.INVALID: "magenta",
+    Outcome.INCONCLUSIVE: "yellow",
+}
+
+
+def terminal(
+    records: Sequence[Record],
+    asked: int,
+    width: int,
+    colour: bool,
+    stopped: str = "",
+    *,
+    verbose: bool = False,
+    room: float = SCREEN,
+    failures: Sequence[str] = (),
+    report: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    lang: str = "en",
+    changed: str = "",
+) -> str:
+    """The summary as text. Tables of figures stand in it when all of it fits `room` lines, or with `verbose`, which
+    also shows what passed; `failures` are those of the run as a whole; `options` are the run's, for the commands that
+    repeat a failed test; `changed` is one sentence on what changed since a baseline."""
+    t, width = translation(lang), max(width, NARROWEST)
+    red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
+    first = [line for part in (_grid(grid(records), width, t), _undecided(records, width, t)) for line in part]
+    last = [*_skips(records, width, t, verbose), *_red(red, width, t), *_marks(records, width, t, verbose)]
+    last += _wrapped(t("since the baseline: {text}", text=changed), width, "bold") if changed else []
+    for failure in failures:
+        last += _wrapped(failure, width, COLOURS[Outcome.FAIL])
+    if report is not None:
+        last.append(Text(t("report: {path}", path=report)))
+    last.append(Text(head(records, asked, stopped, t), "bold"))
+    figures = _figures(records, width, t)
+    told = _passed(records, width) if verbose else []
+    if not verbose and len(first) + len(figures) + len(last) > room:
+        figures = []
+        if any(r.values for r in records if ran(r)):
+            last.insert(-1, Text(t("figures: in the report, or with pytest -v")))
+    console = Console(width=10_000, force_terminal=colour, highlight=False, file=io.StringIO())
+    with console.capture() as capture:
+        for line in (*first, *told, *figures, *last):
+            line.rstrip()
+            console.print(line, soft_wrap=True)
+    return capture.get()
+
+
+def _grid(found: Grid, width: int, t: Translate) -> list[Text]:
+    """With batches over the signs where the width allows it, else with one column a batch and a legend."""
+    if not found.rows:
+        return []
+    chips = [f"{row.chip} {row.precision}" for row in found.rows]
+    models = [row.models[0] if len(row.models) == 1 else t("all {n} models", n=len(row.models)) for row in found.rows]
+    edge = max(map(cell_len, chips)), max(map(cell_len, models))
+    every = max((batches for _, batches in found.columns), key=len, default=())
+    for step in (max((len(str(b)) for b in every), default=1) + 1, 1):
+        widths = [max(len(batches) * step, min(len(stage), 8 if step > 1 else 4)) for stage, batches in found.columns]
+        if sum(edge) + 2 + sum(widths) + len(widths) - 1 <= width:
+            break
+    else:  # names too long for one line: the chip gets a line of its own
+        edge = 0, edge[1]
+    spread = step > 1
+    indent = sum(edge) + 2
+    lines = []
+    heads = " ".join(stage[:w].ljust(w) for (stage, _), w in zip(found.columns, widths, strict=True))
+    lines.append(Text(" " * indent + heads, "bold"))
+    if spread and every:
+        over = ("".join(str(b).ljust(step) for b in batches).ljust(w) for (_, batches), w in
+                zip(found.columns, widths, strict=True))  # fmt: skip
+        lines.append(Text(" " * indent + " ".join(over), "dim"))
+    before = ""
+    for row, chip, model in zip(found.rows, chips, models, strict=True):
+        if not edge[0] and chip != before:
+            lines.append(Text(chip, "bold"))
+        line = Text(_left(chip if edge[0] and chip != before else "", edge[0]) + " " + _left(model, edge[1]) + " ")
+        before = chip
+        for (stage, batches), w in zip(found.columns, widths, strict=True):
+            line.append_text(_cells(found, row, stage, batches, step, w)).append(" ")
+        lines.append(line)
+    legend = "  ".join(f"{SIGNS[outcome]} {outcome}" for outcome in found.outcomes)
+    lines += _wrapped(legend, width, "dim")
+    if every and not spread:
+        lines += _wrapped(t("signs of a stage, left to right: batch {batches}", batches=" ".join(map(str, every))),
+                          width, "dim")  # fmt: skip
+    return [*lines, Text()]
+
+
+def _cells(found: Grid, row: Row, stage: str, batches: Sequence[int], step: int, width: int) -> Text:
+    text = Text()
+    places: Sequence[int | None] = batches or [None]
+    for batch in places:
+        outcome = found.cell(row, stage, batch)
+        sign = " " if outcome is None else SIGNS[outcome]
+        text.append(sign, COLOURS.get(outcome, "dim") if outcome is not None else "").append(" " * (step - 1))
+    text.append(" " * max(0, width - text.cell_len))
+    return text
+
+
+def _left(text: str, width: int) -> str:
+    return text + " " * max(0, width - cell_len(text))
+
+
+def _red(found: Sequence[Cause], width: int, t: Translate) -> list[Text]:
+    """The worst causes in full and last, so that the last screen shows them; further ones above, a line each."""
+    short, full = found[IN_FULL:], found[:IN_FULL]
+    lines: list[Text] = []
+    for cause in short[:IN_SHORT]:
+        lines.append(_cut(f"{cause.outcome} {where(cause.cases, t)}: {cause.text}", width, COLOURS[cause.outcome]))
+    if len(short) > IN_SHORT:
+        more = len(short) - IN_SHORT
+        lines.append(Text(t("and {n} more causes, in the report or with pytest -v", n=more)))
+    rows = 2 if len(full) > 2 else 4
+    for cause in full:
+        lines += [_title(cause, width, t), *_body(cause, width, rows, t)]
+    return lines
+
+
+def _title(cause: Cause, width: int, t: Translate) -> Text:
+    count = t("{n} cases", n=len(cause.cases)) + ": " if len(cause.cases) > 1 else ""
+    text = Text(f"{cause.outcome} ", COLOURS[cause.outcome])
+    return text + _cut(
+        f"{', '.join(cause.stages)}: {count}{where(cause.cases, t)}", width - cell_len(text.plain), "bold"
+    )
+
+
+def _body(cause: Cause, width: int, rows: int, t: Translate) -> list[Text]:
+    text = t("first: {text}", text=cause.text) if len(cause.records) > 1 else cause.text
+    lines = _shortened(text, width - 2, rows)
+    if cause.next:
+        lines += _shortened(t("next: {text}", text=cause.next), width - 2, 1 if rows < 3 else 2)
+    return [*(Text("  ") + line for line in lines), *_pasteable(t("again:") + " " + cause.command, width)]
+
+
+def _pasteable(command: str, width: int) -> list[Text]:
+    """A command on one line, or on several that a shell reads as one."""
+    line, lines = "  ", []
+    for word in re.findall(r"(?:'[^']*'|\"[^\"]*\"|\S)+", command):
+        if cell_len(line) + cell_len(word) + 3 > width and line.strip():
+            lines.append(line + "\\")
+            line = "      "
+        line += word + " "
+    return [Text(text) for text in (*lines, line)]
+
+
+def _undecided(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
+    """Three lines at most: what could not be decided, and why."""
+    found = causes(records, [Outcome.INCONCLUSIVE])
+    lines = [
+        _cut(f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {cause.text}", width, "yellow")
+        for cause in found[:3]
+    ]
+    if len(found) > 3:
+        lines[-1] = Text(t("and {n} more reasons for INCONCLUSIVE, in the report or with pytest -v", n=len(found) - 2),
+                         "yellow")  # fmt: skip
+    return lines
+
+
+def _skips(records: Sequence[Record], width: int, t: Translate, verbose: bool) -> list[Text]:
+    """One entry a reason, however many chips share it. What was looked for is left out where there is no room."""
+    groups = tables.skips(records)
+    lines: list[Text] = []
+    for chips, reason, count in groups:
+        text = t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=reason)
+        rows = 99 if verbose else 4 if len(groups) <= 2 else 2
+        if len(_wrapped(text, width)) > rows:
+            text = re.sub(r" \(.*\);", ";", text)
+        lines += _shortened(text, width, rows, "yellow")
+    return lines
+
+
+def _marks(records: Sequence[Record], width: int, t: Translate, verbose: bool) -> list[Text]:
+    marks = Counter(mark for record in records if ran(record) for mark in record.marks)
+    if not marks:
+        return []
+    names = ", ".join(mark.upper() for mark in sorted(marks))
+    if not verbose:
+        return [_cut(t("marks: {names}; what they mean: README", names=names), width, "yellow")]
+    return [
+        line
+        for mark in sorted(marks)
+        for line in _wrapped(f"{mark.upper()}: {t(MARKS.get(mark, ''))}", width, "yellow")
+    ]
+
+
+def _passed(records: Sequence[Record], width: int) -> list[Text]:
+    """Every text that is in no table, the worst first."""
+    lines: list[Text] = []
+    for case, stage, verdict, why in tables.other_rows(records):
+        lines.append(Text(f"{verdict:<13}", COLOURS.get(verdict, "")) + Text(f"{case}  {stage}"))
+        lines += [Text("    ") + line for line in _wrapped(why, width - 4)]
+    return [*lines, Text()] if lines else []
+
+
+def _figures(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
+    lines: list[Text] = []
+    for title, columns, rows in tables.sections(records):
+        if title != tables.OTHERS:
+            lines += [*_table(t(title), columns, rows, width, t), Text()]
+    return lines
+
+
+DROPPED_FIRST = ("against", "images", "best", "p90 us", "p99.9 us", "95 % interval", "source", "published", "p50 us",
+                 "p99 us", "reference")  # fmt: skip
+"""Columns that a narrow terminal leaves out, in this order."""
+
+
+def _table(title: str, given: Sequence[str], told: Sequence[Sequence[str]], width: int, t: Translate) -> list[Text]:
+    """A row of figures is one line. A table that is too wide first loses columns in which all rows say the same, which
+    then stand in its title, then tells its first column on lines of its own, then loses those of DROPPED_FIRST."""
+    columns, rows = list(given), [list(row) for row in told]
+
+    def needed() -> int:
+        return sum(
+            max(cell_len(cell) for cell in (t(name), *column)) + 1 for name, *column in zip(columns, *rows, strict=True)
+        )
+
+    def drop(at: int) -> None:
+        del columns[at]
+        for row in rows:
+            del row[at]
+
+    for name in ("chip", "precision", "model", "against", "case"):
+        if needed() > width and name in columns and len({row[columns.index(name)] for row in rows}) == 1:
+            title += f", {rows[0][columns.index(name)]}"
+            drop(columns.index(name))
+    groups: list[tuple[str, list[list[str]]]] = [("", rows)]
+    if needed() > width and columns[0] in ("case", "model"):
+        names = dict.fromkeys(row[0] for row in rows)
+        groups = [(name, [row for row in rows if row[0] == name]) for name in names]
+        drop(0)
+    left = []
+    for name in DROPPED_FIRST:
+        if needed() > width and name in columns:
+            left.append(t(name))
+            drop(columns.index(name))
+    lines = _wrapped(title, width, "bold")
+    if left:
+        lines += _wrapped(t("left out here: {names}", names=", ".join(left)), width, "dim")
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(t(name), justify="right" if name in tables.NUMERIC else "left", no_wrap=True)
+    for _, part in groups:
+        for row in part:
+            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    rendered = _rendered(table)  # a line a row, after the header's
+    lines.append(rendered.pop(0))
+    for name, part in groups:
+        lines += [Text(name, "bold")] if name else []
+        lines += [rendered.pop(0) for _ in part]
+    return lines
+
+
+def _rendered(table: Table) -> list[Text]:
+    console = Console(width=10_000, highlight=False, file=io.StringIO(), force_terminal=True, color_system="standard")
+    with console.capture() as capture:
+        console.print(table)
+    return [Text.from_ansi(line) for line in capture.get().splitlines()]
+
+
+def _wrapped(text: str, width: int, style: str = "") -> list[Text]:
+    """Lines of at most `width` cells; Chinese is broken anywhere, and a word that is too long, too."""
+    console = Console(width=width, file=io.StringIO())
+    return [
+        line
+        for paragraph in text.splitlines() or [""]
+        for line in Text(paragraph, style, end="").wrap(console, width, overflow="fold")
+    ]
+
+
+def _shortened(text: str, width: int, rows: int, style: str = "") -> list[Text]:
+    lines = _wrapped(" ".join(text.split()), width, style)
+    if len(lines) <= rows:
+        return lines
+    rest = Text(" ".join(line.plain for line in lines[rows - 1 :]), style)
+    return [*lines[: rows - 1], _cut(rest.plain, width, style)]
+
+
+def _cut(text: str, width: int, style: str = "") -> Text:
+    cut = Text(" ".join(text.split()), style, end="")
+    if cut.cell_len > width:
+        cut.truncate(width - 3)
+        cut.append("...")
+    return cut

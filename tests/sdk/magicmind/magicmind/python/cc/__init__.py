@@ -1,0 +1,1 @@
+"""As the vendor lays it out."""

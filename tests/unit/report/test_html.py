@@ -1,0 +1,251 @@
+"""The report is one page that asks for nothing, says first what came of the run, and is small for the whole matrix."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from made_runs import ALL, agreed, run_of, timed, whole_matrix
+
+from harness.case import Case
+from harness.report import ci
+from harness.report.html import page
+from harness.report.records import Record, head_line
+from harness.vocabulary import Outcome
+
+CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+class Page(HTMLParser):
+    """Ids, links, addresses and tags of a page; a tag that is closed out of turn is an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.addresses, self.open, self.texts = [], [], [], [], []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given["href"]] if tag == "a" else []
+        self.addresses += [given[name] for name in ("src", "srcset", "action", "data", "poster") if name in given]
+        self.addresses += [given["href"]] if tag != "a" and "href" in given else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        opened = self.open.pop()
+        assert opened == tag, f"</{tag}> closes <{opened}>"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+
+def heavy(records):
+    """With as many facts as a real record has."""
+    facts = {"backend": "acl", "engine": "a" * 64, "version": "CANN 7.0.0 " * 8, "device": "Ascend310P3 " * 6}
+    return [
+        replace(r, facts={**facts, **r.facts, "digest": f"{i:064x}", "own": "b" * 400}) for i, r in enumerate(records)
+    ]
+
+
+def test_the_whole_matrix_is_below_5_mb_and_written_within_3_seconds():
+    run = run_of(heavy(whole_matrix()))
+    begun = time.process_time()
+    text = page(run)
+
+    assert time.process_time() - begun < 3
+    assert len(text.encode()) < 5e6
+    assert len(set(re.findall(r'<tr [^>]*id="([^"]+)"', text))) == ALL
+
+
+def test_nothing_is_asked_for_and_every_anchor_is_there_once():
+    found = Page(page(run_of(whole_matrix())))
+
+    assert found.addresses == ["data:,"]
+    assert len(found.ids) == len(set(found.ids))
+    assert found.links
+    assert {link for link in found.links if link[1:] not in found.ids} == set()
+
+
+def test_a_policy_forbids_the_page_to_fetch():
+    text = page(run_of([timed(CASE, 100.0)]))
+
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest", text)
+
+
+def test_the_banner_says_what_ran_what_not_and_why_before_anything_else():
+    absent = Record(Case.parse("regnety_016-t4-fp16-bs4"), "export", "SKIP", "t4 is absent; to have it: install it")
+    text = page(run_of([*whole_matrix([CASE], broken=False), absent], asked=2))
+    banner = text[text.index('<div class="banner') : text.index("<nav")]
+
+    for part in ("simulated: no failure", "ran 1 of 2 cases", "regnety_016-ascend310p-fp16-bs16", "t4 is absent"):
+        assert part in banner, part
+    assert "says nothing about real hardware" in banner
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "required", "said"),
+    [
+        (["PASS"], [], "good"),
+        (["PASS", "FAIL"], [], "not good"),
+        (["INVALID", "PASS"], [], "cannot be trusted"),
+        (["ERROR", "PASS"], [], "the laboratory has a fault"),
+        (["INCONCLUSIVE"], [], "too little data"),
+        (["SKIP"], [], "nothing ran"),
+        ([], [], "nothing ran"),
+        (["SKIP"], ["ascend310p"], "the laboratory has a fault"),
+    ],
+)
+def test_the_conclusion_never_calls_good_what_is_not(outcomes, required, said):
+    records = [Record(CASE, "numerics", outcome, "x", str(i)) for i, outcome in enumerate(outcomes)]
+
+    assert said in ci.conclusion(records, required)
+    assert said in page(run_of(records, asked=1, options={"require": str(required)}))
+
+
+def test_failures_come_before_charts_and_tables_and_name_their_command():
+    text = page(run_of(whole_matrix()))
+
+    assert (
+        text.index('id="failures"') < text.index('id="grid"') < text.index('id="charts"') < text.index('id="accuracy"')
+    )
+    assert text.count("<b>again</b>") == 3
+    assert "npu-smi info: look whether" in text
+
+
+def test_what_is_said_is_escaped_everywhere():
+    evil = "<script>alert(1)</script>&\"'"
+    record = Record(CASE, "numerics", "FAIL", evil, evil, {}, (), {evil: evil, "next": evil})
+    text = page(run_of([record, Record(CASE, "export", "SKIP", evil), agreed(CASE, evil)], host=evil), changes="")
+
+    assert "<script>alert" not in text
+    Page(text)
+
+
+def test_charts_show_published_and_target_lines_percentiles_and_bounds():
+    target = Record(CASE, "targets", "PASS", "x", "t4", {"other": 600.0, "bound": 1.6, "measured": 1000.0})
+    text = page(run_of([timed(CASE, 1000.0, published=900.0), target, agreed(CASE, "top1")]))
+
+    assert 'class="target"' in text
+    assert "target against t4" in text
+    assert 'class="s0 p"' in text  # published
+    assert "p99.9: 24,000 us" in text
+    assert "0.1 % PASS" in text
+    assert 'class="bound"' in text
+
+
+def test_a_target_line_stands_where_its_value_is():
+    """Of a chart from 0 to 1000 images a second, a target of 500 is in the middle."""
+    target = Record(CASE, "targets", "PASS", "x", "t4", {"other": 250.0, "bound": 2.0, "measured": 1000.0})
+    text = page(run_of([timed(CASE, 1000.0, half=0.0), target]))
+    chart = text[text.index("<svg") : text.index("</svg>")]
+    grid = [float(y) for y in re.findall(r'class="g" d="M\S+ ([\d.]+)H', chart)]
+    (line,) = (float(y) for y in re.findall(r'class="target" d="M\S+ ([\d.]+)H', chart))
+
+    assert line == pytest.approx((grid[0] + grid[-1]) / 2, abs=0.2)
+
+
+def test_without_figures_there_are_no_charts_and_no_empty_tables():
+    text = page(run_of([Record(CASE, "export", "ERROR", "broken")]))
+
+    assert "<svg" not in text
+    assert 'id="throughput"' not in text
+
+
+def test_every_fact_of_a_record_is_in_the_page():
+    text = page(run_of([replace(timed(CASE, 100.0), facts={"engine": "abc/def.om", "list": [1, 2]})]))
+
+    assert '["engine", "abc/def.om"]' in text
+    assert '["list", "[1, 2]"]' in text
+
+
+def test_a_stopped_run_says_so():
+    run = replace(run_of([timed(CASE, 1.0)]), footer={"asked": 9, "stopped": "STOPPED before its end"})
+
+    assert "STOPPED" in page(run)
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory):
+    """Runs a script in a page in a real browser; returns the title that it set, and complaints on the console."""
+    if BROWSER is None:
+        pytest.skip("no Chromium here: apt-get install chromium; the report was not looked at in a browser")
+
+    def run(text, script, width=1280):
+        folder = tmp_path_factory.mktemp("page")
+        text = text.replace("</body>", f"<script>{script}</script></body>")
+        (folder / "page.html").write_text(text, encoding="utf-8")
+        done = subprocess.run(
+            [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom",
+             "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", (folder / "page.html").as_uri()],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        said = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+        return said[1] if said else "", [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return run
+
+
+def test_filter_sorting_and_details_work_in_a_browser(browse):
+    script = """
+      const q = s => document.querySelector(s), told = [];
+      const every = name => [...document.querySelectorAll(`#${name} tbody tr`)];
+      const shown = name => every(name).filter(r => !r.hidden && !r.classList.contains("facts"));
+      q("#f-verdict").value = "FAIL"; q("#f-verdict").dispatchEvent(new Event("input"));
+      told.push(shown("records").length);
+      q("#f-chip").value = "t4"; q("#f-chip").dispatchEvent(new Event("input"));
+      told.push(shown("records").length);
+      q("#f-verdict").value = q("#f-chip").value = ""; q("#f-chip").dispatchEvent(new Event("input"));
+      const head = [...document.querySelectorAll("#throughput th")].find(h => h.textContent.startsWith("img/s"));
+      head.firstChild.click();
+      const cells = shown("throughput").map(r => parseFloat(r.cells[head.cellIndex].textContent.replace(/,/g, "")));
+      told.push(cells.every((v, i) => !i || v >= cells[i - 1]), head.getAttribute("aria-sort"));
+      q("#records button[data-f]").click();
+      told.push(q("tr.facts").textContent.includes("simulated"));
+      told.push(document.documentElement.scrollWidth <= innerWidth);
+      document.title = told.join(" ");
+    """
+    said, complaints = browse(page(run_of(whole_matrix())), script)
+
+    records = whole_matrix()
+    failed = [r for r in records if r.outcome is Outcome.FAIL]
+    assert said == f"{len(failed)} {sum(r.case.chip == 't4' for r in failed)} true ascending true true"
+    assert complaints == []
+
+
+def test_the_page_fits_a_telephone(browse):
+    frame = '<!doctype html><title></title><body><iframe style="width:390px;height:900px;border:0"></iframe></body>'
+    script = """
+      const frame = document.querySelector("iframe");
+      frame.onload = () => document.title = String(frame.contentDocument.documentElement.scrollWidth);
+      frame.srcdoc = PAGE;
+    """
+    said, _ = browse(frame, script.replace("PAGE", json.dumps(page(run_of(whole_matrix()))).replace("</", r"<\/")))
+
+    assert 300 < float(said) <= 390
+
+
+def test_the_page_loads_within_a_second(browse):
+    """The quickest of three, for other load on the machine is not the page's."""
+    script = """addEventListener("load", () => setTimeout(() => {
+      document.title = performance.getEntriesByType("navigation")[0].loadEventEnd; }, 0));"""
+    text = page(run_of(heavy(whole_matrix())))
+
+    assert min(float(browse(text, script)[0]) for _ in range(3)) < 1000
+
+
+def test_the_head_line_is_that_of_the_records():
+    run = run_of(whole_matrix())
+
+    assert head_line(run.records, ALL) in page(run)

@@ -1,0 +1,29 @@
+"""Tables hold every figure of a run, the worst first."""
+
+from made_runs import timed
+
+from harness.case import Case
+from harness.report import tables
+from harness.report.records import Record
+
+CASE = Case.parse("regnety_016-cpu-fp32-bs1")
+
+
+def test_columns_without_a_figure_are_left_out():
+    ((_, columns, _),) = tables.sections([Record(CASE, "accuracy", "PASS", "x", "top1", {"measured": 0.5})])
+
+    assert columns == ["case", "metric", "measured", "verdict"]
+
+
+def test_what_is_worst_comes_first():
+    outcomes = ["PASS", "INCONCLUSIVE", "FAIL", "PASS", "ERROR"]
+    rows = tables.other_rows([Record(CASE, "numerics", outcome, "x") for outcome in outcomes])
+
+    assert [row[2] for row in rows] == ["FAIL", "ERROR", "INCONCLUSIVE", "PASS", "PASS"]
+
+
+def test_the_best_batch_of_a_line_up_is_marked():
+    four = Case.parse("regnety_016-cpu-fp32-bs4")
+    rows = tables.throughput_rows([timed(CASE, 100.0), timed(four, 140.0)])
+
+    assert [row[tables.THROUGHPUT_COLUMNS.index("best")] for row in rows] == ["", "best"]

@@ -1,0 +1,53 @@
+"""chipproof compare: what changed between two runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report import compare as comparing
+from harness.report.messages import language, translation
+from harness.report.records import read_run, write_whole
+from tools.language import LangOption
+
+
+def command(
+    before: Annotated[Path, typer.Argument(help="record file (.jsonl) of the earlier run")],
+    after: Annotated[Path, typer.Argument(help="record file (.jsonl) of the later run")],
+    markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the comparison as JSON")] = False,
+    lang: LangOption = None,
+) -> None:
+    """Name the verdicts that flipped, the figures that moved beyond their intervals, and what changed beside them.
+
+    Exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read."""
+    found = comparing.compare(read_run(before), read_run(after))
+    chosen = language(lang)
+    if markdown is not None:
+        write_whole(markdown, comparing.markdown(found, chosen))
+    if as_json:
+        print(json.dumps(found.as_json(), ensure_ascii=False))
+    else:
+        width = max(80, shutil.get_terminal_size((120, 40)).columns) if sys.stdout.isatty() else 120
+        show(found, Console(width=width, highlight=False), chosen)
+    if found.worse:
+        raise typer.Exit(1)
+
+
+def show(found: comparing.Comparison, console: Console, lang: str) -> None:
+    for title, columns, rows in comparing.blocks(found, translation(lang)):
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for name in columns:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table, "")
+    console.print(comparing.summary(found, lang), style="bold", markup=False)

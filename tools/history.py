@@ -1,0 +1,100 @@
+"""chipproof history: one case over the runs of a results folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness import matrix
+from harness.case import Case
+from harness.errors import DataError
+from harness.report import history as past
+from harness.report.messages import language, translation
+from harness.report.records import Run, read_run
+from tools.language import LangOption
+
+
+def command(
+    case: Annotated[str, typer.Argument(help="model-chip-precision-bsN, e.g. regnety_016-ascend310p-fp16-bs16")],
+    results: Annotated[Path, typer.Option("--results", help="folder of record files")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the series and their changes as JSON")] = False,
+    lang: LangOption = None,
+) -> None:
+    """Show the figures of CASE in every run of one host, and since which run one of them is another.
+
+    Exit status: 0 the newest figure is on the level of the first, 1 a figure changed for the worse, 2 could not run."""
+    wanted, t = Case.parse(case), translation(language(lang))
+    runs = read(results)
+    model = matrix.models().get(wanted.model)
+    figures = [("throughput", ""), *(("accuracy", metric) for metric in (model.metrics if model else ()))]
+    told, worse = [], False
+    for stage, metric in figures:
+        points = past.series(runs, wanted, stage, metric)
+        if not points:
+            continue
+        changes = past.changes(points)
+        worse |= any(change.relative < 0 for change in changes)
+        told.append(_told(f"{stage} {metric}".strip(), points, changes))
+    if not told:
+        raise DataError(
+            f"no run in {results} has a figure of {wanted}", hint="give another folder with --results, or another case"
+        )
+    if as_json:
+        print(json.dumps({"case": case, "alarm_rate": past.ALARM, "series": told}, ensure_ascii=False))
+    else:
+        for entry in told:
+            print(entry["figure"])
+            for point in entry["points"]:
+                print(f"  {point['time']}  {point['value']:>12,.6g}  {point['outcome']}")
+            for change in entry["changes"]:
+                print("  " + t("since {time}: {before} -> {after}, {change}", **_shown(change)))
+                for what, before, after in change["beside"]:
+                    print(f"    {what}: {before} -> {after}")
+                if not change["beside"]:
+                    print("    " + t("nothing on record changed there"))
+            if not entry["changes"]:
+                least = t("{n} runs, no change; {m} are the fewest that can show one", n=len(entry["points"]),
+                          m=past.FEWEST)  # fmt: skip
+                print("  " + least)
+    if worse:
+        raise typer.Exit(1)
+
+
+def read(folder: Path) -> list[Run]:
+    """Every whole record file of a folder; others are named on standard error. Raises DataError without a folder."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder", hint="give the folder that was given to pytest as --results")
+    runs = []
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            runs.append(read_run(path))
+        except DataError as error:
+            print(f"chipproof: passed over: {error.fact}", file=sys.stderr)
+    return runs
+
+
+def _told(figure: str, points: list[past.Point], changes: list[past.Change]) -> dict[str, Any]:
+    return {
+        "figure": figure,
+        "host": points[-1].run.header.get("host"),
+        "points": [
+            {"time": p.run.header.get("time"), "value": p.value, "outcome": p.record.outcome.value} for p in points
+        ],
+        "changes": [
+            {"time": c.first.run.header.get("time"), "before": c.before, "after": c.after, "relative": c.relative,
+             "beside": [list(item) for item in c.beside]} for c in changes
+        ],
+    }  # fmt: skip
+
+
+def _shown(change: dict[str, Any]) -> dict[str, str]:
+    return {
+        "time": change["time"],
+        "before": f"{change['before']:,.6g}",
+        "after": f"{change['after']:,.6g}",
+        "change": f"{100 * change['relative']:+.3g} %",
+    }

@@ -1,0 +1,22 @@
+"""The option --lang of the verbs that speak both languages."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.report.messages import LANGUAGES
+
+
+def spoken(lang: str | None) -> str | None:
+    """Refuses a language that there is not."""
+    if lang is not None and lang not in LANGUAGES:
+        raise typer.BadParameter(f"{lang}: there are {', '.join(LANGUAGES)}")
+    return lang
+
+
+LangOption = Annotated[
+    str | None,
+    typer.Option("--lang", help=f"language: {', '.join(LANGUAGES)} (default: the locale's)", callback=spoken),
+]
