@@ -12,7 +12,7 @@ help:            ## list the targets
 
 # FP32 only: INT8 and FP16 run with pytest -m cpu
 run: $(READY)    ## conformance tests on the cpu chip; nothing is downloaded     DATA=dir  ARGS="more pytest options"
-	$(BIN)/pytest tests/conformance -m "cpu and fp32" --require cpu --results results $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(BIN)/pytest tests/conformance -m cpu --tier quick --require cpu --results results $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: $(READY)   ## everything else: unit, properties, faults, simulated SDKs
 	$(BIN)/pytest tests/unit tests/properties tests/faults tests/sdk -n auto --dist loadfile -q $(ARGS)

@@ -125,7 +125,7 @@ class CaseRun:
     def session(self) -> RemoteSession:
         """The engine of the published variant, loaded on the first device under a shared lease."""
         built = self.built()
-        self._stack.enter_context(devices.lease(self.device, self.chip.name, holder=str(self.case), exclusive=False))
+        self._stack.enter_context(self.context.lease(self.chip, self.device, str(self.case), exclusive=False))
         return self._stack.enter_context(self.worker.load(built.path, self.device, built.spec))
 
     @contextmanager
@@ -232,7 +232,7 @@ class CaseRun:
         self.leave_device()
         with ExitStack() as stack:
             for device in card:
-                stack.enter_context(devices.lease(device, self.chip.name, holder=str(self.case), exclusive=True))
+                stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
             watcher = self.worker  # it has the engine built and is idle meanwhile
             rested = [devices.rested(partial(watcher.health, device)) for device in card]
             for device, health in zip(card, rested, strict=True):

@@ -26,8 +26,8 @@ def test_throughput_reaches_what_was_published(bench, accept, keep, simulated_la
         pace = min((window.stop - window.start) / window.executes for window in run.timings[0].windows)
         own = f"the simulator's own {1e3 * simulated_latency:.3f} ms"
         text = f"SIMULATED, no verdict: {1e3 * pace:.3f} ms a batch, {own}"
-        kept = pace == pytest.approx(simulated_latency, rel=0.02)
-        outcome = Outcome.INCONCLUSIVE if kept else Outcome.FAIL
+        early = pace < 0.98 * simulated_latency  # slower is the load of this machine; quicker, nobody waited
+        outcome = Outcome.FAIL if early else Outcome.INCONCLUSIVE
         accept(Verdict(outcome, text, figures), bench, marks=marks, skip=False)
         return
     cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
