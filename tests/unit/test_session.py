@@ -148,6 +148,8 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),
         ("--results=pyproject.toml", "cannot be written"),
+        ("--baseline=/no/such.jsonl", "--baseline /no/such.jsonl"),
+        ("--lang=fr", "invalid choice"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(option, said):
@@ -169,8 +171,8 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
     (tmp_path / "chinese.py").write_text(
         "def pytest_configure(config):\n"
         "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
-        "    terminal = root.tables.terminal\n"
-        "    root.tables.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
+        "    terminal = root.terminal\n"
+        "    root.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
         encoding="utf-8",
     )
 
