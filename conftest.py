@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
-import platform
-import shlex
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 from harness import matrix
 from harness.backends.registry import backends
@@ -23,17 +28,45 @@ from harness.errors import HarnessError
 from harness.report import ci
 from harness.report.causes import PASSED_ON
 from harness.report.messages import LANGUAGES, language, translation
-from harness.report.records import Record, Run, read_run, write_run
+from harness.report.records import Record, Run, ran, read_run, write_run
+from harness.report.records import footer as end_of_run
 from harness.report.terminal import terminal
+from harness.run.deciding import decided_by
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from tests.session import ASKED, FRESH, RECORDS, Gathering, add_record, case_of, not_the_chip, stage_of
+from tests import resume
+from tests.session import (
+    ASKED,
+    ATTEMPTS,
+    BEGUN,
+    BOOK,
+    EARLIER,
+    ENGINES,
+    FRESH,
+    RECORDS,
+    TESTS,
+    Book,
+    Gathering,
+    add_record,
+    case_of,
+    footer,
+    header,
+    lineup_id,
+    not_the_chip,
+    options,
+    plain,
+    stage_of,
+    stem_of,
+    way_on,
+)
 
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
-BEGUN = pytest.StashKey[float]()
+CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
-UNWRITTEN = pytest.StashKey[str]()  # why there are no records on disk, or nothing
 BASELINE = pytest.StashKey[Run | None]()
 SAID = pytest.StashKey[list[str]]()  # lines for a CI system
+UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
+OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
+ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +97,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--results", type=Path, metavar="DIR", help="write records and reports here, and read those of other chips"
     )
+    group.addoption(
+        "--resume",
+        metavar="FILE",
+        help="take over the verdicts of an earlier run that are decided by the same: a record file, or latest",
+    )
     group.addoption("--baseline", type=Path, metavar="RUN", help="a record file: say what changed since that run")
     group.addoption(
         "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"
@@ -79,9 +117,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED] = {}, [], set()
-    config.stash[BEGUN], config.stash[STOPPED], config.stash[UNWRITTEN] = time.time(), "", ""
-    config.stash[SAID] = []
+    config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED], config.stash[TESTS] = {}, [], set(), {}
+    config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
+    config.stash[STOPPED], config.stash[UNSHOWN], config.stash[SAID] = "", "", []
+    config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
+    _end_as_ctrl_c_does(config)
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -96,6 +136,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "loadgroup"
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Gathering(config))
+        config.stash[BOOK].silent = True
     unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
     if unknown:
         raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
@@ -116,12 +157,47 @@ def pytest_configure(config: pytest.Config) -> None:
     except HarnessError as error:
         raise pytest.UsageError(f"--baseline {baseline}: {error}") from error
     results = config.getoption("results")
+    _resume(config)
     if results is not None and not config.getoption("collectonly"):  # said now, not after hours
         try:
             results.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=results).close()
         except OSError as error:
             raise pytest.UsageError(f"--results {results} cannot be written: {error}") from error
+
+
+def _resume(config: pytest.Config) -> None:
+    """Read what an earlier run left. With pytest -n the processes are told which run that is."""
+    asked, results = config.getoption("resume"), config.getoption("results")
+    config.stash[EARLIER] = resume.Earlier()
+    if asked is None:
+        return
+    if asked == "latest" and results is None:
+        raise pytest.UsageError("--resume latest: give --results DIR, the folder of the earlier run")
+    given = getattr(config, "workerinput", {}).get("chipproof_resume")
+    try:
+        files = [Path(asked)] if asked != "latest" else resume.latest(results) if given is None else map(Path, given)
+        config.stash[EARLIER] = resume.read(list(files))
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[ATTEMPTS].update(config.stash[EARLIER].attempts)
+
+
+def _end_as_ctrl_c_does(config: pytest.Config) -> None:
+    """SIGTERM and SIGHUP end the run with its records, and leave no worker behind. A SIGHUP that is ignored (nohup)
+    stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int, frame: object) -> None:
+        config.stash[STOPPED] = f"STOPPED by {signal.Signals(number).name} before its end"
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        if before is signal.SIG_DFL:
+            signal.signal(number, stop)
+            config.add_cleanup(partial(signal.signal, number, before))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -131,7 +207,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _id(name: str, case: Case) -> str:
-    return str(case) if name == "case" else f"{case.model}-{case.chip}-{case.precision}"
+    return str(case) if name == "case" else lineup_id(case)
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
@@ -174,129 +250,173 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines + [f"chipproof: {line}" for line in settings + typos]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    test = plain(item.nodeid)
+    item.config.stash[ATTEMPTS][test] += 1
+    item.stash[ENDED] = "passed"
+    if case_of(item) is not None:
+        item.config.stash[BOOK].add({"kind": "begin", "test": test, "attempt": item.config.stash[ATTEMPTS][test]})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
+    """A test whose verdicts are known, and are decided by the same, ends as it did; anything else runs."""
+    config, case, test = pyfuncitem.config, case_of(pyfuncitem), plain(pyfuncitem.nodeid)
+    earlier, context = config.stash[EARLIER], pyfuncitem.funcargs.get("suite")
+    if case is None or context is None or test not in earlier.decided_by:
+        return None
+    if stage_of(pyfuncitem) == "targets" and _measured_anew(config, case):
+        return None
+    records = earlier.kept(test, decided_by(context, case, options(config)))
+    if records is None:
+        return None
+    pyfuncitem.stash[OVER] = earlier.files[0].name
+    config.stash[ATTEMPTS][test] = max(int(record.facts.get("attempt", 1)) for record in records)
+    for record in records:
+        add_record(config, record, test)
+    for line in earlier.samples[test]:
+        config.stash[BOOK].add(line)
+    lines = [f"{r.outcome} {r.case} {r.stage} {r.metric}: {r.text}" for r in records]
+    told = "\n".join((*lines, f"taken over from {records[0].facts['taken_over']}"))
+    if any(record.outcome.red for record in records):
+        pytest.fail(told, pytrace=False)
+    if any(record.outcome is Outcome.INCONCLUSIVE for record in records):
+        pytest.skip(told)
+    return True
+
+
+def _measured_anew(config: pytest.Config, lineup: Case) -> bool:
+    """Whether a throughput that a ratio rests on is of this run."""
+    return any(
+        record.stage == "throughput" and replace(record.case, batch=lineup.batch) == lineup
+        and "taken_over" not in record.facts
+        for record in config.stash[RECORDS].values()
+    )  # fmt: skip
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
     result = yield
     _record(item, call.excinfo.value if call.excinfo is not None else None, result)
-    options = {name: item.config.getoption(name) for name in (*PASSED_ON, "simulate")}
+    if result.outcome != "passed" and item.stash[ENDED] != "failed":
+        item.stash[ENDED] = result.outcome
+    if result.when == "teardown" and case_of(item) is not None:
+        item.config.stash[BOOK].add(_end(item))
     for record in item.config.stash[FRESH]:
-        item.user_properties += ci.properties(record, options)
+        item.user_properties += ci.properties(record, {})
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
     item.config.stash[FRESH].clear()
     return result
 
 
+def _end(item: pytest.Item) -> dict[str, str]:
+    """The line that ends a test: its outcome, and what decided its verdicts where it reached any."""
+    config, test, case = item.config, plain(item.nodeid), case_of(item)
+    line = {"kind": "end", "test": test, "outcome": item.stash[ENDED]}
+    if item.stash.get(OVER, ""):
+        line["taken_over"] = item.stash[OVER]
+    context = item.funcargs.get("suite") if isinstance(item, pytest.Function) else None
+    ran_here = any(config.stash[TESTS].get(key) == test and ran(r) for key, r in config.stash[RECORDS].items())
+    if config.stash[BOOK].path is not None and context is not None and case is not None and ran_here:
+        with suppress(HarnessError):  # then it has failed by the same
+            line["decided_by"] = decided_by(context, case, options(config))
+    return line
+
+
 def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestReport) -> None:
     case = case_of(item)
-    if isinstance(error, HarnessError) and result.failed:
-        result.longrepr = f"{error.stage} error: {error}\n  again: {_again(item)}"
     if case is None or error is None:
         return
-    stage = stage_of(item)
+    way = way_on(item) if result.failed else {}
+    if result.failed:
+        _show(item, error, result, way)
+    stage, test = stage_of(item), plain(item.nodeid)
     known = {(c, s) for c, s, _ in item.config.stash[RECORDS]}
     marks = not_the_chip(item.config, case)
-    if isinstance(error, pytest.skip.Exception) and (case, stage) not in known:
-        add_record(item.config, Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks))
-    elif result.failed and not isinstance(error, AssertionError | pytest.fail.Exception):
-        outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
-        text = getattr(error, "fact", None) or repr(error)
-        add_record(item.config, Record(case, stage, outcome, text, marks=marks))
+    if isinstance(error, pytest.skip.Exception):
+        if (case, stage) not in known:
+            record = Record(case, stage, Outcome.SKIP, str(error).splitlines()[0], marks=marks)
+            add_record(item.config, record, test)
+        return
+    judged = any(record.outcome.red or not record.outcome.ran for record in item.config.stash[FRESH])
+    if not result.failed or (isinstance(error, AssertionError | pytest.fail.Exception) and judged):
+        return  # a verdict, on record already
+    outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
+    text = getattr(error, "fact", None) or (str(error) if isinstance(error, pytest.fail.Exception) else repr(error))
+    told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
+    metric = "teardown" if result.when == "teardown" else ""
+    add_record(item.config, Record(case, stage, outcome, text, metric, marks=marks, facts={**told, **way}), test)
 
 
-def _again(item: pytest.Item) -> str:
-    given = {name: item.config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "sdk_python")}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    if given["sdk_python"] == sys.executable:
-        options.pop()
-    if item.config.getoption("simulate"):
-        options.append("--simulate")
-    return shlex.join(["pytest", item.nodeid, *options])
+def _show(item: pytest.Item, error: BaseException, result: pytest.TestReport, way: Mapping[str, str]) -> None:
+    """A harness error without its traceback, unless --tb asks for one; and below whatever is red, the way on."""
+    if isinstance(error, HarnessError) and item.config.option.tbstyle == "auto":
+        result.longrepr = f"{error.stage} error: {error}\n{footer(way)}"
+    elif isinstance(result.longrepr, ExceptionRepr):
+        result.longrepr.addsection("the way on", footer(way), "-")
+    else:
+        result.longrepr = f"{result.longrepr}\n{footer(way)}"
 
 
-def header(config: pytest.Config) -> dict[str, object]:
-    """What a record file says of the machine and the run."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    packages = {}
-    for name in (
-        "chipproof",
-        "torch",
-        "onnx",
-        "onnxruntime",
-        "numpy",
-        "opencv-python-headless",
-        "pillow",
-        "numba",
-    ):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "absent"
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(config.stash[BEGUN])),
-        "seconds": round(time.time() - config.stash[BEGUN], 1),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "packages": packages,
-        "options": {
-            name: str(config.getoption(name))
-            for name in ("data", "limit", "device", "require", "simulate", "runner", "sdk_python")
-        },
-        "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Nothing ran is never green where something was required, and neither is a red record; records are written
     whatever happened, and what cannot be written takes nothing else with it."""
     config = session.config
-    if hasattr(config, "workeroutput"):
-        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
-        return
+    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
+        config.stash[STOPPED] = config.stash[STOPPED] or "STOPPED before its end"
     records = list(config.stash[RECORDS].values())
+    if hasattr(config, "workeroutput"):
+        _close(config, records)
+        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
+        config.workeroutput["unwritten"] = config.stash[BOOK].unwritten
+        return
     if config.getoption("collectonly"):
         return
-    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
-        config.stash[STOPPED] = "STOPPED before its end"
-    if config.getoption("results") or config.stash[ASKED]:
-        try:
-            _write(config, records)
-        except Exception as error:
-            config.stash[UNWRITTEN] = str(error) if isinstance(error, HarnessError) else repr(error)
-    found = ci.status(records, config.getoption("require"), bool(config.stash[UNWRITTEN]))
+    if config.getoption("results"):
+        _write(config, records)
+    elif config.stash[ASKED]:
+        run = Run(header(config), tuple(records), end_of_run(records, len(config.stash[ASKED]), config.stash[STOPPED]))
+        config.stash[SAID] = ci.github(run, os.environ, language(config.getoption("lang")))
+    unwritten = bool(config.stash[BOOK].unwritten or config.stash[UNSHOWN])
+    found = ci.status(records, config.getoption("require"), unwritten)
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
     if ended and found:  # pytest's own 1 stands where a test failed and no record says why
         session.exitstatus = int(found)
 
 
-def _write(config: pytest.Config, records: list[Record]) -> None:
-    """The record file and the reports, also of a run in which nothing ran; without --results only what a CI system
-    shows by itself."""
-    folder, asked, stopped = config.getoption("results"), len(config.stash[ASKED]), config.stash[STOPPED]
-    if folder is None:
-        run = Run(header(config), tuple(records), {"asked": asked, "stopped": stopped})
-        config.stash[SAID] = ci.github(run, os.environ, language(config.getoption("lang")))
-        return
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(config.stash[BEGUN]))
-    chips = "+".join(sorted({r.case.chip for r in records})) or "nothing"
-    path = folder / f"{stamp}-{platform.node()}-{os.getpid()}-{chips}.jsonl"
-    write_run(path, header(config), records, asked, stopped)
-    from harness.report.publish import publish  # imports the page's templates: not where nothing is written
+def _close(config: pytest.Config, records: list[Record]) -> bool:
+    """End this process's journal; False where it wrote none."""
+    seconds = round(time.monotonic() - config.stash[CLOCK], 1)
+    book = config.stash[BOOK]
+    if book.opened:
+        book.add(end_of_run(records, len(config.stash[ASKED]), config.stash[STOPPED], seconds=seconds))
+    return book.close()
 
-    lang = language(config.getoption("lang"))
-    config.stash[SAID] = publish(folder, read_run(path), os.environ, lang, config.stash[BASELINE])
+
+def _write(config: pytest.Config, records: list[Record]) -> None:
+    folder, book = config.getoption("results"), config.stash[BOOK]
+    path = folder / f"{stem_of(config)}.jsonl"
+    try:
+        if not _close(config, records):  # with pytest -n every process wrote its own part
+            parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
+            lines = [line for part in parts for line in read_run(part).lines]
+            write_run(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED], lines)
+            for part in parts:
+                part.unlink()
+        run = read_run(path)
+    except Exception as error:
+        book.unwritten = book.unwritten or (str(error) if isinstance(error, HarnessError) else repr(error))
+        return
+    try:
+        from harness.report.publish import publish  # imports the page's template: not where nothing is written
+
+        lang = language(config.getoption("lang"))
+        config.stash[SAID] = publish(folder, run, os.environ, lang, config.stash[BASELINE])
+    except Exception as error:
+        config.stash[UNSHOWN] = str(error) if isinstance(error, HarnessError) else repr(error)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -333,8 +453,20 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
     for line in config.stash[SAID]:
         terminalreporter.write_line(line)
     terminalreporter.section("chipproof")
-    if config.stash[UNWRITTEN]:
-        failures.append(t("FAILED: no records: {reason}", reason=config.stash[UNWRITTEN]))
+    if config.stash[EARLIER].files:
+        over = [record for record in records if "taken_over" in record.facts]
+        told = f"resumed {config.stash[EARLIER].files[0]}: {len(over)} of {len(records)} verdicts taken over"
+        terminalreporter.write_line(told)
+        for attempt in sorted({int(r.facts["attempt"]) for r in records if "attempt" in r.facts} - {1}):
+            count = sum(r.facts.get("attempt") == attempt for r in records)
+            terminalreporter.write_line(f"{count} of attempt {attempt}")
+    if config.stash[BOOK].unwritten:
+        failures.append(t("FAILED: not all records are on disk: {reason}", reason=config.stash[BOOK].unwritten))
+    if config.stash[UNSHOWN]:
+        failures.append(
+            t("FAILED: the records are on disk, their pages are not: {reason}", reason=config.stash[UNSHOWN])
+        )
+    unwritten = config.stash[BOOK].unwritten or config.stash[UNSHOWN]
     lang, changed = language(config.getoption("lang")), ""
     if baseline := config.stash[BASELINE]:
         from harness.report import compare
@@ -350,7 +482,7 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
             stopped=config.stash[STOPPED],
             verbose=terminalreporter.verbosity > 0,
             failures=failures,
-            report=results / "latest.html" if results and not config.stash[UNWRITTEN] else None,
+            report=results / "latest.html" if results and not unwritten else None,
             options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
             lang=lang,
             changed=changed,

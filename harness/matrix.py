@@ -7,6 +7,7 @@ from functools import cache
 from harness import baselines
 from harness.backends.registry import with_plugins
 from harness.baselines import Baselines
+from harness.baselines.registry import check_reach
 from harness.case import Case, Precision
 from harness.chips import CHIPS, Chip
 from harness.models import MODELS
@@ -26,8 +27,11 @@ def models() -> dict[str, Model]:
 
 
 def published() -> Baselines:
-    """Every published figure, of the models and chips of the tables. Raises BaselineError."""
-    return baselines.load(models=tuple(models()), chips=tuple(chips()))
+    """Every published figure, of the models and chips of the tables. Raises BaselineError, also for a deviation that
+    matches no case of the matrix."""
+    table = baselines.load(models=tuple(models()), chips=tuple(chips()))
+    check_reach(table.deviations, cases())
+    return table
 
 
 def batches(model: Model, chip: Chip, precision: Precision) -> tuple[int, ...]:

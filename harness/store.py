@@ -48,6 +48,7 @@ class Store:
         self.root = root
         self.built = 0
         self.hits = 0
+        self.latest: dict[str, Path] = {}  # kind -> what `get` gave last
         self.notes: list[str] = []
         self._say = say
         self._seen: dict[Path, tuple[tuple[str, int, int, int], ...]] = {}
@@ -63,19 +64,24 @@ class Store:
         name = hashlib.sha256(text.encode()).hexdigest()
         home = self.root / kind / name
         artefact = home / (kind + suffix)
+        self.latest.pop(kind, None)
+        self._get(home, artefact, text, build)
+        self.latest[kind] = artefact
+        return artefact
+
+    def _get(self, home: Path, artefact: Path, text: str, build: Callable[[Path], None]) -> None:
         if self._sound(artefact):
             self.hits += 1
-            return artefact
+            return
 
-        with self._writing(), self._alone(home, f"{kind} {name[:12]}"):
+        with self._writing(), self._alone(home, f"{home.parent.name} {home.name[:12]}"):
             if self._sound(artefact):
                 self.hits += 1
-                return artefact
+                return
             if home.exists():
                 self._note(f"{artefact} is damaged: it is built again")
             self._build(home, artefact.name, text, build)
             self.built += 1
-        return artefact
 
     def _build(self, home: Path, name: str, key: str, build: Callable[[Path], None]) -> None:
         for left in home.parent.glob(f".{home.name}.*.tmp"):  # of a process that was killed: we hold its lock

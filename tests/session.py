@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +19,8 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
+from harness.errors import HarnessError
+from harness.report.journal import Journal
 from harness.report.records import Record
 from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
@@ -19,6 +29,14 @@ ROOT = Path(__file__).parents[1]
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
 FRESH = pytest.StashKey[list[Record]]()  # records of the test that runs now
 ASKED = pytest.StashKey[set[Case]]()
+BEGUN = pytest.StashKey[float]()  # seconds since 1970
+BOOK = pytest.StashKey["Book"]()
+TESTS = pytest.StashKey[dict[tuple[Case, str, str], str]]()  # whose a record is: node id
+EARLIER = pytest.StashKey["Earlier"]()  # what --resume found
+ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
+ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
+PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
+OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python")
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -39,9 +57,130 @@ def not_the_chip(config: pytest.Config, case: Case) -> tuple[str, ...]:
     return ("emulated",) if chip.emulated else ()
 
 
-def add_record(config: pytest.Config, record: Record) -> None:
-    config.stash[RECORDS][record.case, record.stage, record.metric] = record
+def again(item: pytest.Item) -> str:
+    """The command that runs a test again, in the same environment and with the same options."""
+    config = item.config
+    given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "sdk_python")}
+    if given["sdk_python"] == sys.executable:
+        del given["sdk_python"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    options += ["--simulate"] if config.getoption("simulate") else []
+    names = sorted(name for name in os.environ if name.startswith("CHIPPROOF_SIM"))
+    environment = [f"{name}={shlex.quote(os.environ[name])}" for name in names if config.getoption("simulate")]
+    return " ".join([*environment, shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+
+
+def way_on(item: pytest.Item) -> dict[str, str]:
+    """What helps on after a red test, by name: the commands to run it again and to diagnose its case, the engine, the
+    worker's log, the device and its SDK. Only what there is."""
+    found = {"again": again(item)}
+    case, bench = case_of(item), getattr(item, "funcargs", {}).get("bench")
+    if case is None or bench is None:
+        return found
+    config = item.config
+    given = {name: config.getoption(name) for name in ("data", "cache", "sdk_python")}
+    if given["sdk_python"] == sys.executable:
+        del given["sdk_python"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    if not config.getoption("simulate"):
+        found["diagnose"] = shlex.join(["chipproof", "diagnose", str(case), *options])
+    settings = bench.context.settings
+    if engine := settings.store.latest.get("engine"):
+        found["engine"] = str(engine)
+    logs = sorted(settings.logs.glob(f"{case}*.log")) if settings.logs else []
+    logs = [log for log in logs if log.name[len(str(case))] == "."]
+    if logs:
+        found["log"] = " ".join(map(str, logs))
+    if "present" in vars(bench.engine):
+        found["device"], found["version"] = bench.device.name, bench.present.version
+    return found
+
+
+WORDS = {"again": "again", "diagnose": "why", "engine": "engine", "log": "log", "device": "device", "version": "SDK"}
+"""Fact of a red record -> the word before it in the terminal."""
+
+
+def footer(way: Mapping[str, str]) -> str:
+    """The lines below a red test."""
+    return "\n".join(f"  {WORDS[name] + ':':<8}{value}" for name, value in way.items())
+
+
+class Book:
+    """The journal of this process: opened at the first line, silent without --results or once it cannot be written."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.silent = False  # with pytest -n, in the process that only sums up: the others write
+        self.unwritten = ""  # why a line is not on disk, or nothing
+        self._journal: Journal | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Its own file: of the run, or with pytest -n the part of one process."""
+        folder = self.config.getoption("results")
+        given = getattr(self.config, "workerinput", {})
+        if folder is None:
+            return None
+        stem = given.get("chipproof_stem") or stem_of(self.config)
+        return Path(folder) / (f"{stem}.{given['workerid']}.part" if given else f"{stem}.jsonl")
+
+    @property
+    def opened(self) -> bool:
+        return self._journal is not None
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Append a line; it is on disk when this returns. A line that cannot be written ends the journal."""
+        path = self.path
+        if path is None or self.unwritten or self.silent:
+            return
+        try:
+            if self._journal is None:
+                earlier = self.config.stash[EARLIER]
+                also = {"asked": len(self.config.stash[ASKED]), "resumes": [file.name for file in earlier.files]}
+                self._journal = Journal(path, {**header(self.config), **also})
+                for engine in earlier.engines:
+                    self._journal.add(engine)
+            self._journal.add(line)
+        except HarnessError as error:
+            self.unwritten = str(error)
+
+    def close(self) -> bool:
+        """Whether there was anything in it."""
+        written = self._journal is not None
+        if self._journal is not None:
+            self._journal.close()
+        return written
+
+
+def stem_of(config: pytest.Config) -> str:
+    """Name of the run's files, without the folder and the ending."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(config.stash[BEGUN]))}-{platform.node()}-{os.getpid()}"
+
+
+def add_record(config: pytest.Config, record: Record, test: str = "") -> None:
+    """Put a record on record, at once on disk. A SKIP never takes the place of something that ran, nor the record of
+    one test that of another."""
+    records = config.stash[RECORDS]
+    key = (record.case, record.stage, record.metric)
+    before = records.get(key)
+    if before is not None and before.outcome.ran and not record.outcome.ran:
+        return
+    if before is not None and before.outcome.ran and config.stash[TESTS].get(key, test) != test:
+        key = (record.case, record.stage, f"{record.metric} {words(test)}".strip())
+        record = replace(record, metric=key[2])
+    attempt = config.stash[ATTEMPTS][test]
+    if attempt > 1:
+        record = replace(record, facts={**record.facts, "attempt": attempt})
+    records[key] = record
+    config.stash[TESTS][key] = test
     config.stash[FRESH].append(record)
+    config.stash[BOOK].add({**record.as_json(), "test": test})
+
+
+def words(test: str) -> str:
+    """What a test is about: "the same input gives the same output twice"."""
+    found = re.search(r"::test_(\w+)", test)
+    return found[1].replace("_", " ") if found else test
 
 
 class Gathering:
@@ -50,14 +189,75 @@ class Gathering:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["chipproof_stem"] = stem_of(self.config)
+        files = self.config.stash[EARLIER].files
+        node.workerinput["chipproof_resume"] = [str(path) for path in files]
+
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Of a process that died there is a report without records: its test is an error on record."""
         for line in getattr(report, "chipproof", ()):
-            add_record(self.config, Record.of_json(json.loads(line)))
-        found = re.search(r"test_(\w+)\.py::.*\[(.+)\]$", report.nodeid)
-        if not hasattr(report, "chipproof") and found and found[2] in {str(case) for case in matrix.cases()}:
-            add_record(self.config, Record(Case.parse(found[2]), found[1], Outcome.ERROR, str(report.longrepr)))
+            add_record(self.config, Record.of_json(json.loads(line)), plain(report.nodeid))
+        found = re.search(r"test_(\w+)\.py::.*\[(.+)\]$", plain(report.nodeid))
+        if hasattr(report, "chipproof") or not found:
+            return
+        named = {str(case): case for case in matrix.cases()}
+        named |= {lineup_id(case): case for case in matrix.lineups()}
+        if found[2] in named:
+            record = Record(named[found[2]], found[1], Outcome.ERROR, str(report.longrepr))
+            add_record(self.config, record, plain(report.nodeid))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         self.config.stash[ASKED] |= {Case.parse(name) for name in getattr(node, "workeroutput", {}).get("asked", ())}
+        unwritten = getattr(node, "workeroutput", {}).get("unwritten", "")
+        self.config.stash[BOOK].unwritten = self.config.stash[BOOK].unwritten or unwritten
+
+
+def options(config: pytest.Config) -> dict[str, str]:
+    """Options and environment that decide verdicts, apart from the content of the data folder."""
+    given = {name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require")}
+    return {**given, **{name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_SIM")}}
+
+
+def plain(nodeid: str) -> str:
+    """A test's name without the group that pytest-xdist appends to it."""
+    return re.sub(r"\](@[^\[\]]*)?$", "]", nodeid)
+
+
+def lineup_id(case: Case) -> str:
+    """Name of a test about all batches."""
+    return f"{case.model}-{case.chip}-{case.precision}"
+
+
+def header(config: pytest.Config) -> dict[str, object]:
+    """What a record file says of the machine and the run."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "absent"
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(config.stash[BEGUN])),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "packages": packages,
+        "baselines": matrix.published().digest,
+        "options": {name: str(config.getoption(name)) for name in OPTIONS},
+        "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -243,7 +243,7 @@ def _rows(model: Model, score: Score, published: Baselines, case: Case | None, j
         cell = published.cell(case, name) if case is not None else None
         verdict = None
         if judged and case is not None and (source or cell) is not None:
-            verdict = judge_published(measured, source, cell, published.deviation(case, "accuracy", name))
+            verdict = judge_published(measured, source, cell, published.deviation(case, "published", name))
         rows.append({
             "metric": name, "measured": None if math.isnan(measured) else measured,
             "source": source.value if source is not None else None,

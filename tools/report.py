@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from typing import Annotated
@@ -16,14 +18,35 @@ from harness.report import ci
 from harness.report import compare as changes
 from harness.report.compare import compare
 from harness.report.messages import language
-from harness.report.records import merge, read_run, write_whole
+from harness.report.records import Run, merge, read_parts, read_run, write_whole
 from harness.report.terminal import terminal
 from tools.language import LangOption
 
 
+def files_of(given: Sequence[Path]) -> list[Path]:
+    """The record files that are meant: of a folder, all in it. Raises UsageError when there is none."""
+    files = [file for path in given for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
+    if not files and not left_behind(given):
+        raise UsageError(
+            f"there is no record file in {', '.join(map(str, given))}",
+            hint="give the folder that pytest --results DIR wrote into",
+        )
+    return files
+
+
+def left_behind(given: Sequence[Path]) -> list[Run]:
+    """Runs of several processes that nobody summed up, from their parts: one a run whose own file is not there."""
+    parts: dict[Path, list[Path]] = defaultdict(list)
+    for folder in (path for path in given if path.is_dir()):
+        for part in sorted(folder.glob("*.part")):
+            parts[part.with_name(part.name.rsplit(".", 2)[0] + ".jsonl")].append(part)
+    return [read_parts(found) for whole, found in parts.items() if not whole.exists()]
+
+
 def command(
     files: Annotated[
-        list[Path], typer.Argument(help="record files (.jsonl); of several, the newest record of a case counts")
+        list[Path],
+        typer.Argument(help="folders of results, or record files (.jsonl); the newest record of a case counts"),
     ],
     markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write an HTML page with charts here")] = None,
@@ -36,9 +59,10 @@ def command(
     lang: LangOption = None,
 ) -> None:
     """Show the records in FILES. Exit status: that of the run that wrote them, see README."""
-    for path in files:
+    given = files_of(files)
+    for path in given:
         _check(path)
-    run, chosen = merge([read_run(path) for path in files]), language(lang)
+    run, chosen = merge([*map(read_run, given), *left_behind(files)]), language(lang)
     found = None if baseline is None else compare(read_run(baseline), run)
     told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
     pages = {}
@@ -78,10 +102,6 @@ def command(
 
 def _check(path: Path) -> None:
     """Raises UsageError when there is no file to read: nothing is wrong with a run then."""
-    if path.is_dir():
-        found = sorted(path.glob("*.jsonl"))
-        hint = f"chipproof report {path}/*.jsonl" if found else "give the .jsonl files that pytest --results DIR wrote"
-        raise UsageError(f"{path} is a folder with {len(found)} record files (.jsonl)", hint=hint)
     if not path.exists():
         near = sorted(path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
         hint = f"record files there: {', '.join(each.name for each in near[:5])}" if near else (

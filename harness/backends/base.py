@@ -94,12 +94,13 @@ class Health:
 
     healthy: bool = True
     busy: float | None = None  # utilisation by others, 0..1
-    processes: tuple[str, ...] = ()  # others that hold the device
+    processes: tuple[str, ...] = ()  # others that hold the device, "NUMBER NAME"
     throttled: bool = False
     clock_mhz: float | None = None
     temperature_c: float | None = None
     note: str = ""
     untold: str = ""  # which of utilisation, processes and throttling the device was asked and does not tell, and why
+    own: int = 0  # processes of the suite's own that were told from the others; 0 also where that is not counted
 
 
 class Session(Protocol):

@@ -237,7 +237,7 @@ def sources(baselines: Baselines) -> Iterator[Finding]:
         assert cell.chip is not None  # a chosen cell has a chip and a precision
         assert cell.precision is not None
         case = Case(cell.model, cell.chip, cell.precision, cell.batch or 1)
-        deviation = baselines.deviation(case, "accuracy", cell.metric)
+        deviation = baselines.deviation(case, "published", cell.metric)
         source = baselines.source(cell.model, cell.metric)
         ours = cell.printed * cell.scale
         theirs = Decimal(0) if source is None else source.printed * source.scale

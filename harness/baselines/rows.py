@@ -151,8 +151,8 @@ class Deviation:
     """A known failure: cases by pattern, stage and metric. Strict: it has to fail."""
 
     case: str  # shell pattern over case ids
-    stage: str
-    metric: str
+    stage: str  # of STAGES
+    metric: str  # name of the stage's verdict that is known to fail; "" where it has a single one
     reason: str
     link: str
     file: str

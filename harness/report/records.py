@@ -1,13 +1,11 @@
-"""Records of a run: written as JSON lines that can prove they are whole, read back, and shown as tables.
+"""Records of a run: written to its journal, read back, and merged.
 
-A file is a header, one line a judged stage, and a footer that counts and digests the lines before it. A file that was
-cut off has no footer, and reading it says so; the footer of a run that was stopped says that it was.
+A run that came to its end has a footer that counts its records; the footer of a run that was stopped says so, and a run
+without a footer was cut off: what it wrote before is read, and its head line says that it was cut off.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.case import Case
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, HarnessError, StoreError
+from harness.report import journal
 from harness.vocabulary import Outcome
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -69,41 +66,60 @@ class Record:
 
 @dataclass(frozen=True)
 class Run:
-    """A record file, read back whole."""
+    """A record file, read back. `lines` are those of other kinds: tests begun and ended, engines, samples."""
 
     header: Mapping[str, Any]
     records: tuple[Record, ...]
     footer: Mapping[str, Any]
+    lines: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def head_line(self) -> str:
         return head_line(self.records, self.footer.get("asked", 0), self.footer.get("stopped", ""))
 
 
-def write_run(path: Path, header: Mapping[str, Any], records: Sequence[Record], asked: int, stopped: str = "") -> None:
+def write_run(
+    path: Path,
+    header: Mapping[str, Any],
+    records: Sequence[Record],
+    asked: int,
+    stopped: str = "",
+    lines: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write a run atomically; `stopped` says why it did not come to its end. Raises StoreError when the file cannot be
     written."""
-    lines = [json.dumps({"kind": "header", "schema": SCHEMA, **header}, ensure_ascii=False, allow_nan=False)]
-    lines += [json.dumps(r.as_json(), ensure_ascii=False, allow_nan=False) for r in records]
-    body = "".join(line + "\n" for line in lines)
-    footer = {
+    whole = [{"kind": "header", "schema": journal.SCHEMA, **header}, *lines, *(r.as_json() for r in records)]
+    whole.append(footer(records, asked, stopped))
+    body, chain = b"", ""
+    for line in whole:
+        text, chain = journal.text_of(line, chain)
+        body += text
+    write_whole(path, body)
+
+
+def footer(records: Sequence[Record], asked: int, stopped: str = "", **more: Any) -> dict[str, Any]:
+    """The last line of a run."""
+    return {
         "kind": "footer",
         "records": len(records),
         "asked": asked,
         "ran": len({r.case for r in records if ran(r)}),
         "outcomes": dict(Counter(r.outcome.value for r in records)),
         "stopped": stopped,
-        "sha256": hashlib.sha256(body.encode()).hexdigest(),
+        **more,
     }
-    write_whole(path, body + json.dumps(footer, ensure_ascii=False) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """All of a file or nothing. Raises StoreError when it cannot be written."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """All of a file or nothing; on disk when it returns. Raises StoreError when it cannot be written."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -114,31 +130,55 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read_run(path: Path) -> Run:
-    """A run read back. Raises DataError when a line is damaged, missing, doubled, or the footer is not there."""
-    again = "move it away and run the suite again; a run that was cut off is no result"
+    """A run read back, also one that was cut off: its footer then says so. Raises DataError when a line was changed, or
+    is no record."""
+    found = journal.read(path)
+    header, *rest = found.lines
+    ended = rest.pop() if rest and rest[-1].get("kind") == "footer" else None
+    kept: dict[tuple[Case, str, str], Record] = {}
+    for line in rest:
+        if line.get("kind") != "record":
+            continue
+        record = _record(path, line)
+        key = (record.case, record.stage, record.metric)
+        if key in kept and not int(record.facts.get("attempt", 1)) > int(kept[key].facts.get("attempt", 1)):
+            raise DataError(f"{path} judges {key[0]} {key[1]} twice", hint=journal.AGAIN)
+        kept[key] = record
+    others = tuple(line for line in rest if line.get("kind") != "record")
+    records = tuple(kept.values())
+    if ended is None:
+        ended = footer(records, int(header.get("asked", 0)), _cut(found.cut, others))
+    return Run(header, records, ended, others)
+
+
+def _record(path: Path, line: Mapping[str, Any]) -> Record:
     try:
-        text = path.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.rstrip("\n").split("\n")]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint=again) from error
-    if not all(isinstance(line, dict) for line in lines) or lines[0].get("kind") != "header":
-        raise DataError(f"{path} has no header", hint="give a .jsonl file that the suite wrote")
-    if lines[0].get("schema") != SCHEMA:
-        raise DataError(
-            f"{path} is of schema {lines[0].get('schema')}, not {SCHEMA}",
-            hint="read it with the version that wrote it",
-        )
-    if lines[-1].get("kind") != "footer":
-        raise DataError(f"{path} has no footer: the run was cut off", hint=again)
-    body = text[: text.rstrip("\n").rfind("\n") + 1]
-    footer = lines[-1]
-    if hashlib.sha256(body.encode()).hexdigest() != footer.get("sha256") or footer.get("records") != len(lines) - 2:
-        raise DataError(f"{path} was changed after it was written", hint=again)
-    records = tuple(Record.of_json(line) for line in lines[1:-1])
-    doubled = [key for key, n in Counter((r.case, r.stage, r.metric) for r in records).items() if n > 1]
-    if doubled:
-        raise DataError(f"{path} judges {doubled[0][0]} {doubled[0][1]} twice", hint=again)
-    return Run(lines[0], records, footer)
+        return Record.of_json(line)
+    except (KeyError, TypeError, ValueError, AttributeError, HarnessError) as error:
+        raise DataError(f"{path} holds a record that is none: {error!r}", hint=journal.AGAIN) from error
+
+
+def _cut(what: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """That a run was cut off, and which test was under way."""
+    ended = Counter(line.get("test") for line in lines if line.get("kind") == "end")
+    begun = Counter(line.get("test") for line in lines if line.get("kind") == "begin")
+    under_way = [str(test) for test in begun if begun[test] > ended[test]]
+    return what + (f", in {', '.join(under_way)}" if under_way else "")
+
+
+def read_parts(paths: Sequence[Path]) -> Run:
+    """The parts that the processes of one run left behind, as one run. Raises DataError."""
+    parts = [read_run(path) for path in paths]
+    kept: dict[tuple[Case, str, str], Record] = {}
+    for record in (record for part in parts for record in part.records):
+        key = (record.case, record.stage, record.metric)
+        if key not in kept or ran(record) or not ran(kept[key]):
+            kept[key] = record
+    asked = max(int(part.header.get("asked", 0)) for part in parts)
+    stopped = "; ".join(sorted({part.footer["stopped"] for part in parts if part.footer["stopped"]}))
+    lines = tuple(line for part in parts for line in part.lines)
+    stopped = stopped or "CUT OFF: its processes ended and nobody summed them up"
+    return Run(parts[0].header, tuple(kept.values()), footer(tuple(kept.values()), asked, stopped), lines)
 
 
 def ran(record: Record) -> bool:

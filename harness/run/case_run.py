@@ -119,7 +119,7 @@ class CaseRun:
     @cached_property
     def worker(self) -> Worker:
         """The process that holds the vendor's SDK."""
-        return self._stack.enter_context(self.context.worker(self.chip, self.present.backend))
+        return self._stack.enter_context(self.context.worker(self.chip, self.present.backend, str(self.case)))
 
     @cached_property
     def session(self) -> RemoteSession:
@@ -240,7 +240,10 @@ class CaseRun:
             here = len(card)
             card = card[: self.chip.devices_per_card]
             before = tuple(rested[: len(card)])
-            workers = [stack.enter_context(self.context.worker(self.chip, self.present.backend)) for _ in card]
+            names = [str(self.case) if len(card) == 1 else f"{self.case}.device{device.index}" for device in card]
+            workers = [
+                stack.enter_context(self.context.worker(self.chip, self.present.backend, name)) for name in names
+            ]
             inputs = {self.model.input: self._tensors(self.variant.raw)}
             built = self.built()
             sessions = [

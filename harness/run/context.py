@@ -102,9 +102,9 @@ class RunContext:
             self._present[chip.name] = found
         return self._present[chip.name]
 
-    def worker(self, chip: Chip, backend: str) -> Worker:
-        """A fresh process for a backend of the chip."""
-        log = None if self.settings.logs is None else self.settings.logs / f"{chip.name}-{backend}.log"
+    def worker(self, chip: Chip, backend: str, who: str = "") -> Worker:
+        """A fresh process for a backend of the chip. Its log is named by `who`, a case or a case and a device."""
+        log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = registry.backend(backend).python(self.settings.sdk_python)
         return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
 

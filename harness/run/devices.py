@@ -133,8 +133,9 @@ def check_idle(device: Device, health: Health) -> None:
 
 
 def strangers(health: Health) -> tuple[str, ...]:
-    """Processes of others that this machine or container knows."""
-    return tuple(process for process in health.processes if not _unseen(process))
+    """Processes of others: those that this machine or container knows; all of them where the suite's own were told by
+    their numbers, for then a number that is not in /proc is another's, hidden or gone."""
+    return tuple(process for process in health.processes if health.own or not _unseen(process))
 
 
 def incomparable(devices: Sequence[Device], before: Sequence[Health], after: Sequence[Health]) -> str:
@@ -144,7 +145,7 @@ def incomparable(devices: Sequence[Device], before: Sequence[Health], after: Seq
     for device, earlier, later in zip(devices, before, after, strict=True):
         old = [process for process in earlier.processes if _unseen(process)]
         new = [process for process in later.processes if _unseen(process) and process not in old]
-        if old or len(new) > 1:
+        if not later.own and (old or len(new) > 1):
             told.append(f"{device.name} {device.index}: {', '.join([*old, *new])}")
     return "processes cannot be compared here, their numbers are not in /proc: " + "; ".join(told) if told else ""
 

@@ -2,9 +2,10 @@
 
 Started as a script by process.py, under any Python from 3.7 that has NumPy and the vendor's SDK:
 
-    PYTHON child.py MODULE COMMANDS REPLIES MEMORY
+    PYTHON child.py MODULE COMMANDS REPLIES MEMORY SUITE
 
-the last three being inherited file descriptors. Standard output and error belong to the SDK; they go to the log.
+three inherited file descriptors and the pid of the process that starts it. Standard output and error belong to the
+SDK; they go to the log.
 """
 
 import os
@@ -15,6 +16,7 @@ if __name__ == "__main__":  # the folder of this script holds modules whose name
     sys.path = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
 
 import contextlib
+import ctypes
 import importlib
 import json
 import mmap
@@ -28,6 +30,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
 
 if TYPE_CHECKING:
     from harness.backends.base import Session
+
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def bare_packages() -> None:
@@ -156,8 +161,36 @@ def offer_to_go_first() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def main(name: str, commands: int, replies: int, memory: int) -> None:
+def go_with_the_suite(suite: int) -> None:
+    """End when the suite ends, also in a vendor's call that holds the interpreter's lock, where no thread runs: Linux
+    sends the signal (PR_SET_PDEATHSIG, prctl(2)). `suite` is the pid of the process that started this one."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != suite:  # it ended before the signal was asked for
+        os._exit(1)
+
+
+def guard() -> int:
+    """A process that waits for the end of this one, then ends what this one started: compilers and the SDK's own
+    helpers. Returns its pid."""
+    worker = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+    os.closerange(0, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() == worker:
+        signal.sigwait({signal.SIGTERM})
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(0)
+
+
+def main(name: str, commands: int, replies: int, memory: int, suite: int) -> None:
     """Answer commands until the pipe closes or `quit` comes."""
+    guarding = guard() if os.getpgrp() == os.getpid() else 0
+    go_with_the_suite(suite)
     offer_to_go_first()
     for descriptor in (commands, replies, memory):
         os.set_inheritable(descriptor, False)  # a compiler that the SDK starts must not hold the pipe open
@@ -185,6 +218,9 @@ def main(name: str, commands: int, replies: int, memory: int) -> None:
             break
         reply(answer(lambda: getattr(loaded, stage)(**command), stage, trail))  # noqa: B023 - called at once
     reply(answer(loaded.close, "close", trail))
+    if guarding:
+        os.kill(guarding, signal.SIGKILL)
+        os.waitpid(guarding, 0)
 
 
 if __name__ == "__main__":
@@ -196,4 +232,4 @@ from harness.judge import timing  # noqa: E402 - after the packages exist
 from harness.worker import wire  # noqa: E402
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(text) for text in sys.argv[2:5]))
+    main(sys.argv[1], *(int(text) for text in sys.argv[2:6]))

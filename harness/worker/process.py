@@ -87,6 +87,7 @@ class Worker:
     def __enter__(self) -> Worker:
         with contextlib.ExitStack() as undo:
             self._log = undo.enter_context(self._open_log())
+            self._log_start = os.fstat(self._log.fileno()).st_size  # what stands before is another worker's
             memory = _shared_memory()
             undo.callback(os.close, memory)
             os.ftruncate(memory, wire.PAGE)
@@ -181,7 +182,7 @@ class Worker:
         python = [self._python, "-u", "-X", "faulthandler"]
         try:
             self._process = subprocess.Popen(
-                [*python, str(CHILD), registry.module_of(self.backend), *map(str, given)],
+                [*python, str(CHILD), registry.module_of(self.backend), *map(str, given), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -329,7 +330,7 @@ class Worker:
     def _tail(self, before: str = "") -> str:
         """The last line the SDK printed, and where the rest is."""
         size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), 4000, max(0, size - 4000)).decode("utf-8", "replace")
+        text = os.pread(self._log.fileno(), 4000, max(self._log_start, size - 4000)).decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         said = f"it last printed: {lines[-1][:300]}" if lines else "it printed nothing"
         return "{}{}{}".format(before, said, f" (in {self._log_path})" if self._log_path else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,17 +15,21 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, StoreError
+from harness.judge.known import excuse
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
+from harness.report.samples import write_answers
+from harness.run.accuracy import Evaluation
 from harness.run.case_run import CaseRun, has_peer
 from harness.run.context import CHIP_PLAN, RunContext, Settings
+from harness.run.predict import Answers
 from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import RECORDS, add_record, case_of, stage_of
+from tests.session import BOOK, ENGINES, RECORDS, add_record, case_of, plain, stage_of, way_on
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -49,7 +54,7 @@ def suite(
             environment=partial(simulator, runner=pytestconfig.getoption("runner"), **machine)
             if simulate
             else lambda chip: None,
-            logs=tmp_path_factory.mktemp("logs"),
+            logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
         )
@@ -94,12 +99,15 @@ def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Callable
         try:
             bench.close()
         except HarnessError as error:
-            add_record(pytestconfig, Record(bench.case, "closing", Outcome.ERROR, str(error), marks=bench.marks))
+            facts = {"fact": error.fact, "hint": error.hint}
+            record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
+            add_record(pytestconfig, record, "closing")
 
     def take(case: Case) -> CaseRun:
         if not taken or taken[0].case != case or not taken[0].sound:
             if taken:
                 close()
+            suite.settings.store.latest.clear()
             taken.append(CaseRun(suite, case))
         return taken[0]
 
@@ -109,14 +117,20 @@ def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Callable
 
 
 @pytest.fixture
-def bench(suite: RunContext, benches: Callable[[Case], CaseRun], case: Case, request: pytest.FixtureRequest) -> CaseRun:
+def bench(
+    suite: RunContext,
+    benches: Callable[[Case], CaseRun],
+    case: Case,
+    pytestconfig: pytest.Config,
+    request: pytest.FixtureRequest,
+) -> CaseRun:
     """The case on the bench, or a skip that says what was looked for."""
-    skip_absent(suite, case, request)
+    skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
     return benches(case)
 
 
-def skip_absent(suite: RunContext, case: Case, request: pytest.FixtureRequest) -> None:
-    config = request.config
+def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str, test: str) -> None:
+    """Skip where the chip is absent, or fail where it is required: nothing ran, and that is on record."""
     present = suite.present(matrix.chips()[case.chip])
     if present.devices:
         device = present.devices[0]
@@ -126,9 +140,22 @@ def skip_absent(suite: RunContext, case: Case, request: pytest.FixtureRequest) -
     hint = present.hint or matrix.chips()[case.chip].hint
     text = f"{case.chip} is absent ({present.evidence}); to have it: {hint}"
     if case.chip in config.getoption("require"):
-        add_record(config, Record(case, stage_of(request.node), Outcome.SKIP, text))
+        add_record(config, Record(case, stage, Outcome.SKIP, text), test)
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)
     pytest.skip(text)
+
+
+def note_engine(config: pytest.Config, store: Store) -> None:
+    """Put the key of the engine in use into the journal, once."""
+    engine, noted = store.latest.get("engine"), config.stash[ENGINES]
+    if engine is None or engine.parent.name in noted:
+        return
+    noted.add(engine.parent.name)
+    try:
+        key = json.loads((engine.parent / "meta.json").read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, KeyError):
+        key = None
+    config.stash[BOOK].add({"kind": "engine", "digest": engine.parent.name, "key": key})
 
 
 @pytest.fixture
@@ -145,9 +172,17 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
+        simulated = suite.simulated(matrix.chips()[case.chip])
+        if not simulated and stage != "published":  # judge_published knows its deviations; no simulator has any
+            table, only = suite.settings.baselines, "throughput" if stage == "throughput" else ""
+            named = {n: excuse(verdict, table.deviation(case, stage, n or only)) for n, verdict in named.items()}
+        way = way_on(request.node)
+        note_engine(pytestconfig, suite.settings.store)
         marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
-        shared = {} if bench is None else bench.facts
+        shared = {} if bench is None else dict(bench.facts)
         untold = bench.untold if bench is not None and stage == "throughput" else {}
+        if bench is not None and (engine := suite.settings.store.latest.get("engine")):
+            shared["engine_key"] = engine.parent.name
         for metric, verdict in named.items():
             own = verdict.details
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
@@ -155,9 +190,9 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
             extra = (*facts.get("marks", ()), *(("use-untold",) if untold else ()))
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
-                            {**shared, **untold, **{k: v for k, v in facts.items() if k != "marks"}, **also}
-                            )  # fmt: skip
-            add_record(pytestconfig, record)
+                            {**shared, **untold, **{k: v for k, v in facts.items() if k != "marks"}, **also,
+                             **(way if verdict.outcome.red else {})})  # fmt: skip
+            add_record(pytestconfig, record, plain(request.node.nodeid))
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]
         for outcome in (Outcome.FAIL, Outcome.INVALID):
             if any(v.outcome is outcome for v in named.values()):
@@ -166,6 +201,32 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
             pytest.skip("; ".join(line for line in lines if line.startswith("INCONCLUSIVE")))
 
     return judge
+
+
+@pytest.fixture
+def keep(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Callable[[Mapping[str, object]], None]:
+    """Put a line into the journal: what a verdict of this test rests on."""
+    test = plain(request.node.nodeid)
+    return lambda line: pytestconfig.stash[BOOK].add({**line, "test": test})
+
+
+@pytest.fixture
+def keep_answers(
+    pytestconfig: pytest.Config, bench: CaseRun, keep: Callable[[Mapping[str, object]], None]
+) -> Callable[[Answers, Evaluation], None]:
+    """Keep who was right about each image, beside the journal."""
+    book = pytestconfig.stash[BOOK]
+
+    def write(answers: Answers, run: Evaluation) -> None:
+        if book.path is None or book.unwritten:
+            return
+        folder = book.path.with_name(book.path.name.split(".")[0])
+        try:
+            keep(write_answers(folder, str(bench.case), bench.case, "", answers.found, run.chip, run.reference))
+        except StoreError as error:
+            book.unwritten = str(error)
+
+    return write
 
 
 @dataclass(frozen=True)

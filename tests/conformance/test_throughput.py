@@ -2,28 +2,26 @@
 
 import pytest
 
+from harness.judge.speed import judge_speed
 from harness.judge.timing import unsteady
-from harness.judge.verdict import Verdict, judge_floor, judge_ratio
+from harness.judge.verdict import Verdict
+from harness.report.samples import of_measurement
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.throughput
 
 
 def judged(bench):
-    """Against the published cell; else against eager PyTorch in the same run; else a figure without a verdict."""
-    speed, run = bench.speed, bench.measurement
-    cell = bench.context.settings.baselines.cell(bench.case, "throughput")
-    if cell is not None:
-        return judge_floor(speed, cell)
-    if run.peer:
-        return judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], bench.chip.eager)
-    return Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
+    run, cell = bench.measurement, bench.context.settings.baselines.cell(bench.case, "throughput")
+    eager = [window.rate for window in run.peer]
+    return judge_speed(bench.speed, cell, run.timings[0].rates, eager, bench.chip.eager)
 
 
-def test_throughput_reaches_what_was_published(bench, accept, simulated_latency):
+def test_throughput_reaches_what_was_published(bench, accept, keep, simulated_latency):
     if bench.chip.emulated:
         pytest.skip("EMULATED: the vendor's simulator of the chip; its speed is not the chip's and was not measured")
     run, speed = bench.measurement, bench.speed
+    keep(of_measurement(bench.case, run.timings, run.peer, run.devices_of_card, bench.chip.eager))
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency}
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))

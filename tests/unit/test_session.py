@@ -1,16 +1,19 @@
 """The test session itself: what is required and absent is red, what is wrong in the options is said at once."""
 
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness import matrix
 from harness.report.ci import Status
-from harness.report.records import read_run
-from tests.session import ASKED, FRESH, RECORDS, Gathering
+from harness.report.records import Record, read_run
+from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, RECORDS, TESTS, Book, Gathering
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,16 +71,39 @@ def test_records_of_several_processes_come_together(tmp_path):
     assert f"ran 0 of {len(run.records)} cases" in done.stdout
 
 
+def gathering():
+    """Of pytest's configuration what Gathering needs."""
+    config = SimpleNamespace(stash={RECORDS: {}, FRESH: [], ASKED: set(), TESTS: {}, ATTEMPTS: Counter()})
+    config.stash[BOOK] = Book(config)
+    config.stash[BOOK].silent = True
+    config.getoption = lambda name: None
+    return config
+
+
 def test_a_process_that_dies_is_an_error_on_record(tmp_path):
     """xdist makes up the report of its test."""
-    config = SimpleNamespace(stash={RECORDS: {}, FRESH: [], ASKED: set()})
-    test = "tests/conformance/test_accuracy.py::test_the_chip_agrees_with_the_reference[regnety_016-cpu-fp32-bs1]"
+    config = gathering()
+    test = "tests/conformance/test_accuracy.py::test_the_chip_agrees_with_the_reference[regnety_016-cpu-fp32-bs1]@cpu"
 
     Gathering(config).pytest_runtest_logreport(SimpleNamespace(nodeid=test, longrepr="worker 'gw0' crashed"))
 
     (record,) = config.stash[RECORDS].values()
     assert (str(record.case), record.stage, record.outcome) == ("regnety_016-cpu-fp32-bs1", "accuracy", "ERROR")
     assert "crashed" in record.text
+
+
+def test_a_crash_is_not_forgotten_for_a_skip_that_another_process_reports():
+    config = gathering()
+    test = "tests/conformance/test_targets.py::test_latency_depends_on_the_batch[regnety_016-cpu-fp32]@cpu"
+    case = next(c for c in matrix.lineups() if (c.model, c.chip, c.precision) == ("regnety_016", "cpu", "fp32"))
+    skip = Record(case, "targets", "SKIP", "0 batches were measured")
+
+    Gathering(config).pytest_runtest_logreport(SimpleNamespace(nodeid=test, longrepr="worker 'gw0' crashed"))
+    again = SimpleNamespace(nodeid=test, longrepr="", chipproof=[json.dumps(skip.as_json())])
+    Gathering(config).pytest_runtest_logreport(again)
+
+    (record,) = config.stash[RECORDS].values()
+    assert (record.case.chip, record.stage, record.outcome) == ("cpu", "targets", "ERROR")
 
 
 @pytest.mark.parametrize("distribution", ["loadgroup", "loadfile", "worksteal"])
@@ -87,7 +113,7 @@ def test_however_tests_are_distributed_their_records_come_together(tmp_path, dis
     assert "ran 0 of 1 cases" in done.stdout, done.stdout + done.stderr
 
 
-def test_records_that_cannot_be_written_at_the_end_take_no_summary_with_them(tmp_path):
+def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them(tmp_path):
     plugin = tmp_path / "full.py"
     plugin.write_text(
         "import errno\n"
@@ -101,8 +127,10 @@ def test_records_that_cannot_be_written_at_the_end_take_no_summary_with_them(tmp
 
     assert done.returncode == Status.LABORATORY, done.stdout + done.stderr
     assert "ran 0 of 1 cases" in done.stdout
-    assert "no records: " in done.stdout
+    assert "the records are on disk, their pages are not: " in done.stdout
     assert "No space left" in done.stdout
+    (records,) = (tmp_path / "results").glob("*.jsonl")
+    assert {record.outcome for record in read_run(records).records} == {"SKIP"}
 
 
 def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):

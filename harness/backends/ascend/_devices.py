@@ -157,11 +157,13 @@ def health(device: Device) -> Health:
     page = _npu_smi.page(row.npu, row.chip)
     busy = row.busy if page.busy is None else page.busy
     healthy = row.health.upper() == "OK"
+    others = tuple(process for process in row.processes if not _own(process))
     clock = "" if page.clock_mhz is None else f", AI cores at {page.clock_mhz:g} MHz"
     return Health(
         healthy=healthy,
         busy=busy,
-        processes=tuple(process for process in row.processes if not _own(process)),
+        processes=others,
+        own=len(row.processes) - len(others),
         clock_mhz=page.clock_mhz if page.busy is not None and page.busy >= LOADED else None,
         temperature_c=row.celsius,
         note="" if healthy else f"npu-smi: health {row.health}{clock}",

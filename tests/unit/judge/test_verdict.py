@@ -310,7 +310,7 @@ def published(registry, name, metric):
     return (
         registry.source(case.model, metric),
         registry.cell(case, metric),
-        registry.deviation(case, "accuracy", metric),
+        registry.deviation(case, "published", metric),
     )
 
 

@@ -1,13 +1,18 @@
 """Records are read back whole or not at all; tables and pages say what they hold."""
 
+import errno
 import json
+import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from harness.case import Case
 from harness.errors import DataError, StoreError
-from harness.report.records import Record, Run, head_line, merge, read_run, write_run
+from harness.report import ci
+from harness.report.journal import Journal
+from harness.report.records import Record, Run, head_line, merge, read_parts, read_run, write_run, write_whole
 
 HEADER = {
     "time": "2026-01-01T00:00:00Z",
@@ -45,10 +50,6 @@ def test_what_is_written_reads_back_equal(written):
     assert (run.header["host"], run.footer["asked"], run.footer["ran"]) == ("lab", 9, 2)
 
 
-def cut_off(lines):
-    return lines[:-1]
-
-
 def line_missing(lines):
     return lines[:1] + lines[2:]
 
@@ -61,12 +62,24 @@ def headless(lines):
     return lines[1:]
 
 
-def half_a_line(lines):
-    return [*lines[:-1], lines[-1][:20]]
+def half_a_line_in_the_middle(lines):
+    return [*lines[:2], lines[2][:20], *lines[3:]]
+
+
+def order_changed(lines):
+    return [lines[0], lines[2], lines[1], *lines[3:]]
+
+
+def line_added(lines):
+    return [*lines[:-1], lines[-2], lines[-1]]
+
+
+def goes_on(lines):
+    return [*lines, lines[-1]]
 
 
 def of_the_future(lines):
-    return [lines[0].replace('"schema": 1', '"schema": 2'), *lines[1:]]
+    return [lines[0].replace('"schema": 2', '"schema": 3'), *lines[1:]]
 
 
 def no_object(lines):
@@ -84,8 +97,8 @@ def without_digest(lines):
 @pytest.mark.parametrize(
     "damage",
     [
-        cut_off, line_missing, figure_changed, headless, half_a_line, of_the_future, no_object, header_alone,
-        without_digest,
+        line_missing, figure_changed, headless, half_a_line_in_the_middle, of_the_future, no_object, header_alone,
+        without_digest, order_changed, line_added, goes_on,
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_refused(written, damage):
@@ -94,6 +107,129 @@ def test_a_damaged_file_is_refused(written, damage):
     with pytest.raises(DataError) as caught:
         read_run(written)
     assert str(written) in caught.value.fact
+
+
+def test_a_file_cut_off_anywhere_is_read_up_to_there_and_says_so(written):
+    whole = written.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == 10]
+    for size in range(ends[0], len(whole)):
+        written.write_bytes(whole[:size])
+        run = read_run(written)
+
+        lines = sum(end <= size for end in ends)
+        assert run.records == RECORDS[: lines - 1]
+        assert f"CUT OFF after line {lines}" in run.head_line
+
+
+def test_a_byte_changed_anywhere_is_refused(written):
+    whole = written.read_bytes()
+    for place in range(0, len(whole) - 1, 7):
+        written.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+
+        with pytest.raises(DataError):
+            read_run(written)
+
+
+def test_a_journal_is_on_disk_line_by_line_and_names_the_test_under_way(tmp_path):
+    book = Journal(tmp_path / "run.jsonl", {**HEADER, "asked": 9})
+    book.add({"kind": "begin", "test": "one"})
+    book.add(RECORDS[0].as_json())
+    book.add({"kind": "end", "test": "one"})
+    book.add({"kind": "begin", "test": "two"})
+
+    run = read_run(tmp_path / "run.jsonl")
+    assert run.records == RECORDS[:1]
+    assert run.head_line == "ran 1 of 9 cases: 1 PASS; CUT OFF after line 5, in two"
+
+
+def test_what_cannot_be_written_leaves_the_lines_before_it_whole(tmp_path, monkeypatch):
+    book = Journal(tmp_path / "run.jsonl", HEADER)
+    write = os.write
+
+    def full(file, text):
+        write(file, text[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StoreError, match="No space left"):
+        book.add(RECORDS[0].as_json())
+    monkeypatch.undo()
+    book.add(RECORDS[1].as_json())
+
+    assert read_run(tmp_path / "run.jsonl").records == (RECORDS[1],)
+
+
+def test_a_line_that_a_signal_ended_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    book = Journal(tmp_path / "run.jsonl", HEADER)
+    write = os.write
+
+    def interrupted(size, file, text):
+        write(file, text[:size])
+        raise KeyboardInterrupt
+
+    for size in (9, None):
+        monkeypatch.setattr(os, "write", partial(interrupted, size))
+        with pytest.raises(KeyboardInterrupt):
+            book.add({"kind": "begin", "test": str(size)})
+        monkeypatch.undo()
+    book.add(RECORDS[1].as_json())
+
+    run = read_run(tmp_path / "run.jsonl")
+    assert run.records == (RECORDS[1],)
+    assert [line["test"] for line in run.lines] == ["None"]
+
+
+def test_a_name_that_is_no_utf8_loses_no_record(tmp_path):
+    said = record(text="cannot read \udcff.jpg")
+    write_run(tmp_path / "run.jsonl", HEADER, [said], asked=1)
+
+    assert read_run(tmp_path / "run.jsonl").records == (said,)
+    write_whole(tmp_path / "latest.md", ci.markdown(read_run(tmp_path / "run.jsonl")))
+
+
+def hostile(tmp_path):
+    brackets = b"[" * 100_000
+    (tmp_path / "deep.jsonl").write_bytes(brackets + b"]" * 100_000 + b"\n")
+    (tmp_path / "binary.jsonl").write_bytes(b"\x80\x81\n")
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    for name, change in (("no_case", {"case": 5}), ("no_outcome", {"outcome": "GOOD"}), ("no_marks", {"marks": None})):
+        book = Journal(tmp_path / f"{name}.jsonl", HEADER)
+        book.add({**RECORDS[0].as_json(), **change})
+        book.close()
+    return sorted(tmp_path.glob("*.jsonl"))
+
+
+def test_hostile_files_are_refused_in_words(tmp_path):
+    for path in hostile(tmp_path):
+        with pytest.raises(DataError) as caught:
+            read_run(path)
+        assert str(path) in caught.value.fact
+
+
+def test_a_second_attempt_takes_the_place_of_the_first(tmp_path):
+    book = Journal(tmp_path / "run.jsonl", HEADER)
+    again = replace(RECORDS[0], facts={"attempt": 2}, outcome="FAIL")
+    for line in (RECORDS[0], again):
+        book.add(line.as_json())
+
+    assert read_run(tmp_path / "run.jsonl").records == (again,)
+
+
+def test_parts_of_several_processes_come_together(tmp_path):
+    paths = [tmp_path / f"run.gw{i}.part" for i in (0, 1)]
+    books = [Journal(path, {**HEADER, "asked": 5}) for path in paths]
+    books[0].add(RECORDS[0].as_json())
+    books[0].add(RECORDS[3].as_json())
+    books[1].add(replace(RECORDS[3], outcome="PASS").as_json())
+
+    run = read_parts(paths)
+
+    assert {(str(r.case), r.outcome) for r in run.records} == {
+        (str(RECORDS[0].case), "PASS"), (str(RECORDS[3].case), "PASS"),
+    }  # fmt: skip
+    assert run.head_line.startswith("ran 2 of 5 cases: 2 PASS; CUT OFF")
 
 
 def test_a_stage_judged_twice_is_refused(tmp_path):

@@ -147,7 +147,7 @@ def duo(monkeypatch):
         return Health(busy=busy[device.index])
 
     @contextmanager
-    def worker(chip, backend):
+    def worker(chip, backend, who=""):
         yield SimpleNamespace(health=health, load=loaded)
 
     @contextmanager

@@ -286,6 +286,15 @@ def test_a_process_that_is_in_proc_is_a_strangers():
     assert incomparable([CARD], [Health(busy=0.0)], [stranger]) == ""
 
 
+def test_where_the_suites_own_process_is_known_an_unknown_one_is_a_strangers():
+    """As with /proc mounted so that a user sees his own processes only."""
+    after = Health(busy=0.9, processes=(GONE,), own=1)
+
+    with pytest.raises(InvalidMeasurement, match=f"is used by {GONE}"):
+        check_same([CARD], [Health(busy=0.0)], [after])
+    assert incomparable([CARD], [Health(busy=0.0)], [after]) == ""
+
+
 def test_what_devices_do_not_tell_is_said_once_and_no_reason_to_refuse():
     silent = Health(untold="processes unknown (NVML: Not Supported)")
 

@@ -13,6 +13,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from harness import datasets
+from harness.datasets import widerface
 from harness.errors import DataError, RunError, UsageError
 from harness.vendor import files
 from harness.vendor.files import FORMATS
@@ -325,8 +326,8 @@ def part_of_three(data):
 def test_a_file_that_a_partial_set_lacks_is_counted_against_that_set(wider, capsys, monkeypatch):
     data, _ = wider
     part_of_three(data)
-    three = replace(evaluate.wider.PUBLISHED, total=3)
-    monkeypatch.setitem(datasets.DATASETS, "widerface", partial(evaluate.wider.load, published=three))
+    three = replace(widerface.PUBLISHED, total=3)
+    monkeypatch.setitem(datasets.DATASETS, "widerface", partial(widerface.load, published=three))
     given = "retinaface_resnet50", evaluate.Files.WIDERFACE, data
 
     facts, _ = scores(capsys, given[0], tree(data / "texts"), "widerface", data)

@@ -579,6 +579,17 @@ def test_the_worker_does_not_outlive_the_suite(name):
         assert "KeyboardInterrupt" in said
 
 
+def test_a_worker_whose_vendor_call_holds_the_interpreter_does_not_outlive_the_suite():
+    script = textwrap.dedent(WAITS_FOR_EVER).format(root=str(ROOT), sdk=str(SDK))
+    script = script.replace("hangs_in_execute", "holds_the_interpreter")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as suite:
+        pid = int(suite.stdout.readline())
+        time.sleep(1.0)  # into the call
+        suite.kill()
+
+    assert ends(pid)
+
+
 @pytest.mark.parametrize("path", IN_WORKER, ids=lambda path: str(path.relative_to(HARNESS)))
 def test_what_runs_in_the_worker_parses_as_python_3_7(path):
     ast.parse(path.read_text(), feature_version=(3, 7))

@@ -382,6 +382,7 @@ def test_the_suites_own_process_is_known_unless_the_driver_gives_the_hosts_numbe
         health = _devices.health(_devices.devices(".*").devices[0])
 
     assert health.processes == ((f"{5000000 + os.getpid()} python",) if seen else ())
+    assert health.own == (0 if seen else 1)
 
 
 def test_a_card_that_slows_down_under_load_is_found_out(monkeypatch, tmp_path):

@@ -1,0 +1,158 @@
+"""Every verdict that its own record lets compute, computed again without a chip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.baselines import Baselines
+from harness.case import Precision
+from harness.errors import DataError, HarnessError
+from harness.judge import stats
+from harness.judge.known import excuse
+from harness.judge.speed import judge_speed
+from harness.judge.timing import Timing, Window
+from harness.judge.verdict import TOLERANCES, Verdict, judge_agreement, judge_published
+from harness.metrics.base import Score
+from harness.report.records import Record, Run
+from harness.report.samples import read_answers
+from harness.run.throughput import Measurement
+from harness.vocabulary import Outcome
+
+CLOSE = 1e-9  # relative: the same figures in the same order give the same result, whatever the machine
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of computing one record again: "same", "differs" or "not recomputed", and why."""
+
+    record: Record
+    result: str
+    why: str
+
+
+def recompute(run: Run, results: Path, table: Baselines) -> list[Check]:
+    """One check a record. `results` is the folder of the run's file."""
+    book = _Evidence(run, results, table)
+    return [_check(record, book) for record in run.records]
+
+
+class _Evidence:
+    """What stands in the journal beside the records."""
+
+    def __init__(self, run: Run, results: Path, table: Baselines) -> None:
+        self.results, self.table = results, table
+        self.same_table = run.header.get("baselines") == table.digest
+        self.windows = {line["case"]: line for line in run.lines if line.get("kind") == "windows"}
+        self.answers = {(line["case"], line["suffix"]): line for line in run.lines if line.get("kind") == "answers"}
+
+
+class _Cannot(Exception):  # noqa: N818 - no fault: the record does not hold enough
+    """Why a record cannot be computed again."""
+
+
+def _check(record: Record, book: _Evidence) -> Check:
+    if record.outcome in (Outcome.SKIP, Outcome.ERROR):
+        return Check(record, "not recomputed", f"{record.outcome}: there is no figure")
+    try:
+        how = STAGES_AGAIN.get(record.stage)
+        if how is None:
+            raise _Cannot(f"{record.stage}: what it rests on is not kept")
+        verdict = how(record, book)
+    except _Cannot as reason:
+        return Check(record, "not recomputed", str(reason))
+    except (HarnessError, KeyError, TypeError, ValueError) as error:
+        told = error.fact if isinstance(error, HarnessError) else repr(error)
+        return Check(record, "differs", f"it cannot be computed from what was kept: {told}")
+    wrong = [] if verdict.outcome is record.outcome else [f"{verdict.outcome} instead of {record.outcome}"]
+    for name, value in verdict.details.items():
+        kept = record.values.get(name)
+        if isinstance(value, float) and isinstance(kept, (int, float)) and not math.isclose(kept, value, rel_tol=CLOSE):
+            wrong.append(f"{name} {value:.10g} instead of {kept:.10g}")
+    return Check(record, "differs" if wrong else "same", "; ".join(wrong) or verdict.text)
+
+
+def _throughput(record: Record, book: _Evidence) -> Verdict:
+    line = book.windows.get(str(record.case))
+    if line is None:
+        raise _Cannot("its windows are not kept")
+    if record.outcome is Outcome.INVALID and "measured" not in record.values:
+        raise _Cannot("INVALID: it was not measured to its end")
+    timings = tuple(Timing.from_json(timing) for timing in line["timings"])
+    peer = tuple(Window(**window) for window in line["peer"])
+    seen = Measurement(timings, peer, line["devices_of_card"], (), ())
+    speed = stats.throughput([record.case.batch * rate for rate in seen.rates])
+    figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": seen.latency}
+    if "simulated" in record.marks:
+        return Verdict(record.outcome, "figures only: a simulator's pace is no verdict", figures)
+    cell = book.table.cell(record.case, "throughput")
+    if cell is not None and not book.same_table:
+        raise _Cannot("the published figures are not those that it was judged by")
+    verdict = judge_speed(speed, cell, timings[0].rates, [window.rate for window in peer], line["at_least"])
+    verdict = _excused(verdict, record, book, "throughput")
+    return Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures})
+
+
+def _agreement(record: Record, book: _Evidence) -> Verdict:
+    metric, _, rest = record.metric.partition(" ")
+    line = book.answers.get((str(record.case), f" {rest}" if rest else ""))
+    if line is None:
+        raise _Cannot("its answers are not kept")
+    arrays = read_answers(book.results, line)
+    chip, reference = (arrays.get(f"hits/{metric}/{side}") for side in ("chip", "reference"))
+    if chip is None or reference is None:
+        raise _Cannot(f"{metric} is no mean of right and wrong answers: its bootstrap needs images and labels")
+
+    def score(hits: Any) -> Score:
+        return Score({metric: float(np.mean(hits))}, int(line["images"]), lambda weights: {}, {metric: hits})
+
+    verdict = judge_agreement(score(chip), score(reference), metric)
+    if record.case.precision is Precision.INT8 and "seeded" in record.marks:  # reported, not judged
+        return Verdict(Outcome.INCONCLUSIVE, verdict.text, verdict.details)
+    return _excused(verdict, record, book, record.metric)
+
+
+def _published(record: Record, book: _Evidence) -> Verdict:
+    if not book.same_table:
+        raise _Cannot("the published figures are not those that it was judged by")
+    measured = record.values.get("measured")
+    if measured is None:
+        raise _Cannot("nothing was measured")
+    table, case, metric = book.table, record.case, record.metric
+    source, cell = table.source(case.model, metric), table.cell(case, metric)
+    return judge_published(measured, source, cell, table.deviation(case, "published", metric))
+
+
+def _numerics(record: Record, book: _Evidence) -> Verdict:
+    figures = [record.values.get(name) for name in ("cosine", "largest", "rms")]
+    cosine, largest, rms = (math.inf if figure is None else figure for figure in figures)
+    if figures[0] is None:
+        raise _Cannot("it compares outputs, which are not kept")
+    asked = TOLERANCES[record.case.precision]
+    sound = cosine >= asked.cosine and largest <= asked.largest and rms <= asked.rms
+    verdict = Verdict(Outcome.PASS if sound else Outcome.FAIL, f"from its own errors; asked {asked}")
+    return _excused(verdict, record, book, record.metric)
+
+
+def _excused(verdict: Verdict, record: Record, book: _Evidence, metric: str) -> Verdict:
+    if "simulated" in record.marks or not (book.same_table or "deviation" in record.facts):
+        return verdict
+    if not book.same_table:
+        raise _Cannot("the known failures are not those that it was judged by")
+    return excuse(verdict, book.table.deviation(record.case, record.stage, metric))
+
+
+STAGES_AGAIN: Mapping[str, Callable[[Record, _Evidence], Verdict]] = {
+    "throughput": _throughput, "accuracy": _agreement, "published": _published, "numerics": _numerics,
+}  # fmt: skip
+
+
+def refuse_unknown(run: Run, path: Path) -> None:
+    """Raises DataError for a run without records: nothing could be verified."""
+    if not run.records:
+        raise DataError(f"{path} holds no record", hint="give the results of a run that judged something")

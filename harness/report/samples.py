@@ -1,0 +1,78 @@
+"""What verdicts rest on, kept beside them: raw windows of a measurement, and who was right about each image."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.case import Case, Predictions
+from harness.errors import DataError
+from harness.judge.timing import Timing, Window
+from harness.metrics.base import Score
+from harness.report.records import write_whole
+
+FEW = 64  # logits of an image that are kept whole; of more, the five best classes are
+
+
+def of_measurement(
+    case: Case, timings: Sequence[Timing], peer: Sequence[Window], devices_of_card: int, at_least: float | None
+) -> dict[str, Any]:
+    """The journal line of a throughput measurement: windows in seconds of one clock, latencies in seconds."""
+    return {
+        "kind": "windows", "case": str(case), "devices_of_card": devices_of_card, "at_least": at_least,
+        "timings": [timing.to_json() for timing in timings], "peer": [asdict(window) for window in peer],
+    }  # fmt: skip
+
+
+def write_answers(
+    folder: Path, name: str, case: Case, suffix: str, found: Sequence[Predictions], chip: Score, reference: Score
+) -> dict[str, Any]:
+    """Write `folder`/`name`.npz, compressed: for each metric that counts answers one bool an answer of chip and
+    reference, and what the chip found. Returns the journal line. `suffix` is what follows the metric's name in the
+    records. Raises StoreError."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for metric in chip.hits.keys() & reference.hits.keys():
+        arrays[f"hits/{metric}/chip"] = chip.hits[metric]
+        arrays[f"hits/{metric}/reference"] = reference.hits[metric]
+    arrays |= _found(found)
+    body = io.BytesIO()
+    np.savez_compressed(body, allow_pickle=False, **arrays)
+    write_whole(folder / f"{name}.npz", body.getvalue())
+    return {
+        "kind": "answers", "case": str(case), "suffix": suffix, "file": f"{folder.name}/{name}.npz",
+        "sha256": hashlib.sha256(body.getvalue()).hexdigest(), "images": chip.samples,
+    }  # fmt: skip
+
+
+def _found(found: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
+    """By name the values of all images end to end, beside how many each has (`name#`)."""
+    kept: dict[str, NDArray[np.generic]] = {}
+    for name in found[0] if found else ():
+        rows = [np.asarray(image[name]) for image in found]
+        if name == "logits" and len(rows[0]) > FEW:
+            name, rows = "best5", [np.argsort(row, kind="stable")[::-1][:5].astype(np.int32) for row in rows]
+        kept[name], kept[f"{name}#"] = np.concatenate(rows), np.array([len(row) for row in rows])
+    return kept
+
+
+def read_answers(results: Path, line: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a journal line. Raises DataError when the file is missing, outside `results`, or another."""
+    again = "run the suite again; verdicts without their answers cannot be computed again"
+    path = (results / str(line["file"])).resolve()
+    if not path.is_relative_to(results.resolve()):
+        raise DataError(f"{line['file']} lies outside {results}", hint=again)
+    try:
+        body = path.read_bytes()
+        if hashlib.sha256(body).hexdigest() != line["sha256"]:
+            raise DataError(f"{path} was changed after it was written", hint=again)
+        with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint=again) from error

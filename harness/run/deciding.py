@@ -1,0 +1,69 @@
+"""What decides the verdicts on a case: while it is the same, a verdict need not be reached twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from harness import matrix
+from harness.case import Case
+from harness.reference import weights
+from harness.run import artefacts
+from harness.run.context import RunContext
+
+ROOT = Path(__file__).parents[2]
+SUITE = ("harness", "tests/conformance", "tests/session.py", "conftest.py")
+PACKAGES = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pycocotools",
+    "numba",
+    "scipy",
+)
+
+
+def decided_by(context: RunContext, case: Case, options: Mapping[str, str]) -> str:
+    """Digest of the suite's code, the published figures, the options, the packages, the chip with its SDK, and the
+    content of weights and data set. Raises WeightsError and DataError."""
+    chip, model = matrix.chips()[case.chip], matrix.models()[case.model]
+    present = context.present(chip)
+    checkpoint = weights.find(model, context.settings.data)
+    return artefacts.digest_of({
+        "case": str(case),
+        "suite": suite_code(),
+        "model": artefacts.code_digest(tuple(artefacts.modules_of(model))),
+        "baselines": context.settings.baselines.digest,
+        "options": dict(options),
+        "packages": {name: artefacts.installed(name) for name in PACKAGES},
+        "chip": [present.backend, present.version, [device.name for device in present.devices]],
+        "weights": "seeded" if checkpoint is None else _sha256(checkpoint, *_stamp(checkpoint)),
+        "dataset": context.dataset(model).digest,
+    })  # fmt: skip
+
+
+@cache
+def suite_code() -> str:
+    """Digest of all code that reaches a verdict."""
+    total = hashlib.sha256()
+    for name in SUITE:
+        place = ROOT / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Of a file as it was when it had that size and time of change."""
+    return weights.sha256(path)

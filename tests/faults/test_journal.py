@@ -1,0 +1,119 @@
+"""What a run leaves on disk: every record when it is made, and what its verdicts rest on."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness.report.recompute import recompute
+from harness.report.records import read_run
+
+MARKS = "tiny_classes and fp32 and bs4 and (numerics or accuracy or throughput)"
+
+
+@pytest.fixture
+def written(conform, planted, tmp_path):
+    """(file, run) of a run of one case."""
+    conform(MARKS, more=(f"--results={tmp_path}",))
+    (path,) = tmp_path.glob("*.jsonl")
+    return path, read_run(path)
+
+
+def test_every_figure_of_windows_and_paired_answers_comes_out_again(written, planted):
+    path, run = written
+    checks = recompute(run, path.parent, planted.table)
+
+    told = {f"{c.record.stage} {c.record.metric}".strip(): (c.result, c.why) for c in checks}
+    assert told["throughput"][0] == told["accuracy top1"][0] == told["numerics"][0] == "same", told
+    assert told["numerics repeated"] == ("not recomputed", "it compares outputs, which are not kept")
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric", "change"),
+    [
+        ("throughput", "", {"measured": 1e6}),
+        ("throughput", "", {"outcome": "FAIL"}),
+        ("accuracy", "top1", {"outcome": "INCONCLUSIVE"}),
+        ("accuracy", "top1", {"low": -1.0}),
+        ("numerics", "", {"largest": 0.5}),
+    ],
+)
+def test_a_verdict_that_does_not_come_out_is_refused(written, planted, stage, metric, change):
+    path, run = written
+    outcome = change.get("outcome")
+    values = {name: value for name, value in change.items() if name != "outcome"}
+    records = [
+        replace(r, outcome=outcome or r.outcome, values={**r.values, **values})
+        if (r.stage, r.metric) == (stage, metric)
+        else r
+        for r in run.records
+    ]
+
+    differ = [
+        c for c in recompute(replace(run, records=tuple(records)), path.parent, planted.table) if c.result == "differs"
+    ]
+
+    assert [(c.record.stage, c.record.metric) for c in differ] == [(stage, metric)]
+
+
+def test_answers_that_were_changed_are_refused(written, planted):
+    path, run = written
+    (answers,) = path.with_suffix("").glob("*.npz")
+    answers.write_bytes(answers.read_bytes()[:-1])
+
+    told = {c.record.metric: c for c in recompute(run, path.parent, planted.table) if c.record.stage == "accuracy"}
+    assert told["top1"].result == "differs"
+    assert "was changed after it was written" in told["top1"].why
+
+
+def test_answers_outside_the_results_are_not_read(written, planted, tmp_path):
+    path, run = written
+    lines = tuple({**line, "file": "../../etc/passwd"} if line["kind"] == "answers" else line for line in run.lines)
+
+    told = recompute(replace(run, lines=lines), path.parent, planted.table)
+    assert any("lies outside" in check.why for check in told)
+
+
+def test_the_key_of_the_engine_is_in_the_journal(written):
+    _, run = written
+    (engine,) = [line for line in run.lines if line["kind"] == "engine"]
+
+    assert engine["key"]["packages"] == {}
+    assert {r.facts["engine_key"] for r in run.records} == {engine["digest"]}
+
+
+def test_each_test_is_begun_and_ended_once(written):
+    _, run = written
+    begun = [line["test"] for line in run.lines if line["kind"] == "begin"]
+
+    assert begun == [line["test"] for line in run.lines if line["kind"] == "end"]
+    assert len(begun) == len(set(begun)) > 3
+
+
+def test_a_test_that_fails_outside_accept_is_on_record(conform, monkeypatch):
+    """As pytest-timeout ends a test: by pytest.fail, wherever it is."""
+
+    def fail(*arguments):
+        pytest.fail("Timeout (>5.0s) from pytest-timeout.")
+
+    monkeypatch.setattr("harness.run.case_run.CaseRun.outputs", fail)
+    records = conform("tiny_classes and fp32 and bs4 and numerics", "reference").records
+
+    assert [(r.outcome, r.text) for r in records] == [("ERROR", "Timeout (>5.0s) from pytest-timeout.")]
+
+
+def test_the_error_of_one_test_leaves_the_verdict_of_another(conform, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("as if")
+
+    monkeypatch.setattr("harness.run.case_run.CaseRun.repeated", fail)
+    records = {r.metric: r.outcome for r in conform("tiny_classes and fp32 and bs4 and numerics").records}
+
+    assert records == {"": "PASS", "the same input gives the same output twice": "ERROR"}
+
+
+def test_a_verdict_computed_by_other_figures_says_so(written, planted):
+    path, run = written
+    other = replace(planted.table, digest="another")
+
+    told = {c.record.stage: c for c in recompute(run, path.parent, other)}
+    assert (told["throughput"].result, told["published"].result) == ("not recomputed", "not recomputed")

@@ -1,0 +1,103 @@
+"""Known failures act at every stage, and a red test tells the way on."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness import matrix
+from harness.baselines import Deviation
+from harness.errors import BaselineError
+
+
+def excused(planted, monkeypatch, stage, metric="", case="tiny_classes-*"):
+    row = Deviation(case, stage, metric, "known since spring", "https://example.org/7", "deviations.toml", 7)
+    monkeypatch.setattr(matrix, "published", lambda: replace(planted.table, deviations=(row,)))
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric", "fault"),
+    [
+        ("numerics", "", "bf16"),
+        ("accuracy", "top1", "class_offset"),
+        ("throughput", "throughput", "slow"),
+    ],
+)
+def test_a_known_failure_passes_and_shows_its_reason_and_place(conform, planted, monkeypatch, stage, metric, fault):
+    marks = f"tiny_classes and fp32 and bs4 and {stage}"
+    monkeypatch.setenv("TESTBED", fault)
+    name = metric if metric != "throughput" else ""
+    before = next(r for r in conform(marks).records if (r.stage, r.metric) == (stage, name))
+    excused(planted, monkeypatch, stage, metric)
+
+    after = next(r for r in conform(marks).records if (r.stage, r.metric) == (stage, name))
+
+    assert (before.outcome, after.outcome) == ("FAIL", "PASS")
+    assert "known failure (deviations.toml:7: known since spring; https://example.org/7)" in after.text
+    assert after.facts["deviation"] == "deviations.toml:7"
+
+
+def test_a_known_failure_that_no_longer_fails_is_red_at_every_stage(conform, planted, monkeypatch):
+    excused(planted, monkeypatch, "numerics", "repeated")
+
+    watch = conform("tiny_classes and fp32 and bs4 and numerics")
+
+    (record,) = [r for r in watch.records if r.metric == "repeated"]
+    assert record.outcome == "FAIL"
+    assert "deviations.toml:7 no longer occurs, delete the row" in record.text
+    assert watch.seen["tiny_classes-fp32-bs4 numerics"] == "FAIL"
+
+
+def test_a_red_test_tells_the_way_on_in_the_terminal_and_on_record(conform, planted, monkeypatch, tmp_path):
+    monkeypatch.setenv("TESTBED", "bf16")
+    watch = conform("tiny_classes and fp32 and bs4 and numerics", more=(f"--results={tmp_path}",))
+
+    record = next(r for r in watch.records if r.outcome == "FAIL")
+    case = "tiny_classes-testbed-fp32-bs4"
+    (text,) = [text for text in watch.texts if f"FAIL {case} numerics" in text]
+    assert record.facts["again"].startswith("python -m pytest 'tests/conformance/test_numerics.py::")
+    assert record.facts["diagnose"].startswith(f"chipproof diagnose {case} ")
+    assert record.facts["engine"].endswith(".engine")
+    assert record.facts["log"] == str(tmp_path / "logs" / f"{case}.log")
+    assert (tmp_path / "logs" / f"{case}.log").exists()
+    for name in ("again", "diagnose", "engine", "log", "device", "version"):
+        assert record.facts[name] in text, f"{name} is not in\n{text}"
+
+
+def test_a_step_that_breaks_off_leaves_fact_and_hint_and_the_same_way_on(conform, monkeypatch):
+    monkeypatch.setenv("TESTBED", "dies")
+    watch = conform("tiny_classes and fp32 and bs4 and numerics", "twice")
+
+    record = next(r for r in watch.records if r.outcome == "ERROR")
+    assert record.facts["fact"] == record.text
+    assert record.facts["hint"]
+    assert record.facts["again"] in watch.texts[0]
+    assert record.facts["log"] in watch.texts[0]
+    assert "Traceback" not in watch.texts[0]
+
+
+def test_tb_long_keeps_the_traceback(conform, monkeypatch):
+    monkeypatch.setenv("TESTBED", "dies")
+    watch = conform("tiny_classes and fp32 and bs4 and numerics", "twice", more=("--tb=long",))
+
+    assert "harness/worker/process.py" in watch.texts[0]
+    assert "python -m pytest" in watch.texts[0]
+
+
+def test_the_log_of_an_earlier_worker_is_not_told_as_this_ones(conform, monkeypatch, tmp_path):
+    log = tmp_path / "logs" / "tiny_classes-testbed-fp32-bs4.log"
+    log.parent.mkdir()
+    log.write_text("said yesterday\n")
+    monkeypatch.setenv("TESTBED", "says_done")
+
+    watch = conform("tiny_classes and fp32 and bs4 and numerics", cache=tmp_path, more=(f"--results={tmp_path}",))
+
+    assert "said yesterday" not in watch.texts[0]
+
+
+def test_a_row_that_matches_no_case_is_refused_with_file_and_line(monkeypatch):
+    row = Deviation("regnety_016-t5-*", "numerics", "", "renamed", "nowhere", "baselines/deviations.toml", 40)
+    table = replace(matrix.published(), deviations=(row,))
+    monkeypatch.setattr(matrix.baselines, "load", lambda **options: table)
+
+    with pytest.raises(BaselineError, match=r"baselines/deviations\.toml:40: .* matches no case of the matrix"):
+        matrix.published()

@@ -1,0 +1,61 @@
+"""A run of the testbed in a process of its own, which a test may kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Apart:
+    """A forked child in a session of its own that calls `run` and ends with its return value, or 70 after an
+    exception. What it prints goes to `log`."""
+
+    def __init__(self, run: Callable[[], object], log: Path) -> None:
+        self.status: int | None = None
+        self.pid = os.fork()
+        if self.pid:
+            return
+        status = 70
+        try:
+            os.setsid()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            status = int(run() or 0)
+        finally:
+            os._exit(status)
+
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        if self.status is None and os.waitpid(self.pid, os.WNOHANG)[0]:
+            self.status = 0
+        return self.status is not None
+
+    def signal(self, number: int, group: bool = False) -> None:
+        """Send a signal to it, or to its whole group."""
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def wait(self, seconds: float = 60.0) -> None:
+        """Until it has ended; it is killed after `seconds`."""
+        end = time.monotonic() + seconds
+        while not self.ended():
+            if time.monotonic() > end:
+                self.signal(signal.SIGKILL, group=True)
+                os.waitpid(self.pid, 0)
+                raise AssertionError(f"it did not end within {seconds:g} s")
+            time.sleep(0.02)
+
+
+def until(there: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until something is there."""
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end, f"it did not come within {seconds:g} s"
+        time.sleep(0.02)
