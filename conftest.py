@@ -62,11 +62,11 @@ from tests.session import (
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
-BASELINE = pytest.StashKey[Run | None]()
-SAID = pytest.StashKey[list[str]]()  # lines for a CI system
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
 OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
 ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
+BASELINE = pytest.StashKey[Run | None]()
+SAID = pytest.StashKey[list[str]]()  # lines for a CI system
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,9 +119,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED], config.stash[TESTS] = {}, [], set(), {}
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
-    config.stash[STOPPED], config.stash[UNSHOWN], config.stash[SAID] = "", "", []
+    config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
     _end_as_ctrl_c_does(config)
+    config.stash[SAID] = []
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -304,8 +305,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.stash[ENDED] = result.outcome
     if result.when == "teardown" and case_of(item) is not None:
         item.config.stash[BOOK].add(_end(item))
+    given = {name: item.config.getoption(name) for name in (*PASSED_ON, "simulate")}
     for record in item.config.stash[FRESH]:
-        item.user_properties += ci.properties(record, {})
+        item.user_properties += ci.properties(record, given)
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
     item.config.stash[FRESH].clear()
     return result
@@ -375,11 +377,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if config.getoption("collectonly"):
         return
-    if config.getoption("results"):
+    if config.getoption("results") or config.stash[ASKED]:
         _write(config, records)
-    elif config.stash[ASKED]:
-        run = Run(header(config), tuple(records), end_of_run(records, len(config.stash[ASKED]), config.stash[STOPPED]))
-        config.stash[SAID] = ci.github(run, os.environ, language(config.getoption("lang")))
     unwritten = bool(config.stash[BOOK].unwritten or config.stash[UNSHOWN])
     found = ci.status(records, config.getoption("require"), unwritten)
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -397,13 +396,20 @@ def _close(config: pytest.Config, records: list[Record]) -> bool:
 
 
 def _write(config: pytest.Config, records: list[Record]) -> None:
+    """The record file and the reports, also of a run in which nothing ran; without --results only what a CI system
+    shows by itself."""
     folder, book = config.getoption("results"), config.stash[BOOK]
+    asked, stopped, lang = len(config.stash[ASKED]), config.stash[STOPPED], language(config.getoption("lang"))
+    if folder is None:
+        run = Run(header(config), tuple(records), {"asked": asked, "stopped": stopped})
+        config.stash[SAID] = ci.github(run, os.environ, lang)
+        return
     path = folder / f"{stem_of(config)}.jsonl"
     try:
         if not _close(config, records):  # with pytest -n every process wrote its own part
             parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
             lines = [line for part in parts for line in read_run(part).lines]
-            write_run(path, header(config), records, len(config.stash[ASKED]), config.stash[STOPPED], lines)
+            write_run(path, header(config), records, asked, stopped, lines)
             for part in parts:
                 part.unlink()
         run = read_run(path)
@@ -411,9 +417,8 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
         book.unwritten = book.unwritten or (str(error) if isinstance(error, HarnessError) else repr(error))
         return
     try:
-        from harness.report.publish import publish  # imports the page's template: not where nothing is written
+        from harness.report.publish import publish  # imports the page's templates: not where nothing is written
 
-        lang = language(config.getoption("lang"))
         config.stash[SAID] = publish(folder, run, os.environ, lang, config.stash[BASELINE])
     except Exception as error:
         config.stash[UNSHOWN] = str(error) if isinstance(error, HarnessError) else repr(error)
@@ -460,13 +465,11 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
         for attempt in sorted({int(r.facts["attempt"]) for r in records if "attempt" in r.facts} - {1}):
             count = sum(r.facts.get("attempt") == attempt for r in records)
             terminalreporter.write_line(f"{count} of attempt {attempt}")
-    if config.stash[BOOK].unwritten:
-        failures.append(t("FAILED: not all records are on disk: {reason}", reason=config.stash[BOOK].unwritten))
-    if config.stash[UNSHOWN]:
-        failures.append(
-            t("FAILED: the records are on disk, their pages are not: {reason}", reason=config.stash[UNSHOWN])
-        )
-    unwritten = config.stash[BOOK].unwritten or config.stash[UNSHOWN]
+    unwritten, unshown = config.stash[BOOK].unwritten, config.stash[UNSHOWN]
+    if unwritten:
+        failures.append(t("FAILED: not all records are on disk: {reason}", reason=unwritten))
+    if unshown:
+        failures.append(t("FAILED: the records are on disk, their pages are not: {reason}", reason=unshown))
     lang, changed = language(config.getoption("lang")), ""
     if baseline := config.stash[BASELINE]:
         from harness.report import compare
@@ -482,7 +485,7 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
             stopped=config.stash[STOPPED],
             verbose=terminalreporter.verbosity > 0,
             failures=failures,
-            report=results / "latest.html" if results and not unwritten else None,
+            report=results / "latest.html" if results and not (unwritten or unshown) else None,
             options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
             lang=lang,
             changed=changed,

@@ -25,9 +25,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "logs": ("tools.logs", "Judge the throughput in the logs of the vendors' own tools."),
     "baselines": ("tools.baselines", "Show and check the published figures."),
     "report": ("tools.report", "Show, merge and convert the records of runs."),
+    "verify": ("tools.verify", "Compute the verdicts of a run again, from what was kept beside them."),
     "compare": ("tools.compare", "Say what changed between two runs."),
     "history": ("tools.history", "Show a case over many runs, and since when a figure is another."),
-    "verify": ("tools.verify", "Compute the verdicts of a run again, from what was kept beside them."),
     "diagnose": ("tools.diagnose", "Find the first diverging layer, and the mistake that explains it."),
 }
 """Verb -> module with a function `command`, and the verb's line in the overview."""

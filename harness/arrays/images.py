@@ -5,19 +5,23 @@ cv2 and PIL are imported when first needed, so that collecting tests does not pa
 
 from __future__ import annotations
 
+import ctypes
 import io
 import re
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.case import Image
 from harness.errors import DataError
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 Decoder = Literal["opencv", "pillow"]
 
@@ -116,12 +120,47 @@ def _pillow(data: bytes, check: bool = False) -> Image:
                     "convert it to 8 bits first",
                 )
             picture.info.pop("transparency", None)
+            if picture.mode == "RGB" and (pixels := _in_place(picture)) is not None:
+                return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGR), np.uint8)
             rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except PIL.UnidentifiedImageError as error:
         raise DataError("is not a picture of a format that Pillow knows", "fetch the file again") from error
     except (OSError, SyntaxError, ValueError, struct.error, Warning, PIL.Image.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded: {error}", "fetch the file again") from error
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+class _Arrow(ctypes.Structure):
+    """ArrowArray of Arrow's C data interface."""
+
+
+_Arrow._fields_ = [
+    *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(_Arrow))),
+    *((name, ctypes.c_void_p) for name in ("dictionary", "release", "private_data")),
+]
+
+
+def _in_place(picture: PIL.Image.Image) -> Image | None:
+    """H x W x 4, the fourth channel without meaning: an RGB picture where Pillow keeps it. It is valid as long as the
+    picture, and saves a copy that is made under Python's lock. None where Pillow is older than 11.2, or keeps the
+    picture in several pieces, as it does from 16 MB on."""
+    picture.load()
+    try:
+        _, capsule = picture.__arrow_c_array__()
+    except (AttributeError, ValueError):
+        return None
+    address = ctypes.pythonapi.PyCapsule_GetPointer
+    address.restype, address.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    whole = _Arrow.from_address(address(capsule, b"arrow_array"))
+    if whole.length != picture.width * picture.height or whole.n_children != 1:
+        return None
+    values = whole.children[0].contents
+    if values.length != 4 * whole.length or whole.offset or values.offset or values.n_buffers != 2:
+        return None
+    bytes_ = (ctypes.c_uint8 * values.length).from_address(values.buffers[1])
+    return np.frombuffer(bytes_, np.uint8).reshape(picture.height, picture.width, 4)
 
 
 def fits(image: Image, height: int, width: int) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.backends._calibration import calibration_batches, calibration_samples
 from harness.backends.base import trail
+from harness.backends.intel._quiet import without_telemetry
 from harness.errors import BuildError
 
 if TYPE_CHECKING:
@@ -38,19 +38,11 @@ def quantised(ov: Any, model: Any, spec: BuildSpec) -> Any:
 
 
 def _imported() -> Any:
-    """NNCF, without its telemetry: it would write a client's number into the home folder, and send usage figures to its
-    makers without asking (nncf/telemetry/wrapper.py of NNCF 3.4). Without the package that sends them it does neither.
-    Raises BuildError without NNCF."""
-    sender = "openvino_telemetry"
-    before = sys.modules.get(sender)
-    sys.modules[sender] = None  # type: ignore[assignment]  # it cannot be imported
+    """NNCF, without its telemetry. Raises BuildError without NNCF."""
     trail("import nncf")
     try:
-        import nncf
+        with without_telemetry():
+            import nncf
     except ImportError as error:
         raise BuildError(f"INT8 needs NNCF: {error}", hint='pip install "chipproof[openvino]"') from error
-    finally:
-        del sys.modules[sender]
-        if before is not None:
-            sys.modules[sender] = before
     return nncf

@@ -27,6 +27,7 @@ import numpy as np
 
 from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
 from harness.backends.cpu.ort import cores
+from harness.backends.intel._quiet import without_telemetry
 from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.timing import measure as timed
@@ -296,7 +297,8 @@ def _nncf_version() -> str:
 def _sdk() -> Any:
     trail("import openvino")
     try:
-        import openvino
+        with without_telemetry():
+            import openvino
     except Exception as error:  # a library of another release is an ImportError, or a RuntimeError, or an OSError
         raise DeviceError(f"openvino cannot be imported under {sys.executable}: {error!r}", hint=INSTALL) from error
     release = tuple(map(int, re.findall(r"\d+", openvino.__version__)[:2]))

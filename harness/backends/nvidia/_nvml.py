@@ -102,10 +102,9 @@ class _Told:
 
     @property
     def of_use(self) -> str:
-        """What is unknown of its use by others and of its clock; temperature and clock alone say nothing of these."""
-        return ", ".join(
-            line for line in self.unknown if line.split(" ")[0] in ("utilisation", "processes", "throttling")
-        )
+        """What is unknown of its use by others and of its throttling."""
+        use = ("utilisation ", "processes ", "throttling ")
+        return ", ".join(line for line in self.unknown if line.startswith(use))
 
     def of(self, what: str, ask: Callable[[], Any]) -> Any:
         """The answer, or None where the source says that it cannot tell, which is noted."""

@@ -267,3 +267,38 @@ def test_threads_read_and_resize_side_by_side(noise, save):
 
     assert len(seen) == 80
     assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (333, 500)])
+def test_pillows_pixels_are_the_same_in_place_and_copied(size, monkeypatch):
+    pixels = np.random.RandomState(1).randint(0, 256, (*size, 3)).astype(np.uint8)
+    data = encoded(pixels, "JPEG")
+
+    in_place = images._decode(data, "pillow")
+    monkeypatch.setattr(images, "_in_place", lambda picture: None)
+
+    np.testing.assert_array_equal(in_place, images._decode(data, "pillow"))
+
+
+def test_pixels_are_read_where_pillow_keeps_them_unless_it_keeps_them_in_pieces():
+    small, large = (PIL.Image.new("RGB", size, (1, 2, 3)) for size in ((40, 30), (3000, 2000)))
+    if not hasattr(small, "__arrow_c_array__"):
+        pytest.skip("Pillow is older than 11.2")
+
+    pixels = images._in_place(small)
+
+    assert pixels.shape == (30, 40, 4)
+    assert (pixels[..., :3] == (1, 2, 3)).all()
+    small.putpixel((3, 2), (9, 8, 7))
+    assert pixels[2, 3, :3].tolist() == [9, 8, 7], "a copy"
+    assert images._in_place(large) is None
+    assert images._in_place(PIL.Image.new("L", (40, 30))) is None
+
+
+def test_a_picture_in_pieces_is_read_all_the_same(save):
+    pixels = np.random.RandomState(2).randint(0, 256, (1500, 3000, 3)).astype(np.uint8)
+
+    read = images.read(save(encoded(pixels, "JPEG")), "pillow")
+
+    with PIL.Image.open(io.BytesIO(encoded(pixels, "JPEG"))) as picture:
+        np.testing.assert_array_equal(read[..., ::-1], np.asarray(picture))

@@ -657,7 +657,7 @@ def diagnose(tmp_path, monkeypatch, capsys):
 
         small = Small(Settings(Store(tmp_path / "cache"), baselines.load()))
         small._datasets["tiny"] = scenes.dataset("classes", 2)
-        monkeypatch.setattr("tools.diagnose.suite", lambda *arguments: small)
+        monkeypatch.setattr("tools.diagnose.suite", lambda *arguments, **options: small)
         monkeypatch.setattr(matrix, "models", lambda: {"tiny": TINY})
         with pytest.raises(SystemExit) as ended:
             cli.main(["diagnose", "tiny-cpu-fp32-bs2", *options])

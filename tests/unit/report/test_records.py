@@ -184,7 +184,7 @@ def test_a_name_that_is_no_utf8_loses_no_record(tmp_path):
     write_run(tmp_path / "run.jsonl", HEADER, [said], asked=1)
 
     assert read_run(tmp_path / "run.jsonl").records == (said,)
-    write_whole(tmp_path / "latest.md", ci.markdown(read_run(tmp_path / "run.jsonl")))
+    write_whole(tmp_path / "latest.md", ci.markdown(read_run(tmp_path / "run.jsonl"), "en"))
 
 
 def hostile(tmp_path):

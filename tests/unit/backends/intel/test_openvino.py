@@ -446,7 +446,7 @@ def test_it_runs_in_a_worker(source, tmp_path, calibration):
 def test_no_usage_figures_are_sent(tmp_path):
     """In a process of its own: NNCF is silent wherever pytest is."""
     program = (
-        "from harness.backends.intel import _nncf; _nncf._imported(); "
+        "from harness.backends.intel import _nncf, openvino; openvino.version(); _nncf._imported(); "
         "import nncf.telemetry.wrapper as w; print(type(w.telemetry).__name__)"
     )
     environment = {
