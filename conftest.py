@@ -88,6 +88,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
     group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
     group.addoption(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="time a case for at most so long until its throughput is decided (default: 60 on chips, 30 on cpu)",
+    )
+    group.addoption(
         "--require",
         action="append",
         default=[],
@@ -144,6 +150,9 @@ def pytest_configure(config: pytest.Config) -> None:
     limit = config.getoption("limit")
     if limit is not None and limit < 1:
         raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
+    patience = config.getoption("patience")
+    if patience is not None and not 0 <= patience < float("inf"):
+        raise pytest.UsageError(f"--patience {patience:g}: give seconds, 0 or more")
     data = config.getoption("data")
     if data is not None and not Path(data).is_dir():
         raise pytest.UsageError(f"--data {data}: no such folder")
@@ -243,7 +252,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = [f"chipproof: data {config.getoption('data') or 'none (drawn scenes)'}"]
     settings = [
-        f"--{name} {value}" for name in ("limit", "device", "runner") if (value := config.getoption(name)) is not None
+        f"--{name} {value}"
+        for name in ("limit", "device", "runner", "patience")
+        if (value := config.getoption(name)) is not None
     ]
     if config.getoption("simulate"):
         settings.append("--simulate: SIMULATED SDKs, nothing here speaks of a chip")

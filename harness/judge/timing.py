@@ -19,20 +19,23 @@ STEADY_CV = 0.025  # coefficient of variation above which trtexec, too, calls a 
 STEADY_DRIFT = 0.03  # last third of the windows against the first third
 OUTLIER = 0.10  # a window this far from the median, relative
 FEWEST = 3  # windows that say something about the spread
+BEYOND = 5  # samples beyond a percentile: with fewer, one stray execute more or less moves it
+PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
 HEADROOM = 1.1  # windows are planned this much longer than asked, so that a faster device still fills them
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure. Latencies are that many single executes after the windows. A slow engine gets fewer: when
-    `limit_s` is spent the measurement ends, but never before `FEWEST` windows and one latency. With `warmup_s` 0 there
-    is no warm-up, for an engine that has just run."""
+    """How long to measure. Latencies are that many single executes after the windows, for at most `latency_s`. A slow
+    engine gets fewer: when `limit_s` is spent the measurement ends, but never before `FEWEST` windows and one latency.
+    With `warmup_s` 0 there is no warm-up, for an engine that has just run."""
 
     warmup_s: float = 1.0
     window_s: float = 0.2
     windows: int = 20
     latencies: int = 20
     limit_s: float = 60.0
+    latency_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,40 @@ def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], floa
         windows.append(part)
         times = max(times, part.executes)
     latencies: list[float] = []
+    end = min(end, clock() + plan.latency_s)
     while len(latencies) < plan.latencies and (not latencies or clock() < end):
         latencies.append(_seconds(window(1)))
     return Timing(tuple(warmup), tuple(windows), tuple(latencies))
+
+
+def joined(parts: Sequence[Timing]) -> Timing:
+    """The samples of several measurements of one session, in order, as one."""
+    return Timing(
+        tuple(window for part in parts for window in part.warmup),
+        tuple(window for part in parts for window in part.windows),
+        tuple(seconds for part in parts for seconds in part.latencies),
+        any(part.host_bound for part in parts),
+    )
+
+
+def percentile(seconds: Sequence[float], share: float) -> float:
+    """The smallest sample that at least `share` of the samples do not exceed (nearest rank). Raises ValueError without
+    samples."""
+    if not seconds:
+        raise ValueError("no samples: no percentile")
+    return sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)]
+
+
+def percentiles(latencies: Sequence[float]) -> dict[str, float]:
+    """Latencies of single executes in microseconds, and how many there are (`latency_executes`): p50, and of p90, p99
+    and p99.9 those beyond which at least `BEYOND` samples lie. Empty without latencies."""
+    if not latencies:
+        return {}
+    found = {"latency_executes": float(len(latencies))}
+    for name, share in PERCENTILES:
+        if share == 0.5 or round((1 - share) * len(latencies), 6) >= BEYOND:
+            found[f"latency_{name}_us"] = 1e6 * percentile(latencies, share)
+    return found
 
 
 def unsteady(timing: Timing) -> list[str]:

@@ -13,15 +13,12 @@ import numpy as np
 from harness.baselines import Baselines
 from harness.case import Precision
 from harness.errors import DataError, HarnessError
-from harness.judge import stats
 from harness.judge.known import excuse
-from harness.judge.speed import judge_speed
-from harness.judge.timing import Timing, Window
 from harness.judge.verdict import TOLERANCES, Verdict, judge_agreement, judge_published
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
-from harness.report.samples import read_answers
-from harness.run.throughput import Measurement
+from harness.report.samples import measurement_of, read_answers
+from harness.run.throughput import judged, speed_of
 from harness.vocabulary import Outcome
 
 CLOSE = 1e-9  # relative: the same figures in the same order give the same result, whatever the machine
@@ -83,17 +80,15 @@ def _throughput(record: Record, book: _Evidence) -> Verdict:
         raise _Cannot("its windows are not kept")
     if record.outcome is Outcome.INVALID and "measured" not in record.values:
         raise _Cannot("INVALID: it was not measured to its end")
-    timings = tuple(Timing.from_json(timing) for timing in line["timings"])
-    peer = tuple(Window(**window) for window in line["peer"])
-    seen = Measurement(timings, peer, line["devices_of_card"], (), ())
-    speed = stats.throughput([record.case.batch * rate for rate in seen.rates])
+    seen = measurement_of(line)
+    speed = speed_of(seen, record.case.batch)
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": seen.latency}
     if "simulated" in record.marks:
         return Verdict(record.outcome, "figures only: a simulator's pace is no verdict", figures)
     cell = book.table.cell(record.case, "throughput")
     if cell is not None and not book.same_table:
         raise _Cannot("the published figures are not those that it was judged by")
-    verdict = judge_speed(speed, cell, timings[0].rates, [window.rate for window in peer], line["at_least"])
+    verdict = judged(seen, speed, record.case.batch, cell, line["at_least"])
     verdict = _excused(verdict, record, book, "throughput")
     return Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures})
 

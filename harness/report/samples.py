@@ -15,20 +15,30 @@ from numpy.typing import NDArray
 from harness.case import Case, Predictions
 from harness.errors import DataError
 from harness.judge.timing import Timing, Window
+from harness.judge.verdict import Effort
 from harness.metrics.base import Score
 from harness.report.records import write_whole
+from harness.run.throughput import Measurement
 
 FEW = 64  # logits of an image that are kept whole; of more, the five best classes are
 
 
-def of_measurement(
-    case: Case, timings: Sequence[Timing], peer: Sequence[Window], devices_of_card: int, at_least: float | None
-) -> dict[str, Any]:
-    """The journal line of a throughput measurement: windows in seconds of one clock, latencies in seconds."""
+def of_measurement(case: Case, run: Measurement, at_least: float | None) -> dict[str, Any]:
+    """The journal line of a throughput measurement: windows in seconds of one clock, latencies in seconds. `at_least`
+    is the ratio to eager PyTorch that is asked."""
     return {
-        "kind": "windows", "case": str(case), "devices_of_card": devices_of_card, "at_least": at_least,
-        "timings": [timing.to_json() for timing in timings], "peer": [asdict(window) for window in peer],
+        "kind": "windows", "case": str(case), "devices_of_card": run.devices_of_card, "at_least": at_least,
+        "blocks": [[timing.to_json() for timing in block] for block in run.blocks],
+        "peer": [asdict(window) for window in run.peer], "effort": asdict(run.effort), "disturbed": run.disturbed,
     }  # fmt: skip
+
+
+def measurement_of(line: Mapping[str, Any]) -> Measurement:
+    """The inverse of of_measurement."""
+    blocks = tuple(tuple(Timing.from_json(timing) for timing in block) for block in line["blocks"])
+    peer = tuple(Window(**window) for window in line["peer"])
+    effort = Effort(**line["effort"])
+    return Measurement(blocks, peer, line["devices_of_card"], (), (), effort, line["disturbed"])
 
 
 def write_answers(

@@ -15,13 +15,13 @@ from harness import matrix
 from harness.backends.base import Device, Health
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.judge import stats
-from harness.run import accuracy, artefacts, devices, predict
+from harness.run import accuracy, artefacts, devices, predict, throughput
 from harness.run.accuracy import Evaluation
 from harness.run.context import WITNESS_IMAGES, RunContext
 from harness.run.devices import Presence
 from harness.run.engine import Built, CaseEngine, Variant
 from harness.run.predict import Answers
-from harness.run.throughput import Measurement, Side, at_once, in_turn
+from harness.run.throughput import Measurement, Side
 from harness.worker.process import RemoteSession, Worker
 
 
@@ -255,16 +255,31 @@ class CaseRun:
             def look() -> None:
                 during.append([watcher.health(device) for device in card])
 
-            timings = at_once(sides, self.context.settings.plan, look)
+            patience = self._patience(throughput.CHIP_PATIENCE_S)
+            plan = self.context.settings.plan
+            blocks, effort = throughput.card_until_decided(sides, plan, self._conclude, patience, look)
             after = tuple(watcher.health(device) for device in card)
             devices.check_same(card, before, after, during)
             note = devices.incomparable(card, before, after)
-        return Measurement(timings, (), self.chip.devices_per_card, before, after, here, note)
+        of_card = self.chip.devices_per_card
+        return Measurement(blocks, (), of_card, before, after, effort, devices_here=here, note=note)
 
     @cached_property
     def speed(self) -> stats.Estimate:
         """Images a second of one card."""
-        return stats.throughput([self.case.batch * rate for rate in self.measurement.rates])
+        return throughput.speed_of(self.measurement, self.case.batch)
+
+    def _patience(self, default: float) -> float:
+        asked = self.context.settings.patience
+        return default if asked is None else asked
+
+    @property
+    def _conclude(self) -> throughput.Conclude | None:
+        """The verdict on what has been measured so far; None where no figure is judged."""
+        cell = self.context.settings.baselines.cell(self.case, "throughput")
+        if self.context.simulated(self.chip) or (cell is None and not has_peer(self.case)):
+            return None
+        return throughput.conclusion(self.case.batch, cell, self.chip.eager, self.chip.devices_per_card)
 
     def _paired(self) -> Measurement:
         """The chip and, at FP32, eager PyTorch."""
@@ -276,9 +291,11 @@ class CaseRun:
                 eager = stack.enter_context(self.context.peer(self.model, self.device, self.engine.plain_spec()))
                 answered = eager.run(images)  # for the second time: a large one takes some of its memory only then
                 sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
-            chip, *peer = in_turn(sides)
+            patience = self._patience(throughput.CPU_PATIENCE_S)
+            blocks, effort, load = throughput.pairs_until_decided(sides, self._conclude, patience)
         after = (self.worker.health(self.device),)
-        return Measurement((chip,), peer[0].windows if peer else (), 1, before, after)
+        chip, peer = throughput.apart(blocks)
+        return Measurement(chip, peer, 1, before, after, effort, load)
 
 
 def has_peer(case: Case) -> bool:

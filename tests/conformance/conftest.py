@@ -57,6 +57,7 @@ def suite(
             logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
+            patience=pytestconfig.getoption("patience"),
         )
     )
     timed = {case_of(item) for item in request.session.items if stage_of(item) == "throughput"}
@@ -257,7 +258,7 @@ def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
 
 def _speed(record: Record) -> Speed:
     v = record.values
-    estimate = Estimate(v["measured"], v["low"], v["high"], 0.0, 1)
+    estimate = Estimate(v["measured"], v["low"], v["high"], v.get("spread") or 0.0, 1)
     return Speed(estimate, v["latency"], record.outcome is not Outcome.INVALID, record.marks, v.get("ratio"))
 
 

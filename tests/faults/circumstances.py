@@ -234,6 +234,52 @@ def images_are_counted_twice(plant):
     plant.monkeypatch.setattr(case_run.CaseRun, "speed", property(twice))
 
 
+def counted(plant, times):
+    """Rates of the chip, multiplied."""
+    rates = case_run.Measurement.rates.fget
+    plant.monkeypatch.setattr(
+        case_run.Measurement, "rates", property(lambda run: tuple(times * rate for rate in rates(run)))
+    )
+
+
+@timed("throughput INVALID")
+def every_image_is_counted_double(plant):
+    """Twice what was published, which newer software might be."""
+    counted(plant, 2)
+
+
+@timed("throughput INVALID")
+def a_chip_at_60_percent_counts_double(plant):
+    """1.2 times what was published: nobody wonders."""
+    plant.chip("at_60_percent")
+    counted(plant, 2)
+
+
+@timed("throughput INVALID")
+def a_chip_at_60_percent_counts_for_four(plant):
+    """2.4 times what was published: one device of a card, scaled."""
+    plant.chip("at_60_percent")
+    plant.monkeypatch.setattr(case_run.Measurement, "scaled", 4.0)
+
+
+@timed("throughput FAIL")
+def a_chip_is_at_60_percent(plant):
+    """Throttled, in another mode, or another card."""
+    plant.chip("at_60_percent")
+
+
+@timed("throughput INVALID")
+def every_second_timed_execute_is_skipped(plant):
+    """Twice what was published, and every output that is read is right."""
+    plant.chip("skips_every_second_timed")
+
+
+@timed("throughput INVALID")
+def every_second_execute_is_skipped(plant):
+    """The buffer holds the answer to other inputs, every second time."""
+    plant.chip("skips_every_second")
+
+
 @timed("throughput INVALID")
 def a_card_of_one_device_counts_for_four(plant):
     """Exactly four times too fast."""

@@ -26,7 +26,7 @@ from harness.worker.process import Worker
 from tests.faults import tiny
 from tests.session import RECORDS, ROOT
 
-PLAN = Plan(warmup_s=0.02, window_s=0.03, windows=6, latencies=3)
+PLAN = Plan(warmup_s=0.02, window_s=0.03, windows=40, latencies=9)
 WORST = ("SKIP", "PASS", "INCONCLUSIVE", "FAIL", "INVALID", "ERROR")
 Seen = dict[str, str]
 """Worst outcome by case and stage: {"tiny_classes-fp32-bs1 numerics": "FAIL"}."""
@@ -74,7 +74,9 @@ def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest
     monkeypatch.setattr(datasets, "DATASETS", world.loaders)
     monkeypatch.setattr("harness.run.context.DATASETS", world.loaders)
     monkeypatch.setattr(matrix, "published", lambda: world.table)
-    monkeypatch.setattr(RunContext, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN)))
+    monkeypatch.setattr(
+        RunContext, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN, patience=0.0))
+    )
     monkeypatch.setattr(verdict, "paired_bootstrap", partial(paired_bootstrap, resamples=100))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("CHIPPROOF_DATA", raising=False)

@@ -6,8 +6,8 @@ beside it ("dies:1") makes only engines of that batch go wrong.
 
 import contextlib
 import dataclasses
-import math
 import os
+import random
 import signal
 import socket
 import time
@@ -93,7 +93,7 @@ class Session:
         self.run = RUNS.get(fault)
         self.seconds = PACES.get(fault, pace)
         self.drift = DRIFTS.get(fault, steady)
-        self.runs = 0
+        self.runs, self.skipped = 0, False
 
     def write(self, inputs):
         self.runs = 0
@@ -109,18 +109,21 @@ class Session:
 
     def measure(self, plan):
         """Timed by a clock that only this session moves: what it shows does not depend on the machine."""
-        now = 0.0
+        now, told = 0.0, 0
 
         def execute(times):
-            nonlocal now
+            nonlocal now, told
             if self.fault != "skips_what_is_timed":
                 self.execute(times)
-            now += times * self.seconds(self.batch) * self.drift(self.runs)
+            done = times
+            if self.fault == "skips_every_second_timed":
+                done, told = (told + times) // 2 - told // 2, told + times
+            now += done * self.seconds(self.batch) * self.drift(self.runs)
 
         return timing.measure(execute, plan, lambda: now)
 
     def read(self):
-        if self.fault == "skips_what_is_timed" and not self.runs:
+        if self.skipped or (self.fault == "skips_what_is_timed" and not self.runs):
             return self.kept
         self.kept = self.read_as({name: value.copy() for name, value in self.inner.read().items()}, self)
         return self.kept
@@ -131,7 +134,8 @@ def pace(batch):
 
 
 def steady(runs):
-    return 1 + 0.01 * math.sin(runs)
+    """Windows vary by a tenth of a percent, each by its own."""
+    return 1 + random.Random(runs).uniform(-0.002, 0.002)
 
 
 DRIFTS = {
@@ -140,9 +144,10 @@ DRIFTS = {
 }
 
 PACES = {
-    "batch_ignored": lambda batch: 0.006,
-    "batch_twice": lambda batch: 0.006 * batch**1.7,
+    "batch_ignored": lambda batch: 0.005,
+    "batch_twice": lambda batch: 0.005 * batch**1.7,
     "slow": lambda batch: 4 * pace(batch),
+    "at_60_percent": lambda batch: pace(batch) / 0.6,
     "does_not_wait": lambda batch: 1e-5,
 }
 
@@ -275,5 +280,17 @@ def remembers(session, times):
         session.inner.execute(1)
 
 
-RUNS = {"dies": dies, "hangs": hangs, "grows": grows, "remembers": remembers}
+executes = 0
+
+
+def skips_every_second(session, times):
+    """Nothing is computed in every second call, timed or not."""
+    global executes
+    executes += 1
+    session.skipped = executes % 2 == 0
+    if not session.skipped:
+        session.inner.execute(1)
+
+
+RUNS = {"dies": dies, "hangs": hangs, "grows": grows, "remembers": remembers, "skips_every_second": skips_every_second}
 PACES["remembers"] = PACES["does_not_wait"]

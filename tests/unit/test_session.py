@@ -117,10 +117,9 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
     plugin = tmp_path / "full.py"
     plugin.write_text(
         "import errno\n"
+        "from harness.report import publish\n"
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "def pytest_configure(config):\n"
-        "    import harness.report.publish\n"
-        "    harness.report.publish.write_whole = full\n"
+        "publish.publish = full\n"
     )
 
     done = session(*ABSENT, "-p", "full", f"--results={tmp_path / 'results'}", PYTHONPATH=str(tmp_path))
@@ -172,6 +171,8 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
     [
         ("--require=ascend910", "no such chip; there are ascend310"),
         ("--limit=0", "give at least 1 image"),
+        ("--patience=-1", "give seconds, 0 or more"),
+        ("--patience=inf", "give seconds, 0 or more"),
         ("--data=/no/such/folder", "no such folder"),
         ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),

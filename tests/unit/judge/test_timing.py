@@ -8,7 +8,18 @@ import pytest
 
 from harness.errors import InvalidMeasurement
 from harness.judge import timing
-from harness.judge.timing import Plan, Timing, Window, measure, overlap_rate, overlap_rates, unsteady
+from harness.judge.timing import (
+    Plan,
+    Timing,
+    Window,
+    joined,
+    measure,
+    overlap_rate,
+    overlap_rates,
+    percentile,
+    percentiles,
+    unsteady,
+)
 
 
 class Device:
@@ -89,6 +100,18 @@ def test_a_device_that_becomes_faster_still_fills_its_windows():
     assert sum(window.executes for window in (*result.warmup, *result.windows)) + len(result.latencies) == device.done
 
 
+def test_once_a_device_is_faster_windows_are_filled_at_once():
+    """A window that is topped up has one more gap between two calls: only the first after the change has."""
+    device = Device(0.010, changes={150: 0.001})
+
+    result = measure(device, Plan(warmup_s=1.0, window_s=0.2, windows=8, latencies=0), device.clock)
+
+    calls = len(device.calls) - len(result.warmup)
+    assert 8 < calls <= 12
+    later = [window.executes for window in result.windows[2:]]
+    assert min(later) >= 200
+
+
 def test_every_execute_is_in_exactly_one_sample():
     device = Device(0.004)
 
@@ -127,6 +150,67 @@ def test_samples_survive_json():
     result = measure(device, Plan(windows=3, latencies=2), device.clock)
 
     assert Timing.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_single_executes_have_a_time_limit_of_their_own():
+    device = Device(0.01)
+
+    result = measure(device, Plan(warmup_s=0, window_s=0.1, windows=3, latencies=1000, latency_s=1.0), device.clock)
+
+    assert len(result.windows) == 3
+    assert len(result.latencies) == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "names"),
+    [
+        (1, ["p50"]),
+        (49, ["p50"]),
+        (50, ["p50", "p90"]),
+        (499, ["p50", "p90"]),
+        (500, ["p50", "p90", "p99"]),
+        (4999, ["p50", "p90", "p99"]),
+        (5000, ["p50", "p90", "p99", "p999"]),
+    ],
+)
+def test_a_percentile_is_told_where_five_samples_lie_beyond_it(samples, names):
+    found = percentiles([0.001] * samples)
+
+    assert found == {"latency_executes": samples, **{f"latency_{name}_us": pytest.approx(1000) for name in names}}
+
+
+def test_percentiles_are_those_of_the_nearest_rank_in_microseconds():
+    found = percentiles([n * 1e-6 for n in range(1000, 0, -1)])
+
+    assert found["latency_p50_us"] == pytest.approx(500)
+    assert found["latency_p90_us"] == pytest.approx(900)
+    assert found["latency_p99_us"] == pytest.approx(990)
+    assert percentiles(()) == {}
+    assert [percentile([3.0, 1.0, 2.0], share) for share in (0.0, 0.33, 0.34, 0.67, 1.0)] == [1.0, 1.0, 2.0, 3.0, 3.0]
+    with pytest.raises(ValueError, match="no samples"):
+        percentile((), 0.5)
+
+
+def test_several_measurements_of_a_session_are_one():
+    one = Timing((Window(0, 1, 1),), (Window(1, 2, 5),), (0.1,))
+    two = Timing((Window(3, 4, 1),), (Window(4, 5, 7),), (), host_bound=True)
+
+    assert joined([one, two]) == Timing(
+        (Window(0, 1, 1), Window(3, 4, 1)), (Window(1, 2, 5), Window(4, 5, 7)), (0.1,), True
+    )
+    assert not joined([one, one]).host_bound
+
+
+@pytest.mark.parametrize(("start", "allowed"), [(1.0, True), (1.0 + 1e-6, False)])
+def test_devices_share_at_least_half_of_the_shortest_series(start, allowed):
+    """Of 20 windows and 2, the two must share one: half of the two, not of the twenty."""
+    long, short = series([10] * 20, start=start), series([10] * 2)
+
+    if allowed:
+        assert overlap_rates([long, short]) == pytest.approx((20, 20))
+    else:
+        with pytest.raises(InvalidMeasurement, match="measured together"):
+            overlap_rates([long, short])
 
 
 def test_an_even_series_is_steady():

@@ -44,7 +44,7 @@ def used():
     found |= {*MARKS.values(), *(stage.question for stage in STAGES.values()), *ci.SENTENCES}
     found |= {*tables.ACCURACY_COLUMNS, *tables.THROUGHPUT_COLUMNS, *tables.OTHER_COLUMNS, tables.OTHERS, "details"}
     found |= {title for title, _, _ in (tables.accuracy(()), tables.throughput(()))} | {"Every record"}
-    found |= set(re.findall(r'or "(STOPPED [^"]+)"', (ROOT / "conftest.py").read_text(encoding="utf-8")))
+    found |= set(re.findall(r'STOPPED\] = (?:.* or )?"([^"]+)"', (ROOT / "conftest.py").read_text(encoding="utf-8")))
     found |= {*compare.TITLES, *(name for columns in compare.COLUMNS for name in columns)}
     found |= {*doctor.AREAS, *(state.value for state in doctor.State), doctor.EACH, doctor.DRAWN, doctor.SEEDED}
     return found - {""}

@@ -19,6 +19,7 @@ from harness.run.case_run import CaseRun
 from harness.run.engine import Built, CaseEngine
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
+IMAGES = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
 INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"))
 CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 
@@ -31,9 +32,9 @@ def paired(monkeypatch):
         told = []
 
         def timed(side):
-            def measure(*arguments):
-                told.append(side)
-                return Timing((), (Window(0.0, 1.0, 1),), ())
+            def measure(inputs, plan):
+                told.append(side if plan is measuring.PAIR_PLAN else f"{side} alone")
+                return Timing((), (Window(0.0, 1.0, 1),), () if plan is measuring.PAIR_PLAN else (1.0,) * 5)
 
             return measure
 
@@ -47,15 +48,25 @@ def paired(monkeypatch):
             )
             told.append("gone")
 
-        bench = CaseRun(SimpleNamespace(peer=peer), case)
+        def settled(*case):
+            return None
+
+        settings = SimpleNamespace(patience=0.0, baselines=SimpleNamespace(cell=settled))
+        bench = CaseRun(SimpleNamespace(peer=peer, settings=settings, simulated=settled), case)
+        answers = {"y": IMAGES.ravel()}
         vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
         vars(bench).update(
-            first={},
-            session=SimpleNamespace(measure=timed("chip"), read=dict),
+            first=answers,
+            session=SimpleNamespace(
+                measure=timed("chip"),
+                read=lambda: answers,
+                run=lambda inputs: {"y": next(iter(inputs.values())).ravel()},
+            ),
             worker=SimpleNamespace(health=lambda device: None),
         )  # fmt: skip
         monkeypatch.setattr(CaseEngine, "calibration", lambda self: None)
-        monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: np.zeros((1, 3, 2, 2), np.float32))
+        monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
+        monkeypatch.setattr(measuring.Load, "now", lambda: None)
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return bench.measurement, told
@@ -68,7 +79,7 @@ def test_chip_and_eager_pytorch_take_turns_when_its_threads_have_gone_to_sleep(p
     measurement, told = paired(FP32)
 
     begun = [f"{FP32.model} at batch {FP32.batch}", "run"]
-    assert told == [*begun, *[f"{measuring.PAUSE_S} s", "chip", "eager"] * measuring.PAIRS, "gone"]
+    assert told == [*begun, *[f"{measuring.PAUSE_S} s", "chip", "eager"] * measuring.PAIRS, "chip alone", "gone"]
     assert len(measurement.timings[0].windows) == len(measurement.peer) == measuring.PAIRS
 
 
@@ -80,7 +91,7 @@ def test_eager_pytorch_that_skips_work_while_it_is_timed_is_no_peer(paired):
 def test_a_chip_without_a_peer_does_not_wait(paired):
     measurement, told = paired(INT8)
 
-    assert told == ["chip"] * measuring.PAIRS
+    assert told == [*["chip"] * measuring.PAIRS, "chip alone"]
     assert not measurement.peer
 
 

@@ -1,20 +1,405 @@
-"""What is measured of a card: how many of its devices, what is multiplied, what is looked at meanwhile."""
+"""How throughput is measured: blocks until the verdict is known, outputs looked at, other load waited for."""
 
+import os
+import random
 import threading
 
 import numpy as np
 import pytest
 
-from harness.errors import DeviceError
+from harness.baselines import load as published
+from harness.errors import DeviceError, InvalidMeasurement
+from harness.judge.stats import FULL
 from harness.judge.timing import Plan, Timing, Window
-from harness.run import throughput
-from harness.run.throughput import Measurement, Side, at_once
+from harness.judge.verdict import Effort, Verdict
+from harness.run import load
+from harness.run import throughput as measuring
+from harness.run.load import Load, others_rest, others_share
+from harness.run.throughput import Measurement, Side, at_once, card_until_decided, judged, speed_of, until_decided
+from harness.vocabulary import Outcome
+
+CELL = published().best("gfocalv2_r50_fpn", "t4")
+INCONCLUSIVE = Verdict(Outcome.INCONCLUSIVE, "", {"needed_windows": 100})
+
+
+def series(rates, start=0.0, latencies=()):
+    return Timing((), tuple(Window(start + n, start + n + 1, rate) for n, rate in enumerate(rates)), tuple(latencies))
+
+
+def run_of(*blocks, peer=(), devices=1, **more):
+    return Measurement(tuple(blocks), tuple(peer), devices, (), (), **more)
+
+
+# ---------------------------------------------------------------------------------------------- until decided
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def measured(verdicts, first=20, patience_s=60.0):
+    """Windows of each block and the effort, where a window takes a second and the verdict is that of a list in turn."""
+    clock, asked = Clock(), []
+    told = iter(verdicts)
+
+    def measure(windows, left):
+        taken = min(windows, max(3, int(left)))
+        clock.now += taken
+        asked.append((windows, left))
+        return (series([10] * taken),)
+
+    blocks, effort = until_decided(measure, lambda blocks, effort: next(told), first, patience_s, clock=clock)
+    return [len(block[0].windows) for block in blocks], effort, asked
+
+
+def test_a_clear_case_takes_no_more_than_the_first_look():
+    for outcome in (Outcome.PASS, Outcome.FAIL, Outcome.INVALID):
+        assert measured([Verdict(outcome, "")])[:2] == ([20], Effort(1, 20.0))
+
+
+def test_windows_are_added_until_the_verdict_is_known():
+    windows, effort, _ = measured([INCONCLUSIVE, INCONCLUSIVE, Verdict(Outcome.PASS, "")], patience_s=600)
+
+    assert windows == [20, 20, 20], "after the first look as many as make a full series, then half as many again"
+    assert effort == Effort(3, 60.0)
+
+
+def test_slow_engines_get_to_a_full_series_too():
+    windows, _, asked = measured([INCONCLUSIVE] * 5 + [Verdict(Outcome.PASS, "")], first=3, patience_s=600)
+
+    assert [n for n, _ in asked] == [3, 6, 18, FULL - 27, 20, 30]
+    assert sum(windows) == 90
+
+
+def test_patience_ends_it_and_bounds_the_last_block():
+    windows, effort, asked = measured([INCONCLUSIVE] * 9, patience_s=50)
+
+    assert windows == [20, 20, 10]
+    assert asked[-1] == (20, 10.0)
+    assert effort.seconds == 50
+
+
+@pytest.mark.parametrize("details", [{"needed_windows": None}, {"needed_runs": 20}, {}])
+def test_what_no_window_decides_is_not_waited_for(details):
+    assert measured([Verdict(Outcome.INCONCLUSIVE, "", details)])[0] == [20]
+
+
+def test_an_interval_that_is_too_wide_is_measured_on():
+    wide = Verdict(Outcome.INCONCLUSIVE, "", {"width": 2.0})
+
+    assert measured([wide, Verdict(Outcome.PASS, "")])[0] == [20, 20]
+
+
+def test_without_a_verdict_to_reach_there_is_one_block():
+    blocks, effort = until_decided(lambda windows, left: (series([1] * windows),), None, 8, 60.0)
+
+    assert len(blocks) == effort.look == 1
+
+
+# ---------------------------------------------------------------------------------------------- figures
+
+
+def test_rates_of_all_blocks_count_and_the_time_between_blocks_does_not():
+    run = run_of((series([10, 20]),), (series([30], start=1000.0),))
+
+    assert run.rates == pytest.approx((10, 20, 30))
+    assert run_of((series([10]), series([5])), devices=2).rates == pytest.approx((15,))
+    two = run_of((series([10]), series([5])), (series([10], 50.0), series([7], 50.0)), devices=2)
+    assert two.rates == pytest.approx((15, 17))
+    assert len(two.timings) == 2
+
+
+def test_a_card_of_which_one_device_was_there_counts_for_all_of_them_once():
+    run = run_of((series([10, 12, 11]),), devices=4)
+
+    assert run.scaled == 4
+    assert run.rates == pytest.approx((40, 48, 44))
+    assert speed_of(run, 8).value == pytest.approx(8 * 44)
+    assert run_of((series([10]), series([10])), devices=2).scaled == 1
+
+
+def test_the_latency_is_the_median_of_single_executes_or_the_quickest_window_beside_eager_pytorch():
+    assert run_of((series([10, 20], latencies=(0.3, 0.1, 0.2)),)).latency == 0.2
+    assert run_of((series([10, 20], latencies=(0.3,)),), peer=(Window(0, 1, 1),)).latency == pytest.approx(1 / 20)
+    assert run_of((series([10, 20]),)).latency == pytest.approx(1 / 20)
+    assert run_of((series([10], latencies=(1.0,)), series([10], latencies=(2.0,)))).latencies == (1.0, 2.0)
+
+
+# ---------------------------------------------------------------------------------------------- verdicts
+
+
+def chip(share, **more):
+    """A chip at that share of what was published at batch 8, one execute after the other."""
+    rate = share * CELL.value / 8
+    timing = Timing((), tuple(Window(n, n + 1, rate) for n in range(FULL)), (1 / rate,) * 20)
+    return run_of((timing,), **more)
+
+
+def of(run, speed=None, eager=None):
+    return judged(run, speed or speed_of(run, 8), 8, CELL if eager is None else None, eager)
+
+
+def test_a_chip_is_held_against_what_was_published():
+    assert of(chip(1.0)).outcome is Outcome.PASS
+    assert of(chip(0.6)).outcome is Outcome.FAIL
+    assert of(chip(1.0, effort=Effort(2, 70.0))).details["look"] == 2
+
+
+def test_a_chip_at_60_percent_that_counts_double_is_told():
+    run = chip(0.6)
+    verdict = of(run, speed_of(run, 16))
+
+    assert verdict.outcome is Outcome.INVALID
+    assert "2 executes at once on each device" in verdict.text
+
+
+def test_devices_that_were_not_there_are_taken_into_account():
+    assert of(chip(0.25, devices=4)).outcome is Outcome.PASS
+
+
+def test_a_cpu_is_held_against_eager_pytorch_and_a_figure_alone_gets_no_verdict():
+    rate = [Window(n, n + 1, 10) for n in range(FULL)]
+    run = run_of((Timing((), tuple(rate), ()),), peer=rate, effort=Effort(1, 9.0, "pairs of windows"))
+
+    assert of(run, eager=1.0).outcome is Outcome.PASS
+    assert of(run, eager=2.0).outcome is Outcome.FAIL
+    assert of(run_of((Timing((), tuple(rate), ()),)), eager=1.0).outcome is Outcome.INCONCLUSIVE
+
+
+def test_other_load_all_the_time_leaves_no_verdict():
+    verdict = of(chip(1.0, disturbed="other programs used 97% of the cores"))
+
+    assert verdict.outcome is Outcome.INVALID
+    assert "other programs used 97% of the cores: end it" in verdict.text
+
+
+# ---------------------------------------------------------------------------------------------- outputs
+
+
+class Session:
+    """Sums its inputs row by row; of its executes, counted from 1, those in `skipped` are not done."""
+
+    def __init__(self, skipped=lambda number: False, factor=1.0, windows_skip=False):
+        self.skipped, self.factor, self.windows_skip = skipped, factor, windows_skip
+        self.executes, self.result, self.plans = 0, None, []
+
+    def _execute(self, inputs, skip=False):
+        self.executes += 1
+        if self.result is None or not (skip or self.skipped(self.executes)):
+            weights = np.arange(1, inputs["x"].shape[-2] + 1)[:, None]
+            self.result = {"y": self.factor * (inputs["x"] * weights).sum((-2, -1))}
+
+    def run(self, inputs):
+        self._execute(inputs)
+        return self.read()
+
+    def start(self, inputs, plan):
+        self.plans.append(plan)
+        self._execute(inputs, self.windows_skip)
+
+    def finish(self):
+        return series([10] * self.plans[-1].windows, latencies=(0.1,) * min(3, self.plans[-1].latencies))
+
+    def measure(self, inputs, plan):
+        self.start(inputs or INPUTS, plan)
+        return self.finish()
+
+    def read(self):
+        return {"y": self.result["y"].copy()}
+
+
+INPUTS = {"x": np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 4)).astype(np.float32)}
+PLAN = Plan(windows=20, latencies=3)
+
+
+def side(session=None, who="chip"):
+    session = session or Session()
+    return Side(who, session, INPUTS, session.run(INPUTS))
+
+
+def test_what_computes_every_execute_passes_every_look():
+    for seed in range(20):
+        (timing,) = at_once([side()], PLAN, random.Random(seed))
+        assert len(timing.windows) == 20
+
+
+def test_timed_work_that_is_not_done_leaves_another_answer_behind():
+    with pytest.raises(InvalidMeasurement, match="chip: output y differs after the timed runs"):
+        at_once([side(Session(windows_skip=True))], PLAN)
+
+
+@pytest.mark.parametrize("period", [2, 3, 5])
+def test_executes_that_are_skipped_now_and_then_are_caught_by_looks_at_random(period):
+    caught = 0
+    for seed in range(60):
+        session = Session()
+        one = side(session)
+        session.skipped = lambda number: number % period == 0
+        try:
+            for look in range(4):  # blocks of windows
+                at_once([one], PLAN, random.Random(10 * seed + look))
+        except InvalidMeasurement:
+            caught += 1
+
+    assert caught >= (57 if period < 5 else 50), f"caught {caught} of 60"
+
+
+def test_a_look_runs_an_unforeseeable_number_of_executes():
+    counts = set()
+    for seed in range(40):
+        one = side()
+        before = one.session.executes
+        one.look(random.Random(seed))
+        counts.add(one.session.executes - before)
+
+    assert counts == {2, 3, 4}, "one for the images upside down, and one to three"
+
+
+def test_a_runtime_that_answers_every_input_alike_is_no_measurement():
+    one = side()
+    one.session.skipped = lambda number: True
+
+    with pytest.raises(InvalidMeasurement, match="images upside down give the same outputs"):
+        one.look(random.Random(0))
+
+
+def test_every_device_of_a_card_answers_as_the_first_does():
+    at_once([side(), side(), side()], PLAN)
+    with pytest.raises(InvalidMeasurement, match="output y of device 3 of the 3 measured differs from the first's"):
+        at_once([side(), side(), side(Session(factor=1.1))], PLAN)
+
+
+def test_answers_may_differ_by_rounding_only():
+    one = Side("chip", Session(factor=1.0005), INPUTS, Session().run(INPUTS))
+    two = Side("chip", Session(factor=1.003), INPUTS, Session().run(INPUTS))
+    for each in (one, two):
+        each.session.run(INPUTS)
+
+    one.audit()
+    with pytest.raises(InvalidMeasurement):
+        two.audit()
+
+
+def test_a_card_gets_the_plan_first_and_then_windows_only():
+    one = side()
+    verdicts = iter([INCONCLUSIVE, Verdict(Outcome.PASS, "")])
+
+    blocks, effort = card_until_decided([one], PLAN, lambda blocks, effort: next(verdicts), 60.0)
+
+    first, second = one.session.plans
+    assert first == PLAN
+    assert (second.windows, second.latencies, second.warmup_s) == (20, 0, measuring.REWARM_S)
+    assert second.limit_s <= 60.0
+    assert effort.look == len(blocks) == 2
+
+
+# ---------------------------------------------------------------------------------------------- other load
+
+
+def loads(*shares):
+    """Readings a second apart, on two cores of which others use these shares between two of them."""
+    now = Load(100.0, 50.0, 10.0, 2)
+    yield now
+    for share in shares:
+        now = Load(now.busy + 2 * share + 0.5, now.own + 0.5, now.clock + 1, 2)
+        yield now
+
+
+def test_the_share_of_others_is_all_work_less_our_own():
+    one, two = loads(0.25)
+
+    assert others_share(one, two) == pytest.approx(0.25)
+    assert others_share(Load(1, 0, 0, 2), Load(2, 1.5, 1, 2)) == 0.0
+    assert others_share(None, two) == others_share(one, None) == 0.0
+
+
+def pairs(monkeypatch, readings, conclude=None, patience=60.0):
+    monkeypatch.setattr(measuring, "PAUSE_S", 0.0)
+    monkeypatch.setattr(load.time, "sleep", lambda seconds: None)
+    told = iter(readings)
+    found = measuring.pairs_until_decided([side(), side(who="eager")], conclude, patience, lambda: next(told))
+    return *found, next(told, None) is not None
+
+
+def test_pairs_beside_other_load_are_taken_again_when_it_has_gone(monkeypatch):
+    waits = [0.9, 0.5, 0.0]  # the block; while waiting; the end of waiting
+    readings = [*loads(waits[0]), *loads(waits[1]), *loads(waits[2]), *loads(0.02), *loads(0.0)]
+
+    blocks, effort, disturbed, unread = pairs(monkeypatch, readings)
+
+    assert disturbed == ""
+    assert len(blocks) == effort.look == 1
+    assert not unread
+    assert len(blocks[0][0].windows) == measuring.PAIRS
+    assert len(blocks[0][0].latencies) == 3
+
+
+def test_other_load_that_outlasts_the_patience_is_on_record(monkeypatch):
+    blocks, _, disturbed, _ = pairs(monkeypatch, [*loads(0.6), *loads(0.6)], patience=0.0)
+
+    assert disturbed == "other programs used 60% of the cores (up to 10% is idle)"
+    assert blocks[0][0].latencies == (), "single executes beside other load say nothing either"
+
+
+def test_a_later_block_beside_other_load_does_not_spoil_the_first(monkeypatch):
+    readings = loads(0.0, 0.0, *[0.9] * 1_000_000)  # read twice a block
+
+    blocks, _, disturbed, _ = pairs(monkeypatch, readings, lambda blocks, effort: INCONCLUSIVE, patience=0.3)
+
+    assert disturbed == ""
+    assert [len(block[0].windows) for block in blocks] == [measuring.PAIRS]
+
+
+def test_waiting_for_others_ends():
+    assert others_rest(lambda: None, end=0.0) is False
+
+
+def stat(name, ticks, parent):
+    return f"7 ({name}) S {parent} 1 1 0 -1 4194304 1 0 0 0 {ticks} {ticks} 5 5 20 0 1 0 1 1 1"
+
+
+def test_load_is_read_as_linux_tells_it(tmp_path):
+    """proc(5): user, nice, system, idle, iowait, irq, softirq, steal, in ticks; of a process utime and stime are fields
+    14 and 15, behind a name that may hold blanks and brackets."""
+    tick, cores = os.sysconf("SC_CLK_TCK"), sorted(os.sched_getaffinity(0))
+    (tmp_path / "stat").write_text(
+        "cpu  9 9 9 9 9 9 9 9 0 0\n"
+        + "".join(f"cpu{core} 10 20 30 9999 9999 40 50 60 70 80\n" for core in cores)
+        + "cpu4095 1000 0 0 0 0 0 0 0 0 0\nintr 5\n"
+    )
+    rows = {os.getpid(): ("a b) c", 3, 1), 700001: ("child", 5, os.getpid()), 700002: ("grandchild", 7, 700001),
+            700003: ("another", 1000, 1)}  # fmt: skip
+    for number, row in rows.items():
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "stat").write_text(stat(*row))
+    (tmp_path / "700004").mkdir()  # it has just ended
+
+    found = Load.now(tmp_path)
+
+    assert found.busy == pytest.approx(len(cores) * 210 / tick)
+    assert found.own == pytest.approx(2 * (3 + 5 + 7) / tick)
+    assert found.cores == len(cores)
+    assert Load.now(tmp_path / "nowhere") is None
+
+
+def test_our_own_work_is_no_load():
+    before = Load.now()
+    total = 0
+    while (after := Load.now()).clock < before.clock + 0.3:
+        total += sum(range(1000))
+
+    assert after.own - before.own >= 0.05, "this process is counted"
+    assert after.busy >= before.busy
+
+
+# ---------------------------------------------------------------------------------------------- devices of a card
 
 TIMING = Timing((), tuple(Window(float(i), i + 1.0, 100) for i in range(4)), (0.01,))
-
-
-def measured(devices, of_card, here):
-    return Measurement((TIMING,) * devices, (), of_card, (), (), here)
+PICTURE = {"image": np.arange(4, dtype="f4").reshape(1, 2, 2)}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +413,7 @@ def measured(devices, of_card, here):
     ],
 )
 def test_the_mark_says_what_was_done(devices, of_card, here, scaled, mark):
-    run = measured(devices, of_card, here)
+    run = Measurement(((TIMING,) * devices,), (), of_card, (), (), devices_here=here)
 
     assert (run.scaled, run.mark) == (scaled, mark)
     assert run.rates[0] == pytest.approx(100 * devices * scaled)
@@ -51,14 +436,13 @@ class Slow:
         return TIMING
 
     def read(self):
-        return {"image": np.ones((1, 2, 2), "f4")}
+        return PICTURE
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_devices_are_looked_at_while_they_work(monkeypatch, fails):
-    monkeypatch.setattr(throughput, "LOOK_S", 0.001)
+    monkeypatch.setattr(measuring, "LOOK_S", 0.001)
     session, looks = Slow(), []
-    inputs = {"image": np.ones((1, 2, 2), "f4")}
 
     def look():
         looks.append(1)
@@ -67,7 +451,7 @@ def test_devices_are_looked_at_while_they_work(monkeypatch, fails):
         if fails:
             raise DeviceError("npu-smi is gone", "look")
 
-    timings = at_once([Side("a", session, inputs, inputs)], Plan(), look)
+    timings = at_once([Side("a", session, PICTURE, PICTURE)], Plan(), look=look)
 
     assert timings == (TIMING,)
     assert len(looks) == 1 if fails else len(looks) >= 3

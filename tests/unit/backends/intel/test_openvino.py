@@ -24,7 +24,8 @@ from harness.case import Case, Precision
 from harness.chips import CHIPS
 from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError
 from harness.judge.timing import Plan
-from harness.judge.verdict import Outcome, judge_numerics
+from harness.judge.verdict import judge_numerics
+from harness.vocabulary import Outcome
 from harness.worker import wire
 from harness.worker.process import Worker
 from tests.conformance.conftest import skip_absent

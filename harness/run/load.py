@@ -1,0 +1,79 @@
+"""How much of this machine others use: what spoils a measurement on a CPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+LOADED = 0.10  # share of this process's cores that others use, up to which a measurement stands
+
+
+@dataclass(frozen=True)
+class Load:
+    """Seconds since the machine started: `busy` of the cores that this process may use, the time stolen by a
+    hypervisor included, and `own` of this process with all its children, and the `clock`."""
+
+    busy: float
+    own: float
+    clock: float
+    cores: int
+
+    @classmethod
+    def now(cls, proc: Path = Path("/proc")) -> Load | None:
+        """The load as Linux tells it (proc(5): stat, pid/stat); None where it does not."""
+        tick = os.sysconf("SC_CLK_TCK")
+        cores = os.sched_getaffinity(0)
+        try:
+            lines = (proc / "stat").read_text().splitlines()
+            busy = 0
+            for line in lines:
+                name, *counts = line.split()
+                if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+                    user, nice, system, _idle, _iowait, irq, soft, stolen = map(int, counts[:8])
+                    busy += user + nice + system + irq + soft + stolen
+            return cls(busy / tick, _own_ticks(proc) / tick, time.monotonic(), len(cores))
+        except (OSError, ValueError):
+            return None
+
+
+def _own_ticks(proc: Path) -> int:
+    """Processor time of this process and its descendants, in ticks."""
+    parent, ticks = {}, {}
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        number = int(entry.name)
+        parent[number], ticks[number] = int(after_name[1]), int(after_name[11]) + int(after_name[12])
+    total = 0
+    for number, own in ticks.items():
+        ancestor = number
+        while ancestor not in (0, os.getpid()):
+            ancestor = parent.get(ancestor, 0)
+        total += own if ancestor == os.getpid() else 0
+    return total
+
+
+def others_share(before: Load | None, after: Load | None) -> float:
+    """Share of the cores that other programs, or a hypervisor, used between two readings; 0 where nothing tells."""
+    if before is None or after is None or after.clock <= before.clock:
+        return 0.0
+    foreign = (after.busy - before.busy) - (after.own - before.own)
+    return max(0.0, foreign) / ((after.clock - before.clock) * after.cores)
+
+
+def others_rest(others: Callable[[], Load | None], end: float, each_s: float = 0.5) -> bool:
+    """Wait until other programs use no more than `LOADED` of the cores; False when `end` (of time.monotonic) comes
+    first."""
+    while time.monotonic() < end:
+        before = others()
+        time.sleep(each_s)
+        if others_share(before, others()) <= LOADED:
+            return True
+    return False

@@ -1,0 +1,263 @@
+"""chipproof selftest: how often the suite would be wrong, by its own judging functions on healthy chips with noise."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from harness import baselines
+from harness.baselines import Baselines, Cell
+from harness.errors import UsageError
+from harness.judge.stats import Estimate
+from harness.judge.timing import Timing, Window
+from harness.judge.verdict import BETWEEN, Effort, Verdict, judge_batches, judge_in_flight, judge_target
+from harness.run.throughput import CHIP_PATIENCE_S, Block, Measurement, conclusion, speed_of, until_decided
+from harness.vocabulary import Outcome
+
+Rates = NDArray[np.float64]
+Noise = Callable[[np.random.Generator, int, int], Rates]
+"""(generator, series, windows) -> rates of mean 1, one row a series."""
+
+WINDOWS = 20  # at the first look, a second each, as on a chip
+RED = (Outcome.FAIL, Outcome.INVALID)
+ALLOWED = 1  # runs with a red verdict, in a thousand
+COVERED = 0.93, 0.97  # of intervals of 95 %, as far as they are not in doubt
+FAULTS = Path(__file__).parents[1] / "tests" / "faults" / "README.md"
+
+
+def independent(rng: np.random.Generator, series: int, windows: int) -> Rates:
+    """Each window by its own, 2 %."""
+    return 1 + 0.02 * rng.standard_normal((series, windows))
+
+
+def correlated(rng: np.random.Generator, series: int, windows: int) -> Rates:
+    """A speed that varies slowly, 2 %: a first-order autoregression with 0.9, from its stationary law."""
+    found = np.empty((series, windows))
+    found[:, 0] = rng.standard_normal(series)
+    for i in range(1, windows):
+        found[:, i] = 0.9 * found[:, i - 1] + math.sqrt(1 - 0.81) * rng.standard_normal(series)
+    return 1 + 0.02 * found
+
+
+def two_clocks(rng: np.random.Generator, series: int, windows: int) -> Rates:
+    """Two clock states 5 % apart, each left in one window of ten; 0.5 % beside."""
+    switches = np.cumsum(rng.random((series, windows)) < 0.1, axis=1) + (rng.random((series, 1)) < 0.5)
+    return 1 + 0.05 * (switches % 2 - 0.5) + 0.005 * rng.standard_normal((series, windows))
+
+
+def heavy_tails(rng: np.random.Generator, series: int, windows: int) -> Rates:
+    """Student's t with 3 degrees of freedom, standard deviation 2 %; no rate is below a tenth."""
+    return np.maximum(1 + 0.02 / math.sqrt(3) * rng.standard_t(3, (series, windows)), 0.1)
+
+
+NOISES: dict[str, Noise] = {
+    "independent": independent,
+    "AR(0.9)": correlated,
+    "two clocks": two_clocks,
+    "heavy tails": heavy_tails,
+}
+
+
+@dataclass
+class Count:
+    """What became of healthy runs under one noise. Shares of `intervals` are of figures, at the end of measuring."""
+
+    runs: int = 0
+    red: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    early: int = 0
+    waits: Counter[str] = field(default_factory=Counter)
+    sure: int = 0
+    sure_held: int = 0
+    doubted: int = 0
+    doubted_held: int = 0
+    seconds: float = 0.0
+    reds: list[str] = field(default_factory=list)
+
+    @property
+    def figures(self) -> int:
+        return self.outcomes.total()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "runs": self.runs, "red_runs": self.red, "figures": self.figures, "outcomes": dict(self.outcomes),
+            "decided_at_the_first_look": self.early / self.figures, "undecided": self.undecided,
+            "undecided_within_runs": self.waits["windows"] / self.figures,
+            "interval_covers": self.coverage, "interval_in_doubt": self.doubted / self.figures,
+            "interval_in_doubt_covers": self.doubted_held / self.doubted if self.doubted else None,
+            "seconds_a_figure": self.seconds / self.figures, "reds": self.reds,
+        }  # fmt: skip
+
+    @property
+    def undecided(self) -> float:
+        return self.outcomes["INCONCLUSIVE"] / self.figures
+
+    @property
+    def coverage(self) -> float | None:
+        return self.sure_held / self.sure if self.sure else None
+
+    @property
+    def silent(self) -> float:
+        """Share of all intervals that miss the truth and are not in doubt."""
+        return (self.sure - self.sure_held) / self.figures
+
+    @property
+    def holds(self) -> bool:
+        """At most one run in a thousand red, and no interval but 7 % misses without a doubt."""
+        return self.red * 1000 <= ALLOWED * max(self.runs, 1000) and self.silent <= 1 - COVERED[0]
+
+
+def command(
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, help="healthy runs of the whole matrix, under each noise")
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="of the noise")] = 0,
+    patience: Annotated[
+        float, typer.Option("--patience", min=0, help="seconds a figure is measured")
+    ] = CHIP_PATIENCE_S,
+    noise: Annotated[str, typer.Option("--noise", help="only this one")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Judge healthy chips whose speed has noise, and print how often that is red, undecided, or outside its interval.
+
+    Every published throughput is measured as on a chip (windows of a second until the verdict is known), by a chip that
+    is exactly as fast as was published, in runs that differ by 3 %. Then the planted faults of tests/faults are listed
+    by the stage that catches them. Exit status 1 when more than one run in a thousand is red, or intervals miss."""
+    chosen = {name: make for name, make in NOISES.items() if noise in ("", name)}
+    if not chosen:
+        raise UsageError(f"--noise {noise}: there is no such noise", hint=f"there are {', '.join(NOISES)}")
+    table, counts = baselines.load(), {}
+    with Progress(console=Console(stderr=True), disable=as_json) as progress:
+        for number, (name, make) in enumerate(chosen.items()):
+            task = progress.add_task(name, total=runs)
+            counts[name] = healthy(table, make, runs, np.random.default_rng((seed, number)), patience,
+                                   partial(progress.advance, task))  # fmt: skip
+    found = caught()
+    if as_json:
+        print(json.dumps({"noises": {name: count.as_json() for name, count in counts.items()}, "faults": found}))
+    else:
+        print("\n".join([*_lines(counts), *_faults(found)]))
+    if not all(count.holds for count in counts.values()):
+        raise typer.Exit(1)
+
+
+def healthy(
+    table: Baselines, noise: Noise, runs: int, rng: np.random.Generator, patience_s: float = CHIP_PATIENCE_S,
+    advance: Callable[[], None] = lambda: None,
+) -> Count:  # fmt: skip
+    """Judge `runs` runs of every published throughput under that noise."""
+    cells = [cell for cell in table.cells if cell.chosen and cell.metric == "throughput"]
+    count = Count()
+    for _ in range(runs):
+        shifts = rng.normal(0, BETWEEN, len(cells))
+        rates = noise(rng, len(cells), max(WINDOWS, math.ceil(patience_s) + WINDOWS))
+        told = list(_run(table, cells, np.exp(shifts), rates, patience_s, count))
+        reds = [str(verdict) for verdict in told if verdict.outcome in RED]
+        count.runs += 1
+        count.red += bool(reds)
+        count.reds += reds[: 5 - len(count.reds)]
+        advance()
+    return count
+
+
+def _run(
+    table: Baselines, cells: list[Cell], shares: Rates, rates: Rates, patience_s: float, count: Count
+) -> Iterator[Verdict]:
+    """Verdicts of one run: every figure, how latencies depend on the batch, and the targets."""
+    lineups: dict[tuple[str, str | None, object], dict[int, Estimate]] = {}
+    for cell, share, row in zip(cells, shares, rates, strict=True):
+        batch = cell.batch or 1
+        pace = share * cell.value / batch  # executes a second
+        blocks, effort, verdict = measured(pace * row, batch, cell, patience_s)
+        speed = speed_of(Measurement(blocks, (), 1, (), (), effort), batch)
+        _note(count, verdict, effort, speed, share * cell.value)
+        yield verdict
+        yield judge_in_flight(speed.value, batch, 1, [1 / (pace * rate) for rate in row[:WINDOWS]])
+        lineups.setdefault((cell.model, cell.chip, cell.precision), {})[batch] = speed
+    for (model, chip, _), speeds in lineups.items():
+        latencies = {batch: batch / speed.value for batch, speed in speeds.items()}
+        yield judge_batches(latencies, noise={batch: speed.spread for batch, speed in speeds.items()})
+        best = max(speeds.values(), key=lambda speed: speed.value)
+        for target in table.targets(chip or ""):
+            other = table.best(model, target.other)
+            if other is not None:
+                yield judge_target(best, other, target)
+
+
+def measured(rates: Rates, batch: int, cell: Cell, patience_s: float) -> tuple[tuple[Block, ...], Effort, Verdict]:
+    """Windows of a second with these rates, one after the other, until the verdict is known."""
+    now = 0
+    conclude = conclusion(batch, cell, None, 1)
+
+    def measure(windows: int, left: float) -> Block:
+        nonlocal now
+        taken = max(1, min(windows, math.ceil(left)))
+        begun, now = now, now + taken
+        return (Timing((), tuple(Window(i, i + 1, rates[i]) for i in range(begun, now)), ()),)
+
+    blocks, effort = until_decided(measure, conclude, WINDOWS, patience_s, clock=lambda: float(now))
+    return blocks, effort, conclude(blocks, effort)
+
+
+def _note(count: Count, verdict: Verdict, effort: Effort, speed: Estimate, truth: float) -> None:
+    count.outcomes[verdict.outcome.value] += 1
+    count.seconds += effort.seconds
+    count.early += effort.look == 1 and verdict.outcome is not Outcome.INCONCLUSIVE
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        count.waits["runs" if verdict.details.get("needed_runs") else "windows"] += 1
+    held = speed.low <= truth <= speed.high
+    if speed.doubt:
+        count.doubted, count.doubted_held = count.doubted + 1, count.doubted_held + held
+    else:
+        count.sure, count.sure_held = count.sure + 1, count.sure_held + held
+
+
+def caught(page: Path = FAULTS) -> dict[str, dict[str, str]]:
+    """The planted faults of tests/faults: what catches each, by stage. Empty where the tests are not installed."""
+    if not page.is_file():
+        return {}
+    rows = [line.strip("| ").split(" | ") for line in page.read_text(encoding="utf-8").splitlines()
+            if line.startswith("| ")][1:]  # fmt: skip
+    return {row[0]: dict(re.findall(r"(\w+) (FAIL|ERROR|INVALID|INCONCLUSIVE|SKIP)", row[2])) for row in rows}
+
+
+def _lines(counts: dict[str, Count]) -> Iterator[str]:
+    any_count = next(iter(counts.values()))
+    yield (f"{any_count.runs} healthy runs of {any_count.figures // any_count.runs} figures under each noise; runs "
+           f"differ by {BETWEEN:.0%}")  # fmt: skip
+    yield f"{'noise':<12} {'red runs':>8} {'PASS':>7} {'undecided':>9} {'(windows)':>9} {'s/figure':>8} " \
+          f"{'95 % covers':>11} {'missed':>7} {'in doubt':>8} {'doubt covers':>12}"  # fmt: skip
+    for name, count in counts.items():
+        covers = "doubted" if count.coverage is None or count.sure < 0.1 * count.figures else f"{count.coverage:.1%}"
+        wide = f"{count.doubted_held / count.doubted:.1%}" if count.doubted else "-"
+        yield (
+            f"{name:<12} {count.red:>8} {count.outcomes['PASS'] / count.figures:>7.1%} {count.undecided:>9.1%} "
+            f"{count.waits['windows'] / count.figures:>9.1%} {count.seconds / count.figures:>8.1f} {covers:>11} "
+            f"{count.silent:>7.1%} {count.doubted / count.figures:>8.1%} {wide:>12}"
+        )
+        yield from (f"  red: {text}" for text in count.reds)
+    yield ("undecided: all; (windows): those that longer measuring would decide, the others wait for another run. In "
+           "doubt: widened, because the windows are few, alike, or of two kinds.")  # fmt: skip
+
+
+def _faults(found: dict[str, dict[str, str]]) -> Iterator[str]:
+    if not found:
+        yield "no list of planted faults here: it comes with a checkout of the project"
+        return
+    yield ""
+    yield f"{len(found)} planted faults; each is caught at its stages when pytest tests/faults passes"
+    for name, stages in found.items():
+        yield f"  {name:<68} {', '.join(f'{stage} {outcome}' for stage, outcome in stages.items())}"
