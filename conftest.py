@@ -63,13 +63,13 @@ from tests.session import (
     way_on,
 )
 
+CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 TIERS = {
     "quick": "the first precision of each chip, and no accuracy of heavy models",
     "nightly": "everything, with the accuracy of the smallest and the largest batch",
     "full": "everything",
 }
 COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
-CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
@@ -391,7 +391,11 @@ def _measured_anew(config: pytest.Config, lineup: Case) -> bool:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
     result = yield
-    _record(item, call.excinfo.value if call.excinfo is not None else None, result)
+    error = call.excinfo.value if call.excinfo is not None else None
+    _record(item, error, result)
+    verdict = isinstance(error, AssertionError | pytest.fail.Exception) or getattr(error, "stage", "") == "invalid"
+    if result.failed and result.when == "call" and case_of(item) is not None and not verdict:
+        result.when = "run"  # pytest and JUnit take what failed in a call for a failure, and all else for an error
     if result.outcome != "passed" and item.stash[ENDED] != "failed":
         item.stash[ENDED] = result.outcome
     if result.when == "teardown" and case_of(item) is not None:
@@ -402,6 +406,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]
     item.config.stash[FRESH].clear()
     return result
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """A step that broke off is counted among the errors."""
+    return ("error", "E", "ERROR") if report.when == "run" and report.failed else None
 
 
 def _end(item: pytest.Item) -> dict[str, str]:

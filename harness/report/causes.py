@@ -76,12 +76,13 @@ def normalised(record: Record) -> str:
 
 
 def _next(group: Sequence[Record]) -> str:
-    return next((text for record in group if (text := _told(record, "next"))), "")
+    names = ("next", "hint", "diagnose")
+    return next((text for name in names for record in group if (text := _told(record, name))), "")
 
 
 def _told(record: Record, what: str) -> str:
     """The next step or the command that a record carries, or nothing."""
-    return str(getattr(record, what, "") or record.facts.get(what) or "")
+    return str(record.facts.get(what) or "")
 
 
 def command(record: Record, options: Mapping[str, Any]) -> str:

@@ -57,10 +57,10 @@ class Settings:
     logs: Path | None = None
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
     plan: Plan = CHIP_PLAN
+    patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
     limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
     wait: float = 0.0  # seconds that a device which others hold is waited for
     tell: Callable[[str], None] = lambda text: None  # what a user should hear while it happens
-    patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
 
 
 class RunContext:

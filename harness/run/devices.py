@@ -325,6 +325,11 @@ def _open(place: Path) -> int:
     return descriptor
 
 
+def untold(healths: Sequence[Health]) -> str:
+    """What devices did not tell of their use while they were measured, each once; "" where they told all."""
+    return "; ".join(dict.fromkeys(health.untold for health in healths if health.untold))
+
+
 def _folder(folder: Path) -> None:
     """Make the folder of leases, for all users, or check it: a folder that another user alone may write to, or a link
     in its place, is refused."""
@@ -341,8 +346,3 @@ def _folder(folder: Path) -> None:
         raise OSError(errno.EACCES, f"it belongs to user {seen.st_uid}, who alone may write to it")
     if others and not seen.st_mode & stat.S_ISVTX:
         raise OSError(errno.EACCES, "others may remove its locks (no sticky bit)")
-
-
-def untold(healths: Sequence[Health]) -> str:
-    """What devices did not tell of their use while they were measured, each once; "" where they told all."""
-    return "; ".join(dict.fromkeys(health.untold for health in healths if health.untold))

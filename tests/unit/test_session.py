@@ -238,17 +238,19 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
     [
         ("--require=ascend910", "no such chip; there are ascend310"),
         ("--limit=0", "give at least 1 image"),
+        ("--patience=-1", "give seconds, 0 or more"),
+        ("--patience=inf", "give seconds, 0 or more"),
         ("--wait=-1", "give seconds, 0 or more"),
         ("--time-limit=bild=60", "of start, look, build, load, run, measure, close"),
         ("--memory-limit=0", "give gigabytes"),
         ("--resume=latest", "give --results DIR"),
         ("--dist=each", "runs every test in every process"),
-        ("--patience=-1", "give seconds, 0 or more"),
-        ("--patience=inf", "give seconds, 0 or more"),
         ("--data=/no/such/folder", "no such folder"),
         ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),
         ("--results=pyproject.toml", "cannot be written"),
+        ("--baseline=/no/such.jsonl", "--baseline /no/such.jsonl"),
+        ("--lang=fr", "invalid choice"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(option, said):
@@ -280,3 +282,29 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n/??/??.pt is absent\n" in done.stdout
     assert "\nran 0 of 1 cases" in done.stdout
+
+
+def test_in_junit_and_in_pytests_counts_an_error_is_an_error_and_a_verdict_a_failure(tmp_path):
+    (tmp_path / "test_three.py").write_text(
+        "import pytest\n"
+        "from harness.errors import InvalidMeasurement, RunError\n"
+        "pytestmark = pytest.mark.numerics\n"
+        "def test_breaks_off(case): raise RunError('three rows are missing', hint='look at the engine')\n"
+        "def test_is_a_defect(case): raise KeyError('of our own')\n"
+        "def test_is_busy(case): raise InvalidMeasurement('the device is busy', hint='wait')\n"
+    )
+    given = ["-p", "no:cacheprovider", "-p", "conftest", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}"]
+    given += ["-m", "cpu and regnety_016 and fp32 and bs1", f"--junitxml={tmp_path / 'junit.xml'}"]
+    command = [sys.executable, "-m", "pytest", *given, tmp_path / "test_three.py"]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+
+    done = subprocess.run(command, cwd=ROOT, env={**settings, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+    xml = (tmp_path / "junit.xml").read_text()
+    assert "1 failed, " in done.stdout, done.stdout + done.stderr
+    assert "2 errors" in done.stdout
+    assert 'errors="2" failures="1"' in xml
+    assert xml.count("three rows are missing") >= 1
+    assert done.stdout.count("three rows are missing") == 1
+    assert "KeyError: 'of our own'" in done.stdout  # with its traceback, for it is a defect
+    assert done.returncode == Status.LABORATORY
