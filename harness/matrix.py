@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from typing import TypeVar
 
 from harness import baselines
 from harness.backends.registry import with_plugins
@@ -10,8 +12,11 @@ from harness.baselines import Baselines
 from harness.baselines.registry import check_reach
 from harness.case import Case, Precision
 from harness.chips import CHIPS, Chip
+from harness.errors import UsageError
 from harness.models import MODELS
 from harness.models.base import Model
+
+T = TypeVar("T")
 
 
 @cache
@@ -24,6 +29,22 @@ def chips() -> dict[str, Chip]:
 def models() -> dict[str, Model]:
     """MODELS and the rows of entry-point group `chipproof.models`."""
     return with_plugins(MODELS, "chipproof.models", Model)
+
+
+def chip(name: str) -> Chip:
+    """The chip of that name. Raises UsageError, which lists the names."""
+    return _row(chips(), name, "chip")
+
+
+def model(name: str) -> Model:
+    """The model of that name. Raises UsageError, which lists the names."""
+    return _row(models(), name, "model")
+
+
+def _row(rows: Mapping[str, T], name: str, kind: str) -> T:
+    if name not in rows:
+        raise UsageError(f"there is no {kind} {name!r}", hint=f"{kind}s: {', '.join(rows)}")
+    return rows[name]
 
 
 def published() -> Baselines:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import UsageError
 from tools.suite import CacheOption, DataOption, deliver, suite
 
 
@@ -23,13 +22,9 @@ def command(
     """Export MODEL, check it against PyTorch, and say where it is."""
     from harness import matrix
 
-    models, chips = matrix.models(), matrix.chips()
-    if model not in models:
-        raise UsageError(f"{model!r} is no model", hint=f"models: {', '.join(models)}")
-    if chip not in chips:
-        raise UsageError(f"{chip!r} is no chip", hint=f"chips: {', '.join(chips)}")
+    row = matrix.model(model)
+    matrix.chip(chip)
     shop = suite(data, cache)
-    row = models[model]
     path = shop.exported(row, row.protocol(chip))
     if out is not None:
         deliver(path, out)

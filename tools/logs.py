@@ -42,16 +42,10 @@ def command(
     itself, or when nothing was published to judge it by."""
     from harness import matrix
 
-    chips, models = matrix.chips(), matrix.models()
-    if chip not in chips:
-        raise UsageError(f"{chip!r} is no chip", hint=f"chips: {', '.join(chips)}")
-    if model not in models:
-        raise UsageError(f"{model!r} is no model", hint=f"models: {', '.join(models)}")
+    product, network = matrix.chip(chip), matrix.model(model)
     published = matrix.published()
     figures = read(files, batch, tool)
-    records = judge(
-        published, chips[chip], models[model], precision or _published_precision(published, chip, model), figures
-    )
+    records = judge(published, product, network, precision or _published_precision(published, chip, model), figures)
     if as_json:
         print(json.dumps([record.as_json() for record in records], ensure_ascii=False, indent=1))
     else:

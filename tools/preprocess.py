@@ -61,14 +61,11 @@ def choose(model: str, chip: str | None, protocol: str | None) -> tuple[Model, P
     """The model's row, its protocol, and whether the chip is fed raw uint8 pixels under it. Raises UsageError."""
     from harness import matrix
 
-    models, chips = matrix.models(), matrix.chips()
-    if model not in models:
-        raise UsageError(f"{model!r} is no model", hint=f"models: {', '.join(models)}")
-    if chip is not None and chip not in chips:
-        raise UsageError(f"{chip!r} is no chip", hint=f"chips: {', '.join(chips)}")
+    row = matrix.model(model)
+    if chip is not None:
+        matrix.chip(chip)
     if chip is not None and protocol is not None:
         raise UsageError("--chip and --protocol both name a protocol", hint="give one of them")
-    row = models[model]
     named = {each.name: each for each in row.protocols}
     if protocol is not None and protocol not in named:
         raise UsageError(f"{model} has no protocol {protocol!r}", hint=f"protocols: {', '.join(named)}")

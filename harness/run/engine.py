@@ -13,7 +13,7 @@ from harness import matrix
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.case import Case, Precision
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError
 from harness.export.export import NMS_OUTPUTS
 from harness.run import artefacts
 from harness.run.context import RunContext
@@ -42,13 +42,10 @@ class CaseEngine:
     chip does not exist."""
 
     def __init__(self, context: RunContext, case: Case) -> None:
-        for name, known in ((case.model, matrix.models()), (case.chip, matrix.chips())):
-            if name not in known:
-                raise UsageError(f"{case}: there is no {name}", hint=f"there are {', '.join(known)}")
         self.context = context
         self.case = case
-        self.chip = matrix.chips()[case.chip]
-        self.model = matrix.models()[case.model]
+        self.chip = matrix.chip(case.chip)
+        self.model = matrix.model(case.model)
         self.protocol = self.model.protocol(case.chip)
         self.variant = Variant(raw=self.chip.normalizes and case.chip in self.protocol.normalized_by_chip)
 

@@ -150,7 +150,7 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
         finally:
             matrix.chips.cache_clear()
             matrix.models.cache_clear()
-        assert int(status) in {*map(int, Status)}, f"pytest ended with {status!r}"
+        assert status in set(Status), f"pytest ended with {status!r}"
         return watch
 
     return run

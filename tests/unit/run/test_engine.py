@@ -31,7 +31,7 @@ def engine_of(text, tmp_path, **present):
     ("text", "unknown"), [("resnet18-cpu-fp32-bs1", "resnet18"), ("regnety_016-tpu-fp32-bs1", "tpu")]
 )
 def test_a_case_of_an_unknown_model_or_chip_is_refused_with_those_there_are(text, unknown):
-    with pytest.raises(UsageError, match=f"there is no {unknown}") as caught:
+    with pytest.raises(UsageError, match=f"there is no \\w+ '{unknown}'") as caught:
         CaseEngine(None, Case.parse(text))
     assert ("cpu" if unknown == "tpu" else "regnety_016") in caught.value.hint
 

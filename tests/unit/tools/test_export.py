@@ -56,7 +56,7 @@ def test_the_file_is_copied_to_where_it_was_asked_for(shop, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("words", "fact"),
-    [(["resnet18"], "'resnet18' is no model"), (["regnety_016", "--chip", "tpu"], "'tpu' is no chip")],
+    [(["resnet18"], "there is no model 'resnet18'"), (["regnety_016", "--chip", "tpu"], "there is no chip 'tpu'")],
 )
 def test_an_unknown_name_is_refused_with_those_there_are(words, fact, shop, capsys):
     assert run(*words, "--json") == 2

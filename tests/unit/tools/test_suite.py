@@ -32,8 +32,8 @@ def test_a_data_folder_that_is_not_there_is_refused_before_random_weights_are_ta
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("regnety_016-ascend-fp16-bs1", "there is no ascend"),
-        ("regnety-cpu-fp32-bs1", "there is no regnety"),
+        ("regnety_016-ascend-fp16-bs1", "there is no chip 'ascend'"),
+        ("regnety-cpu-fp32-bs1", "there is no model 'regnety'"),
         ("regnety_016-cpu", "is not a case"),
     ],
 )
