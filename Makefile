@@ -3,7 +3,8 @@ BIN    := .venv/bin
 READY  := .venv/ready
 # tests that a person runs while editing: pure functions, tables and texts
 FAST   := tests/unit/arrays tests/unit/baselines tests/unit/judge tests/unit/metrics tests/unit/report tests/unit/vendor \
-          tests/unit/run tests/unit/models tests/unit/test_layers.py tests/unit/test_matrix.py
+          tests/unit/run tests/unit/models tests/unit/test_case.py tests/unit/test_chips.py tests/unit/test_errors.py \
+          tests/unit/test_layers.py tests/unit/test_matrix.py tests/unit/test_vocabulary.py
 
 .PHONY: help run test test-fast lint format bench
 help:            ## list the targets
@@ -11,7 +12,7 @@ help:            ## list the targets
 
 # FP32 only: INT8 and FP16 run with pytest -m cpu
 run: $(READY)    ## conformance tests on the cpu chip; nothing is downloaded     DATA=dir  ARGS="more pytest options"
-	$(BIN)/pytest tests/conformance -m "cpu and fp32" --require cpu --results results $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(BIN)/pytest tests/conformance -m cpu --tier quick --require cpu --results results $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: $(READY)   ## everything else: unit, properties, faults, simulated SDKs
 	$(BIN)/pytest tests/unit tests/properties tests/faults tests/sdk -n auto --dist loadfile -q $(ARGS)

@@ -24,7 +24,7 @@ from _pytest._code.code import ExceptionRepr
 from harness import matrix
 from harness.backends.registry import backends
 from harness.case import Case, Precision
-from harness.errors import HarnessError
+from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
 from harness.report import ci
 from harness.report.causes import PASSED_ON
 from harness.report.messages import LANGUAGES, language, translation
@@ -33,6 +33,7 @@ from harness.report.records import footer as end_of_run
 from harness.report.terminal import terminal
 from harness.run.deciding import decided_by
 from harness.vocabulary import STAGE_MARKERS, Outcome
+from harness.worker.process import limits
 from tests import resume
 from tests.session import (
     ASKED,
@@ -41,8 +42,10 @@ from tests.session import (
     BOOK,
     EARLIER,
     ENGINES,
+    FAILED,
     FRESH,
     RECORDS,
+    SCREEN,
     TESTS,
     Book,
     Gathering,
@@ -60,6 +63,12 @@ from tests.session import (
 )
 
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
+TIERS = {
+    "quick": "the first precision of each chip, and no accuracy of heavy models",
+    "nightly": "everything, with the accuracy of the smallest and the largest batch",
+    "full": "everything",
+}
+COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
 CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
@@ -84,6 +93,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("CHIPPROOF_CACHE"),
         metavar="DIR",
         help="where exports, engines and reference outputs are kept (default: the user's cache folder)",
+    )
+    group.addoption(
+        "--wait",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="wait that long for a device that others hold (default: 600)",
+    )
+    group.addoption(
+        "--time-limit",
+        action="append",
+        default=[],
+        metavar="STAGE=SECONDS",
+        help="how long a step may take before it counts as hung: start, look, build, load, run, measure or close "
+        "(repeat for several)",
+    )
+    group.addoption(
+        "--memory-limit",
+        type=float,
+        metavar="GB",
+        help="most memory of the process that holds the SDK (default: 80 %% of the machine's)",
+    )
+    group.addoption(
+        "--tier",
+        choices=list(TIERS),
+        default="full",
+        help="how much: " + "; ".join(f"{name}: {text}" for name, text in TIERS.items()) + " (default: full)",
     )
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
     group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
@@ -127,6 +163,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
     config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
+    config.stash[FAILED] = {}
+    config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+    config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
     config.stash[SAID] = []
     for chip in matrix.chips().values():
@@ -137,16 +176,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{precision}: engines of that arithmetic")
     for batch in sorted({case.batch for case in matrix.cases()}):
         config.addinivalue_line("markers", f"bs{batch}: batch {batch}")
+    config.addinivalue_line(
+        "markers", "other_engine: the test drives another engine than the published one of its case"
+    )
     for stage in STAGE_MARKERS:
         config.addinivalue_line("markers", f"{stage}: tests of that stage")
-    if config.getoption("dist", "no") == "load":  # pytest -n
-        config.option.dist = "loadgroup"
+    if config.getoption("dist", "no") == "each":
+        raise pytest.UsageError("--dist each runs every test in every process, on the same device: leave it out")
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Gathering(config))
         config.stash[BOOK].silent = True
     unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
     if unknown:
         raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
+    if not 0 <= config.getoption("wait") < float("inf"):
+        raise pytest.UsageError(f"--wait {config.getoption('wait')}: give seconds, 0 or more")
+    try:
+        limits(config.getoption("time_limit"), config.getoption("memory_limit"))
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
     limit = config.getoption("limit")
     if limit is not None and limit < 1:
         raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
@@ -210,6 +258,17 @@ def _end_as_ctrl_c_does(config: pytest.Config) -> None:
             config.add_cleanup(partial(signal.signal, number, before))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
+    """With pytest -n all tests of a chip run in one process, whatever --dist says, for two would spoil each other's
+    measurements. Tests other than the conformance tests are left to pytest-xdist."""
+    if not any("conformance" in Path(str(arg).split("::")[0]).parts for arg in config.args):
+        return None
+    from tests.spread import ByChip  # needs pytest-xdist
+
+    return ByChip(config, log)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, cases in (("case", matrix.cases), ("lineup", matrix.lineups)):
         if name in metafunc.fixturenames:
@@ -221,12 +280,11 @@ def _id(name: str, case: Case) -> str:
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
-    """The case's names; and with pytest -n all cases of a chip go to one process, for two would spoil each other's
-    measurements."""
     names = (case.chip, case.model, str(case.precision), f"bs{case.batch}")
-    return [*(getattr(pytest.mark, name) for name in names), pytest.mark.xdist_group(case.chip)]
+    return [getattr(pytest.mark, name) for name in names]
 
 
+@pytest.hookimpl(trylast=True)  # after plug-ins that shuffle: throughput comes before what is concluded from it
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Case by case, so that an engine is built and loaded once for all its tests; figures of all batches last."""
     order = {case: place for place, case in enumerate(matrix.cases())}
@@ -238,10 +296,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         stage = STAGE_MARKERS.index(stage_of(item)) if stage_of(item) else 0
         return (order[case] if "case" in item.callspec.params else len(order), stage)  # type: ignore[attr-defined]
 
+    left_out = [item for item in items if not _in_tier(item, config.getoption("tier"))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=place)
     for item in items:
         if CONFORMANCE not in item.path.parents:  # tests of our own are strict about every package
             item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
+
+def _in_tier(item: pytest.Item, tier: str) -> bool:
+    """Whether a test is run in that tier; tests of the suite itself are in all."""
+    case = case_of(item)
+    if case is None or tier == "full":
+        return True
+    chip, model = matrix.chips()[case.chip], matrix.models()[case.model]
+    if tier == "quick":
+        return case.precision is chip.precisions[0] and not (model.heavy and stage_of(item) == "accuracy")
+    batches = matrix.batches(model, chip, case.precision)
+    return stage_of(item) != "accuracy" or case.batch in (batches[0], batches[-1])
 
 
 @pytest.hookimpl(trylast=True)
@@ -256,6 +330,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         for name in ("limit", "device", "runner", "patience")
         if (value := config.getoption(name)) is not None
     ]
+    settings += [f"--time-limit {given}" for given in config.getoption("time_limit")]
+    if config.getoption("tier") != "full":
+        settings.append(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}")
     if config.getoption("simulate"):
         settings.append("--simulate: SIMULATED SDKs, nothing here speaks of a chip")
     typos = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHIPPROOF_")]
@@ -268,7 +345,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.stash[ATTEMPTS][test] += 1
     item.stash[ENDED] = "passed"
     if case_of(item) is not None:
-        item.config.stash[BOOK].add({"kind": "begin", "test": test, "attempt": item.config.stash[ATTEMPTS][test]})
+        process = getattr(item.config, "workerinput", {}).get("workerid", "")
+        begin = {"kind": "begin", "test": test, "attempt": item.config.stash[ATTEMPTS][test], "process": process}
+        item.config.stash[BOOK].add(begin)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -367,6 +446,8 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         return  # a verdict, on record already
     outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
     text = getattr(error, "fact", None) or (str(error) if isinstance(error, pytest.fail.Exception) else repr(error))
+    if isinstance(error, COSTLY) and not item.get_closest_marker("other_engine"):
+        item.config.stash[FAILED].setdefault(case, error)
     told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
     metric = "teardown" if result.when == "teardown" else ""
     add_record(item.config, Record(case, stage, outcome, text, metric, marks=marks, facts={**told, **way}), test)

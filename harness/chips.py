@@ -28,7 +28,9 @@ class Chip:
     reduced_batches: tuple[int, ...] | None = None  # batches below FP32, when fewer than `batches`
     normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
     keeps: bool = False  # its answers follow from the engine's key alone, and are kept like the reference's
-    eager: float | None = None  # where nothing is published: FP32 throughput in units of eager PyTorch's
+    least_of_eager: float | None = None  # asked where nothing is published: FP32 throughput / that of eager PyTorch
+    timed_in_turn: bool = False  # timed window by window in turn with eager PyTorch, not on all devices at once
+    shared: bool = False  # other programs use it too: batches are compared by their ratios to eager PyTorch
     hint: str = ""  # what to do when it is absent
     emulated: bool = False  # its runtime is the vendor's own simulator of the chip: throughput is not judged
     simulated: Mapping[str, object] = field(default_factory=dict, hash=False)  # what --simulate puts in its place
@@ -125,7 +127,9 @@ CHIPS: dict[str, Chip] = {
             reduced_batches=(1,),
             normalizes=True,
             keeps=True,
-            eager=1.0,
+            least_of_eager=1.0,
+            timed_in_turn=True,
+            shared=True,
             hint="pip install onnxruntime",
         ),
         Chip(
@@ -138,7 +142,9 @@ CHIPS: dict[str, Chip] = {
             (1, 4),
             heavy_batches=(1,),
             normalizes=True,
-            eager=1.0,
+            least_of_eager=1.0,
+            timed_in_turn=True,
+            shared=True,
             hint=OPENVINO_HINT,
         ),
         Chip(

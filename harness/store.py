@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from harness.errors import StoreError
 
 FORMAT = 1
+TELL_S = 30.0  # between two words to someone who waits for a build
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOTHING = 1 << 20  # bytes; where fewer are left that was the reason, whatever PyTorch or a compiler says it was
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
@@ -36,6 +37,15 @@ def digest(path: Path) -> str:
         return _sha256(path)
     lines = [f"{file.relative_to(path).as_posix()}\0{_sha256(file)}\n" for file in _files(path)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Left:
+    """A file or folder that may go: its size in bytes, and why."""
+
+    path: Path
+    size: int
+    why: str
 
 
 class Store:
@@ -66,6 +76,8 @@ class Store:
         artefact = home / (kind + suffix)
         self.latest.pop(kind, None)
         self._get(home, artefact, text, build)
+        with contextlib.suppress(OSError):  # so that what is used is not taken for old
+            os.utime(home / "meta.json")
         self.latest[kind] = artefact
         return artefact
 
@@ -88,7 +100,7 @@ class Store:
             shutil.rmtree(left, ignore_errors=True)
         temp = Path(tempfile.mkdtemp(prefix=f".{home.name}.", suffix=".tmp", dir=home.parent))
         try:
-            begun = time.time()
+            begun, clock = time.time(), time.monotonic()
             try:
                 build(temp / name)
             except Exception as error:
@@ -103,7 +115,7 @@ class Store:
                 "sha256": digest(temp / name),
                 "bytes": sum(file.stat().st_size for file in _files(temp / name)),
                 "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
-                "seconds": round(time.time() - begun, 3),
+                "seconds": round(time.monotonic() - clock, 3),
             }
             (temp / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding="utf-8")
             for path in (*_files(temp), *_directories(temp)):
@@ -137,17 +149,78 @@ class Store:
         home.parent.mkdir(parents=True, exist_ok=True)
         holder = home.parent / f".{home.name}.who"
         lock = FileLock(home.parent / f".{home.name}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            self._note(f"waiting for {_read(holder) or 'another process'}")
-            lock.acquire(poll_interval=0.1)
+        begun = time.monotonic()
+        wait = 0.0
+        while True:
+            try:
+                lock.acquire(timeout=wait, poll_interval=0.1)
+                break
+            except Timeout:
+                waited = f", for {time.monotonic() - begun:.0f} s" if wait else ""
+                self._note(f"waiting for {_read(holder) or 'another process'}{waited}")
+                wait = TELL_S
         try:
             holder.write_text(f"pid {os.getpid()}, which is building {what}", encoding="utf-8")
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+    def leftovers(self) -> list[Left]:
+        """What a killed process left half made. What a living one holds the lock of is not named."""
+        found = []
+        for path in sorted(self.root.glob("*/.*")):
+            digest_, _, ending = path.name.lstrip(".").partition(".")
+            if not (path.name.endswith(".tmp") or ending == "who") or not self._free(path.parent / digest_):
+                continue
+            found.append(Left(path, _size(path), "half made" if path.is_dir() else "note of a build that ended"))
+        return found
+
+    def old(self, days: float | None, most_gb: float | None) -> list[Left]:
+        """Artefacts that were not used for that many days, and of the rest the longest unused, until no more than
+        `most_gb` are kept."""
+        kept = [(meta.stat().st_mtime, meta.parent) for meta in self.root.glob("*/*/meta.json")]
+        entries = [(used, home, _size(home)) for used, home in sorted(kept)]
+        total = sum(size for _, _, size in entries)
+        found = []
+        for used, home, size in entries:
+            age = (time.time() - used) / 86400
+            if days is not None and age > days:
+                found.append(Left(home, size, f"unused for {age:.0f} days"))
+            elif most_gb is not None and total > most_gb * 1e9:
+                found.append(Left(home, size, f"over {most_gb:g} GB, unused for {age:.0f} days"))
+            else:
+                continue
+            total -= size
+        return found
+
+    def remove(self, left: Left) -> bool:
+        """Remove it, unless a process holds its lock or it is not ours. Whether it is gone."""
+        path = left.path
+        digest_ = path.name.lstrip(".").partition(".")[0]
+        ours = path.is_relative_to(self.root)
+        with contextlib.suppress(OSError, Timeout):
+            if not ours:
+                path.unlink()
+                return True
+            with FileLock(path.parent / f".{digest_}.lock").acquire(blocking=False):
+                if not path.is_dir():
+                    path.unlink()
+                else:
+                    gone = path.with_name(f".{digest_}.gone.tmp")  # a reader finds all of it or nothing
+                    if path != gone:
+                        path.rename(gone)
+                    shutil.rmtree(gone)
+            return True
+        return False
+
+    def _free(self, home: Path) -> bool:
+        """Whether no process holds the lock of an artefact."""
+        try:
+            with FileLock(home.parent / f".{home.name}.lock").acquire(blocking=False):
+                return True
+        except (Timeout, OSError):
+            return False
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -159,7 +232,12 @@ class Store:
                 raise StoreError(
                     f"no space left for the cache in {self.root}", hint="free some, or name another with --cache DIR"
                 ) from error
-            if error.errno in REFUSED and str(error.filename or "").startswith(str(self.root)):
+            named = str(error.filename or "")
+            if (
+                error.errno in REFUSED
+                and named
+                and (named.startswith(str(self.root)) or self.root.is_relative_to(named))
+            ):
                 raise StoreError(
                     f"the cache {self.root} cannot be written: {error}",
                     hint="make it writable, or name another with --cache DIR",
@@ -182,6 +260,15 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder; what goes meanwhile counts nothing."""
+    total = 0
+    for file in _files(path):
+        with contextlib.suppress(OSError):
+            total += file.lstat().st_size
+    return total
 
 
 def _files(path: Path) -> list[Path]:

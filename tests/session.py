@@ -11,9 +11,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -33,10 +34,12 @@ BEGUN = pytest.StashKey[float]()  # seconds since 1970
 BOOK = pytest.StashKey["Book"]()
 TESTS = pytest.StashKey[dict[tuple[Case, str, str], str]]()  # whose a record is: node id
 EARLIER = pytest.StashKey["Earlier"]()  # what --resume found
+SCREEN = pytest.StashKey[IO[str]]()  # what the user sees, also while a test's output is captured
+FAILED = pytest.StashKey[dict[Case, HarnessError]]()  # what a case broke off with that would cost as much again
 ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
-OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python")
+OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python", "tier", "memory_limit")
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -65,9 +68,16 @@ def again(item: pytest.Item) -> str:
         del given["sdk_python"]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     options += ["--simulate"] if config.getoption("simulate") else []
-    names = sorted(name for name in os.environ if name.startswith("CHIPPROOF_SIM"))
-    environment = [f"{name}={shlex.quote(os.environ[name])}" for name in names if config.getoption("simulate")]
-    return " ".join([*environment, shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+    return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+
+
+def _environment(config: pytest.Config) -> list[str]:
+    """Settings of the simulated SDKs, as a shell takes them before a command."""
+    if not config.getoption("simulate"):
+        return []
+    return [
+        f"{name}={shlex.quote(os.environ[name])}" for name in sorted(os.environ) if name.startswith("CHIPPROOF_SIM")
+    ]
 
 
 def way_on(item: pytest.Item) -> dict[str, str]:
@@ -82,8 +92,8 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     if given["sdk_python"] == sys.executable:
         del given["sdk_python"]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    if not config.getoption("simulate"):
-        found["diagnose"] = shlex.join(["chipproof", "diagnose", str(case), *options])
+    options += ["--simulate"] if config.getoption("simulate") else []
+    found["diagnose"] = " ".join([*_environment(config), shlex.join(["chipproof", "diagnose", str(case), *options])])
     settings = bench.context.settings
     if engine := settings.store.latest.get("engine"):
         found["engine"] = str(engine)
@@ -103,6 +113,13 @@ WORDS = {"again": "again", "diagnose": "why", "engine": "engine", "log": "log", 
 def footer(way: Mapping[str, str]) -> str:
     """The lines below a red test."""
     return "\n".join(f"  {WORDS[name] + ':':<8}{value}" for name, value in way.items())
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Tell the user something at once, whatever pytest captures."""
+    with suppress(OSError, ValueError):  # a terminal that is gone
+        config.stash[SCREEN].write(f"chipproof: {text}\n")
+        config.stash[SCREEN].flush()
 
 
 class Book:
@@ -217,7 +234,9 @@ class Gathering:
 
 def options(config: pytest.Config) -> dict[str, str]:
     """Options and environment that decide verdicts, apart from the content of the data folder."""
-    given = {name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require")}
+    given = {
+        name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require", "tier", "memory_limit")
+    }
     return {**given, **{name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_SIM")}}
 
 

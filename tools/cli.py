@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("tools.verify", "Compute the verdicts of a run again, from what was kept beside them."),
     "compare": ("tools.compare", "Say what changed between two runs."),
     "history": ("tools.history", "Show a case over many runs, and since when a figure is another."),
+    "clean": ("tools.clean", "Show and remove what an interrupted run left, and what of the cache is old."),
     "diagnose": ("tools.diagnose", "Find the first diverging layer, and the mistake that explains it."),
 }
 """Verb -> module with a function `command`, and the verb's line in the overview."""

@@ -66,7 +66,6 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
 
     from harness.diagnose import layers
     from harness.export import graph
-    from harness.run import devices
     from harness.run.context import WITNESS_IMAGES
 
     model, variant = _exported(bench), bench.variant
@@ -87,7 +86,7 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
             source.write_bytes(tapped.SerializeToString())
             worker.build(source, engine, spec)
             with (
-                devices.lease(bench.device, bench.chip.name, holder=f"diagnose {bench.case}", exclusive=False),
+                bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
                 worker.load(engine, bench.device, spec) as session,
             ):
                 chip = session.run({bench.model.input: batch}, finite=False)

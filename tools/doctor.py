@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from packaging.requirements import Requirement  # comes with pytest
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, WorkerError
 from harness.report.messages import Translate, language, translation
 from tools.fetch import SETS
 from tools.language import LangOption
@@ -268,7 +268,10 @@ def _chips(rows: Sequence[Chip], sdk_python: str) -> list[Finding]:
 def _chip(chip: Chip, start: Callable[[str], AbstractContextManager[Worker]]) -> Finding:
     from harness.run import devices
 
-    found = devices.find(chip, start)
+    try:
+        found = devices.find(chip, start)
+    except WorkerError as error:
+        return Finding("chips", chip.name, State.BROKEN, error.fact, error.hint)
     if not found.devices:
         return Finding("chips", chip.name, State.ABSENT, found.evidence, found.hint or chip.hint)
     names = ", ".join(sorted({device.name for device in found.devices}))
@@ -389,7 +392,7 @@ def conclusion(findings: Sequence[Finding], t: Translate) -> list[str]:
     here = [finding.name for finding in findings if finding.area == "chips" and finding.state is State.OK]
     lines = []
     for name in here:
-        own = "make run" if matrix.chips()[name].eager is not None else f"pytest -m {name} --require {name}"
+        own = "make run" if name == "cpu" else f"pytest -m {name} --require {name}"
         lines.append(t("you can run: {chip} -> {command}", chip=name, command=own))
     if not here:
         lines.append(t("no chip was found: pytest -m cpu --simulate tries the suite itself"))

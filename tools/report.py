@@ -105,7 +105,7 @@ def _check(path: Path) -> None:
     if not path.exists():
         near = sorted(path.parent.glob("*.jsonl")) if path.parent.is_dir() else []
         hint = f"record files there: {', '.join(each.name for each in near[:5])}" if near else (
-            "pytest --results DIR writes record files into DIR; then: chipproof report DIR/*.jsonl"
+            "pytest --results DIR writes record files into DIR; then: chipproof report DIR"
         )  # fmt: skip
         raise UsageError(f"there is no file {path}", hint=hint)
     if not path.is_file():

@@ -47,7 +47,7 @@ def shade(colour: Colour, percent: int) -> Colour:
 
 
 def ellipse(image: Image, box: Box, colour: Colour) -> None:
-    """Fill the ellipse that the box (x1, y1, x2, y2, pixels) encloses."""
+    """Fill the ellipse that the box x, y, width, height (pixels) encloses."""
     x, y, w, h = box
     rx, ry = w // 2, max(1, h // 2)
     cx, cy = x + rx, y + ry

@@ -19,6 +19,13 @@ from harness.errors import DataError, HarnessError, StoreError
 from harness.report import journal
 from harness.vocabulary import Outcome
 
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def harmless(text: str) -> str:
+    """The text with control characters written out: a terminal obeys them, and vendors print what they like."""
+    return text.translate(CONTROLS)
+
 
 @dataclass(frozen=True)
 class Record:
@@ -36,6 +43,10 @@ class Record:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcome", Outcome(self.outcome))  # read back from JSON it is a string
+        for name in ("stage", "text", "metric"):
+            object.__setattr__(self, name, harmless(getattr(self, name)))
+        facts = {name: harmless(fact) if isinstance(fact, str) else fact for name, fact in self.facts.items()}
+        object.__setattr__(self, "facts", facts)
 
     def as_json(self) -> dict[str, Any]:
         return {

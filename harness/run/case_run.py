@@ -125,7 +125,7 @@ class CaseRun:
     def session(self) -> RemoteSession:
         """The engine of the published variant, loaded on the first device under a shared lease."""
         built = self.built()
-        self._stack.enter_context(devices.lease(self.device, self.chip.name, holder=str(self.case), exclusive=False))
+        self._stack.enter_context(self.context.lease(self.chip, self.device, str(self.case), exclusive=False))
         return self._stack.enter_context(self.worker.load(built.path, self.device, built.spec))
 
     @contextmanager
@@ -226,13 +226,13 @@ class CaseRun:
     def measurement(self) -> Measurement:
         """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once; of a
         card with more devices than the published one, on as many as that has, while the others are idle."""
-        if self.chip.eager is not None:
+        if self.chip.timed_in_turn:
             return self._paired()
         card = [d for d in self.present.devices if d.card == self.device.card]
         self.leave_device()
         with ExitStack() as stack:
             for device in card:
-                stack.enter_context(devices.lease(device, self.chip.name, holder=str(self.case), exclusive=True))
+                stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
             watcher = self.worker  # it has the engine built and is idle meanwhile
             rested = [devices.rested(partial(watcher.health, device)) for device in card]
             for device, health in zip(card, rested, strict=True):
@@ -279,7 +279,7 @@ class CaseRun:
         cell = self.context.settings.baselines.cell(self.case, "throughput")
         if self.context.simulated(self.chip) or (cell is None and not has_peer(self.case)):
             return None
-        return throughput.conclusion(self.case.batch, cell, self.chip.eager, self.chip.devices_per_card)
+        return throughput.conclusion(self.case.batch, cell, self.chip.least_of_eager, self.chip.devices_per_card)
 
     def _paired(self) -> Measurement:
         """The chip and, at FP32, eager PyTorch."""
@@ -300,4 +300,4 @@ class CaseRun:
 
 def has_peer(case: Case) -> bool:
     """Whether the case is timed in turn with eager PyTorch, which is as quick at FP32 only."""
-    return matrix.chips()[case.chip].eager is not None and case.precision is Precision.FP32
+    return matrix.chips()[case.chip].timed_in_turn and case.precision is Precision.FP32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from harness.case import Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
+from harness.errors import WorkerError
 from harness.judge.timing import Plan
 from harness.models.base import Model, Protocol
 from harness.reference import eager
@@ -27,7 +28,7 @@ from harness.run import artefacts, devices
 from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
 from harness.store import Store
-from harness.worker.process import RemoteSession, Worker
+from harness.worker.process import Limits, RemoteSession, Worker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,6 +58,9 @@ class Settings:
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
     plan: Plan = CHIP_PLAN
     patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
+    limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
+    wait: float = 0.0  # seconds that a device which others hold is waited for
+    tell: Callable[[str], None] = lambda text: None  # what a user should hear while it happens
 
 
 class RunContext:
@@ -65,6 +69,7 @@ class RunContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._present: dict[str, Presence] = {}
+        self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
@@ -95,7 +100,13 @@ class RunContext:
         """The chip's devices, those of --device only; without any, the evidence says what was looked for."""
         if chip.name not in self._present:
             asked = chip if self.settings.runner is None else replace(chip, backends=(self.settings.runner,))
-            found = devices.find(asked, lambda backend: self.worker(chip, backend))
+            if chip.name in self._broken:
+                raise self._broken[chip.name]
+            try:
+                found = devices.find(asked, lambda backend: self.worker(chip, backend))
+            except WorkerError as error:
+                self._broken[chip.name] = error
+                raise
             if self.settings.device is not None:
                 chosen = tuple(d for d in found.devices if d.index == self.settings.device)
                 found = replace(
@@ -108,7 +119,18 @@ class RunContext:
         """A fresh process for a backend of the chip. Its log is named by `who`, a case or a case and a device."""
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = registry.backend(backend).python(self.settings.sdk_python)
-        return Worker(backend, python=python, env=self.settings.environment(chip), log=log)
+        environment, limits = self.settings.environment(chip), self.settings.limits
+        if limits is None:
+            return Worker(backend, python=python, env=environment, log=log)
+        return Worker(backend, python=python, env=environment, log=log, limits=limits)
+
+    def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:
+        """Hold a device of the chip. Raises DeviceError when others hold it for longer than `--wait` allows."""
+        root = devices.SIMULATED if self.simulated(chip) else devices.LEASES
+        return devices.lease(
+            device, chip.name, holder=holder, exclusive=exclusive, root=root, patience=self.settings.wait,
+            tell=self.settings.tell,
+        )  # fmt: skip
 
     # ---------------------------------------------------------------- images
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
-import tempfile
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,16 @@ from pathlib import Path
 
 from harness.backends.base import Device, Health
 from harness.chips import Chip
-from harness.errors import DeviceError, HarnessError, InvalidMeasurement
+from harness.errors import DeviceError, HarnessError, InvalidMeasurement, WorkerError
 from harness.worker.process import Worker
 
 IDLE = 0.05  # utilisation by others up to which a device counts as idle
 CLOCK = 0.02  # relative change of the clock up to which two moments are alike
-LEASES = Path(tempfile.gettempdir()) / "chipproof-leases"  # one place a machine, for all its users
+PLACES = ("/run/lock", "/var/lock", "/tmp")  # for locks of all users (FHS 3.0, 5.9); never TMPDIR, which differs
+LEASES = next(Path(p) for p in PLACES if os.access(p, os.W_OK)) / "chipproof-leases"  # one place a machine
+SIMULATED = LEASES / "simulated"  # of simulated devices: they stand in the way of no real one
+NOTE_BYTES = 4096  # of a note that is believed
+TELL_S = 30.0  # between two words to someone who waits
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Presence:
 
 def find(chip: Chip, start: Callable[[str], contextlib.AbstractContextManager[Worker]]) -> Presence:
     """Ask the chip's backends in turn, each in a worker that `start(backend)` gives; the first that finds a device
-    drives the chip. A backend that falls over is evidence like any other."""
+    drives the chip. A backend that says why it finds nothing is evidence like any other. One whose process crashes or
+    hangs is not: raises WorkerError, for a chip with a broken SDK is not an absent one."""
     evidence, hint = [], ""
     for backend in chip.backends:
         try:
@@ -47,6 +53,10 @@ def find(chip: Chip, start: Callable[[str], contextlib.AbstractContextManager[Wo
                 hint = hint or found.hint
                 if found.devices:
                     return Presence(backend, worker.version(), found.devices, "; ".join(evidence))
+        except WorkerError as error:
+            raise WorkerError(
+                f"{error.fact}, while it looked for {chip.name}", hint=f"repair the SDK or its Python: {error.hint}"
+            ) from error
         except HarnessError as error:
             evidence.append(f"{backend}: {error.fact}")
     return Presence("", "", (), "; ".join(evidence), hint)
@@ -67,38 +77,89 @@ _held: dict[Path, _Held] = {}  # a lock is the process's, so its count is, too
 
 @contextlib.contextmanager
 def lease(
-    device: Device, chip: str, *, holder: str, exclusive: bool, root: Path = LEASES, patience: float = 0.0
+    device: Device,
+    chip: str,
+    *,
+    holder: str,
+    exclusive: bool,
+    root: Path | None = None,
+    patience: float = 0.0,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[None]:
     """Hold a device: shared with other accuracy runs, or exclusive for a measurement. Leases of one process do not
     stand in each other's way. The lock goes with the process, however it ends.
 
-    Waits up to `patience` seconds; then DeviceError says who holds the device. The lock is the device's, not the
-    chip's: a card that two chips name is one card."""
+    Waits up to `patience` seconds, and tells who holds the device; then raises DeviceError. The lock is the device's,
+    not the chip's: a card that two chips name is one card."""
+    root = LEASES if root is None else root
     place = root / f"{re.sub(r'[^A-Za-z0-9]+', '-', device.name).strip('-').lower()}-{device.number}.lock"
-    held = _take(place, exclusive, time.monotonic() + patience, f"{chip} device {device.index} ({device.name})")
+    held = _take(place, exclusive, patience, f"{chip} device {device.index} ({device.name})", tell)
     note = place.with_suffix(f".{os.getpid()}-{len(held.notes)}.json")
-    since = time.strftime("%H:%M:%S")
+    said = {"pid": os.getpid(), "born": _born(os.getpid()), "holder": holder, "exclusive": exclusive,
+            "since": time.strftime("%Y-%m-%d %H:%M:%S")}  # fmt: skip
     try:
         with contextlib.suppress(OSError):
-            note.write_text(json.dumps({"pid": os.getpid(), "holder": holder, "since": since, "exclusive": exclusive}))
+            _write_note(note, json.dumps(said))
         held.notes.append(note)
         yield
     finally:
         held.notes.remove(note)
-        note.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            note.unlink()
         _give(place, held, exclusive)
 
 
 def holders(place: Path) -> list[str]:
-    """Who says that it holds the lock, one line each; notes of processes that are gone are not believed."""
+    """Who says that it holds the lock, one line each. Notes of processes that are gone are removed."""
     lines = []
     for note in sorted(place.parent.glob(f"{place.stem}.*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            said = json.loads(note.read_text())
-            if Path(f"/proc/{said['pid']}").exists():
-                how = "exclusively" if said["exclusive"] else "shared"
-                lines.append(f"pid {said['pid']} for {said['holder']}, {how}, since {said['since']}")
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads(_read_note(note))
+            pid = int(said["pid"])
+            if _born(pid) is None or _born(pid) != said["born"]:
+                note.unlink()
+                continue
+            how = "exclusively" if said["exclusive"] else "shared"
+            lines.append(f"pid {pid} for {str(said['holder'])[:200]}, {how}, since {str(said['since'])[:30]}")
     return lines
+
+
+def stale_notes(root: Path) -> list[Path]:
+    """Notes of processes that are gone, in the folder of leases."""
+    found = []
+    for note in sorted(root.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads(_read_note(note))
+            if _born(int(said["pid"])) != said["born"] or _born(int(said["pid"])) is None:
+                found.append(note)
+    return found
+
+
+def _born(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot, so that another one with its number is not taken for it
+    (proc(5), field 22 of stat); None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def _write_note(note: Path, text: str) -> None:
+    """A new file of ours; whatever else stands there, a link above all, is not written through."""
+    with contextlib.suppress(FileNotFoundError):
+        note.unlink()
+    descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _read_note(note: Path) -> str:
+    descriptor = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, NOTE_BYTES).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
 
 
 def rested(ask: Callable[[], Health], patience: float = 3.0) -> Health:
@@ -188,7 +249,9 @@ def _temperature(health: Health) -> str:
     return "" if health.temperature_c is None else f" at {health.temperature_c:g} °C"
 
 
-def _take(place: Path, exclusive: bool, deadline: float, what: str) -> _Held:
+def _take(place: Path, exclusive: bool, patience: float, what: str, tell: Callable[[str], None]) -> _Held:
+    begun = time.monotonic()
+    told = -TELL_S
     held = _held.get(place)
     if held is None:
         held = _Held(_open(place))
@@ -196,12 +259,17 @@ def _take(place: Path, exclusive: bool, deadline: float, what: str) -> _Held:
         while not (held.exclusive or (held.shared and not exclusive)):
             if _lock(held.descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
                 break
-            if time.monotonic() >= deadline:
-                who = "; ".join(line for line in holders(place) if f"pid {os.getpid()} " not in line)
+            waited = time.monotonic() - begun
+            who = "; ".join(line for line in holders(place) if f"pid {os.getpid()} " not in line) or "another process"
+            if waited >= patience:
+                after = f" after {waited:.0f} s" if patience else ""
                 raise DeviceError(
-                    f"{what} is leased by {who or 'another process'}",
-                    hint=f"wait for it, or take another with --device; see who: lsof {place}",
+                    f"{what} is leased by {who}{after}",
+                    hint=f"wait longer with --wait SECONDS, or take another with --device; see who: lsof {place}",
                 )
+            if waited - told >= TELL_S:
+                told = waited
+                tell(f"{what} is leased by {who}: waiting, {waited:.0f} of {patience:.0f} s")
             time.sleep(0.05)
     except BaseException:
         if place in _held:  # a failed upgrade gives up what was held: take it back before the others notice
@@ -234,20 +302,47 @@ def _lock(descriptor: int, how: int) -> bool:
 
 
 def _open(place: Path) -> int:
+    """The lock's file. No link is followed and nobody's file is changed: a lock of another user is opened to be read,
+    which is enough to lock it. Raises DeviceError."""
     try:
-        if not place.parent.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.parent.chmod(0o1777)
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        for folder in (place.parent.parent, place.parent) if place.parent.name == SIMULATED.name else (place.parent,):
+            _folder(folder)
+        kind = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            descriptor = os.open(place, os.O_RDONLY | kind)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | kind, 0o644))
+            descriptor = os.open(place, os.O_RDONLY | kind)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "the lock is not a plain file")
     except OSError as error:
         raise DeviceError(
-            f"leases cannot be kept in {place.parent}: {error.strerror}", hint="make it writable for all users"
+            f"leases cannot be kept in {place.parent}: {error.strerror}",
+            hint=f"remove it if nobody measures now, as its owner: rm -r {place.parent}",
         ) from error
-    with contextlib.suppress(OSError):  # another user's
-        os.fchmod(descriptor, 0o666)
     return descriptor
 
 
 def untold(healths: Sequence[Health]) -> str:
     """What devices did not tell of their use while they were measured, each once; "" where they told all."""
     return "; ".join(dict.fromkeys(health.untold for health in healths if health.untold))
+
+
+def _folder(folder: Path) -> None:
+    """Make the folder of leases, for all users, or check it: a folder that another user alone may write to, or a link
+    in its place, is refused."""
+    try:
+        folder.mkdir(parents=True)
+        folder.chmod(0o1777)
+    except FileExistsError:
+        pass
+    seen = folder.lstat()
+    if not stat.S_ISDIR(seen.st_mode):
+        raise OSError(errno.ENOTDIR, "a link or a file stands in its place")
+    others = stat.S_IMODE(seen.st_mode) & 0o022
+    if seen.st_uid not in (0, os.getuid()) and not others:
+        raise OSError(errno.EACCES, f"it belongs to user {seen.st_uid}, who alone may write to it")
+    if others and not seen.st_mode & stat.S_ISVTX:
+        raise OSError(errno.EACCES, "others may remove its locks (no sticky bit)")

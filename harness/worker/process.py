@@ -17,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from harness import errors
 from harness.backends import base, registry
-from harness.errors import RunError, WorkerError
+from harness.errors import RunError, UsageError, WorkerError
 from harness.judge.timing import Plan, Timing
 from harness.worker import wire
 
@@ -50,6 +50,27 @@ class Limits:
     measure: float = 120.0
     close: float = 20.0
     memory: int | None = None
+
+
+LIMIT_OF = {"version": "look", "devices": "look", "health": "look", "unload": "load", "read": "run", "quit": "close"}
+"""Command -> the limit that holds for it, where that has another name."""
+
+
+def limits(seconds: Sequence[str], memory_gb: float | None) -> Limits:
+    """Limits with some of them set: "build=7200" for each stage, in seconds. Raises UsageError."""
+    names = [field.name for field in fields(Limits) if field.name != "memory"]
+    changed: dict[str, float] = {}
+    for given in seconds:
+        name, _, value = given.partition("=")
+        try:
+            changed[name] = float(value)
+        except ValueError:
+            changed[name] = -1.0
+        if name not in names or not 0 < changed[name] < float("inf"):
+            raise UsageError(f"--time-limit {given} is no limit", hint=f"STAGE=SECONDS, of {', '.join(names)}")
+    if memory_gb is not None and not 0 < memory_gb < 1e6:
+        raise UsageError(f"--memory-limit {memory_gb:g} is no limit", hint="give gigabytes, such as 24")
+    return replace(Limits(), memory=None if memory_gb is None else int(memory_gb * 1e9), **changed)
 
 
 class Worker:
@@ -245,7 +266,8 @@ class Worker:
         got = b""
         while not got.endswith(b"\n"):
             if time.monotonic() > deadline and not self._waiting.poll(0):  # a pause of the whole machine is no hang
-                self._fail(f"hung in {self._doing(stage)} for more than {limit:g} s", stage, "raise the limit, or: ")
+                advice = f"raise the limit with --time-limit {LIMIT_OF.get(stage, stage)}=SECONDS; "
+                self._fail(f"hung in {self._doing(stage)} for more than {limit:g} s", stage, advice)
             if time.monotonic() - self._looked > LOOK_S:
                 self._look(stage)
             if self._waiting.poll(min(LOOK_S, max(0.0, deadline - time.monotonic())) * 1000):
@@ -276,7 +298,7 @@ class Worker:
             self._fail(
                 f"grew to {resident / 1e6:.0f} MB in {self._doing(stage)}; the limit is {self._limit / 1e6:.0f} MB",
                 stage,
-                "use a smaller batch, or raise the limit; ",
+                "use a smaller batch, or raise the limit with --memory-limit GB; ",
             )
 
     def _died(self, stage: str) -> NoReturn:
@@ -324,8 +346,12 @@ class Worker:
     def _open_log(self) -> IO[bytes]:
         if self._log_path is None:
             return tempfile.TemporaryFile()
-        self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        return self._log_path.open("a+b")
+        try:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            return self._log_path.open("a+b")
+        except OSError:  # full or read-only: what the SDK prints decides nothing
+            self._log_path = None
+            return tempfile.TemporaryFile()
 
     def _tail(self, before: str = "") -> str:
         """The last line the SDK printed, and where the rest is."""

@@ -29,9 +29,16 @@ from harness.run.predict import Answers
 from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from tests.session import BOOK, ENGINES, RECORDS, add_record, case_of, plain, stage_of, way_on
+from harness.worker.process import Limits, limits
+from tests.session import BOOK, ENGINES, FAILED, RECORDS, SCREEN, add_record, case_of, plain, say, stage_of, way_on
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
+
+
+def limits_of(config: pytest.Config) -> Limits | None:
+    """What the options set; None when they set nothing."""
+    seconds, memory = config.getoption("time_limit"), config.getoption("memory_limit")
+    return limits(seconds, memory) if seconds or memory is not None else None
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +51,7 @@ def suite(
     machine = {"machine": str(tmp_path_factory.mktemp("machine")), "memory": str(Path(cache) / "simulated")}
     shared = RunContext(
         Settings(
-            store=Store(Path(cache), say=lambda note: print(f"chipproof: {note}", file=sys.stderr)),
+            store=Store(Path(cache), say=partial(say, pytestconfig)),
             baselines=matrix.published(),
             data=None if data is None else Path(data),
             limit=pytestconfig.getoption("limit"),
@@ -56,6 +63,9 @@ def suite(
             else lambda chip: None,
             logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig),
+            limits=limits_of(pytestconfig),
+            wait=pytestconfig.getoption("wait"),
+            tell=partial(say, pytestconfig),
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,
             patience=pytestconfig.getoption("patience"),
         )
@@ -69,8 +79,8 @@ def suite(
 
 def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], None]]:
     """A line that counts images on the terminal; nothing where no one looks."""
-    stream = sys.__stderr__
-    if stream is None or not stream.isatty():
+    stream = config.stash[SCREEN]
+    if not stream.isatty():
         return lambda what, total: lambda done: None
 
     def begin(what: str, total: int) -> Callable[[int], None]:
@@ -127,6 +137,8 @@ def bench(
 ) -> CaseRun:
     """The case on the bench, or a skip that says what was looked for."""
     skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
+    if (error := pytestconfig.stash[FAILED].get(case)) is not None:
+        raise type(error)(f"not tried again, for it broke off before: {error.fact}", hint=error.hint)
     return benches(case)
 
 

@@ -36,6 +36,7 @@ def test_the_chip_agrees_with_the_reference(bench, accept, keep_answers):
     accept(beside, bench, marks=run.marks, **run.facts)
 
 
+@pytest.mark.other_engine
 def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
     if bench.case.chip not in bench.protocol.suppressed_by_chip:
         pytest.skip("no compiler of this chip knows the model's suppression, or the model has none")

@@ -24,6 +24,7 @@ def test_outputs_are_those_of_the_reference(bench, accept):
     accept({"": judged(bench, chip, reference)}, bench)
 
 
+@pytest.mark.other_engine
 def test_normalising_on_the_chip_changes_nothing(bench, accept):
     if bench.protocol.normalize is None or not bench.chip.normalizes or bench.case.batch != 1:
         pytest.skip("the chip cannot take normalisation over from the host here, or another batch shows it")

@@ -42,6 +42,6 @@ def test_latency_depends_on_the_batch(lineup, speeds, accept):
     latencies = {batch: run.latency for batch, run in mine.items()}
     ratios = {batch: run.ratio for batch, run in mine.items()} if has_peer(lineup) else None
     noise = {batch: run.estimate.spread for batch, run in mine.items()}
-    verdict = judge_batches(latencies, ratios, shared=matrix.chips()[lineup.chip].eager is not None, noise=noise)
+    verdict = judge_batches(latencies, ratios, shared=matrix.chips()[lineup.chip].shared, noise=noise)
 
     accept({"latency": verdict}, marks=[mark for run in mine.values() for mark in run.marks])

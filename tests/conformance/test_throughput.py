@@ -15,7 +15,7 @@ def test_throughput_reaches_what_was_published(bench, accept, keep, simulated_la
     if bench.chip.emulated:
         pytest.skip("EMULATED: the vendor's simulator of the chip; its speed is not the chip's and was not measured")
     run, speed = bench.measurement, bench.speed
-    keep(of_measurement(bench.case, run, bench.chip.eager))
+    keep(of_measurement(bench.case, run, bench.chip.least_of_eager))
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies)}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
@@ -26,12 +26,12 @@ def test_throughput_reaches_what_was_published(bench, accept, keep, simulated_la
         pace = min((window.stop - window.start) / window.executes for window in run.timings[0].windows)
         own = f"the simulator's own {1e3 * simulated_latency:.3f} ms"
         text = f"SIMULATED, no verdict: {1e3 * pace:.3f} ms a batch, {own}"
-        kept = pace == pytest.approx(simulated_latency, rel=0.02)
-        outcome = Outcome.INCONCLUSIVE if kept else Outcome.FAIL
+        early = pace < 0.98 * simulated_latency  # slower is the load of this machine; quicker, nobody waited
+        outcome = Outcome.FAIL if early else Outcome.INCONCLUSIVE
         accept(Verdict(outcome, text, figures), bench, marks=marks, skip=False)
         return
     cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
-    verdict = judged(run, speed, bench.case.batch, cell, bench.chip.eager)
+    verdict = judged(run, speed, bench.case.batch, cell, bench.chip.least_of_eager)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**figures, **verdict.details, "against": against}
     told = {"processes": run.note} if run.note else {}

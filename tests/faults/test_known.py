@@ -7,6 +7,7 @@ import pytest
 from harness import matrix
 from harness.baselines import Deviation
 from harness.errors import BaselineError
+from harness.worker.process import Worker
 
 
 def excused(planted, monkeypatch, stage, metric="", case="tiny_classes-*"):
@@ -101,3 +102,31 @@ def test_a_row_that_matches_no_case_is_refused_with_file_and_line(monkeypatch):
 
     with pytest.raises(BaselineError, match=r"baselines/deviations\.toml:40: .* matches no case of the matrix"):
         matrix.published()
+
+
+def test_a_hang_is_paid_for_once_a_case_and_ended_by_the_limit_that_was_set(conform, monkeypatch):
+    monkeypatch.setenv("TESTBED", "hangs:1")
+    marks = "tiny_classes and fp32 and bs1 and (numerics or accuracy)"
+
+    watch = conform(marks, more=("--time-limit=run=3",))
+
+    facts = [r.facts["fact"] for r in watch.records if r.outcome == "ERROR"]
+    assert len(facts) >= 3
+    assert "for more than 3 s" in facts[0]
+    assert "--time-limit run=SECONDS" in watch.records[0].facts["hint"]
+    assert all(fact.startswith("not tried again, for it broke off before") for fact in facts[1:])
+
+
+def test_a_failed_build_is_tried_once_a_case(conform, monkeypatch, tmp_path):
+    built = []
+    build = Worker.build
+
+    def counted(worker, onnx, engine, spec):
+        built.append(engine)
+        return build(worker, onnx, engine, spec)
+
+    monkeypatch.setattr(Worker, "build", counted)
+    monkeypatch.setenv("TESTBED", "says_done")
+    conform("tiny_classes and fp32 and bs1 and (numerics or accuracy)", "not normalising", cache=tmp_path)
+
+    assert len(built) == 1

@@ -33,17 +33,6 @@ def test_every_metric_of_a_model_and_of_the_baselines_is_in_the_table():
     assert used | published == set(METRICS)
 
 
-def test_ids_read_back_as_their_case():
-    for case in matrix.cases():
-        assert Case.parse(str(case)) == case
-
-
-@pytest.mark.parametrize("text", ["", "regnety_016-cpu-fp32", "regnety_016-cpu-fp8-bs1", "regnety_016-cpu-fp32-bs0"])
-def test_what_is_no_id_is_refused(text):
-    with pytest.raises(UsageError, match="is not a case"):
-        Case.parse(text)
-
-
 def test_cases_are_unique_and_batches_of_a_lineup_stand_together():
     cases = matrix.cases()
     lineups = [(c.chip, c.model, c.precision) for c in cases]

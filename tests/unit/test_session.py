@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ from harness import matrix
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, RECORDS, TESTS, Book, Gathering
+from tests.spread import chip_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,11 +113,76 @@ def test_a_crash_is_not_forgotten_for_a_skip_that_another_process_reports():
     assert (record.case.chip, record.stage, record.outcome) == ("cpu", "targets", "ERROR")
 
 
-@pytest.mark.parametrize("distribution", ["loadgroup", "loadfile", "worksteal"])
-def test_however_tests_are_distributed_their_records_come_together(tmp_path, distribution):
-    done = session(*ABSENT, "-n2", f"--dist={distribution}", f"--cache={tmp_path / 'cache'}")
+@pytest.mark.parametrize("distribution", ["load", "loadgroup", "worksteal"])
+def test_a_chip_stays_in_one_process_however_tests_are_distributed(tmp_path, distribution):
+    marks = "(ascend310p or mlu370_s4) and regnety_016 and (export or numerics)"
 
-    assert "ran 0 of 1 cases" in done.stdout, done.stdout + done.stderr
+    done = session(
+        "-m", marks, "-n2", f"--dist={distribution}", f"--cache={tmp_path / 'cache'}", f"--results={tmp_path}"
+    )
+
+    (records,) = tmp_path.glob("*.jsonl")
+    run = read_run(records)
+    processes = {(chip_of(line["test"]), line["process"]) for line in run.lines if line["kind"] == "begin"}
+    assert len(processes) == 2, done.stdout + done.stderr
+    assert {chip for chip, _ in processes} == {"ascend310p", "mlu370_s4"}
+    assert len({process for _, process in processes}) == 2
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_process_that_is_killed_costs_its_test_and_hangs_nobody(tmp_path):
+    plugin = tmp_path / "dies.py"
+    plugin.write_text(
+        "import os, signal\n"
+        "def pytest_runtest_setup(item):\n"
+        "    if 'numerics' in item.nodeid and 'bs16' in item.nodeid and hasattr(item.config, 'workerinput'):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    marks = "ascend310p and regnety_016 and (export or numerics)"
+
+    done = session("-m", marks, "-n2", "-p", "dies", f"--cache={tmp_path / 'cache'}", f"--results={tmp_path}",
+                   "-k", "same_input or exported", PYTHONPATH=str(tmp_path))  # fmt: skip
+
+    (records,) = tmp_path.glob("*.jsonl")
+    assert done.returncode == 1, done.stdout
+    kept = read_run(records)
+    (lost,) = [record for record in kept.records if record.outcome == "ERROR"]
+    assert (lost.case.batch, lost.stage) == (16, "numerics")
+    assert "crashed" in lost.text
+    assert kept.footer["outcomes"]["SKIP"] > 3, "the tests after it did not run"
+
+
+def selected(*arguments):
+    """(case, stage) of the tests that would run."""
+    done = session("--collect-only", *arguments)
+    assert done.returncode == 0, done.stdout
+    return {(case, stage) for stage, case in re.findall(r"test_(\w+)\.py::\w+\[(.+)\]", done.stdout)}
+
+
+def test_tiers_hold_what_they_say():
+    quick, nightly, full = (selected("-m", "t4 or cpu", f"--tier={tier}") for tier in ("quick", "nightly", "full"))
+
+    assert quick < nightly < full
+    heavy = {name for name, model in matrix.models().items() if model.heavy}
+    assert heavy
+    of_heavy = {(case, stage) for case, stage in quick if case.split("-")[0] in heavy}
+    assert {stage for _, stage in of_heavy} >= {"export", "numerics", "throughput"}
+    assert "accuracy" not in {stage for _, stage in of_heavy}
+    assert {case.split("-")[0] for case, _ in quick} == set(matrix.models()), "a model is not run at all"
+    assert {case.split("-")[2] for case, _ in quick if "-cpu-" in case} == {"fp32"}
+    left = full - nightly
+    assert {stage for _, stage in left} == {"accuracy"}
+
+
+def test_order_survives_a_plug_in_that_shuffles(tmp_path):
+    (tmp_path / "shuffles.py").write_text(
+        "import random\ndef pytest_collection_modifyitems(items):\n    random.Random(1).shuffle(items)\n"
+    )
+
+    done = session("--collect-only", "-p", "shuffles", "-m", "t4 and regnety_016", PYTHONPATH=str(tmp_path))
+
+    stages = re.findall(r"test_(\w+)\.py::", done.stdout)
+    assert stages.index("targets") > max(i for i, stage in enumerate(stages) if stage == "throughput")
 
 
 def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them(tmp_path):
@@ -178,6 +245,11 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--limit=0", "give at least 1 image"),
         ("--patience=-1", "give seconds, 0 or more"),
         ("--patience=inf", "give seconds, 0 or more"),
+        ("--wait=-1", "give seconds, 0 or more"),
+        ("--time-limit=bild=60", "of start, look, build, load, run, measure, close"),
+        ("--memory-limit=0", "give gigabytes"),
+        ("--resume=latest", "give --results DIR"),
+        ("--dist=each", "runs every test in every process"),
         ("--data=/no/such/folder", "no such folder"),
         ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),

@@ -17,7 +17,7 @@ import pytest
 
 from harness.case import Case, Precision
 from harness.errors import BuildError, StoreError
-from harness.store import Store, canonical, digest
+from harness.store import Left, Store, canonical, digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -349,3 +349,78 @@ def test_a_builder_that_was_killed_blocks_nobody_and_its_half_goes(tmp_path):
 
     assert path.read_text() == "engine"
     assert not leftover.exists()
+
+
+def killed(store, key):
+    """A process that builds, says so, and is killed in the middle."""
+    if (pid := os.fork()) == 0:
+
+        def build(path):
+            path.write_bytes(b"half" * 1000)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        store.get(key, build, kind="engine")
+    os.waitpid(pid, 0)
+
+
+def test_what_a_killed_build_left_is_shown_and_removed_and_nothing_else(tmp_path):
+    store = Store(tmp_path)
+    whole = store.get("whole", lambda path: path.write_bytes(b"kept"), kind="engine")
+    killed(store, "half")
+
+    left = store.leftovers()
+    assert {entry.why for entry in left} == {"half made", "note of a build that ended"}
+    assert max(entry.size for entry in left) == 4000
+    assert all(store.remove(entry) for entry in left)
+    assert store.leftovers() == []
+    assert whole.read_bytes() == b"kept"
+
+
+def test_what_is_being_built_is_neither_shown_nor_removed(tmp_path):
+    store = Store(tmp_path)
+    seen = []
+
+    def build(path):
+        path.write_bytes(b"half")
+        seen.append(store.leftovers())
+        seen.append(store.remove(Left(path.parent, 4, "half made")))
+        assert path.exists()
+
+    store.get("key", build, kind="engine")
+    assert seen == [[], False]
+
+
+def test_the_longest_unused_go_first_by_age_and_by_size(tmp_path):
+    store = Store(tmp_path)
+    for days, name in ((40, "old"), (20, "older than most"), (1, "new")):
+        made = store.get(name, lambda path: path.write_bytes(b"x" * 1_000_000), kind="engine")
+        then = time.time() - days * 86400
+        os.utime(made.parent / "meta.json", (then, then))
+
+    assert [entry.why for entry in store.old(30, None)] == ["unused for 40 days"]
+    assert [entry.why.split(",")[1] for entry in store.old(None, 0.0015)] == [
+        " unused for 40 days",
+        " unused for 20 days",
+    ]
+    assert store.old(None, None) == []
+    (gone,) = store.old(30, None)
+    assert store.remove(gone)
+    assert not gone.path.exists()
+
+
+def test_what_was_used_today_is_not_old(tmp_path):
+    store = Store(tmp_path)
+    made = store.get("key", lambda path: path.write_bytes(b"x"), kind="engine")
+    os.utime(made.parent / "meta.json", (0, 0))
+
+    store.get("key", lambda path: path.write_bytes(b"x"), kind="engine")
+
+    assert store.old(1, None) == []
+
+
+def test_a_cache_below_a_folder_that_cannot_be_written_is_a_typed_error(tmp_path):
+    (tmp_path / "home").write_text("a file, as good as a home that is read-only")
+
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        Store(tmp_path / "home" / ".cache" / "chipproof").get("key", lambda path: None, kind="engine")
+    assert "--cache" in caught.value.hint

@@ -60,6 +60,7 @@ def mnet(tmp_path_factory):
     return model, protocol, state, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_each_model_exports_to_what_its_row_says(name, tmp_path):
     model, protocol = small(name)
@@ -87,6 +88,7 @@ def test_each_model_exports_to_what_its_row_says(name, tmp_path):
         assert nodes[node].output[int(index)] == output
 
 
+@pytest.mark.slow
 def test_equal_arguments_give_equal_bytes(mnet, tmp_path):
     model, protocol, state, path = mnet
     again = tmp_path / "again.onnx"
@@ -279,6 +281,7 @@ def suppressed(tmp_path_factory):
     return model, protocol, state, path
 
 
+@pytest.mark.slow
 def test_the_nms_graph_ends_as_the_published_one(suppressed):
     exported = onnx.load(suppressed[3])
     rows = 384 + 96 + 24 + 6 + 2
@@ -301,6 +304,7 @@ def test_the_nms_graph_ends_as_the_published_one(suppressed):
     assert set(graph.outputs_of(exported)) == {"dets", "labels"}
 
 
+@pytest.mark.slow
 def test_the_nms_graph_is_the_model_up_to_the_node(suppressed):
     model, protocol, state, path = suppressed
 
@@ -312,6 +316,7 @@ def test_the_nms_graph_is_the_model_up_to_the_node(suppressed):
         export.check(model, protocol, shifted, path)
 
 
+@pytest.mark.slow
 def test_behind_the_nms_node_boxes_scores_and_labels_are_put_together(suppressed):
     exported = onnx.load(suppressed[3])
     rows = 512
@@ -331,6 +336,7 @@ def test_behind_the_nms_node_boxes_scores_and_labels_are_put_together(suppressed
     assert np.array_equal(labels[0], fed["scores"][:100].astype(np.float16).argmax(1))
 
 
+@pytest.mark.slow
 def test_no_standard_runtime_takes_the_nms_graph(suppressed):
     with pytest.raises(Exception, match="BatchMultiClassNMS"):
         onnxruntime.InferenceSession(suppressed[3], providers=["CPUExecutionProvider"])

@@ -124,6 +124,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(how, state, tmp_pat
     assert target.exists(), "the bomb is a dud, so this test proves nothing"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_named(tmp_path):
     other = MODELS["deepmar_resnet50"]
     path = saved(tmp_path / "other.pth", golden_rules.state(other.network()))
@@ -136,6 +137,7 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path):
     assert "looks like one of deepmar_resnet50" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_no_model_names_the_first_keys(state, tmp_path):
     path = saved(tmp_path / "none.pth", {"fc.weight": torch.zeros(3), **dict(list(state.items())[5:9])})
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from harness import matrix
-from harness.backends import registry
 from harness.backends.base import Device, Health
 from harness.errors import InvalidMeasurement
 from harness.judge.timing import Plan, Timing, Window
@@ -110,18 +109,6 @@ def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch
     assert fed[1:] == [None] * (measuring.PAIRS - 1)
 
 
-@pytest.mark.parametrize("backend", ["trt", "magicmind"])
-def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
-    """Where CUDA numbers another GPU 0, its plan would not load on this one."""
-    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
-    engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
-    engine.variant = replace(engine.variant, raw=False)
-    vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])
-
-    assert engine.spec(engine.variant).options["device"] == 1
-    assert "device" in registry.backend(backend).unkeyed, "an engine is the same wherever it was compiled"
-
-
 @pytest.mark.parametrize("batch", sorted({case.batch for case in matrix.cases()} - {1}))
 def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     """Else a chip that computes a half and copies it would equal the reference."""
@@ -149,7 +136,7 @@ def duo(monkeypatch):
     def loaded(engine, device, spec):
         asked.append(("load", device.index))
         yield SimpleNamespace(
-            run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": np.ones((1, 2), "f4")},
+            run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": IMAGES},
             finish=lambda: Timing((), (Window(0.0, 1.0, 1),), ()),
         )  # fmt: skip
 
@@ -168,9 +155,11 @@ def duo(monkeypatch):
 
     monkeypatch.setattr("harness.run.devices.lease", lease)
     monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
-    monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: np.ones((1, 2), np.float32))
+    monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
-    bench = CaseRun(SimpleNamespace(worker=worker, settings=SimpleNamespace(plan=Plan())), CASE_310P)
+    nothing = SimpleNamespace(cell=lambda *case: None)
+    settings = SimpleNamespace(plan=Plan(), patience=0.0, baselines=nothing)
+    bench = CaseRun(SimpleNamespace(worker=worker, settings=settings, simulated=lambda chip: False), CASE_310P)
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
     return SimpleNamespace(bench=bench, asked=asked, busy=busy)
 

@@ -4,19 +4,23 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness.backends.base import Device, Health
 from harness.chips import Chip
-from harness.errors import DeviceError, InvalidMeasurement
+from harness.errors import DeviceError, InvalidMeasurement, WorkerError
 from harness.run import devices
 from harness.run.devices import check_idle, check_same, find, incomparable, lease, rested
 from harness.worker.process import Limits, Worker
 
 CARD = Device(0, "NVIDIA T4")
-SDK = Path(__file__).parents[2] / "sdk"
+ROOT = Path(__file__).parents[3]
+SDK = ROOT / "tests" / "sdk"
 
 
 def chip(*backends):
@@ -74,21 +78,28 @@ def test_the_first_backend_that_finds_a_device_drives_the_chip():
     assert len(present.devices) == 2
 
 
-def test_a_backend_that_falls_over_is_evidence_and_the_next_is_asked():
-    present = find(chip("needs_a_missing_module", "hangs_in_devices", "doubles"), start)
+def test_a_backend_that_says_why_it_finds_nothing_is_evidence_and_the_next_is_asked():
+    present = find(chip("needs_a_missing_module", "doubles"), start)
 
     assert present.backend == "fakes.doubles"
     assert "No module named" in present.evidence
-    assert "hung in devices" in present.evidence
     assert "two of them" in present.evidence
 
 
+@pytest.mark.parametrize("broken", ["hangs_in_devices", "crashes_in_devices"])
+def test_an_sdk_that_crashes_or_hangs_in_discovery_is_no_absent_chip(broken):
+    with pytest.raises(WorkerError, match="while it looked for fake") as caught:
+        find(chip(broken, "doubles"), start)
+
+    assert "repair the SDK" in caught.value.hint
+
+
 def test_an_absent_chip_comes_with_the_evidence_of_every_backend():
-    present = find(chip("needs_a_missing_module", "hangs_in_devices"), start)
+    present = find(chip("needs_a_missing_module", "needs_a_missing_module"), start)
 
     assert present.devices == ()
     assert present.backend == ""
-    assert present.evidence.count("fakes.") >= 2
+    assert present.evidence.count("fakes.") == 2
 
 
 def test_a_device_may_be_shared_by_accuracy_runs(tmp_path, other):
@@ -172,6 +183,89 @@ def test_whoever_is_patient_gets_the_device(tmp_path, other, monkeypatch):
 
     with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path, patience=30):
         assert slept
+
+
+def test_whoever_waits_is_told_who_holds_the_device_since_when(tmp_path, other):
+    pid, told = other(True), []
+
+    with (
+        pytest.raises(DeviceError, match=f"leased by pid {pid} for case-b, .* after [1-9] s") as caught,
+        lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path, patience=1.2, tell=told.append),
+    ):
+        pass
+    assert len(told) == 1
+    assert re.search(rf"pid {pid} for case-b, exclusively, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d: waiting", told[0])
+    assert "--wait" in caught.value.hint
+
+
+def test_leases_lie_where_every_user_looks_whatever_tmpdir_says():
+    script = "from harness.run import devices; print(devices.LEASES)"
+    said = {
+        subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "TMPDIR": tmp},
+                       capture_output=True, text=True, check=True).stdout
+        for tmp in ("/tmp", "/var/tmp")
+    }  # fmt: skip
+
+    assert len(said) == 1
+    assert devices.SIMULATED.parent == devices.LEASES
+
+
+def test_a_link_in_the_place_of_a_lock_or_a_note_is_not_followed(tmp_path):
+    root, victim = tmp_path / "leases", tmp_path / "victim"
+    victim.write_text("mine")
+    victim.chmod(0o600)
+    root.mkdir(mode=0o755)
+    (root / "nvidia-t4-0.lock").symlink_to(victim)
+
+    with pytest.raises(DeviceError, match="cannot be kept"), lease(CARD, "t4", holder="a", exclusive=True, root=root):
+        pass
+
+    (root / "nvidia-t4-0.lock").unlink()
+    (root / f"nvidia-t4-0.{os.getpid()}-0.json").symlink_to(victim)
+    with lease(CARD, "t4", holder="a", exclusive=True, root=root):
+        pass
+    assert victim.read_text() == "mine"
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("spoil", ["link", "no sticky bit"])
+def test_a_folder_of_leases_that_is_not_safe_is_refused(tmp_path, spoil):
+    root = tmp_path / "leases"
+    (tmp_path / "elsewhere").mkdir()
+    if spoil == "link":
+        root.symlink_to(tmp_path / "elsewhere")
+    else:
+        root.mkdir()
+        root.chmod(0o777)
+
+    with pytest.raises(DeviceError, match="cannot be kept"), lease(CARD, "t4", holder="a", exclusive=True, root=root):
+        pass
+
+
+def test_a_lock_of_another_user_is_shared_without_being_changed(tmp_path):
+    place = tmp_path / "nvidia-t4-0.lock"
+    place.write_text("")
+    place.chmod(0o444)
+
+    with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path):
+        assert place.stat().st_mode & 0o777 == 0o444
+
+
+def test_notes_of_processes_that_are_gone_are_removed(tmp_path, other):
+    other(True)
+    other.kill()
+    (note,) = tmp_path.glob("*.json")
+    assert devices.stale_notes(tmp_path) == [note]
+
+    devices.holders(next(tmp_path.glob("*.lock")))
+    assert not note.exists()
+
+
+def test_a_pipe_in_the_place_of_a_note_hangs_nobody(tmp_path, other):
+    other(True)
+    os.mkfifo(tmp_path / "nvidia-t4-0.9-9.json")
+
+    assert len(devices.holders(next(tmp_path.glob("*.lock")))) == 1
 
 
 def test_leases_that_cannot_be_kept_are_a_typed_error(tmp_path):

@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+from harness.case import Case
+from harness.report.journal import Journal
+from harness.report.records import Record
 from tools import cli
 
 
@@ -19,6 +22,24 @@ def refused(capsys):
         return err
 
     return refused
+
+
+def test_a_folder_stands_for_the_record_files_and_the_left_parts_in_it(tmp_path, capsys):
+    for name, case, outcome in (
+        ("a.jsonl", "bs1", "PASS"),
+        ("b.gw0.part", "bs4", "PASS"),
+        ("b.gw1.part", "bs8", "FAIL"),
+    ):
+        book = Journal(tmp_path / name, {"time": "2026-01-01T00:00:00Z", "asked": 3})
+        book.add(Record(Case.parse(f"regnety_016-cpu-fp32-{case}"), "numerics", outcome, "as it is").as_json())
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", str(tmp_path)])
+
+    told = capsys.readouterr().out
+    assert ended.value.code == 1
+    assert "ran 3 of 3 cases: 1 FAIL, 2 PASS" in told
+    assert "CUT OFF" in told
 
 
 def test_a_folder_without_records_is_named(refused, tmp_path):

@@ -1,16 +1,13 @@
 """What the verbs that use the suite have in common."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from harness import matrix
 from harness.errors import StoreError, UsageError
-from harness.run.case_run import CaseRun
 from harness.run.context import RunContext
-from harness.run.engine import Built
-from tools import build, cli
+from tools import cli
 from tools.suite import deliver, suite
 
 
@@ -49,16 +46,6 @@ def test_a_mistyped_case_is_no_defect_of_ours(verb, wrong, says, tmp_path, capsy
     assert ended.value.code == 2
     assert says in json.loads(said.out)["fact"]
     assert "defect" not in said.err
-
-
-def test_an_engine_says_whose_weights_it_has(tmp_path, monkeypatch, capsys):
-    facts = {"version": "CANN 8.0", "weights": "seeded: no checkpoint in --data"}
-    monkeypatch.setattr(CaseRun, "facts", facts)
-    monkeypatch.setattr(CaseRun, "built", lambda case: Built(Path("engine.om"), None))
-
-    build.command("regnety_016-ascend310-fp16-bs1", cache=tmp_path)
-
-    assert "weights: seeded" in capsys.readouterr().out
 
 
 def test_a_verb_puts_the_simulated_sdk_in_the_vendors_place(tmp_path):

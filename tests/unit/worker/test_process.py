@@ -20,9 +20,9 @@ from patience import in_call, patient
 
 from harness import errors
 from harness.backends.base import BuildSpec, Device, Normalize, TensorSpec
-from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError, WorkerError
+from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError, UsageError, WorkerError
 from harness.judge.timing import Plan
-from harness.worker.process import Limits, Worker
+from harness.worker.process import Limits, Worker, limits
 
 ROOT = Path(__file__).parents[3]
 SDK = ROOT / "tests" / "sdk"
@@ -577,6 +577,26 @@ def test_the_worker_does_not_outlive_the_suite(name):
     assert all(map(ends, members)), "what the worker started lives on"
     if name == "SIGINT":
         assert "KeyboardInterrupt" in said
+
+
+def test_limits_are_set_by_stage_and_said_where_they_end_something():
+    set_ = limits(["run=0.5", "build=7200"], 24)
+    assert (set_.run, set_.build, set_.load, set_.memory) == (0.5, 7200, Limits().load, 24_000_000_000)
+
+    spec = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 3)),), ("y",))
+    with (
+        Worker("fakes.hangs_in_execute", env={"PYTHONPATH": str(SDK)}, limits=set_) as chip,
+        chip.load(Path("e"), Device(0, "fake"), spec) as session,
+        pytest.raises(WorkerError, match=r"hung in vendor.synchronize \d+ for more than 0.5 s") as caught,
+    ):
+        session.run({"x": np.zeros((2, 3), np.float32)})
+    assert "--time-limit run=SECONDS" in caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", ["run", "run=", "run=-1", "run=inf", "memory=5", "=3"])
+def test_a_limit_that_is_none_is_refused(wrong):
+    with pytest.raises(UsageError, match="is no limit"):
+        limits([wrong], None)
 
 
 def test_a_worker_whose_vendor_call_holds_the_interpreter_does_not_outlive_the_suite():

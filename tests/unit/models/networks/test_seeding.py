@@ -45,6 +45,7 @@ def test_seeded_weights_are_the_same_every_time(faces):
         assert torch.equal(value, again[key]), key
 
 
+@pytest.mark.slow
 def test_every_tensor_is_drawn_apart_and_finite(classes):
     drawn = [value for key, value in classes.items() if key.endswith("weight") and value.ndim > 1]
 
@@ -52,6 +53,7 @@ def test_every_tensor_is_drawn_apart_and_finite(classes):
     assert len({float(value.flatten()[0]) for value in drawn}) == len(drawn)
 
 
+@pytest.mark.slow
 def test_a_plausible_number_of_faces_is_seen_with_scores_of_every_height(faces):
     counts, scores = [], []
     for image in prepared(FACES, range(6)):
@@ -64,12 +66,14 @@ def test_a_plausible_number_of_faces_is_seen_with_scores_of_every_height(faces):
     assert low < 0.1 < middle < 0.5 < high, (low, middle, high)
 
 
+@pytest.mark.slow
 def test_classes_differ_from_picture_to_picture(classes):
     (logits,) = run(CLASSES, classes, prepared(CLASSES, range(12)))
 
     assert len(set(logits.argmax(1))) >= 7, logits.argmax(1)
 
 
+@pytest.mark.slow
 def test_a_third_of_the_attributes_is_positive_and_not_the_same_ones():
     model = MODELS["deepmar_resnet50"]
     state = weights.seeded(model, prepared(model, range(2000, 2012)))
@@ -81,6 +85,7 @@ def test_a_third_of_the_attributes_is_positive_and_not_the_same_ones():
     assert len({row.tobytes() for row in positive}) == len(positive)
 
 
+@pytest.mark.slow
 def test_objects_of_many_classes_are_seen_and_the_81st_never():
     model = MODELS["gfocalv2_r50_fpn"]
     windows = [image[:, :224, :224] for image in prepared(model, range(2000, 2004))]
@@ -101,6 +106,7 @@ def test_objects_of_many_classes_are_seen_and_the_81st_never():
     assert sides.std() > 0.5
 
 
+@pytest.mark.slow
 def test_a_mean_off_by_one_grey_level_shows_and_half_precision_weights_do_not(faces, classes):
     images = prepared(CLASSES, range(10))
     (right,) = run(CLASSES, classes, images)

@@ -1,6 +1,7 @@
 """What benchmark, msame and ais_bench print in their other modes and versions."""
 
 import json
+import sys
 
 import log_samples
 import pytest
@@ -8,9 +9,14 @@ import pytest
 from harness.errors import DataError
 from harness.vendor.logs import parse
 
+if sys.version_info >= (3, 11):
+    pass
+else:
+    pass
+from vendor_log_texts import AIS_FOUR
+
+
 # --- benchmark ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("off", [0.985, 1.0, 1.026, 1.043])
 def test_a_mean_of_rates_is_no_inverse_of_the_mean_latency(off):
     (found,) = parse(log_samples.pure(500, 2 * off))
@@ -46,7 +52,6 @@ def test_a_missing_blank_in_benchmarks_lines_is_no_damage():
 
 
 # --- msame --------------------------------------------------------------------------------------------------------
-
 SLOW = [200.0, 8.0, 8.2, 7.8, 8.0]
 
 
@@ -115,8 +120,6 @@ def test_a_slow_first_run_explains_no_other_contradiction(old, new, words):
 
 
 # --- ais_bench ----------------------------------------------------------------------------------------------------
-
-
 def test_pipeline_mode_prints_the_mean_only():
     (found,) = parse(log_samples.ais_bench(spread="mean = 5"))
 
@@ -249,3 +252,9 @@ def test_a_pipeline_summary_that_contradicts_itself_is_refused(change, words):
 def test_hostile_json_is_refused(text):
     with pytest.raises(DataError, match="cut off"):
         parse(text, batch=8)
+
+
+def test_four_devices_of_one_run_are_four_figures():
+    figures = parse(AIS_FOUR)
+
+    assert [(f.device, f.per_device) for f in figures] == [(0, 1000), (1, 1010), (2, 990), (3, 1004)]

@@ -1,10 +1,18 @@
 """trtexec's logs in full, and those of an engine with an implicit batch."""
 
+import sys
+
 import log_samples
 import pytest
 
 from harness.errors import DataError
 from harness.vendor.logs import parse
+
+if sys.version_info >= (3, 11):
+    pass
+else:
+    pass
+from vendor_log_texts import MM, TRT8, TRT10
 
 STAMP = "[11/03/2024-09:12:44] "
 WORDS = [
@@ -96,3 +104,24 @@ def test_a_run_that_only_built_is_not_called_cut_off(flag):
 
     with pytest.raises(DataError, match="printed no performance summary"):
         parse(f"&&&& RUNNING {name}\n[I] Engine built in 12.5 sec.\n&&&& PASSED {name}\n", batch=1)
+
+
+def test_two_mlus_of_one_run_share_the_figure():
+    (figure,) = parse(MM.replace("--devices 0", "--devices 0 1"))
+
+    assert figure.per_device == pytest.approx(615.385 / 2)
+    assert "2 devices" in figure.notes[0]
+
+
+def test_a_trtexec_warning_stays_with_the_figure():
+    (figure,) = parse(TRT10)
+
+    assert figure.notes == ("GPU compute time is unstable, with coefficient of variance = 3.1%.",)
+
+
+def test_trtexec_counts_batches_and_mm_run_counts_images():
+    (trt,), (mm,) = parse(TRT8, batch=1), parse(MM)
+
+    assert trt.per_device == pytest.approx(231.086 * 1)
+    assert parse(TRT8, batch=16)[0].per_device == pytest.approx(231.086 * 16)
+    assert mm.per_device == pytest.approx(615.385)

@@ -14,6 +14,7 @@ from harness.store import Store
 SMALL = {"retinaface": (64, 96), "gfocalv2_": (128, 192)}  # pixels; others are made for the size of their protocol
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_traced_network_is_the_network_at_any_batch(name, tmp_path):
     model = MODELS[name]

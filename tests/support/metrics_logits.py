@@ -1,0 +1,5 @@
+"""Predictions of a classifier, made of logits."""
+
+
+def predicted(logits):
+    return [{"logits": row} for row in logits]

@@ -1,0 +1,62 @@
+"""What a data set is: counted samples in order, of which a part is partial and keeps its truth."""
+
+import pytest
+from datasets_drawn import THREE
+
+from harness.datasets import imagenet
+from harness.datasets.base import Absent, Dataset, Sample
+from harness.errors import DataError
+
+
+def four(kind="whole", truth=(10, 11, 12, 13)):
+    samples = [Sample(name, lambda: None) for name in "abcd"]
+    return Dataset("letters", kind, samples, 4, truth and list(truth), "digest")
+
+
+def test_part_of_a_set_is_partial_and_keeps_its_truth(images):
+    part = imagenet.load(images, THREE).head(2)
+
+    assert (part.kind, len(part), part.total, part.truth) == ("partial", 2, 3, [7, 8])
+
+
+def test_samples_are_taken_with_their_truth_in_the_order_asked_for():
+    part = four().take([3, 1])
+
+    assert [sample.id for sample in part.samples] == ["d", "b"]
+    assert part.truth == [13, 11]
+    assert (part.kind, part.total) == ("partial", 4)
+
+
+def test_all_samples_in_order_are_the_set_itself():
+    whole = four()
+
+    assert whole.take(range(4)) is whole
+    assert whole.head(9) is whole
+    assert whole.take([1, 0, 2, 3]).kind == "partial", "another order is another set"
+
+
+def test_parts_of_scenes_are_scenes_and_truth_may_be_absent():
+    part = four("scenes", truth=None).head(2)
+
+    assert (part.kind, part.truth, len(part)) == ("scenes", None, 2)
+
+
+def test_every_choice_has_a_digest_of_its_own():
+    whole = four()
+    choices = [
+        whole,
+        whole.take([0]),
+        whole.take([1]),
+        whole.take([0, 1]),
+        whole.take([1, 0]),
+        whole.take([0]).take([]),
+    ]
+
+    assert len({choice.digest for choice in choices}) == len(choices)
+    assert whole.take([1]).digest == four().take([1]).digest
+
+
+def test_an_absent_set_is_told_from_a_damaged_one():
+    with pytest.raises(DataError):
+        raise Absent("no folder", "put it there")
+    assert not isinstance(DataError("damaged", "copy it again"), Absent)

@@ -1,0 +1,103 @@
+"""ImageNet: pictures and one class each, whole, partial, or refused."""
+
+import pytest
+from datasets_drawn import NAMES, THREE, labels, published
+
+from harness.datasets import imagenet
+from harness.errors import DataError
+
+
+def test_a_whole_set_stands_in_the_order_of_its_labels(images):
+    dataset = imagenet.load(images, THREE)
+
+    assert (dataset.kind, len(dataset), dataset.total) == ("whole", 3, 3)
+    assert [sample.id for sample in dataset.samples] == NAMES[::-1]
+    assert dataset.truth == [7, 8, 9]
+    assert dataset.samples[0].read().shape == (8, 12, 3)
+
+
+def test_the_published_imagenet_is_counted_by_number_and_name():
+    ids = [f"ILSVRC2012_val_{i:08d}" for i in range(1, 50_001)]
+
+    assert imagenet.PUBLISHED.kind(ids) == "whole"
+    assert imagenet.PUBLISHED.kind(ids[:-1]) == "partial"
+    assert imagenet.PUBLISHED.kind([*ids[:-1], "another"]) == "partial"
+
+
+def test_a_short_label_list_with_a_missing_picture_names_it(images):
+    (images / "imagenet" / "val" / f"{NAMES[1]}.JPEG").unlink()
+
+    with pytest.raises(DataError, match=f"names 1 pictures that are not there, first {NAMES[1]}"):
+        imagenet.load(images, imagenet.PUBLISHED)
+
+
+def test_a_picture_without_a_label_is_named(images):
+    labels(images, dict.fromkeys(NAMES[:2], 1))
+
+    with pytest.raises(DataError, match=rf"1 pictures are not in .*val_label.txt, first .*{NAMES[2]}"):
+        imagenet.load(images, THREE)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{NAMES[0]}.png 3", f"twice, first {NAMES[0]}"),  # names are cut at the first dot
+        ("ILSVRC2012_val_00000009.JPEG", "val_label.txt:4: .* is not a name and a label"),
+        ("ILSVRC2012_val_00000009.JPEG 1000", "val_label.txt:4: .* is not a name and a label"),
+        ("ILSVRC2012_val_00000009.JPEG -1", "val_label.txt:4: .* is not a name and a label"),
+        ("ILSVRC2012_val_00000009.JPEG cat", "val_label.txt:4: .* is not a name and a label"),
+    ],
+)
+def test_a_bad_label_line_is_named(images, line, message):
+    path = images / "imagenet" / "val_label.txt"
+    path.write_text(path.read_text() + line + "\n")
+
+    with pytest.raises(DataError, match=message):
+        imagenet.load(images, THREE)
+
+
+def test_pictures_without_a_label_file_have_no_truth_and_say_so(images):
+    (images / "imagenet" / "val_label.txt").unlink()
+
+    dataset = imagenet.load(images, THREE)
+
+    assert (dataset.kind, dataset.truth) == ("partial", None)
+    assert "val_label.txt" in dataset.note
+
+
+@pytest.mark.parametrize(
+    ("first", "order"),
+    [
+        ((65, 970, 230), ""),
+        ((489, 360, 170), "in the order of the development kit: "),
+        ((490, 361, 171), "in the order of the development kit, counted from 1: "),
+        ((66, 971, 231), "in the order of the WordNet ids, but counted from 1: "),
+        ((65, 360, 171), ""),
+    ],
+)
+def test_labels_in_another_order_of_the_classes_are_said(images, first, order):
+    labels(images, dict(zip(NAMES, first, strict=True)))
+
+    note = imagenet.load(images, THREE).note
+
+    assert order in note
+    assert bool(note) == bool(order)
+    assert not order or f"{NAMES[0]} is {first[0]}, in the order of the WordNet ids from 0 it is 65" in note
+
+
+def test_one_known_picture_tells_the_order(images):
+    labels(images, {NAMES[1]: 360, NAMES[0]: 489, NAMES[2]: 170})
+    for name in NAMES[:2]:
+        (images / "imagenet" / "val" / f"{name}.JPEG").unlink()
+    labels(images, {NAMES[2]: 170})
+
+    assert "development kit" in imagenet.load(images, published("imagenet", NAMES[2:])).note
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000, "٣"])
+def test_a_label_that_python_would_not_read_is_named(images, digits):
+    path = images / "imagenet" / "val_label.txt"
+    path.write_text(path.read_text() + f"ILSVRC2012_val_00000009.JPEG {digits}\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match=r"val_label.txt:4: .* is not a name and a label"):
+        imagenet.load(images, THREE)

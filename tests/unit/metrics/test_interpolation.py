@@ -1,0 +1,72 @@
+"""Interpolated precision against curves worked out by hand, and against the definition, point by point."""
+
+import numpy as np
+import pytest
+
+from harness.metrics.interpolation import FALSE, IGNORED, TRUE, average_precision
+
+RECALLS = np.linspace(0, 1, 11)
+
+
+def ap(marks, objects, weights=None, image=None, recalls=RECALLS):
+    marks = np.array([marks], np.int8)
+    image = np.zeros(marks.shape[1], np.int64) if image is None else np.array(image)
+    weights = np.ones(image.max(initial=0) + 1) if weights is None else np.array(weights, float)
+    return average_precision(marks, image, weights, float(objects), recalls)[0]
+
+
+def defined(marks, weight, objects):
+    """The mean over recalls of the highest precision at or beyond each, straight from the definition."""
+    points, true, counted = [], 0.0, 0.0
+    for mark, w in zip(marks, weight, strict=True):
+        if mark == IGNORED:
+            continue
+        counted += w
+        true += w * (mark == TRUE)
+        if counted:
+            points.append((true / objects, true / counted))
+    return np.mean([max((p for r, p in points if r >= recall), default=0.0) for recall in RECALLS])
+
+
+@pytest.mark.parametrize(
+    ("marks", "objects", "wanted"),
+    [
+        ([TRUE, TRUE], 2, 1.0),
+        ([FALSE, FALSE], 2, 0.0),
+        ([TRUE, FALSE], 2, 6 / 11),  # recall 0.5 at precision 1: the points 0 .. 0.5
+        ([FALSE, TRUE], 1, 0.5),
+        ([FALSE, TRUE, TRUE], 2, 2 / 3),  # the later precision 2/3 is above the earlier 1/2
+        ([IGNORED, TRUE, IGNORED], 1, 1.0),
+        ([], 3, 0.0),
+    ],
+)
+def test_a_curve_worked_out_by_hand(marks, objects, wanted):
+    assert ap(marks, objects) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_weights_count_an_image_so_many_times():
+    doubled = ap([TRUE, FALSE, TRUE], 3, weights=[2, 1, 1], image=[0, 1, 2])
+
+    assert doubled == pytest.approx(ap([TRUE, TRUE, FALSE, TRUE], 3), abs=1e-12)
+    assert ap([FALSE, TRUE], 1, weights=[0, 1], image=[0, 1]) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_drawn_curves_follow_the_definition():
+    state = np.random.RandomState(0)
+    for _ in range(50):
+        marks = state.choice([FALSE, TRUE, IGNORED], 30, p=[0.4, 0.5, 0.1])
+        weights = state.randint(1, 4, 5).astype(float)
+        image = state.randint(0, 5, 30)
+        objects = weights[image][marks == TRUE].sum() + state.randint(0, 3)
+
+        found = ap(marks, objects, weights, image)
+
+        assert found == pytest.approx(defined(marks, weights[image], objects), abs=1e-9)
+
+
+def test_each_row_is_a_curve_of_its_own():
+    marks = np.array([[TRUE, FALSE], [FALSE, TRUE]], np.int8)
+
+    both = average_precision(marks, np.zeros(2, np.int64), np.ones(1), 1.0, RECALLS)
+
+    assert both.tolist() == pytest.approx([1.0, 0.5])

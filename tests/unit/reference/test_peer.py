@@ -1,0 +1,94 @@
+"""Eager PyTorch in a worker, the peer that a chip without published figures is timed against."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from harness import baselines
+from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.errors import DeviceError
+from harness.models import MODELS
+from harness.run.context import ResolvedWeights, RunContext, Settings
+from harness.store import Store
+
+MODEL = MODELS["retinaface_mobilenet025"]
+CPU = Device(0, "CPU")
+SMALL = BuildSpec("fp32", 2, (TensorSpec(MODEL.input, "float32", (-1, 3, 64, 96)),), MODEL.outputs)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eager")
+    torch.manual_seed(0)
+    torch.save(MODEL.network().state_dict(), folder / "weights.pt")
+    shared = RunContext(Settings(store=Store(folder / "cache"), baselines=baselines.load()))
+    shared._weights[MODEL.name] = ResolvedWeights(folder / "weights.pt", "as drawn", True, "as drawn")
+    yield shared
+    shared.close()
+    assert not shared._peer.alive
+
+
+@pytest.mark.slow
+def test_the_peer_computes_what_the_reference_computes(suite):
+    images = np.random.default_rng(0).random((2, 3, 64, 96), np.float32)
+    wanted = suite.eager(MODEL, images)
+
+    with suite.peer(MODEL, CPU, SMALL) as session:
+        found = session.run({MODEL.input: images})
+
+    assert list(found) == list(MODEL.outputs) == list(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+        assert value.std() > 0
+
+
+def test_the_reference_is_channels_last_and_what_is_timed_is_not(suite):
+    from harness.reference import peer
+
+    networks = suite.network(MODEL), peer._network(MODEL.name, suite.weights(MODEL).path)
+
+    ours, timed = (next(p for p in n.parameters() if min(p.shape[1:], default=1) > 1) for n in networks)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert timed.is_contiguous()
+
+
+def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(monkeypatch):
+    from harness.reference import peer
+
+    told = []
+    thread = SimpleNamespace(ident=None, join=lambda: told.append("waited for"))
+    thread.start = lambda: (told.append("import"), vars(thread).update(ident=1))
+    monkeypatch.setattr(peer, "_rest", thread)
+    monkeypatch.setattr(peer, "_network", lambda name, weights: None)
+    monkeypatch.setattr(peer, "TorchSession", lambda *arguments: told.append("session"))
+
+    for _ in range(2):
+        with peer.load(None, CPU, replace(SMALL, options={"model": MODEL.name})):
+            told.append("measured")
+
+    assert told == ["session", "measured", "import", "waited for", "session", "measured"]
+
+
+def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setitem(
+        suite._weights, MODEL.name, ResolvedWeights(tmp_path / "weights.pt", "another's", True, "drawn")
+    )
+
+    with pytest.raises(DeviceError, match=r"state_dict"), suite.peer(MODEL, CPU, SMALL):
+        pass
+
+
+@pytest.mark.slow
+def test_the_worker_of_the_peer_stays_and_a_dead_one_is_replaced(suite):
+    def process():
+        with suite.peer(MODEL, CPU, SMALL):
+            return suite._peer._process.pid
+
+    first = process()
+    assert process() == first
+    suite._peer.kill()
+    assert process() != first

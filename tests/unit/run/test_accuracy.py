@@ -1,0 +1,86 @@
+"""Chip and reference are scored on the same images, and what limits their figures is said."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness.case import Case
+from harness.datasets.base import Dataset, Sample
+from harness.errors import DataError
+from harness.run.accuracy import evaluate, marks_of
+from harness.run.predict import Answers
+
+CASE = Case.parse("regnety_016-cpu-fp32-bs1")
+
+
+def classes(*numbers):
+    """Answers of a classifier that is sure of these."""
+    return [{"logits": np.eye(1000, dtype=np.float32)[number]} for number in numbers]
+
+
+def dataset(truth, kind="whole"):
+    samples = [Sample(f"n{i}", lambda: None) for i in range(len(truth))]
+    return Dataset("imagenet", kind, samples, len(truth), truth, "digest", note="none")
+
+
+WHOLE = dataset([1, 2, 3, 4])
+
+
+def judged(found, reference, data=WHOLE, answered=WHOLE, limit=None, seeded=False, kept=False):
+    return evaluate(CASE, "classes", Answers(answered, found, 2.0, kept), reference, data, limit, seeded)
+
+
+def test_both_sides_are_scored_by_the_labels():
+    done = judged(classes(1, 2, 9, 9), classes(1, 2, 3, 9))
+
+    assert (done.chip.values["top1"], done.reference.values["top1"]) == (0.5, 0.75)
+    assert done.images_per_second == 2.0
+    assert done.marks == ()
+
+
+def test_a_seeded_network_is_scored_by_what_the_reference_says():
+    done = judged(classes(7, 7, 8, 9), classes(7, 7, 7, 7), seeded=True)
+
+    assert (done.chip.values["top1"], done.reference.values["top1"]) == (0.5, 1.0)
+
+
+def test_of_a_part_the_answers_of_its_own_images_are_scored():
+    """By name, whatever the order; end to end is of all images that went through."""
+    part = WHOLE.take([3, 1])
+
+    done = judged(classes(9, 2, 9, 9), classes(9, 2, 9, 4), data=part)
+
+    assert done.chip.hits["top1"].tolist() == [False, True]
+    assert done.reference.values["top1"] == 1.0
+    assert done.images_per_second == 2.0
+    assert done.marks == ("partial",)
+
+
+def test_a_missing_answer_is_an_error_and_no_lower_score():
+    with pytest.raises(DataError, match=f"{CASE}: 3 answers for 4 images"):
+        judged(classes(1, 2, 3), classes(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "marks"),
+    [
+        ("whole", None, ()), ("partial", None, ("partial",)), ("scenes", None, ("scenes",)),
+        ("whole", 4, ("limited",)), ("scenes", 1, ("scenes", "limited")),
+    ],
+)  # fmt: skip
+def test_what_limits_a_figure_is_said(kind, limit, marks):
+    assert marks_of(replace(WHOLE, kind=kind), limit) == marks
+
+
+def test_answers_of_an_earlier_run_are_marked():
+    assert judged(classes(1, 2, 3, 4), classes(1, 2, 3, 4), kept=True).marks == ("kept",)
+
+
+def test_a_record_says_which_images_were_looked_at():
+    facts = judged(classes(1, 2, 3, 4), classes(1, 2, 3, 4)).facts
+
+    assert facts == {
+        "dataset": "imagenet", "dataset_kind": "whole", "dataset_digest": "digest", "images": 4, "dataset_note": "none",
+        "end_to_end": 2.0,
+    }  # fmt: skip

@@ -1,0 +1,196 @@
+"""What all cases of a run share: chips are looked for once, images are held out, what is asked for is made once."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from harness import baselines
+from harness.backends.base import Device
+from harness.chips import CHIPS
+from harness.datasets.base import Absent, Dataset, Sample
+from harness.errors import DataError
+from harness.models import MODELS
+from harness.run import context
+from harness.run.context import CALIBRATION, RunContext, Settings
+from harness.run.devices import Presence
+from harness.store import Store
+
+MODEL = MODELS["regnety_016"]
+
+
+def run(tmp_path, **settings):
+    return RunContext(Settings(Store(tmp_path), baselines.load(), **settings))
+
+
+def whole(count):
+    return Dataset("imagenet", "whole", [Sample(f"n{i:05d}", lambda: None) for i in range(count)], count, None, "d")
+
+
+@pytest.fixture
+def looked_for(monkeypatch):
+    """The backends of each chip that was looked for; four devices are always there."""
+    asked = []
+
+    def find(chip, start):
+        asked.append(chip.backends)
+        return Presence(chip.backends[0], "1", tuple(Device(i, "Ascend310") for i in range(4)), "4 devices")
+
+    monkeypatch.setattr(context.devices, "find", find)
+    return asked
+
+
+def test_a_chip_is_looked_for_once(tmp_path, looked_for):
+    shared = run(tmp_path)
+
+    assert shared.present(CHIPS["ascend310"]) is shared.present(CHIPS["ascend310"])
+    assert looked_for == [CHIPS["ascend310"].backends]
+
+
+def test_a_runner_is_the_only_backend_that_is_asked(tmp_path, looked_for):
+    run(tmp_path, runner="msame").present(CHIPS["ascend310"])
+
+    assert looked_for == [("msame",)]
+
+
+@pytest.mark.parametrize(("device", "left"), [(2, [2]), (7, [])])
+def test_only_the_device_that_was_asked_for_is_left_and_the_evidence_says_so(device, left, tmp_path, looked_for):
+    present = run(tmp_path, device=device).present(CHIPS["ascend310"])
+
+    assert [found.index for found in present.devices] == left
+    assert present.evidence == f"4 devices; of these --device {device}"
+
+
+def test_a_simulated_chip_is_one_whose_worker_gets_another_environment(tmp_path):
+    shared = run(tmp_path, environment=lambda chip: {"SDK": "ours"} if chip.name == "t4" else None)
+
+    assert shared.simulated(CHIPS["t4"])
+    assert not shared.simulated(CHIPS["cpu"])
+
+
+# ---------------------------------------------------------------- images
+
+
+def test_without_data_scenes_are_drawn_as_many_as_the_model_says(tmp_path):
+    dataset = run(tmp_path).dataset(MODEL)
+
+    assert (dataset.kind, len(dataset), dataset.note) == ("scenes", MODEL.scenes, "")
+
+
+def test_an_absent_set_gives_scenes_that_say_what_is_missing_and_a_damaged_one_an_error(tmp_path, monkeypatch):
+    def load(error):
+        def loader(data):
+            raise error
+
+        monkeypatch.setitem(context.DATASETS, "imagenet", loader)
+        return run(tmp_path, data=tmp_path).dataset(MODEL)
+
+    assert load(Absent("no folder imagenet", "put it there")).note == "no folder imagenet; put it there"
+    with pytest.raises(DataError, match="short list"):
+        load(DataError("short list", "copy it again"))
+
+
+def test_a_limit_cuts_the_data_set_once_for_all(tmp_path, monkeypatch):
+    monkeypatch.setitem(context.DATASETS, "imagenet", lambda data: whole(100))
+    shared = run(tmp_path, data=tmp_path, limit=7)
+
+    assert len(shared.dataset(MODEL)) == 7
+    assert shared.dataset(MODEL) is shared.dataset(MODEL)
+
+
+def test_images_to_calibrate_on_are_none_of_those_to_evaluate_on(tmp_path):
+    shared = run(tmp_path)
+    shared._datasets[MODEL.name] = whole(500)
+
+    held, rest = shared.calibration(MODEL)
+
+    names = [{sample.id for sample in part.samples} for part in (held, rest)]
+    assert len(names[0]) == CALIBRATION
+    assert not names[0] & names[1]
+    assert names[0] | names[1] == {sample.id for sample in whole(500).samples}
+
+
+def test_images_are_held_out_by_their_names_and_not_by_their_places(tmp_path):
+    """Else a list in another order would calibrate another engine."""
+    one, other = run(tmp_path), run(tmp_path)
+    one._datasets[MODEL.name] = whole(500)
+    other._datasets[MODEL.name] = replace(whole(500), samples=whole(500).samples[::-1])
+
+    held = [{sample.id for sample in shared.calibration(MODEL)[0].samples} for shared in (one, other)]
+
+    assert held[0] == held[1]
+
+
+@pytest.mark.parametrize("count", [1, 2 * CALIBRATION - 1])
+def test_a_small_set_is_kept_whole_and_other_scenes_are_calibrated_on(count, tmp_path):
+    shared = run(tmp_path)
+    shared._datasets[MODEL.name] = whole(count)
+
+    held, rest = shared.calibration(MODEL)
+
+    assert held.kind == "scenes"
+    assert rest is shared.dataset(MODEL)
+
+
+def test_scenes_to_calibrate_on_are_none_of_those_to_evaluate_on(tmp_path):
+    held, rest = run(tmp_path).calibration(MODEL)
+
+    assert not {s.id for s in held.samples} & {s.id for s in rest.samples}
+
+
+# ---------------------------------------------------------------- what is made
+
+
+def test_weights_are_resolved_once_a_model(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(context.artefacts, "resolve_weights", lambda store, model, data: made.append(model.name))
+    shared = run(tmp_path)
+
+    for name in ("regnety_016", "regnety_016", "deepmar_resnet50", "regnety_016"):
+        shared.weights(MODELS[name])
+
+    assert made == ["regnety_016", "deepmar_resnet50"]
+
+
+def test_one_network_is_kept_and_it_is_channels_last(tmp_path, monkeypatch):
+    """Two of the large ones do not fit in a small machine."""
+    loaded = []
+
+    def network(model, path):
+        loaded.append(model.name)
+        return torch.nn.Conv2d(3, 4, 3)
+
+    monkeypatch.setattr(context.eager, "network", network)
+    monkeypatch.setattr(RunContext, "weights", lambda self, model: SimpleNamespace(path=None))
+    shared = run(tmp_path)
+
+    first = [shared.network(MODELS[name]) for name in ("regnety_016", "regnety_016", "deepmar_resnet50", "regnety_016")]
+
+    assert loaded == ["regnety_016", "deepmar_resnet50", "regnety_016"]
+    assert first[0] is first[1]
+    assert first[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_the_reference_finds_is_asked_for_once_an_image_set_and_protocol(tmp_path, monkeypatch):
+    asked = []
+
+    def answers(store, model, protocol, weights, dataset, network, progress):
+        asked.append((model.name, protocol.name, dataset.digest))
+        return [{}]
+
+    monkeypatch.setattr(context.artefacts, "reference_answers", answers)
+    monkeypatch.setattr(RunContext, "weights", lambda self, model: None)
+    shared = run(tmp_path)
+    retinaface = MODELS["retinaface_resnet50"]
+    ways = [(retinaface, p, whole(n)) for p in retinaface.protocols[:2] for n in (3, 3)]
+
+    for model, protocol, dataset in ways:
+        shared.reference(model, protocol, dataset)
+    shared.reference(retinaface, retinaface.protocols[0], replace(whole(4), digest="other"))
+
+    assert asked == [
+        (retinaface.name, retinaface.protocols[0].name, "d"),
+        (retinaface.name, retinaface.protocols[1].name, "d"),
+        (retinaface.name, retinaface.protocols[0].name, "other"),
+    ]

@@ -1,0 +1,143 @@
+"""What the chip's compiler is told for one case, and what the backend may ask for beside the graph."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from harness import matrix
+from harness.backends import registry
+from harness.backends.base import Device
+from harness.case import Case, Precision
+from harness.chips import CHIPS
+from harness.errors import DeviceError, UsageError
+from harness.run.devices import Presence
+from harness.run.engine import CaseEngine, Variant, _Beside
+
+FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
+
+
+def engine_of(text, tmp_path, **present):
+    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
+    engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse(text))
+    known = {"backend": "ort", "version": "1", "devices": (Device(0, "CPU"),), "evidence": ""}
+    vars(engine)["present"] = Presence(**{**known, **present})
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"), [("resnet18-cpu-fp32-bs1", "resnet18"), ("regnety_016-tpu-fp32-bs1", "tpu")]
+)
+def test_a_case_of_an_unknown_model_or_chip_is_refused_with_those_there_are(text, unknown):
+    with pytest.raises(UsageError, match=f"there is no {unknown}") as caught:
+        CaseEngine(None, Case.parse(text))
+    assert ("cpu" if unknown == "tpu" else "regnety_016") in caught.value.hint
+
+
+def test_an_absent_chip_is_an_error_with_what_was_looked_for():
+    absent = Presence("", "", (), "acl: no module acl")
+    engine = CaseEngine(SimpleNamespace(present=lambda chip: absent), Case.parse("regnety_016-ascend310p-fp16-bs1"))
+
+    with pytest.raises(DeviceError, match="Ascend 310P is absent: acl: no module acl") as caught:
+        _ = engine.device
+    assert caught.value.hint == engine.chip.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        ("retinaface_mobilenet025-ascend310-fp16-bs1", True),
+        ("regnety_016-ascend310-fp16-bs1", False),  # it could; its figures were measured without
+        ("retinaface_mobilenet025-t4-fp16-bs1", False),
+    ],
+)
+def test_a_chip_is_fed_raw_pixels_where_its_figures_were_measured_so(text, raw, tmp_path):
+    assert engine_of(text, tmp_path).variant == Variant(raw=raw)
+
+
+def test_a_chip_that_cannot_normalise_is_fed_floats_whatever_was_published(tmp_path, monkeypatch):
+    plain = {"ascend310": replace(CHIPS["ascend310"], normalizes=False)}
+    monkeypatch.setattr(matrix, "chips", lambda: plain)
+
+    assert engine_of("retinaface_mobilenet025-ascend310-fp16-bs1", tmp_path).variant == Variant(raw=False)
+
+
+def test_the_compiler_is_told_precision_batch_size_and_names(tmp_path):
+    engine = engine_of("retinaface_mobilenet025-ascend310-fp16-bs16", tmp_path, backend="ort")
+
+    spec = engine.plain_spec()
+
+    assert (spec.precision, spec.batch, spec.calibration) == ("fp16", 16, None)
+    assert [(t.name, t.dtype, t.shape) for t in spec.inputs] == [(engine.model.input, "float32", (-1, 3, 1000, 1000))]
+    assert spec.outputs == engine.model.outputs
+    assert spec.target == "Ascend310", "no device said what it is, so the chip's row does"
+
+
+def test_the_device_says_better_than_the_row_what_is_compiled_for(tmp_path):
+    engine = engine_of(
+        "regnety_016-ascend310p-fp16-bs1", tmp_path, devices=(Device(0, "Ascend310P1", target="Ascend310P1"),)
+    )
+
+    assert engine.plain_spec().target == "Ascend310P1"
+
+
+def test_only_int8_is_calibrated(tmp_path, monkeypatch):
+    monkeypatch.setattr(CaseEngine, "calibration", lambda self: tmp_path / "images.npy")
+
+    specs = {
+        precision: engine_of(f"regnety_016-cpu-{precision}-bs1", tmp_path).plain_spec().calibration
+        for precision in Precision
+    }
+
+    assert specs == {Precision.FP32: None, Precision.FP16: None, Precision.INT8: str(tmp_path / "images.npy")}
+
+
+def exported(path):
+    """Two outputs: the second of a Split, and a Relu's."""
+    row = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Split", ["x"], ["left", "right"], "Split_0", axis=1),
+        helper.make_node("Relu", ["left"], ["classes"], "Relu_1"),
+    ]
+    outputs = [row("right", TensorProto.FLOAT, ["n", 2]), row("classes", TensorProto.FLOAT, ["n", 2])]
+    graph = helper.make_graph(nodes, "g", [row("x", TensorProto.FLOAT, ["n", 4])], outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)]), path)
+    return path
+
+
+def test_outputs_are_named_by_the_nodes_that_make_them_in_the_models_order(tmp_path, monkeypatch):
+    engine = engine_of("regnety_016-ascend310-fp16-bs4", tmp_path)
+    path = exported(tmp_path / "m.onnx")
+    monkeypatch.setattr(CaseEngine, "onnx", lambda self, variant=None: path)
+    monkeypatch.setattr(CaseEngine, "outputs_of", lambda self, variant: ("classes", "right"))
+
+    beside = _Beside(engine, engine.variant)
+
+    assert beside.out_nodes() == ["Relu_1:0", "Split_0:1"]
+    assert beside.out_specs() == [["classes", "float32", [-1, 2]], ["right", "float32", [-1, 2]]]
+
+
+@pytest.mark.parametrize(("told", "wanted"), [({"layers_in_int8": "26 of 56"}, "26 of 56"), ({}, "")])
+def test_an_engine_that_is_a_graph_says_how_many_layers_are_in_int8(told, wanted, tmp_path):
+    path = exported(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    helper.set_model_props(model, told)
+    onnx.save(model, path)
+
+    assert engine_of("regnety_016-cpu-int8-bs1", tmp_path).layers_in_int8(path) == wanted
+    assert engine_of("regnety_016-cpu-fp32-bs1", tmp_path).layers_in_int8(path) == ""
+    assert engine_of("regnety_016-t4-int8-bs1", tmp_path, backend="trt").layers_in_int8(tmp_path / "no.plan") == ""
+
+
+@pytest.mark.parametrize("backend", ["trt", "magicmind"])
+def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
+    """Where CUDA numbers another GPU 0, its plan would not load on this one."""
+    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
+    engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
+    engine.variant = replace(engine.variant, raw=False)
+    vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])
+
+    assert engine.spec(engine.variant).options["device"] == 1
+    assert "device" in registry.backend(backend).unkeyed, "an engine is the same wherever it was compiled"

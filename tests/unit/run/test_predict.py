@@ -1,0 +1,76 @@
+"""What the chip answers: its batch, its variant, and the time from the first image to the last answer."""
+
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from harness.datasets.base import Dataset, Sample
+from harness.models.base import Frame, Prepared
+from harness.run.predict import batch_of, found_by
+
+MODEL = SimpleNamespace(input="image")
+
+
+def images(count):
+    samples = [Sample(str(i), lambda i=i: np.full((2, 2, 3), i, np.uint8)) for i in range(count)]
+    return Dataset("numbers", "whole", samples, count, None, "digest")
+
+
+def preprocess(image, raw):
+    tensor = image if raw else image.transpose(2, 0, 1).astype(np.float32)
+    return Prepared(tensor, Frame(2, 2, (1.0, 1.0)))
+
+
+PROTOCOL = SimpleNamespace(
+    preprocess=preprocess,
+    postprocess=lambda outputs, frame: {"by": np.array([0]), "value": outputs["y"].ravel()[:1]},
+    postprocess_suppressed=lambda outputs, frame: {"by": np.array([1]), "value": outputs["y"].ravel()[:1]},
+)
+
+
+@pytest.mark.parametrize(("raw", "shape", "dtype"), [(True, (2, 2, 3), np.uint8), (False, (3, 2, 2), np.float32)])
+def test_a_batch_repeats_the_first_images_in_turn(raw, shape, dtype):
+    batch = batch_of(PROTOCOL, images(9), 3, 7, raw)
+
+    assert (batch.shape, batch.dtype) == ((7, *shape), dtype)
+    assert [row.max() for row in batch] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_set_smaller_than_what_is_asked_for_is_repeated_as_it_is():
+    assert [row.max() for row in batch_of(PROTOCOL, images(2), 5, 4, True)] == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("nms", [False, True])
+def test_every_image_goes_through_the_session_and_the_variants_own_interpretation(nms):
+    fed, done = [], []
+
+    @contextmanager
+    def load():
+        def run(inputs):
+            (tensors,) = inputs.values()
+            fed.append((list(inputs), tensors.dtype, len(tensors)))
+            return {"y": tensors.astype(np.float32)}
+
+        yield SimpleNamespace(run=run)
+
+    found, _ = found_by(load, MODEL, PROTOCOL, images(5), 2, True, nms, done.append)
+
+    assert fed == [(["image"], np.uint8, 2)] * 3
+    assert [answer["value"].tolist() for answer in found] == [[0], [1], [2], [3], [4]]
+    assert {int(answer["by"][0]) for answer in found} == {int(nms)}
+    assert sum(done) == 5
+
+
+def test_the_clock_runs_from_the_first_image_to_the_last_answer_and_not_while_the_engine_loads():
+    @contextmanager
+    def load():
+        time.sleep(0.5)
+        yield SimpleNamespace(run=lambda inputs: time.sleep(0.02) or {"y": inputs["image"]})
+        time.sleep(0.5)
+
+    _, seconds = found_by(load, MODEL, PROTOCOL, images(4), 1, True, False, lambda done: None)
+
+    assert 0.08 <= seconds < 0.5

@@ -1,0 +1,17 @@
+"""chipproof build says where the engine is, and whose weights it has."""
+
+from pathlib import Path
+
+from harness.run.case_run import CaseRun
+from harness.run.engine import Built
+from tools import build
+
+
+def test_an_engine_says_whose_weights_it_has(tmp_path, monkeypatch, capsys):
+    facts = {"version": "CANN 8.0", "weights": "seeded: no checkpoint in --data"}
+    monkeypatch.setattr(CaseRun, "facts", facts)
+    monkeypatch.setattr(CaseRun, "built", lambda case: Built(Path("engine.om"), None))
+
+    build.command("regnety_016-ascend310-fp16-bs1", cache=tmp_path)
+
+    assert "weights: seeded" in capsys.readouterr().out

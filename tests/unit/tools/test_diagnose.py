@@ -1,0 +1,151 @@
+"""chipproof diagnose names the layer, or the mistake, that a compiler made."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from diagnose_tiny import PROTOCOL, SIDE, normalized, tampered
+
+from harness import baselines, matrix
+from harness.chips import CHIPS
+from harness.datasets import scenes
+from harness.models import MODELS
+from harness.models.base import Frame, Prepared
+from harness.run.context import ResolvedWeights, RunContext, Settings
+from harness.store import Store
+from tools import cli
+
+
+def tiny_network():
+    from torch import nn
+
+    class Tiny(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Conv2d(3, 8, 3, stride=2)
+            self.two = nn.Conv2d(8, 8, 3, stride=2)
+            self.three = nn.Conv2d(8, 4, 3, stride=2)
+
+        def forward(self, x):
+            return (self.three(self.two(self.one(x).relu()).relu()).flatten(1),)
+
+    return Tiny()
+
+
+def preprocess_tiny(image, raw):
+    pixels = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
+    frame = Frame(image.shape[1], image.shape[0], (SIDE / image.shape[1], SIDE / image.shape[0]))
+    return Prepared(np.ascontiguousarray(pixels) if raw else normalized(pixels.transpose(2, 0, 1)), frame)
+
+
+TINY = replace(
+    MODELS["regnety_016"], name="tiny", outputs=("class",), network=tiny_network,
+    protocols=(replace(PROTOCOL, chips=("cpu",), normalized_by_chip=("cpu",), preprocess=preprocess_tiny),),
+)  # fmt: skip
+
+
+class Tampering:
+    """A worker whose compiler makes a mistake."""
+
+    def __init__(self, worker, graph_of, spec_of):
+        self._worker, self._graph_of, self._spec_of = worker, graph_of, spec_of
+
+    def __enter__(self):
+        self._worker.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._worker.__exit__(*error)
+
+    def __getattr__(self, name):
+        return getattr(self._worker, name)
+
+    def build(self, source, engine, spec):
+        model = self._graph_of(onnx.load(source))
+        other = source.with_name("tampered.onnx") if source.name == "tapped.onnx" else engine.with_name("tampered.onnx")
+        onnx.save(model, other)
+        self._worker.build(other, engine, self._spec_of(spec))
+
+
+@pytest.fixture
+def diagnose(tmp_path, monkeypatch, capsys):
+    """Runs the command on the tiny model with a compiler that makes the given mistake: (exit status, output)."""
+    import torch
+
+    torch.manual_seed(0)
+    state = tiny_network().state_dict()
+    torch.save(state, tmp_path / "tiny.pt")
+
+    def run(*options, graph_of=lambda model: model, spec_of=lambda spec: spec):
+        class Small(RunContext):
+            def weights(self, model):
+                return ResolvedWeights(tmp_path / "tiny.pt", "0" * 64, True, "seeded")
+
+            def worker(self, chip, backend):
+                return Tampering(super().worker(chip, backend), graph_of, spec_of)
+
+        small = Small(Settings(Store(tmp_path / "cache"), baselines.load()))
+        small._datasets["tiny"] = scenes.dataset("classes", 2)
+        monkeypatch.setattr("tools.diagnose.suite", lambda *arguments, **options: small)
+        monkeypatch.setattr(matrix, "models", lambda: {"tiny": TINY})
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["diagnose", "tiny-cpu-fp32-bs2", *options])
+        return ended.value.code, capsys.readouterr().out
+
+    return run
+
+
+def test_the_command_finds_nothing_where_nothing_is_wrong(diagnose):
+    status, out = diagnose()
+
+    assert status == 0, out
+    assert "nothing differs in 6 layers" in out
+
+
+def test_the_command_names_the_layer_that_the_compiler_spoilt(diagnose):
+    def spoil(model):
+        weight = next(node.input[1] for node in model.graph.node if node.name == "/two/Conv")
+        return tampered(model, weight)
+
+    status, out = diagnose("--json", graph_of=spoil)
+
+    found = json.loads(out)
+    assert status == 1
+    assert found["differs"]
+    assert (found["first"]["op"], found["first"]["node"]) == ("Conv", "/two/Conv")
+    assert [given["fine"] for given in found["first"]["inputs"]] == [True]
+    assert found["explanation"].startswith("none of the")
+
+
+def test_the_command_names_the_mistake_of_a_chip_that_normalises(diagnose):
+    def forget_the_mean(spec):
+        return replace(spec, normalize=replace(spec.normalize, mean=(0.0, 0.0, 0.0)))
+
+    status, out = diagnose(spec_of=forget_the_mean)
+
+    assert status == 1
+    assert "first to differ: /one/Conv_output_0" in out
+    assert "look at what is fed" in out
+    assert "100 % of the gap: mean not subtracted" in out
+
+
+def test_the_command_tells_a_mistake_of_fusing_from_one_of_a_layer(diagnose):
+    def spoil_when_nothing_is_laid_bare(model):
+        return model if len(model.graph.output) > 1 else tampered(model, model.graph.initializer[0].name)
+
+    status, out = diagnose(graph_of=spoil_when_nothing_is_laid_bare)
+
+    assert status == 1
+    assert "what the compiler fuses" in out
+
+
+def test_the_command_cannot_run_without_the_chip(diagnose, monkeypatch):
+    monkeypatch.setattr(matrix, "chips", lambda: {"cpu": replace(CHIPS["cpu"], match="none of all")})
+
+    status, out = diagnose("--json")
+
+    assert status == 2
+    assert json.loads(out)["error"] == "device"

@@ -1,0 +1,58 @@
+"""pytest is started again with the path that it lacked, in this project and nowhere else."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tools import rooted
+
+
+@pytest.fixture
+def again(monkeypatch):
+    """Starts the plug-in as pytest does; the command that would replace the process, if any."""
+
+    def start(*words, folder=rooted.PROJECT, inipath=None, program="pytest"):
+        started = []
+        monkeypatch.setattr(rooted.os, "execv", lambda path, command: started.append((path, command)))
+        monkeypatch.setattr(sys, "argv", [program])
+        params = SimpleNamespace(dir=folder, args=words)
+        steps = rooted.pytest_load_initial_conftests(SimpleNamespace(invocation_params=params, inipath=inipath))
+        assert next(steps) is None
+        return started
+
+    return start
+
+
+def test_a_path_that_was_taken_for_tests_is_given_back_its_option(again):
+    ((path, command),) = again("-m", "cpu", "--data", "/data")
+
+    assert path == sys.executable
+    assert command == [sys.executable, "-m", "pytest", "tests/conformance", "-m", "cpu", "--data", "/data"]
+
+
+@pytest.mark.parametrize("option", sorted(rooted.PATHS))
+def test_every_option_with_a_path_is_looked_for(option, again):
+    assert again(option, "/somewhere")
+
+
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        (("-m", "cpu"), {}),
+        (("--data=/data",), {}),  # one word: it is taken for no path
+        (("--data", "/data"), {"inipath": Path("pyproject.toml")}),
+        (("--data", "/data"), {"folder": Path("/tmp")}),
+        (("--data", "/data"), {"program": "/usr/bin/ipython"}),
+    ],
+)
+def test_nothing_is_started_again_where_nothing_was_lost(words, other, again):
+    assert again(*words, **other) == []
+
+
+def test_the_paths_are_those_of_the_suites_options():
+    conftest = (rooted.PROJECT / "conftest.py").read_text(encoding="utf-8")
+
+    assert (rooted.PROJECT / rooted.TESTS).is_dir()
+    assert all(f'"{option}"' in conftest for option in rooted.PATHS)

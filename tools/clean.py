@@ -1,0 +1,45 @@
+"""chipproof clean: what an interrupted run left behind, and what of the cache is old."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from harness.run import devices
+from harness.store import Left, Store
+from tools.suite import CacheOption, cache_folder
+
+
+def command(
+    cache: CacheOption = None,
+    older: Annotated[
+        float | None, typer.Option("--older", min=0, help="also what was not used for that many days")
+    ] = None,
+    most: Annotated[
+        float | None, typer.Option("--most", min=0, help="also the longest unused, until that many GB are left")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="remove it; without this it is only shown")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object for each")] = False,
+) -> None:
+    """Show half-made files of the cache and notes of leases that a killed run or a power cut left; with --older and
+    --most also what of the cache is old; with --remove remove it. What a running process is making is never touched."""
+    store = Store(cache_folder(cache))
+    found = store.leftovers()
+    found += [entry for entry in store.old(older, most) if entry.path not in {left.path for left in found}]
+    for root in (devices.LEASES, devices.SIMULATED):
+        found += [
+            Left(note, note.stat().st_size, "note of a process that is gone") for note in devices.stale_notes(root)
+        ]
+    removed = [left for left in found if remove and store.remove(left)]
+    if as_json:
+        print(json.dumps([{"path": str(left.path), "bytes": left.size, "why": left.why, "removed": left in removed}
+                          for left in found], ensure_ascii=False))  # fmt: skip
+        return
+    for left in found:
+        kept = " (kept: it is in use, or not ours)" if remove and left not in removed else ""
+        print(f"{left.size / 1e6:10.1f} MB  {left.why}: {left.path}{kept}")
+    size = sum(left.size for left in (removed if remove else found)) / 1e6
+    said = f"{len(removed)} removed, {size:.1f} MB" if remove else f"{len(found)} to remove, {size:.1f} MB"
+    print(said + ("" if remove or not found else "; to remove: chipproof clean --remove"))
