@@ -387,7 +387,6 @@ def told(findings: Sequence[Finding], width: int, lang: str) -> str:
 
 def conclusion(findings: Sequence[Finding], t: Translate) -> list[str]:
     """What can be run here with its command, what is broken, and what each absent chip needs."""
-    from harness import matrix
 
     here = [finding.name for finding in findings if finding.area == "chips" and finding.state is State.OK]
     lines = []
