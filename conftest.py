@@ -552,12 +552,13 @@ def _told(report: pytest.TestReport) -> bool:
 def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     records = list(config.stash[RECORDS].values())
     results = config.getoption("results")
-    t = translation(language(config.getoption("lang")))
+    stream = getattr(terminalreporter._tw, "_file", None)
+    lang = language(config.getoption("lang"), encoding=getattr(stream, "encoding", None))
+    t = translation(lang)
     idle = ci.idle(records, config.getoption("require"))
     failures = [t("FAILED: --require {chip}: nothing ran on it", chip=chip) for chip in idle]
     if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
         return
-    stream = getattr(terminalreporter._tw, "_file", None)
     if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
         stream.reconfigure(errors="replace")
     for line in config.stash[SAID]:
@@ -575,7 +576,7 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
         failures.append(t("FAILED: not all records are on disk: {reason}", reason=unwritten))
     if unshown:
         failures.append(t("FAILED: the records are on disk, their pages are not: {reason}", reason=unshown))
-    lang, changed = language(config.getoption("lang")), ""
+    changed = ""
     if baseline := config.stash[BASELINE]:
         from harness.report import compare
 
