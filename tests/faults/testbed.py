@@ -33,18 +33,22 @@ def devices(match):
     return Found((Device(0, f"testbed {os.getppid()}", 0, "testbed"),), "always there")
 
 
-asked = 0  # how often the device was asked for its health: odd before a measurement, even after it
+asked = 0  # how often the device was asked for its health: once before a measurement, then while it runs and after it
 
 
 def health(device):
     global asked
     asked += 1
-    before = asked % 2 == 1
+    before, loaded = asked == 1, Health(busy=0.97, clock_mhz=1590.0)
     states = {
         "busy_before": Health(busy=0.4),
         "used_after": Health(processes=() if before else ("pid 1 python",)),
         "throttled": Health(throttled=True, temperature_c=97.0),
-        "clock_falls": Health(clock_mhz=1590.0 if before else 1200.0),
+        "clock_falls": Health(clock_mhz=1590.0)
+        if before
+        else loaded
+        if asked == 2
+        else dataclasses.replace(loaded, clock_mhz=1200.0),
         "unhealthy": Health(healthy=False, note="12 uncorrectable memory errors"),
     }
     return states.get(FAULT, Health(busy=0.0, clock_mhz=1590.0, note="it is well"))

@@ -9,10 +9,20 @@ RECALLS = np.linspace(0, 1, 11)
 
 
 def ap(marks, objects, weights=None, image=None, recalls=RECALLS):
-    marks = np.array([marks], np.int8)
-    image = np.zeros(marks.shape[1], np.int64) if image is None else np.array(image)
+    """Of one class with one curve; `objects` is their number in image 0, or the image of each."""
+    return curves([marks], objects, weights, image, recalls)[0]
+
+
+def curves(rows, objects, weights=None, image=None, recalls=RECALLS):
+    image = np.zeros(len(rows[0]), np.int32) if image is None else np.array(image, np.int32)
     weights = np.ones(image.max(initial=0) + 1) if weights is None else np.array(weights, float)
-    return average_precision(marks, image, weights, float(objects), recalls)[0]
+    objects = np.array([0] * objects if isinstance(objects, int) else objects, np.int32)
+    events = [[place if mark == TRUE else ~place for place, mark in enumerate(row) if mark != FALSE] for row in rows]
+    ends = np.cumsum([0, *map(len, events)])
+    return average_precision(
+        weights, image, np.array([0, len(image)]), objects, np.array([0, len(objects)]), np.array([0, len(rows)]),
+        np.array([e for row in events for e in row], np.int32), ends, recalls,
+    )  # fmt: skip
 
 
 def defined(marks, weight, objects):
@@ -45,10 +55,10 @@ def test_a_curve_worked_out_by_hand(marks, objects, wanted):
 
 
 def test_weights_count_an_image_so_many_times():
-    doubled = ap([TRUE, FALSE, TRUE], 3, weights=[2, 1, 1], image=[0, 1, 2])
+    doubled = ap([TRUE, FALSE, TRUE], [0, 2], weights=[2, 1, 1], image=[0, 1, 2])
 
     assert doubled == pytest.approx(ap([TRUE, TRUE, FALSE, TRUE], 3), abs=1e-12)
-    assert ap([FALSE, TRUE], 1, weights=[0, 1], image=[0, 1]) == pytest.approx(1.0, abs=1e-12)
+    assert ap([FALSE, TRUE], [1], weights=[0, 1], image=[0, 1]) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_drawn_curves_follow_the_definition():
@@ -57,16 +67,16 @@ def test_drawn_curves_follow_the_definition():
         marks = state.choice([FALSE, TRUE, IGNORED], 30, p=[0.4, 0.5, 0.1])
         weights = state.randint(1, 4, 5).astype(float)
         image = state.randint(0, 5, 30)
-        objects = weights[image][marks == TRUE].sum() + state.randint(0, 3)
+        objects = [*image[marks == TRUE], *state.randint(0, 5, state.randint(0, 3))]
 
         found = ap(marks, objects, weights, image)
 
-        assert found == pytest.approx(defined(marks, weights[image], objects), abs=1e-9)
+        assert found == pytest.approx(defined(marks, weights[image], weights[objects].sum()), abs=1e-9)
 
 
 def test_each_row_is_a_curve_of_its_own():
-    marks = np.array([[TRUE, FALSE], [FALSE, TRUE]], np.int8)
+    assert curves([[TRUE, FALSE], [FALSE, TRUE]], 1).tolist() == pytest.approx([1.0, 0.5])
 
-    both = average_precision(marks, np.zeros(2, np.int64), np.ones(1), 1.0, RECALLS)
 
-    assert both.tolist() == pytest.approx([1.0, 0.5])
+def test_a_class_without_an_object_has_no_curve():
+    assert np.isnan(ap([FALSE], 0))

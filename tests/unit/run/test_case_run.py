@@ -149,17 +149,19 @@ def duo(monkeypatch):
         yield SimpleNamespace(health=health, load=loaded)
 
     @contextmanager
-    def lease(device, chip, **more):
+    def lease(chip, device, holder, exclusive):
+        assert exclusive
         asked.append(("lease", device.index))
         yield
 
-    monkeypatch.setattr("harness.run.devices.lease", lease)
     monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
     monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
     settings = SimpleNamespace(plan=Plan(), patience=0.0, baselines=nothing)
-    bench = CaseRun(SimpleNamespace(worker=worker, settings=settings, simulated=lambda chip: False), CASE_310P)
+    bench = CaseRun(
+        SimpleNamespace(worker=worker, settings=settings, simulated=lambda chip: False, lease=lease), CASE_310P
+    )
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
     return SimpleNamespace(bench=bench, asked=asked, busy=busy)
 

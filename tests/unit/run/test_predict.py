@@ -1,7 +1,6 @@
 """What the chip answers: its batch, its variant, and the time from the first image to the last answer."""
 
 import time
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,16 +46,12 @@ def test_a_set_smaller_than_what_is_asked_for_is_repeated_as_it_is():
 def test_every_image_goes_through_the_session_and_the_variants_own_interpretation(nms):
     fed, done = [], []
 
-    @contextmanager
-    def load():
-        def run(inputs):
-            (tensors,) = inputs.values()
-            fed.append((list(inputs), tensors.dtype, len(tensors)))
-            return {"y": tensors.astype(np.float32)}
+    def run(inputs):
+        (tensors,) = inputs.values()
+        fed.append((list(inputs), tensors.dtype, len(tensors)))
+        return {"y": tensors.astype(np.float32)}
 
-        yield SimpleNamespace(run=run)
-
-    found, _ = found_by(load, MODEL, PROTOCOL, images(5), 2, True, nms, done.append)
+    found, _ = found_by(SimpleNamespace(run=run), MODEL, PROTOCOL, images(5), 2, True, nms, done.append)
 
     assert fed == [(["image"], np.uint8, 2)] * 3
     assert [answer["value"].tolist() for answer in found] == [[0], [1], [2], [3], [4]]
@@ -64,13 +59,9 @@ def test_every_image_goes_through_the_session_and_the_variants_own_interpretatio
     assert sum(done) == 5
 
 
-def test_the_clock_runs_from_the_first_image_to_the_last_answer_and_not_while_the_engine_loads():
-    @contextmanager
-    def load():
-        time.sleep(0.5)
-        yield SimpleNamespace(run=lambda inputs: time.sleep(0.02) or {"y": inputs["image"]})
-        time.sleep(0.5)
+def test_the_clock_runs_from_the_first_image_to_the_last_answer():
+    session = SimpleNamespace(run=lambda inputs: time.sleep(0.02) or {"y": inputs["image"]})
 
-    _, seconds = found_by(load, MODEL, PROTOCOL, images(4), 1, True, False, lambda done: None)
+    _, seconds = found_by(session, MODEL, PROTOCOL, images(4), 1, True, False, lambda done: None)
 
-    assert 0.08 <= seconds < 0.5
+    assert seconds >= 0.08

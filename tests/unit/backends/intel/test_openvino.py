@@ -186,13 +186,17 @@ def test_the_precisions_of_a_device_pass_through_the_pipe():
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_case_in_a_precision_that_the_device_has_is_run(precision):
-    skip_absent(one_device("fp32", "int8"), Case("regnety_016", "intel_cpu", Precision(precision), 1), None)
-    skip_absent(one_device(), Case("regnety_016", "intel_cpu", Precision(precision), 1), None)
+    skip_absent(
+        one_device("fp32", "int8"), Case("regnety_016", "intel_cpu", Precision(precision), 1), None, "numerics", "t"
+    )
+    skip_absent(one_device(), Case("regnety_016", "intel_cpu", Precision(precision), 1), None, "numerics", "t")
 
 
 def test_a_case_in_a_precision_that_the_device_lacks_is_skipped_with_the_reason():
     with pytest.raises(pytest.skip.Exception, match=r"^a CPU computes in fp32, int8, not in fp16$"):
-        skip_absent(one_device("fp32", "int8"), Case("regnety_016", "intel_cpu", Precision.FP16, 1), None)
+        skip_absent(
+            one_device("fp32", "int8"), Case("regnety_016", "intel_cpu", Precision.FP16, 1), None, "numerics", "t"
+        )
 
 
 def one_device(*precisions):
