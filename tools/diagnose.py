@@ -65,8 +65,8 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     import numpy as np
 
     from harness.diagnose import layers
-    from harness.export import graph
     from harness.run.context import WITNESS_IMAGES
+    from harness.run.engine import graph_outputs
 
     model, variant = _exported(bench), bench.variant
     samples = bench.context.dataset(bench.model).head(min(WITNESS_IMAGES, bench.case.batch)).samples
@@ -78,12 +78,13 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
         tapped = layers.tapped(model, every, tensors)
         spec = replace(bench.engine.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
-        if "out_nodes" in spec.options:
-            spec = replace(spec, options={**spec.options, "out_nodes": list(graph.outputs_of(tapped).values())})
         # a worker of its own: a compiler that dies of so many outputs leaves the next try unharmed
         with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
             source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
             source.write_bytes(tapped.SerializeToString())
+            nodes, specs = graph_outputs(source)
+            told = {"out_nodes": [*nodes.values()], "out_specs": [*specs.values()]}
+            spec = replace(spec, options={name: told.get(name, value) for name, value in spec.options.items()})
             worker.build(source, engine, spec)
             with (
                 bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),

@@ -132,11 +132,11 @@ class _Beside:
         self.device = engine.device
 
     def out_nodes(self) -> list[str]:
-        nodes, _ = _graph_outputs(self._engine.onnx(self._variant))
+        nodes, _ = graph_outputs(self._engine.onnx(self._variant))
         return [nodes[name] for name in self._engine.outputs_of(self._variant)]
 
     def out_specs(self) -> list[list[object]]:
-        _, specs = _graph_outputs(self._engine.onnx(self._variant))
+        _, specs = graph_outputs(self._engine.onnx(self._variant))
         return [specs[name] for name in self._engine.outputs_of(self._variant)]
 
     def torchscript(self) -> str:
@@ -151,7 +151,7 @@ class _Beside:
 
 
 @cache
-def _graph_outputs(exported: Path) -> tuple[dict[str, str], dict[str, list[object]]]:
+def graph_outputs(exported: Path) -> tuple[dict[str, str], dict[str, list[object]]]:
     """By output: the node and output number that make it, as ATC wants them named; name, dtype and shape."""
     import onnx
 

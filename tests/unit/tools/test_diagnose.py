@@ -84,8 +84,8 @@ def diagnose(tmp_path, monkeypatch, capsys):
             def weights(self, model):
                 return ResolvedWeights(tmp_path / "tiny.pt", "0" * 64, True, "seeded")
 
-            def worker(self, chip, backend):
-                return Tampering(super().worker(chip, backend), graph_of, spec_of)
+            def worker(self, chip, backend, who=""):
+                return Tampering(super().worker(chip, backend, who), graph_of, spec_of)
 
         small = Small(Settings(Store(tmp_path / "cache"), baselines.load()))
         small._datasets["tiny"] = scenes.dataset("classes", 2)
