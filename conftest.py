@@ -44,6 +44,7 @@ from tests.session import (
     ENGINES,
     FAILED,
     FRESH,
+    HUNG,
     RECORDS,
     SCREEN,
     TESTS,
@@ -163,7 +164,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
     config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
-    config.stash[FAILED] = {}
+    config.stash[FAILED], config.stash[HUNG] = {}, {}
     config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
@@ -448,6 +449,9 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
     text = getattr(error, "fact", None) or (str(error) if isinstance(error, pytest.fail.Exception) else repr(error))
     if isinstance(error, COSTLY) and not item.get_closest_marker("other_engine"):
         item.config.stash[FAILED].setdefault(case, error)
+        hung = item.config.stash[HUNG].setdefault(case.chip, [])
+        if getattr(error, "hung", False) and case not in hung:
+            hung.append(case)
     told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
     metric = "teardown" if result.when == "teardown" else ""
     add_record(item.config, Record(case, stage, outcome, text, metric, marks=marks, facts={**told, **way}), test)
@@ -548,12 +552,13 @@ def _told(report: pytest.TestReport) -> bool:
 def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     records = list(config.stash[RECORDS].values())
     results = config.getoption("results")
-    t = translation(language(config.getoption("lang")))
+    stream = getattr(terminalreporter._tw, "_file", None)
+    lang = language(config.getoption("lang"), encoding=getattr(stream, "encoding", None))
+    t = translation(lang)
     idle = ci.idle(records, config.getoption("require"))
     failures = [t("FAILED: --require {chip}: nothing ran on it", chip=chip) for chip in idle]
     if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
         return
-    stream = getattr(terminalreporter._tw, "_file", None)
     if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
         stream.reconfigure(errors="replace")
     for line in config.stash[SAID]:
@@ -571,7 +576,7 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
         failures.append(t("FAILED: not all records are on disk: {reason}", reason=unwritten))
     if unshown:
         failures.append(t("FAILED: the records are on disk, their pages are not: {reason}", reason=unshown))
-    lang, changed = language(config.getoption("lang")), ""
+    changed = ""
     if baseline := config.stash[BASELINE]:
         from harness.report import compare
 

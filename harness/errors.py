@@ -85,6 +85,7 @@ class WorkerError(DeviceError):
     """The process that holds the vendor's SDK died, hung or grew too large."""
 
     stage = "worker"
+    hung = False  # True: a call did not come back within its limit
 
 
 class RunError(HarnessError):

@@ -48,6 +48,21 @@ class Left:
     why: str
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to. On a clean end it is on disk and takes the place of `path`; otherwise it is
+    removed, and `path` stays as it was. Raises OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        _sync(beside)
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
 class Store:
     """Artefacts under `root`/kind/key-digest/, each beside its meta.json (key, SHA-256, size).
 

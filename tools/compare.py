@@ -30,7 +30,7 @@ def command(
 
     Exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read."""
     found = comparing.compare(read_run(before), read_run(after))
-    chosen = language(lang)
+    chosen = language(lang, encoding=sys.stdout.encoding)
     if markdown is not None:
         write_whole(markdown, comparing.markdown(found, chosen))
     if as_json:

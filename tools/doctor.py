@@ -88,12 +88,20 @@ def command(
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
     else:
-        print(told(findings, shutil.get_terminal_size((80, 24)).columns, language(lang)), end="")
+        print(
+            told(findings, shutil.get_terminal_size((80, 24)).columns, language(lang, encoding=sys.stdout.encoding)),
+            end="",
+        )
     if bundle is not None:
         from harness.report.records import write_whole
 
         write_whole(bundle, evidence(findings))
-        print(translation(language(lang))("written: {path}; read it before you send it", path=bundle), file=sys.stderr)
+        print(
+            translation(language(lang, encoding=sys.stdout.encoding))(
+                "written: {path}; read it before you send it", path=bundle
+            ),
+            file=sys.stderr,
+        )
     if any(finding.state is State.BROKEN for finding in findings):
         raise typer.Exit(1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -35,6 +35,8 @@ SETS: dict[str, tuple[str, str]] = {
 
 TIMEOUT_S = 30
 CHUNK = 1 << 20
+MOST = 1_000_000_000  # bytes that a checkpoint may have
+SLOW_S, SLOWEST = 60.0, 1000.0  # after so many seconds, fewer bytes a second are a broken line
 
 
 def command(
@@ -155,26 +157,36 @@ def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
 
 def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] = lambda done, total: None) -> None:
     """Download to `path`, whole and with the published digest, or not at all. Raises WeightsError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    from harness.store import whole_file
+
     by_hand = f"fetch it by hand from {weights.url} to {path}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(weights.url, timeout=TIMEOUT_S) as answer, beside.open("wb") as file:
-            length = answer.headers.get("Content-Length")
-            total, done = int(length) if length else None, 0
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                tell(done, total)
-        if total is not None and done != total:
-            raise WeightsError(f"{weights.url} broke off after {done} of {total} bytes", hint="try again")
-        if not _right(weights, beside):
-            raise WeightsError(
-                f"what {weights.url} gave is not the published file: its digest is another", hint=by_hand
-            )
-        beside.replace(path)
+        with whole_file(path) as beside:
+            _download(weights, beside, by_hand, tell)
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(f"{weights.url} cannot be fetched: {reason}", hint=by_hand) from error
-    finally:
-        beside.unlink(missing_ok=True)
+
+
+def _download(weights: Weights, path: Path, by_hand: str, tell: Callable[[int, int | None], None]) -> None:
+    """Write what the publisher gives to `path`. Raises WeightsError for too much, too slowly, too little, or another
+    file than the published one."""
+    with urllib.request.urlopen(weights.url, timeout=TIMEOUT_S) as answer, path.open("wb") as file:
+        length = answer.headers.get("Content-Length")
+        total, done = int(length) if length else None, 0
+        begun = time.monotonic()
+        while chunk := answer.read1(CHUNK):  # what has come: a drip would keep read() for ever
+            file.write(chunk)
+            done += len(chunk)
+            tell(done, total)
+            seconds = time.monotonic() - begun
+            if max(done, total or 0) > MOST:
+                raise WeightsError(f"{weights.url} gives more than {MOST / 1e6:.0f} MB, no checkpoint", hint=by_hand)
+            if seconds > SLOW_S and done / seconds < SLOWEST:
+                raise WeightsError(
+                    f"{weights.url} gives {done / seconds:.0f} bytes/s: {done} in {seconds:.0f} s", hint=by_hand
+                )
+    if total is not None and done != total:
+        raise WeightsError(f"{weights.url} broke off after {done} of {total} bytes", hint="try again")
+    if not _right(weights, path):
+        raise WeightsError(f"what {weights.url} gave is not the published file: its digest is another", hint=by_hand)

@@ -27,7 +27,7 @@ def command(
     """Show the figures of CASE in every run of one host, and since which run one of them is another.
 
     Exit status: 0 the newest figure is on the level of the first, 1 a figure changed for the worse, 2 could not run."""
-    wanted, t = Case.parse(case), translation(language(lang))
+    wanted, t = Case.parse(case), translation(language(lang, encoding=sys.stdout.encoding))
     runs = read(results)
     model = matrix.models().get(wanted.model)
     figures = [("throughput", ""), *(("accuracy", metric) for metric in (model.metrics if model else ()))]

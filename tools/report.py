@@ -62,7 +62,7 @@ def command(
     given = files_of(files)
     for path in given:
         _check(path)
-    run, chosen = merge([*map(read_run, given), *left_behind(files)]), language(lang)
+    run, chosen = merge([*map(read_run, given), *left_behind(files)]), language(lang, encoding=sys.stdout.encoding)
     found = None if baseline is None else compare(read_run(baseline), run)
     told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
     pages = {}

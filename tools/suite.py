@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,14 +33,12 @@ PythonOption = Annotated[str, typer.Option("--sdk-python", help="interpreter tha
 
 def deliver(kept: Path, out: Path) -> None:
     """Copy a file of the cache to where the user wants it, all of it or nothing. Raises StoreError."""
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    from harness.store import whole_file
+
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(kept, beside)
-        beside.replace(out)
+        with whole_file(out) as beside:
+            shutil.copyfile(kept, beside)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise StoreError(
             f"{out} cannot be written: {error}", hint=f"give another --out; it is kept at {kept}"
         ) from error

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.errors import ExportError
 from harness.export import graph
 from harness.models.base import Model, Protocol
+from harness.store import whole_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -48,12 +49,10 @@ def export(model: Model, protocol: Protocol, state: Mapping[str, Tensor], path: 
         onnx_model = _with_nms(model, network, protocol)
     else:
         onnx_model = _traced(network, protocol.size, model.input, model.outputs, batch=BATCH)
-    staged = path.with_name(path.name + ".part")
     try:
-        staged.write_bytes(onnx_model.SerializeToString(deterministic=True))
-        staged.replace(path)
+        with whole_file(path) as beside:
+            beside.write_bytes(onnx_model.SerializeToString(deterministic=True))
     except OSError as error:
-        staged.unlink(missing_ok=True)
         raise ExportError(
             f"cannot write {path}: {error}", hint="free space there, or choose another --cache"
         ) from error

@@ -26,12 +26,20 @@ class Translate(Protocol):
     def __call__(self, sentence: str, /, **values: object) -> str: ...
 
 
-def language(chosen: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
-    """`chosen`, or "zh" when the locale is a Chinese one, or "en"."""
+def language(
+    chosen: str | None = None, environment: Mapping[str, str] = os.environ, encoding: str | None = "utf-8"
+) -> str:
+    """`chosen`, or "zh" when the locale is a Chinese one and `encoding`, that of the output, has Chinese, or "en"."""
     if chosen:
         return chosen
     names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
-    return "zh" if next(filter(None, names), "").lower().startswith("zh") else "en"
+    if not next(filter(None, names), "").lower().startswith("zh"):
+        return "en"
+    try:
+        "\u4e2d".encode(encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return "en"
+    return "zh"
 
 
 @cache

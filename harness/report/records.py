@@ -6,10 +6,8 @@ without a footer was cut off: what it wrote before is read, and its head line sa
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from harness.case import Case
 from harness.errors import DataError, HarnessError, StoreError
 from harness.report import journal
+from harness.store import whole_file
 from harness.vocabulary import Outcome
 
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -123,18 +122,11 @@ def footer(records: Sequence[Record], asked: int, stopped: str = "", **more: Any
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """All of a file or nothing; on disk when it returns. Raises StoreError when it cannot be written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with whole_file(path) as beside:
+            beside.write_bytes(data)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise StoreError(
             f"{path} cannot be written: {error}", hint="give another folder (--results), or free some space"
         ) from error

@@ -267,7 +267,7 @@ class Worker:
         while not got.endswith(b"\n"):
             if time.monotonic() > deadline and not self._waiting.poll(0):  # a pause of the whole machine is no hang
                 advice = f"raise the limit with --time-limit {LIMIT_OF.get(stage, stage)}=SECONDS; "
-                self._fail(f"hung in {self._doing(stage)} for more than {limit:g} s", stage, advice)
+                self._fail(f"hung in {self._doing(stage)} for more than {limit:g} s", stage, advice, hung=True)
             if time.monotonic() - self._looked > LOOK_S:
                 self._look(stage)
             if self._waiting.poll(min(LOOK_S, max(0.0, deadline - time.monotonic())) * 1000):
@@ -315,11 +315,13 @@ class Worker:
         else:
             self._fail(f"exited with {code} in {self._doing(stage)}", stage)
 
-    def _fail(self, what: str, stage: str, advice: str = "") -> NoReturn:
+    def _fail(self, what: str, stage: str, advice: str = "", hung: bool = False) -> NoReturn:
         tail = self._tail()
         gone = self._end(f"ended in {stage}")
         stuck = "" if gone else "; it cannot be killed: reset the device or restart the machine"
-        raise WorkerError(f"worker of {self.backend} {what}{stuck}", hint=advice + tail)
+        error = WorkerError(f"worker of {self.backend} {what}{stuck}", hint=advice + tail)
+        error.hung = hung
+        raise error
 
     def _doing(self, stage: str) -> str:
         """The vendor's call under way, or else the stage."""

@@ -15,7 +15,7 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.errors import DataError, HarnessError, StoreError
+from harness.errors import DataError, DeviceError, HarnessError, StoreError
 from harness.judge.known import excuse
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
@@ -30,7 +30,21 @@ from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
 from harness.worker.process import Limits, limits
-from tests.session import BOOK, ENGINES, FAILED, RECORDS, SCREEN, add_record, case_of, plain, say, stage_of, way_on
+from tests.session import (
+    BOOK,
+    ENGINES,
+    FAILED,
+    HUNG,
+    MOST_HANGS,
+    RECORDS,
+    SCREEN,
+    add_record,
+    case_of,
+    plain,
+    say,
+    stage_of,
+    way_on,
+)
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -137,6 +151,12 @@ def bench(
 ) -> CaseRun:
     """The case on the bench, or a skip that says what was looked for."""
     skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
+    hung = pytestconfig.stash[HUNG].get(case.chip, [])
+    if len(hung) >= MOST_HANGS and case not in hung:
+        raise DeviceError(
+            f"{case.chip} is left alone: its device hung in {' and in '.join(map(str, hung))}",
+            hint="reset the device with the vendor's tool, then go on with --resume latest",
+        )
     if (error := pytestconfig.stash[FAILED].get(case)) is not None:
         raise type(error)(f"not tried again, for it broke off before: {error.fact}", hint=error.hint)
     return benches(case)

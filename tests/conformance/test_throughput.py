@@ -30,7 +30,7 @@ def test_throughput_reaches_what_was_published(bench, accept, keep, simulated_la
         outcome = Outcome.FAIL if early else Outcome.INCONCLUSIVE
         accept(Verdict(outcome, text, figures), bench, marks=marks, skip=False)
         return
-    cell = bench.suite.settings.baselines.cell(bench.case, "throughput")
+    cell = bench.context.settings.baselines.cell(bench.case, "throughput")
     verdict = judged(run, speed, bench.case.batch, cell, bench.chip.least_of_eager)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**figures, **verdict.details, "against": against}

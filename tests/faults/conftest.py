@@ -18,6 +18,7 @@ from harness.chips import Chip
 from harness.judge import verdict
 from harness.judge.stats import paired_bootstrap
 from harness.judge.timing import Plan
+from harness.report.ci import Status
 from harness.run import devices
 from harness.run.context import RunContext
 from harness.run.devices import Presence
@@ -149,7 +150,7 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
         finally:
             matrix.chips.cache_clear()
             matrix.models.cache_clear()
-        assert status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), f"pytest ended with {status!r}"
+        assert status in set(Status), f"pytest ended with {status!r}"
         return watch
 
     return run

@@ -130,3 +130,15 @@ def test_a_failed_build_is_tried_once_a_case(conform, monkeypatch, tmp_path):
     conform("tiny_classes and fp32 and bs1 and (numerics or accuracy)", "not normalising", cache=tmp_path)
 
     assert len(built) == 1
+
+
+def test_a_device_that_hung_twice_costs_no_third_limit(conform, monkeypatch):
+    monkeypatch.setenv("TESTBED", "hangs")
+
+    records = conform("(tiny_classes or tiny_objects) and fp32 and numerics", more=("--time-limit=run=2",)).records
+
+    facts = [r.facts["fact"] for r in records if r.outcome == "ERROR"]
+    assert sum("for more than 2 s" in fact and "not tried" not in fact for fact in facts) == 2
+    left_alone = [fact for fact in facts if "is left alone: its device hung in" in fact]
+    assert left_alone
+    assert all("testbed" in fact for fact in left_alone)

@@ -1,6 +1,11 @@
 """Records of runs that never ran: the whole matrix with failures where a test wants them."""
 
+import math
+
+import numpy as np
+
 from harness import matrix
+from harness.case import Case
 from harness.report.records import Record, Run
 
 HEADER = {
@@ -53,3 +58,18 @@ def whole_matrix(cases=None, broken=True):
 def run_of(records, asked=None, **header):
     cases = {record.case for record in records}
     return Run({"kind": "header", **HEADER, **header}, tuple(records), {"asked": asked or len(cases), "stopped": ""})
+
+
+SERIES = Case.parse("regnety_016-ascend310p-fp16-bs16")
+
+
+def past(values, versions=None, noise=0.01, seed=0, **header):
+    """Runs of one case day after day, with those throughputs and some noise."""
+    chance = np.random.default_rng(seed)
+    runs = []
+    for day, value in enumerate(values):
+        facts = {"version": versions[day]} if versions else {}
+        record = Record(SERIES, "throughput", "PASS", "x", "", {"measured": value * math.exp(chance.normal(0, noise))},
+                        (), facts)  # fmt: skip
+        runs.append(run_of([record], time=f"2026-01-{day + 1:02d}T00:00:00Z", **header))
+    return runs

@@ -25,7 +25,12 @@ def session(*arguments, **environment):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/conformance", *arguments]
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
     return subprocess.run(
-        command, cwd=ROOT, env={**settings, **environment}, capture_output=True, text=True, timeout=300
+        command,
+        cwd=ROOT,
+        env={**settings, "LC_ALL": "C.UTF-8", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -277,7 +282,8 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
         encoding="utf-8",
     )
 
-    done = session(*ABSENT, "-p", "chinese", PYTHONPATH=str(tmp_path), PYTHONIOENCODING="ascii")
+    chinese = {"LC_ALL": "zh_CN.UTF-8"}  # and no terminal for it: the summary is English then
+    done = session(*ABSENT, "-p", "chinese", PYTHONPATH=str(tmp_path), PYTHONIOENCODING="ascii", **chinese)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n/??/??.pt is absent\n" in done.stdout
@@ -298,7 +304,8 @@ def test_in_junit_and_in_pytests_counts_an_error_is_an_error_and_a_verdict_a_fai
     command = [sys.executable, "-m", "pytest", *given, tmp_path / "test_three.py"]
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
 
-    done = subprocess.run(command, cwd=ROOT, env={**settings, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    settings |= {"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
 
     xml = (tmp_path / "junit.xml").read_text()
     assert "1 failed, " in done.stdout, done.stdout + done.stderr

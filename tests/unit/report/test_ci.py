@@ -10,7 +10,6 @@ from made_runs import ALL, HEADER, run_of, timed, whole_matrix
 from harness.case import Case
 from harness.report import ci
 from harness.report.ci import Status
-from harness.report.publish import publish
 from harness.report.records import Record
 
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
@@ -133,13 +132,3 @@ def test_junit_is_told_figures_limits_versions_and_the_command_of_a_failure():
     assert told["again"].startswith("pytest -m 'regnety_016 and ascend310p")
     assert "throughput.p" not in told
     assert "again" not in dict(ci.properties(timed(CASE, 1.0), {}))
-
-
-def test_a_run_of_nothing_is_published_too(tmp_path):
-    (tmp_path / "latest.md").write_text("yesterday: all green")
-
-    publish(tmp_path, run_of([], asked=3), {})
-
-    assert "nothing ran" in (tmp_path / "latest.md").read_text()
-    assert "nothing ran" in (tmp_path / "latest.html").read_text()
-    assert (tmp_path / "latest.csv").read_text().startswith("case,model")

@@ -1,7 +1,5 @@
 """Runs are compared by what they recorded of their own noise: a planted change is named, equal runs name nothing."""
 
-import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +11,8 @@ from harness.case import Case
 from harness.judge import stats
 from harness.report import compare as comparing
 from harness.report.compare import compare
-from harness.report.history import ALARM, FEWEST, Point, changes, series
 from harness.report.html import page
-from harness.report.records import Record, write_run
-from tools import cli
+from harness.report.records import Record
 
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
 CASES = [case for case in matrix.cases() if case.chip in ("ascend310", "ascend310p", "t4", "cpu")]
@@ -150,39 +146,6 @@ def test_what_changed_beside_is_named():
     }  # fmt: skip
 
 
-@pytest.fixture
-def files(tmp_path):
-    def write(name, run):
-        header = {name: value for name, value in run.header.items() if name != "kind"}
-        write_run(tmp_path / name, header, run.records, asked=len(run.records))
-        return tmp_path / name
-
-    return write
-
-
-def run_verb(capsys, *arguments):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(list(map(str, arguments)))
-    return ended.value.code, capsys.readouterr().out
-
-
-def test_the_verb_tells_it_as_table_markdown_and_json_and_by_its_status(files, capsys, tmp_path):
-    a = files("a.jsonl", noisy(1, cases=CASES[:6]))
-    b = files("b.jsonl", noisy(2, cases=CASES[:6], change={CASES[3]: 0.9}))
-
-    status, table = run_verb(capsys, "compare", a, b, "--md", tmp_path / "out.md", "--lang", "en")
-    as_json = run_verb(capsys, "compare", a, b, "--json")
-
-    assert status == as_json[0] == 1
-    told = json.loads(as_json[1])
-    assert (told["worse"], len(told["moves"]), told["moves"][0]["case"]) == (True, 1, str(CASES[3]))
-    for text in (table, (tmp_path / "out.md").read_text()):
-        assert str(CASES[3]) in text
-        assert "1 figures moved" in text
-    assert run_verb(capsys, "compare", a, a)[0] == 0
-    assert run_verb(capsys, "compare", a, tmp_path / "none.jsonl")[0] == 2
-
-
 def test_changes_are_the_second_block_of_a_report_and_escaped():
     before = run_of([Record(CASE, "numerics", "PASS", "x")])
     after = run_of([Record(CASE, "numerics", "FAIL", "<script>alert(1)</script>")])
@@ -190,66 +153,3 @@ def test_changes_are_the_second_block_of_a_report_and_escaped():
 
     assert text.index('id="failures"') < text.index('id="changes"') < text.index('id="grid"')
     assert "<script>alert" not in text
-
-
-def past(values, versions=None, noise=0.01, seed=0, **header):
-    chance = np.random.default_rng(seed)
-    runs = []
-    for day, value in enumerate(values):
-        facts = {"version": versions[day]} if versions else {}
-        record = Record(CASE, "throughput", "PASS", "x", "", {"measured": value * math.exp(chance.normal(0, noise))},
-                        (), facts)  # fmt: skip
-        runs.append(run_of([record], time=f"2026-01-{day + 1:02d}T00:00:00Z", **header))
-    return runs
-
-
-def test_history_says_since_which_run_a_figure_moved_and_which_version_changed_there():
-    versions = ["CANN 6"] * 9 + ["CANN 7"] * 6
-    points = series(past([100.0] * 9 + [93.0] * 6, versions), CASE, "throughput")
-
-    (change,) = changes(points)
-
-    assert change.first.run.header["time"] == "2026-01-10T00:00:00Z"
-    assert change.relative == pytest.approx(-0.07, abs=0.02)
-    assert change.beside == (("ascend310p version", "CANN 6", "CANN 7"),)
-
-
-def test_history_finds_two_changes():
-    points = series(past([100.0] * 9 + [90.0] * 9 + [100.0] * 9), CASE, "throughput")
-
-    assert [change.first.run.header["time"][8:10] for change in changes(points)] == ["10", "19"]
-
-
-def test_a_steady_series_is_given_a_change_no_more_often_than_stated():
-    alarms = sum(
-        bool(changes(series(past([100.0] * 12, seed=seed, noise=0.05), CASE, "throughput"))) for seed in range(60)
-    )
-
-    assert alarms <= 3  # of 60 at 1 %: more has a chance of 0.3 %
-    assert ALARM == 0.01
-
-
-def test_few_runs_show_no_change_and_other_hosts_simulated_and_invalid_ones_do_not_count():
-    assert changes(series(past([100.0] * 5 + [50.0] * 5), CASE, "throughput")) == []
-    assert FEWEST == 11
-    here, there = past([1.0] * 3), past([5.0] * 3, host="other")
-    simulated = run_of([timed(CASE, 9.0)], time="2026-03-01")
-    invalid = run_of([replace(timed(CASE, 9.0, "INVALID"), marks=())], time="2026-03-02")
-
-    assert len(series([*there[:1], *here[1:], simulated, invalid], CASE, "throughput")) == 2
-    assert all(isinstance(point, Point) for point in series(here, CASE, "throughput"))
-
-
-def test_the_history_verb_reads_a_folder(files, capsys, tmp_path):
-    for day, run in enumerate(past([100.0] * 9 + [90.0] * 6)):
-        files(f"{day:02d}.jsonl", run)
-    (tmp_path / "cut.jsonl").write_text("{")
-
-    status, text = run_verb(capsys, "history", CASE, "--results", tmp_path, "--lang", "en")
-
-    assert status == 1
-    assert "since 2026-01-10T00:00:00Z" in text
-    told = json.loads(run_verb(capsys, "history", CASE, "--results", tmp_path, "--json")[1])
-    assert len(told["series"][0]["points"]) == 15
-    assert run_verb(capsys, "history", "regnety_016-t4-fp16-bs1", "--results", tmp_path)[0] == 2
-    assert run_verb(capsys, "history", CASE, "--results", tmp_path / "none")[0] == 2

@@ -145,17 +145,6 @@ def test_charts_show_published_and_target_lines_percentiles_and_bounds():
     assert 'class="bound"' in text
 
 
-def test_a_target_line_stands_where_its_value_is():
-    """Of a chart from 0 to 1000 images a second, a target of 500 is in the middle."""
-    target = Record(CASE, "targets", "PASS", "x", "t4", {"other": 250.0, "bound": 2.0, "measured": 1000.0})
-    text = page(run_of([timed(CASE, 1000.0, half=0.0), target]))
-    chart = text[text.index("<svg") : text.index("</svg>")]
-    grid = [float(y) for y in re.findall(r'class="g" d="M\S+ ([\d.]+)H', chart)]
-    (line,) = (float(y) for y in re.findall(r'class="target" d="M\S+ ([\d.]+)H', chart))
-
-    assert line == pytest.approx((grid[0] + grid[-1]) / 2, abs=0.2)
-
-
 def test_without_figures_there_are_no_charts_and_no_empty_tables():
     text = page(run_of([Record(CASE, "export", "ERROR", "broken")]))
 

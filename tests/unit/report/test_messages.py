@@ -103,6 +103,12 @@ def test_the_english_head_line_is_that_of_the_record_file():
     assert head(records, 9, stopped, translation("zh")).startswith("共 9 个用例，运行了 3 个: ")
 
 
+@pytest.mark.parametrize(("encoding", "expected"), [("utf-8", "zh"), ("gbk", "zh"), ("ascii", "en"), (None, "en")])
+def test_an_output_without_chinese_signs_gets_english(encoding, expected):
+    assert language(None, {"LANG": "zh_CN.UTF-8"}, encoding) == expected
+    assert language("zh", {}, "ascii") == "zh"
+
+
 def test_a_catalogue_reads_as_gettext_writes_it():
     import gettext
     import io

@@ -8,7 +8,6 @@ from made_runs import ALL, HEADER, LOST, agreed, timed, whole_matrix
 
 from harness import matrix
 from harness.case import Case
-from harness.report.causes import causes
 from harness.report.records import Record
 from harness.report.terminal import terminal
 from harness.vocabulary import MARKS, Outcome
@@ -98,29 +97,6 @@ def test_a_cell_stands_under_its_batch():
     assert "16" in lines[1]
     assert row[lines[1].index("16", lines[0].index("numerics"))] == "E"
     assert next(line for line in lines if line.startswith("mlu370_s4 fp32"))[at] == " "
-
-
-def test_what_failed_for_the_same_reason_is_one_cause_and_another_code_is_another():
-    cases = matrix.cases()[:4]
-    texts = (
-        "stream 0x7f01 gave 507018 after 3 ms in /tmp/a/b.om",
-        "stream 0x7f99 gave 507018 after 12.5 ms in /opt/c.om",
-        "stream 0x7f01 gave 507011 after 3 ms in /tmp/a/b.om",
-    )
-    records = [Record(case, "numerics", "ERROR", text) for case, text in zip(cases, texts, strict=False)]
-
-    assert [len(cause.records) for cause in causes(records, [Outcome.ERROR])] == [2, 1]
-
-
-def test_names_of_cases_models_and_outputs_are_no_causes():
-    records = [
-        Record(
-            case, "numerics", "FAIL", f"{case}: {case.model} class[0, {i}] is off on {case.chip} at {case.precision}"
-        )
-        for i, case in enumerate(matrix.cases())
-    ]
-
-    assert len(causes(records, [Outcome.FAIL])) == 1
 
 
 def test_the_command_on_record_is_the_one_that_is_shown():

@@ -1,8 +1,10 @@
 """Weights are downloaded whole and with the published digest, or not at all."""
 
+import contextlib
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -23,6 +25,14 @@ def server(monkeypatch):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             bodies = {"/whole": CONTENT, "/short": CONTENT[:700_000], "/page": b"<html>please log in</html>"}
+            if self.path in ("/endless", "/drip"):
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):  # until the other end hangs up
+                    while True:
+                        self.wfile.write(b"x" if self.path == "/drip" else b"x" * 100_000)
+                        time.sleep(0.05 if self.path == "/drip" else 0)
+                return
             if self.path not in bodies:
                 self.send_error(404)
                 return
@@ -68,6 +78,16 @@ def test_a_download_is_whole_and_checked(server, tmp_path, digest):
 
     assert (tmp_path / "w" / "model.pth").read_bytes() == CONTENT
     assert told[-1] == (len(CONTENT), len(CONTENT))
+
+
+@pytest.mark.parametrize(("path", "says"), [("endless", "more than 5 MB"), ("drip", "bytes/s")])
+def test_a_stream_that_does_not_end_is_refused_and_nothing_is_left(server, tmp_path, monkeypatch, path, says):
+    monkeypatch.setattr(fetch, "MOST", 5_000_000)
+    monkeypatch.setattr(fetch, "SLOW_S", 0.5)
+
+    with pytest.raises(WeightsError, match=says):
+        fetch.fetch(weights(f"{server}/{path}"), tmp_path / "model.pth")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_url_is_fetched_too(tmp_path):

@@ -1,0 +1,45 @@
+"""A series of runs says since when a figure is another one."""
+
+from dataclasses import replace
+
+import pytest
+from made_runs import SERIES, past, run_of, timed
+
+from harness.report.history import ALARM, FEWEST, Point, changes, series
+
+
+def test_history_says_since_which_run_a_figure_moved_and_which_version_changed_there():
+    versions = ["CANN 6"] * 9 + ["CANN 7"] * 6
+    points = series(past([100.0] * 9 + [93.0] * 6, versions), SERIES, "throughput")
+
+    (change,) = changes(points)
+
+    assert change.first.run.header["time"] == "2026-01-10T00:00:00Z"
+    assert change.relative == pytest.approx(-0.07, abs=0.02)
+    assert change.beside == (("ascend310p version", "CANN 6", "CANN 7"),)
+
+
+def test_history_finds_two_changes():
+    points = series(past([100.0] * 9 + [90.0] * 9 + [100.0] * 9), SERIES, "throughput")
+
+    assert [change.first.run.header["time"][8:10] for change in changes(points)] == ["10", "19"]
+
+
+def test_a_steady_series_is_given_a_change_no_more_often_than_stated():
+    alarms = sum(
+        bool(changes(series(past([100.0] * 12, seed=seed, noise=0.05), SERIES, "throughput"))) for seed in range(60)
+    )
+
+    assert alarms <= 3  # of 60 at 1 %: more has a chance of 0.3 %
+    assert ALARM == 0.01
+
+
+def test_few_runs_show_no_change_and_other_hosts_simulated_and_invalid_ones_do_not_count():
+    assert changes(series(past([100.0] * 5 + [50.0] * 5), SERIES, "throughput")) == []
+    assert FEWEST == 11
+    here, there = past([1.0] * 3), past([5.0] * 3, host="other")
+    simulated = run_of([timed(SERIES, 9.0)], time="2026-03-01")
+    invalid = run_of([replace(timed(SERIES, 9.0, "INVALID"), marks=())], time="2026-03-02")
+
+    assert len(series([*there[:1], *here[1:], simulated, invalid], SERIES, "throughput")) == 2
+    assert all(isinstance(point, Point) for point in series(here, SERIES, "throughput"))

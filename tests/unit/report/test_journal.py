@@ -1,0 +1,37 @@
+"""A journal's lines are chained: what is read is what was written."""
+
+import pytest
+
+from harness.errors import DataError, StoreError
+from harness.report.journal import Journal, read, text_of
+
+
+def test_lines_read_back_without_their_chains(tmp_path):
+    book = Journal(tmp_path / "a.jsonl", {"host": "lab"})
+    book.add({"kind": "footer"})
+    book.close()
+
+    found = read(tmp_path / "a.jsonl")
+    assert [line["kind"] for line in found.lines] == ["header", "footer"]
+    assert all("chain" not in line for line in found.lines)
+    assert found.cut == ""
+
+
+def test_a_line_depends_on_all_before_it():
+    assert text_of({"kind": "end"}, "")[1] != text_of({"kind": "end"}, text_of({"kind": "begin"}, "")[1])[1]
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path):
+    Journal(tmp_path / "a.jsonl", {}).close()
+
+    with pytest.raises(StoreError, match="cannot be written"):
+        Journal(tmp_path / "a.jsonl", {})
+
+
+def test_a_line_of_another_file_is_refused(tmp_path):
+    for name in ("a", "b"):
+        Journal(tmp_path / f"{name}.jsonl", {"host": name}).close()
+    (tmp_path / "a.jsonl").write_text((tmp_path / "a.jsonl").read_text().replace('"a"', '"b"'))
+
+    with pytest.raises(DataError, match="was changed"):
+        read(tmp_path / "a.jsonl")

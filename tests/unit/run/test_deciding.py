@@ -1,0 +1,33 @@
+"""What decides a verdict is told by one digest: it changes with each of its parts, and with nothing else."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness.backends.base import Device
+from harness.case import Case
+from harness.run.deciding import decided_by
+from harness.run.devices import Presence
+
+CASE = Case.parse("regnety_016-cpu-fp32-bs1")
+
+
+def context(version="1.0", data="d", table="t"):
+    present = Presence("ort", version, (Device(0, "CPU"),), "here")
+    settings = SimpleNamespace(data=None, baselines=SimpleNamespace(digest=table))
+    return SimpleNamespace(
+        present=lambda chip: present, settings=settings, dataset=lambda model: SimpleNamespace(digest=data)
+    )
+
+
+def test_the_same_is_decided_by_the_same():
+    assert decided_by(context(), CASE, {"limit": "8"}) == decided_by(context(), CASE, {"limit": "8"})
+
+
+@pytest.mark.parametrize("change", [{"version": "1.1"}, {"data": "e"}, {"table": "u"}])
+def test_another_sdk_data_set_or_table_decides_anew(change):
+    assert decided_by(context(**change), CASE, {}) != decided_by(context(), CASE, {})
+
+
+def test_another_option_decides_anew():
+    assert decided_by(context(), CASE, {"limit": "8"}) != decided_by(context(), CASE, {"limit": "9"})

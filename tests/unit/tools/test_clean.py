@@ -1,0 +1,32 @@
+"""chipproof clean shows what may go, and removes it only when it is told to."""
+
+import contextlib
+import json
+import os
+
+from harness.run import devices
+from harness.store import Store
+from tools import cli
+
+
+def test_old_files_are_shown_and_removed_only_when_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "LEASES", tmp_path / "leases")
+    monkeypatch.setattr(devices, "SIMULATED", tmp_path / "leases" / "simulated")
+    kept = Store(tmp_path / "cache").get("key", lambda path: path.write_bytes(b"x"), kind="engine")
+    os.utime(kept.parent / "meta.json", (0, 0))
+    (tmp_path / "leases").mkdir()
+    note = tmp_path / "leases" / "nvidia-t4-0.1-0.json"
+    note.write_text(json.dumps({"pid": 1 << 22, "born": 1, "holder": "a", "since": "then", "exclusive": True}))
+    command = ["clean", "--cache", str(tmp_path / "cache"), "--older", "30", "--json"]
+
+    def told(*more):
+        with contextlib.suppress(SystemExit):
+            cli.main([*command, *more])
+        return json.loads(capsys.readouterr().out)
+
+    shown = told()
+    assert {(entry["path"], entry["removed"]) for entry in shown} == {(str(kept.parent), False), (str(note), False)}
+    assert kept.exists()
+    assert all(entry["removed"] for entry in told("--remove"))
+    assert not kept.exists()
+    assert not note.exists()

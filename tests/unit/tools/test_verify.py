@@ -1,0 +1,34 @@
+"""chipproof verify says of each record what came out, and fails when one does not."""
+
+import json
+
+import pytest
+
+from harness.case import Case
+from harness.report.records import Record, write_run
+from tools import cli
+
+CASE = Case.parse("regnety_016-cpu-fp32-bs1")
+
+
+@pytest.mark.parametrize(("outcome", "status", "result"), [("PASS", 0, "same"), ("FAIL", 1, "differs")])
+def test_numerics_are_computed_again_from_their_errors(tmp_path, capsys, outcome, status, result):
+    values = {"cosine": 1.0, "largest": 1e-6, "rms": 1e-6}
+    write_run(tmp_path / "a.jsonl", {}, [Record(CASE, "numerics", outcome, "as it was", values=values)], 1)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(tmp_path), "--json"])
+
+    assert (ended.value.code or 0) == status
+    assert [row["result"] for row in json.loads(capsys.readouterr().out)] == [result]
+
+
+def test_an_edited_file_is_refused(tmp_path, capsys):
+    write_run(tmp_path / "a.jsonl", {}, [Record(CASE, "numerics", "PASS", "as it was")], 1)
+    path = tmp_path / "a.jsonl"
+    path.write_text(path.read_text().replace("as it was", "as it is"))
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(path)])
+    assert ended.value.code == 2
+    assert "was changed after it was written" in capsys.readouterr().err
