@@ -209,6 +209,16 @@ def test_every_runner_that_is_named_is_a_backend(page):
         assert name in registry.BACKENDS, f"{page.name}: --runner {name}"
 
 
+def test_every_page_exists_in_both_languages_and_leads_to_the_other_at_its_top():
+    for page in PAGES:
+        name = page.name.removesuffix(".md")
+        other = name.removesuffix(".zh-CN") + ".md" if page in CHINESE else name + ".zh-CN.md"
+        top = page.read_text(encoding="utf-8").partition("\n## ")[0].partition("```")[0]
+
+        assert page.with_name(other) in PAGES, f"{page.name} has no {other}"
+        assert f"]({other})" in top, f"{page.name} does not lead to {other} above its first section"
+
+
 @pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
 def test_both_languages_give_the_same_commands_options_and_links(page):
     english = page.with_name(page.name.replace(".zh-CN", ""))
