@@ -335,7 +335,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if config.getoption("tier") != "full":
         settings.append(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}")
     if config.getoption("simulate"):
-        settings.append("--simulate: SIMULATED SDKs, nothing here speaks of a chip")
+        settings.append("--simulate: SIMULATED SDKs; says nothing about real hardware")
     typos = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHIPPROOF_")]
     return lines + [f"chipproof: {line}" for line in settings + typos]
 

@@ -21,13 +21,13 @@ FEW_RIGHT = "not agrees_with"  # chip and reference agree, but where few answers
 
 @fault(WRONG)
 def colours_are_converted_twice_on_the_way_to_the_chip(plant):
-    """Every accuracy is some points low and none is zero; swapping the channels restores it."""
+    """Every accuracy is some points low and none is zero; swapping the channels back restores it."""
     plant.chip("channels_swapped")
 
 
 @fault("numerics FAIL", batch=1)
 def the_chip_swaps_colours_where_it_normalises(plant):
-    """Fine as long as the host normalises; wrong once the chip is fed pixels."""
+    """Right when the host normalises; wrong when the chip gets pixels."""
     plant.chip("channels_swapped_in_pixels")
 
 
@@ -84,7 +84,7 @@ def the_corner_is_cut_out_instead_of_the_middle(plant):
 
 @fault("published FAIL", model="objects")
 def the_offset_of_the_letterbox_stays_in_the_boxes(plant):
-    """AP at an IoU of 0.50 holds, at 0.75 it collapses."""
+    """AP at an IoU of 0.50 stays the same, AP at 0.75 collapses."""
     plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(sides, replace(frame, left=0.0, top=0.0)))
 
 
@@ -96,19 +96,19 @@ def scales_of_width_and_height_change_places(plant):
 
 @fault("published FAIL", model="objects")
 def boxes_are_cut_to_whole_cells(plant):
-    """Small boxes first: the integer division of a port."""
+    """Small boxes lose first: integer division in a rewritten program."""
     plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(np.trunc(sides), frame))
 
 
 @fault("published FAIL", model="objects")
 def boxes_are_cut_to_whole_pixels(plant):
-    """A few tenths of a point, and only small boxes."""
+    """A few tenths of a point are lost, on small boxes only."""
     plant.preparation(tiny, "decoded", lambda sound, sides, frame: np.trunc(sound(sides, frame)))
 
 
 @fault("published FAIL", model="objects")
 def boxes_below_a_score_of_a_half_are_dropped(plant):
-    """Recall is cut; the hard subset falls first."""
+    """Recall drops; the hard subset drops first."""
     plant.monkeypatch.setattr(tiny, "SCORE", 0.5)
     plant.anew("models")
 
@@ -127,7 +127,7 @@ def boxes_suppress_those_of_other_classes(plant):
 
 @fault("published FAIL", model="objects")
 def only_ten_boxes_of_a_picture_are_kept(plant):
-    """Recall is low on crowded pictures; the default of 100 was another's."""
+    """Recall is low on crowded pictures: another program keeps 100 by default."""
     plant.monkeypatch.setattr(tiny, "MOST", 10)
     plant.anew("models")
 
@@ -146,7 +146,7 @@ def classes_are_counted_from_one(plant):
 
 @fault("accuracy ERROR, published ERROR")
 def an_answer_that_cannot_be_read_is_one_of_many(plant):
-    """An exception in a thread that nobody waits for: fewer results and no error."""
+    """An exception in a thread that is never joined: fewer results and no error."""
     read = []
 
     def sometimes(sound, outputs, frame):
@@ -163,13 +163,13 @@ def an_answer_that_cannot_be_read_is_one_of_many(plant):
 
 @fault(WRONG)
 def the_engine_has_a_class_more_in_front(plant):
-    """About 0.1 % right: a class of background shifts all others."""
+    """About 0.1 % right: a background class shifts all others."""
     plant.chip("class_offset")
 
 
 @fault(WRONG, model="objects")
 def two_outputs_of_one_shape_change_places(plant):
-    """No box is where it should be, and no shape tells."""
+    """No box is where it should be, and the shapes are the same."""
     plant.chip("swapped_outputs")
 
 
@@ -181,13 +181,13 @@ def the_softmax_is_missing(plant):
 
 @fault(WRONG, model="objects")
 def the_softmax_runs_along_another_axis(plant):
-    """Scores of a place do not add up to one; AP falls."""
+    """The scores at one position do not add up to one; AP falls."""
     plant.chip("softmax_over_cells")
 
 
 @fault("numerics FAIL", model="faces")
 def the_chip_computes_in_bfloat16_and_says_fp32(plant):
-    """Faster than it could be, right in most answers."""
+    """Faster than possible, and most answers are right."""
     plant.chip("bf16")
 
 
@@ -219,29 +219,29 @@ def an_accuracy_that_is_nan_is_compared(plant):
 
 @fault("accuracy FAIL, published FAIL")
 def one_picture_in_ten_is_wrong(plant):
-    """The first pictures are fine, which is all that a demonstration shows."""
+    """The first pictures are right, and a demonstration shows no others."""
     plant.chip("wrong_sometimes")
 
 
 @fault(WRONG)
 def only_the_first_row_of_a_batch_is_computed(plant):
-    """Fine at batch 1; at batch N a share of (N - 1) / N is lost."""
+    """Right at batch 1; at batch N, (N - 1) / N of the answers are lost."""
     plant.chip("only_first_row:4")
 
 
 @fault(WRONG)
 def an_output_buffer_is_used_again_before_it_is_copied(plant):
-    """Row k is the answer of row k + 1; now and then."""
+    """Now and then row k has the answer of row k + 1."""
     plant.chip("next_row")
 
 
 @fault("numerics FAIL")
 def the_same_input_gives_another_output(plant):
-    """Nothing can be bisected; far below any tolerance."""
+    """The difference is far below any tolerance, but no fault can be bisected."""
     plant.chip("unsteady")
 
 
 @fault("accuracy FAIL, published FAIL")
 def the_first_answer_is_given_for_ever(plant):
-    """Whoever asks one batch only sees nothing."""
+    """Not visible when only one batch is run."""
     plant.chip("first_answer_for_ever")

@@ -26,7 +26,7 @@ BROKEN = "numerics ERROR, accuracy ERROR, published ERROR"
 
 @fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
 def the_export_has_the_batch_of_its_example(plant):
-    """Fails at every other batch, or takes the first row of each."""
+    """Fails at every other batch, or computes only the first row of each."""
     traced = lambda sound, *given, batch=None: sound(*given, batch=None)  # noqa: E731
     plant.code(export, "_traced", traced)
     plant.anew("export")
@@ -34,7 +34,7 @@ def the_export_has_the_batch_of_its_example(plant):
 
 @fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
 def other_weights_are_exported(plant):
-    """The trunk of another training run: the figures of an older model."""
+    """The backbone is from another training run: the accuracy is that of an older model."""
 
     def other(sound, model, protocol, state, path, nms=False):
         sound(model, protocol, {key: value.roll(1) for key, value in state.items()}, path, nms=nms)
@@ -45,7 +45,7 @@ def other_weights_are_exported(plant):
 
 @fault(WRONG)
 def an_engine_outlives_its_weights(plant):
-    """The key of an engine does not hold its weights: an old accuracy, repeated exactly."""
+    """The engine's key does not contain the weights: the old accuracy is repeated exactly."""
     forgetful = store.Store.get
 
     def get(store, key, build, *, kind, suffix=""):
@@ -63,7 +63,7 @@ def an_engine_outlives_its_weights(plant):
 
 @fault(BROKEN)
 def a_compiler_says_that_it_is_done_and_is_not(plant):
-    """The engine of the day before is measured."""
+    """Yesterday's engine is measured."""
     plant.anew("backends")
     plant.chip("says_done")
 
@@ -87,7 +87,7 @@ def an_engine_is_calibrated_for_another_model(plant):
 
 @fault("published FAIL", names=FEW_RIGHT)
 def weights_are_of_another_epoch(plant):
-    """Chip and reference agree; the figures are another model's."""
+    """Chip and reference agree; the accuracy is another model's."""
     path = plant.own_data() / "weights" / "tiny_classes.pth"
     inputs = torch.from_numpy(np.stack([tiny.classes_in(tiny.picture(i, 90, 90), False).tensor for i in range(8)]))
     torch.save(tiny.drawn(tiny.Classifier(), inputs, seed=8).state_dict(), path)
@@ -95,14 +95,14 @@ def weights_are_of_another_epoch(plant):
 
 @fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
 def weights_are_of_another_model(plant):
-    """Read with strict=False, they leave a network half drawn."""
+    """Loaded with strict=False, half of the network keeps its random weights."""
     folder = plant.own_data() / "weights"
     (folder / "tiny_objects.pth").replace(folder / "tiny_classes.pth")
 
 
 @fault("published FAIL", names=FEW_RIGHT)
 def labels_are_off_by_one_picture(plant):
-    """Near chance, and no error."""
+    """Near chance, without any error."""
     path = plant.own_data() / "tiny_classes" / "val_label.txt"
     names, labels = zip(*(line.split() for line in path.read_text().splitlines()), strict=True)
     path.write_text("".join(f"{n} {x}\n" for n, x in zip(names, labels[1:] + labels[:1], strict=True)))
@@ -110,7 +110,7 @@ def labels_are_off_by_one_picture(plant):
 
 @fault("published SKIP", names=FEW_RIGHT)
 def pictures_are_missing(plant):
-    """Scored on what is there, and called the whole set."""
+    """Scored on the pictures that are there, and reported as the whole set."""
     for path in sorted((plant.own_data() / "tiny_classes" / "val").glob("*7.bmp")):
         path.unlink()
 
@@ -157,7 +157,7 @@ def the_last_batch_is_dropped_unless_it_is_full(plant):
 
 @fault("published FAIL")
 def a_known_failure_no_longer_fails(plant):
-    """The excuse outlives its reason, and hides the next fault."""
+    """The exception stays after its reason is gone and hides the next fault."""
     excuse = Deviation("tiny_classes-*", "published", "top1", "lost in translation", "nowhere", "tiny.toml", 2)
     plant.monkeypatch.setattr(matrix, "published", lambda: replace(plant.world.table, deviations=(excuse,)))
 
@@ -167,7 +167,7 @@ def a_known_failure_no_longer_fails(plant):
 
 @fault("numerics INVALID, accuracy INVALID, published INVALID")
 def another_provider_does_the_work(plant):
-    """10 to 50 times slower, and all answers right."""
+    """10 to 50 times slower, and all answers are right."""
     plant.chip("falls_back")
 
 
@@ -176,20 +176,20 @@ BESIDE = {"batch": 1, "marks": "fp32 and numerics", "names": "outputs_are_those"
 
 @fault("numerics ERROR", **BESIDE)
 def the_sdk_takes_its_process_down(plant):
-    """The rest of the night's run is lost."""
+    """The rest of the nightly run is lost."""
     plant.chip("dies:1")
 
 
 @fault("numerics ERROR", **BESIDE)
 def a_call_never_comes_back(plant):
-    """The run hangs until somebody looks."""
+    """The run hangs until someone stops it."""
     plant.monkeypatch.setattr(context, "Worker", partial(Worker, limits=Limits(run=10.0)))
     plant.chip("hangs:1")
 
 
 @fault("numerics ERROR", **BESIDE)
 def the_sdk_takes_all_memory(plant):
-    """The kernel ends whatever is largest."""
+    """The kernel kills the largest process."""
     plant.monkeypatch.setattr(context, "Worker", partial(Worker, limits=Limits(memory=500 << 20)))
     plant.chip("grows:1")
 
@@ -199,31 +199,31 @@ def the_sdk_takes_all_memory(plant):
 
 @timed("targets INVALID", batch=None)
 def the_batch_is_not_run_but_counted(plant):
-    """Latency does not depend on the batch; images a second grow with it."""
+    """Latency does not depend on the batch; images per second grow with it."""
     plant.chip("batch_ignored")
 
 
 @timed("throughput FAIL, targets INVALID", batch=None)
 def latency_grows_faster_than_the_batch(plant):
-    """A batch is run row by row, each at the price of all."""
+    """A batch is run row by row, and each row costs as much as the whole batch."""
     plant.chip("batch_twice")
 
 
 @timed("throughput FAIL")
 def the_chip_is_slow(plant):
-    """A quarter of what was published."""
+    """A quarter of the published throughput."""
     plant.chip("slow")
 
 
 @timed("throughput INCONCLUSIVE")
 def the_chip_slows_down_meanwhile(plant):
-    """Windows drift, and their mean is nobody's figure."""
+    """Windows drift, and their mean is the speed at no time."""
     plant.chip("slows_down")
 
 
 @timed("throughput INVALID")
 def images_are_counted_twice(plant):
-    """A figure that is multiplied by the batch already is multiplied again."""
+    """A rate that already counts images is multiplied by the batch again."""
     speed = case_run.CaseRun.speed.func
 
     def twice(self):
@@ -244,39 +244,39 @@ def counted(plant, times):
 
 @timed("throughput INVALID")
 def every_image_is_counted_double(plant):
-    """Twice what was published, which newer software might be."""
+    """Twice the published throughput, which newer software might reach."""
     counted(plant, 2)
 
 
 @timed("throughput INVALID")
 def a_chip_at_60_percent_counts_double(plant):
-    """1.2 times what was published: nobody wonders."""
+    """1.2 times the published throughput, which looks plausible."""
     plant.chip("at_60_percent")
     counted(plant, 2)
 
 
 @timed("throughput INVALID")
 def a_chip_at_60_percent_counts_for_four(plant):
-    """2.4 times what was published: one device of a card, scaled."""
+    """2.4 times the published throughput: one device of a card, scaled."""
     plant.chip("at_60_percent")
     plant.monkeypatch.setattr(case_run.Measurement, "scaled", 4.0)
 
 
 @timed("throughput FAIL")
 def a_chip_is_at_60_percent(plant):
-    """Throttled, in another mode, or another card."""
+    """The card is throttled, in another mode, or another model."""
     plant.chip("at_60_percent")
 
 
 @timed("throughput INVALID")
 def every_second_timed_execute_is_skipped(plant):
-    """Twice what was published, and every output that is read is right."""
+    """Twice the published throughput, and every output that is read is right."""
     plant.chip("skips_every_second_timed")
 
 
 @timed("throughput INVALID")
 def every_second_execute_is_skipped(plant):
-    """The buffer holds the answer to other inputs, every second time."""
+    """Every second time the buffer holds the answer to other inputs."""
     plant.chip("skips_every_second")
 
 
@@ -288,19 +288,19 @@ def a_card_of_one_device_counts_for_four(plant):
 
 @timed("throughput INVALID, targets INVALID", batch=None)
 def nobody_waits_for_the_device(plant):
-    """Impossibly fast: what is timed is the queueing."""
+    """Impossibly fast: only the queueing is timed."""
     plant.chip("does_not_wait")
 
 
 @timed("throughput INVALID, targets INVALID", batch=None)
 def inputs_that_were_seen_before_cost_nothing(plant):
-    """Fast on repeats only."""
+    """Fast only when inputs repeat."""
     plant.chip("remembers")
 
 
 @timed("throughput INVALID")
 def what_is_timed_is_not_done(plant):
-    """The buffer still holds the answer of the run before, and it is right."""
+    """The buffer still holds the answer of the previous run, which is right."""
     plant.chip("skips_what_is_timed")
 
 
@@ -312,19 +312,19 @@ def outputs_differ_under_load(plant):
 
 @timed("throughput INVALID")
 def the_device_is_busy_before(plant):
-    """Two modes of latency; figures that nobody gets again."""
+    """Latency has two modes; the value cannot be reproduced."""
     plant.chip("busy_before")
 
 
 @timed("throughput INVALID")
 def another_program_takes_the_device_meanwhile(plant):
-    """As busy before, and the device was idle when it was asked."""
+    """As above, but the device was idle when it was checked."""
     plant.chip("used_after")
 
 
 @timed("throughput INVALID")
 def the_device_throttles(plant):
-    """Each device of a room has its own figure."""
+    """Every device of a rack gives another value."""
     plant.chip("throttled")
 
 
@@ -336,5 +336,5 @@ def the_clock_changes_meanwhile(plant):
 
 @timed("throughput INVALID")
 def the_device_is_damaged(plant):
-    """Errors of its memory, corrected by repeating."""
+    """Memory errors, corrected by repeating."""
     plant.chip("unhealthy")

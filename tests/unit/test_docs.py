@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from harness import matrix
 from harness.backends import base, registry
 from harness.backends.ascend import _codes
 from harness.case import Case, Precision
-from harness.vocabulary import STAGE_MARKERS
+from harness.report import ci
+from harness.vocabulary import MARKS, STAGE_MARKERS, Outcome
 from tools import cli
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +137,20 @@ def test_every_verb_exists_and_has_the_options_that_are_named(page):
 
 
 @every_page
+def test_every_option_of_a_verb_has_the_value_it_needs(page):
+    told = [words for words in commands(page) if program(words) == "chipproof" and words[1] in cli.VERBS]
+    for words in told:
+        verb = typer.main.get_command(cli.app(words[1])).commands[words[1]]
+        context = type(verb).context_class(verb, info_name=words[1], **verb.context_settings)
+        given, rest, _ = verb.make_parser(context).parse_args(list(words[2:]))
+        values = [value for name in given.values() for value in (name if isinstance(name, list | tuple) else [name])]
+
+        taken = [value for value in values if str(value).startswith("-")]
+        assert not taken, f"{page.name}: {' '.join(words)} takes {taken[0]} for a value"
+        assert not rest, f"{page.name}: {' '.join(words)} leaves {rest} over"
+
+
+@every_page
 def test_every_pytest_option_exists(page):
     told = [words for words in commands(page) if program(words) == "pytest"]
     for words in told:
@@ -192,6 +209,16 @@ def test_every_runner_that_is_named_is_a_backend(page):
         assert name in registry.BACKENDS, f"{page.name}: --runner {name}"
 
 
+def test_every_page_exists_in_both_languages_and_leads_to_the_other_at_its_top():
+    for page in PAGES:
+        name = page.name.removesuffix(".md")
+        other = name.removesuffix(".zh-CN") + ".md" if page in CHINESE else name + ".zh-CN.md"
+        top = page.read_text(encoding="utf-8").partition("\n## ")[0].partition("```")[0]
+
+        assert page.with_name(other) in PAGES, f"{page.name} has no {other}"
+        assert f"]({other})" in top, f"{page.name} does not lead to {other} above its first section"
+
+
 @pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
 def test_both_languages_give_the_same_commands_options_and_links(page):
     english = page.with_name(page.name.replace(".zh-CN", ""))
@@ -227,6 +254,33 @@ def test_every_option_of_the_suite_stands_in_the_readme():
     told = set(OPTION.findall((ROOT / "README.md").read_text(encoding="utf-8")))
 
     assert suite_options() <= told
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_readme_explains_what_a_run_prints(name):
+    told = " ".join(code(ROOT / name)).split()
+    statuses = re.findall(r"^\| (\d+) \|", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert not {str(outcome) for outcome in Outcome} - set(told)
+    assert not {mark.upper() for mark in MARKS} - set(told)
+    assert sorted(map(int, statuses)) == sorted(ci.Status)
+
+
+@pytest.mark.slow
+def test_the_simulated_run_of_the_guides_ends_as_they_say(tmp_path):
+    pages = [ROOT / "docs" / name for name in ("ascend.md", "ascend.zh-CN.md")]
+    shown = [re.findall(r"`(ran \d+ of \d+ cases[^`]*)`", page.read_text(encoding="utf-8")) for page in pages]
+    (words,) = (words for words in commands(pages[0]) if program(words) == "pytest" and "--simulate" in words)
+    options = ["--cache", str(tmp_path), "-p", "no:cacheprovider", "--lang", "en"]
+
+    run = subprocess.run(
+        [sys.executable, "-m", *map(str, [program(words), *words[1:], *options])],
+        cwd=ROOT, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+
+    said = [line for line in run.stdout.splitlines() if line.startswith("ran ")]
+    assert len(said) == 1, run.stdout + run.stderr
+    assert shown == [said, said]
 
 
 def test_every_chip_stands_in_the_readme():
