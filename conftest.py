@@ -65,7 +65,7 @@ from tests.session import (
 
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 TIERS = {
-    "quick": "the first precision of each chip, and no accuracy of heavy models",
+    "quick": "as nightly, with the first precision of each chip and without the accuracy of heavy models",
     "nightly": "everything, with the accuracy of the smallest and the largest batch",
     "full": "everything",
 }
@@ -313,10 +313,11 @@ def _in_tier(item: pytest.Item, tier: str) -> bool:
     if case is None or tier == "full":
         return True
     chip, model = matrix.chips()[case.chip], matrix.models()[case.model]
-    if tier == "quick":
-        return case.precision is chip.precisions[0] and not (model.heavy and stage_of(item) == "accuracy")
     batches = matrix.batches(model, chip, case.precision)
-    return stage_of(item) != "accuracy" or case.batch in (batches[0], batches[-1])
+    nightly = stage_of(item) != "accuracy" or case.batch in (batches[0], batches[-1])
+    if tier == "nightly":
+        return nightly
+    return nightly and case.precision is chip.precisions[0] and not (model.heavy and stage_of(item) == "accuracy")
 
 
 @pytest.hookimpl(trylast=True)

@@ -104,7 +104,8 @@ class Health:
 
 
 class Session(Protocol):
-    """An engine loaded on a device. One that cannot be timed from outside has `measure(plan) -> Timing` as well."""
+    """An engine loaded on a device. One that cannot be timed from outside has `measure(plan) -> Timing` as well; one
+    whose `execute(times)` has several computed at the same time says how many, `in_flight`."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -60,6 +60,7 @@ class Timing:
     windows: tuple[Window, ...]
     latencies: tuple[float, ...]
     host_bound: bool = False  # the host enqueued as slowly as the device computed: the figure is the host's
+    in_flight: int = 1  # executes that the device was given to compute at the same time
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -74,7 +75,8 @@ class Timing:
     def from_json(cls, plain: dict[str, Any]) -> Timing:
         """The inverse of to_json."""
         warmup, windows = (tuple(Window(**window) for window in plain[name]) for name in ("warmup", "windows"))
-        return cls(warmup, windows, tuple(plain["latencies"]), bool(plain.get("host_bound", False)))
+        told = bool(plain.get("host_bound", False)), int(plain.get("in_flight", 1))
+        return cls(warmup, windows, tuple(plain["latencies"]), *told)
 
 
 def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], float] = time.perf_counter) -> Timing:
@@ -121,6 +123,7 @@ def joined(parts: Sequence[Timing]) -> Timing:
         tuple(window for part in parts for window in part.windows),
         tuple(seconds for part in parts for seconds in part.latencies),
         any(part.host_bound for part in parts),
+        max(part.in_flight for part in parts),
     )
 
 

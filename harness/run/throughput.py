@@ -118,7 +118,9 @@ def judged(run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eag
         verdict = judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], eager, run.effort)
     else:
         verdict = Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
-    flight = judge_in_flight(speed.value, batch, run.devices_of_card, run.latencies)
+    flight = judge_in_flight(
+        speed.value, batch, run.devices_of_card, run.latencies, max(timing.in_flight for timing in run.timings)
+    )
     return flight if flight.outcome is Outcome.INVALID and "width" not in verdict.details else verdict
 
 

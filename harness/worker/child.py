@@ -101,6 +101,7 @@ class Commands:
         measured = (own(asked) if own else timing.measure(loaded.execute, asked)).to_json()
         host_bound = getattr(loaded, "host_bound", None)  # only a runtime with a clock on the device can tell
         measured["host_bound"] = bool(host_bound and host_bound())
+        measured["in_flight"] = int(getattr(loaded, "in_flight", 1))
         return measured
 
     def read(self, session: int) -> Any:

@@ -142,6 +142,7 @@ class _Session:
         with _failing(DeviceError, "openvino.CompiledModel.create_infer_request"):
             many = max(1, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
             self._requests = [compiled.create_infer_request() for _ in range(many)]
+        self.in_flight = many
         self._fed = _ports(compiled.inputs, [tensor.name for tensor in spec.inputs], "input")
         self._made = _ports(compiled.outputs, spec.outputs, "output")
         self.inputs = tuple(_tensor(name, port) for name, port in self._fed.items())

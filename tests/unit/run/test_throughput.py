@@ -3,6 +3,7 @@
 import os
 import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -455,3 +456,12 @@ def test_devices_are_looked_at_while_they_work(monkeypatch, fails):
 
     assert timings == (TIMING,)
     assert len(looks) == 1 if fails else len(looks) >= 3
+
+
+def test_a_chip_that_computes_several_executes_at_once_may_be_so_much_faster_than_one_alone():
+    run = chip(1.0)
+    alone = tuple(replace(timing, latencies=tuple(4 * s for s in timing.latencies)) for timing in run.timings)
+    several = tuple(replace(timing, in_flight=4) for timing in alone)
+
+    assert of(run_of(alone)).outcome is Outcome.INVALID
+    assert of(run_of(several)).outcome is Outcome.PASS
