@@ -221,6 +221,8 @@ def test_a_host_that_is_slower_than_the_gpu_is_told(sdk, onnx, engine, clock):
 
         assert clock.of(session, 40) == pytest.approx(0.005, rel=0.02)
         assert session.host_bound()
+        session.execute()
+        assert session.host_bound(), "one execute alone changes nothing of what bounds a series"
 
 
 def test_hundreds_of_cycles_leave_nothing_behind(sdk, onnx, engine):
