@@ -1,4 +1,4 @@
-"""What is on disk against what was published: pictures by name, counted, compared with the list of the set."""
+"""Files of a data set on disk: pictures by name, counted, and compared with the published list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM")  # how files of these kinds be
 
 @dataclass(frozen=True)
 class Published:
-    """A data set as it was published. `names` is the sha256 of its sample names, sorted, a line each."""
+    """A data set as it was published. `names` is the SHA-256 of its sample names, sorted, one a line."""
 
     name: str
     total: int
@@ -29,16 +29,19 @@ class Published:
     layout: str  # where the files belong under --data
 
     def kind(self, ids: Sequence[str]) -> str:
-        """ "whole" when these are all its samples, by count and by name, else "partial"."""
+        """ "whole" when `ids` are all its samples, by count and by name, else "partial"."""
         return "whole" if len(ids) == self.total and names_digest(ids) == self.names else "partial"
 
 
 def names_digest(ids: Iterable[str]) -> str:
+    """SHA-256, in hex, of the sample names, sorted, one a line."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Picture:
+    """A picture file on disk and its size."""
+
     path: Path
     size: int  # bytes
 
@@ -97,6 +100,7 @@ def _begins_well(path: Path) -> bool:
 
 
 def absent(published: Published, fact: str) -> Absent:
+    """The error for a data set that is not there; its hint says where the files belong."""
     return Absent(f"{published.name}: {fact}", hint=f"put under --data: {published.layout}")
 
 
