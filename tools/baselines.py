@@ -24,6 +24,8 @@ COLUMNS = {
 
 
 class Action(str, Enum):
+    """What the verb does."""
+
     SHOW = "show"
     LINT = "lint"
 

@@ -1,4 +1,4 @@
-"""The `chipproof` command: a literal table of verbs, each a module of tools/ that is imported when it is named."""
+"""The `chipproof` command: a table of verbs; each is a module of tools/, imported only when it is used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
 
 
 def app(verb: str | None) -> typer.Typer:
-    """The application with `verb` as it is, and the others, unimported, by their line only."""
+    """The application. Only the module of `verb` is imported; the other verbs have their overview line only."""
     root = typer.Typer(
         name="chipproof",
         no_args_is_help=True,
@@ -71,7 +71,7 @@ def _overview(
 
 
 def _unnamed() -> None:
-    """Stands for a verb in the overview."""
+    """The placeholder of a verb whose module is not imported."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse(error, machine="--json" in arguments)
         sys.exit(COULD_NOT_RUN)
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # of which typer makes a 1, as if a check had failed
+        if isinstance(end.__context__, BrokenPipeError):  # typer exits with 1, which would mean "a check failed"
             sys.exit(COULD_NOT_RUN)
         raise
     except Exception:  # the status of a crash must not read as "a check failed"
@@ -95,16 +95,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _replace_what_cannot_be_shown() -> None:
-    """A terminal that is not UTF-8 shows something else for a character that it lacks, instead of ending the verb.
+    """Replace characters that the terminal's encoding lacks, instead of ending with an error.
 
-    On standard output it is `?`, which leaves JSON valid."""
+    On standard output the replacement is `?`, which keeps JSON valid."""
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
 
 
 def refuse(error: HarnessError, machine: bool) -> None:
-    """The fact and the next step, without a traceback; for a machine also as JSON on standard output."""
+    """Print the fact and the next step to standard error, without a traceback; with `machine` also JSON to standard
+    output."""
     if machine:
         print(json.dumps({"error": error.stage, "fact": error.fact, "next": error.hint}, ensure_ascii=False))
     print(f"chipproof: {error}", file=sys.stderr)

@@ -61,7 +61,8 @@ def command(
 
 
 def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
-    """Builds the case's engine with tensors laid bare and compares them with ONNX Runtime's, in FP32."""
+    """A function that builds the case's engine with given tensors as outputs and compares them with ONNX Runtime's in
+    FP32."""
     import numpy as np
 
     from harness.diagnose import layers
@@ -78,7 +79,7 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
         tapped = layers.tapped(model, every, tensors)
         spec = replace(bench.engine.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
-        # a worker of its own: a compiler that dies of so many outputs leaves the next try unharmed
+        # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
         with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
             source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
             source.write_bytes(tapped.SerializeToString())
@@ -118,7 +119,7 @@ def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, An
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("mistakes", total=len(mistakes.MISTAKES))
             found = mistakes.explain(gap, lambda done: progress.advance(task, done))
-    except InvalidMeasurement as error:  # NaN: the layers still say where it begins
+    except InvalidMeasurement as error:  # for example NaN: the layers still show where it begins
         return {"mistakes": [], "explanation": error.fact}
     return {"mistakes": mistakes.as_json(found), "explanation": mistakes.conclusion(found)}
 
@@ -130,7 +131,7 @@ def _exported(bench: CaseRun) -> ModelProto:
 
 
 def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
-    """What was found, as JSON values; `differs` decides the exit status."""
+    """The findings as JSON values; `differs` decides the exit status."""
     from harness.diagnose import layers
 
     first = located.first

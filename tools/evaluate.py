@@ -31,6 +31,8 @@ LARGER = {"coco": "coco_5000"}  # data set -> the same with pictures that are no
 
 
 class Files(str, Enum):
+    """Formats of result files: the tool that wrote them, or WIDER FACE text files."""
+
     BENCHMARK = "benchmark"
     MSAME = "msame"
     AIS_BENCH = "ais_bench"
@@ -39,7 +41,7 @@ class Files(str, Enum):
 
 @dataclass(frozen=True)
 class Ending:
-    """How an engine may end: shape and dtype of each output of one image, and what makes predictions of them."""
+    """A form of an engine's outputs: shape and dtype of each output for one image, and their post-processing."""
 
     outputs: Mapping[str, tuple[tuple[int, ...], str]]
     postprocess: Callable[[Tensors, Frame], Predictions]
@@ -141,7 +143,7 @@ def _ending(model: Model, protocol: Protocol, indices: Collection[int]) -> Endin
 
 @cache
 def raw_ending(model: Model, protocol: Protocol) -> Ending:
-    """The network's outputs as they are. Their shapes come from running it without numbers."""
+    """The network's own outputs. Their shapes come from a run on PyTorch's meta device."""
     import torch
 
     with torch.device("meta"), torch.inference_mode():
@@ -162,8 +164,8 @@ def _predict(model: Model, protocol: Protocol, ending: Ending, sample: Sample, p
 
 
 def arranged(paths: Sequence[Path], ending: Ending) -> Tensors:
-    """The files of one image as the outputs of the ending, told apart by length: a compiler may reorder outputs, as
-    Ascend's out_nodes do with RetinaFace's. Raises DataError when a length is wrong or stands twice."""
+    """The files of one image as the outputs of the ending, identified by their number of values: a compiler may reorder
+    outputs, as ATC's --out_nodes does for RetinaFace. Raises DataError when a length is wrong or occurs twice."""
     by_length = {math.prod(shape): name for name, (shape, _) in ending.outputs.items()}
     if len(by_length) < len(ending.outputs):  # lengths do not tell them apart: the model's own order
         pairs = zip(paths, ending.outputs.items(), strict=True)
@@ -188,8 +190,8 @@ def _described(ending: Ending) -> str:
 
 
 def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, list[str]]:
-    """WIDER FACE result files against the ground truth; the pictures are not needed. Where only part of them is there,
-    the files belong to that part or to the whole set, whichever differs in fewer names."""
+    """Score of WIDER FACE result files against the ground truth; the pictures are not needed. When only part of the
+    pictures is there, the files are taken for that part or for the whole set, whichever differs in fewer names."""
     from harness import datasets
     from harness.datasets import widerface as wider
     from harness.datasets.base import Absent

@@ -31,7 +31,7 @@ SETS: dict[str, tuple[str, str]] = {
         "19,000 images, of which label.json names 7,600: gitee.com/ascend/ModelZoo-PyTorch, Deepmar_for_Pytorch",
     ),
 }
-"""Data set -> page, and what to take from it. Their terms ask a person to agree, so they are not downloaded here."""
+"""Data set -> (page, what to take from it). A person must agree to their terms, so they are not downloaded here."""
 
 TIMEOUT_S = 30
 CHUNK = 1 << 20
@@ -96,7 +96,7 @@ def _set_state(name: str, data: Path | None) -> str:
 
 
 def state(weights: Weights, path: Path | None) -> str:
-    """What is to say of the checkpoint at `path`."""
+    """State of the checkpoint at `path` for the table: "missing", or "here" and whether its digest is right."""
     if path is None:
         return "missing"
     if not (weights.sha256 or weights.md5):
@@ -125,7 +125,7 @@ def _show(table: list[dict[str, Any]]) -> None:
 
 
 def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
-    """Download what is missing and has a digest. Raises WeightsError; what came before stays, whole."""
+    """Download each missing checkpoint that has a digest. Raises WeightsError; files downloaded before stay."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -156,7 +156,7 @@ def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
 
 
 def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] = lambda done, total: None) -> None:
-    """Download to `path`, whole and with the published digest, or not at all. Raises WeightsError."""
+    """Download to `path`. Raises WeightsError, and leaves no file, when it is incomplete or has another digest."""
     from harness.store import whole_file
 
     by_hand = f"fetch it by hand from {weights.url} to {path}"

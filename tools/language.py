@@ -1,4 +1,4 @@
-"""The option --lang of the verbs that speak both languages."""
+"""The option --lang of the verbs that print in both languages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.report.messages import LANGUAGES
 
 
 def spoken(lang: str | None) -> str | None:
-    """Refuses a language that there is not."""
+    """The language. Raises typer.BadParameter for one that does not exist."""
     if lang is not None and lang not in LANGUAGES:
         raise typer.BadParameter(f"{lang}: there are {', '.join(LANGUAGES)}")
     return lang

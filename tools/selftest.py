@@ -39,12 +39,12 @@ FAULTS = Path(__file__).parents[1] / "tests" / "faults" / "README.md"
 
 
 def independent(rng: np.random.Generator, series: int, windows: int) -> Rates:
-    """Each window by its own, 2 %."""
+    """Independent windows with a standard deviation of 2 %."""
     return 1 + 0.02 * rng.standard_normal((series, windows))
 
 
 def correlated(rng: np.random.Generator, series: int, windows: int) -> Rates:
-    """A speed that varies slowly, 2 %: a first-order autoregression with 0.9, from its stationary law."""
+    """A slowly varying speed with a standard deviation of 2 %: a stationary first-order autoregression with 0.9."""
     found = np.empty((series, windows))
     found[:, 0] = rng.standard_normal(series)
     for i in range(1, windows):
@@ -53,7 +53,7 @@ def correlated(rng: np.random.Generator, series: int, windows: int) -> Rates:
 
 
 def two_clocks(rng: np.random.Generator, series: int, windows: int) -> Rates:
-    """Two clock states 5 % apart, each left in one window of ten; 0.5 % beside."""
+    """Two clock states 5 % apart; the clock changes in one window of ten. Independent noise of 0.5 % is added."""
     switches = np.cumsum(rng.random((series, windows)) < 0.1, axis=1) + (rng.random((series, 1)) < 0.5)
     return 1 + 0.05 * (switches % 2 - 0.5) + 0.005 * rng.standard_normal((series, windows))
 
@@ -73,7 +73,7 @@ NOISES: dict[str, Noise] = {
 
 @dataclass
 class Count:
-    """What became of healthy runs under one noise. Shares of `intervals` are of figures, at the end of measuring."""
+    """Results of healthy runs under one noise. Counts of intervals are taken at the end of each measurement."""
 
     runs: int = 0
     red: int = 0
@@ -89,9 +89,11 @@ class Count:
 
     @property
     def figures(self) -> int:
+        """Number of judged figures over all runs."""
         return self.outcomes.total()
 
     def as_json(self) -> dict[str, Any]:
+        """Counts and shares (0..1) as JSON values."""
         return {
             "runs": self.runs, "red_runs": self.red, "figures": self.figures, "outcomes": dict(self.outcomes),
             "decided_at_the_first_look": self.early / self.figures, "undecided": self.undecided,
@@ -103,10 +105,12 @@ class Count:
 
     @property
     def undecided(self) -> float:
+        """Share of figures that end INCONCLUSIVE."""
         return self.outcomes["INCONCLUSIVE"] / self.figures
 
     @property
     def coverage(self) -> float | None:
+        """Share of the intervals without a doubt that hold the true value; None without such intervals."""
         return self.sure_held / self.sure if self.sure else None
 
     @property
@@ -116,7 +120,7 @@ class Count:
 
     @property
     def holds(self) -> bool:
-        """At most one run in a thousand red, and no interval but 7 % misses without a doubt."""
+        """Whether at most one run in a thousand is red, and at most 7 % of intervals miss the truth without a doubt."""
         return self.red * 1000 <= ALLOWED * max(self.runs, 1000) and self.silent <= 1 - COVERED[0]
 
 

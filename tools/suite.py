@@ -1,4 +1,4 @@
-"""The suite as the verbs use it: the same settings as the tests, from command-line options."""
+"""The RunContext of the verbs, with the same settings as the tests, and the command-line options for it."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def deliver(kept: Path, out: Path) -> None:
 
 
 def no_simulator(chip: Chip) -> None:
-    """Every chip is real."""
+    """None for every chip: no simulated SDK."""
 
 
 def cache_folder(chosen: Path | None) -> Path:
+    """The folder of exports and engines: `chosen`, or the user's cache folder."""
     import platformdirs
 
     return chosen or platformdirs.user_cache_path("chipproof")

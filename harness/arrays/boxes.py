@@ -27,7 +27,8 @@ BINS = 17  # GFocal: a side is a distribution over 0, 1, ..., 16 strides
 
 @lru_cache(maxsize=16)
 def priors(height: int, width: int) -> Floats:
-    """(n, 4) cx, cy, w, h in fractions of a network input of height x width; by map, row, column, size. Read-only."""
+    """Priors (n, 4) cx, cy, w, h in fractions of a network input of height x width, ordered by map, row, column, size.
+    Read-only."""
     levels = []
     for stride, sides in zip(STRIDES, SIDES, strict=True):
         level = np.empty((-(-height // stride), -(-width // stride), len(sides), 4))
@@ -42,8 +43,8 @@ def priors(height: int, width: int) -> Floats:
 
 
 def decode_centres(priors: Floats, loc: Floats) -> Floats:
-    """(4, n) rows cx, cy, w, h that `loc` (n, 4) says relative to `priors` (n, 4), in their unit; infinite where the
-    exponential of a size is."""
+    """Rows cx, cy, w, h, (4, n), decoded from `loc` (n, 4) relative to `priors` (n, 4), in the unit of the priors; a
+    size is infinite where its exponential is."""
     decoded, offset = np.array(priors.T, F32, order="C"), np.ascontiguousarray(loc.T)
     decoded[:2] += offset[:2] * CENTRE * decoded[2:]
     with np.errstate(over="ignore"):
@@ -52,7 +53,7 @@ def decode_centres(priors: Floats, loc: Floats) -> Floats:
 
 
 def decode(priors: Floats, loc: Floats) -> Floats:
-    """(n, 4) boxes in the unit of the priors. The far corner is the near one plus the size, in that order."""
+    """Boxes (n, 4) x1, y1, x2, y2 in the unit of the priors; x2, y2 are x1, y1 plus the size, in float32."""
     box = decode_centres(priors, loc)
     with np.errstate(invalid="ignore"):
         box[:2] -= box[2:] / F32(2)
@@ -71,13 +72,13 @@ def decode_landmarks(priors: Floats, landm: Floats) -> Floats:
 
 
 def best_first(scores: Floats) -> Indices:
-    """Order of falling score; of equal scores the later comes first, as a stable ascending sort leaves it reversed."""
+    """Indices by falling score; of equal scores the later comes first, as in a reversed stable ascending sort."""
     return np.argsort(scores, kind="stable")[::-1].astype(np.int64, copy=False)
 
 
 def nms(boxes: Floats, scores: Floats, threshold: float) -> Indices:
-    """Greedy non-maximum suppression that counts the far pixel: a box goes when its IoU, with 1 added to each width
-    and height, to a better kept one is above `threshold`. Indices kept, best first (RetinaFace, R-CNN)."""
+    """Indices kept by greedy non-maximum suppression, best first (RetinaFace, R-CNN): a box is removed when its IoU
+    with a better kept box, with 1 added to each width and height, is above `threshold`."""
     order = best_first(scores)
     return order.take(survivors(boxes.take(order, axis=0), threshold, extent=1))
 

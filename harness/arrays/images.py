@@ -1,6 +1,6 @@
-"""Pictures, read and resized as the models' authors do it: byte for byte, each with the library that they used.
+"""Pictures, read and resized like the models' authors do, byte for byte, each with the library that they used.
 
-cv2 and PIL are imported when first needed, so that collecting tests does not pay for them.
+cv2 and PIL are imported on first use, so that collecting tests does not import them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Decoder = Literal["opencv", "pillow"]
 
 LARGEST = 2**28
-"""Pixels of the largest resized picture: a strip of one pixel's width would otherwise ask for gigabytes."""
+"""Pixels of the largest resized picture: a strip one pixel wide would otherwise need gigabytes."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # JPEG, but for the markers that stand alone in a scan
 _START, _END, _SCAN, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
@@ -41,8 +41,8 @@ def read(path: Path, decoder: Decoder = "opencv") -> Image:
     high byte. It is the reader of the authors of RetinaFace and GFocalV2. `pillow` reads as Image.open and
     convert("RGB"): EXIF is ignored, and 16-bit grey, which Pillow would clip, is refused. It is the reader of the
     authors of DeepMAR and RegNetY. Both drop transparency and turn CMYK into colours, each by its own formula.
-    Raises DataError: missing, empty, not a picture, or truncated (which OpenCV by itself would fill with grey). Bytes
-    overwritten inside the scan of a JPEG are not detected: all decoders go on, and tell no more than standard error.
+    Raises DataError for a file that is missing, empty, not a picture, or truncated (OpenCV itself would fill the rest
+    with grey). Bytes overwritten inside the scan of a JPEG are not detected: decoders only warn on standard error.
     """
     try:
         data = path.read_bytes()
@@ -164,7 +164,7 @@ def _in_place(picture: PIL.Image.Image) -> Image | None:
 
 
 def fits(image: Image, height: int, width: int) -> None:
-    """Raises DataError when a picture that becomes height x width has no pixel left, or absurdly many."""
+    """Raises DataError when `image` resized to height x width has no pixel, or more than `LARGEST`."""
     if height >= 1 and width >= 1 and height * width <= LARGEST:
         return
     h, w = image.shape[:2]
@@ -177,7 +177,7 @@ def nearest(image: Image, scale: float, size: tuple[int, int], fill: int = 0) ->
     """Scaled by nearest neighbour into the top left corner of a canvas of `size` = height, width.
 
     Equal to cv2.resize(float32(image), fx=scale, fy=scale, INTER_NEAREST): a source index is
-    floor(index * (1 / scale)), and the new size is rounded half to even. No pixel changes its value, so bytes will do.
+    floor(index * (1 / scale)), and the new size is rounded half to even. Pixels keep their values, so uint8 is exact.
     """
     import cv2
 

@@ -1,4 +1,4 @@
-"""Loops compiled to machine code by numba, whose import takes most of a second: it is for those who run such loops."""
+"""Loops compiled to machine code by numba. Its import takes most of a second: import modules with such loops late."""
 
 from __future__ import annotations
 

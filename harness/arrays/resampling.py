@@ -58,8 +58,8 @@ def _weights(
 def _down(
     lines: NDArray[np.uint8], low: NDArray[np.int64], seen: NDArray[np.int64], weights: NDArray[np.int32]
 ) -> NDArray[np.uint8]:
-    """Each new line as the weighted sum of old ones, rounded to bytes. The inner loops run along a line, on as many
-    bytes at once as a register holds."""
+    """Each new line as the weighted sum of old lines, rounded to uint8. The inner loops run along a line, so that they
+    are vectorised."""
     half = I32(1 << (BITS - 1))
     length = lines.shape[1]
     out = np.empty((len(low), length), np.uint8)

@@ -1,4 +1,4 @@
-"""Calibration data on its way into a compiler: this model's, whole, in order."""
+"""Calibration data for a compiler: checked to be this model's, complete and in order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def calibration_samples(spec: BuildSpec) -> Any:
-    """The calibration set, float32 (N, C, H, W), memory-mapped. Another model's has another shape, pixels that were
-    not normalised have another type: both are refused, as is a set that is empty or not finite. Raises BuildError."""
+    """The calibration set, float32 (N, C, H, W), memory-mapped. Raises BuildError when the file cannot be read, has
+    another shape or dtype (another model's, or raw pixels), is empty, or is not finite."""
     path = spec.calibration
     if path is None:
         raise BuildError("int8 without calibration data", hint="give spec.calibration, float32 (N, C, H, W)")
@@ -37,6 +37,6 @@ def calibration_samples(spec: BuildSpec) -> Any:
 
 
 def calibration_batches(samples: Any, batch: int) -> Iterator[Any]:
-    """Contiguous batches in the order of the file; the last one is filled up from its start."""
+    """Contiguous batches of `batch` samples in the order of the file; the last is padded from the start of the file."""
     for start in range(0, len(samples), batch):
         yield np.ascontiguousarray(samples[[i % len(samples) for i in range(start, start + batch)]])

@@ -1,4 +1,4 @@
-"""One vendor call: the trail before it, a look at what came back, and the words that were printed meanwhile."""
+"""One vendor call: its name is left in the trail, its answer is checked, and what it prints is captured."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """The calls of one stage. A Status is truthy even when it failed, so it is always asked; a factory that fails
-    returns None and says why elsewhere: to `words`, where the runtime has a log of its own, else to stderr."""
+    """The vendor calls of one stage; each raises `error` with `hint` when it fails.
+
+    A Status is truthy even when the call failed, so its `ok()` is always called. A factory that fails returns None and
+    logs the reason: to `words`, where the runtime has its own log, else to stderr."""
 
     def __init__(self, error: type[HarnessError], hint: str, words: Callable[[], str] | None = None) -> None:
         self._error = error
@@ -27,8 +29,8 @@ class Calls:
         self.words = words
 
     def ok(self, call: str, function: Callable[..., Any], *values: Any, void: bool = False) -> None:
-        """A call that answers with a Status. `void`: some versions answer with something else, or with nothing, which
-        says nothing about success."""
+        """Make a call that returns a Status. `void`: some versions return something else or nothing, which counts as
+        success."""
         status, words = self._made(call, function, *values)
         if void and not callable(getattr(status, "ok", None)):
             return
@@ -36,20 +38,20 @@ class Calls:
             raise self.failure(call, str(status), words)
 
     def make(self, call: str, function: Callable[..., Any], *values: Any) -> Any:
-        """A call that answers with an object, None being failure."""
+        """The object that the call returns; None is a failure."""
         made, words = self._made(call, function, *values)
         if made is None:
             raise self.failure(call, "returned None", words)
         return made
 
     def true(self, call: str, function: Callable[..., Any], *values: Any) -> None:
-        """A call that answers with a bool."""
+        """Make a call that returns True, or False after a failure."""
         made, words = self._made(call, function, *values)
         if not made:
             raise self.failure(call, f"returned {made!r}", words)
 
     def do(self, call: str, function: Callable[..., Any], *values: Any) -> Any:
-        """A call whose answer says nothing about success."""
+        """What the call returns; only an exception is a failure."""
         return self._made(call, function, *values)[0]
 
     def _made(self, call: str, function: Callable[..., Any], *values: Any) -> tuple[Any, str]:
@@ -61,24 +63,25 @@ class Calls:
                 made = error
         if self.words is not None:
             words = [self.words()]
-        if isinstance(made, Exception):  # bindings raise where C++ throws, and on arguments of other types
+        if isinstance(made, Exception):  # bindings raise when C++ throws, and for arguments of a wrong type
             raise self.failure(call, repr(made), words[0]) from made
         return made, words[0]
 
     def failure(self, call: str, status: str, words: str = "") -> HarnessError:
+        """The error for a failed call, with the last 20 lines that the vendor printed."""
         lines = "".join("\n  | " + line for line in words.strip().splitlines()[-20:])
         return self._error(f"{call} failed: {status}{lines}", hint=self._hint)
 
 
 def good(status: Any) -> bool:
-    """Whether a call that must answer with a Status answered with one that is OK."""
+    """Whether `status` is a Status object and is OK."""
     ask = getattr(status, "ok", None)
     return callable(ask) and bool(ask())
 
 
 def let_go(error: BaseException | None) -> None:
-    """Clear the finished frames of an error and of what caused it: their locals hold vendor objects, which must not
-    outlive the runtime that made them."""
+    """Clear the finished frames of an error and of its causes: their locals hold vendor objects, which must be freed
+    before the runtime that made them."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -86,10 +89,10 @@ def let_go(error: BaseException | None) -> None:
 
 @contextmanager
 def printed() -> Iterator[list[str]]:
-    """What native code writes to stderr meanwhile: one text, there when the block is left.
+    """A list whose only item, after the block, is the text that native code wrote to stderr in the block.
 
-    Where stderr is a file it is read back from there, so that nothing is lost in a crash; else it is caught in a
-    file of its own and passed on."""
+    Where stderr is a file the text is read back from it, so that nothing is lost in a crash; else it is captured in a
+    temporary file and passed on."""
     words = [""]
     sys.stderr.flush()
     try:

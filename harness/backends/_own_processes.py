@@ -1,4 +1,4 @@
-"""Which processes on a device are the suite's own: this worker, and its siblings with an engine loaded and idle."""
+"""Which processes on a device belong to the suite: this worker, and its siblings, which may hold an idle engine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 
 def ours(pid: int) -> bool:
-    """Whether the process is this one, its parent, or another child of that parent. Where a driver gives the host's
-    numbers to a container, none is, and none of them is in /proc: harness.run.devices tells those by when they came."""
+    """Whether the process is this one, its parent, or another child of that parent.
+
+    A driver may report the host's process numbers inside a container. Those are not in /proc, and the answer is False;
+    harness.run.devices recognises them by when they appeared."""
     if pid in (os.getpid(), os.getppid()):
         return True
     try:

@@ -1,8 +1,8 @@
-"""What a backend is: a module with four verbs, and the values that pass between it and the suite.
+"""The interface of a backend: a module with five functions, and the values that pass between it and the suite.
 
 A backend module drives one vendor runtime. It is imported only inside the worker process, so that a vendor SDK
-can crash, hang or leak without touching the suite. This file and every backend run under Python 3.7 with NumPy
-and the SDK alone; values are plain enough to travel as JSON.
+that crashes, hangs or leaks does not affect the suite. This file and every backend run under Python 3.7 with NumPy
+and the SDK alone; values can be sent as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ else:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A named tensor: NumPy dtype name and shape, axis 0 being the batch (-1 when it is dynamic)."""
+    """Name, NumPy dtype name and shape of a tensor. Axis 0 is the batch, -1 when it is dynamic."""
 
     name: str
     dtype: str
@@ -36,10 +36,10 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Normalize:
-    """(x - mean[c]) / std[c] of uint8 pixels, for channels in the order in which they are fed.
+    """The normalisation (x - mean[c]) / std[c] of uint8 pixels, for channels in the order in which they are fed.
 
-    `order` names that order ("BGR" or "RGB"); it is the order of the image and of the network alike: no backend
-    swaps channels."""
+    `order` names that order ("BGR" or "RGB"). The image and the network have the same order: no backend swaps
+    channels."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -48,7 +48,7 @@ class Normalize:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """All that a compiler needs beside the ONNX file. Every field is part of the engine's key."""
+    """Everything that a compiler needs besides the ONNX file. Every field is part of the engine's key."""
 
     precision: str  # "fp32" | "fp16" | "int8"
     batch: int
@@ -58,30 +58,30 @@ class BuildSpec:
     normalize: Normalize | None = None  # set: the engine is fed uint8 NHWC and normalises itself
     calibration: str | None = None  # int8: path of an .npy, float32 (N, C, H, W), already normalised
     target: str = ""  # what the compiler calls the chip (soc_version, architecture)
-    options: dict[str, Any] = field(default_factory=dict)  # backend's own words, recorded with the case
+    options: dict[str, Any] = field(default_factory=dict)  # options of one backend, recorded with the case
 
 
 @dataclass(frozen=True)
 class Device:
-    """One addressable device. `card` numbers the board that carries it: an Ascend 310 card carries four."""
+    """One addressable device. `card` is the number of its board: an Ascend 310 card has four devices."""
 
-    index: int  # by which the runtime is asked for it: *_VISIBLE_DEVICES renumbers
+    index: int  # its number in the runtime, after *_VISIBLE_DEVICES
     name: str  # as the vendor's tools report it
     card: int = 0
-    target: str = ""  # what the compiler calls it, when that is known from the device
+    target: str = ""  # its name for the compiler, where the device reports it
     physical: int = -1  # its number in the vendor's tools; -1: the index
-    precisions: tuple[str, ...] = ()  # those it computes in, where the runtime tells; empty: those of the chip's row
+    precisions: tuple[str, ...] = ()  # its precisions, where the runtime reports them; empty: those of the chip's row
 
     @property
     def number(self) -> int:
-        """The same for all processes, whatever each of them sees."""
+        """The number of the device that is the same for all processes, whatever *_VISIBLE_DEVICES hides."""
         return self.index if self.physical < 0 else self.physical
 
 
 @dataclass(frozen=True)
 class Found:
-    """Devices of a chip, and the evidence: what was looked for and what was seen. The evidence is never empty. `hint`
-    is the next step where none was found and the usual one, to install the SDK, would be wrong."""
+    """Devices of a chip, and the evidence: what was looked for and what was seen, never empty. `hint` is the next step
+    when no device was found and the usual step, to install the SDK, would be wrong."""
 
     devices: tuple[Device, ...]
     evidence: str
@@ -90,7 +90,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Health:
-    """What a device said of itself at one moment; None where the vendor does not tell."""
+    """The state of a device at one moment; None where the vendor does not report a value."""
 
     healthy: bool = True
     busy: float | None = None  # utilisation by others, 0..1
@@ -99,12 +99,12 @@ class Health:
     clock_mhz: float | None = None
     temperature_c: float | None = None
     note: str = ""
-    untold: str = ""  # which of utilisation, processes and throttling the device was asked and does not tell, and why
-    own: int = 0  # processes of the suite's own that were told from the others; 0 also where that is not counted
+    untold: str = ""  # which of utilisation, processes and throttling the device does not report, and why
+    own: int = 0  # processes on the device that belong to the suite; 0 also where they are not counted
 
 
 class Session(Protocol):
-    """An engine loaded on a device. One that cannot be timed from outside has `measure(plan) -> Timing` as well; one
+    """An engine loaded on a device. A session that cannot be timed from outside also has `measure(plan) -> Timing`; one
     whose `execute(times)` has several computed at the same time says how many, `in_flight`."""
 
     inputs: tuple[TensorSpec, ...]
@@ -114,35 +114,38 @@ class Session(Protocol):
         """Copy the batch to the device. Raises RunError when a name, dtype or shape is not the engine's."""
 
     def execute(self, times: int = 1) -> None:
-        """Run the engine `times` times back to back, in flight together where the runtime can; return when the
-        device is done with all of them. Only this is timed."""
+        """Run the engine `times` times back to back, several in flight where the runtime can, and return when the
+        device has finished all of them. Only this is timed."""
 
     def read(self) -> Tensors:
         """The outputs of the last execute, by ONNX name, as fresh arrays."""
 
 
 class Backend(Protocol):
-    """A module satisfies it."""
+    """The functions that a backend module has."""
 
     def version(self) -> str:
-        """SDK and driver, one line: part of the engine's key and of every record."""
+        """Versions of SDK and driver in one line, which is part of the engine's key and of every record."""
 
     def devices(self, match: str) -> Found:
         """Devices whose vendor name fully matches the regular expression. Never raises for an absent SDK."""
 
     def health(self, device: Device) -> Health:
-        """How the device is right now."""
+        """The state of the device now. Raises DeviceError when the vendor's tool fails."""
 
     def build(self, onnx: Path, engine: Path, spec: BuildSpec) -> None:
-        """Compile to exactly the path `engine`. Raises BuildError with the compiler's own words."""
+        """Compile `onnx` to exactly the path `engine`. Raises BuildError with the compiler's message."""
 
     def load(self, engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
-        """The engine on the device; everything is released on exit, in reverse, also after a failure."""
+        """A context with the engine on the device; on exit everything is released in reverse order, also after an
+        error."""
 
 
 def check(tensors: Tensors, specs: tuple[TensorSpec, ...], what: str) -> int:
-    """The batch of the tensors, which must be those of `specs` by name, dtype and shape; -1 stands for any size, at
-    axis 0 for the same size everywhere. `what` is "input" or "output". Raises RunError."""
+    """The batch of the tensors. Raises RunError when a name, dtype or shape is not that of `specs`.
+
+    -1 in a shape stands for any size; at axis 0 that size must be the same for all tensors. `what` is "input" or
+    "output"."""
     hint = "the engine wants {}".format(", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs))
     if set(tensors) != {spec.name for spec in specs}:
         raise RunError("{}s are called {}".format(what, ", ".join(sorted(tensors)) or "nothing"), hint=hint)
@@ -165,7 +168,8 @@ _trail = None  # type: Any  # a buffer shared with the parent, set by the worker
 
 
 def trail(call: str) -> None:
-    """Leave the name of the vendor call about to be made where the parent can read it after a crash or a hang."""
+    """Write the name of the next vendor call into memory shared with the parent, which reads it after a crash or a
+    hang."""
     if _trail is not None:
         text = call.encode("utf-8")[:250]
         _trail[: len(text) + 1] = text + b"\0"

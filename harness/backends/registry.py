@@ -1,4 +1,4 @@
-"""The backends: one row each. Nothing else in the project compares a backend's name."""
+"""The table of backends, one row each. No other file compares a backend's name."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from harness.backends.base import Device
 from harness.errors import UsageError
 
 SIMULATORS = Path(__file__).parents[2] / "tests" / "sdk"
-"""Folder with the simulated SDKs of this project, one folder a vendor."""
+"""Folder of the simulated SDKs, one subfolder per vendor."""
 
 
 class Beside(Protocol):
-    """What the suite can make for a compiler beside the ONNX file, for one engine; each is made when it is asked for.
+    """What the suite can make for a compiler besides the ONNX file, for one engine; each is made when it is called.
 
-    A backend that runs under the vendor's Python cannot make these itself: that Python has neither onnx nor torch."""
+    A backend under the vendor's Python cannot make these itself, because that Python has neither onnx nor torch."""
 
     precision: str  # "fp32" | "fp16" | "int8"
     version: str  # SDK and driver, as the backend's `version` reports them
     device: Device
 
     def out_nodes(self) -> list[str]:
-        """Node and output number that make each output, such as `Conv_12:0`."""
+        """For each output, the node and output number that compute it, such as `Conv_12:0`."""
 
     def out_specs(self) -> list[list[object]]:
-        """[name, NumPy dtype name, shape] of each output; -1 stands for the batch."""
+        """For each output, [name, NumPy dtype name, shape]; -1 stands for the batch."""
 
     def torchscript(self) -> str:
         """Path of the network as TorchScript."""
@@ -41,7 +41,7 @@ class Beside(Protocol):
         """Path of the ONNX file in the case's precision, for compilers that take precision from the graph."""
 
     def timing_cache(self) -> str:
-        """Path where the compiler may keep measured kernels from one build to the next."""
+        """Path of a file where the compiler may keep its kernel timings from one build to the next."""
 
 
 def _nothing(beside: Beside) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _torchscript(beside: Beside) -> dict[str, Any]:
 
 
 def _tensorrt(beside: Beside) -> dict[str, Any]:
-    """TensorRT 11 and newer know strongly typed networks only: precision comes from the graph."""
+    """Options for TensorRT. From TensorRT 11 on, networks are strongly typed: precision comes from the graph."""
     options: dict[str, Any] = {"device": beside.device.index, "timing_cache": beside.timing_cache()}
     major = re.match(r"TensorRT (\d+)", beside.version)
     if major and int(major[1]) >= 11 and beside.precision != "fp32":
@@ -71,9 +71,10 @@ def _tensorrt(beside: Beside) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sdk:
-    """What shows that a vendor's SDK is installed: variables that its script sets, programs, a Python module. `nodes`
-    are patterns of the files that the driver makes of its devices; `tables` are commands that show devices and
-    versions, and `files` patterns of files that tell the driver's version."""
+    """What shows that a vendor's SDK is installed: variables that its script sets, programs, a Python module.
+
+    `nodes` are patterns of the driver's device files, `tables` commands that print devices and versions, and `files`
+    patterns of files that hold the driver's version."""
 
     name: str
     variables: tuple[str, ...]
@@ -133,7 +134,7 @@ class BackendRow:
     simulator: str = ""
     needs: Callable[[Beside], Mapping[str, Any]] = _nothing  # options of the BuildSpec; files as absolute paths
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
-    engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata tell how many layers are in INT8
+    engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
 
     def python(self, sdk_python: str) -> str:
         """The interpreter that the backend's worker runs under: the suite's own or the one of --sdk-python."""
@@ -169,14 +170,14 @@ BACKENDS: dict[str, BackendRow] = {
 
 @cache
 def backends() -> dict[str, BackendRow]:
-    """BACKENDS and the rows of entry-point group `chipproof.backends`, by name. Raises UsageError when a plug-in's row
-    is not one or takes a name that exists."""
+    """BACKENDS and the rows of the entry-point group `chipproof.backends`, by name. Raises UsageError when a plug-in's
+    row is not a BackendRow or has a name that exists already."""
     return with_plugins(BACKENDS, "chipproof.backends", BackendRow)
 
 
 def backend(name: str) -> BackendRow:
-    """The row of that name; a dotted name is a module on PYTHONPATH, without a row of its own. Raises UsageError, which
-    lists the names."""
+    """The row of that name. A name with a dot is a module on PYTHONPATH and gets a row without an SDK. Raises
+    UsageError for an unknown name."""
     if "." in name:
         return BackendRow(name, module=name)
     rows = backends()
@@ -186,13 +187,13 @@ def backend(name: str) -> BackendRow:
 
 
 def module_of(name: str) -> str:
-    """Module to import for a backend."""
+    """Name of the module to import for a backend. Raises UsageError for an unknown name."""
     return backend(name).module
 
 
 def with_plugins(rows: Mapping[str, Any], group: str, kind: type) -> dict[str, Any]:
-    """The literal table and what installed packages add to it through the entry-point group. Raises UsageError when a
-    plug-in's row is not of that kind or takes a name that exists."""
+    """`rows` and the rows that installed packages add through the entry-point group `group`. Raises UsageError when a
+    plug-in's row is not a `kind` or has a name that exists already."""
     table = dict(rows)
     for point in entry_points(group=group):
         row = point.load()

@@ -1,4 +1,4 @@
-"""The data sets: one loader each. A set that is there in part is scored in part and says so."""
+"""The table of data sets, with one loader each. An incomplete set is scored in part and marked partial."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def load(name: str, data: Path, images: Path | None = None) -> Dataset:
-    """A data set under the folder `data`: counted, ordered, checked; its pictures are read when they are needed,
-    from the folder `images` if they are kept apart from the labels.
+    """The data set in the folder `data`, counted, ordered and checked. Pictures are read when they are needed, from the
+    folder `images` if that is given.
 
-    Raises UsageError (no such name or folder), Absent (nothing of it there), DataError (damaged: it names the file)."""
+    Raises UsageError for an unknown name or folder, Absent when no part is there, DataError for a damaged file."""
     if name not in DATASETS:
         raise UsageError(f"there is no data set {name!r}", hint=f"data sets: {', '.join(DATASETS)}")
     return DATASETS[name](data, images=images)

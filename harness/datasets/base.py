@@ -1,4 +1,4 @@
-"""What a data set is: counted, ordered samples with their truth, and whether the set is the whole published one."""
+"""The data set: counted, ordered samples with their truth, and whether it is the whole published set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from harness.errors import DataError
 
 
 class Absent(DataError):  # noqa: N818 - a state of the data, not a fault
-    """Nothing of the data set is there. Any other DataError means that something is there and damaged."""
+    """No part of the data set is there. Any other DataError means that a part is there and damaged."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """`id` names the sample in result files ("0--Parade/0_Parade_marchingband_1_20", "ILSVRC2012_val_00000001")."""
+    """One image. `id` is its name in result files ("0--Parade/0_Parade_marchingband_1_20",
+    "ILSVRC2012_val_00000001")."""
 
     id: str
     read: Callable[[], Image]  # raises DataError: missing, truncated, unreadable
@@ -32,15 +33,15 @@ class Dataset:
     samples: Sequence[Sample]
     total: int  # samples in the whole published set
     truth: Sequence[Any] | None
-    """One entry a sample, of the kind its scorer takes; None: the reference's own predictions are the truth."""
+    """One entry per sample, of the type that its scorer takes; None: the reference's own predictions are the truth."""
     digest: str  # of names, sizes and labels: part of every record and key
-    note: str = ""  # what was looked for and is not there, for the user
+    note: str = ""  # for the user: files that were looked for and are missing
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def take(self, indices: Sequence[int]) -> Dataset:
-        """The samples at those places, as a partial set (scenes stay scenes)."""
+        """The samples at those indices, as a data set of kind "partial" ("scenes" stays)."""
         if list(indices) == list(range(len(self))):
             return self
         return replace(
@@ -52,5 +53,5 @@ class Dataset:
         )
 
     def head(self, limit: int) -> Dataset:
-        """The first `limit` samples."""
+        """The first `limit` samples, as `take` gives them."""
         return self.take(range(min(limit, len(self))))

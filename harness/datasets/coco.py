@@ -1,8 +1,8 @@
 """COCO val2017: 5,000 pictures; the published Ascend figures score 4,952 of them.
 
-The authors' program scores all 5,000 (GFocalV2: AP 0.410). The Ascend seed builds its data set in training mode, which
-drops pictures without any annotation and pictures with a side under 32 pixels: 4,952 remain (AP 0.406). `load` is
-the seed's, as its figure is the baseline; `load_all` is the authors'.
+The authors' program scores all 5,000 (GFocalV2: AP 0.410). Ascend's program builds its data set in training mode, which
+drops pictures without annotations and pictures with a side under 32 pixels: 4,952 remain (AP 0.406). `load` gives
+Ascend's set, whose figure is the baseline; `load_all` gives the authors' set.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ANNOTATED = files.Published("coco", 4_952, "", _LAYOUT)
 
 
 def load(data: Path, images: Path | None = None) -> Dataset:
-    """Pictures with annotations, by COCO id; truth is an Objects a picture. Without the annotation file: all
-    pictures, without truth. Raises Absent, DataError, UsageError."""
+    """Pictures with annotations, in the order of their COCO ids; truth is one Objects per picture. Without the
+    annotation file: all pictures, without truth. Raises Absent, DataError, UsageError."""
     return _load(data, "coco", ANNOTATED, images, drop=True)
 
 
 def load_all(data: Path, images: Path | None = None) -> Dataset:
-    """The same with the pictures that show none of the 80 classes."""
+    """All pictures, also those that show none of the 80 classes; otherwise like `load`."""
     return _load(data, "coco_5000", ALL, images, drop=False)
 
 
@@ -84,7 +84,7 @@ def _read(path: Path, size: tuple[int, int]) -> Image:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What instances_val2017.json says, by picture, in the order of the ids."""
+    """The content of instances_val2017.json by picture, in the order of the ids."""
 
     truth: dict[str, Objects]
     sizes: dict[str, tuple[int, int]]  # width, height
@@ -92,8 +92,8 @@ class Annotations:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Raises DataError: not JSON, a missing or wrong field, a doubled picture, an annotation of none of them, or a
-    category that is not COCO's."""
+    """The annotations of the file. Raises DataError when it is not JSON, a field is missing or wrong, a picture occurs
+    twice, an annotation belongs to no picture, or a category is not COCO's."""
     hint = "fetch instances_val2017.json of COCO 2017"
     content = files.parsed(path, hint)
     try:

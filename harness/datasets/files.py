@@ -1,4 +1,4 @@
-"""What is on disk against what was published: pictures by name, counted, compared with the list of the set."""
+"""Files of a data set on disk: pictures by name, counted, and compared with the published list."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harness.datasets.base import Absent
 from harness.errors import DataError, UsageError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM")  # how files of these kinds begin
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM")  # the first bytes of files of these kinds
 
 
 @dataclass(frozen=True)
 class Published:
-    """A data set as it was published. `names` is the sha256 of its sample names, sorted, a line each."""
+    """A data set as it was published. `names` is the SHA-256 of its sample names, sorted, one a line."""
 
     name: str
     total: int
@@ -29,26 +29,29 @@ class Published:
     layout: str  # where the files belong under --data
 
     def kind(self, ids: Sequence[str]) -> str:
-        """ "whole" when these are all its samples, by count and by name, else "partial"."""
+        """ "whole" when `ids` are all its samples, by count and by name, else "partial"."""
         return "whole" if len(ids) == self.total and names_digest(ids) == self.names else "partial"
 
 
 def names_digest(ids: Iterable[str]) -> str:
+    """SHA-256, in hex, of the sample names, sorted, one a line."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Picture:
+    """A picture file on disk and its size."""
+
     path: Path
     size: int  # bytes
 
 
 def pictures(folder: Path, published: Published, depth: int = 0) -> dict[str, Picture]:
     """Pictures in `folder`, or `depth` folders below it, by name: the path below `folder`, cut at the first dot of
-    the file name. Hidden files and files of other kinds are passed over.
+    the file name. Hidden files and files with other suffixes are skipped.
 
-    Raises Absent when there is none; DataError for an empty file, for files that do not begin as pictures do (all of
-    them counted, before hours of work) and for two pictures of one name."""
+    Raises Absent when there is no picture; DataError for an empty file, for files that do not begin like pictures (all
+    of them are counted at once), and for two pictures of one name."""
     if not folder.is_dir():
         raise absent(published, f"there is no folder {folder}")
     found: dict[str, Picture] = {}
@@ -97,11 +100,13 @@ def _begins_well(path: Path) -> bool:
 
 
 def absent(published: Published, fact: str) -> Absent:
+    """The error for a data set that is not there; its hint says where the files belong."""
     return Absent(f"{published.name}: {fact}", hint=f"put under --data: {published.layout}")
 
 
 def listed(path: Path, published: Published) -> list[str]:
-    """Sample names of a list file, one picture a line (folder/name.jpg). Raises DataError for a doubled one."""
+    """Sample names of a list file with one picture a line (folder/name.jpg). Raises DataError for a name that occurs
+    twice."""
     names = [_sample(line) for line in text(path).splitlines() if line.strip()]
     once(names, path)
     return names
@@ -120,8 +125,8 @@ def once(names: Iterable[str], path: Path) -> None:
 
 
 def utf8(path: Path) -> None:
-    """Raises DataError when a name in the path is not UTF-8, as on a disk from a Chinese Windows: neither digests nor
-    the lists that name it could be written."""
+    """Raises DataError when a name in the path is not UTF-8, for example GBK from a Chinese Windows: digests and lists
+    with such a name cannot be written."""
     for name in path.parts:
         try:
             name.encode()
@@ -135,7 +140,7 @@ def utf8(path: Path) -> None:
 
 
 def text(path: Path) -> str:
-    """A text file in UTF-8. Raises DataError."""
+    """The content of a text file in UTF-8, without a byte-order mark. Raises DataError."""
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise DataError(f"{path} is {kind}, not a file", hint="put the file of the data set there")
@@ -158,7 +163,7 @@ def text(path: Path) -> str:
 
 
 def parsed(path: Path, hint: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """Content of a JSON file; `pairs` makes each object of its names and values. Raises DataError."""
+    """The content of a JSON file; `pairs` converts the (name, value) pairs of each object. Raises DataError."""
     content = text(path)
     if not content.strip():
         raise DataError(f"{path} is empty", hint=hint)
@@ -173,8 +178,8 @@ def parsed(path: Path, hint: str, pairs: Callable[[list[tuple[str, Any]]], Any] 
 def present(found: Mapping[str, Picture], names: Sequence[str], source: Path, published: Published) -> list[str]:
     """The names that have a picture, in the order of the list.
 
-    A list of the whole published set may name pictures that are not there: the set is partial. A shorter list says
-    which pictures are meant, and each must be there. Raises DataError, also for a picture that the list lacks."""
+    A list of the whole published set may name pictures that are missing; the set is then partial. A shorter list
+    selects pictures, and each must be there. Raises DataError otherwise, and for a picture that is not in the list."""
     extra = sorted(set(found) - set(names))
     if extra:
         raise DataError(
@@ -191,7 +196,7 @@ def present(found: Mapping[str, Picture], names: Sequence[str], source: Path, pu
 
 
 def digest(ids: Sequence[str], found: Mapping[str, Picture], labels: Iterable[bytes] = ()) -> str:
-    """Of names, file sizes and labels, in order."""
+    """SHA-256, in hex, over names, file sizes in bytes and labels, in order."""
     sha = hashlib.sha256()
     for name in ids:
         sha.update(f"{name} {found[name].size}\n".encode())
@@ -201,7 +206,8 @@ def digest(ids: Sequence[str], found: Mapping[str, Picture], labels: Iterable[by
 
 
 def folder(data: Path, published: Published) -> Path:
-    """Where the set belongs. Raises UsageError when --data is no folder, Absent when the set has none there."""
+    """The data set's folder under --data. Raises UsageError when --data is not a folder, Absent when the data set's
+    folder is missing."""
     if not data.is_dir():
         raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds imagenet/, widerface/, ...")
     if not (data / published.name).is_dir():

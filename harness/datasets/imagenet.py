@@ -22,9 +22,9 @@ PUBLISHED = files.Published(
 
 _NAMES = [f"ILSVRC2012_val_{number:08d}" for number in range(1, 6)]
 WORDNET = dict(zip(_NAMES, (65, 970, 230, 809, 516), strict=True))
-"""Labels of the first pictures with the classes in the order of their WordNet ids, as the models have them."""
+"""Labels of the first pictures with the classes in the order of their WordNet ids, which the models use."""
 DEVKIT = dict(zip(_NAMES, (489, 360, 170, 821, 296), strict=True))
-"""The same in the order of ILSVRC2012_validation_ground_truth.txt of the development kit, counted from 0."""
+"""Labels of the same pictures in the order of the development kit's ILSVRC2012_validation_ground_truth.txt, from 0."""
 
 
 def load(data: Path, published: files.Published = PUBLISHED, images: Path | None = None) -> Dataset:
@@ -47,7 +47,7 @@ def load(data: Path, published: files.Published = PUBLISHED, images: Path | None
 
 
 def other_order(labels: Mapping[str, int], source: Path) -> str:
-    """A note when the labels of the first pictures are those of another order of the classes, else nothing."""
+    """A note when the labels of the first pictures use another order of the classes, else ""."""
     for known, first, order in (
         (DEVKIT, 0, "the order of the development kit"),
         (DEVKIT, 1, "the order of the development kit, counted from 1"),
@@ -64,7 +64,7 @@ def other_order(labels: Mapping[str, int], source: Path) -> str:
 
 
 def read_labels(path: Path) -> dict[str, int]:
-    """Class of each sample. A line is `name label`; the name is cut at its first dot. Raises DataError."""
+    """Class (0..999) of each sample, from lines `name label`; names are cut at the first dot. Raises DataError."""
     lines = [(n, line.split()) for n, line in enumerate(files.text(path).splitlines(), 1) if line.strip()]
     for n, fields in lines:
         if len(fields) != 2 or not re.fullmatch("0{0,9}[0-9]{1,3}", fields[1]):

@@ -24,9 +24,10 @@ PUBLISHED = files.Published(
 
 
 def load(data: Path, published: files.Published = PUBLISHED, images: Path | None = None) -> Dataset:
-    """Pictures by name, in the order of image.txt or else of label.json; truth is (35,) int8. Without label.json:
-    pictures without truth. Of all 19,000 pictures of PETA, those that it does not name are passed over and counted in
-    the note. Raises Absent, DataError, UsageError."""
+    """Pictures by name, in the order of image.txt or else of label.json; truth is int8 (35,) per picture.
+
+    Without label.json: pictures without truth. Pictures that label.json does not name are skipped and counted in the
+    note, because PETA has 19,000 in all. Raises Absent, DataError, UsageError."""
     root = files.folder(data, published)
     found = files.pictures(images or root / "images", published)
     source, order = root / "label.json", root / "image.txt"
@@ -56,7 +57,7 @@ def load(data: Path, published: files.Published = PUBLISHED, images: Path | None
 
 
 def read_labels(path: Path) -> dict[str, NDArray[np.int8]]:
-    """Attributes (35,) of each sample: 0, 1 or 2 (unknown). Raises DataError."""
+    """Attributes of each sample, int8 (35,): 0, 1 or 2 (unknown). Raises DataError."""
     hint = 'expected {"13056.png": [35 values of 0, 1 or 2], ...}'
 
     def entries(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Samples read and prepared ahead of their use, in order, by a few threads, never more than a few at a time."""
+"""Samples read and prepared ahead of their use, in order, by a few threads, with a bounded number in memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 def stream(
     samples: Iterable[Sample], prepare: Callable[[Sample], T], workers: int | None = None, ahead: int | None = None
 ) -> Iterator[T]:
-    """prepare(sample) of each sample, in order, while the caller works on those before.
+    """prepare(sample) of each sample, in order, computed while the caller works on earlier samples.
 
-    `workers` threads (default: one a core) prepare at most `ahead` samples (default: 4 a thread) that the caller has
-    not taken yet, so that memory does not grow with the number of samples. What `prepare` raises is raised at its
-    sample's place. Closing the iterator drops what has not begun and waits for what has. Meanwhile OpenCV shares the
-    cores among these threads instead of starting its own in each."""
+    `workers` threads (default: one per core) prepare at most `ahead` samples (default: 4 per thread) that the caller
+    has not taken yet, so that memory does not grow with the number of samples. An exception of `prepare` is raised in
+    the place of its sample. Closing the iterator cancels samples that have not begun and waits for the others. OpenCV's
+    own threads are limited meanwhile, so that all threads together use the cores once."""
     threads = workers or _cores()
     pending: deque[Future[T]] = deque()
     with _opencv_threads(max(1, _cores() // threads)), ThreadPoolExecutor(threads, "prepare") as pool:
@@ -50,5 +50,5 @@ def _opencv_threads(number: int) -> Iterator[None]:
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -24,8 +24,8 @@ PUBLISHED = files.Published(
 
 
 def load(data: Path, published: files.Published = PUBLISHED, images: Path | None = None) -> Dataset:
-    """Pictures by event/name, in the order of wider_val.txt or else of the ground truth; truth is a Faces a picture.
-    Without the folder ground_truth: pictures without truth. Raises Absent, DataError, UsageError."""
+    """Pictures by event/name, in the order of wider_val.txt or else of the ground truth; truth is one Faces per
+    picture. Without the folder ground_truth: pictures without truth. Raises Absent, DataError, UsageError."""
     root = files.folder(data, published)
     found = files.pictures(images or root / "val" / "images", published, depth=1)
     source, order = root / "ground_truth", root / "wider_val.txt"
@@ -55,8 +55,8 @@ def _bytes(faces: Faces) -> bytes:
 
 
 def ground_truth(folder: Path) -> dict[str, Faces]:
-    """Faces of each picture (event/name), in the order of the authors' four .mat files. Raises DataError: a file is
-    missing or unreadable, lacks a field, or does not fit the others."""
+    """Faces of each picture (event/name), in the order of the authors' four .mat files. Raises DataError when a file is
+    missing or unreadable, lacks a field, or contradicts the others."""
     face_file = folder / "wider_face_val.mat"
     events = _field(face_file, "event_list")
     lists = {
@@ -103,7 +103,7 @@ def _field(path: Path, name: str) -> Any:
         raise DataError(f"there is no {path}", hint=hint)
     try:
         content = loadmat(str(path), variable_names=[name])
-    except Exception as error:  # scipy raises whatever a damaged file leads it to
+    except Exception as error:  # a damaged file can make scipy raise any exception
         raise DataError(f"{path} is not a readable .mat file: {error}", hint=hint) from error
     if name not in content:
         raise DataError(f"{path} has no field {name}", hint=hint)
@@ -120,7 +120,7 @@ def _cells(folder: Path, what: str, column: Any) -> Any:
 
 
 def _word(folder: Path, cell: Any) -> str:
-    """A MATLAB string: an array with one text, perhaps in a cell."""
+    """The text of a MATLAB string: an array with one text, which may be inside a cell. Raises DataError."""
     while isinstance(cell, np.ndarray) and cell.size == 1:
         cell = cell.ravel()[0]
     if not isinstance(cell, str) or not cell:

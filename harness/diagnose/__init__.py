@@ -1,1 +1,1 @@
-"""After a failed comparison: which layer is the first to differ (layers), and which mistake explains it (mistakes)."""
+"""After a failed comparison: the first layer that differs (layers), and the mistake that explains it (mistakes)."""

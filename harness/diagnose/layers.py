@@ -1,4 +1,4 @@
-"""The first layer that differs: intermediate tensors laid bare, compared, and the suspects narrowed down to one."""
+"""The first layer that differs: intermediate tensors are made outputs and compared until one layer is left."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from harness.vocabulary import Outcome
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-MOST = 48  # tensors laid bare at once: more than this no one reads, and every one costs the compiler a fusion
-ROOM = 2**30  # bytes of what one run may return
+MOST = 48  # tensors made outputs at once: each prevents a fusion by the compiler, and nobody reads a longer list
+ROOM = 2**30  # bytes of outputs that one run may return
 UNKNOWN = 0
 READABLE = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid",
     "Softmax", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Upsample", "Concat",
-)  # looked at first: what a person calls a layer  # fmt: skip
+)  # compared first: the operators that people call layers  # fmt: skip
 
 Measure = Callable[[Sequence[str]], Mapping[str, Verdict]]
-"""Tensors to lay bare -> verdict of each that has a row for each image, and of the graph's own outputs. Raises
-BuildError, DeviceError or RunError when the compiler or the chip does not take so many."""
+"""Tensors to make outputs -> the verdict of each that has a row for each image, and of the graph's own outputs. Raises
+BuildError, DeviceError or RunError when the compiler or the chip does not take so many outputs."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Layer:
     tensor: str
     node: str
     op: str
-    inputs: tuple[str, ...]  # the nearest such tensors before it; the network's input is one
-    shape: tuple[int, ...]  # at the batch that was asked for
+    inputs: tuple[str, ...]  # the nearest such tensors before it, or the network's input
+    shape: tuple[int, ...]  # at the requested batch
 
     @property
     def bytes(self) -> int:
-        """Size of the tensor in FP32."""
+        """Size of the tensor in FP32, in bytes."""
         return 4 * math.prod(size or 1 for size in self.shape)
 
     def __str__(self) -> str:
@@ -53,12 +53,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Located:
-    """Verdicts of the tensors that were laid bare, in the order of the graph, and the first that fails."""
+    """Verdicts of the tensors that were compared, in the order of the graph, and the first layer that fails."""
 
     seen: tuple[tuple[Layer, Verdict], ...]
     first: Layer | None
-    before: tuple[tuple[str, Verdict | None], ...]  # what the first is computed from; None: it is the network's input
-    notes: tuple[str, ...]  # what could not be done
+    before: tuple[tuple[str, Verdict | None], ...]  # inputs of the first layer that fails; None: the network's input
+    notes: tuple[str, ...]  # steps that failed
 
 
 def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
@@ -87,7 +87,7 @@ def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
 
 
 def tapped(model: ModelProto, every: Sequence[Layer], tensors: Sequence[str]) -> ModelProto:
-    """graph.tap, with as many axes to each output as the layer has: compilers want to know at least that."""
+    """The graph with `tensors` as further outputs (graph.tap), each with the rank that compilers need."""
     shapes = {layer.tensor: layer.shape for layer in every}
     bare = graph.tap(model, tensors)
     for value in bare.graph.output:
@@ -100,14 +100,16 @@ def tapped(model: ModelProto, every: Sequence[Layer], tensors: Sequence[str]) ->
 
 
 def _shape(value: ValueInfoProto) -> tuple[int, ...]:
-    """Sizes of the axes, UNKNOWN for one that ONNX cannot infer: those behind a resize to a computed size."""
+    """Sizes of the axes, UNKNOWN for a size that ONNX cannot infer, such as after a resize to a computed size."""
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def locate(every: Sequence[Layer], measure: Measure, most: int = MOST) -> Located:
-    """The first layer whose tensor fails, found in few runs: some layers spread over the graph, then those between
-    the last that are fine and the first that is not. A refusal halves how many are laid bare at once; the error of
-    the last is raised when not even one can be."""
+    """The first layer whose tensor fails, found in few runs.
+
+    The first run compares layers spread over the graph, each further run those between the last layers that pass and
+    the first that fails. When the compiler or chip refuses so many outputs, half as many are tried. Raises the error of
+    the last try when not even one tensor can be made an output."""
     seen: dict[str, Verdict] = {}
     asked: set[str] = set()
     notes: list[str] = []
@@ -120,7 +122,7 @@ def locate(every: Sequence[Layer], measure: Measure, most: int = MOST) -> Locate
             if len(chosen) == 1:
                 if not seen:
                     raise
-                notes.append(f"{chosen[0]} cannot be laid bare: {error.fact}")
+                notes.append(f"{chosen[0]} cannot be made an output: {error.fact}")
                 break
             most = len(chosen) // 2
             notes.append(f"{len(chosen)} tensors at once were refused ({error.fact}); tried {most}")
@@ -135,7 +137,7 @@ def locate(every: Sequence[Layer], measure: Measure, most: int = MOST) -> Locate
 
 
 def pick(suspects: Sequence[Layer], most: int) -> list[Layer]:
-    """At most so many of them, and no more than ROOM holds, spread evenly; readable ones when there is a choice."""
+    """At most `most` of the suspects, no more than fit into ROOM bytes, spread evenly; READABLE ones are preferred."""
     mean = sum(layer.bytes for layer in suspects) / len(suspects)
     most = max(1, min(most, int(ROOM / max(mean, 1))))
     if len(suspects) <= most:
@@ -147,9 +149,11 @@ def pick(suspects: Sequence[Layer], most: int) -> list[Layer]:
 
 
 def _narrowed(every: Sequence[Layer], seen: Mapping[str, Verdict], asked: set[str]) -> list[Layer]:
-    """Layers not asked for yet that may be the first to fail: they lead to the first that does, and not through one
-    that is fine. What is fine behind or beside it says nothing: a softmax hides much. When none is left, what the
-    first is computed from, so that it can be said to be fine."""
+    """Layers not yet compared that may be the first to fail: those before the first known failure that do not lead to a
+    layer that passes.
+
+    A layer after or beside the failure that passes is no evidence, because for example a softmax hides errors. When no
+    suspect is left, the inputs of the first failing layer, so that they are compared too."""
     first = next((layer for layer in every if _fails(seen, layer.tensor)), None)
     if first is None:
         return []
@@ -176,8 +180,9 @@ def _fails(seen: Mapping[str, Verdict], name: str) -> bool:
 
 
 def reference(model: ModelProto, images: NDArray[np.float32], batch: int) -> Tensors:
-    """Outputs of the graph in FP32 on ONNX Runtime, node by node as written, for a batch that repeats the images in
-    turn; without those that do not have a row for each image. `images` is float32 (N, 3, H, W), N at most `batch`."""
+    """Outputs of the graph in FP32 on ONNX Runtime without optimisation, by name, for a batch that repeats the images.
+
+    Outputs without a row for each image are left out. `images` is float32 (N, 3, H, W), N at most `batch`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -195,7 +200,7 @@ def reference(model: ModelProto, images: NDArray[np.float32], batch: int) -> Ten
 
 
 def compare(chip: Tensors, wanted: Tensors, precision: Precision) -> dict[str, Verdict]:
-    """judge_numerics for each tensor by itself."""
+    """The verdict of judge_numerics for each tensor by itself, by name."""
     return {
         name: judge_numerics({k: v for k, v in chip.items() if k == name}, {name: value}, precision)
         for name, value in wanted.items()
@@ -203,11 +208,11 @@ def compare(chip: Tensors, wanted: Tensors, precision: Precision) -> dict[str, V
 
 
 def sentence(located: Located, outputs_fail: bool) -> str:
-    """What was found, in words; `outputs_fail`: whether the engine differs when nothing is laid bare."""
+    """The result as a sentence; `outputs_fail` says whether the engine without added outputs differs."""
     if located.first is None and outputs_fail:
         return (
-            f"no layer differs while {len(located.seen)} are laid bare, and the engine without does: the mistake is in "
-            "what the compiler fuses or reorders; lay fewer bare, or turn its optimisations off one by one"
+            f"no layer differs with {len(located.seen)} layers as outputs, but the engine without them does: the "
+            "mistake is in what the compiler fuses or reorders; turn its optimisations off one by one"
         )
     if located.first is None:
         return f"nothing differs in {len(located.seen)} layers"
@@ -215,16 +220,16 @@ def sentence(located: Located, outputs_fail: bool) -> str:
     head = f"first to differ: {located.first}, {_short(verdict)}"
     inputs = ", ".join(f"{name} ({_short(v)})" for name, v in located.before if v is not None)
     if not located.before:
-        return f"{head}; what it is computed from was not seen"
+        return f"{head}; its inputs were not compared"
     if not inputs:
-        return f"{head}; it reads {located.before[0][0]}, the network's input: look at what is fed, and normalised, too"
+        return f"{head}; it reads {located.before[0][0]}, the network's input: check what is fed and normalised too"
     if _grown(verdict, [v for _, v in located.before if v is not None]):
-        return f"{head}; its inputs are only just within the tolerance: {inputs}. The error begins before, and grows"
+        return f"{head}; its inputs are only just within the tolerance: {inputs}. The error begins before it and grows"
     return f"{head}; its inputs are still fine: {inputs}"
 
 
 def _grown(verdict: Verdict, inputs: Sequence[Verdict]) -> bool:
-    """Whether some input is off by half as much as the layer: then the layer is not where the error is made."""
+    """Whether an input has more than half of the layer's rms error: then the error begins before this layer."""
     rms = verdict.details.get("rms")
     return rms is not None and any((v.details.get("rms") or 0.0) > rms / 2 for v in inputs)
 

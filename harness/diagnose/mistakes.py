@@ -1,4 +1,4 @@
-"""Which mistake explains the gap: each is made on purpose with the reference, and what then remains is measured."""
+"""Which porting mistake explains the gap: the reference makes each mistake, and the remaining gap is measured."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from harness.errors import InvalidMeasurement
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ENOUGH = 0.5  # of the gap: a mistake that explains less is not the one
+ENOUGH = 0.5  # share of the gap that a mistake must explain to be named as the cause
 
 
 Ask: TypeAlias = Callable[[NDArray[np.float32]], Tensors]
-"""The reference: float32 (N, 3, H, W), normalised, to outputs by ONNX name."""
+"""The reference as a function: float32 (N, 3, H, W), normalised, to outputs by ONNX name."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """What the chip found and what the reference finds, and the means to ask the reference again."""
+    """Outputs of the chip and of the reference for one batch, and functions that run the reference on other inputs."""
 
     chip: Tensors
     reference: Tensors
@@ -36,17 +36,17 @@ class Gap:
     run: Callable[
         [NDArray[np.float32]], Tensors
     ]  # the reference: float32 (N, 3, H, W), normalised, to outputs by ONNX name
-    bare: Callable[[NDArray[np.float32]], Tensors] | None = None  # the same without its last softmax, where it has one
+    bare: Callable[[NDArray[np.float32]], Tensors] | None = None  # the reference without its last softmax, if any
 
 
 Answers: TypeAlias = Iterator[tuple[str, Tensors]]
-"""(which variant of the mistake, what the reference answers with it), for the whole batch or its first images; nothing
-where the mistake cannot be made."""
+"""(variant of the mistake, outputs of the reference with it), for the whole batch or its first images; empty where the
+mistake cannot be made."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that people make in porting a model, and the answers it would give."""
+    """A mistake that people make when they port a model: its name, what it does, and the outputs that it would give."""
 
     name: str
     sentence: str
@@ -68,13 +68,13 @@ class Explanation:
 
 
 def explain(gap: Gap, advance: Callable[[int], None] = lambda done: None) -> tuple[Explanation, ...]:
-    """Every mistake of the table and its share, the largest first. Raises InvalidMeasurement when the chip's outputs
-    are not finite or not the reference's by name and shape: no share can be computed then."""
+    """Every mistake of the table with its share, the largest first. `advance` is called with 1 after each mistake.
+    Raises InvalidMeasurement when the chip's outputs are not finite or have other names or shapes."""
     for name, wanted in gap.reference.items():
         if name not in gap.chip or gap.chip[name].shape != wanted.shape or not np.isfinite(gap.chip[name]).all():
             raise InvalidMeasurement(
-                f"output {name} is absent, of another shape or not finite: no mistake can be weighed by it",
-                hint="see the first layer that differs",
+                f"output {name} is absent, of another shape or not finite: no mistake can be compared with it",
+                hint="find the first layer that differs: chipproof diagnose CASE",
             )
     found = []
     for mistake in MISTAKES:
@@ -86,8 +86,10 @@ def explain(gap: Gap, advance: Callable[[int], None] = lambda done: None) -> tup
 
 
 def share(gap: Gap, answer: Tensors) -> float:
-    """1 - |chip - answer| / |chip - reference|, at least 0: root mean squares over outputs, each relative to the
-    reference's own, over as many images as the answer has."""
+    """Share of the gap (0..1) that `answer` explains: 1 - |chip - answer| / |chip - reference|, at least 0.
+
+    |.| is the root mean square over all outputs, each relative to the reference's mean square, over the images of the
+    answer."""
     count = len(next(iter(answer.values())))
     before = after = 0.0
     for name, wanted in gap.reference.items():
@@ -101,7 +103,7 @@ def share(gap: Gap, answer: Tensors) -> float:
 
 
 def conclusion(found: Sequence[Explanation]) -> str:
-    """The best explanation, or that there is none."""
+    """The best explanation as a sentence, or the statement that none explains `ENOUGH` of the gap."""
     best = found[0]
     if best.share is None or best.share < ENOUGH:
         tried = sum(e.share is not None for e in found)
@@ -113,7 +115,7 @@ def conclusion(found: Sequence[Explanation]) -> str:
 
 
 def _fed(change: Callable[[Picture], Iterator[tuple[str, Floats]]]) -> Callable[[Gap], Answers]:
-    """The reference's answer to the first picture as a mistake would have fed it."""
+    """Outputs of the reference for the first picture, fed as `change` changes it."""
 
     def answers(gap: Gap) -> Answers:
         for variant, tensor in change(gap.picture):
@@ -124,7 +126,7 @@ def _fed(change: Callable[[Picture], Iterator[tuple[str, Floats]]]) -> Callable[
 
 
 def _arithmetic(*formulas: Callable[[Floats, Floats, Floats], Floats]) -> Callable[[Gap], Answers]:
-    """Formulas of (pixels 0..255, mean, std) in the place of (x - mean) / std; variants carry no name."""
+    """A mistake in the normalisation: formulas of (pixels 0..255, mean, std) replace (x - mean) / std."""
 
     def change(picture: Picture) -> Iterator[tuple[str, Floats]]:
         for formula in formulas:
@@ -148,7 +150,7 @@ def _turned(turn: Callable[[Floats], Floats]) -> Callable[[Gap], Answers]:
 
 
 def _padded(*places: tuple[str, float, float]) -> Callable[[Gap], Answers]:
-    """The content moved to `places`: shares of the free columns and rows that lie left of it and above."""
+    """A mistake in the padding: `places` are (name, share of free columns left of the content, share of rows above)."""
 
     def change(picture: Picture) -> Iterator[tuple[str, Floats]]:
         for variant, left, top in places:
@@ -190,7 +192,7 @@ def _first_row_only(gap: Gap) -> Answers:
 
 
 def _permuted(gap: Gap) -> Answers:
-    """Outputs of one shape, in the order in which they are nearest to the chip's."""
+    """Outputs of the same shape exchanged, in the order that is nearest to the chip's outputs."""
     from scipy.optimize import linear_sum_assignment
 
     groups: dict[tuple[int, ...], list[str]] = {}
@@ -207,7 +209,7 @@ def _permuted(gap: Gap) -> Answers:
 
 
 def _some(change: Callable[[NDArray[Any], int], NDArray[Any]], axes: Sequence[int]) -> Callable[[Gap], Answers]:
-    """One output changed, or all of them, along one of the axes where it makes a difference."""
+    """A mistake in one output, or in all: `change(values, axis)` along one of the axes."""
 
     def answers(gap: Gap) -> Answers:
         names = list(gap.reference)
@@ -321,7 +323,7 @@ MISTAKES: tuple[Mistake, ...] = (
 
 
 def without_softmax(model: ModelProto) -> ModelProto | None:
-    """The graph without the softmax between which and an output nothing is computed; None when there is none."""
+    """The graph without each softmax that an output follows directly or through reshaping nodes; None without one."""
     bare = type(model)()
     bare.CopyFrom(model)
     source = {out: node for node in bare.graph.node for out in node.output}

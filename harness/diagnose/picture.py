@@ -1,4 +1,4 @@
-"""A picture as the network is fed it, and the same picture as it is fed by mistake: pixels, padding, resizing."""
+"""A picture as the network should be fed, and as mistakes feed it: changed pixels, padding, resizing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image and its prepared tensor, (3, H, W) = (pixels - mean) / std."""
+    """One image and its prepared tensor, float64 (3, H, W) = (pixels - mean) / std."""
 
     image: Image  # the original, BGR
     tensor: Floats
@@ -26,16 +26,16 @@ class Picture:
     content: tuple[int, int, int, int]  # left, top, right, bottom: where the image lies in the tensor, exclusive ends
     scale: tuple[float, float]  # x, y: tensor pixels per image pixel
     origin: tuple[float, float]  # x, y of the image's corner in the tensor; negative where it was cropped
-    padded_after: bool  # the padding was put around what was normalised already: no pixel stands for it
+    padded_after: bool  # the padding was added after normalisation, so no pixel value corresponds to it
 
     @property
     def pixels(self) -> Floats:
-        """Channels x H x W, 0..255."""
+        """The tensor before normalisation: (3, H, W), 0..255."""
         pixels: Floats = self.tensor * self.std + self.mean
         return pixels
 
     def within(self, tensor: Floats) -> Floats:
-        """`tensor`, but for padding to which what is done to pixels does not happen."""
+        """`tensor`, but with the original padding when the padding was added after normalisation."""
         if not self.padded_after:
             return tensor
         left, top, right, bottom = self.content
@@ -44,7 +44,7 @@ class Picture:
         return whole
 
     def moved(self, left: float, top: float) -> Floats:
-        """The tensor with the content elsewhere; `left` and `top` are shares of the free columns and rows."""
+        """The tensor with the content moved; `left` and `top` (0..1) are shares of the free columns and rows."""
         old_left, old_top, right, bottom = self.content
         height, width = self.tensor.shape[1:]
         free_x, free_y = width - (right - old_left), height - (bottom - old_top)
@@ -61,21 +61,21 @@ class Picture:
         return canvas
 
     def nearest(self, centre: float) -> Floats:
-        """The tensor with its content taken from the original image anew, each pixel from one; `centre` is 0.5 where
-        pixel centres are laid on each other (OpenCV's INTER_NEAREST_EXACT), 0 where corners are (INTER_NEAREST)."""
+        """The tensor with its content resized from the original image by nearest neighbour. `centre` is 0.5 to align
+        pixel centres (OpenCV's INTER_NEAREST_EXACT), 0 to align corners (INTER_NEAREST)."""
         xs, ys = self._sources(centre)
         return self._with(self.image[np.floor(ys + 1e-6).astype(int)][:, np.floor(xs + 1e-6).astype(int)])
 
     def bilinear(self) -> Floats:
-        """The same from the four pixels around, centres laid on each other, without averaging over more."""
+        """The tensor with its content resized by bilinear interpolation of four pixels, with aligned pixel centres."""
         import cv2
 
         grid_x, grid_y = (g.astype(np.float32) for g in np.meshgrid(*(s - 0.5 for s in self._sources(0.5))))
-        image = self.image.astype(np.float32)  # of bytes, cv2 interpolates in steps of 1/32
+        image = self.image.astype(np.float32)  # with uint8, cv2 interpolates in steps of 1/32
         return self._with(np.rint(cv2.remap(image, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)))
 
     def _sources(self, centre: float) -> tuple[Floats, Floats]:
-        """Where in the image, in pixels, the columns and the rows of the content come from."""
+        """Coordinates in the image, in pixels, of the columns and of the rows of the content."""
         height, width = self.image.shape[:2]
         left, top, right, bottom = self.content
         xs = (np.arange(left, right) + centre - self.origin[0]) / self.scale[0]
@@ -92,8 +92,8 @@ class Picture:
 
 
 def picture(protocol: Protocol, image: Image) -> Picture:
-    """The image as the protocol prepares it. Mean, std and channel order are seen from how it prepares black, white
-    and blue, so that they are those of a protocol whose normalisation no chip can take over, too."""
+    """The image as the protocol prepares it. Mean, std and channel order are measured from the prepared black, white
+    and blue images, which also works for a protocol whose normalisation no chip can take over."""
     prepared = protocol.preprocess(image, False)
     height, width = protocol.size
     black, white, blue = (

@@ -1,4 +1,4 @@
-"""PyTorch -> ONNX: one file, opset 11, the names and the dynamic batch that the published exports have."""
+"""PyTorch -> ONNX: one file of opset 11, with the tensor names and the dynamic batch of the published exports."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
-OPSET = 11  # what every seed exports, and the newest that all four compilers parse
-# Largest difference from PyTorch relative to the largest value of an output. Sums in another order cost up to
-# 1.5e-4 through the 50 layers of badly scaled weights; a graph that is not the model costs far more.
+OPSET = 11  # the opset of all published exports, and the newest that all four compilers parse
+# Largest difference from PyTorch, relative to the largest value of an output. Sums in another order differ by up to
+# 1.5e-4 after 50 layers of badly scaled weights; a graph that is not the model differs far more.
 PARITY = 1e-3
 BATCH = "batch"  # name of the dynamic axis
 
-CANDIDATES = ("boxes", "scores")  # what the NMS node is fed, before the casts
+CANDIDATES = ("boxes", "scores")  # inputs of the NMS node, before the casts
 NMS_OUTPUTS = ("dets", "labels")
 NMS: dict[str, float | int] = {
     "score_threshold": 0.05,
@@ -39,11 +39,11 @@ NMS: dict[str, float | int] = {
 
 def export(model: Model, protocol: Protocol, state: Mapping[str, Tensor], path: Path, nms: bool = False) -> None:
     """Write the model with weights `state` to `path`, for inputs of the protocol's size; equal arguments give equal
-    bytes. The batch is dynamic. Raises ExportError, and writes nothing, when the exporter or ONNX's checker objects.
+    bytes. The batch is dynamic. Raises ExportError, and writes nothing, when the exporter or ONNX's checker fails.
 
-    `nms` ends GFocalV2 as Ascend's export does: decoded, and with one BatchMultiClassNMS node, which no standard
-    runtime knows. Batch 1; outputs `dets` (1, 100, 5) float32 x1, y1, x2, y2, score in pixels of the network's
-    input, and `labels` (1, 100) int64."""
+    With `nms`, GFocalV2 ends as in Ascend's export: decoded, and with one BatchMultiClassNMS node, which no standard
+    runtime has. Then the batch is 1, and the outputs are `dets` (1, 100, 5) float32 x1, y1, x2, y2, score in pixels of
+    the network's input, and `labels` (1, 100) int64."""
     network = _network(model, state)
     if nms:
         onnx_model = _with_nms(model, network, protocol)
@@ -61,13 +61,12 @@ def export(model: Model, protocol: Protocol, state: Mapping[str, Tensor], path: 
 def check(
     model: Model, protocol: Protocol, state: Mapping[str, Tensor], path: Path, batches: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """Run the exported file on ONNX Runtime at each batch, and the network on PyTorch, on the same pictures.
+    """The largest relative difference of each output between the exported file on ONNX Runtime and the network on
+    PyTorch, on the same pictures at each batch.
 
-    Batches are 1 and 3 unless given; for a model published at some batches only, those.
-
-    Returns the largest relative difference of each output. Raises ExportError when one exceeds PARITY, when the file
-    is no valid ONNX of opset 11, or when names or shapes are not the model's. A file with BatchMultiClassNMS is
-    compared up to that node, at batch 1."""
+    Batches are by default the model's published batches, or 1 and 3. Raises ExportError when a difference exceeds
+    PARITY, when the file is not valid ONNX of opset 11, or when names or shapes are not the model's. A file with
+    BatchMultiClassNMS is compared up to that node, at batch 1."""
     import onnx
     import torch
 
@@ -79,7 +78,7 @@ def check(
         exported = graph.cut(exported, CANDIDATES)
     _valid(exported, model.input, names)
     images = _pictures(protocol, max(batches))
-    with torch.inference_mode():  # channels last, as the reference is
+    with torch.inference_mode():  # channels last, like the reference
         wanted = [output.numpy() for output in network.to(memory_format=torch.channels_last)(torch.from_numpy(images))]
     worst = dict.fromkeys(names, 0.0)
     for batch in batches:
@@ -89,7 +88,7 @@ def check(
             if got.shape != want.shape:
                 raise _not_the_model(f"{name!r} is {got.shape} at batch {batch}, PyTorch gives {want.shape}")
             gap = _gap(got, want) if names is not CANDIDATES else _unordered_gap(got, want)
-            if not gap <= PARITY:  # NaN is no parity either
+            if not gap <= PARITY:  # also true for NaN
                 raise _not_the_model(f"{name!r} is off by {gap:.1e} of its largest value at batch {batch}")
             worst[name] = max(worst[name], gap)
     return worst
@@ -102,7 +101,7 @@ def _network(model: Model, state: Mapping[str, Tensor]) -> nn.Module:
     except RuntimeError as error:
         raise ExportError(
             f"these weights do not fit {model.name}: {str(error).splitlines()[-1].strip()}",
-            hint="read them with harness.reference.weights.load, which says what they are",
+            hint="read them with harness.reference.weights.load, whose error names the model that they fit",
         ) from error
     return network.eval()
 
@@ -121,7 +120,7 @@ def _traced(
     def note_shapes(_network: Any, _given: Any, returned: tuple[Tensor, ...]) -> None:
         shapes[:] = [tuple(int(length) for length in output.shape) for output in returned]
 
-    hook = network.register_forward_hook(note_shapes)  # in the tracer's own pass: a pass at full size takes seconds
+    hook = network.register_forward_hook(note_shapes)  # uses the tracer's pass: another full-size pass takes seconds
     with TemporaryDirectory() as folder, torch.inference_mode():
         file = Path(folder) / "traced.onnx"
         try:
@@ -149,7 +148,7 @@ def _traced(
     for value, shape in zip(traced.graph.output, shapes, strict=True):
         dims = value.type.tensor_type.shape.dim
         for dim, length in list(zip(dims, shape, strict=True))[1 if batch else 0 :]:
-            dim.dim_value = length  # known, but the exporter loses it behind a Reshape
+            dim.dim_value = length  # the exporter does not know the size after a Reshape
     _valid(traced, input_name, outputs)
     return traced
 
@@ -165,7 +164,7 @@ def _candidates(model: Model, network: nn.Module) -> nn.Module:
 
 
 def _with_nms(model: Model, network: nn.Module, protocol: Protocol) -> ModelProto:
-    """The decoded graph with the custom node behind it. The checker saw all but that node and its casts."""
+    """The decoded graph followed by the custom node. The checker has checked all but that node and its casts."""
     from onnx import TensorProto, helper, numpy_helper
 
     decoded = _traced(_candidates(model, network), protocol.size, model.input, CANDIDATES, batch=None)
@@ -173,7 +172,7 @@ def _with_nms(model: Model, network: nn.Module, protocol: Protocol) -> ModelProt
     rows, classes = (dim.dim_value for dim in part.output[1].type.tensor_type.shape.dim)
     kept = int(NMS["max_total_size"])
     arrays = {
-        "background": np.zeros((rows, 1), np.float32),  # a last column that the op takes for "nothing"
+        "background": np.zeros((rows, 1), np.float32),  # the op takes the last column as background
         "boxes_shape": np.array([1, rows, 1, 4]),  # one box for all classes
         "scores_shape": np.array([1, rows, classes + 1]),
         "dets_scores_shape": np.array([1, kept, 1]),
@@ -209,18 +208,18 @@ def _with_nms(model: Model, network: nn.Module, protocol: Protocol) -> ModelProt
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings that the exporter is known to give here; any other still shows."""
+    """Hide the warnings that the exporter always gives here; other warnings still show."""
     with warnings.catch_warnings():
         legacy = r"You are using the legacy TorchScript-based ONNX export|The feature will be removed"
         warnings.filterwarnings("ignore", legacy, DeprecationWarning)
-        # group norm asks whether a batch of one value was given; sizes are fixed by the protocol
+        # group norm checks for a batch of a single value; the protocol fixes the sizes, so tracing the check is safe
         baked = r"(?s)Converting a tensor to a Python (boolean|integer)"
         warnings.filterwarnings("ignore", baked, Warning)
         yield
 
 
 def _valid(exported: ModelProto, input_name: str, outputs: Sequence[str]) -> None:
-    """Raises ExportError unless the graph is what every backend is promised."""
+    """Raises ExportError unless the graph is valid ONNX of opset 11 with the model's names and folded batch norms."""
     import onnx
 
     try:
@@ -239,13 +238,13 @@ def _valid(exported: ModelProto, input_name: str, outputs: Sequence[str]) -> Non
 
 
 def _gap(got: NDArray[np.float32], want: NDArray[np.float32]) -> float:
-    """Largest difference, relative to the largest value."""
+    """Largest absolute difference, relative to the largest absolute value of `want`."""
     return float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-12))
 
 
 def _unordered_gap(got: NDArray[np.float32], want: NDArray[np.float32]) -> float:
-    """The same for rows picked best first, where rounding may swap two of equal score, and at the end of a level's
-    picks exchange one for another: every row against the nearest of the other side, but for one a level."""
+    """The same for rows sorted by score, where rounding may swap two rows of equal score and may replace the last row
+    of a level: each row is compared with the nearest row of the other side, except one row for each level."""
     from scipy.spatial.distance import cdist
 
     apart = cdist(got, want, "chebyshev")
@@ -255,7 +254,7 @@ def _unordered_gap(got: NDArray[np.float32], want: NDArray[np.float32]) -> float
 
 
 def _pictures(protocol: Protocol, batch: int) -> NDArray[np.float32]:
-    """Noise of the protocol's size, prepared as its pictures are; no two alike."""
+    """`batch` different noise pictures of the protocol's size, prepared: float32 (batch, 3, H, W)."""
     height, width = protocol.size
     noise = np.random.default_rng(batch).integers(0, 256, (batch, height, width, 3), np.uint8)
     return np.stack([protocol.preprocess(picture, False).tensor for picture in noise]).astype(np.float32)
@@ -271,7 +270,7 @@ def _run(exported: ModelProto, input_name: str, images: NDArray[np.float32]) -> 
             exported.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         outputs: list[NDArray[np.float32]] = session.run(None, {input_name: images})
-    except Exception as error:  # ONNX Runtime has a class for each status, and no common one but this
+    except Exception as error:  # ONNX Runtime has one exception class for each status, without another common base
         raise _not_the_model(f"ONNX Runtime cannot run it at batch {len(images)}: {error}") from error
     return outputs
 

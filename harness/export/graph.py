@@ -1,6 +1,6 @@
-"""ONNX surgery: what is taken out of a graph, or laid bare in it, without changing what it computes.
+"""Edits of an ONNX graph that do not change what it computes: cut it, add outputs, fix the batch, remove nodes.
 
-Every function returns a new ModelProto and leaves its argument as it was."""
+Every function returns a new ModelProto and does not change its argument."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def tap(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
 
 
 def outputs_of(model: ModelProto) -> dict[str, str]:
-    """Where each graph output comes from: tensor name -> "NodeName:index", the form ATC's --out_nodes takes."""
+    """Where each graph output comes from: tensor name -> "NodeName:index", the form that ATC's --out_nodes takes.
+    Raises ExportError for an output that no node computes and for a node without a name."""
     source = {out: (node, i) for node in model.graph.node for i, out in enumerate(node.output)}
     where = {}
     for value in model.graph.output:
@@ -89,10 +90,10 @@ def set_batch(model: ModelProto, batch: int) -> ModelProto:
 
 
 def drop_noop_pads(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
-    """The graph without the Pads that pad nothing, and their names.
+    """(the graph without Pad nodes that pad nothing, the names of the removed nodes).
 
-    A Pad is removed only when it is proved to do nothing: its amounts are constants and all zero. Older exporters
-    write one before an average pool that counts its padding, where there is no padding to count."""
+    A Pad is removed only when its amounts are constants and all zero. Older exporters write such a Pad before an
+    average pool with count_include_pad and no padding."""
     slim = _copy(model)
     constants = _constants(slim.graph)
     removed = []
@@ -103,7 +104,7 @@ def drop_noop_pads(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
 
 
 def drop_identities(model: ModelProto) -> ModelProto:
-    """The graph without Identity nodes; an exporter writes them where two layers share equal weights."""
+    """The graph without Identity nodes, which the exporter writes where two layers have equal weights."""
     slim = _copy(model)
     for node in list(slim.graph.node):
         if node.op_type == "Identity":
@@ -112,11 +113,11 @@ def drop_identities(model: ModelProto) -> ModelProto:
 
 
 def fold_batch_norm(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
-    """The graph with each batch norm folded into the convolution before it, and the names of those folded.
+    """(the graph with each batch norm folded into the convolution before it, the names of the folded nodes).
 
-    Done in float64 and rounded once, before any precision is lowered: left to a converter after the weights became
-    FP16, the fold costs RetinaFace-mobilenet0.25 up to 21 points of AP. A batch norm stays when its input is not a
-    convolution's alone."""
+    The fold is computed in float64 and rounded once, before precision is lowered: a converter that folds after the
+    weights are FP16 costs RetinaFace-mobilenet0.25 up to 21 points of AP. A batch norm stays when its input is not a
+    convolution, or when another node reads that input too."""
     from onnx import numpy_helper
 
     folded = _copy(model)
@@ -157,7 +158,7 @@ def _copy(model: ModelProto) -> ModelProto:
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """All nodes, those inside branches and loops too."""
+    """All nodes, also those inside branches and loops."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -171,8 +172,8 @@ def _used(graph: GraphProto) -> set[str]:
 
 
 def _described(model: ModelProto, tensors: Sequence[str]) -> list[ValueInfoProto]:
-    """Name, type and shape of each tensor, as far as ONNX can infer them (float otherwise: none of these graphs
-    computes anything else behind a node that inference does not know)."""
+    """Name, type and shape of each tensor, as far as ONNX can infer them. Other tensors are taken as float, because
+    these graphs compute only floats after a node without inference. Raises ExportError for an unknown tensor."""
     from onnx import TensorProto, helper, shape_inference
 
     graph = shape_inference.infer_shapes(model).graph
@@ -187,7 +188,7 @@ def _described(model: ModelProto, tensors: Sequence[str]) -> list[ValueInfoProto
 
 
 def _constants(graph: GraphProto) -> dict[str, NDArray[np.generic]]:
-    """Every tensor of the graph whose value is written in it: initializers, Constant nodes, Identities of them."""
+    """Every tensor with a constant value, by name: initializers, Constant nodes, and Identity nodes of these."""
     from onnx import numpy_helper
 
     known = {tensor.name: tensor for tensor in graph.initializer}
@@ -206,8 +207,8 @@ def _pads_nothing(node: NodeProto, constants: dict[str, NDArray[np.generic]]) ->
 
 
 def _bypass(graph: GraphProto, node: NodeProto) -> bool:
-    """Take the node out by joining its first input to its output. False, and nothing done, when both names must
-    live on: the output's because the graph returns it, the input's because the graph takes or returns it too."""
+    """Remove the node and connect its first input to the readers of its output. False, without a change, when both
+    names must stay: the graph returns the output, and it takes or returns the input too."""
     old, new = node.output[0], node.input[0]
     if any(value.name == old for value in graph.output):
         old, new = new, old
@@ -222,7 +223,7 @@ def _bypass(graph: GraphProto, node: NodeProto) -> bool:
 
 
 def _prune(model: ModelProto) -> ModelProto:
-    """Without constants that nothing reads any more, and without shapes noted for tensors that are gone."""
+    """Remove, in place, constants that no node reads and shapes of tensors that are gone; returns the model."""
     graph = model.graph
     for kind in ("Identity", "Constant"):
         used = _used(graph)

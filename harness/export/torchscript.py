@@ -1,4 +1,4 @@
-"""PyTorch -> TorchScript, for the backend that runs PyTorch itself and has none of the suite's code."""
+"""PyTorch -> TorchScript, for the backend that runs PyTorch without the suite's code."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def trace(network: nn.Module, size: tuple[int, int], path: Path) -> None:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is deprecated, and the only form that loads without our code
+        warnings.simplefilter("ignore")  # tracing is deprecated, but only its files load without the suite's code
         traced = torch.jit.trace(network, torch.zeros(1, 3, *size))  # type: ignore[no-untyped-call]
         torch.jit.save(traced, str(path))

@@ -1,4 +1,4 @@
-"""Known failures: what a row of deviations.toml makes of a verdict."""
+"""Known failures: how a row of deviations.toml changes a verdict."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from harness.vocabulary import Outcome
 
 
 def excuse(verdict: Verdict, deviation: Deviation | None) -> Verdict:
-    """The verdict as it counts where `deviation` covers it. A FAIL becomes a PASS that shows the row's reason and
-    place; a PASS becomes a FAIL until the row is deleted. INCONCLUSIVE and INVALID stay: they do not say whether the
-    failure still occurs. None covers nothing."""
+    """The verdict after `deviation`, the known failure that covers it, was applied; without a deviation, the verdict.
+
+    A FAIL becomes a PASS that shows the row's reason, file and line. A PASS becomes a FAIL until the row is deleted.
+    INCONCLUSIVE and INVALID stay, because they do not say whether the failure still occurs."""
     if deviation is None:
         return verdict
     row = f"{deviation.file}:{deviation.line}"

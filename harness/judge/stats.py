@@ -1,8 +1,8 @@
 """How sure a number is: exact paired bounds, paired bootstrap, intervals of throughputs and of their ratios.
 
 Intervals are two-sided at 95 % unless said otherwise, so that each end is a one-sided bound at 97.5 %; bounds of a
-drop are one-sided at 95 %, the usual level of a non-inferiority test. `Estimate.bound` gives an end at another level,
-for verdicts that are looked for again after every block of windows (`spent`).
+drop are one-sided at 95 %, the usual level of a non-inferiority test. `Estimate.bound` gives a bound at another level,
+for verdicts that are tried again after every block of windows (`spent`).
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from harness.errors import InvalidMeasurement
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
-MOST_DRAWS = 2  # for each that is wanted of a bootstrap: at least half of them must define the metric
+MOST_DRAWS = 2  # draws for each resample that is wanted: at least half of the draws must define the metric
 FEWEST_WINDOWS = 3
-# what makes an interval of windows doubtful; the shares are of 3,000 simulated series, see tests/unit/judge
-FULL = (
-    40  # windows: a clock state that one window in ten leaves is not seen in 1.6 % of so many (0.9**39), in 14 % of 20
-)
-UNSEEN = 0.05  # relative: a clock state that was not seen may differ by this from what was seen
+# thresholds above which an interval of windows is doubtful; shares are of 3,000 simulated series, see tests/unit/judge
+FULL = 40  # windows: a clock that changes in one window of ten stays unseen in 1.6 % of series (0.9**39), in 14 % at 20
+UNSEEN = 0.05  # relative: a clock state that was not seen may differ by this much from those that were
 CORRELATED = 0.30  # lag-one correlation: 40 independent windows exceed it in 2 %, those of an AR(0.9) in 99.9 %
 OUTLIER = 0.10  # distance from the median, relative
-SKEWNESS = 1.0  # with outliers: the slow windows are of another kind (40 windows of a normal law: 0 with sd 0.37)
-SKEWED_WIDTH = 1.5  # times the usual interval of fewer: 40 windows of which one in ten is slow are held in 98 %
-SKEWED = 120  # windows from which on the interval holds although one in ten is 20 % slow (94 %; 90.5 % of 40)
-PLENTY = 10_000_000  # samples; who needs more will not get a decision
+SKEWNESS = 1.0  # with outliers: the slow windows are a second population (40 normal windows: mean 0, sd 0.37)
+SKEWED_WIDTH = 1.5  # factor on the interval below SKEWED windows: with one slow window in ten, 40 windows cover 98 %
+SKEWED = 120  # windows at which the usual interval covers 94 % although one in ten is 20 % slow (40 windows: 90.5 %)
+PLENTY = 10_000_000  # samples: a decision that needs more is reported as out of reach
 
 Resample = Callable[[NDArray[np.int64]], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval. `spread` is the coefficient of variation of the `samples` it rests on, `worth` the
-    number of independent samples that say as much. `doubt` says why the samples allow no interval of 95 %; then low and
-    high are further apart, of few samples by `allowance` (on the log scale) for what was not seen."""
+    """A value with its two-sided interval `low` to `high`.
+
+    `spread` is the coefficient of variation of the `samples`; `worth` is the effective sample size (number of
+    independent samples with the same information). `doubt` says why the samples allow no 95 % interval, or is "";
+    with a doubt the interval is wider. `allowance` is the part of that for unseen clock states, on the log scale."""
 
     value: float
     low: float
@@ -59,8 +59,9 @@ class Estimate:
         return self.high / self.low if self.low > 0 else math.inf
 
     def distance(self, alpha: float, *, upper: bool) -> float:
-        """Distance on the log scale from the value to its one-sided bound at 1 - `alpha`: that of the interval, scaled
-        by the quantiles of Student's t. The allowance is not scaled."""
+        """Distance on the log scale from the value to its one-sided bound at 1 - `alpha`.
+
+        It is the interval's own distance, scaled by the quantiles of Student's t. The allowance is not scaled."""
         if upper:
             seen = math.log(self.high / self.value)
         else:
@@ -70,7 +71,7 @@ class Estimate:
         return (seen - self.allowance) * quantile(self.worth, alpha) / quantile(self.worth, 0.025) + self.allowance
 
     def bound(self, alpha: float, *, upper: bool) -> float:
-        """One-sided bound at 1 - `alpha`."""
+        """The upper or lower one-sided bound at confidence 1 - `alpha`."""
         away = self.distance(alpha, upper=upper)
         return self.value * math.exp(away if upper else -away)
 
@@ -85,10 +86,9 @@ def quantile(worth: float, alpha: float) -> float:
 def spent(look: int) -> float:
     """Share of the allowed error that is spent at the `look`-th look, from 1 on: 1 / (look (look + 1)).
 
-    The shares of any number of looks sum to less than 1, so by the union bound the error of all looks together stays
-    below the one allowed, however the looks depend on each other and whenever one stops. This is alpha spending (Lan
-    and DeMets, Biometrika 70, 1983) without a plan of how many looks there will be (Darling and Robbins, PNAS 58,
-    1967)."""
+    The shares of any number of looks sum to less than 1, so by the union bound the error of all looks together
+    stays below the allowed error, for dependent looks and any stopping rule. This is alpha spending (Lan and DeMets,
+    Biometrika 70, 1983) without a planned number of looks (Darling and Robbins, PNAS 58, 1967)."""
     return 1 / (look * (look + 1))
 
 
@@ -96,8 +96,8 @@ def spent(look: int) -> float:
 class Drop:
     """Relative drop (reference - chip) / reference of an accuracy, with one-sided bounds. Negative: the chip is better.
 
-    `lost` answers only the reference had right, `gained` ones only the chip had; None where they cannot be counted.
-    Bounds are infinite where there are too few samples to say anything."""
+    `lost` counts the answers that only the reference has right, `gained` those that only the chip has right; both are
+    None for metrics that are not counted. Bounds are infinite where there are too few samples for any."""
 
     value: float
     low: float
@@ -108,7 +108,8 @@ class Drop:
 
 
 def relative_drop(reference: float, measured: float) -> float:
-    """(reference - measured) / reference. Raises InvalidMeasurement when that has no meaning."""
+    """(reference - measured) / reference. Raises InvalidMeasurement for values that are not finite and for a reference
+    of 0 or less."""
     if not (math.isfinite(reference) and math.isfinite(measured)):
         raise InvalidMeasurement(
             f"an accuracy is not a number: reference {reference}, measured {measured}",
@@ -134,15 +135,15 @@ def share_bounds(count: int, total: int, alpha: float) -> tuple[float, float]:
 
 
 def paired_drop(chip: NDArray[np.bool_], reference: NDArray[np.bool_], confidence: float = CONFIDENCE) -> Drop:
-    """Exact bounds of the drop in accuracy from two arrays of right and wrong answers to the same questions.
+    """Exact bounds of the drop in accuracy. `chip` and `reference` are bool (N,): whether each answer is right.
 
-    Given which answers the reference has right, the answers lost among them and those gained among the others are two
-    independent binomial counts, and the drop is lost share - gained share x wrong / right. Each share gets its
+    Given the answers that the reference has right, the answers lost among them and those gained among the others are
+    two independent binomial counts, and the drop is lost share - gained share x wrong / right. Each share gets its
     Clopper-Pearson bound at a part of alpha, so that both hold together (Bonferroni): coverage is at least
-    `confidence` for any sample size. The upper bound leaves 99 % of alpha to the losses: with none of 300 answers lost
-    it is 1.00 %, the rule of three (Hanley and Lippman-Hand, JAMA 249, 1983). The lower bound halves alpha.
+    `confidence` for any sample size. The upper bound gives 99 % of alpha to the losses: with 0 of 300 answers lost it
+    is 1.00 %, the rule of three (Hanley and Lippman-Hand, JAMA 249, 1983). The lower bound halves alpha.
 
-    Raises InvalidMeasurement for arrays of different length, and when the reference has nothing right."""
+    Raises InvalidMeasurement for arrays of different length, and when the reference has no answer right."""
     if chip.shape != reference.shape or chip.ndim != 1:
         raise InvalidMeasurement(
             f"{chip.size} answers of the chip against {reference.size} of the reference",
@@ -162,16 +163,17 @@ def _drop_bounds(lost: int, gained: int, right: int, total: int, alpha: float) -
 
 
 def mcnemar(lost: int, gained: int) -> float:
-    """Exact one-sided p-value against "the chip loses no more than it gains": P(X >= lost), X ~ Bin(lost + gained, 1/2)
-    (McNemar, Psychometrika 12, 1947)."""
+    """Exact one-sided p-value of the null hypothesis "the chip loses no more answers than it gains": P(X >= lost),
+    X ~ Bin(lost + gained, 1/2) (McNemar, Psychometrika 12, 1947)."""
     from scipy.special import bdtrc  # the survival function of a binomial count
 
     return float(bdtrc(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
 
 
 def needed(drop: Drop, slack: float, right: int, confidence: float = CONFIDENCE) -> int | None:
-    """How many more samples would decide whether the drop exceeds `slack`, at the rates seen so far; None when no
-    reasonable number would. `right` is how many the reference has right. For counted answers only."""
+    """How many more samples would decide whether the drop exceeds `slack`, at the rates seen so far; None when more
+    than `PLENTY` would be needed. `right` is the number of answers that the reference has right. Raises ValueError for
+    a drop without counted answers."""
     if drop.lost is None or drop.gained is None:
         raise ValueError("only drops of counted answers can be extrapolated; use more_images for the others")
     lost, gained = drop.lost, drop.gained
@@ -188,7 +190,7 @@ def needed(drop: Drop, slack: float, right: int, confidence: float = CONFIDENCE)
 
 
 def _smallest_more(decided: Callable[[int], bool], start: int) -> int | None:
-    """Samples beyond `start` at which `decided` first holds, found by doubling and halving."""
+    """How many samples beyond `start` make `decided` true, found by doubling and bisection; None beyond `PLENTY`."""
     if decided(start):
         return 0
     low, high = start, start * 2
@@ -217,18 +219,17 @@ def paired_bootstrap(
     confidence: float = CONFIDENCE,
     answers: int | None = None,
 ) -> Drop:
-    """Bounds of the drop of a metric that is no mean over images (AP), from resampling the images.
+    """Bounds of the drop of a metric that is not a mean over images (AP), from resampling the images.
 
-    Both sides are computed again on the same draw of `samples` images with replacement, given as counts that follow a
-    multinomial law; the bounds are percentiles of the drops (Efron and Tibshirani, An Introduction to the Bootstrap,
-    1993, chapter 13). A bootstrap cannot see what happens less than once in all the `answers` that the metric rests on
-    (faces, objects; default: one an image), so the upper bound is never below `unseen_share(answers)`.
+    Both sides are computed on the same draw of `samples` images with replacement, given as multinomial counts; the
+    bounds are percentiles of the drops (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). A
+    bootstrap cannot see an event rarer than one in the `answers` that the metric counts (faces, objects; default: one
+    an image), so the upper bound is never below `unseen_share(answers)`.
 
-    Draws on which the reference finds nothing are drawn again. Where most draws are such, the images are too few: the
-    bounds are infinite.
+    A draw on which the reference's metric is 0 or undefined is replaced by another. Where more than half of the draws
+    are like that, there are too few images and the bounds are infinite.
 
-    Raises InvalidMeasurement when the reference finds nothing, or a metric is not a number, on the images as they are.
-    """
+    Raises InvalidMeasurement when, on all images, the reference's metric is 0 or a metric is not a number."""
     ones = np.ones(samples, dtype=np.int64)
     value = relative_drop(float(reference(ones)[metric]), float(chip(ones)[metric]))
     rng = np.random.default_rng(seed)
@@ -248,8 +249,8 @@ def paired_bootstrap(
 
 
 def images_to_resample(reference: Resample, metric: str, samples: int, draws: int = 100, seed: int = 0) -> int | None:
-    """How many more images, such as the `samples` there are, would let most draws define the metric, so that a
-    bootstrap can say something; None when no reasonable number would."""
+    """How many more images like the `samples` given would define the metric in most draws, so that a bootstrap gives
+    bounds; None when more than `PLENTY` would be needed."""
     shares = np.full(samples, 1 / samples)
 
     def mostly_defined(images: int) -> bool:
@@ -261,8 +262,8 @@ def images_to_resample(reference: Resample, metric: str, samples: int, draws: in
 
 
 def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE, answers: int | None = None) -> int | None:
-    """How many more images would decide a bootstrap: its width shrinks with the root of their number, and the share
-    that may be unseen with the number itself. None when the drop is too close to the slack."""
+    """How many more images would make a bootstrap decide; None when the drop is too close to the slack. The width of
+    its interval shrinks with the square root of the number of images, the unseen share with the number itself."""
     half = drop.value - drop.low
     each = (answers or drop.samples) / drop.samples
     if drop.high > unseen_share(drop.samples * each, confidence):
@@ -277,15 +278,15 @@ def more_images(drop: Drop, slack: float, confidence: float = CONFIDENCE, answer
 
 
 def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE) -> Estimate:
-    """Mean rate of equally long windows, with a t-interval that allows for their correlation. Its lower end is taken on
-    the log scale (delta method), for no rate is below zero.
+    """Mean rate of equally long windows, in the unit of `rates`, with a t-interval that allows for their correlation.
+    The lower end is taken on the log scale (delta method), because no rate is below zero.
 
-    Neighbouring windows of a device share its clock and heat; with lag-one correlation r, n of them are worth
-    n (1 - r) / (1 + r) (Priestley, Spectral Analysis and Time Series, 1981, 5.3.2; Bartlett's large-sample variance
-    of the mean of a first-order autoregression). r is corrected for its bias (1 + 3 r) / n in small samples (Kendall,
-    Biometrika 41, 1954), and a negative one counts as zero.
+    Neighbouring windows share the clock and temperature of the device. With lag-one correlation r, n windows are worth
+    n (1 - r) / (1 + r) independent ones (Priestley, Spectral Analysis and Time Series, 1981, 5.3.2; Bartlett's
+    large-sample variance of the mean of a first-order autoregression). r is corrected for its small-sample bias
+    (1 + 3 r) / n (Kendall, Biometrika 41, 1954); a negative r counts as zero.
 
-    Where `doubt` finds that the windows do not allow this, the interval is widened.
+    Where `doubt` gives a reason, the interval is widened.
 
     Raises InvalidMeasurement for fewer than three windows and for rates that are not positive numbers."""
     x = np.asarray(rates, dtype=np.float64)
@@ -304,12 +305,13 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
 def _widened(
     value: float, down: float, up: float, spread: float, logs: NDArray[np.float64], series: NDArray[np.float64]
 ) -> Estimate:
-    """`value` with an interval of `down` and `up` on the log scale, wider where there is a doubt about `series`. `logs`
-    are the samples relative to the value.
+    """`value` with an interval `down` and `up` from it on the log scale, wider where there is a doubt about `series`.
+    `logs` holds the samples relative to the value, on the log scale.
 
-    Few samples: all of them, the usual interval, and what they did not show. Samples that are alike: all of them, for
-    their number is worth so little that Student's t would give any width; by simulation the mean lies among them in 97
-    to 100 %. Samples with some of another kind: the usual interval, wider by `SKEWED_WIDTH`."""
+    Fewer than `FULL` samples: the interval covers all samples and the usual interval, plus `UNSEEN` at both ends.
+    Correlated samples: the interval is the range of the samples, because with so few independent ones Student's t can
+    give any width; by simulation the mean lies in that range in 97 to 100 % of cases. Samples with outliers: the usual
+    interval times `SKEWED_WIDTH`."""
     why, worth, allowance = doubt(series), _worth(logs), 0.0
     below, above = -float(logs.min()), float(logs.max())
     if logs.size < FULL:
@@ -324,9 +326,11 @@ def _widened(
 
 
 def doubt(series: NDArray[np.float64]) -> str:
-    """Why the mean of these windows has no interval of 95 %, or "". By simulation, an interval that is not doubted
-    holds in 93 to 97 % of cases for independent and mildly correlated windows, heavy tails, and clocks that switch; one
-    from windows that share a slowly varying speed (AR(0.9)) is doubted in 99 % of cases."""
+    """Why the mean of these windows has no 95 % interval, or "".
+
+    By simulation, an interval without a doubt covers the mean in 93 to 97 % of cases, for independent and mildly
+    correlated windows, heavy tails, and clocks that switch. Windows with a slowly varying speed (AR(0.9)) raise a doubt
+    in 99 % of cases."""
     if series.size < FULL:
         return f"{series.size} windows do not show a clock that changes seldom; {FULL} do"
     if _alike(series):
@@ -345,20 +349,20 @@ def _alike(series: NDArray[np.float64]) -> bool:
 
 
 def _half_width(x: NDArray[np.float64], confidence: float) -> float:
-    """Half the interval of the mean of correlated samples."""
+    """Half the width of the t-interval of the mean of correlated samples, in their unit."""
     worth = _worth(x)
     return quantile(worth, (1 - confidence) / 2) * float(x.std(ddof=1)) / math.sqrt(worth)
 
 
 def _worth(x: NDArray[np.float64]) -> float:
-    """How many independent samples say as much as these about their mean, at least 2."""
+    """Effective sample size for the mean: the number of independent samples with the same information, at least 2."""
     r = _raw_correlation(x)
     r = min(0.95, max(0.0, r + (1 + 3 * r) / x.size)) if r else 0.0  # corrected for the bias of small samples
     return max(2.0, x.size * (1 - r) / (1 + r))
 
 
 def _raw_correlation(x: NDArray[np.float64]) -> float:
-    """Lag-one correlation; 0 of samples that are equal but for rounding."""
+    """Lag-one correlation; 0 when the samples are equal up to rounding."""
     d = x - x.mean()
     total = float(d @ d)
     if total <= 1e-24 * x.size * max(1.0, float(x.mean()) ** 2):
@@ -367,8 +371,9 @@ def _raw_correlation(x: NDArray[np.float64]) -> float:
 
 
 def more_windows(seen: Estimate, bound: float) -> int | None:
-    """How many more windows would bring the interval off `bound`, as its width shrinks with the root of their number;
-    None when no reasonable number would. At least as many as make `FULL`."""
+    """How many more windows would move the interval off `bound`; None when more than `PLENTY` would be needed.
+
+    The width of the interval shrinks with the square root of the number of windows. The total is at least `FULL`."""
     away = abs(math.log(seen.value / bound))
     upper = seen.value < bound
     half = seen.distance(0.025, upper=upper) - seen.allowance
@@ -380,7 +385,8 @@ def more_windows(seen: Estimate, bound: float) -> int | None:
 
 def ratio_interval(a: Estimate, b: Estimate) -> Estimate:
     """a / b of independent estimates, combined on the log scale from their own intervals (method of variance estimates
-    recovery: Zou and Donner, Statistics in Medicine 27, 2008). An exact b has low = high = value."""
+    recovery: Zou and Donner, Statistics in Medicine 27, 2008). An exact b has low = high = value. Raises
+    InvalidMeasurement when an interval reaches zero."""
     if min(a.low, b.low) <= 0:
         raise InvalidMeasurement(
             f"an interval reaches zero: {a} over {b}", hint="measure more windows, on a device that does nothing else"
@@ -395,8 +401,8 @@ def ratio_interval(a: Estimate, b: Estimate) -> Estimate:
 def paired_ratio(
     a: Sequence[float] | NDArray[np.float64], b: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE
 ) -> Estimate:
-    """Geometric mean of a[i] / b[i] for windows measured in turn, with the interval of `throughput` on the log scale:
-    whatever slows both of a pair cancels.
+    """Geometric mean of a[i] / b[i] for windows measured in turn, with the interval of `throughput` on the log scale.
+    Load that slows both windows of a pair cancels.
 
     Raises InvalidMeasurement for series of different length and as `throughput` does."""
     if len(a) != len(b):
@@ -409,5 +415,5 @@ def paired_ratio(
 
 
 def exact(value: float) -> Estimate:
-    """A number taken as it stands, such as a published one."""
+    """A number without uncertainty, such as a published figure, as an Estimate."""
     return Estimate(value, value, value, 0.0, 1)

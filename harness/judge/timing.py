@@ -1,8 +1,8 @@
-"""Raw samples of how long executes take: warm-up apart, windows of back-to-back work, single latencies.
+"""Raw samples of how long executes take: the warm-up, windows of back-to-back executes, and single latencies.
 
-Knows no model and no chip. Runs inside the worker as well: Python 3.7 and the standard library. Times are seconds of
-time.perf_counter, which on Linux is CLOCK_MONOTONIC: one clock for all processes, so that the windows of several
-devices of a card can be laid over one another.
+This file knows no model and no chip. It also runs in the worker: Python 3.7 and the standard library only. Times are
+seconds of time.perf_counter, which on Linux is CLOCK_MONOTONIC: all processes share it, so windows of several devices
+of a card can be compared.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from typing import Any, Callable, Sequence
 
 from harness.errors import InvalidMeasurement
 
-STEADY_CV = 0.025  # coefficient of variation above which trtexec, too, calls a measurement unstable
+STEADY_CV = 0.025  # coefficient of variation above which trtexec also calls a measurement unstable
 STEADY_DRIFT = 0.03  # last third of the windows against the first third
 OUTLIER = 0.10  # a window this far from the median, relative
-FEWEST = 3  # windows that say something about the spread
-BEYOND = 5  # samples beyond a percentile: with fewer, one stray execute more or less moves it
+FEWEST = 3  # windows needed to estimate the spread
+BEYOND = 5  # samples needed beyond a percentile: with fewer, a single slow execute moves it
 PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
-HEADROOM = 1.1  # windows are planned this much longer than asked, so that a faster device still fills them
+HEADROOM = 1.1  # factor on the planned length of a window, so that a device that becomes faster still fills it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure. Latencies are that many single executes after the windows, for at most `latency_s`. A slow
-    engine gets fewer: when `limit_s` is spent the measurement ends, but never before `FEWEST` windows and one latency.
-    With `warmup_s` 0 there is no warm-up, for an engine that has just run."""
+    """How long to measure; fields ending in `_s` are seconds.
+
+    After `windows` windows come `latencies` single executes, for at most `latency_s`. A slow engine gets fewer: the
+    measurement ends after `limit_s`, but never before `FEWEST` windows and one latency. With `warmup_s` 0 there is no
+    warm-up, for an engine that has just run."""
 
     warmup_s: float = 1.0
     window_s: float = 0.2
@@ -59,7 +61,7 @@ class Timing:
     warmup: tuple[Window, ...]
     windows: tuple[Window, ...]
     latencies: tuple[float, ...]
-    host_bound: bool = False  # the host enqueued as slowly as the device computed: the figure is the host's
+    host_bound: bool = False  # the host enqueued no faster than the device computed: the rate is limited by the host
     in_flight: int = 1  # executes that the device was given to compute at the same time
 
     @property
@@ -73,16 +75,17 @@ class Timing:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Timing:
-        """The inverse of to_json."""
+        """The Timing that `to_json` wrote."""
         warmup, windows = (tuple(Window(**window) for window in plain[name]) for name in ("warmup", "windows"))
         told = bool(plain.get("host_bound", False)), int(plain.get("in_flight", 1))
         return cls(warmup, windows, tuple(plain["latencies"]), *told)
 
 
 def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], float] = time.perf_counter) -> Timing:
-    """Time `execute(times)`, which returns when that many executes are done. The warm-up, if any, finds how many fill a
-    window of `plan.window_s`, and goes on until it has; each window lasts at least that long. Raises ValueError for a
-    plan without windows."""
+    """Time `execute(times)`, which returns when that many executes are done.
+
+    The warm-up lasts at least `plan.warmup_s` and until it has found how many executes fill `plan.window_s`. Each
+    window lasts at least `plan.window_s`. Raises ValueError for a plan without windows."""
     if plan.windows < 1 or not plan.window_s > 0:
         raise ValueError(f"a plan needs at least one window of some length: {plan}")
 
@@ -128,16 +131,17 @@ def joined(parts: Sequence[Timing]) -> Timing:
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:
-    """The smallest sample that at least `share` of the samples do not exceed (nearest rank). Raises ValueError without
-    samples."""
+    """The smallest sample that is not exceeded by at least `share` (0..1) of the samples (nearest rank). Raises
+    ValueError without samples."""
     if not seconds:
         raise ValueError("no samples: no percentile")
     return sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)]
 
 
 def percentiles(latencies: Sequence[float]) -> dict[str, float]:
-    """Latencies of single executes in microseconds, and how many there are (`latency_executes`): p50, and of p90, p99
-    and p99.9 those beyond which at least `BEYOND` samples lie. Empty without latencies."""
+    """Percentiles of `latencies` (seconds) in microseconds, and their number as `latency_executes`.
+
+    p50 is always there; p90, p99 and p99.9 only where at least `BEYOND` samples lie beyond. Empty without latencies."""
     if not latencies:
         return {}
     found = {"latency_executes": float(len(latencies))}
@@ -148,7 +152,7 @@ def percentiles(latencies: Sequence[float]) -> dict[str, float]:
 
 
 def unsteady(timing: Timing) -> list[str]:
-    """Reasons why the windows should not be summed up in one figure; empty when they agree."""
+    """Reasons why one figure does not describe these windows; empty when they are steady."""
     rates = timing.rates
     if len(rates) < FEWEST:
         return [f"{len(rates)} windows say nothing about the spread: measure at least 3"]
@@ -170,10 +174,11 @@ def unsteady(timing: Timing) -> list[str]:
 
 
 def overlap_rates(timings: Sequence[Timing]) -> tuple[float, ...]:
-    """Executes per second of devices measured at once, all together: the time in which every one of them was measuring,
-    cut into as many equal slices as the shortest series has windows; one rate a slice. A window that straddles a
-    border counts in proportion. Raises InvalidMeasurement when the devices did not measure at the same time for at
-    least half of the shortest series."""
+    """Executes per second of all devices together, which were measured at the same time; one rate per slice.
+
+    The time in which every device was measuring is cut into as many equal slices as the shortest series has windows. A
+    window across a border counts in proportion. Raises InvalidMeasurement when the devices did not measure at the same
+    time for at least half of the shortest series."""
     spans = [(timing.windows[0].start, timing.windows[-1].stop) for timing in timings]
     start, stop = max(span[0] for span in spans), min(span[1] for span in spans)
     shortest = min(span[1] - span[0] for span in spans)
@@ -191,7 +196,8 @@ def overlap_rates(timings: Sequence[Timing]) -> tuple[float, ...]:
 
 
 def overlap_rate(timings: Sequence[Timing]) -> float:
-    """Executes per second of devices measured at once, over all the time they share. Raises as overlap_rates."""
+    """Executes per second of all devices together, over the time in which all of them measured. Raises as
+    overlap_rates."""
     rates = overlap_rates(timings)
     return sum(rates) / len(rates)
 
@@ -201,7 +207,7 @@ def _seconds(window: Window) -> float:
 
 
 def _fill(last: Window, window_s: float) -> int:
-    """How many executes fill a window, judging by the last; at most ten times as many as the last had."""
+    """How many executes fill a window, estimated from the last one; at most ten times as many as the last had."""
     seconds = _seconds(last)
     most = last.executes * 10
     if seconds * 10 <= window_s:

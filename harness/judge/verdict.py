@@ -1,4 +1,4 @@
-"""Judges what was measured. Pure: numbers in, a verdict out whose text alone explains it."""
+"""Turns measured numbers into verdicts. Pure functions; the text of a verdict explains it without further context."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ from harness.metrics.base import Score
 from harness.vocabulary import Outcome
 
 SLACK = 0.01  # relative accuracy a chip may lose
-FEWEST_IMAGES = 5  # with n that all lose, chance alone would have it once in 2**n: not once in 20 from here on
+FEWEST_IMAGES = 5  # n images that all lose happen by chance once in 2**n: from 5 on in less than 5 %
 FLOOR = 0.95  # of the published throughput
-CEILING = 3.0  # times the published throughput: newer software may double it, counting four devices for one passes this
+CEILING = 3.0  # times the published throughput: newer software may double it; four devices counted as one exceed this
 RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
 SLOPE_ERROR = 0.001  # chance of refusing a slope that lies in the range
-WRONG = 0.025  # chance of a PASS for a figure exactly at its bound, over all looks at it
+WRONG = 0.025  # chance of a PASS for a figure exactly at its bound, over all looks
 FAMILY = 60  # throughput verdicts of the largest run: 49 figures are published, with targets of two or three models
-WRONG_RUN = 0.05  # chance of any FAIL in such a run although every figure is exactly at its bound (Bonferroni)
-BETWEEN = 0.03  # standard deviation of runs and cards of one kind, log scale: a published figure is one run of one card
-WIDEST = 1.5  # high / low of an interval: targets ask for 1.2 to 1.6, a wider interval cannot tell reached from missed
-IN_FLIGHT = 1.5  # executes at once by rate x latency, for each that is in flight: counted double would be 2
-AN_HOUR = 3600.0  # seconds: nobody is asked to be more patient than that
+WRONG_RUN = 0.05  # chance of any FAIL in such a run when every figure is exactly at its bound (Bonferroni)
+BETWEEN = 0.03  # standard deviation between runs and cards, log scale: a published figure is one run of one card
+WIDEST = 1.5  # high / low of an interval: targets ask for 1.2 to 1.6, so a wider interval decides nothing
+IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to executes in flight; counted twice, it is 2
+AN_HOUR = 3600.0  # seconds: the longest --patience that a message asks for
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`text` says what was seen, what was asked, and on what that rests; `details` holds the same as JSON values."""
+    """The outcome of one judgement. `text` says what was seen, what was asked and on how much data; `details` holds the
+    same facts as JSON values."""
 
     outcome: Outcome
     text: str
@@ -63,8 +64,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Of one output of one sample against the reference: cosine at least, largest and root-mean-square error at most,
-    both relative to the reference's largest and root-mean-square value."""
+    """Allowed deviation of one output of one sample from the reference: `cosine` at least; `largest` and `rms` error at
+    most, relative to the reference's largest and root-mean-square value."""
 
     cosine: float
     largest: float
@@ -75,19 +76,22 @@ class Tolerance:
 
 
 TOLERANCES: dict[Precision, Tolerance] = {
-    # sums of FP32 in another order: 2e-6 measured on these networks; Winograd and TF32 cost two digits more
+    # FP32 sums in another order: 2e-6 measured on these networks; Winograd and TF32 lose two digits more
     Precision.FP32: Tolerance(0.99999, 1e-3, 5e-4),
     # every result rounded to FP16, batch norm folded first: 7e-3 rms, 1.2e-2 largest, cosine 0.99998 measured on
     # RetinaFace with its published weights and on a seeded RegNetY; BF16 gives 4.6e-2 rms, which must not pass
     Precision.FP16: Tolerance(0.999, 5e-2, 2e-2),
-    # 1/127 of a tensor's range a layer; vendors accept a cosine of 0.99 a layer, the end of a network is less
+    # a rounding step is 1/127 of a tensor's range; vendors accept a cosine of 0.99 for a layer, outputs deviate more
     Precision.INT8: Tolerance(0.97, 5e-1, 2.5e-1),
 }
 
 
 def judge_numerics(chip: Tensors, reference: Tensors, precision: Precision) -> Verdict:
-    """The chip's outputs against the reference's on the same input, for each output and each sample of the batch: a
-    row that was dropped shows in a large batch too. Anything that is not a finite number fails."""
+    """PASS when every output of every sample of the chip is within the tolerance of `precision`, else FAIL.
+
+    `chip` and `reference` map output names to arrays of equal shape, axis 0 being the batch. Each sample is compared by
+    itself, so that one dropped row is found in a large batch too. A value that is not finite fails. Raises
+    InvalidMeasurement when the reference is empty or not finite."""
     tolerance = TOLERANCES[precision]
     broken = _not_comparable(chip, reference)
     if broken:
@@ -128,8 +132,8 @@ def judge_numerics(chip: Tensors, reference: Tensors, precision: Precision) -> V
 
 
 def _not_comparable(chip: Tensors, reference: Tensors) -> str:
-    """What is wrong with the chip's outputs before any value is compared; empty when nothing is. Raises
-    InvalidMeasurement when the reference is none."""
+    """Why the chip's outputs cannot be compared with the reference's, or "". Raises InvalidMeasurement when the
+    reference is empty or not finite."""
     if not reference:
         raise InvalidMeasurement("the reference has no outputs", hint="name the outputs of the model's row")
     if chip.keys() != reference.keys():
@@ -146,7 +150,7 @@ def _not_comparable(chip: Tensors, reference: Tensors) -> str:
 
 
 def _broken(name: str, ours: NDArray[Any], wanted: NDArray[Any]) -> str:
-    """What is wrong with an output before its values can be compared; empty when nothing is."""
+    """Why one output cannot be compared (shape, values that are not finite), or ""."""
     if ours.shape != wanted.shape:
         return f"{name} has shape {ours.shape}, the reference {wanted.shape}"
     bad = ~np.isfinite(np.asarray(ours, np.float64))
@@ -157,7 +161,7 @@ def _broken(name: str, ours: NDArray[Any], wanted: NDArray[Any]) -> str:
 
 
 def _deviation(name: str, sample: int, ours: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, Any]:
-    """How far one sample's output is off, and where most."""
+    """Deviation of one output of one sample, with the element that deviates most."""
     error = np.abs(ours - wanted)
     at = np.unravel_index(int(np.argmax(error)), error.shape)
     norms = float(np.linalg.norm(ours)), float(np.linalg.norm(wanted))
@@ -182,12 +186,12 @@ def _over(error: float, size: float) -> float:
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Infinite errors as None: JSON has no infinity."""
+    """The values with None for infinite ones, because JSON has no infinity."""
     return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
 
 
 def _loose(seen: Tolerance) -> Tolerance:
-    """The tightest tolerance of two digits under which that would have passed."""
+    """The tightest tolerance, rounded to two digits, under which `seen` would pass."""
 
     def up(error: float) -> float:
         if error == 0 or math.isinf(error):
@@ -199,10 +203,11 @@ def _loose(seen: Tolerance) -> Tolerance:
 
 
 def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = SLACK) -> Verdict:
-    """The chip's score against the reference's on the same images: does it lose more than `slack`, relatively? Answers
-    that are right or wrong are paired and judged exactly, other metrics by a paired bootstrap over images.
+    """Whether the chip's score is at most `slack` (relative) below the reference's score on the same images.
 
-    Raises InvalidMeasurement when the two were not scored on the same images, or when the reference scores nothing."""
+    Answers that are right or wrong are paired and judged exactly, other metrics by a paired bootstrap over images.
+    Raises InvalidMeasurement when the two were scored on different numbers of images, or when the reference scores 0.
+    """
     if chip.samples != reference.samples or chip.samples < 1:
         raise InvalidMeasurement(
             f"the chip was scored on {chip.samples} images, the reference on {reference.samples}",
@@ -210,7 +215,7 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
         )
     before, after = float(reference.values[metric]), float(chip.values[metric])
     if math.isnan(before) and math.isnan(after):
-        text = f"{metric} is undefined on these {chip.samples} images, which hold nothing that it counts: give others"
+        text = f"{metric} is undefined on these {chip.samples} images: none has a label that it counts; give others"
         return Verdict(Outcome.INCONCLUSIVE, text, {"metric": metric, "samples": chip.samples})
     relative_drop(before, after)
     counted = metric in chip.hits and metric in reference.hits
@@ -248,7 +253,7 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
 
 
 def _drop(chip: Score, reference: Score, metric: str, counted: bool) -> Drop:
-    """The drop with its bounds: exact where answers are `counted`, else by the bootstrap."""
+    """The drop with its bounds: exact where answers are `counted`, else from a paired bootstrap."""
     if counted:
         return paired_drop(chip.hits[metric], reference.hits[metric])
     return paired_bootstrap(
@@ -257,14 +262,14 @@ def _drop(chip: Score, reference: Score, metric: str, counted: bool) -> Drop:
 
 
 def _needed(drop: Drop, slack: float, reference: Score, metric: str, counted: bool) -> int | None:
-    """How many more answers, or images, would decide."""
+    """How many more answers (`counted`) or images would decide; None when no reasonable number would."""
     if counted:
         return needed(drop, slack, int(np.count_nonzero(reference.hits[metric])))
     return more_images(drop, slack, answers=reference.answers.get(metric))
 
 
 def _too_few(metric: str, after: float, before: float, images: int, more: int | None) -> Verdict:
-    """No verdict, for most draws of so few images hold nothing that the metric counts."""
+    """INCONCLUSIVE, because most bootstrap draws of so few images leave the metric undefined."""
     ask = f"about {more} more images like these would do" if more else "give other images"
     text = (
         f"{metric} {_percent(after)} against {_percent(before)} of the reference, but most draws of {images} images "
@@ -286,14 +291,16 @@ def judge_published(
     deviation: Deviation | None = None,
     slack: float = SLACK,
 ) -> Verdict:
-    """An accuracy on the whole data set with the published weights against what the authors published: one-sided,
-    relative. Where a deviation stands, the chip's own published figure is the gate, to its last printed digit, and a
-    measurement that would pass without the deviation fails, so that the row goes. Where the authors published nothing,
-    the chip's figure takes the authors' place.
+    """Whether an accuracy is at most `slack` (relative, one-sided) below the authors' published figure.
 
-    Raises InvalidMeasurement for a measurement that is no fraction, or when nothing was published at all."""
+    `measured` is a fraction 0..1, on the whole data set with the published weights. `source` is the authors' figure,
+    `cell` the chip's published one, which is used where the authors published none. With a `deviation` the bound is the
+    chip's own published figure, to its last printed digit; a measurement that would pass without the deviation fails
+    until the row is deleted.
+
+    Raises InvalidMeasurement when `measured` is not in 0..1, and when there is neither `source` nor `cell`."""
     if not 0 <= measured <= 1:
-        raise InvalidMeasurement(f"an accuracy of {measured} is no fraction", hint="look for NaN; divide by 100")
+        raise InvalidMeasurement(f"an accuracy of {measured} is not in 0..1", hint="look for NaN; divide by 100")
     aim = source or cell
     if aim is None:
         raise InvalidMeasurement("nothing was published for this case", hint="judge the agreement with the reference")
@@ -315,7 +322,8 @@ def judge_published(
 def _deviating(
     measured: float, bound: float, cell: Cell | None, deviation: Deviation, seen: str, details: dict[str, Any]
 ) -> Verdict:
-    """A known failure: the chip's own published figure is the gate, and reaching the usual bound is a failure too."""
+    """The verdict under a known deviation: the bound is the chip's own published figure; reaching the usual bound is a
+    FAIL until the row is deleted."""
     row = f"{deviation.file}:{deviation.line}"
     if measured >= bound:
         text = f"{seen}; asked at least {_percent(bound)}: the deviation at {row} no longer occurs, delete it"
@@ -332,7 +340,7 @@ def _deviating(
 
 @dataclass(frozen=True)
 class Effort:
-    """What a figure has cost so far: how often it was looked at, and seconds; `windows` is what its samples are."""
+    """What a figure has cost so far: the number of looks at its verdict, and seconds. `windows` names its samples."""
 
     look: int = 1
     seconds: float = 0.0
@@ -342,13 +350,13 @@ class Effort:
 def _decide(
     seen: Estimate, bound: float, text: str, details: dict[str, Any], effort: Effort, between: float = 0.0
 ) -> Verdict:
-    """PASS when the whole interval is at or above the bound, FAIL when it is below, else INCONCLUSIVE, with the time
-    that would decide.
+    """PASS when the whole interval is at or above the bound, FAIL when all of it is below, else INCONCLUSIVE with the
+    time that would decide.
 
-    Each end holds at the level that is left at this look (`spent`), so that looking again after every block raises no
-    error rate. PASS errs in `WRONG` of figures at the bound. FAIL errs in `WRONG_RUN` of whole runs, and allows for
-    `between`, the standard deviation between runs on the log scale, as well: one run, however long, says nothing about
-    another day or card. An interval wider than `WIDEST` decides nothing, however far from the bound."""
+    Each end is taken at the level for this look (`spent`), so that looking again after every block does not raise the
+    error rate. PASS is wrong for at most `WRONG` of figures at the bound, FAIL in at most `WRONG_RUN` of whole runs.
+    FAIL also allows for `between`, the standard deviation between runs on the log scale, because one run says nothing
+    about other days and cards. An interval wider than `WIDEST` decides nothing."""
     details.update(look=effort.look, doubt=seen.doubt, seconds=effort.seconds)
     alpha = WRONG_RUN / FAMILY * spent(effort.look)
     up = math.hypot(seen.distance(alpha, upper=True), quantile(math.inf, alpha) * between)
@@ -360,7 +368,7 @@ def _decide(
 
 
 def _undecided(seen: Estimate, bound: float, effort: Effort, between: float, details: dict[str, Any]) -> str:
-    """Why the figure is not decided, and what would decide it. Puts windows or runs that are needed into `details`."""
+    """Why the figure is not decided, and what would decide it. Writes the windows or runs needed into `details`."""
     if seen.width > WIDEST:
         details["width"] = min(seen.width, 1e9)
         return (
@@ -388,8 +396,10 @@ def _undecided(seen: Estimate, bound: float, effort: Effort, between: float, det
 
 
 def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR, effort: Effort = Effort()) -> Verdict:
-    """Images per second of a card against `slack` times the published figure of the same case. One over `CEILING`
-    times that is no success: devices or images were counted twice, or nobody waited for the device."""
+    """Whether the throughput of a card, images/s, is at least `slack` times the published figure of the same case.
+
+    A throughput above `CEILING` times the published one is INVALID: devices or images were counted twice, or the timing
+    did not wait for the device."""
     bound = slack * cell.value
     text = (
         f"{throughput} images/s, {throughput.value / cell.value:.3f} of the published {cell}; asked at least "
@@ -399,13 +409,15 @@ def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR, effort: 
                "ratio": throughput.value / cell.value, "spread": throughput.spread, "samples": throughput.samples,
                "bound": bound}  # fmt: skip
     if throughput.value > CEILING * cell.value:
-        cause = "devices or images are counted twice, or nobody waits for the device"
+        cause = "devices or images are counted twice, or the timing does not wait for the device"
         return Verdict(Outcome.INVALID, f"{text}; over {CEILING:g} times what was published: {cause}", details)
     return _decide(throughput, bound, text, details, effort, BETWEEN)
 
 
 def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verdict:
-    """The chip's best batch against the other chip's: measured where a record exists, else published."""
+    """Whether the chip's best throughput is at least `target.ratio` times the other chip's.
+
+    Both are images/s at the best batch; `other` is an Estimate where it was measured, else the published Cell."""
     against = exact(other.value) if isinstance(other, Cell) else other
     ratio = ratio_interval(best, against)
     basis = f"published, {other.document}, {other.section}" if isinstance(other, Cell) else "measured"
@@ -420,7 +432,9 @@ def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verd
 def judge_ratio(
     chip: Sequence[float], eager: Sequence[float], at_least: float, effort: Effort = Effort(windows="pairs of windows")
 ) -> Verdict:
-    """Rates of windows measured in turn in one run, chip and eager PyTorch: the geometric mean of their quotients."""
+    """Whether the chip is at least `at_least` times as fast as eager PyTorch.
+
+    `chip` and `eager` are rates of windows measured in turn in one run; the ratio is the geometric mean of theirs."""
     ratio = paired_ratio(chip, eager)
     text = (
         f"{ratio} times eager PyTorch in the same run; asked at least {at_least:g}; {ratio.samples} pairs of windows, "
@@ -432,15 +446,16 @@ def judge_ratio(
 def judge_in_flight(
     images_per_second: float, batch: int, devices: int, latencies: Sequence[float], in_flight: int = 1
 ) -> Verdict:
-    """A throughput against the seconds of single executes in the same session: rate x latency is the number of executes
-    that a device works on at once (Little, Operations Research 9, 1961), and no more than `in_flight` were ever given
-    to it. Above `IN_FLIGHT` times that, images or devices are counted twice or timed work is not done.
+    """Whether a throughput is consistent with the latencies (seconds) of single executes in the same session.
 
-    A single execute also pays for its launch and for being waited for, of which back-to-back ones pay only once: hence
-    the margin. Of the latencies the upper quartile counts, so that every second one may be skipped and is still seen.
-    `devices` are those of the card that the rate is for. INCONCLUSIVE without latencies."""
+    Rate x latency is the number of executes that a device works on at once (Little, Operations Research 9, 1961), and
+    at most `in_flight` were given to it. Above `IN_FLIGHT` times that the verdict is INVALID: images or devices are
+    counted twice, or timed work is not done. The margin is there because each single execute includes its launch and
+    the wait, which back-to-back executes pay once. The upper quartile of the latencies is used, so that a runtime which
+    skips every second execute is still found. `images_per_second` is the rate of a card of `devices` devices.
+    INCONCLUSIVE without latencies."""
     if not latencies:
-        return Verdict(Outcome.INCONCLUSIVE, "no single executes were timed: nothing to hold the rate against")
+        return Verdict(Outcome.INCONCLUSIVE, "no single executes were timed: the rate cannot be checked against them")
     latency = percentile(latencies, 0.75)
     busy = images_per_second / batch / devices * latency
     text = (
@@ -466,23 +481,26 @@ def judge_batches(
     shared: bool = False,
     noise: Mapping[int, float] | None = None,
 ) -> Verdict:
-    """Seconds of one execute by batch. A latency that does not grow with the batch means that the batch is not run,
-    one that grows much faster that it is counted twice: then no throughput from these runs can be trusted. The slope is
-    taken from the smallest batch to the largest; the flattest published are 0.049 and 0.054 (MLU370 at INT8, batch 1 to
-    4).
+    """Whether the latency grows with the batch as it should. `latencies` maps batch to seconds of one execute.
 
-    `noise`, the relative spread of each batch's windows, is taken for the error of its latency (clocks do not average
-    out): a slope is INVALID when it is outside the range by more than noise explains at `SLOPE_ERROR`, INCONCLUSIVE
-    when noise explains either.
+    The log-log slope of latency over batch, from the smallest batch to the largest, must lie in `RANGE`. Below it the
+    batch is not run, above it the batch is counted twice; either is INVALID, for all throughputs of these runs. The
+    flattest published slopes are 0.049 and 0.054 (MLU370 at INT8, batch 1 to 4).
 
-    On a `shared` chip other load may slow one batch down for all of its seconds. `ratios`, the throughput by batch in
-    units of eager PyTorch's in the same seconds, are free of it: the slope is then theirs, eager PyTorch's own being
-    taken as 1. Without them nothing is refused there."""
+    `noise` maps batch to the relative spread of its windows, which is used as the error of the latency (clocks do not
+    average out). A slope outside the range is INVALID when noise explains it with a chance below `SLOPE_ERROR`, else
+    INCONCLUSIVE.
+
+    On a `shared` chip other load may slow down all windows of one batch. `ratios` maps batch to throughput relative to
+    eager PyTorch in the same seconds, which cancels that load; the slope is then computed from them, with a slope of 1
+    for eager PyTorch. Without `ratios`, a slope outside the range on a shared chip is INCONCLUSIVE.
+
+    Raises InvalidMeasurement for a batch below 1 and for latencies that are not positive and finite."""
     for batch, seconds in latencies.items():
         if batch < 1 or not (math.isfinite(seconds) and seconds > 0):
             raise InvalidMeasurement(f"batch {batch} took {seconds} s", hint="look at the clock")
     if len(latencies) < 2:
-        return Verdict(Outcome.INCONCLUSIVE, "one batch says nothing on how latency depends on it; measure two")
+        return Verdict(Outcome.INCONCLUSIVE, "only one batch was timed; measure two to see how latency grows with it")
     small, large = min(latencies), max(latencies)
     growth = latencies[large] / latencies[small] if ratios is None else ratios[small] / ratios[large] * large / small
     slope = math.log(growth) / math.log(large / small)
@@ -499,7 +517,7 @@ def judge_batches(
     if RANGE[0] + likely <= slope <= RANGE[1] - likely:
         return Verdict(Outcome.PASS, text, details)
     if shared and ratios is None:
-        return Verdict(Outcome.INCONCLUSIVE, f"{text}: so does other load on a CPU; run both again", details)
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: other load on the CPU can cause this; run both again", details)
     if RANGE[0] - sure <= slope <= RANGE[1] + sure:
         ask = "the windows vary too much to tell; measure a larger batch, or again with the clock locked"
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: {ask}", details)

@@ -20,10 +20,10 @@ UNKNOWN = 2  # a label that is neither yes nor no; PETA's own file has some
 def score(
     predictions: Sequence[Predictions], truth: Sequence[NDArray[np.integer]], ids: Sequence[str] | None = None
 ) -> Score:
-    """Metrics of `logits` (L,), positive from 0 on, against labels (L,) of 0, 1 or 2 (unknown).
+    """Metrics of `logits` (L,), where 0 or more is positive, against labels (L,) of 0, 1 or 2 (unknown).
 
-    A sample without any positive label counts for none of the instance metrics. `hits["answers"]` has one bool for
-    each known label, sample by sample. Raises DataError and RunError."""
+    A sample without a positive label is left out of the instance metrics. `hits["answers"]` has one bool for each known
+    label, sample by sample. Raises DataError and RunError."""
     names = check_count(predictions, truth, ids)
     labels = _labels(truth, names)
     positive = np.zeros(labels.shape, bool)
@@ -57,8 +57,8 @@ def truth_from_reference(predictions: Sequence[Predictions]) -> list[NDArray[np.
 def label_accuracy(
     yes: NDArray[np.bool_], no: NDArray[np.bool_], positive: NDArray[np.bool_], weights: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Mean of the true positive and the true negative rate of each attribute (L,); nan where no sample has it, or
-    every one. All arrays (N, L), weights (N,)."""
+    """Mean of the true positive and the true negative rate of each attribute, (L,); NaN where no sample or every sample
+    has the attribute. `yes`, `no` and `positive` are (N, L), `weights` (N,)."""
     with np.errstate(invalid="ignore"):
         recall = weights @ (yes & positive) / (weights @ yes)
         rejection = weights @ (no & ~positive) / (weights @ no)

@@ -1,4 +1,4 @@
-"""What a metric returns: values, how many samples they rest on, and enough to resample them."""
+"""The result of a metric: values, the number of samples, and a function to resample them; and checks of its inputs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Score:
     values: Mapping[str, float]
     samples: int
     resample: Callable[[NDArray[np.int64]], Mapping[str, float]]
-    """The same metrics with sample i counted weights[i] times: what a paired bootstrap needs."""
+    """The same metrics with sample i counted weights[i] times, for a paired bootstrap."""
     hits: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    """For metrics that are means of right and wrong answers: one bool an answer, in a fixed order. An exact paired
-    test uses them."""
+    """For metrics that are means of right and wrong answers: one bool per answer, in a fixed order, for an exact paired
+    test."""
     answers: Mapping[str, int] = field(default_factory=dict)
-    """For the other metrics: how many answers each rests on (faces, objects, attributes); none said: the samples."""
+    """For the other metrics: the number of answers that each counts (faces, objects, attributes); default: samples."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resample", _remembering(self.resample))
@@ -37,7 +37,7 @@ class Score:
 def _remembering(
     resample: Callable[[NDArray[np.int64]], Mapping[str, float]],
 ) -> Callable[[NDArray[np.int64]], Mapping[str, float]]:
-    """Computes each draw once: metrics of one score are drawn alike, and few images have few different draws."""
+    """`resample` with a cache of its results: all metrics of a score use equal draws, and few images have few draws."""
     known: dict[bytes, Mapping[str, float]] = {}
 
     def remembered(weights: NDArray[np.int64]) -> Mapping[str, float]:
@@ -50,7 +50,7 @@ def _remembering(
 
 
 def check_order(ids: Sequence[str], got: Sequence[str]) -> None:
-    """Raises DataError when the results named `got` are not exactly those of the samples `ids`, in their order."""
+    """Raises DataError when the results `got` are not exactly those of the samples `ids`, in the same order."""
     if list(got) == list(ids):
         return
     hint = "score each sample of the data set once, in its order"
@@ -68,7 +68,8 @@ def check_order(ids: Sequence[str], got: Sequence[str]) -> None:
 
 
 def check_count(predictions: Sequence[Predictions], truth: Sequence[Any], ids: Sequence[str] | None) -> Sequence[str]:
-    """Names of the samples. Raises DataError: nothing to score, not one prediction and one truth each, doubled ids."""
+    """Names of the samples. Raises DataError when there is no sample, when the numbers of predictions, truths and ids
+    differ, and for ids that occur twice."""
     hint = "score each sample of the data set once, in its order"
     if len(predictions) != len(truth):
         raise DataError(f"{len(predictions)} predictions for {len(truth)} samples", hint=hint)
@@ -95,8 +96,8 @@ def array(prediction: Predictions, key: str, sample: str) -> NDArray[np.generic]
 
 
 def detections(prediction: Predictions, sample: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (k, 4) x1, y1, x2, y2 and scores (k,), as float32. Raises RunError: NaN, other shapes, a far corner
-    left of or above the near one."""
+    """Boxes (k, 4) x1, y1, x2, y2 and scores (k,), as float32. Raises RunError for values that are not finite, other
+    shapes, and boxes with a negative width or height."""
     boxes = np.asarray(array(prediction, "boxes", sample), np.float32)
     scores = np.asarray(array(prediction, "scores", sample), np.float32)
     if boxes.shape != (len(scores), 4) or scores.ndim != 1:
@@ -107,14 +108,16 @@ def detections(prediction: Predictions, sample: str) -> tuple[NDArray[np.float32
 
 
 def confident(scores: Sequence[NDArray[np.floating]], sure: float) -> float:
-    """The score from which a reference's own detections are taken as truth: `sure`, if two an image reach it; else
-    the one above the widest gap between the second and fourth best an image, all images together, where rounding
-    is least likely to swap neighbours. Raises RunError when nothing was detected."""
+    """The lowest score at which a reference's own detections are used as truth.
+
+    It is `sure`, if at least two detections per image reach it. Else it is the score above the widest gap between the
+    2n-th and the 4n-th best score of all n images together, where rounding is least likely to swap neighbours. Raises
+    RunError when nothing was detected."""
     ordered = np.sort(np.concatenate([*scores, np.empty(0)]))[::-1]
     if not ordered.size:
         raise RunError(
             f"the reference found nothing on {len(scores)} images",
-            hint="nothing to agree on: check the weights",
+            hint="check the weights: chipproof doctor --data DIR",
         )
     fewest = 2 * len(scores)
     if np.count_nonzero(ordered >= sure) >= fewest:

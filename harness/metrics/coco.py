@@ -1,4 +1,4 @@
-"""COCO bounding-box average precision, equal to that of pycocotools, counted so that images can be resampled.
+"""COCO bounding-box average precision, equal to that of pycocotools, in a form in which images can be resampled.
 
 The figure is the mean over ten overlaps 0.50:0.05:0.95 and 101 recalls, all areas, at most 100 detections an image and
 class (the first of the twelve numbers that pycocotools prints; `statistics` gives all of them).
@@ -35,13 +35,12 @@ class Objects:
     boxes: NDArray[np.float64]  # (n, 4): x, y, width, height in pixels
     labels: NDArray[np.int64]  # (n,): 0..79
     areas: NDArray[np.float64]  # (n,): of the segments where there are any, else of the boxes
-    crowd: NDArray[np.bool_]  # (n,): a crowd is matched by any number of detections and counts for nothing
+    crowd: NDArray[np.bool_]  # (n,): a crowd may match any number of detections and is not counted
 
 
 def score(predictions: Sequence[Predictions], truth: Sequence[Objects], ids: Sequence[str] | None = None) -> Score:
-    """ap. Samples stand in the order of their COCO image ids where ties are to fall as in pycocotools.
-
-    Raises DataError and RunError."""
+    """The metric `ap` (0..1). Ties are resolved as in pycocotools when samples are in the order of their COCO image
+    ids. Raises DataError and RunError."""
     found = _Set.of(predictions, truth, ids)
     marks, _, counted = _matched(found, SIZES[0])
     curves = _Curves.of(found, marks, counted)
@@ -81,9 +80,9 @@ def statistics(
 
 
 def truth_from_reference(predictions: Sequence[Predictions]) -> list[Objects]:
-    """Objects where there is no ground truth: the reference's own, at least a pixel wide and high, that score 0.3
-    or more or, where these are fewer than two an image, its best ones (see `confident`). Raises RunError when it found
-    nothing."""
+    """Objects to use as truth where there is no ground truth: the reference's own detections of at least one pixel in
+    width and height that score 0.3 or more, or its best ones where these are fewer than two per image (see
+    `confident`). Raises RunError when it found nothing."""
     found = [detections(p, f"sample {i}") for i, p in enumerate(predictions)]
     large = [(_xywh(boxes)[:, 2:] >= 1).all(1) for boxes, _ in found]
     cut = confident([scores[ok] for (_, scores), ok in zip(found, large, strict=True)], 0.3)
@@ -97,7 +96,7 @@ def truth_from_reference(predictions: Sequence[Predictions]) -> list[Objects]:
 
 
 def _xywh(boxes: NDArray[np.generic]) -> NDArray[np.float64]:
-    """x, y, width, height of corners, subtracted as float32 like the authors do."""
+    """x, y, width, height (k, 4) of corners, subtracted in float32 like the authors do."""
     corners = np.asarray(boxes, np.float32)
     extents: NDArray[np.float32] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
     return extents.astype(np.float64)
@@ -108,8 +107,8 @@ def _end_to_end(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8], list[int]]:
     """Boxes (d, 4) as corners, scores (d,) and labels (d,) of all images, and how many each image has.
 
-    They are checked all at once, ten times as fast as one by one, which is done where something is wrong: it names the
-    image. Raises RunError."""
+    They are checked together, which is ten times as fast as one by one. When a check fails, they are checked one by one
+    to name the image. Raises RunError."""
     if all("boxes" in p and "scores" in p and "labels" in p for p in predictions):
         parts = [[np.asarray(p[key]) for p in predictions] for key in ("boxes", "scores", "labels")]
         counts = [value.size for value in parts[1]]
@@ -139,8 +138,8 @@ def _usable(prediction: Predictions, name: str) -> tuple[NDArray[np.float32], ND
 
 @dataclass(frozen=True)
 class _Set:
-    """All detections of a set, class by class and best first, of equal ones the earlier image first; and its objects.
-    All of it end to end."""
+    """All detections of a data set, concatenated: by class, best first, for equal scores the earlier image first; and
+    all its objects, concatenated."""
 
     images: int
     boxes: NDArray[np.float64]  # (d, 4): x, y, width, height
@@ -154,7 +153,7 @@ class _Set:
 
     @staticmethod
     def of(predictions: Sequence[Predictions], truth: Sequence[Objects], ids: Sequence[str] | None) -> _Set:
-        """Raises DataError and RunError."""
+        """The detections and objects of these samples. Raises DataError and RunError."""
         boxes, scores, label, counts = _end_to_end(predictions, check_count(predictions, truth, ids))
         image = np.repeat(np.arange(len(truth), dtype=np.int32), counts)
         order = np.lexsort((-scores, label))
@@ -175,8 +174,8 @@ class _Set:
 
 
 def _matched(found: _Set, size: tuple[float, float]) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.bool_]]:
-    """What each detection is at each overlap (10, d), its rank in its image and class (d,), and which objects count
-    (n,), where only areas of `size` do."""
+    """(mark of each detection at each overlap (10, d), its rank in its image and class (d,), which objects count (n,)).
+    Only areas within `size`, in pixels, count."""
     from harness.metrics.interpolation import match
 
     least, largest = size
@@ -204,14 +203,13 @@ def _matched(found: _Set, size: tuple[float, float]) -> tuple[NDArray[np.int8], 
 class _Curves:
     """Precision over recall of every class with an object, for each way in which its detections are matched."""
 
-    columns: tuple[NDArray[np.generic], ...]  # what `average_precision` takes between the weights and the recalls
-    ends: NDArray[np.int64]  # of the curves of each class but the last
+    columns: tuple[NDArray[np.generic], ...]  # arguments of `average_precision` between the weights and the recalls
+    ends: NDArray[np.int64]  # where the curves of each class end, without the last class
     shares: list[NDArray[np.float64]]  # for each class, how many of the overlaps have each curve, as a fraction
 
     @staticmethod
     def of(found: _Set, marks: NDArray[np.int8], counted: NDArray[np.bool_], merged: bool = True) -> _Curves:
-        """`merged`: overlaps at which a class is matched alike share a curve, as do all ten for what lies exactly on
-        its object."""
+        """The curves of all classes. `merged`: overlaps at which a class is matched in the same way share a curve."""
         from harness.metrics.interpolation import IGNORED, TRUE
 
         somewhere = (marks != IGNORED).any(axis=0)
@@ -244,7 +242,8 @@ class _Curves:
         return _Curves(columns, np.cumsum(curves[curves > 0])[:-1], shares)
 
     def means(self, weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Of each class its curves' mean precision, image i counted weights[i] times; NaN without an object."""
+        """For each class the mean precision of its curves, with image i counted weights[i] times; NaN without
+        objects."""
         from harness.metrics.interpolation import average_precision
 
         means = average_precision(weights, *self.columns, RECALLS)

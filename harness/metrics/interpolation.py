@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from harness.arrays.jit import compiled
 
-FALSE, TRUE, IGNORED = 0, 1, 2  # what a detection is; an ignored one counts for nothing
-SPACING = float(np.spacing(1))  # pycocotools divides by so much more
-MOST = 1 - 1e-10  # pycocotools asks for no larger overlap than this
+FALSE, TRUE, IGNORED = 0, 1, 2  # marks of a detection; an ignored one is not counted
+SPACING = float(np.spacing(1))  # pycocotools adds this to the divisor of a precision
+MOST = 1 - 1e-10  # the largest overlap that pycocotools requires
 
 
 @compiled("float64(float64[::1], float64[::1], boolean)")
 def _overlap(found: NDArray[np.float64], labelled: NDArray[np.float64], crowd: bool) -> float:
-    """Intersection over union of boxes x, y, width, height; of a crowd, over the detection's own area.
+    """Intersection over union of boxes x, y, width, height; for a crowd, intersection over the detection's area.
 
-    Of a label that is NaN, minimum and maximum are the detection's, as those of C are: hence their order."""
+    The order of the arguments of min and max matters: for a label that is NaN they return the detection's value, as in
+    C."""
     wide = min(found[2] + found[0], labelled[2] + labelled[0]) - max(found[0], labelled[0])
     if wide <= 0:
         return 0.0
@@ -47,13 +48,12 @@ def match(
     overlaps: NDArray[np.float64],
     limit: int,
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """What each of the detections `found` (d, 4) is at each of the `overlaps`, (overlaps, d), and its rank in its
-    group, (d,), counted from 0.
+    """(marks (overlaps, d), ranks (d,)): FALSE, TRUE or IGNORED for each detection of `found` (d, 4) at each of the
+    `overlaps`, and its rank in its group from 0.
 
-    A group is an image and a class. Detection i lies in group[i]; those of a group stand best first. The objects of
-    group g are labelled[first[g] : first[g + 1]], the ignored ones last. Of each group only the `limit` best
-    detections are matched; the others are ignored, and so is what matches nothing and lies `outside` the sizes that
-    are asked for."""
+    A group is an image and a class. Detection i is in group[i]; detections of a group are sorted best first. The
+    objects of group g are labelled[first[g] : first[g + 1]], ignored ones last. Only the `limit` best detections of a
+    group are matched; the others are ignored, and so are unmatched ones `outside` the requested sizes."""
     marks, ranks = np.empty((len(overlaps), len(found)), np.int8), np.empty(len(found), np.int64)
     seen = np.zeros(len(first) - 1, np.int64)
     taken = np.zeros((len(labelled), len(overlaps)), np.bool_)
@@ -97,12 +97,12 @@ def average_precision(
     events_begin: NDArray[np.int64],
     recalls: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(curves,): the mean over rising `recalls` of the highest precision at or beyond them, where image i counts
-    weights[i] times, a whole number; NaN where its class has no object.
+    """(curves,): for each curve the mean, over the rising `recalls`, of the highest precision at that recall or above,
+    with image i counted weights[i] times (a whole number); NaN where the class has no object.
 
-    Detections of class c, best first over all images, are begins[c] : begins[c + 1], and detection i lies in image[i].
-    Its objects lie in the images objects[objects_begin[c] : objects_begin[c + 1]]. Its curves are
-    curves_begin[c] : curves_begin[c + 1], one for each way in which its detections are matched: curve k lists in
+    Detections of class c, best first over all images, are begins[c] : begins[c + 1], and detection i is in image[i].
+    The objects of class c are in the images objects[objects_begin[c] : objects_begin[c + 1]]. Its curves are
+    curves_begin[c] : curves_begin[c + 1], one for each way in which its detections are matched. Curve k lists in
     events[events_begin[k] : events_begin[k + 1]], in order, the places in the class that are TRUE, and as ~place those
     that are IGNORED. All others are FALSE."""
     means = np.empty(curves_begin[-1])
@@ -136,7 +136,7 @@ def average_precision(
                 place = events[e]
                 if place < 0:
                     skipped += weights[inside[~place]]
-                else:  # only here can the precision rise: these points are the whole curve
+                else:  # precision rises only at a TRUE detection, so these points give the whole curve
                     true += weights[inside[place]]
                     reached[points] = true
                     precision[points] = true / (counted[place] - skipped + SPACING)

@@ -1,4 +1,4 @@
-"""ImageNet top-1 and top-5: is the label among the k largest scores."""
+"""ImageNet top-1 and top-5: whether the label is among the k largest scores."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def ranks(
     ids: Sequence[str] | None = None,
     classes: int = CLASSES,
 ) -> NDArray[np.int64]:
-    """Place (0 is best) of each sample's label among its `logits` (classes,); of equal scores the lower class comes
-    first (the authors' order of ties depends on the NumPy build). Raises DataError and RunError."""
+    """Rank (N,) of each sample's label among its `logits` (classes,), 0 being the best. Of equal scores the lower class
+    comes first, because the authors' order of ties depends on the NumPy build. Raises DataError and RunError."""
     names = check_count(predictions, truth, ids)
     places = np.empty(len(truth), np.int64)
     for i, (prediction, label) in enumerate(zip(predictions, truth, strict=True)):

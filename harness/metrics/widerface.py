@@ -1,10 +1,10 @@
 """WIDER FACE average precision, easy, medium and hard: the protocol of the authors' evaluation program.
 
-Scores are stretched to 0..1 over the whole set; a detection belongs to the face that it overlaps most; at each of
-1,000 thresholds the detections above it are counted; the area under that curve is the AP. Two steps of the
-program count rows rather than scores: a second detection of a face is a false positive, and a threshold takes
-every row up to the last one that reaches it, so that rows which do not come best first are scored as that
-program would score them (`unsorted` finds them).
+Scores are scaled to 0..1 over the whole set; a detection belongs to the face with the largest overlap; at each of 1,000
+thresholds the detections above it are counted; the area under that curve is the AP. Two steps of the program depend on
+the order of rows, not on scores: a second detection of a face is a false positive, and a threshold takes every row up
+to the last one that reaches it. Rows that are not sorted best first are therefore scored as that program scores them
+(`unsorted` finds them).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Faces:
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over images, one row a setting. Tallies of parts of a set add up to that of the whole if, and only if,
-    they were made with the same score range."""
+    """Sums over images, one row per setting. The tallies of parts of a data set add up to that of the whole set only if
+    all were made with the same score range."""
 
     proposals: NDArray[np.float64]  # (3, 1000): detections above each threshold, less those on ignored faces
     found: NDArray[np.float64]  # (3, 1000): faces found above each threshold
@@ -54,7 +54,7 @@ class Tally:
         )
 
     def ap(self) -> dict[str, float]:
-        """Area under each curve, nan where no face counts."""
+        """AP (0..1) of each setting, by metric name; NaN where no face counts."""
         curves = zip(SETTINGS, self.proposals, self.found, self.faces, strict=True)
         return {f"ap_{name}": _ap(proposals, found, faces) for name, proposals, found, faces in curves}
 
@@ -68,7 +68,7 @@ def score(predictions: Sequence[Predictions], truth: Sequence[Faces], ids: Seque
 
 
 def evaluate(found: Sequence[Rows], truth: Sequence[Faces], ids: Sequence[str] | None = None) -> Score:
-    """The same of rows, for example those of result files. Raises DataError."""
+    """ap_easy, ap_medium and ap_hard of rows, for example those of result files. Raises DataError."""
     check_count([{}] * len(found), truth, ids)
     matched = _Matched(found, truth, score_range(found))
 
@@ -81,7 +81,7 @@ def evaluate(found: Sequence[Rows], truth: Sequence[Faces], ids: Sequence[str] |
 
 
 def tally(found: Sequence[Rows], truth: Sequence[Faces], score_range: tuple[float, float]) -> Tally:
-    """Counts of a part of the set, to be added to those of the other parts."""
+    """The tally of a part of the set, which can be added to those of the other parts."""
     return _Matched(found, truth, score_range).tally()
 
 
@@ -95,20 +95,20 @@ def score_range(found: Iterable[Rows]) -> tuple[float, float]:
 
 
 def unsorted(found: Iterable[Rows]) -> list[int]:
-    """Places of the images whose rows do not come best first: their AP depends on the order of the rows."""
+    """Indices of the images whose rows are not sorted best first; the AP then depends on the order of the rows."""
     return [i for i, row in enumerate(found) if (np.diff(row[:, 4]) > 0).any()]
 
 
 def rows(prediction: Predictions, sample: str = "sample") -> Rows:
-    """What the result file of a prediction says once it is read back: corners cut to whole pixels towards zero,
-    width and height from those, the score through its shortest decimal. Raises RunError."""
+    """Rows (k, 5) as they would be read from the prediction's result file: corners cut to whole pixels towards zero,
+    width and height from those, the score from its shortest decimal. Raises RunError."""
     boxes, scores = detections(prediction, sample)
     corners = np.trunc(boxes).astype(np.float64)
     return np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], shortest_decimal(scores)])
 
 
 def shortest_decimal(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """float(str(s)) of each float32: the number that the shortest text with that float32 as its value stands for."""
+    """float(str(s)) of each float32 score: the value of the shortest decimal text that reads back as that float32."""
     exact = scores.astype(np.float64)
     out = exact.copy()
     todo = np.flatnonzero((scores > 1e-4) & (scores < 1))
@@ -125,9 +125,9 @@ def shortest_decimal(scores: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def truth_from_reference(predictions: Sequence[Predictions]) -> list[Faces]:
-    """Faces where there is no ground truth: the reference's own, those that score 0.5 or more or, where these
-    are fewer than two an image, its best ones (see `confident`). By height, the tallest third counts as easy, the
-    taller two thirds as medium, all as hard. Raises RunError when the reference found nothing."""
+    """Faces to use as truth where there is no ground truth: the reference's own detections that score 0.5 or more, or
+    its best ones where these are fewer than two per image (see `confident`). The tallest third counts as easy, the
+    tallest two thirds as medium, all as hard. Raises RunError when the reference found nothing."""
     found = [rows(p) for p in predictions]
     cut = confident([row[:, 4] for row in found], 0.5)
     kept = [row[row[:, 4] >= cut, :4] for row in found]
@@ -185,7 +185,7 @@ class _Sparse:
 
 
 def overlaps(found: Rows, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU (k, n) of rows and x, y, width, height boxes, a box reaching one pixel further than its size."""
+    """IoU (k, n) of rows and boxes x, y, width, height, with 1 pixel added to each width and height."""
     x1, y1, w, h = found[:, :4].T[:, :, None]
     X1, Y1, W, H = boxes.T[:, None, :]
     inner = np.minimum(x1 + w, X1 + W) - np.maximum(x1, X1) + 1

@@ -19,13 +19,13 @@ from harness.metrics.widerface import Faces, Rows, evaluate, rows
 KEPT_FROM = 0.02
 """Lowest score that the authors' test program keeps (Pytorch_Retinaface, test_widerface.py, confidence_threshold)."""
 CUT = 0.1
-"""From this lowest score on, results were cut: the authors' programs show pictures from 0.5 or 0.6."""
+"""When the lowest score is at least this, results were cut: the authors' programs show faces from 0.5 or 0.6 on."""
 
 
 def write(folder: Path, ids: Sequence[str], predictions: Sequence[Predictions]) -> None:
-    """A file for each sample (id: event/name). Nothing is written when a prediction is unusable.
+    """Write a file for each sample (id: event/name). Nothing is written when a prediction is invalid.
 
-    Raises DataError (not one prediction a sample) and RunError (NaN, negative sizes)."""
+    Raises DataError when there is not one prediction per sample, RunError for NaN and negative sizes."""
     check_order(ids, ids if len(ids) == len(predictions) else list(ids)[: len(predictions)])
     texts = [text(name, prediction) for name, prediction in zip(ids, predictions, strict=True)]
     for name, content in zip(ids, texts, strict=True):
@@ -35,7 +35,7 @@ def write(folder: Path, ids: Sequence[str], predictions: Sequence[Predictions]) 
 
 
 def text(sample: str, prediction: Predictions) -> str:
-    """The file of one sample: corners cut to whole pixels towards zero, the score as its shortest decimal."""
+    """The text of one sample's file: corners cut to whole pixels towards zero, scores as their shortest decimal."""
     boxes = rows(prediction, sample)[:, :4].astype(np.int64)
     lines = [
         f"{x} {y} {w} {h} {score!s} \n"  # the authors end each line with a blank
@@ -47,8 +47,8 @@ def text(sample: str, prediction: Predictions) -> str:
 def read(folder: Path, ids: Sequence[str]) -> list[Rows]:
     """Rows of each sample, in the order of `ids` (event/name), each in the order of its file.
 
-    Every sample has one file and every file a sample. Raises DataError: a file is missing, doubled or of no sample, its
-    count is not that of its lines, a line is not five finite numbers, a size is negative."""
+    Raises DataError when a sample has not exactly one file, a file belongs to no sample, a count is not the number of
+    lines, a line is not five finite numbers, or a size is negative."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", hint="it holds <event>/<name>.txt")
     found: dict[str, Rows] = {}
@@ -71,8 +71,7 @@ def read(folder: Path, ids: Sequence[str]) -> list[Rows]:
 
 
 def notes(found: Sequence[Rows], truth: Sequence[Faces], score: Score) -> list[str]:
-    """What shows in rows that are well formed that they are not what the AP asks for: cut at a threshold, or corners
-    in the place of width and height."""
+    """Notes on valid rows that give a wrong AP: results cut at a threshold, or corners instead of width and height."""
     every = np.concatenate([row for row in found if len(row)] or [np.empty((0, 5))])
     if not len(every):
         return []

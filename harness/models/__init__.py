@@ -1,4 +1,4 @@
-"""The models: every `Model` that a module of this folder defines is a row. A row is also a pytest marker."""
+"""The table of models: every `Model` that a module of this folder defines. Each name is also a pytest marker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is: a network, the protocols under which its figures were published, and where its weights are."""
+"""The description of a model: network, protocols under which its figures were published, and source of its weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the network's input lies in the original image: network = image * scale + (left, top)."""
+    """The mapping from the original image to the network's input, in pixels: network = image * scale + (left, top)."""
 
     width: int  # of the original image, pixels
     height: int
@@ -30,8 +30,8 @@ class Frame:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image as the network takes it: float32 C x H x W, normalised; or, for an engine that normalises itself,
-    uint8 H x W x C. Channels are already in the network's order."""
+    """One image prepared for the network: float32 (C, H, W), normalised; or uint8 (H, W, C) for an engine that
+    normalises itself. Channels are in the network's order."""
 
     tensor: NDArray[np.generic]
     frame: Frame
@@ -39,7 +39,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Input size, pre- and post-processing under which figures were published."""
+    """Input size, pre-processing and post-processing under which figures were published."""
 
     name: str
     size: tuple[int, int]  # height, width of the network's input
@@ -49,13 +49,13 @@ class Protocol:
     normalize: Normalize | None  # what a chip must do when it is fed raw; None: the chip cannot take it over
     normalized_by_chip: tuple[str, ...] = ()  # chips whose published figures were measured fed raw
     postprocess_suppressed: Callable[[Tensors, Frame], Predictions] | None = None  # of an engine that ends in NMS
-    note: str = ""  # what a reader of a record should know of it
+    note: str = ""  # a fact about the protocol for readers of a record
     suppressed_by_chip: tuple[str, ...] = ()  # chips whose compiler knows the NMS node
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A published checkpoint: file names it goes by, and its digest where one was published."""
+    """A published checkpoint: its known file names, its URL, and its digest where one was published."""
 
     files: tuple[str, ...]
     url: str
@@ -65,7 +65,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Model:
-    """One row of MODELS. `network` imports torch when it is called, not before."""
+    """One row of MODELS. `network` imports torch only when it is called."""
 
     name: str
     title: str
@@ -78,7 +78,7 @@ class Model:
     weights: Weights
     metrics: tuple[str, ...] = ()  # of harness.vocabulary.METRICS; by default all of its task
     scenes: int = 8  # pictures drawn for a machine without the data set
-    heavy: bool = False  # seconds an image on a CPU: one batch will do there
+    heavy: bool = False  # takes seconds an image on a CPU, where only one batch is tested
     batches: tuple[int, ...] | None = None  # when the published model runs at some batches only
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """DeepMAR: 35 attributes of a pedestrian (PETA), as its authors and Ascend's ModelZoo run it.
 
-Authors: dangweili/pedestrian-attribute-recognition-pytorch. An attribute is there when its logit is 0 or more; the
-sigmoid is not needed, and in float32 it would call tiny negative logits positive.
+Authors: dangweili/pedestrian-attribute-recognition-pytorch. An attribute is present when its logit is 0 or more. The
+sigmoid is not needed; in float32 it would round tiny negative logits to a positive answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NORMALIZE = Normalize(tuple(255 * m for m in MEAN), tuple(255 * s for s in STD),
 
 
 def preprocess(image: Image, raw: bool) -> Prepared:
-    """Resized to 224 x 224 whatever its shape, Pillow's antialiased bilinear; RGB."""
+    """The image resized to 224 x 224 without keeping its aspect ratio, by Pillow's antialiased bilinear filter; RGB."""
     height, width = image.shape[:2]
     bgr = images.antialiased(image, SIDE, SIDE)
     frame = Frame(width, height, (SIDE / width, SIDE / height))
@@ -40,7 +40,7 @@ def preprocess(image: Image, raw: bool) -> Prepared:
 
 
 def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
-    """`logits` (35,)."""
+    """{"logits": float32 (35,)}. Raises RunError (outputs.checked)."""
     (logits,) = checked(outputs, {"output1": (ATTRIBUTES,)})
     return {"logits": logits}
 

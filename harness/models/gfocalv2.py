@@ -1,7 +1,7 @@
 """GFocalV2, ResNet-50 and FPN: objects of the 80 classes of COCO, as its authors and Ascend's ModelZoo run it.
 
-Authors: implus/GFocalV2, a fork of mmdetection 2.6. The head scores 81 classes, of which the last means nothing: as in
-mmdetection it takes part in the suppression and takes places among the best 100, and is dropped at the end.
+Authors: implus/GFocalV2, a fork of mmdetection 2.6. The head scores 81 classes, of which the last has no meaning. As in
+mmdetection, that class takes part in the suppression and counts among the best 100; it is dropped at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ F32 = np.float32
 Floats = NDArray[np.float32]
 STRIDES = (8, 16, 32, 64, 128)
 CHANNELS, CLASSES = 81, 80
-CELLS = 1000  # of a level that go on, the best
+CELLS = 1000  # the best cells of a level that are decoded
 SCORE, IOU, LIMIT = 0.05, 0.6, 100
 SIZE = (800, 1216)
 OUTPUTS = (*(f"score_{i}" for i in range(5)), *(f"bbox_{i}" for i in range(5)))
@@ -37,8 +37,11 @@ TABLE = (
 
 
 def preprocess(image: Image, raw: bool) -> Prepared:
-    """Ascend's: as large as fits 1216 x 800, sizes cut to whole pixels, bilinear; RGB; zeros right and below, after
-    normalisation: no byte stands for them, so no chip can take the normalisation over. Raises UsageError for raw."""
+    """The pre-processing of Ascend's ModelZoo: float32 (3, 800, 1216), RGB.
+
+    The image is resized bilinearly to the largest size within 1216 x 800, cut to whole pixels, and padded with zeros
+    right and below after normalisation. No byte corresponds to such a zero, so no chip can normalise. Raises UsageError
+    for raw."""
     if raw:
         raise UsageError(
             "gfocalv2_r50_fpn cannot be fed raw pixels: its padding is zero after normalisation",
@@ -51,8 +54,8 @@ def preprocess(image: Image, raw: bool) -> Prepared:
 
 
 def preprocess_authors(image: Image) -> Prepared:
-    """float32 input of the authors' own evaluation: as large as fits 1333 x 800 either way, sizes rounded, zeros right
-    and below up to multiples of 32."""
+    """The input of the authors' evaluation, float32 (3, H, W): the largest size within 1333 x 800 or 800 x 1333,
+    rounded to whole pixels, with zeros right and below up to multiples of 32."""
     height, width = image.shape[:2]
     scale = min(1333 / max(height, width), 800 / min(height, width))
     content = int(height * scale + 0.5), int(width * scale + 0.5)
@@ -75,8 +78,8 @@ def candidates(
 ) -> tuple[Floats, Floats]:
     """Boxes (n, 4) in pixels of the network's input, and their scores (n, 81), before suppression.
 
-    `scores` (81, h, w) and `logits` (68, h, w) are a level each. A level gives its 1,000 best cells, of those whose
-    best score is above `threshold`; boxes are cut at `size` = height, width.
+    `scores` holds (81, h, w) and `logits` (68, h, w) for each level. Each level gives its 1,000 best cells whose best
+    score is above `threshold`; boxes are clipped to `size` = (height, width).
     """
     found, classes = [], []
     for stride, score, logit in zip(STRIDES, scores, logits, strict=True):
@@ -101,9 +104,9 @@ def candidates(
 
 
 def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
-    """Objects found in the network's raw heads, suppressed in float32 as the authors do on a CPU: at most 100, less
-    those of the meaningless class. Boxes are cut at the canvas, as in Ascend's program; the authors cut at the
-    picture."""
+    """Objects decoded from the network's raw heads and suppressed in float32, as the authors do on a CPU: at most 100,
+    minus those of the class without meaning. Boxes are clipped to the canvas, as in Ascend's program; the authors clip
+    to the picture."""
     levels = [(-(-SIZE[0] // stride), -(-SIZE[1] // stride)) for stride in STRIDES]
     shapes = [(CHANNELS, *level) for level in levels] + [(4 * boxes.BINS, *level) for level in levels]
     heads = checked(outputs, dict(zip(OUTPUTS, shapes, strict=True)))
@@ -112,8 +115,8 @@ def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
 
 
 def postprocess_suppressed(outputs: Tensors, frame: Frame) -> Predictions:
-    """The same from an engine that suppresses by itself (BatchMultiClassNMS): its outputs in their order, rows
-    x1, y1, x2, y2, score (100, 5) and labels (100,). Rows that it fills up with have no score and are left out."""
+    """Objects from an engine that ends in BatchMultiClassNMS. Its outputs, in their order, are rows x1, y1, x2, y2,
+    score (100, 5) and labels (100,). Padding rows have a score of 0 and are left out."""
     names = list(outputs)
     rows, labels = checked(outputs, dict(zip(names, ((LIMIT, 5), (LIMIT,)), strict=False)))
     real = rows[:, 4] > 0
@@ -153,7 +156,7 @@ R50_FPN = Model(
         ),
     ),
     weights=Weights(("gfocal_r50_fpn_1x.pth",), "https://drive.google.com/file/d/1wSE9-c7tcQwIDPC6Vm_yfOokdPfmYmy7"),
-    scenes=30,  # with all of 300 objects found again, a loss of 1 % is excluded
+    scenes=30,  # about 300 objects: when all are found again, a loss of 1 % is excluded
     heavy=True,
     batches=(1,),
 )

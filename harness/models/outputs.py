@@ -1,4 +1,4 @@
-"""What came out of an engine for one image: every output there, of the right shape, and finite."""
+"""The check of an engine's outputs for one image: every output is there, has the right shape and is finite."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.errors import RunError
 
 
 def checked(outputs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[np.float32]]:
-    """The outputs named in `shapes`, in that order, as float32. Raises RunError: absent, of another shape, or with
-    numbers that are not finite."""
+    """The outputs named in `shapes`, in that order, as float32. Raises RunError for an output that is missing, has
+    another shape, or has values that are not finite."""
     arrays = []
     for name, shape in shapes.items():
         if name not in outputs:
@@ -29,7 +29,7 @@ def checked(outputs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[NDA
             )
         values = array.astype(np.float32, copy=False)
         with np.errstate(all="ignore"):
-            total = np.einsum("i->", values.reshape(-1))  # finite only if all are; if it is not, they may be yet
+            total = np.einsum("i->", values.reshape(-1))  # a finite sum proves that all are finite; else count them
         bad = 0 if np.isfinite(total) else values.size - int(np.count_nonzero(np.isfinite(values)))
         if bad:
             raise RunError(

@@ -18,8 +18,8 @@ CLASSES = 1000
 
 
 def preprocess(image: Image, raw: bool) -> Prepared:
-    """The short side becomes 256 by Pillow's antialiased bicubic, the long side is cut to a whole number; the middle
-    224 x 224; RGB."""
+    """The central 224 x 224 of the image resized to a short side of 256 pixels (Pillow's antialiased bicubic; the long
+    side is cut to whole pixels); RGB."""
     height, width = image.shape[:2]
     if width < height:
         new_height, new_width = int(SHORT * height / width), SHORT
@@ -32,7 +32,7 @@ def preprocess(image: Image, raw: bool) -> Prepared:
 
 
 def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
-    """`logits` (1000,)."""
+    """{"logits": float32 (1000,)}. Raises RunError (outputs.checked)."""
     (logits,) = checked(outputs, {"class": (CLASSES,)})
     return {"logits": logits}
 

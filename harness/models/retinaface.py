@@ -1,7 +1,7 @@
 """RetinaFace: faces in a picture, as its authors, Ascend's ModelZoo and Cambricon's MagicMind cloud run it.
 
-Authors: biubug6/Pytorch_Retinaface. All three feed BGR minus (104, 117, 123), keep scores from 0.02 up and suppress at
-an IoU of 0.4 that counts the far pixel; they differ in the picture's size and in how they round.
+Authors: biubug6/Pytorch_Retinaface. All three feed BGR minus (104, 117, 123), keep scores from 0.02 on and suppress at
+an IoU of 0.4 with 1 added to widths and heights; they differ in the size of the input and in rounding.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ TABLE = np.arange(256, dtype=F32) - np.array(MEAN, F32)[:, None]
 
 
 def preprocess_ascend(image: Image, raw: bool) -> Prepared:
-    """The long side becomes 1000 pixels by nearest neighbour; black, before the mean is subtracted, right and below."""
+    """The image resized to a long side of 1000 pixels by nearest neighbour, padded to 1000 x 1000 right and below with
+    black before the mean is subtracted; BGR."""
     height, width = image.shape[:2]
     scale = 1000.0 / max(height, width)
     canvas = images.nearest(image, scale, ASCEND)
-    kept = float(F32(scale))  # the .info file holds it as float32
+    kept = float(F32(scale))  # the .info file holds the scale as float32
     return Prepared(canvas if raw else images.normalize(canvas, TABLE), Frame(width, height, (kept, kept)))
 
 
 def preprocess_mlu(image: Image, raw: bool) -> Prepared:
-    """Letterbox in the middle of 672 x 1024, grey 128: averaged when it shrinks, bilinear when it grows."""
+    """The image centred in 672 x 1024 on grey 128, resized by area averaging when it shrinks and bilinearly when it
+    grows; BGR."""
     height, width = image.shape[:2]
     scale, content, (top, left) = _mlu_layout(height, width)
     canvas = images.letterbox(image, content, MLU, (top, left), 128, area=bool(scale < 1))
@@ -55,7 +57,7 @@ def preprocess_mlu(image: Image, raw: bool) -> Prepared:
 
 
 def _mlu_layout(height: int, width: int) -> tuple[np.float32, tuple[int, int], tuple[int, int]]:
-    """Scale, content height and width, top and left, in float32 as the C++ program has them."""
+    """(scale, (height, width) of the content, (top, left)), computed in float32 like the C++ program."""
     scale = min(F32(MLU[0]) / F32(height), F32(MLU[1]) / F32(width))
     content = int(F32(height) * scale), int(F32(width) * scale)
     return scale, content, ((MLU[0] - content[0]) // 2, (MLU[1] - content[1]) // 2)
@@ -89,7 +91,7 @@ def faces(loc: Floats, conf: Floats, landm: Floats, size: tuple[int, int], scale
     number."""
     prior, candidates = boxes.priors(*size), above(conf, F32(SCORE))
     scores = conf.take(candidates, axis=0)[:, 1]
-    # the authors sort twice, and each time turn over what ties: of equal scores the first prior comes first
+    # the authors sort twice, and each sort reverses equal scores: of these the first prior comes first
     order = np.argsort(-scores, kind="stable")
     candidates, scores = candidates.take(order), scores.take(order)
     pixels, divisor = np.array((size[1], size[0]), F32), F32(scale)
@@ -105,11 +107,11 @@ def faces(loc: Floats, conf: Floats, landm: Floats, size: tuple[int, int], scale
 
 
 def above(conf: Floats, threshold: np.float32) -> NDArray[np.int64]:
-    """Priors whose face score, the second of two, is above `threshold` >= 0.
+    """Indices of the priors whose face score, the second of two in `conf` (n, 2), is above `threshold` >= 0.
 
-    Bits of float32 rise as the numbers do from 0 up, and those below 0 are negative integers; so both scores are
-    compared as one integer, of which that of the face is the high half: twice as fast as going through every second
-    number."""
+    The bits of float32 numbers from 0 up have the same order as the numbers, and negative numbers are negative
+    integers. Both scores are therefore compared as one int64 with the face score as the high half, which is twice as
+    fast as a comparison of every second number."""
     if sys.byteorder == "big" or not conf.flags.c_contiguous:
         return np.flatnonzero(conf[:, 1] > threshold)
     bound = (int(threshold.view(np.int32)) << 32) + 0xFFFFFFFF
@@ -156,7 +158,7 @@ def _finite(found: Floats) -> None:
 
 
 def half_away(values: Floats) -> Floats:
-    """Rounded to whole numbers, halves away from zero, as C's round()."""
+    """`values` rounded to whole numbers, halves away from zero, like C's round()."""
     whole: Floats = np.trunc(values)
     whole += np.copysign(F32(1), values) * (np.abs(values - whole) >= F32(0.5))
     return whole
@@ -217,13 +219,13 @@ MOBILENET025 = _row(
     "RetinaFace, MobileNet-0.25",
     _mobilenet025,
     Weights(("mobilenet0.25_Final.pth", "Mobilenet0.25_Final.pth"), "https://github.com/biubug6/Pytorch_Retinaface"),
-    scenes=36,  # with all of their faces found again, a loss of 1 % is excluded
+    scenes=36,  # enough faces: when all are found again, a loss of 1 % is excluded
 )
 RESNET50 = _row(
     "retinaface_resnet50",
     "RetinaFace, ResNet-50",
     _resnet50,
     Weights(("Resnet50_Final.pth",), "https://github.com/biubug6/Pytorch_Retinaface"),
-    scenes=22,  # as many faces, for it finds more in each
+    scenes=22,  # the same number of faces, because this network finds more in each picture
     heavy=True,
 )

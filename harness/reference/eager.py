@@ -1,4 +1,4 @@
-"""Eager PyTorch on the CPU, FP32: what every chip's outputs are held against, and the peer of the embedded chip."""
+"""Eager PyTorch on the CPU in FP32: the reference for the outputs of every chip, and the peer of the embedded chip."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def network(model: Model, weights: Path) -> nn.Module:
-    """The model with these weights, in eval mode. Raises RuntimeError when the keys are not the model's."""
+    """The model's network with the state dict at `weights`, in eval mode. Raises RuntimeError when its keys are not the
+    model's."""
     import torch
 
     _keep_memory()
@@ -31,7 +32,7 @@ def network(model: Model, weights: Path) -> nn.Module:
 
 
 def outputs(network: nn.Module, names: Sequence[str], images: NDArray[np.float32]) -> Tensors:
-    """Outputs by name. `images` is float32 (N, 3, H, W)."""
+    """Outputs of the network by name, in the order of `names`. `images` is float32 (N, 3, H, W)."""
     import torch
 
     with torch.inference_mode():
@@ -41,9 +42,9 @@ def outputs(network: nn.Module, names: Sequence[str], images: NDArray[np.float32
 
 
 def _keep_memory() -> None:
-    """Let freed memory stay with this process (glibc: mallopt(3)), where the C library can be told. Otherwise every
-    large tensor of eager PyTorch goes back to the kernel and the next one comes page by page: a large network loses a
-    third to half of its time so, not always the same, and would be too easy a peer for a chip."""
+    """Keep freed memory in this process (glibc: mallopt(3)), where the C library supports it. Otherwise every large
+    tensor of eager PyTorch is returned to the kernel and the next one is mapped page by page. A large network loses a
+    third to half of its time that way, by a varying amount, and a chip would be compared with too slow a peer."""
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)

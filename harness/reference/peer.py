@@ -1,8 +1,8 @@
 """Eager PyTorch as a backend: the peer of the embedded chip, timed in a worker by the loop that times the chip.
 
-It is loaded and run, never built or looked for: an "engine" is a plain state dict, whose model `spec.options["model"]`
-names. A network too large for the memory costs one case. PyTorch is imported as the worker starts, what some models are
-made of when the first session is gone: each takes seconds, while others work.
+It is only loaded and run, never built or searched for. Its "engine" is a plain state dict of the model named in
+`spec.options["model"]`. In a worker, a network too large for the memory fails one case only. PyTorch is imported when
+the worker starts, timm after the first session: each import takes seconds, during which other processes work.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from harness.backends.base import BuildSpec, Device
 from harness.backends.nvidia.torch_cuda import TorchSession
 from harness.reference import eager
 
-_rest = Thread(target=importlib.import_module, args=["timm"], daemon=True)  # which imports torchvision
+_rest = Thread(target=importlib.import_module, args=["timm"], daemon=True)  # timm imports torchvision
 
 
 @contextmanager
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[TorchSession]:
-    """The model of `spec.options`, as a backend loads an engine, on the CPU: it has run once and has most of its
-    memory."""
+    """A session on the CPU of the model that `spec.options["model"]` names, as a backend loads an engine. It has run
+    once, so that most of its memory is allocated."""
     if _rest.ident is not None:
-        _rest.join()  # nothing else goes on while a session is measured
+        _rest.join()  # no import may run while a session is measured
     with torch.inference_mode():
         yield TorchSession(torch, _network(spec.options["model"], engine), torch.device("cpu"), spec)
     if _rest.ident is None:

@@ -1,4 +1,4 @@
-"""Images through a network: decode, run and interpret, all three at once; and what the reference finds that way."""
+"""Images through a network: decoding, running and interpreting overlap; and the reference's predictions."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def predict(
 ) -> Iterator[Predictions]:
     """One Predictions for each image, in the order of the data set, with few images in memory.
 
-    `run` is given `batch` prepared images (N, ...). The last batch is filled up with its last image; what comes out for
-    the filling is dropped. `advance` is told how many images are done."""
+    `run` gets `batch` prepared images (N, ...). The last batch is padded with its last image, and the outputs of the
+    padding are dropped. `advance` is called with the number of images that are done."""
 
     def read(sample: Sample) -> Prepared:
         return prepare(sample.read())
@@ -54,7 +54,7 @@ def predict(
 def of_the_reference(
     network: nn.Module, model: Model, protocol: Protocol, dataset: Dataset, advance: Callable[[int], None]
 ) -> list[Predictions]:
-    """What eager PyTorch in FP32 finds in every image of the data set."""
+    """Predictions of eager PyTorch in FP32 for every image of the data set."""
     return list(
         predict(
             dataset,
@@ -68,13 +68,13 @@ def of_the_reference(
 
 
 def raw_outputs(network: nn.Module, model: Model, images: NDArray[np.float32]) -> Tensors:
-    """Outputs of eager PyTorch in FP32 for images (N, 3, H, W), which it is given one by one."""
+    """Outputs of eager PyTorch in FP32, by ONNX name, for float32 images (N, 3, H, W), which are run one by one."""
     parts = [eager.outputs(network, model.outputs, images[i : i + 1]) for i in range(len(images))]
     return {name: np.concatenate([part[name] for part in parts]) for name in model.outputs}
 
 
 def pack(predictions: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
-    """Predictions as few arrays: each name's values end to end, beside how many each image has."""
+    """Predictions as a few arrays: for each name the concatenated values, and under `name#` the count of each image."""
     if not predictions:
         return {}
     packed: dict[str, NDArray[np.generic]] = {}
@@ -85,7 +85,7 @@ def pack(predictions: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
 
 
 def unpack(packed: Mapping[str, NDArray[np.generic]]) -> list[Predictions]:
-    """The inverse of pack."""
+    """The predictions that `pack` packed."""
     names = [name for name in packed if not name.endswith("#")]
     parts = {name: np.split(packed[name], np.cumsum(packed[f"{name}#"])[:-1]) for name in names}
     return [{name: parts[name][i] for name in names} for i in range(len(parts[names[0]]))] if names else []

@@ -1,4 +1,4 @@
-"""Weights of a model: the published checkpoint, read strictly and without running it; else seeded ones."""
+"""Weights of a model: the published checkpoint, read strictly and without running its code; else seeded weights."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FIRST = 1000  # index of the first scene that seeded weights are calibrated on
-PICTURES = {"classes": 24, "attributes": 24, "faces": 8, "objects": 8}  # by task; pictures of detectors are large
+PICTURES = {"classes": 24, "attributes": 24, "faces": 8, "objects": 8}  # by task; detectors have large pictures
 COUNTER = "num_batches_tracked"
-RESEMBLES = 0.9  # share of keys and shapes in common from which a checkpoint is called another model's
+RESEMBLES = 0.9  # a checkpoint that shares this part of keys and shapes with another model is called that model's
 
 
 def find(model: Model, data: Path | None) -> Path | None:
-    """The model's checkpoint in data/weights/, under any name it goes by; None without one."""
+    """Path of the model's checkpoint in data/weights/, under any of its known names; None without one."""
     if data is None:
         return None
     return next((path for name in model.weights.files if (path := data / "weights" / name).is_file()), None)
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of the file."""
+    """SHA-256 of the file, in hex."""
     return _digest(path, "sha256")
 
 
 def load(model: Model, path: Path) -> dict[str, Tensor]:
-    """The checkpoint as the network's state dict: its keys in its order, its shapes and dtypes, all finite.
+    """The checkpoint as the network's state dict, with the network's keys, order, shapes and dtypes, all finite.
 
-    Understood: a bare state dict, one under `state_dict` or first in `state_dicts`, keys with a leading `module.`,
-    and batch norms from before `num_batches_tracked` existed. Raises WeightsError for anything else."""
+    Accepted are a bare state dict, one under `state_dict` or first in `state_dicts`, keys with a leading `module.`, and
+    batch norms without `num_batches_tracked`. Raises WeightsError for anything else."""
     found = _plain(_unwrapped(_read(model, path), path), path)
     wanted = model.network().state_dict()
     _same_keys(model, path, wanted, found)
@@ -56,9 +56,9 @@ def load(model: Model, path: Path) -> dict[str, Tensor]:
 
 
 def seeded(model: Model, calibration: Sequence[NDArray[np.generic]] | None = None) -> dict[str, Tensor]:
-    """Weights drawn by the suite, the same in every run, and calibrated so that outputs are informative.
+    """State dict of weights drawn by the suite, equal in every run, and calibrated so that outputs vary with the input.
 
-    `calibration` holds prepared inputs, float32 C x H x W of one size; default: scenes that no test is run on."""
+    `calibration` holds prepared inputs, float32 (C, H, W) of one size; default: scenes that no test uses."""
     import torch
 
     from harness.models.networks.seeding import calibrated
@@ -72,7 +72,7 @@ def seeded(model: Model, calibration: Sequence[NDArray[np.generic]] | None = Non
 
 
 def _read(model: Model, path: Path) -> Any:
-    """What torch.load makes of the file with code refused."""
+    """The content of the file by torch.load, which refuses to run code. Raises WeightsError."""
     import torch
 
     if not path.is_file():
@@ -83,13 +83,13 @@ def _read(model: Model, path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the bytes make it raise
+    except Exception as error:  # damaged bytes can make the unpickler raise any exception
         said = str(error)
-        refused = "Weights only load failed" in said  # torch goes on to say how to run it all the same; we do not
+        refused = "Weights only load failed" in said  # torch's message also says how to run the code: not shown here
         if refused and path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             call = re.search(r"GLOBAL ([\w.]+)", said)
             raise WeightsError(
-                f"{path} would run code when unpickled{f': it calls {call[1]}' if call else ''}; nothing of it was run",
+                f"{path} would run code when unpickled{f': it calls {call[1]}' if call else ''}; no code was run",
                 hint="do not open it with plain torch.load or pickle; get the checkpoint from its authors",
             ) from error
         reason = "it holds no pickle" if refused else (said.splitlines() or [type(error).__name__])[0]
@@ -110,7 +110,8 @@ def _unwrapped(checkpoint: Any, path: Path) -> Any:
 
 
 def _plain(state: Any, path: Path) -> dict[str, Tensor]:
-    """Tensors by key, without the `module.` that DataParallel puts in front; key by key, for some files mix."""
+    """Tensors by key, without the `module.` that DataParallel adds; checked for each key, because some files mix both
+    forms. Raises WeightsError."""
     import torch
 
     if not isinstance(state, Mapping):
@@ -149,7 +150,7 @@ def _same_keys(model: Model, path: Path, wanted: Mapping[str, Tensor], found: Ma
 
 
 def _resembled(model: Model, found: Mapping[str, Tensor]) -> str | None:
-    """The other model of the suite whose keys and shapes these are, if there is one."""
+    """Name of the other model of the suite that has these keys and shapes; None if there is none."""
     from harness.models import MODELS
 
     def signature(state: Mapping[str, Tensor]) -> set[tuple[str, tuple[int, ...]]]:
@@ -166,7 +167,7 @@ def _resembled(model: Model, found: Mapping[str, Tensor]) -> str | None:
 
 
 def _published(model: Model, path: Path) -> None:
-    """Raises WeightsError unless the file is, byte for byte, the one whose digest was published."""
+    """Raises WeightsError when the digest of the file is not the published one."""
     for kind, published in (("sha256", model.weights.sha256), ("md5", model.weights.md5)):
         if published and (got := _digest(path, kind)) != published:
             raise WeightsError(

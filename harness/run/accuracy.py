@@ -1,4 +1,4 @@
-"""Chip and reference on the same images: their scores, and what keeps these from being a conformance result."""
+"""Scores of chip and reference on the same images, and marks that say why they are not a conformance result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.run.predict import Answers
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of chip and reference on the images of `dataset`, and how fast images went through end to end."""
+    """Scores of chip and reference on the images of `dataset`, and the chip's end-to-end images per second."""
 
     chip: Score
     reference: Score
@@ -26,14 +26,14 @@ class Evaluation:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the records of these figures say of the images."""
+        """Facts about the images for the records of these figures; `end_to_end` is images per second."""
         data = self.dataset
         return {"dataset": data.name, "dataset_kind": data.kind, "dataset_digest": data.digest, "images": len(data),
                 "dataset_note": data.note, "end_to_end": self.images_per_second}  # fmt: skip
 
 
 def marks_of(dataset: Dataset, limit: int | None) -> tuple[str, ...]:
-    """What keeps figures over these images from being a conformance result."""
+    """Why figures over these images are not a conformance result: "partial", "scenes", "limited"; empty if they are."""
     return (*(() if dataset.kind == "whole" else (dataset.kind,)), *(("limited",) if limit is not None else ()))
 
 
@@ -46,10 +46,10 @@ def evaluate(
     limit: int | None,
     seeded: bool,
 ) -> Evaluation:
-    """Score the chip's answers and the reference's on `dataset`, which is the one that was answered or a part of it.
+    """Scores of the chip's answers and the reference's on `dataset`: the data set that was answered, or a part of it.
 
-    A seeded network was taught no labels: the reference's own answers are the truth. Raises DataError when an answer
-    is missing."""
+    A seeded network was never trained, so the reference's own answers serve as its labels. Raises DataError when an
+    answer is missing."""
     ids = [sample.id for sample in dataset.samples]
     place = {sample.id: i for i, sample in enumerate(answers.dataset.samples)}
     if len(answers.found) != len(place):

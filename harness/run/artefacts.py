@@ -1,7 +1,7 @@
-"""The files that are kept: one recipe for each kind, which says what code and which packages decide it.
+"""The files in the store: one recipe for each kind, which names the code and the packages that decide its content.
 
-A file's key holds its inputs, the code of its recipe with all that this code imports, and the versions of the packages:
-a change of any of them makes the file anew.
+The key of a file holds its inputs, the code of its recipe with all modules that this code imports, and the versions of
+the packages. A change of any of them makes a new file.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 HARNESS = Path(__file__).parents[1]
 DECIDES_NOTHING = ("harness.errors", "harness.vocabulary")  # texts and names only
-PREPARATION = ("harness.arrays.images", "harness.datasets.scenes")  # beside the model's own code
+PREPARATION = ("harness.arrays.images", "harness.datasets.scenes")  # in addition to the model's own code
 IMAGING = ("numpy", "opencv-python-headless", "pillow", "numba")  # decode, resize and suppress
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A kind of file kept. `code` names modules of the harness; the code of the model and of the backend is added where
-    `of_model` and `of_backend` say so. `packages` are distributions whose version decides the file."""
+    """A kind of stored file. `code` names modules of the harness; the code of the model and of the backend is added
+    where `of_model` and `of_backend` are true. `packages` are distributions whose version decides the content."""
 
     kind: str
     suffix: str
@@ -69,7 +69,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def key(kind: str, inputs: Mapping[str, object], model: Model | None = None, backend: BackendRow | None = None) -> Any:
-    """The whole key of a file: its inputs, the code and the packages of its recipe."""
+    """The key of a file of that kind: its inputs, the digest of its recipe's code and the versions of its packages."""
     recipe = RECIPES[kind]
     modules = list(recipe.code)
     if recipe.of_model:
@@ -84,7 +84,7 @@ def key(kind: str, inputs: Mapping[str, object], model: Model | None = None, bac
 
 @cache
 def installed(name: str) -> str:
-    """Version of a distribution, or "absent". OpenCV goes by several names."""
+    """Version of a distribution, or "absent". OpenCV has several distribution names."""
     names = [name]
     if name.startswith("opencv"):
         names += ["opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"]
@@ -97,7 +97,7 @@ def installed(name: str) -> str:
 
 
 def modules_of(model: Model) -> list[str]:
-    """Names of the modules that define what a model does: its network, its pre- and its post-processing."""
+    """Names of the modules that define a model's network, pre-processing and post-processing."""
     functions: list[Any] = [model.network]
     for protocol in model.protocols:
         functions += [protocol.preprocess, protocol.postprocess, protocol.postprocess_suppressed]
@@ -105,8 +105,10 @@ def modules_of(model: Model) -> list[str]:
 
 
 def code_digest(modules: tuple[str, ...]) -> str:
-    """Digest of the source of these modules and of all that they import from their own package. A module of the
-    harness brings what it imports from the harness; a plug-in's brings every file of its top-level package."""
+    """SHA-256 over the source of these modules and of the modules that they import from their own package.
+
+    For a module of the harness these are its imports from the harness; for a plug-in's module, every file of its
+    top-level package."""
     total = hashlib.sha256()
     for path in sorted(source_files(modules)):
         total.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -125,7 +127,7 @@ def source_files(modules: Iterable[str]) -> set[Path]:
 
 @cache
 def closure(modules: tuple[str, ...]) -> frozenset[str]:
-    """These modules of the harness and all modules of it that they import, directly or not, also within functions."""
+    """These modules of the harness and all its modules that they import, directly or not, also inside functions."""
     seen: set[str] = set()
     waiting = [name for name in modules if name not in DECIDES_NOTHING]
     while waiting:
@@ -152,7 +154,7 @@ def _imports(module: str) -> tuple[str, ...]:
 
 
 def _running(node: ast.AST) -> Iterable[ast.AST]:
-    """Every node but those under `if TYPE_CHECKING`, which decide nothing."""
+    """Every node except those under `if TYPE_CHECKING`, which do not run."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             for other in child.orelse:
@@ -174,7 +176,7 @@ def _file(module: str) -> Path:
 
 
 def _outside(module: str) -> set[Path]:
-    """Files of a plug-in: the module's own, or all of the package that it is in."""
+    """Files of a plug-in: the module's own file, or all files of its package."""
     loaded = sys.modules.get(module)
     try:
         spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
@@ -194,8 +196,8 @@ def _outside(module: str) -> set[Path]:
 
 @dataclass(frozen=True)
 class ResolvedWeights:
-    """Weights of a model as a plain state dict on disk. `digest` is that of their key; `source` names the checkpoint,
-    or says "seeded"."""
+    """Weights of a model as a plain state dict at `path`. `digest` is the digest of their key; `source` is the file
+    name of the checkpoint, or "seeded"."""
 
     path: Path
     digest: str
@@ -204,7 +206,7 @@ class ResolvedWeights:
 
 
 def resolve_weights(store: Store, model: Model, data: Path | None) -> ResolvedWeights:
-    """The published checkpoint in `data`, read and checked, else seeded weights. Raises WeightsError."""
+    """The published checkpoint in `data`, read and checked, else seeded weights, in the store. Raises WeightsError."""
     published = weights.find(model, data)
     origin = {"seeded": True} if published is None else {"sha256": weights.sha256(published)}
     whole = key("weights", {"model": model.name, **origin}, model)
@@ -226,8 +228,8 @@ def onnx_file(
     network: Callable[[], nn.Module],
     nms: bool,
 ) -> Path:
-    """The ONNX file: exported, checked, and equal to the network in PyTorch, or an ExportError. `nms` ends it in the
-    suppression that some chips do by themselves."""
+    """Path of the ONNX file, exported and compared with the network in PyTorch. With `nms` it ends in the suppression
+    of boxes that some chips run. Raises ExportError."""
     inputs = {"model": model.name, "protocol": protocol.name, "weights": resolved.digest, "nms": nms}
 
     def make(path: Path) -> None:
@@ -241,7 +243,7 @@ def onnx_file(
 def torchscript_file(
     store: Store, model: Model, protocol: Protocol, resolved: ResolvedWeights, network: Callable[[], nn.Module]
 ) -> Path:
-    """The network as TorchScript, in PyTorch's own memory layout."""
+    """Path of the network as TorchScript, in PyTorch's default memory layout."""
     inputs = {"model": model.name, "weights": resolved.digest, "size": protocol.size}
     return _get(
         store,
@@ -252,7 +254,7 @@ def torchscript_file(
 
 
 def calibration_file(store: Store, model: Model, protocol: Protocol, dataset: Dataset) -> Path:
-    """The images of `dataset`, prepared, as float32 (N, 3, H, W) in an .npy file."""
+    """Path of an .npy file with the prepared images of `dataset`, float32 (N, 3, H, W)."""
     inputs = {"model": model.name, "protocol": protocol.name, "dataset": dataset.digest}
 
     def make(path: Path) -> None:
@@ -264,7 +266,7 @@ def calibration_file(store: Store, model: Model, protocol: Protocol, dataset: Da
 
 
 def rounded_file(store: Store, onnx: Path, spec: BuildSpec) -> Path:
-    """The ONNX file in the precision of `spec`, for compilers that take precision from the graph."""
+    """Path of the ONNX file in the precision of `spec`, for compilers that take precision from the graph."""
 
     def make(path: Path) -> None:
         from harness.backends.cpu import ort
@@ -284,7 +286,8 @@ def engine_file(
     device: str,
     build: Callable[[Path], None],
 ) -> Path:
-    """The compiled engine; its key holds the SDK's version and the device's name."""
+    """Path of the compiled engine, built by `build` if it is not in the store; its key holds the SDK's version and the
+    device's name."""
     inputs = {
         "onnx": name_of(onnx),
         "spec": _spec(spec, backend.unkeyed),
@@ -304,7 +307,8 @@ def reference_answers(
     network: Callable[[], nn.Module],
     advance: Callable[[], Callable[[int], None]],
 ) -> list[Predictions]:
-    """What the reference finds in every image of the data set. `advance` begins a count of images."""
+    """The reference's predictions for every image of the data set. `advance` starts a progress count of images.
+    Raises DataError when the stored predictions are not one per image."""
     inputs = {
         "model": model.name,
         "protocol": protocol.name,
@@ -333,7 +337,7 @@ def witness_outputs(
     images: NDArray[np.float32],
     network: Callable[[], nn.Module],
 ) -> Tensors:
-    """The reference's raw outputs for prepared images, float32 (N, 3, H, W)."""
+    """The reference's raw outputs by ONNX name for prepared images, float32 (N, 3, H, W)."""
     inputs = {
         "model": model.name,
         "protocol": protocol.name,
@@ -350,8 +354,9 @@ def witness_outputs(
 def chip_answers(
     store: Store, engine: Path, model: Model, dataset: Dataset, ask: Callable[[], tuple[list[Predictions], float]]
 ) -> tuple[list[Predictions], float, bool]:
-    """(answers, seconds they took, whether they are of an earlier run): what a chip whose answers follow from its
-    engine alone finds in every image. `ask` asks it."""
+    """(predictions for every image, seconds they took, whether they are from an earlier run).
+
+    For a chip whose answers depend on its engine alone. `ask` runs it and returns (predictions, seconds)."""
     made: list[tuple[list[Predictions], float]] = []
 
     def make(path: Path) -> None:
@@ -369,12 +374,12 @@ def chip_answers(
 
 
 def digest_of(whole: object) -> str:
-    """SHA-256 of a key."""
+    """SHA-256 of a key, in hex."""
     return hashlib.sha256(canonical(whole).encode()).hexdigest()
 
 
 def name_of(path: Path) -> str:
-    """The digest under which a kept file lies, which stands for its content wherever the cache is."""
+    """The digest in the path of a stored file, which identifies its content wherever the cache is."""
     return path.parent.name
 
 
@@ -385,7 +390,7 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The inverse of save_arrays."""
+    """The arrays by name that `save_arrays` wrote."""
     with np.load(path) as arrays:
         return dict(arrays)
 
@@ -395,11 +400,11 @@ def _get(store: Store, kind: str, whole: object, make: Callable[[Path], None]) -
 
 
 def _spec(spec: BuildSpec, unkeyed: tuple[str, ...]) -> dict[str, Any]:
-    """The spec without what does not change the engine, kept files by their digest."""
+    """The spec as JSON values, without options that do not change the engine; stored files by their digest."""
     options = {name: _portable(value) for name, value in spec.options.items() if name not in unkeyed}
     return {**asdict(spec), "calibration": _portable(spec.calibration), "options": options}
 
 
 def _portable(value: Any) -> Any:
-    """A kept file by its digest, for the cache may stand elsewhere tomorrow; anything else as it is."""
+    """The digest of a stored file, because the cache may be moved; any other value unchanged."""
     return name_of(Path(value)) if isinstance(value, str) and value.startswith("/") else value

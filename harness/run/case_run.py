@@ -1,4 +1,4 @@
-"""One case from engine to figures: build, run, score, time; each step made when it is first asked for."""
+"""One case from engine to figures: build, run, score, time. Each step is done when it is first needed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from harness.worker.process import RemoteSession, Worker
 
 
 class CaseRun:
-    """One case on its chip: worker, session and figures. Nothing is started before it is asked for; `close` ends what
-    was."""
+    """One case on its chip: worker, session and figures. Everything is started when it is first used; `close` ends
+    it."""
 
     def __init__(self, context: RunContext, case: Case) -> None:
         self.context = context
@@ -38,18 +38,18 @@ class CaseRun:
         self._stack = ExitStack()
 
     def close(self) -> None:
-        """End its worker. Raises what goes wrong in unloading the engine."""
+        """End the worker. Raises the error of unloading the engine, if there is one."""
         self._stack.close()
 
     def leave_device(self) -> None:
-        """Let go of the device: in an exclusive mode it takes one process, and its memory is for what is measured."""
+        """Release the device: in an exclusive compute mode it takes one process, and a measurement needs its memory."""
         self.close()
         for name in ("session", "worker"):
             vars(self).pop(name, None)
 
     @property
     def sound(self) -> bool:
-        """Whether its worker, if it was ever started, still lives: after a crash the next test takes a new CaseRun."""
+        """False when the worker was started and has ended; then the next test takes a new CaseRun."""
         return "worker" not in vars(self) or self.worker.alive
 
     @property
@@ -66,18 +66,18 @@ class CaseRun:
 
     @cached_property
     def marks(self) -> tuple[str, ...]:
-        """What keeps the figures of this case from being a conformance result, whatever the images."""
+        """Why the figures of this case are not a conformance result, apart from the images; empty if they are."""
         seeded = ("seeded",) if self.context.weights(self.model).seeded else ()
         return (*self.context.not_the_chip(self.chip), *seeded)
 
     @cached_property
     def data_marks(self) -> tuple[str, ...]:
-        """What keeps figures over the data set from being a conformance result."""
+        """Why figures over the data set are not a conformance result (accuracy.marks_of); empty if they are."""
         return accuracy.marks_of(self.context.dataset(self.model), self.context.settings.limit)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What every record of this case says of how it came about."""
+        """The facts that every record of this case holds: SDK, device, protocol, weights, calibration."""
         weights = self.context.weights(self.model)
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
@@ -96,24 +96,24 @@ class CaseRun:
 
     @property
     def untold(self) -> dict[str, Any]:
-        """What the devices did not tell of their use while they were measured; {} where they told all."""
+        """{"untold": text} when the devices did not report all of their use during the measurement, else {}."""
         run = vars(self).get("measurement")  # cached, where it was measured
         told = devices.untold((*run.before, *run.after)) if run is not None else ""
         return {"untold": told} if told else {}
 
     @cached_property
     def in_int8(self) -> str:
-        """How many layers are in INT8, "26 of 56", where the engine tells; else nothing."""
+        """How many layers are in INT8, such as "26 of 56", for an INT8 engine that records it; else ""."""
         return self.engine.layers_in_int8(self.built().path) if self.case.precision is Precision.INT8 else ""
 
     # ---------------------------------------------------------------- engine and session
 
     def onnx(self, variant: Variant | None = None) -> Path:
-        """The ONNX file that is compiled. Raises ExportError."""
+        """Path of the ONNX file that is compiled. Raises ExportError."""
         return self.engine.onnx(variant)
 
     def built(self, variant: Variant | None = None) -> Built:
-        """The compiled engine. Raises BuildError."""
+        """The compiled engine of `variant`, by default the published one. Raises BuildError."""
         return self.engine.built(self.worker, variant or self.variant)
 
     @cached_property
@@ -130,7 +130,7 @@ class CaseRun:
 
     @contextmanager
     def loaded(self, variant: Variant) -> Iterator[RemoteSession]:
-        """A session of that variant: the one that is kept, or another for a while."""
+        """A session of `variant`: the session of this CaseRun, or for another variant a temporary one."""
         if variant == self.variant:
             yield self.session
             return
@@ -141,7 +141,7 @@ class CaseRun:
     # ---------------------------------------------------------------- numerics
 
     def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:
-        """(chip, reference): raw outputs for one batch of the first images, row by row from different images."""
+        """(chip, reference): raw outputs by ONNX name for one batch, whose rows are the first images repeated."""
         self.worker  # noqa: B018 - it starts while the reference is looked up
         witnesses = self.context.witnesses(self.model, self.protocol, self._different)
         rows = [i % self._different for i in range(self.case.batch)]
@@ -164,11 +164,11 @@ class CaseRun:
 
     @cached_property
     def _different(self) -> int:
-        """How many different images there are in a batch."""
+        """How many different images a batch holds."""
         return min(WITNESS_IMAGES, self.case.batch, len(self.context.dataset(self.model)))
 
     def _tensors(self, raw: bool) -> NDArray[np.generic]:
-        """One batch of the first images, prepared."""
+        """One batch of the first images, prepared (predict.batch_of)."""
         dataset = self.context.dataset(self.model)
         return predict.batch_of(self.protocol, dataset, self._different, self.case.batch, raw)
 
@@ -176,18 +176,18 @@ class CaseRun:
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The published variant on every image of the data set that it was not calibrated on, beside the reference."""
+        """Scores of the published variant and of the reference on every image that it was not calibrated on."""
         return self.evaluate(self.variant)
 
     def evaluate(self, variant: Variant) -> Evaluation:
-        """The same of any variant."""
+        """Scores of `variant` and of the reference on every image that it was not calibrated on."""
         answers = self.answers if variant == self.variant else self._answers(variant)
         int8 = self.case.precision is Precision.INT8
         return self._scored(answers, whole=not int8)
 
     @cached_property
     def on_the_whole_set(self) -> Evaluation:
-        """The published variant on every image of the data set, as published figures are meant."""
+        """Scores of the published variant on every image of the data set, as for the published figures."""
         whole = self.evaluation.dataset is self.answers.dataset
         return self.evaluation if whole else self._scored(self.answers, whole=True)
 
@@ -200,11 +200,12 @@ class CaseRun:
 
     @cached_property
     def answers(self) -> Answers:
-        """What the published variant finds in every image of the data set."""
+        """Predictions of the published variant for every image of the data set."""
         return self._answers(self.variant)
 
     def _answers(self, variant: Variant) -> Answers:
-        """Of a chip that `keeps` they come from the store when the same engine gave them for the same images."""
+        """Predictions of `variant`. For a chip that `keeps` they come from the store when the same engine has already
+        answered the same images."""
         dataset = self.context.dataset(self.model)
 
         def ask() -> tuple[list[Predictions], float]:
@@ -224,8 +225,11 @@ class CaseRun:
 
     @cached_property
     def measurement(self) -> Measurement:
-        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once; of a
-        card with more devices than the published one, on as many as that has, while the others are idle."""
+        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once.
+
+        A card with more devices than the published card is measured on as many devices as that has; the others are
+        idle. Raises DeviceError when a device is in use, InvalidMeasurement when one is not idle or an answer is wrong.
+        """
         if self.chip.timed_in_turn:
             return self._paired()
         card = [d for d in self.present.devices if d.card == self.device.card]
@@ -233,7 +237,7 @@ class CaseRun:
         with ExitStack() as stack:
             for device in card:
                 stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
-            watcher = self.worker  # it has the engine built and is idle meanwhile
+            watcher = self.worker  # its engine is built, so it is idle during the measurement
             rested = [devices.rested(partial(watcher.health, device)) for device in card]
             for device, health in zip(card, rested, strict=True):
                 devices.check_idle(device, health)
@@ -266,7 +270,7 @@ class CaseRun:
 
     @cached_property
     def speed(self) -> stats.Estimate:
-        """Images a second of one card."""
+        """Images per second of one card."""
         return throughput.speed_of(self.measurement, self.case.batch)
 
     def _patience(self, default: float) -> float:
@@ -275,21 +279,21 @@ class CaseRun:
 
     @property
     def _conclude(self) -> throughput.Conclude | None:
-        """The verdict on what has been measured so far; None where no figure is judged."""
+        """The function that judges the blocks measured so far; None where throughput is not judged."""
         cell = self.context.settings.baselines.cell(self.case, "throughput")
         if self.context.simulated(self.chip) or (cell is None and not has_peer(self.case)):
             return None
         return throughput.conclusion(self.case.batch, cell, self.chip.least_of_eager, self.chip.devices_per_card)
 
     def _paired(self) -> Measurement:
-        """The chip and, at FP32, eager PyTorch."""
+        """Windows of the chip and, at FP32, of eager PyTorch, in turn."""
         before = (self.worker.health(self.device),)
         sides = [Side(str(self.case), self.session, {self.model.input: self._tensors(self.variant.raw)}, self.first)]
         with ExitStack() as stack:
             if has_peer(self.case):
                 images: Tensors = {self.model.input: self._tensors(False).astype(np.float32, copy=False)}
                 eager = stack.enter_context(self.context.peer(self.model, self.device, self.engine.plain_spec()))
-                answered = eager.run(images)  # for the second time: a large one takes some of its memory only then
+                answered = eager.run(images)  # the second run: a large network allocates some of its memory only then
                 sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
             patience = self._patience(throughput.CPU_PATIENCE_S)
             blocks, effort, load = throughput.pairs_until_decided(sides, self._conclude, patience)
@@ -299,5 +303,5 @@ class CaseRun:
 
 
 def has_peer(case: Case) -> bool:
-    """Whether the case is timed in turn with eager PyTorch, which is as quick at FP32 only."""
+    """Whether the case is timed in turn with eager PyTorch, which is a fair peer at FP32 only."""
     return matrix.chips()[case.chip].timed_in_turn and case.precision is Precision.FP32

@@ -1,4 +1,4 @@
-"""What all cases of a run share: settings, the chips that were found, data sets, and what was made of the models."""
+"""What all cases of a run share: settings, the chips that were found, data sets, weights, exports and references."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-WITNESS_IMAGES = 5  # images whose raw outputs are compared with the reference's, in turn through the batch
-CALIBRATION = 32  # images an int8 engine is calibrated on, at most
-CALIBRATION_SCENE = 2000  # index of the first scene it may be calibrated on
-# how a chip is timed: single executes enough for p99 of what takes 5 ms
+WITNESS_IMAGES = 5  # images whose raw outputs are compared with the reference's; a batch repeats them
+CALIBRATION = 32  # at most so many images for the calibration of an INT8 engine
+CALIBRATION_SCENE = 2000  # index of the first scene used for calibration; tests use lower ones
+# how a chip is timed: 5 s of single executes give p99 up to 5 ms an execute
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=10_000, latency_s=5.0)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for, once. `environment` gives the worker of a backend its extra environment variables; a
-    simulated SDK enters there and nowhere else."""
+    """The user's options, fixed for the run. `environment` gives the extra environment variables of a chip's workers;
+    this is the only way in which a simulated SDK is selected."""
 
     store: Store
     baselines: Baselines
@@ -59,12 +59,12 @@ class Settings:
     plan: Plan = CHIP_PLAN
     patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
     limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
-    wait: float = 0.0  # seconds that a device which others hold is waited for
-    tell: Callable[[str], None] = lambda text: None  # what a user should hear while it happens
+    wait: float = 0.0  # seconds to wait for a device that other runs hold
+    tell: Callable[[str], None] = lambda text: None  # shows a message to the user at once
 
 
 class RunContext:
-    """All that one run shares. What is asked for is made once, and kept in the store where it is expensive."""
+    """What all cases of one run share. Each thing is made once, on first use; expensive ones are kept in the store."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -80,24 +80,25 @@ class RunContext:
     def close(self) -> None:
         """End the peer's worker."""
         if self._peer is not None:
-            self._peer.kill()  # PyTorch takes seconds to leave by itself
+            self._peer.kill()  # PyTorch takes seconds to exit by itself
         self._stack.close()
 
     # ---------------------------------------------------------------- chips
 
     def simulated(self, chip: Chip) -> bool:
-        """Whether a simulated SDK stands in the vendor's place."""
+        """Whether a simulated SDK is used instead of the vendor's."""
         return self.settings.environment(chip) is not None
 
     def not_the_chip(self, chip: Chip) -> tuple[str, ...]:
-        """The mark of records whose figures are not the chip's own: "simulated" on our stand-in for the SDK, or
-        "emulated" on the vendor's simulator of the chip; empty on the chip."""
+        """("simulated",) with a simulated SDK, ("emulated",) on the vendor's simulator of the chip, () on the chip: the
+        mark of records whose figures are not the chip's own."""
         if self.simulated(chip):
             return ("simulated",)
         return ("emulated",) if chip.emulated else ()
 
     def present(self, chip: Chip) -> Presence:
-        """The chip's devices, those of --device only; without any, the evidence says what was looked for."""
+        """The chip's devices, with --device only that one; without any, the evidence says what was looked for. Raises
+        WorkerError when the SDK crashes."""
         if chip.name not in self._present:
             asked = chip if self.settings.runner is None else replace(chip, backends=(self.settings.runner,))
             if chip.name in self._broken:
@@ -116,7 +117,7 @@ class RunContext:
         return self._present[chip.name]
 
     def worker(self, chip: Chip, backend: str, who: str = "") -> Worker:
-        """A fresh process for a backend of the chip. Its log is named by `who`, a case or a case and a device."""
+        """A new process for a backend of the chip. Its log is named after `who`: a case, or a case and a device."""
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = registry.backend(backend).python(self.settings.sdk_python)
         environment, limits = self.settings.environment(chip), self.settings.limits
@@ -125,7 +126,7 @@ class RunContext:
         return Worker(backend, python=python, env=environment, log=log, limits=limits)
 
     def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:
-        """Hold a device of the chip. Raises DeviceError when others hold it for longer than `--wait` allows."""
+        """A context that holds a device of the chip. Raises DeviceError when others hold it longer than --wait."""
         root = devices.SIMULATED if self.simulated(chip) else devices.LEASES
         return devices.lease(
             device, chip.name, holder=holder, exclusive=exclusive, root=root, patience=self.settings.wait,
@@ -135,7 +136,8 @@ class RunContext:
     # ---------------------------------------------------------------- images
 
     def dataset(self, model: Model) -> Dataset:
-        """The model's data set in --data, else scenes; cut by --limit. Raises DataError where it is damaged."""
+        """The model's data set in --data, else scenes; its first images with --limit. Raises DataError when the data
+        set is damaged."""
         if model.name not in self._datasets:
             dataset = scenes.dataset(model.task, model.scenes)
             if self.settings.data is not None:
@@ -147,8 +149,8 @@ class RunContext:
         return self._datasets[model.name]
 
     def calibration(self, model: Model) -> tuple[Dataset, Dataset]:
-        """(images to calibrate on, images to evaluate on), disjoint. Of a large set the images whose names hash
-        lowest are held out; a small one is kept whole and scenes are drawn instead."""
+        """(images to calibrate on, images to evaluate on), disjoint. From a large set the `CALIBRATION` images with the
+        lowest SHA-256 of their names are held out; a small set is kept whole and scenes are drawn for calibration."""
         dataset = self.dataset(model)
         if dataset.kind == "scenes" or len(dataset) < 2 * CALIBRATION:
             return scenes.dataset(model.task, CALIBRATION // 4, first=CALIBRATION_SCENE), dataset
@@ -165,13 +167,13 @@ class RunContext:
         return self._weights[model.name]
 
     def network(self, model: Model) -> nn.Module:
-        """The reference: eager PyTorch, FP32, on the CPU. Channels last, which takes up to a third less time; the
-        peer, which is timed, has PyTorch's own layout."""
+        """The reference: eager PyTorch, FP32, on the CPU. It is channels last, which takes up to a third less time; the
+        peer that is timed has PyTorch's default layout."""
         if model.name not in self._networks:
             import torch
 
             made = eager.network(model, self.weights(model).path).to(memory_format=torch.channels_last)
-            self._networks = {model.name: made}  # one: the large are large
+            self._networks = {model.name: made}  # only the latest, because large networks take much memory
         return self._networks[model.name]
 
     def eager(self, model: Model, images: NDArray[np.float32]) -> Tensors:
@@ -179,11 +181,11 @@ class RunContext:
         return eager.outputs(self.network(model), model.outputs, images)
 
     def exported(self, model: Model, protocol: Protocol) -> Path:
-        """The ONNX file, checked against PyTorch. Raises ExportError."""
+        """Path of the ONNX file, checked against PyTorch. Raises ExportError."""
         return self._onnx(model, protocol, nms=False)
 
     def exported_with_suppression(self, model: Model, protocol: Protocol) -> Path:
-        """The same, ending in the suppression of boxes that some chips do by themselves."""
+        """Path of the ONNX file that ends in the suppression of boxes, for chips that run it. Raises ExportError."""
         return self._onnx(model, protocol, nms=True)
 
     def _onnx(self, model: Model, protocol: Protocol, nms: bool) -> Path:
@@ -192,14 +194,14 @@ class RunContext:
         )
 
     def traced(self, model: Model, protocol: Protocol) -> Path:
-        """The network as TorchScript."""
+        """Path of the network as TorchScript."""
         resolved = self.weights(model)
         return artefacts.torchscript_file(
             self.settings.store, model, protocol, resolved, lambda: eager.network(model, resolved.path)
         )
 
     def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> list[Predictions]:
-        """What the reference finds in every image of the data set."""
+        """The reference's predictions for every image of the data set."""
         memo = (model.name, protocol.name, dataset.digest)
         if memo not in self._references:
             self._references[memo] = artefacts.reference_answers(
@@ -214,7 +216,7 @@ class RunContext:
         return self._references[memo]
 
     def witnesses(self, model: Model, protocol: Protocol, count: int) -> Tensors:
-        """The reference's raw outputs for that many first images of the data set."""
+        """The reference's raw outputs, by ONNX name, for the first `count` images of the data set."""
         samples = self.dataset(model).head(count).samples
         images = np.stack([protocol.preprocess(sample.read(), False).tensor for sample in samples])
         return artefacts.witness_outputs(
@@ -230,13 +232,13 @@ class RunContext:
 
     @contextmanager
     def peer(self, model: Model, device: Device, spec: BuildSpec) -> Iterator[RemoteSession]:
-        """Eager PyTorch in a worker, to be timed. The worker stays until `close`."""
+        """A session of eager PyTorch in a worker, to be timed. The worker stays until `close`."""
         known = replace(spec, options={"model": model.name})
         with self.expect_peer().load(self.weights(model).path, device, known) as session:
             yield session
 
     def expect_peer(self) -> Worker:
-        """The peer's worker. Before its first use it needs seconds to import PyTorch, while others work."""
+        """The peer's worker, started if needed. It imports PyTorch for seconds in the background; call this early."""
         if self._peer is None or not self._peer.alive:
             log = None if self.settings.logs is None else self.settings.logs / "peer.log"
             self._peer = self._stack.enter_context(Worker("harness.reference.peer", log=log))

@@ -1,4 +1,4 @@
-"""What decides the verdicts on a case: while it is the same, a verdict need not be reached twice."""
+"""The digest of everything that decides the verdicts on a case: while it is unchanged, a verdict can be reused."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PACKAGES = (
 
 
 def decided_by(context: RunContext, case: Case, options: Mapping[str, str]) -> str:
-    """Digest of the suite's code, the published figures, the options, the packages, the chip with its SDK, and the
-    content of weights and data set. Raises WeightsError and DataError."""
+    """SHA-256 over the suite's code, the published figures, the options, the packages, the chip with its SDK, and the
+    content of weights and data set. Raises DeviceError, WeightsError and DataError."""
     chip, model = matrix.chips()[case.chip], matrix.models()[case.model]
     present = context.present(chip)
     checkpoint = weights.find(model, context.settings.data)
@@ -49,7 +49,7 @@ def decided_by(context: RunContext, case: Case, options: Mapping[str, str]) -> s
 
 @cache
 def suite_code() -> str:
-    """Digest of all code that reaches a verdict."""
+    """SHA-256 over all code that contributes to a verdict."""
     total = hashlib.sha256()
     for name in SUITE:
         place = ROOT / name
@@ -65,5 +65,5 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @cache
 def _sha256(path: Path, size: int, changed: int) -> str:
-    """Of a file as it was when it had that size and time of change."""
+    """SHA-256 of the file; `size` (bytes) and `changed` (ns) are there so that a changed file is read again."""
     return weights.sha256(path)

@@ -1,4 +1,4 @@
-"""What the chip's compiler is given for one case, and the engine that it makes, by variant."""
+"""The input of the chip's compiler for one case, and the engine that it builds, by variant."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.worker.process import Worker
 
 @dataclass(frozen=True)
 class Variant:
-    """What the engine does beside the network: normalise raw pixels, suppress overlapping boxes."""
+    """What the engine does besides the network: normalise raw pixels (`raw`), suppress overlapping boxes (`nms`)."""
 
     raw: bool
     nms: bool = False
@@ -31,15 +31,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Built:
-    """A compiled engine, and what the compiler was told."""
+    """A compiled engine: its path and the spec that it was built with."""
 
     path: Path
     spec: BuildSpec
 
 
 class CaseEngine:
-    """The engine of one case: what is compiled, how, and where it is kept. Raises UsageError for a case whose model or
-    chip does not exist."""
+    """The engine of one case: what is compiled, with which options, and where it is stored. Raises UsageError for a
+    case whose model or chip does not exist."""
 
     def __init__(self, context: RunContext, case: Case) -> None:
         self.context = context
@@ -63,7 +63,7 @@ class CaseEngine:
         return self.present.devices[0]
 
     def onnx(self, variant: Variant | None = None) -> Path:
-        """The ONNX file that is compiled."""
+        """Path of the ONNX file that is compiled. Raises ExportError."""
         make = self.context.exported_with_suppression if (variant or self.variant).nms else self.context.exported
         return make(self.model, self.protocol)
 
@@ -72,7 +72,7 @@ class CaseEngine:
         return NMS_OUTPUTS if variant.nms else self.model.outputs
 
     def plain_spec(self) -> BuildSpec:
-        """What every variant has in common."""
+        """The part of the spec that all variants share."""
         height, width = self.protocol.size
         int8 = self.case.precision is Precision.INT8
         return BuildSpec(
@@ -85,7 +85,7 @@ class CaseEngine:
         )
 
     def spec(self, variant: Variant) -> BuildSpec:
-        """What the compiler is told; the backend's row says what it needs beside the graph."""
+        """The spec for the compiler; the backend's row adds the options that it needs besides the graph."""
         return replace(
             self.plain_spec(),
             outputs=self.outputs_of(variant),
@@ -94,7 +94,7 @@ class CaseEngine:
         )
 
     def calibration(self) -> Path:
-        """Prepared images for INT8, float32 (N, 3, H, W)."""
+        """Path of the prepared images for INT8, an .npy file of float32 (N, 3, H, W)."""
         dataset, _ = self.context.calibration(self.model)
         return artefacts.calibration_file(self.context.settings.store, self.model, self.protocol, dataset)
 
@@ -113,7 +113,7 @@ class CaseEngine:
         return Built(path, spec)
 
     def layers_in_int8(self, engine: Path) -> str:
-        """How many layers are in INT8, "26 of 56", where the engine is a graph that says so; else nothing."""
+        """How many layers are in INT8, such as "26 of 56", from the metadata of an ONNX engine; else ""."""
         if self.case.precision is not Precision.INT8 or not registry.backend(self.present.backend).engine_is_onnx:
             return ""
         import onnx
@@ -123,7 +123,7 @@ class CaseEngine:
 
 
 class _Beside:
-    """What the backend's row may ask for beside the ONNX file of one variant (registry.Beside)."""
+    """Files and facts that a backend's row may need besides the ONNX file of one variant (see registry.Beside)."""
 
     def __init__(self, engine: CaseEngine, variant: Variant) -> None:
         self._engine, self._variant = engine, variant
@@ -152,7 +152,7 @@ class _Beside:
 
 @cache
 def graph_outputs(exported: Path) -> tuple[dict[str, str], dict[str, list[object]]]:
-    """By output: the node and output number that make it, as ATC wants them named; name, dtype and shape."""
+    """(by output: "NodeName:index" as ATC's --out_nodes takes it; by output: [name, dtype, shape])."""
     import onnx
 
     from harness.export import graph

@@ -1,4 +1,4 @@
-"""How much of this machine others use: what spoils a measurement on a CPU."""
+"""How much processor time other programs use, because that makes a measurement on a CPU invalid."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LOADED = 0.10  # share of this process's cores that others use, up to which a measurement stands
+LOADED = 0.10  # share of this process's cores that others may use; above it a measurement on a CPU is invalid
 
 
 @dataclass(frozen=True)
 class Load:
-    """Seconds since the machine started: `busy` of the cores that this process may use, the time stolen by a
-    hypervisor included, and `own` of this process with all its children, and the `clock`."""
+    """Processor time at one moment, in seconds: `busy` of the `cores` that this process may use, including time stolen
+    by a hypervisor, and `own` of this process with all its descendants. `clock` is time.monotonic()."""
 
     busy: float
     own: float
@@ -23,7 +23,7 @@ class Load:
 
     @classmethod
     def now(cls, proc: Path = Path("/proc")) -> Load | None:
-        """The load as Linux tells it (proc(5): stat, pid/stat); None where it does not."""
+        """The load from /proc (proc(5): stat, pid/stat); None where /proc cannot be read."""
         tick = os.sysconf("SC_CLK_TCK")
         cores = os.sched_getaffinity(0)
         try:
@@ -61,7 +61,7 @@ def _own_ticks(proc: Path) -> int:
 
 
 def others_share(before: Load | None, after: Load | None) -> float:
-    """Share of the cores that other programs, or a hypervisor, used between two readings; 0 where nothing tells."""
+    """Share of the cores, 0 or more, that other programs or a hypervisor used between two readings; 0 without them."""
     if before is None or after is None or after.clock <= before.clock:
         return 0.0
     foreign = (after.busy - before.busy) - (after.own - before.own)
@@ -69,8 +69,8 @@ def others_share(before: Load | None, after: Load | None) -> float:
 
 
 def others_rest(others: Callable[[], Load | None], end: float, each_s: float = 0.5) -> bool:
-    """Wait until other programs use no more than `LOADED` of the cores; False when `end` (of time.monotonic) comes
-    first."""
+    """Wait until other programs use at most `LOADED` of the cores, measured over `each_s` seconds; False when `end`
+    (time.monotonic) comes first."""
     while time.monotonic() < end:
         before = others()
         time.sleep(each_s)

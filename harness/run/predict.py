@@ -1,4 +1,4 @@
-"""What the chip answers: raw outputs of one batch, and what it finds in every image of a data set."""
+"""The chip's answers: the input batch for raw outputs, and predictions for every image of a data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the chip finds in every image, and the seconds that took. `kept`: in an earlier run."""
+    """One Predictions for each image of `dataset`, and the seconds they took. `kept`: they are from an earlier run."""
 
     dataset: Dataset
     found: list[Predictions]
@@ -30,8 +30,8 @@ class Answers:
 
 
 def batch_of(protocol: Protocol, dataset: Dataset, different: int, size: int, raw: bool) -> NDArray[np.generic]:
-    """One batch (size, ...) of the first `different` images, repeated in turn to fill it: uint8 H x W x 3 where the
-    chip normalises (`raw`), else float32 3 x H x W."""
+    """One batch of `size` rows: the first `different` images, repeated in turn. Rows are uint8 (H, W, 3) where the chip
+    normalises (`raw`), else float32 (3, H, W)."""
     rows = [protocol.preprocess(sample.read(), raw).tensor for sample in dataset.head(different).samples]
     return np.stack([rows[i % len(rows)] for i in range(size)])
 
@@ -46,7 +46,7 @@ def found_by(
     nms: bool,
     advance: Callable[[int], None],
 ) -> tuple[list[Predictions], float]:
-    """(one Predictions for each image, seconds from the first image to the last answer) of the session."""
+    """(one Predictions for each image, seconds from the first image to the last answer), from the loaded engine."""
     interpret = protocol.postprocess
     if nms:
         assert protocol.postprocess_suppressed is not None

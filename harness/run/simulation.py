@@ -1,4 +1,4 @@
-"""A simulated SDK in the vendor's place: the environment of a worker that finds it instead of the vendor's."""
+"""The environment in which a worker uses a simulated SDK instead of the vendor's."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from harness.chips import Chip
 
 
 def simulator_folder(chip: Chip, runner: str | None = None) -> Path | None:
-    """Folder of the simulated SDK of `runner`, or of the chip's first backend that has one."""
+    """Folder of the simulated SDK of `runner`, or of the chip's first backend that has one; None where none has."""
     names = chip.backends if runner is None else (runner,)
     return next((folder for name in names if (folder := backend(name).simulator_folder)), None)
 
 
 def simulator(chip: Chip, runner: str | None = None, **machine: object) -> Mapping[str, str] | None:
-    """Environment that puts the simulated SDK of a chip in the vendor's place: PYTHONPATH, PATH and CHIPPROOF_SIM.
+    """Environment variables that replace the vendor's SDK by the simulated one: PYTHONPATH, PATH and CHIPPROOF_SIM.
 
-    Switches are `machine`, then those of the chip's row, then those of $CHIPPROOF_SIM; the latter have the last word.
-    None for a chip without a simulator, which is always real."""
+    The simulator's switches come from `machine`, the chip's row and $CHIPPROOF_SIM; a later one overrides an earlier
+    one. None for a chip without a simulator."""
     folder = simulator_folder(chip, runner)
     if folder is None:
         return None

@@ -1,5 +1,5 @@
 """How throughput is measured: the devices of a card at once, or a CPU and eager PyTorch in turn, until the verdict is
-known. What was computed meanwhile must be what is computed otherwise."""
+known. The outputs of timed executes must equal those of untimed ones."""
 
 from __future__ import annotations
 
@@ -25,32 +25,33 @@ from harness.run.load import LOADED, Load, others_rest, others_share
 from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession
 
-CHIP_PATIENCE_S, CPU_PATIENCE_S = 60.0, 30.0  # what a case may take until it is decided
-PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # both have just run
+CHIP_PATIENCE_S, CPU_PATIENCE_S = 60.0, 30.0  # seconds that a case may take until it is decided
+PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # no warm-up: both have just run
 SINGLES_PLAN = Plan(warmup_s=0.0, window_s=0.001, windows=1, latencies=1000, latency_s=1.0)  # after the pairs
-REWARM_S = 0.2  # of warm-up before further windows: the engine has just run
-PAUSE_S = 0.03  # after eager PyTorch: its OpenMP threads (libgomp) keep a core each for some 10 ms, waiting for more
-PAIRS_LIMIT_S = 3.0  # for the first look
+REWARM_S = 0.2  # seconds of warm-up before further windows: the engine has just run
+PAUSE_S = 0.03  # seconds after eager PyTorch: its OpenMP threads (libgomp) spin for about 10 ms, each on a core
+PAIRS_LIMIT_S = 3.0  # seconds for the first look
 PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other, at the first look
-FEW_GROWTH = 3  # a slow engine is looked at before its patience is spent on a full series
-LOOK_S = 1.5  # from one look at a device under load to the next: a vendor's tool takes up to a second of the host
-GROWTH = 1.5  # windows at a look, in units of those at the look before: few looks, each with much of the error left
-LOOKS = 3  # looks at outputs after changed inputs before each block of windows: at most so many
+FEW_GROWTH = 3  # growth below FULL windows: a slow engine is judged before a full series uses up its patience
+LOOK_S = 1.5  # seconds between two health queries under load: a vendor's tool takes up to a second of the host
+GROWTH = 1.5  # windows at a look relative to the look before: few looks leave more of the allowed error for each
+LOOKS = 3  # at most so many checks of outputs on changed inputs before each block of windows
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
 
 Block = tuple[Timing, ...]
-"""What one stretch of measuring gave: a series for each device, or for chip and eager PyTorch."""
+"""The result of one stretch of measuring: a series for each device, or for chip and eager PyTorch."""
 Conclude = Callable[[tuple[Block, ...], Effort], Verdict]
-"""The verdict on the blocks so far."""
+"""A function that gives the verdict on the blocks so far."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Raw windows of the devices of one card, measured at once; what the devices said before and after; `blocks`
-    are the stretches, one after each look at the verdict. `peer` holds the windows of eager PyTorch between those of
-    the chip, where that is the other side of the ratio. `disturbed` says what other load there was all the time.
-    `devices_of_card` is what a card of the published figures has, `devices_here` what this card has; a card with more
-    is measured on as many as the published one has."""
+    """Raw windows of the devices of one card, measured at the same time, and the devices' health before and after.
+
+    `blocks` are the stretches, one for each look at the verdict. `peer` holds the windows of eager PyTorch, measured
+    between those of the chip, for ratios. `disturbed` describes other load that never stopped, or is "".
+    `devices_of_card` is the number of devices on a card of the published figures, `devices_here` the number on this
+    card; a card with more is measured on `devices_of_card` devices."""
 
     blocks: tuple[Block, ...]
     peer: tuple[Window, ...]
@@ -60,18 +61,19 @@ class Measurement:
     effort: Effort = field(default_factory=Effort)
     disturbed: str = ""
     devices_here: int = 1
-    note: str = ""  # what could not be told of the devices
+    note: str = ""  # facts about the devices that could not be compared
 
     @cached_property
     def timings(self) -> tuple[Timing, ...]:
-        """All samples of each device."""
+        """All samples of each device, over all blocks."""
         return tuple(joined(parts) for parts in zip(*self.blocks, strict=True))
 
     @property
     def mark(self) -> str:
-        """What was done where the card is not the published one or not whole: "x4", "1-of-2"; else "".
+        """The mark of a card that differs from the published one or is not whole, such as "x4" or "1-of-2"; else "".
 
-        x4: one device was measured and the figure multiplied. 1-of-2: one of two was measured, nothing multiplied."""
+        x4: one device was measured and the figure was multiplied by 4. 1-of-2: one of two devices was measured, and the
+        figure was not multiplied."""
         if self.scaled != 1:
             return f"x{self.scaled:.3g}"
         measured = len(self.timings)
@@ -79,13 +81,13 @@ class Measurement:
 
     @property
     def scaled(self) -> float:
-        """1, or what is multiplied by where not every device of the card was there to be measured."""
+        """The factor on the figure when fewer devices were measured than the published card has; else 1."""
         return self.devices_of_card / len(self.timings)
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """Executes a second of one card, window by window. Devices are laid over one another block by block, for
-        nothing runs between blocks."""
+        """Executes per second of one card, window by window. Devices are combined block by block (overlap_rates),
+        because nothing runs between blocks."""
         rates = [
             rate for block in self.blocks for rate in (block[0].rates if len(block) == 1 else overlap_rates(block))
         ]
@@ -98,8 +100,8 @@ class Measurement:
 
     @property
     def latency(self) -> float:
-        """Seconds of one execute on one device: the median of those alone; where it was measured in turn with eager
-        PyTorch, the quickest window's, for a CPU is never idle, and other load only slows it down."""
+        """Seconds of one execute on one device: the median of single executes. When measured in turn with eager
+        PyTorch, that of the fastest window, because a CPU is never idle and other load only slows it down."""
         timing = self.timings[0]
         if timing.latencies and not self.peer:
             return median(timing.latencies)
@@ -107,9 +109,9 @@ class Measurement:
 
 
 def judged(run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eager: float | None) -> Verdict:
-    """What follows from a measurement: against the published cell; else against `eager` times eager PyTorch in the same
-    run; else a figure without a verdict. Before that, whether it can be: other load, or more executes at once than
-    there were."""
+    """The verdict on a measurement: against the published `cell`; without one, against `eager` times eager PyTorch in
+    the same run; without that, INCONCLUSIVE. INVALID when there was other load or when the rate does not fit the
+    latencies. `speed` is images per second of one card."""
     if run.disturbed:
         return Verdict(Outcome.INVALID, f"{speed} images/s; {run.disturbed}: end it, then measure again")
     if cell is not None:
@@ -125,18 +127,18 @@ def judged(run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eag
 
 
 def speed_of(run: Measurement, batch: int) -> Estimate:
-    """Images a second of one card."""
+    """Images per second of one card, with its interval."""
     return throughput([batch * rate for rate in run.rates])
 
 
 def apart(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], tuple[Window, ...]]:
-    """Blocks of the chip alone, and the windows of eager PyTorch; none where it was not measured."""
+    """(blocks of the chip alone, windows of eager PyTorch); no windows where it was not measured."""
     peer = tuple(window for block in blocks for timing in block[1:] for window in timing.windows)
     return tuple(block[:1] for block in blocks), peer
 
 
 def conclusion(batch: int, cell: Cell | None, eager: float | None, devices_of_card: int) -> Conclude:
-    """The verdict that `judged` would give on blocks of that case."""
+    """A function that applies `judged` to blocks of that case."""
 
     def conclude(blocks: tuple[Block, ...], effort: Effort) -> Verdict:
         chip, peer = (blocks, ()) if eager is None else apart(blocks)
@@ -147,7 +149,7 @@ def conclusion(batch: int, cell: Cell | None, eager: float | None, devices_of_ca
 
 
 def settled(verdict: Verdict) -> bool:
-    """Whether more windows cannot change it: it is decided, or waits for something else than windows."""
+    """Whether more windows cannot change the verdict: it is decided, or needs something other than windows."""
     waits = verdict.details.get("needed_windows") or "width" in verdict.details
     return verdict.outcome is not Outcome.INCONCLUSIVE or not waits
 
@@ -160,9 +162,11 @@ def until_decided(
     windows: str = "windows",
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[tuple[Block, ...], Effort]:
-    """Blocks of `measure(windows, seconds left)` until `conclude` of all of them is settled, or `patience_s` is spent;
-    one block without `conclude`. There are `first` windows, then `FEW_GROWTH` times as many up to `FULL`, from there on
-    `GROWTH` times as many. A verdict that waits for another day, or for nothing, ends it too."""
+    """(blocks, effort): blocks of `measure(windows, seconds left)` until the verdict `conclude(blocks)` is settled or
+    `patience_s` seconds are spent; one block without `conclude`.
+
+    The first look has `first` windows; each further look has `FEW_GROWTH` times as many up to `FULL`, then `GROWTH`
+    times as many. A verdict that more windows cannot change ends the measurement too."""
     begun, blocks, wanted = clock(), list[Block](), first
     while True:
         have = sum(len(block[0].windows) for block in blocks)
@@ -179,7 +183,7 @@ def until_decided(
 
 @dataclass(frozen=True)
 class Side:
-    """Who is measured: a session, what it is fed, and what it answered to that before."""
+    """One measured session: its name, its inputs, and its outputs for them before the measurement."""
 
     who: str
     session: RemoteSession
@@ -187,33 +191,33 @@ class Side:
     answered: Tensors
 
     def audit(self) -> None:
-        """Raises InvalidMeasurement when it answers otherwise after the timed runs, beyond rounding."""
+        """Raises InvalidMeasurement when the outputs after the timed runs differ from those before, beyond rounding."""
         name = _unlike(self.session.read(), self.answered)
         if name:
             raise InvalidMeasurement(
                 f"{self.who}: output {name} differs after the timed runs from before them",
-                hint="the runtime reuses or skips work under load; no throughput of it can be trusted",
+                hint="the runtime reuses or skips work under load; its throughput cannot be trusted",
             )
 
     @cached_property
     def turned(self) -> tuple[Tensors, Tensors]:
-        """Other inputs (images upside down) and what it answers to them. Raises InvalidMeasurement when that is what it
-        answers to the usual ones."""
+        """(images upside down, outputs for them). Raises InvalidMeasurement when these equal the outputs for the usual
+        inputs."""
         inputs = {name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in self.inputs.items()}
         answered = self.session.run(inputs)
         if not _unlike(answered, self.answered):
             raise InvalidMeasurement(
                 f"{self.who}: images upside down give the same outputs",
-                hint="the runtime answers from memory, or the outputs are constant: see numerics",
+                hint="the runtime returns cached outputs, or the outputs are constant; run: pytest -m numerics",
             )
         return inputs, answered
 
     def look(self, draw: random.Random) -> None:
-        """Run a random number of single executes, each on one of two inputs at random, and hold each answer against
-        what was answered before. What skips an execute now and then leaves the other input's answer behind, and a count
-        that nobody can foresee lets no period of skipping pass by.
+        """Run a random number of single executes, each on one of two inputs chosen at random, and compare the outputs
+        with the earlier ones.
 
-        Raises InvalidMeasurement when an answer differs."""
+        A runtime that skips an execute returns the outputs of the other input. The number of executes is random, so
+        that a runtime which skips at a fixed period is found too. Raises InvalidMeasurement when an output differs."""
         pairs = ((self.inputs, self.answered), self.turned)
         for _ in range(draw.randint(1, LOOKS)):
             inputs, answered = pairs[draw.randrange(2)]
@@ -221,12 +225,12 @@ class Side:
             if name:
                 raise InvalidMeasurement(
                     f"{self.who}: output {name} is not that of the inputs which were just written",
-                    hint="the runtime skips executes or answers from memory; no throughput of it can be trusted",
+                    hint="the runtime skips executes or returns cached outputs; its throughput cannot be trusted",
                 )
 
 
 def _unlike(found: Tensors, wanted: Tensors) -> str:
-    """Name of the first output that is another beyond rounding, or "". NaN equals NaN: numerics judges that."""
+    """Name of the first output that differs beyond rounding, or "". NaN equals NaN, because numerics judges NaN."""
     for name, value in wanted.items():
         near = ROUNDING * float(np.abs(value).max(initial=0.0))
         if not np.allclose(found[name], value, rtol=ROUNDING, atol=near, equal_nan=True):
@@ -240,11 +244,12 @@ def at_once(
     draw: random.Random | None = None,
     look: Callable[[], None] = lambda: None,
 ) -> Block:
-    """Back-to-back executes on all of them at the same time, inputs on the device; outputs are looked at before, after
-    changed inputs, and after. All sides are fed the same and must answer the same. `look`, at the devices, is called
-    again and again while they run.
+    """One Timing for each side: back-to-back executes on all sides at the same time, with the inputs on the device.
 
-    Raises InvalidMeasurement when an answer differs."""
+    All sides get the same inputs and must give the same outputs. Outputs are checked before the timed runs, on changed
+    inputs, and after them. `look`, which queries the devices, is called every `LOOK_S` seconds while they run.
+
+    Raises InvalidMeasurement when an output differs."""
     draw = draw or random.Random()
     for number, side in enumerate(sides[1:], 2):
         name = _unlike(side.answered, sides[0].answered)
@@ -255,7 +260,7 @@ def at_once(
             )
     for side in sides:
         side.look(draw)
-        side.session.run(side.turned[0])  # so that timed work that is not done leaves a wrong answer behind
+        side.session.run(side.turned[0])  # so that a timed execute that is skipped leaves wrong outputs
     for side in sides:
         side.session.start(side.inputs, plan)
     done = threading.Event()
@@ -272,7 +277,8 @@ def at_once(
 
 
 def _watch(look: Callable[[], None], done: threading.Event) -> None:
-    """Look until it is done. A look that fails is the last: the one after the measurement says why."""
+    """Call `look` every `LOOK_S` seconds until `done`. A failed call ends it: the check after the measurement gives the
+    reason."""
     while not done.is_set():
         try:
             look()
@@ -288,7 +294,8 @@ def card_until_decided(
     patience_s: float,
     look: Callable[[], None] = lambda: None,
 ) -> tuple[tuple[Block, ...], Effort]:
-    """The devices of a card at once until the verdict is known: the plan, then windows only. `look` as in at_once."""
+    """(blocks, effort) of the devices of a card at once until the verdict is known: the plan, then windows only. `look`
+    as in at_once. Raises InvalidMeasurement."""
 
     more = replace(plan, warmup_s=min(REWARM_S, plan.warmup_s), latencies=0)
     plans = chain([plan], repeat(more))
@@ -301,8 +308,10 @@ def card_until_decided(
 
 
 def in_turn(sides: Sequence[Side], pairs: int = 0, limit_s: float = -1.0) -> Block:
-    """Window by window, so that other load meets all alike; eager PyTorch is last. Slow engines get fewer windows.
-    Inputs go there with the first window and stay."""
+    """One Timing for each side, measured window by window in turn, so that other load slows all sides alike.
+
+    Eager PyTorch is last. Slow engines get fewer windows. Inputs are sent with the first window and stay on the device.
+    Raises InvalidMeasurement when outputs differ afterwards."""
     windows: list[list[Window]] = [[] for _ in sides]
     pairs, limit_s = pairs or PAIRS, limit_s if limit_s >= 0 else PAIRS_LIMIT_S
     end = time.perf_counter() + limit_s
@@ -322,11 +331,12 @@ def pairs_until_decided(
     patience_s: float,
     others: Callable[[], Load | None] | None = None,
 ) -> tuple[tuple[Block, ...], Effort, str]:
-    """Chip and eager PyTorch in turn until the verdict is known, then single executes of the chip. A block during which
-    others used more than `LOADED` of the cores is taken again when they are done, as long as patience lasts; returned
-    last is what there was of other load when no block was free of it, or "".
+    """(blocks, effort, other load): chip and eager PyTorch in turn until the verdict is known, then single executes of
+    the chip.
 
-    `others` reads the load; by default `Load.now`."""
+    A block during which other programs used more than `LOADED` of the cores is measured again when they are idle, for
+    up to `patience_s` seconds. The last value describes the other load when no block was free of it, else it is "".
+    `others` reads the load; default: `Load.now`."""
     others = others or Load.now
     end = time.monotonic() + patience_s
     kept: list[str] = []
@@ -352,7 +362,8 @@ def pairs_until_decided(
 
 
 def _singles(side: Side, others: Callable[[], Load | None], end: float) -> tuple[float, ...]:
-    """Seconds of single executes; none where other programs ran meanwhile until `end`, for they only lengthen them."""
+    """Seconds of single executes; empty when other programs ran until `end` (time.monotonic), because they lengthen
+    the executes."""
     while True:
         before = others()
         timing = side.session.measure(side.inputs, SINGLES_PLAN)

@@ -23,7 +23,7 @@ AIPP = "aipp.cfg"
 SUCCESS = "ATC run success"
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 LINES = 30  # of the compiler's output that an error shows
-PLAIN = re.compile(r"[\w./-]+")  # tensor names that --out_nodes takes without a doubt: ; and : separate in it
+PLAIN = re.compile(r"[\w./-]+")  # tensor names that are safe in --out_nodes, where ; and : are separators
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
@@ -37,8 +37,8 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     if not onnx.is_file():
         raise BuildError(f"there is no ONNX file {onnx}", "export the model first")
     configuration = aipp(spec.normalize, spec.inputs) if spec.normalize else None
-    # atc litters the directory that it runs in, adds .om itself, and refuses some characters in paths: so it runs in
-    # a directory of its own, beside the engine, on names of our choosing
+    # atc leaves files in its working directory, adds .om itself, and refuses some characters in paths: it therefore
+    # runs in a temporary directory beside the engine, with fixed file names
     with tempfile.TemporaryDirectory(prefix=".atc-", dir=str(engine.parent)) as scratch:
         work = Path(scratch)
         _bring(onnx, work / "model.onnx")
@@ -214,8 +214,8 @@ def _failure(status: int, said: str, made: int, again: str) -> BuildError:
 
 
 def error_code(said: str) -> str | None:
-    """The first error code that the compiler printed, such as E10016: `E10016: text`, or behind a title, process number
-    and time as newer releases write, `[PID: 7] 2026-03-18-09:02:18.501.341 Invalid_Argument(E10016): text`."""
+    """The first error code that the compiler printed, such as E10016, or None. Old releases print `E10016: text`, newer
+    ones `[PID: 7] 2026-03-18-09:02:18.501.341 Invalid_Argument(E10016): text`."""
     front = r"^\s*(?:\[[^\]\n]*\]\s*)*(?:\d{4}-\d\d-\d\d[-\d:.]*\s+)?"
     match = re.search(front + r"(?:(E[A-Z0-9]\d{4})\b|\w[^\n:()]*\((E[A-Z0-9]\d{4})\)\s*:)", said, re.MULTILINE)
     return match.group(1) or match.group(2) if match else None

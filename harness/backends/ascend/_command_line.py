@@ -1,8 +1,8 @@
-"""An engine driven by one of the vendor's command-line tools instead of pyACL: a process for every run.
+"""An engine driven by one of the vendor's command-line tools instead of pyACL: one process for every run.
 
-A run starts a process, loads the engine and copies the inputs, none of which may be timed. So a session here does not
-let itself be timed from outside: `measure` takes the times of single executes that the tool itself reports. They are
-laid end to end before the moment at which the tool ended.
+A run starts a process, loads the engine and copies the inputs, which must not be timed. A session is therefore not
+timed from outside: `measure` uses the times of single executes that the tool reports. They are placed one after the
+other so that the last ends when the tool ended.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def load(tool: Tool, engine: Path, device: Device, spec: BuildSpec) -> Iterator[
 
 
 def _bring(engine: Path, target: Path) -> None:
-    """The engine as a file that ais_bench takes: no soft link, nobody else's, and not writable for others."""
+    """Put the engine at `target` in a form that ais_bench accepts: no soft link, owned by this user, and not writable
+    for others."""
     try:
         known = engine.stat()
         if known.st_uid == os.geteuid() and not known.st_mode & NOT_FOR_OTHERS:
@@ -89,7 +90,7 @@ def _bring(engine: Path, target: Path) -> None:
 
 
 class Session:
-    """An engine on a device, as far as a command-line tool can hold one: the inputs are files between its runs."""
+    """An engine run by a command-line tool: inputs are kept as files, and every execute starts the tool."""
 
     def __init__(self, tool: Tool, program: list[str], work: Path, device: Device, spec: BuildSpec) -> None:
         self.inputs = fed(spec)
@@ -208,14 +209,14 @@ def from_bytes(data: bytes, tensor: TensorSpec) -> Any:
 
 
 def judged(text: str, tool: str, batch: int, count: int, times: Sequence[float]) -> list[float]:
-    """`times` when the tool's report hangs together and they are what it sums up; else DataError."""
+    """`times`, when the tool's report is consistent and its mean is theirs. Raises DataError otherwise."""
     (figure,) = logs.parse(text, tool=tool, batch=batch, source=tool)
     parts = [part for part in (times, times[1:]) if part]  # the report may leave out a slow first run
     near = any(abs(sum(part) / len(part) / figure.latency_ms - 1) <= 0.01 for part in parts)
     if len(times) != count or not near:
         raise DataError(
             f"{tool} lists {len(times)} times for {count} executes with a mean of {figure.latency_ms:g} ms",
-            "this version reports otherwise than was known: run through pyACL, or `chipproof logs` on its output",
+            "this version has an unknown report format: run through pyACL, or `chipproof logs` on its output",
         )
     return list(times)
 

@@ -1,4 +1,4 @@
-"""What there is of Ascend on this machine: CANN and driver, devices, and how a device is right now."""
+"""Ascend on this machine: versions of CANN and driver, the devices, and the state of a device."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness.errors import DeviceError
 
 CHIPS_OF_A_CARD = {"310": 4}
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
-LOADED = 0.5  # usage of the AI cores from which the clock is that of a device at work
+LOADED = 0.5  # usage of the AI cores (0..1) from which the clock counts as that of a device under load
 
 
 def version() -> str:
-    """CANN and driver by their version files; the same whether or not a device is open."""
+    """Versions of CANN and driver from their version files, in one line; the same whether or not a device is open."""
     toolkit = [os.environ.get(name, "") for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
     compiler = shutil.which("atc")
     if compiler:
@@ -48,7 +48,8 @@ def _first_version(folders: list[str], names: tuple[str, ...]) -> str | None:
 
 
 def devices(match: str) -> Found:
-    """Devices by npu-smi, else by pyACL. `card` is npu-smi's NPU id; without it, four 310 are taken for a card."""
+    """Devices whose name fully matches `match`, by npu-smi, else by pyACL. `card` is npu-smi's NPU id; without npu-smi,
+    four Ascend 310 count as one card."""
     nodes = sorted(Path("/dev").glob("davinci[0-9]*"))
     seen = ["{} /dev/davinci*".format(len(nodes) or "no")]
     rows: list[_npu_smi.Row] = []
@@ -94,7 +95,7 @@ def _visible(rows: list[_npu_smi.Row]) -> list[tuple[int, _npu_smi.Row]]:
 
 
 def soc_version(name: str) -> str:
-    """What the compiler calls a chip that npu-smi calls `name`: 310P3 is Ascend310P3."""
+    """The compiler's name of a chip that npu-smi calls `name`: Ascend310P3 for 310P3."""
     return name if name.startswith("Ascend") else "Ascend" + name
 
 

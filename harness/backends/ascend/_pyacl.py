@@ -1,8 +1,8 @@
-"""pyACL with every status looked at, and what was taken given back in reverse.
+"""pyACL with every status checked, and every resource released in reverse order.
 
-pyACL never raises: a call answers with what it makes and then a status, or, for some calls, with a handle that is
-0 or None when it failed. `Vendor.do` is for the first kind, `Vendor.ask` for the second. Both leave the call's name
-in the trail and turn a failure into a DeviceError with the call, the code, its meaning and the vendor's own message.
+pyACL never raises: a call returns its result and then a status, or, for some calls, a handle that is 0 or None after a
+failure. `Vendor.do` is for the first kind, `Vendor.ask` for the second. Both leave the call's name in the trail and
+turn a failure into a DeviceError with the call, the code, its meaning and the vendor's message.
 """
 
 from __future__ import annotations
@@ -38,17 +38,18 @@ class Vendor:
         return found  # type: ignore[no-any-return]
 
     def offers(self, call: str) -> bool:
-        """Whether this release has a function; CANN's own feature test."""
+        """Whether this release of CANN has the function."""
         package, _, name = call.rpartition(".")
         return hasattr(self.sdk if package == "acl" else getattr(self.sdk, package[4:]), name)
 
     def do(self, call: str, *arguments: Any) -> Any:
-        """Make a call that answers with a status; returns what comes before that: one value, or a tuple of others."""
+        """Make a call that returns a status; returns what comes before the status: one value, or a tuple. Raises
+        DeviceError for a status other than 0."""
         function = self.function(call)
         for attempt in (1, 2):
             trail(call)
             made, status = self._answer(call, function(*arguments))
-            if status != WAIT_TIMEOUT or attempt == 2:  # the one status after which the vendor says: try again
+            if status != WAIT_TIMEOUT or attempt == 2:  # the only status after which the vendor advises to try again
                 break
         if status != 0:
             raise self.error(call, status)
@@ -61,7 +62,7 @@ class Vendor:
         return (made[0] if len(made) == 1 else made), status
 
     def ask(self, call: str, *arguments: Any) -> Any:
-        """Make a call that answers without a status; 0, None, "" and -1 are its ways to fail."""
+        """Make a call that returns a value without a status. Raises DeviceError for 0, None, "" and -1."""
         trail(call)
         answer = self.function(call)(*arguments)
         if answer is None or (isinstance(answer, str) and not answer) or (isinstance(answer, int) and answer <= 0):
@@ -75,7 +76,7 @@ class Vendor:
         )
 
     def code(self, call: str, *arguments: Any) -> int:
-        """Make a call that answers with a data type: 0 is one, -1 is a failure."""
+        """Make a call that returns a data type, 0 or more. Raises DeviceError for -1."""
         trail(call)
         answer = self.function(call)(*arguments)
         if not isinstance(answer, int) or answer < 0:
@@ -83,7 +84,7 @@ class Vendor:
         return answer
 
     def error(self, call: str, status: int) -> DeviceError:
-        """What a status other than 0 means, with the vendor's message, which reading it clears."""
+        """The error for a status other than 0, with the vendor's message; reading that message clears it."""
         fact = f"{call} failed: {status} {meaning(status)}{self._message()}"
         return DeviceError(fact, advice(status))
 
@@ -95,20 +96,20 @@ class Vendor:
 
 
 class Undo:
-    """A `with` that gives back what was taken, last first; a step that fails does not stop those after it.
+    """A context manager that releases resources, last first; a failing step does not stop the next ones.
 
-    When the block raised, that error wins and what failed here is added to its text; else it is raised from here."""
+    When the block raised, that error is kept and the failures here are added to its text; else they are raised."""
 
     def __init__(self, vendor: Vendor) -> None:
         self._vendor = vendor
         self._steps: list[Callable[[], Any]] = []
 
     def then(self, call: str, *arguments: Any) -> None:
-        """Make this call on the way out."""
+        """Make this vendor call on exit."""
         self._steps.append(functools.partial(self._vendor.do, call, *arguments))
 
     def run(self, step: Callable[[], Any]) -> None:
-        """Call this on the way out."""
+        """Call this function on exit."""
         self._steps.append(step)
 
     def __enter__(self) -> Undo:
@@ -137,7 +138,8 @@ class Undo:
 
 @functools.lru_cache(maxsize=1)
 def initialized() -> Vendor:
-    """pyACL, initialised: once a process, finalised when it ends. Raises DeviceError. Do not fork afterwards."""
+    """pyACL, initialised once for each process and finalised when it ends. Do not fork afterwards. Raises
+    DeviceError."""
     try:
         import acl
     except ImportError as error:
@@ -153,7 +155,7 @@ def initialized() -> Vendor:
 
 
 def finalize(vendor: Vendor) -> None:
-    """The end of pyACL in this process. A failure can only be told."""
+    """Finalise pyACL in this process; a failure is only printed, because the process ends."""
     try:
         vendor.do("acl.finalize")
     except DeviceError as error:

@@ -1,4 +1,4 @@
-"""What an Ascend engine is fed, and whether a caller feeds it that; shared by pyACL and the command-line tools."""
+"""The inputs of an Ascend engine, and the check of what a caller feeds; shared by pyACL and the command-line tools."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ REBUILD = "the engine is of another case or an older build: delete it and build 
 
 
 def fed(spec: BuildSpec) -> tuple[TensorSpec, ...]:
-    """What the engine of a case is fed: uint8 N x H x W x C where the chip normalises."""
+    """Inputs of the engine of a case: uint8 (N, H, W, C) where the chip normalises, else those of the graph."""
     return tuple(fed_one(tensor, spec) for tensor in spec.inputs)
 
 
 def fed_one(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:
-    """What the engine is fed for one input of the graph."""
+    """The engine's input for one input of the graph."""
     shape = (spec.batch, *tuple(tensor.shape[1:]))
     if spec.normalize is None:
         return TensorSpec(tensor.name, tensor.dtype, shape)
@@ -36,7 +36,7 @@ def checked(inputs: Tensors, wanted: Iterable[TensorSpec]) -> Tensors:
     if given != {tensor.name: tensor for tensor in wanted}:
         raise RunError(
             f"the inputs are {shown(given.values())}, the engine takes {shown(wanted)}",
-            "feed it as the engine was built",
+            "feed the engine's inputs with these names, dtypes and shapes",
         )
     return arrays
 

@@ -1,7 +1,7 @@
-"""Ascend 310 and 310P through CANN: atc compiles, pyACL runs, npu-smi tells how the device is.
+"""Ascend 310 and 310P through CANN: atc compiles, pyACL runs, npu-smi reports the state of the device.
 
-Differences between CANN 5 and 8 that matter here are asked for by name (`Vendor.offers`), never by version. Order of
-calls and ownership: CANN's pyACL guide and Huawei's own samples (github.com/Ascend/samples, resnet50_async_imagenet).
+Differences between CANN 5 and 8 are detected by function name (`Vendor.offers`), never by version. Order of calls and
+ownership: CANN's pyACL guide and Huawei's samples (github.com/Ascend/samples, resnet50_async_imagenet).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ON_THE_BOARD = 0  # run mode: the program runs on the device itself, and every c
 NPY_INT8 = 1
 SHAPE_DATA = "ascend_mbatch_shape_data"  # the extra input of an engine with batch sizes
 AIPP_DATA = "ascend_dynamic_aipp_data"
-IN_FLIGHT = 256  # executes queued before they are waited for; a stream that is full before says so
+IN_FLIGHT = 256  # executes queued before a wait; a stream that is full earlier returns STREAM_FULL
 DTYPES = {
     0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 6: "int16", 7: "uint16", 8: "uint32", 9: "int64",
     10: "uint64", 11: "float64", 12: "bool",
@@ -38,7 +38,7 @@ version, devices, health, build = _devices.version, _devices.devices, _devices.h
 
 
 class _Tensor(NamedTuple):
-    """A tensor of the engine: what the suite calls it, and its memory."""
+    """A tensor of the engine under the suite's name, and its memory."""
 
     spec: TensorSpec
     device: int  # its address there
@@ -48,7 +48,8 @@ class _Tensor(NamedTuple):
 
 @contextmanager
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
-    """Raises DeviceError when a vendor call fails, RunError when the engine is not the one that the case needs."""
+    """A context with the engine on the device. Raises DeviceError when a vendor call fails, RunError when the engine is
+    not the case's."""
     vendor = initialized()
     with Undo(vendor) as undo:
         yield _open(vendor, undo, Path(engine), device, spec)
@@ -77,7 +78,7 @@ def _open(vendor: Vendor, undo: Undo, engine: Path, device: Device, spec: BuildS
 
 
 def _inputs(vendor: Vendor, undo: Undo, desc: int, spec: BuildSpec) -> tuple[int, int | None, tuple[_Tensor, ...]]:
-    """(data set, index of the input that takes the batch size or None, what the case feeds)."""
+    """(data set, index of the input for the batch size or None, the tensors that the case feeds)."""
     count = vendor.ask("acl.mdl.get_num_inputs", desc)
     names = [vendor.ask("acl.mdl.get_input_name_by_index", desc, i) for i in range(count)]
     if AIPP_DATA in names:
@@ -150,7 +151,7 @@ def _check_tier(vendor: Vendor, desc: int, spec: BuildSpec) -> None:
 
 
 def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) -> TensorSpec:
-    """Input `index` of the engine, which must be what the case feeds."""
+    """Input `index` of the engine. Raises RunError when it is not what the case feeds."""
     dims = vendor.do("acl.mdl.get_input_dims", desc, index)["dims"]
     shape = tuple(spec.batch if dim == -1 else int(dim) for dim in dims)
     found = TensorSpec(name, _dtype(vendor, "input", desc, index), shape)
@@ -173,7 +174,7 @@ def _check_fed(names: list[str], spec: BuildSpec) -> None:
 
 
 def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSpec:
-    """Output `index` as the runtime names it, at the batch that is set."""
+    """Output `index` under the runtime's name, at the current batch."""
     call = "acl.mdl.get_output_dims" if tier is None else "acl.mdl.get_cur_output_dims"
     shape = tuple(int(dim) for dim in vendor.do(call, desc, index)["dims"])
     name = vendor.ask("acl.mdl.get_output_name_by_index", desc, index)
@@ -242,7 +243,7 @@ def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> lis
 
 
 def _alike(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Sizes that the graph does not tell, 0 or less, fit any."""
+    """Whether the shapes match; sizes of 0 or less in `wanted` are unknown and match any."""
     return len(shape) == len(wanted) and all(want < 1 or size == want for size, want in zip(shape, wanted))
 
 
@@ -253,7 +254,7 @@ def _told(name: str, known: dict[str, str]) -> str | None:
 
 
 class Session:
-    """An engine on a device. Calls come from one thread at a time, any thread: each binds the context to its own."""
+    """An engine on a device. Any thread may call it, one at a time: each call binds the context to its thread."""
 
     def __init__(
         self, vendor: Vendor, context: int, stream: int, run: tuple[int, int, int], mode: int,
@@ -280,7 +281,7 @@ class Session:
         self._written = True
 
     def _upload(self, tensor: _Tensor, array: Any) -> None:
-        # what the address points into must live until the copy is done: `kept` holds it
+        # `kept` keeps the memory of the address alive until the copy is done
         if self._vendor.offers("acl.util.bytes_to_ptr"):
             kept = array.tobytes()
             source = self._vendor.ask("acl.util.bytes_to_ptr", kept)
@@ -334,7 +335,7 @@ class Session:
         return raw.view(tensor.spec.dtype).reshape(tensor.spec.shape).copy()
 
     def settle(self) -> None:
-        """The context is this thread's, and the device is done with what an interrupted execute left on its way."""
+        """Bind the context to this thread, and wait for executes that an interruption left in flight."""
         self._vendor.do("acl.rt.set_context", self._context)
         if self._flying:
             self._vendor.do("acl.rt.synchronize_stream", self._stream)

@@ -1,7 +1,7 @@
 """Ascend through `ais_bench`, Huawei's own benchmark: for machines whose Python has no pyACL (`--runner ais_bench`).
 
-Its times are the NPU compute times of single executes, from the summary that it writes beside the outputs. Wording,
-and what it refuses of files: github.com/Ascend/tools, ais-bench_workload/tool/ais_bench, and github.com/Ascend/msit,
+Its times are the NPU compute times of single executes, from the summary that it writes beside the outputs. Wording of
+the output and rules for files: github.com/Ascend/tools, ais-bench_workload/tool/ais_bench, and github.com/Ascend/msit,
 msit/components/benchmark.
 """
 
@@ -35,12 +35,13 @@ version, devices, health, build = _devices.version, _devices.devices, _devices.h
 
 
 def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[_command_line.Session]:
-    """Raises DeviceError when ais_bench is not installed or fails."""
+    """A context with a session that runs ais_bench. Raises DeviceError when ais_bench is not installed or fails."""
     return _command_line.load(sys.modules[__name__], engine, device, spec)
 
 
 def program() -> list[str]:
-    """The command, or the module of whatever python3 is on PATH."""
+    """The words that start ais_bench: the command, or the module of the python3 on PATH. Raises DeviceError when there
+    is neither."""
     found = _command_line.on_path("ais_bench")
     if found is not None:
         return [found]
@@ -56,7 +57,7 @@ def program() -> list[str]:
 
 
 def look(program: list[str]) -> None:
-    """Ask for its options: the newest release writes them with hyphens."""
+    """Find out how the option for the output folder is written: the newest release uses hyphens. Raises DeviceError."""
     global dirname
     try:
         done = subprocess.run(
@@ -68,6 +69,7 @@ def look(program: list[str]) -> None:
 
 
 def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:
+    """Options that run `engine` `loop` times on `inputs` and write the outputs into `folder`."""
     files = ",".join(str(path) for path in inputs)
     words = {
         "model": engine, "input": files, "output": folder, dirname: OUTPUTS, "outfmt": "NPY",
@@ -77,6 +79,7 @@ def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, dev
 
 
 def failure(said: str) -> str | None:
+    """The first error in ais_bench's output, or that it prints no throughput; None after a successful run."""
     wrong = re.search(r"^\[ERROR\].*", said, re.MULTILINE)
     if wrong:
         return wrong.group()
@@ -84,7 +87,7 @@ def failure(said: str) -> str | None:
 
 
 def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
-    """Files `<stem>_<i>.npy`, i from 0."""
+    """The outputs by name, from files `<stem>_<i>.npy`, i from 0. Raises RunError when their number is another."""
     found = {int(path.stem.rpartition("_")[2]): path for path in sorted((folder / OUTPUTS).glob("*_*.npy"))}
     if sorted(found) != list(range(len(tensors))):
         raise RunError(
@@ -95,7 +98,8 @@ def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
 
 
 def times_ms(said: str, folder: Path, batch: int) -> list[float]:
-    """From the summary: beside the outputs in new releases, among them as `sumary.json` in old ones."""
+    """Milliseconds of each execute from the summary: beside the outputs in new releases, among them as `sumary.json` in
+    old ones. Raises DataError."""
     places = [*folder.glob("*_summary.json"), *folder.glob("**/sumary.json")]
     if len(places) != 1:
         raise DataError(f"ais_bench wrote {len(places)} summaries", "look into " + str(folder))

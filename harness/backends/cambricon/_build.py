@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 PRECISION_MODES = {"fp32": "force_float32", "fp16": "force_float16", "int8": "qint8_mixed_float16"}
 
 CLUSTERS = (2, 6, 8)
-"""Cluster counts compiled in for mtp_372; the runtime takes the nearest that the card has. An engine whose counts
+"""Cluster counts compiled in for mtp_372; the runtime chooses the nearest that the card has. An engine whose counts
 all exceed the card's does not run."""
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
-    """Also takes a TorchScript file (`.pt`) in place of ONNX. `qint8` calibrates on a card; floats need none."""
+    """Compile ONNX, or a TorchScript file (`.pt`), to `engine`. int8 calibrates on a card; fp32 and fp16 need none.
+    Raises BuildError, and DeviceError without MagicMind."""
     mm = sdk()
-    calls = Calls(BuildError, "read MagicMind's words above; the builder configuration stands in the record")
+    calls = Calls(BuildError, "read the error of MagicMind in this message; the builder configuration is in the record")
     samples = calibration_samples(spec) if spec.precision == "int8" else None
     network = calls.make("mm.Network", mm.Network)
     _parse(mm, calls, network, onnx, spec)
@@ -57,7 +58,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 
 
 def builder_config(spec: BuildSpec) -> dict[str, Any]:
-    """The configuration handed to the builder. Shapes are in the network's own layout, before any conversion;
+    """The builder's configuration, in MagicMind's keys. Shapes are in the network's layout, before any conversion;
     `var` is the square of the standard deviation. Raises BuildError."""
     arch = spec.target or "mtp_372"
     config: dict[str, Any] = {
@@ -109,7 +110,8 @@ def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> 
 
 
 def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, spec: BuildSpec) -> None:
-    """Batches in the order of the file, the last one filled up from its start. Needs a card."""
+    """Calibrate on a card with batches in the order of the file; the last is padded from the start of the file. Raises
+    BuildError."""
     batch = 1 if spec.tiers else spec.batch
     name = spec.options.get("quantization_algorithm", "linear")
     algorithm = getattr(mm.QuantizationAlgorithm, name.upper() + "_ALGORITHM", None)
@@ -135,7 +137,7 @@ def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, s
 
 def _fixed_data(mm: Any, samples: Any, batch: int) -> Any:
     class FixedCalibData(mm.CalibDataInterface):  # type: ignore[misc]
-        """Samples in the network's own layout, normalised float32: what is inserted at build is not yet there."""
+        """Samples in the network's layout, normalised float32, because the normalisation is inserted only at build."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""MagicMind itself: imported where it is there, and the one System that a process may hold open."""
+"""The MagicMind module: its import, and the one System that a process may have open."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SDK_HINT = "run in the MagicMind container, or name its Python with --sdk-python
 
 
 def sdk() -> Any:
+    """The module magicmind.python.runtime. Raises DeviceError when it cannot be imported."""
     try:
         import magicmind.python.runtime as mm
     except Exception as error:  # a missing library is an OSError, a version clash anything
@@ -24,7 +25,7 @@ def sdk() -> Any:
 
 
 class _System:
-    """The driver of this process: opened by the first that needs it, closed after the last, and never two at once."""
+    """The System of this process, opened by its first user and closed after its last; there is never a second one."""
 
     users = 0
     system: Any = None
@@ -39,7 +40,7 @@ class _System:
         try:
             yield self.system
         except BaseException:
-            status = self._leave()  # the failure that brought us here is the one to report
+            status = self._leave()  # not checked, because the earlier error is reported
             good(status)
             raise
         if self.users == 1:

@@ -1,14 +1,14 @@
-"""TensorRT's build side: ONNX in, a plan for this GPU and this TensorRT out.
+"""TensorRT's build side: from ONNX to a plan for this GPU and this TensorRT.
 
-Options of a BuildSpec that this backend reads; others are recorded, not read:
+Options of a BuildSpec that this backend reads; others are only recorded:
 
 * `onnx_fp16`: path of the same model with FP16 weights and arithmetic and FP32 inputs and outputs. TensorRT 11 has no
   FP16 flag, its networks are strongly typed: fp16 then builds this file, and is refused without it.
-* `onnx_int8`: path of the same model with explicit Q/DQ nodes. Built instead of calibrating, where it is given;
-  TensorRT 11 has no calibrator, and refuses int8 without it.
+* `onnx_int8`: path of the same model with explicit Q/DQ nodes. It is built instead of calibrating, where it is given;
+  TensorRT 11 has no calibrator, so int8 is refused without it.
 * `timing_cache`: path of a timing cache, read before and written after a build; one made by another TensorRT or for
   another GPU is replaced.
-* `workspace_mb`: most memory that a layer may use; TensorRT's default is all of it.
+* `workspace_mb`: most memory in MiB that a layer may use; TensorRT's default is all of it.
 * `device`: CUDA index of the GPU to build for, default 0.
 """
 
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    """Compile `onnx`, or the file of option `onnx_fp16` or `onnx_int8`, to the plan `engine`. Raises BuildError with
+    TensorRT's messages, DeviceError without TensorRT or cuda-python."""
     trt = sdk()
     cuda = with_gpu(BuildError)
     cuda.call("cudaSetDevice", int(spec.options.get("device", 0)))
     source = _source(trt, onnx, spec)
     log = logger(trt)
-    calls = Calls(BuildError, "TensorRT's words stand above; trtexec --verbose on the ONNX file says more", log.words)
+    calls = Calls(BuildError, "for TensorRT's full log run trtexec --verbose on the ONNX file", log.words)
     with ExitStack() as stack:
         plan = _plan(trt, cuda, stack, calls, log, source, spec)
     engine.write_bytes(plan)
@@ -44,7 +46,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 def _source(trt: Any, onnx: Path, spec: BuildSpec) -> Path:
     """The file to parse: the plain model where the builder rounds, else the one made for the precision."""
     if spec.normalize is not None:
-        raise BuildError("TensorRT takes over no normalisation", hint="build with normalize=None")
+        raise BuildError("TensorRT engines cannot normalise raw pixels", hint="build with normalize=None")
     rounds = hasattr(trt.BuilderFlag, "FP16")
     wanted = {"fp32": None, "fp16": "onnx_fp16", "int8": "onnx_int8"}[spec.precision]
     if wanted is None or (rounds and wanted not in spec.options):
@@ -123,7 +125,7 @@ def _network_inputs(network: Any, spec: BuildSpec) -> dict[str, tuple[int, ...]]
 
 
 def _profile(calls: Calls, builder: Any, shapes: dict[str, tuple[int, ...]], batch: int) -> Any:
-    """One batch, one profile: TensorRT then tunes for that batch instead of for a range."""
+    """An optimisation profile for one batch, so that TensorRT tunes for that batch and not for a range."""
     profile = calls.make("trt.Builder.create_optimization_profile", builder.create_optimization_profile)
     for name, shape in shapes.items():
         at = (batch, *shape[1:]) if shape[0] == -1 else shape
@@ -132,11 +134,11 @@ def _profile(calls: Calls, builder: Any, shapes: dict[str, tuple[int, ...]], bat
 
 
 def _set_precision(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, config: Any, spec: BuildSpec) -> Any:
-    """int8 lets layers without an 8-bit kernel run in half, as the other vendors' mixed modes do. Returns the
-    calibrator, if there is one."""
+    """Set the precision flags; returns the calibrator, or None. With int8, layers without an 8-bit kernel may run in
+    FP16, as in the mixed modes of the other vendors."""
     kinds = trt.BuilderFlag
     if spec.precision == "fp32":
-        # on by default since Ampere: 10 bits of mantissa are no FP32
+        # TF32 is on by default since Ampere; with its 10 bits of mantissa it is not FP32
         calls.do("trt.IBuilderConfig.clear_flag", config.clear_flag, kinds.TF32)
         return None
     if not hasattr(kinds, "FP16"):
@@ -153,7 +155,8 @@ def _set_precision(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, config:
 
 
 def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:
-    """No calibration cache is kept: the engine is, and a cache of another model would be taken without a word."""
+    """The INT8 calibrator. It keeps no calibration cache: TensorRT would accept another model's cache without an
+    error, and the engine itself is stored."""
     samples = calibration_samples(spec)
     stream = cuda.stream(stack)
     address = cuda.memory(stack, spec.batch * samples[0].nbytes)
@@ -162,7 +165,7 @@ def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:
     class Calibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IInt8EntropyCalibrator2.__init__(self)
-            self.failed: HarnessError | None = None  # errors do not pass through TensorRT
+            self.failed: HarnessError | None = None  # kept here, because exceptions do not pass through TensorRT
 
         def get_batch_size(self) -> int:
             return spec.batch

@@ -1,4 +1,4 @@
-"""TensorRT itself: imported where it is there, gated on a GPU, and heard through a logger of our own."""
+"""The TensorRT module: its import, the check for a GPU, and a logger that keeps its messages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def sdk() -> Any:
+    """The module tensorrt. Raises DeviceError when it cannot be imported."""
     try:
         import tensorrt
     except Exception as error:  # a missing libnvinfer is an ImportError or an OSError
@@ -30,6 +31,7 @@ NO_GPU = (
 
 
 def with_gpu(error: type[HarnessError]) -> Cuda:
+    """CUDA's runtime. Raises `error` when it has no GPU, DeviceError when cuda-python cannot be imported."""
     cuda = Cuda()
     count, why = cuda.count()
     if not count:
@@ -38,7 +40,7 @@ def with_gpu(error: type[HarnessError]) -> Cuda:
 
 
 def logger(trt: Any) -> Any:
-    """Keeps warnings and errors, since builders and runtimes return None and say why only here."""
+    """A TensorRT logger that keeps warnings and errors: builders and runtimes return None and log the reason only."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -52,7 +54,7 @@ def logger(trt: Any) -> Any:
                 del self._lines[:-100]
 
         def words(self) -> str:
-            """The errors, or the warnings where there are none."""
+            """The errors, or the warnings where there are no errors, one a line."""
             errors = [line for line in self._lines if not line.startswith("[W]")]
             return "\n".join(errors or self._lines)
 

@@ -19,22 +19,28 @@ PROVIDER = "CUDAExecutionProvider"
 
 
 def version() -> str:
+    """Versions of ONNX Runtime and the driver in one line."""
     return gpu_version(PROVIDER)
 
 
 def devices(match: str) -> Found:
+    """GPUs whose name fully matches `match`, if ONNX Runtime has its CUDA provider."""
     return gpus(PROVIDER, match)
 
 
 def health(device: Device) -> Health:
+    """The state of the GPU by NVML or nvidia-smi."""
     return _nvml.state(device.card)
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    """Write the ONNX graph in the precision of `spec` to `engine`, INT8 symmetric. Raises BuildError."""
     ort.build(onnx, engine, spec, symmetric=True)
 
 
 def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
+    """A context with the engine on the GPU. Raises DeviceError without the provider, InvalidMeasurement when nodes run
+    on the CPU."""
     prepare()
     return ort.load(engine, device, spec, PROVIDER, {"device_id": str(device.index)})
 
@@ -46,7 +52,7 @@ def gpu_version(provider: str) -> str:
 
 
 def gpus(provider: str, match: str) -> Found:
-    """GPUs by CUDA's index, with NVML's number as `card`: they differ where CUDA_VISIBLE_DEVICES hides some."""
+    """GPUs by CUDA's index, with NVML's number as `card`; the two differ where CUDA_VISIBLE_DEVICES hides GPUs."""
     found, evidence = _nvml.gpus()
     there, shown = len(found), os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None:
@@ -67,6 +73,6 @@ def gpus(provider: str, match: str) -> Found:
 
 
 def prepare() -> None:
-    """CUDA numbers the GPUs as NVML does, and computes no FP32 in TF32; it reads both when it starts."""
+    """Set CUDA's environment before it starts: GPUs are numbered as by NVML, and FP32 is not computed in TF32."""
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"

@@ -1,4 +1,4 @@
-"""ONNX Runtime on NVIDIA GPUs, through its TensorRT provider; what TensorRT does not take is refused, not moved."""
+"""ONNX Runtime on NVIDIA GPUs, through its TensorRT provider; a graph with nodes outside TensorRT is refused."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ __all__ = ["build", "devices", "health", "load", "version"]
 
 
 def version() -> str:
+    """Versions of ONNX Runtime and the driver in one line."""
     return gpu_version(PROVIDER)
 
 
 def devices(match: str) -> Found:
+    """GPUs whose name fully matches `match`, if ONNX Runtime has its TensorRT provider."""
     return gpus(PROVIDER, match)
 
 
 def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[Session]:
-    """TensorRT compiles here, on every load: its own cache would be one that the store does not know."""
+    """A context with the engine on the GPU. TensorRT compiles it on every load, because the store does not know the
+    provider's own engine cache. Raises DeviceError and InvalidMeasurement."""
     prepare()
     settings = {"device_id": str(device.index), "trt_engine_cache_enable": "0"}
     flag = {"fp16": "trt_fp16_enable", "int8": "trt_int8_enable"}.get(spec.precision)

@@ -1,8 +1,8 @@
-"""NVIDIA GPUs through PyTorch: the last resort of the `cuda` chip, where neither TensorRT nor ONNX Runtime is there.
+"""NVIDIA GPUs through PyTorch: the last choice of the `cuda` chip, where neither TensorRT nor ONNX Runtime is there.
 
-An engine is a frozen TorchScript file. ONNX cannot be turned back into one, so this backend needs the option
-`torchscript`: path of the traced model on the CPU, FP32, whose outputs come in the order of `spec.outputs`. There is no
-int8. Figures are those of eager kernels, one launch each: a floor of what the GPU can do, not its best.
+An engine is a frozen TorchScript file. ONNX cannot be converted back into TorchScript, so this backend needs the option
+`torchscript`: path of the traced model on the CPU, FP32, with outputs in the order of `spec.outputs`. There is no int8.
+Its throughput is that of eager kernels, one launch each: a lower bound of what the GPU can do.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def version() -> str:
 
 
 def devices(match: str) -> Found:
-    """`index` is CUDA's, `card` NVML's: they are brought together by the number of the PCI bus."""
+    """GPUs whose name fully matches `match`. `index` is CUDA's number, `card` NVML's, matched by the PCI bus number."""
     gpus, evidence = _nvml.gpus()
     if not gpus and not _driver():
         return Found((), f"{evidence}; no {DRIVER}, without which PyTorch sees no GPU")
@@ -60,7 +60,8 @@ def devices(match: str) -> Found:
 
 
 def _driver() -> bool:
-    """Whether the library of the driver can be loaded: PyTorch, which needs it, takes seconds to import."""
+    """Whether the driver's library can be loaded. PyTorch needs it and takes seconds to import, so this is asked
+    first."""
     try:
         ctypes.CDLL(DRIVER)
     except OSError:
@@ -69,10 +70,13 @@ def _driver() -> bool:
 
 
 def health(device: Device) -> Health:
+    """The state of the GPU by NVML or nvidia-smi."""
     return _nvml.state(device.card)
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
+    """Freeze the TorchScript of option `torchscript` to `engine`, in FP16 for fp16. Raises BuildError for int8, for
+    `spec.normalize`, and when the option is missing or its file cannot be read."""
     torch = _sdk()
     source = spec.options.get("torchscript")
     if source is None:
@@ -90,6 +94,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 
 @contextmanager
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[TorchSession]:
+    """A context with the engine on the GPU, without TF32. Raises DeviceError when there is no GPU or PyTorch fails."""
     torch = _sdk()
     with ExitStack() as stack, _failing("torch.jit.load"):
         place = _place(torch, device)
@@ -103,8 +108,8 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[TorchSession
 
 
 class TorchSession:
-    """A module of PyTorch on `place`, run once on zeros, which tells the shapes of its outputs; to be used under
-    torch.inference_mode."""
+    """A PyTorch module on `place`. It runs once on zeros to learn the shapes of its outputs. Use it under
+    torch.inference_mode. Raises RunError when the number of outputs is not the model's."""
 
     def __init__(self, torch: Any, module: Any, place: Any, spec: BuildSpec) -> None:
         self._torch = torch
@@ -127,12 +132,14 @@ class TorchSession:
         return tensor.half() if self._half else tensor
 
     def write(self, inputs: Tensors) -> None:
+        """Copy the batch, float32, to the device. Raises RunError when a name, dtype or shape is not the engine's."""
         check(inputs, self.inputs, "input")
         with _failing("torch.Tensor.to"):
             self._fed = tuple(self._on_device(inputs[tensor.name]) for tensor in self.inputs)
             self._synchronize()
 
     def execute(self, times: int = 1) -> None:
+        """Run the module `times` times and wait for the device."""
         self._made = self._run(times)
 
     def _run(self, times: int) -> tuple[Any, ...]:
@@ -144,12 +151,14 @@ class TorchSession:
         return tuple(made) if isinstance(made, (tuple, list)) else (made,)
 
     def read(self) -> Tensors:
+        """The outputs of the last execute, by ONNX name, as fresh float32 arrays. Raises RunError before an execute."""
         if self._made is None:
             raise RunError("nothing was executed", hint="write, execute, then read")
         with _failing("torch.Tensor.cpu"):
             return {spec.name: value.float().cpu().numpy().copy() for spec, value in zip(self.outputs, self._made)}
 
     def release(self) -> None:
+        """Drop the module and its tensors, and return PyTorch's cached memory to the GPU."""
         self._module = self._fed = self._made = None
         if self._place.type == "cuda":
             self._torch.cuda.empty_cache()
@@ -161,13 +170,13 @@ class TorchSession:
 
 @contextmanager
 def _failing(call: str) -> Iterator[None]:
-    """PyTorch says RuntimeError to everything."""
+    """Turn RuntimeError, which PyTorch raises for every failure, into DeviceError."""
     trail(call)
     try:
         yield
     except RuntimeError as error:
         raise DeviceError(
-            f"{call} failed: {error}", hint="use a smaller batch if memory ran out; of a GPU's nvidia-smi tells"
+            f"{call} failed: {error}", hint="look at the GPU's memory: nvidia-smi; if it is full, use a smaller batch"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""NVIDIA GPUs through TensorRT 8.6 and later: a plan on the GPU, fed, enqueued and read (trt_build.py makes it).
+"""NVIDIA GPUs through TensorRT 8.6 and later: load, feed, run and read a plan (_trt_build.py builds it).
 
-Plans belong to the GPU and the TensorRT that built them, so `version` names both.
+A plan runs only on the GPU model and the TensorRT that built it, so `version` names both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HOST_BOUND = 0.9
 
 
 def version() -> str:
-    """`TensorRT 10.3.0, CUDA 12.6, driver 550.54.15, Tesla T4`"""
+    """Versions in one line, such as `TensorRT 10.3.0, CUDA 12.6, driver 550.54.15, Tesla T4`."""
     cuda = Cuda()
     number = int(cuda.call("cudaRuntimeGetVersion"))
     gpus, _ = _nvml.gpus()
@@ -44,7 +44,7 @@ def version() -> str:
 
 
 def devices(match: str) -> Found:
-    """`index` is CUDA's, `card` NVML's: they are brought together by PCI address."""
+    """GPUs whose name fully matches `match`. `index` is CUDA's number, `card` NVML's, matched by PCI address."""
     gpus, evidence = _nvml.gpus()
     by_bus = {gpu.bus: gpu for gpu in gpus}
     try:
@@ -65,12 +65,14 @@ def devices(match: str) -> Found:
 
 
 def health(device: Device) -> Health:
+    """The state of the GPU by NVML or nvidia-smi."""
     return _nvml.state(device.card)
 
 
 @contextmanager
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
-    """Beyond the contract, the session tells `device_seconds` and `host_bound` of what it executed last."""
+    """A context with the engine on the GPU. In addition to base.Session, its session has `device_seconds` and
+    `host_bound` for the last execute. Raises DeviceError, and RunError when the engine is not the case's."""
     trt = sdk()
     cuda = with_gpu(DeviceError)
     log = logger(trt)
@@ -120,11 +122,12 @@ class _Session:
         self._device: dict[str, int] = {}
         self._times = 0
         self._in_a_row = 0.0  # seconds of an execute in the last series
-        self._enqueue = float("inf")  # seconds that one enqueue took at best, on an empty stream
-        self._extra: tuple[TensorSpec, ...] = ()  # outputs that nobody wants, which still need an address
+        self._enqueue = float("inf")  # seconds of the fastest enqueue on an empty stream
+        self._extra: tuple[TensorSpec, ...] = ()  # outputs that the case does not use, which still need an address
 
     def shape(self, trt: Any, calls: Calls, spec: BuildSpec) -> None:
-        """Choose the profile of the batch, set the input shapes, and learn those of the outputs."""
+        """Choose the profile of the batch, set the input shapes and read the output shapes. Raises RunError and
+        DeviceError."""
         engine, context = self.engine, self.context
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         fed = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
@@ -229,6 +232,6 @@ class _Session:
         return float(self._cuda.call("cudaEventElapsedTime", self.started, self.stopped)) / 1000 / self._times
 
     def host_bound(self) -> bool:
-        """Whether the host enqueues as slowly as the GPU computes, so that the figure is the host's. Judged by the last
-        series of executes and the quickest first enqueue: later ones of a series may wait for room in the stream."""
+        """Whether the host enqueues about as slowly as the GPU computes, so that the host limits the rate. Decided by
+        the last series of executes and the fastest first enqueue, because later ones may wait for room in the stream."""
         return self._enqueue >= HOST_BOUND * (self._in_a_row or self.device_seconds())

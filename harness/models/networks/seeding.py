@@ -1,8 +1,8 @@
-"""Weights for a network nobody trained: drawn, then calibrated on pictures until it answers variously.
+"""Weights for an untrained network: drawn at random, then calibrated on pictures so that its answers vary.
 
-Such a network is a harder examiner than a trained one: hardly any of its answers has a wide margin, so a wrong mean,
-swapped channels or a lossy kernel show. Convolutions are drawn as He et al. do, batch norm takes the statistics of
-the pictures, and the last layers are scaled and shifted until their outputs are spread like a trained model's."""
+Such a network is a stricter test than a trained one: few of its answers have a wide margin, so a wrong mean, swapped
+channels or a lossy kernel change them. Convolutions are drawn as by He et al., batch norm takes the statistics of the
+pictures, and the last layers are scaled and shifted until their outputs are distributed like a trained model's."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from harness.models.networks.gfocalv2 import BINS, GFocalV2
 from harness.models.networks.retinaface import RetinaFace
 
-# What keeps rounding from being amplified layer by layer, until FP16 answers differently, while a mean off by one grey
-# level still shows. Found by trial on the five models. Classes: weight 1 on branches and bias 0 lose 27 % of RegNetY's,
-# 0.3 and 0.6 lose 2.6 %, these 1 %. Detectors, whose scores are steeper: 0.5 and 0.4 put a score of RetinaFace-ResNet50
-# 0.07 beside the reference's, these 0.04.
+# With these values rounding is not amplified from layer to layer until FP16 gives other answers, while a mean that is
+# off by one grey level is still detected. Found by trial on the five models. Classes: FP16 changes 27 % of RegNetY's
+# answers with branch 1 and bias 0, 2.6 % with 0.3 and 0.6, 1 % with these. Detectors have steeper scores: FP16 moves a
+# score of RetinaFace-ResNet50 by 0.07 with 0.5 and 0.4, by 0.04 with these.
 BRANCH, BIAS = 0.5, 0.4  # weight of a residual branch against its shortcut; mean bias: the larger, the fewer signs flip
 DETECTOR_BRANCH, DETECTOR_BIAS = 0.3, 0.6
 BIAS_WITHOUT_SHORTCUTS = 1.0
 BRANCH_ENDS = ("bn3.weight", "conv3.bn.weight")  # the norm before the sum, as torchvision and timm name it
-WINDOW = 416  # pixels: side of what a detector is calibrated on
+WINDOW = 416  # pixels: side of the windows on which a detector is calibrated
 
 Settle: TypeAlias = Callable[[list[Any], list[list[Tensor]]], None]
-"""Rescale these layers, given what each was fed, once for every time it was called."""
+"""A function that rescales the given layers; its second argument holds the inputs of every call of each layer."""
 
 
 @torch.inference_mode()
@@ -50,7 +50,8 @@ def calibrated(name: str, task: str, network: nn.Module, images: Tensor) -> dict
 
 
 def drawn(name: str, key: str, old: Tensor, branch: float, bias: float) -> Tensor:
-    """One entry before calibration. The generator is NumPy's, keyed by model and key: any torch draws the same."""
+    """One entry of the state dict before calibration. The generator is NumPy's, seeded by model and key, so that every
+    release of torch gives the same values."""
     kind = key.rsplit(".", 1)[-1]
     if not old.is_floating_point() or kind in ("running_mean", "running_var", "scale", "project"):
         return old
@@ -68,7 +69,7 @@ def drawn(name: str, key: str, old: Tensor, branch: float, bias: float) -> Tenso
 
 
 def _windows(images: Tensor) -> Tensor:
-    """A window of each picture: now its top left corner, now its centre, now its bottom right, where padding is."""
+    """A window of each picture: in turn its top left corner, its centre, and its bottom right corner with padding."""
     height, width = images.shape[2:]
     cuts = []
     for i, image in enumerate(images):
@@ -84,7 +85,7 @@ def _settle_batch_norm(network: nn.Module, images: Tensor, heads: Sequence[nn.Mo
     Returns what each of `heads` was fed in that pass, once for every time it was called."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
-        norm.momentum = None  # the plain mean of what is seen
+        norm.momentum = None  # the plain mean over all inputs
         norm.reset_running_stats()
         norm.train()
     fed: dict[nn.Module, list[Tensor]] = {head: [] for head in heads}
@@ -98,7 +99,7 @@ def _settle_batch_norm(network: nn.Module, images: Tensor, heads: Sequence[nn.Mo
 
 
 def _heads(network: nn.Module, task: str) -> tuple[Settle, list[Any]]:
-    """How the last layers are settled, and which they are. A detector of a third party stays as drawn."""
+    """(function that calibrates the last layers, the last layers). A plug-in's detector stays as drawn."""
     if isinstance(network, RetinaFace):
         return _faces, [*network.ClassHead, *network.BboxHead, *network.LandmarkHead]
     if isinstance(network, GFocalV2):
@@ -109,19 +110,19 @@ def _heads(network: nn.Module, task: str) -> tuple[Settle, list[Any]]:
 
 
 def _classes(heads: list[Any], fed: list[list[Tensor]]) -> None:
-    """No class is favoured: over the pictures every logit has mean 0 and deviation 3."""
+    """Give every logit mean 0 and standard deviation 3 over the pictures, so that no class is preferred."""
     logits = heads[0](fed[0][0])
     _rescale(heads[0], 3 / logits.std(0), logits.mean(0))
 
 
 def _attributes(heads: list[Any], fed: list[list[Tensor]]) -> None:
-    """Every attribute is positive on a third of the pictures; logits have deviation 2."""
+    """Make every attribute positive on a third of the pictures; logits get a standard deviation of 2."""
     logits = heads[0](fed[0][0])
     _rescale(heads[0], 2 / logits.std(0), logits.quantile(2 / 3, dim=0))
 
 
 def _faces(heads: list[Any], fed: list[list[Tensor]]) -> None:
-    """A few priors in a thousand score above 0.02, some of them high; offsets have deviation 1."""
+    """Make a few priors in a thousand score above 0.02, some of them high; offsets get a standard deviation of 1."""
     for conv, (level,), share in zip([head.conv1x1 for head in heads[:3]], fed, (0.002, 0.006, 0.02), strict=False):
         logits = conv(level).movedim(1, 0).flatten(1)
         faceness = logits[1::2] - logits[0::2]  # rows: the two anchors of a cell
@@ -135,7 +136,7 @@ def _faces(heads: list[Any], fed: list[list[Tensor]]) -> None:
 
 
 def _objects(heads: list[Any], fed: list[list[Tensor]]) -> None:
-    """One (cell, class) in 6,000 scores above 0.05; sides are about four cells long; class 81 is silent."""
+    """Make one (cell, class) in 6,000 score above 0.05 and sides about four cells long; class 81 never scores."""
     classes, sides, head = heads
 
     def outputs(conv: nn.Module, levels: Sequence[Tensor]) -> Tensor:
@@ -166,7 +167,7 @@ def _objects(heads: list[Any], fed: list[list[Tensor]]) -> None:
 
 
 def _rescale(layer: Any, factor: Tensor, centre: Tensor) -> None:
-    """Make the layer's output (output - centre) * factor, a number a channel or one for all."""
+    """Change the layer so that its output becomes (output - centre) * factor, per channel or with one value for all."""
     layer.weight.mul_(factor.reshape(-1, *[1] * (layer.weight.ndim - 1)))
     layer.bias.sub_(centre).mul_(factor)
 

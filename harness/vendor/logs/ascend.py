@@ -29,6 +29,8 @@ class _Stages(NamedTuple):
 
 
 def benchmark(log: Log, text: str) -> list[Throughput]:
+    """The throughput of benchmark's only device, from its interface rate or, in pure inference, its average rate.
+    Raises DataError."""
     if any("ave_throughputRate" in line or "PureInfer" in line for line in log.lines):
         return [_pure_inference(log)]
     stages = _stages(log)
@@ -248,6 +250,7 @@ def _needs_an_end(log: Log) -> None:
 
 
 def ais_bench(log: Log, text: str) -> list[Throughput]:
+    """One throughput for each device, from ais_bench's text or its JSON summary. Raises DataError."""
     if any(line.startswith("{") for line in log.lines[:1]):
         return [_ais_summary(log)]
     devices = log.whole(

@@ -1,6 +1,6 @@
-"""The text of a log that must be whole: damage, contradictions, and who says what batch, each refused with its line.
+"""The text of a log, which must be complete: damage, contradictions and differing batches are refused with their line.
 
-Stdlib and Python 3.7 only: the worker reads logs too.
+Standard library and Python 3.7 only, because the worker reads logs too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.errors import DataError
 
 NUMBER = r"\d{1,15}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,2})?"  # products of two such are finite
 WHOLE = r"\d{1,9}"
-ROUNDING = 2e-5  # two figures printed with six digits agree to this
+ROUNDING = 2e-5  # relative: two figures printed with six digits may differ by this
 
 BATCH_IN_NAME = (r"_batchsize_(\d{1,9})(?!\d)", r"(?<=[_-])bs(\d{1,9})(?![_\d]*\d)")
 BATCH_IN_LINE = (
@@ -35,18 +35,18 @@ DEVICE_IN_LINE = (
 
 @dataclass(frozen=True)
 class Throughput:
-    """One device's figure, as one log gives it."""
+    """The throughput of one device, from one log."""
 
     tool: str
     per_device: float  # images/s
     batch: int
-    latency_ms: float  # of one batch, on the same clock as the statistic
-    statistic: str  # the vendor's name of what per_device was taken from
-    lines: tuple[int, ...]  # 1-based, where the statistic stands
+    latency_ms: float  # of one batch, by the same clock as the statistic
+    statistic: str  # the vendor's name of the figure that per_device is computed from
+    lines: tuple[int, ...]  # lines of the statistic, from 1
     device: int | None = None  # None: the log does not say
     source: str = "log"
-    doubts: tuple[str, ...] = ()  # signs that the figure is of another run
-    notes: tuple[str, ...] = ()  # the tool's own warnings, odd lines, and what else a reader must know
+    doubts: tuple[str, ...] = ()  # signs that the figure is from another run
+    notes: tuple[str, ...] = ()  # the tool's warnings, unusual lines, and other facts for the reader
 
     def __str__(self) -> str:
         where = "" if self.device is None else f" on device {self.device}"
@@ -55,7 +55,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Log:
-    """A text with what is known of it; lines hold what the tool wrote, without what stands before every line."""
+    """A log, its source and the batch that the caller stated. `lines` hold the tool's text without line prefixes."""
 
     source: str
     lines: tuple[str, ...]
@@ -63,17 +63,21 @@ class Log:
     stated: int | None
 
     def refuse(self, fact: str, hint: str, line: int | None = None) -> NoReturn:
+        """Raises DataError with the source, the line if one is given, the fact and the hint."""
         where = self.source if line is None else f"{self.source}:{line}"
         raise DataError(f"{where}: {fact}", hint=hint)
 
     def cut(self, what: str) -> NoReturn:
+        """Raises DataError: the log lacks `what`, so it is cut off."""
         self.refuse(f"the log is cut off: no {what}", "give the whole output of one finished run")
 
     def contradiction(self, fact: str, line: int | None = None) -> NoReturn:
+        """Raises DataError: figures of the log contradict each other."""
         self.refuse(f"the log contradicts itself: {fact}", "measure again and give the log unedited", line)
 
     def whole(self, start: str, form: str) -> list[tuple[int, Match[str]]]:
-        """Lines that begin like `start`, each of which must match `form` to its end."""
+        """(line number, match) of each line that begins with pattern `start`. Raises DataError when such a line does
+        not match `form` completely."""
         found = []
         for number, line in zip(self.numbers, self.lines):
             if not re.match(start, line):
@@ -85,7 +89,7 @@ class Log:
         return found
 
     def one(self, what: str, start: str, form: str) -> tuple[int, Match[str]]:
-        """The one such line of a run."""
+        """(line number, match) of the only such line. Raises DataError when there is none or more than one."""
         found = self.whole(start, form)
         if not found:
             self.cut(what)
@@ -98,7 +102,8 @@ class Log:
         return found[0]
 
     def batch(self, figures: float | None = None) -> int:
-        """The one batch that the caller, the file's name, the text and its figures agree on."""
+        """The batch on which the caller, the file name, the text and the figures agree. Raises DataError when they
+        differ or none of them says it."""
         said = self.said_batches()
         if len({n for _, n in said}) > 1:
             self.another_batch(", ".join(f"{who} says {n}" for who, n in said))
@@ -110,10 +115,12 @@ class Log:
         return batch
 
     def another_batch(self, who: str) -> NoReturn:
+        """Raises DataError: the log is from a run at another batch."""
         self.refuse(f"the log is of another batch: {who}", "give the log of the batch under judgement")
 
     def said_batches(self) -> list[tuple[str, int]]:
-        """Batches named by the caller, the file's name, a command line in the text, or the model file's name."""
+        """(who says it, batch) for each batch named by the caller, the file name, a command line in the text, or the
+        model's file name."""
         name = Path(self.source).name
         said = [("the caller", self.stated)] if self.stated is not None else []
         said += [("its file name", int(n)) for form in BATCH_IN_NAME for n in re.findall(form, name)]
@@ -122,7 +129,7 @@ class Log:
         return said
 
     def device(self) -> int | None:
-        """The device named by the file's name or the text."""
+        """The device that the file name or the text names, or None. Raises DataError when they differ."""
         match = re.search(r"_device_(\d{1,9})(?!\d)", Path(self.source).name)
         said = {int(match.group(1))} if match else set()
         for line in self.lines:
@@ -132,12 +139,14 @@ class Log:
         return said.pop() if said else None
 
     def positive(self, key: str, value: Any) -> float:
+        """The value as a float. Raises DataError when it is not a number above 0 and below 1e12."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
             self.contradiction(f"{key} is {value!r}")
         return float(value)
 
     def spread(self, number: int, text: str, unit: str) -> dict[str, float]:
-        """`min = 1 ms, max = ..., percentile(99%) = ...` as numbers, complete and in order."""
+        """`min = 1 ms, max = ..., percentile(99%) = ...` as numbers by name. Raises DataError when a part is damaged or
+        missing, or lies outside min .. max."""
         form = r"(min|max|mean|median|percentile\((\d+(?:\.\d+)?)%\)|P\d+)\s*=\s*(" + NUMBER + r")\s*" + unit
         spread: dict[str, float] = {}
         for part in re.split(r",\s*", text):
@@ -154,6 +163,7 @@ class Log:
         return spread
 
     def ordered(self, number: int | None, spread: dict[str, float]) -> None:
+        """Raises DataError when a value lies outside min .. max."""
         low, high = spread["min"], spread["max"]
         for key, value in spread.items():
             if not low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING):

@@ -126,7 +126,7 @@ def test_an_error_that_grows_over_the_layers_is_not_put_on_the_one_that_exceeds_
         fine, bad = off(before, Outcome.PASS), off(after, Outcome.FAIL)
         return layers.sentence(layers.Located(((a, fine), (b, bad)), b, (("a", fine),), ()), True)
 
-    assert "The error begins before, and grows" in said(0.019, 0.021)
+    assert "The error begins before it and grows" in said(0.019, 0.021)
     assert "its inputs are still fine: a (rms error 0.019)" in said(0.019, 0.3)
 
 
@@ -181,7 +181,7 @@ def test_what_was_seen_before_the_last_refusal_is_kept():
     located = layers.locate(layers.layers(model, 2), measure, 4)
 
     assert located.first is not None
-    assert "cannot be laid bare: no more" in located.notes[-1]
+    assert "cannot be made an output: no more" in located.notes[-1]
 
 
 def test_tensors_without_the_batch_in_front_are_passed_over():

@@ -128,7 +128,7 @@ def test_the_command_names_the_mistake_of_a_chip_that_normalises(diagnose):
 
     assert status == 1
     assert "first to differ: /one/Conv_output_0" in out
-    assert "look at what is fed" in out
+    assert "check what is fed" in out
     assert "100 % of the gap: mean not subtracted" in out
 
 

@@ -305,7 +305,7 @@ def test_without_a_gpu_no_tensorrt_object_is_made(sdk, onnx, engine, release):
 
 
 def test_normalisation_is_not_taken_over(sdk, onnx, engine):
-    with pytest.raises(BuildError, match="takes over no normalisation"):
+    with pytest.raises(BuildError, match="cannot normalise raw pixels"):
         trt.build(onnx, engine, tiny_spec(normalize=NORMALIZE))
 
 
