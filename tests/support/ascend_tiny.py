@@ -103,6 +103,14 @@ def compiled(folder, name, case, environment=None):
     return onnx, engine
 
 
+def outputs_of(engine, case, tensors, times=1):
+    """What the pyACL backend reads after executing one batch."""
+    with acl.load(engine, DEVICE, case) as session:
+        session.write({"image": tensors})
+        session.execute(times)
+        return session.read()
+
+
 def python(code, *arguments, **environment):
     """Run code in a new interpreter with the simulated SDK in the vendor's place, and this folder to import from."""
     import os

@@ -233,5 +233,5 @@ class _Session:
 
     def host_bound(self) -> bool:
         """Whether the host enqueues about as slowly as the GPU computes, so that the host limits the rate. Decided by
-        the last series of executes and the fastest first enqueue, because later ones may wait for room in the stream."""
+        the last series of executes and the fastest first enqueue: later ones may wait for room in the stream."""
         return self._enqueue >= HOST_BOUND * (self._in_a_row or self.device_seconds())

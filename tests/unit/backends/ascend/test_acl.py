@@ -2,64 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ascend_tiny import (
-    DEVICE,
-    NORMALIZE,
-    apart,
-    begin_anew,
-    cann,
-    compiled,
-    expected,
-    images,
-    network,
-    pixels,
-    python,
-    spec,
-)  # fmt: skip
-from vendor_sweep import SDK
+from ascend_tiny import DEVICE, NORMALIZE, apart, compiled, expected, images, network, outputs_of, pixels, spec
 
-from harness.backends import base
-from harness.backends.ascend import _devices, _pyacl, acl
+from harness.backends.ascend import acl
 from harness.backends.base import Device, TensorSpec
 from harness.errors import DeviceError, RunError
 
 TWO = (TensorSpec("image", "float32", (-1, 3, 8, 8)), TensorSpec("more", "float32", (-1, 2)))
-AIPP = {"normalize": NORMALIZE}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("engines")
-
-
-@pytest.fixture
-def sdk(monkeypatch, tmp_path):
-    with cann(monkeypatch, tmp_path) as sdk:
-        import acl as simulated_acl
-
-        sdk.chip = simulated_acl.chip
-        begin_anew(sdk.chip)
-        sdk.switch(slow=0.001)
-        yield sdk
-        left, violations = sdk.chip.state.handles(), sdk.chip.state.violations
-        begin_anew(sdk.chip)
-        assert (left, violations) == ({}, []), "every test here leaves nothing and breaks no rule"
-
-
-def outputs_of(engine, case, tensors, times=1):
-    with acl.load(engine, DEVICE, case) as session:
-        session.write({"image": tensors})
-        session.execute(times)
-        return session.read()
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------
@@ -427,37 +381,6 @@ def test_a_device_that_is_not_there_is_a_typed_error_and_is_not_reset(sdk, folde
 # --- giving back ---------------------------------------------------------------------------------------------------
 
 
-def test_a_failing_release_alone_is_an_error(sdk, folder):
-    _, engine = compiled(folder, "static", spec())
-    sdk.switch(slow=0.001, fail=[["acl.mdl.unload", 1, 545009], ["acl.rt.destroy_context", 1, 507007]])
-
-    with pytest.raises(DeviceError, match=r"acl.mdl.unload failed: 545009.*acl.rt.destroy_context failed: 507007"):
-        outputs_of(engine, spec(), images())
-
-
-def test_the_first_error_wins_and_a_failing_release_is_told_with_it(sdk, folder):
-    _, engine = compiled(folder, "static", spec())
-    sdk.switch(slow=0.001, fail=[["acl.rt.memcpy", 1, 507899], ["acl.rt.free", 2, 207002]])
-
-    with pytest.raises(DeviceError) as caught:
-        outputs_of(engine, spec(), images())
-
-    assert caught.value.fact.startswith("acl.rt.memcpy failed: 507899")
-    assert "then, giving back what was taken, acl.rt.free failed: 207002" in caught.value.fact
-    assert "507899" in str(caught.value)
-    assert "207002" in str(caught.value)
-
-
-def test_a_foreign_error_passes_and_a_failing_release_is_told_on_stderr(sdk, folder, capsys):
-    _, engine = compiled(folder, "static", spec())
-    sdk.switch(slow=0.001, fail=[["acl.mdl.unload", 1, 545009]])
-
-    with pytest.raises(ZeroDivisionError), acl.load(engine, DEVICE, spec()):
-        raise ZeroDivisionError
-
-    assert "acl.mdl.unload failed: 545009" in capsys.readouterr().err
-
-
 def test_leaving_while_executes_are_under_way_waits_for_them(sdk, folder):
     _, engine = compiled(folder, "static", spec())
     sdk.switch(slow=0.001, fail=[["acl.mdl.execute_async", 5, 507015]])
@@ -466,41 +389,6 @@ def test_leaving_while_executes_are_under_way_waits_for_them(sdk, folder):
         outputs_of(engine, spec(), images(), times=20)
 
     assert sdk.chip.state.violations == [], "nothing that the device still used was freed"
-
-
-# --- answers that are none -----------------------------------------------------------------------------------------
-
-
-def sdk_with(**functions):
-    """A module `acl` whose acl.rt has these functions only."""
-    return _pyacl.Vendor(SimpleNamespace(rt=SimpleNamespace(**functions)))
-
-
-@pytest.mark.parametrize("answer", [None, (), "0", (1, None), (1, True), [0]], ids=repr)
-def test_an_answer_without_a_status_is_not_success(answer):
-    with pytest.raises(DeviceError, match="ends with no status"):
-        sdk_with(malloc=lambda: answer).do("acl.rt.malloc")
-
-
-def test_a_call_that_this_release_lacks_is_a_typed_error():
-    with pytest.raises(DeviceError, match=r"acl.rt.malloc does not exist in this release"):
-        sdk_with().do("acl.rt.malloc")
-
-
-@pytest.mark.parametrize("answer", [None, 0, -1, ""])
-def test_a_handle_that_is_none_is_a_typed_error(answer):
-    with pytest.raises(DeviceError, match=f"acl.rt.make failed: it answered {answer!r}"):
-        sdk_with(make=lambda: answer).ask("acl.rt.make")
-
-
-def test_an_unknown_status_is_told_as_it_is():
-    with pytest.raises(DeviceError, match=r"acl.rt.malloc failed: 999999 a code that is in none"):
-        sdk_with(malloc=lambda: (0, 999999)).do("acl.rt.malloc")
-
-
-def test_a_release_without_messages_still_tells_the_code():
-    with pytest.raises(DeviceError, match="failed: 207001 RT_MEMORY_ALLOCATION: memory could not be allocated\n"):
-        sdk_with(malloc=lambda: (0, 207001)).do("acl.rt.malloc")
 
 
 # --- an engine's own description -----------------------------------------------------------------------------------
@@ -534,179 +422,3 @@ def test_a_type_that_numpy_lacks_is_refused():
         acl._output(Described([4, 4], code=27), 1, 0, None)
 
     assert "--output_type" in caught.value.hint
-
-
-# --- the process ---------------------------------------------------------------------------------------------------
-
-
-def test_pyacl_is_initialised_once_and_finalised_when_the_process_ends(sdk, folder, tmp_path):
-    _, engine = compiled(folder, "static", spec())
-    ledger = tmp_path / "process.jsonl"
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
-        "from ascend_tiny import *\n"
-        "for _ in range(3):\n"
-        f"    with acl.load({str(engine)!r}, DEVICE, spec()) as session:\n"
-        "        session.write({'image': images()}); session.execute(); session.read()\n"
-    )
-
-    done = python(code, CHIPPROOF_SIM='{"trace": true}', CHIPPROOF_SIM_LEDGER=str(ledger))
-
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    calls = [line["call"] for line in lines if line["kind"] == "call"]
-    assert [line for line in lines if line["kind"] != "call"] == []
-    assert calls.count("acl.init") == calls.count("acl.finalize") == 1
-    assert calls[0] == "acl.init"
-    assert calls[-1] == "acl.finalize"
-
-
-def test_a_finalize_that_fails_is_told(sdk, capsys):
-    vendor = _pyacl.initialized()
-    sdk.switch(fail=[["acl.finalize", 1, 500000]])
-
-    _pyacl.finalize(vendor)
-
-    assert "acl.finalize failed: 500000 INTERNAL_ERROR" in capsys.readouterr().err
-
-
-def test_a_process_that_somebody_else_initialised_is_used_and_left(sdk, folder):
-    import acl as simulated_acl
-
-    onnx, engine = compiled(folder, "static", spec())
-    simulated_acl.init()
-
-    outputs = outputs_of(engine, spec(), images())
-
-    assert apart(outputs, expected(onnx, images())) < 0.002
-    sdk.chip.state.violations.clear()  # the simulator counts the second init, which the backend may not avoid
-
-
-def test_without_pyacl_the_error_says_how_to_get_it(monkeypatch):
-    _pyacl.initialized.cache_clear()
-    monkeypatch.setitem(sys.modules, "acl", None)
-
-    with pytest.raises(DeviceError, match="no module acl") as caught, acl.load(Path("x.om"), DEVICE, spec()):
-        pass
-
-    assert "set_env.sh" in caught.value.hint
-
-
-def test_the_trail_names_the_call_under_way(sdk, folder, monkeypatch):
-    _, engine = compiled(folder, "static", spec())
-    trail = bytearray(4096)
-    monkeypatch.setattr(base, "_trail", trail)
-    sdk.switch(slow=0.001, fail=[["acl.rt.create_stream", 1, 207008]])
-
-    with pytest.raises(DeviceError):
-        outputs_of(engine, spec(), images())
-
-    seen = bytes(trail).split(b"\0", 1)[0].decode()
-    assert seen == "acl.rt.reset_device", "the last call of all"
-
-
-# --- what is here --------------------------------------------------------------------------------------------------
-
-
-def test_a_card_of_four_is_seen_as_four_devices_of_one_card(sdk):
-    sdk.switch(soc="Ascend310", devices=8)
-
-    found = acl.devices(r"(Ascend)?310(B\d?)?")
-
-    assert [device.index for device in found.devices] == list(range(8))
-    assert [device.card for device in found.devices] == [1] * 4 + [112] * 4
-    assert {(device.name, device.target) for device in found.devices} == {("310", "Ascend310")}
-    assert "8 x 310" in found.evidence
-
-
-def test_devices_of_another_chip_are_evidence_and_not_found(sdk):
-    sdk.switch(soc="Ascend310P3", devices=2)
-
-    found = acl.devices(r"(Ascend)?310(B\d?)?")
-
-    assert found.devices == ()
-    assert "2 x 310P3" in found.evidence
-
-
-def test_without_npu_smi_pyacl_is_asked_in_a_process_of_its_own(sdk, monkeypatch):
-    monkeypatch.setattr(_devices._npu_smi, "rows", lambda: None)
-    monkeypatch.setenv("PYTHONPATH", str(SDK / "ascend"))
-    sdk.switch(soc="Ascend310", devices=8)
-
-    found = acl.devices("310")
-
-    assert [(device.index, device.card, device.target) for device in found.devices] == [
-        (index, index // 4, "Ascend310") for index in range(8)
-    ]
-    assert "npu-smi is not on PATH" in found.evidence
-    assert "acl.init" not in sdk.calls.counts, "a compiler may still be started from this process"
-
-
-def test_with_nothing_installed_the_evidence_says_what_was_looked_for(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-
-    found = acl.devices(".*")
-
-    assert found.devices == ()
-    for words in ("/dev/davinci*", "npu-smi is not on PATH", "No module named 'acl'"):
-        assert words in found.evidence
-
-
-def test_a_failing_npu_smi_is_evidence_and_pyacl_is_asked(sdk, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(SDK / "ascend"))
-    sdk.switch(fail=[["npu-smi", 1, 8005]])
-
-    found = acl.devices("310P3")
-
-    assert len(found.devices) == 1
-    assert "npu-smi info failed with status" in found.evidence
-
-
-def test_health_of_an_idle_a_busy_and_a_hot_device(sdk):
-    idle = acl.health(DEVICE)
-    sdk.switch(busy=0.9)
-    busy = acl.health(DEVICE)
-    sdk.switch(hot=True)
-    hot = acl.health(DEVICE)
-
-    assert (idle.healthy, idle.busy, idle.processes, idle.throttled) == (True, 0.0, (), False)
-    assert (idle.clock_mhz, idle.temperature_c, idle.note) == (None, 42.0, ""), "an idle clock says nothing"
-    assert (busy.busy, busy.clock_mhz, busy.throttled) == (0.9, 1080.0, False)
-    assert busy.processes == ("837666 python",)
-    assert (hot.healthy, hot.throttled, hot.clock_mhz, hot.temperature_c) == (False, False, None, 105.0)
-    assert "Alarm" in hot.note
-
-
-def test_health_of_a_device_that_vanished_is_an_error(sdk):
-    with pytest.raises(DeviceError, match="no longer shows device 5"):
-        acl.health(Device(5, "310P3"))
-
-
-def test_health_without_npu_smi_says_what_is_not_known(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    health = acl.health(DEVICE)
-
-    assert health.busy is None
-    assert "npu-smi is not on PATH" in health.note
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "version"),
-    [
-        (
-            "aarch64-linux/ascend_toolkit_install.info",
-            "package_name=Ascend-cann-toolkit\nversion=6.0.RC1\ninnerversion=V100\n",
-            "6.0.RC1",
-        ),
-        ("version.cfg", "# version: 1.0\nruntime_running_version=[7.0.0.5.242:8.0.RC2]\n", "8.0.RC2"),
-        ("runtime/version.info", "Version=1.84.15.1.230\n", "1.84.15.1.230"),
-    ],
-)
-def test_version_comes_from_the_toolkits_own_files(monkeypatch, tmp_path, name, text, version):
-    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / name).write_text(text)
-    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(tmp_path))
-
-    assert acl.version().startswith(f"CANN {version}, driver ")

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ascend_tiny import DEVICE, NORMALIZE, apart, cann, compiled, expected, images, pixels, spec
+from ascend_told import OUT, told
 
 from harness.backends.ascend import _command_line, ais_bench, msame
 from harness.backends.base import Device
-from harness.errors import DataError, DeviceError, RunError
+from harness.errors import DeviceError, RunError
 from harness.judge.timing import Plan
 
-OUT = {"features": ["features", "float32", [-1, 4, 8, 8]], "class": ["class", "float32", [-1, 4]]}
 TOOLS = pytest.mark.parametrize("tool", [msame, ais_bench], ids=lambda tool: tool.name)
-
-
-def told(**more):
-    """A case whose outputs are described, as the suite does for a tool that cannot be asked."""
-    known = spec(**more)
-    return replace(known, options={**known.options, "out_specs": [OUT[name] for name in known.outputs]})
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("engines")
 
 
 @pytest.fixture
@@ -76,33 +62,6 @@ def test_times_are_the_tools_own_and_not_those_of_its_process(sdk, folder, tool)
         assert later.start >= earlier.stop - 1e-9
 
 
-def test_msame_runs_no_more_than_its_limit_at_once(sdk, folder, tmp_path):
-    known = told()
-    _, engine = compiled(folder, "cli", known)
-    sdk.switch(slow=0.01, trace=True)
-
-    with msame.load(engine, DEVICE, known) as session:
-        session.write({"image": images()})
-        session.execute(150)
-
-    calls = [json.loads(line) for line in Path(sdk._ledger).read_text().splitlines()]
-    executes = [line["occurrence"] for line in calls if line.get("call") == "acl.mdl.execute"]
-    assert len(executes) == 100 + 50 + 2, "and one of the simulator's own in each process"
-    assert max(executes) == 100 + 1
-
-
-def test_the_summary_of_an_older_release_is_found(sdk, folder):
-    known = told()
-    _, engine = compiled(folder, "cli", known)
-    sdk.switch(ais_bench="old", slow=0.1)
-
-    with ais_bench.load(engine, DEVICE, known) as session:
-        session.write({"image": images()})
-        timing = session.measure(Plan(warmup_s=0.0, window_s=0.001, windows=3, latencies=0))
-
-    assert len(timing.windows) == 3
-
-
 @pytest.fixture
 def careless(monkeypatch):
     """A user whose files are writable for everybody."""
@@ -130,28 +89,6 @@ def test_files_are_such_as_every_release_takes(sdk, folder, tmp_path, careless, 
         assert len(session.measure(Plan(warmup_s=0.0, window_s=0.001, windows=3, latencies=0)).windows) == 3
 
     assert copy.stat().st_mode & 0o777 == mode, "the engine of the store is left as it was"
-
-
-@pytest.mark.parametrize("spoil", ["link", "input", "output"])
-def test_the_simulated_ais_bench_refuses_what_the_real_one_does(sdk, folder, tmp_path, spoil):
-    known = told()
-    _, engine = compiled(folder, "cli", known)
-    model, image, output = tmp_path / "model.om", tmp_path / "image.bin", tmp_path / "out"
-    image.write_bytes(images().tobytes())
-    image.chmod(0o664 if spoil == "input" else 0o644)
-    output.mkdir()
-    output.chmod(0o755 if spoil == "output" else 0o750)
-    if spoil == "link":
-        model.symlink_to(engine)
-    else:
-        model.write_bytes(engine.read_bytes())
-        model.chmod(0o640)
-    words = [*ais_bench.program(), "--model", model, "--input", image, "--output", output, "--output_dirname", "o"]
-
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-
-    assert done.returncode == 1
-    assert {"link": "soft link", "input": "0o755", "output": "0o750"}[spoil] in done.stdout
 
 
 @TOOLS
@@ -242,37 +179,6 @@ def test_the_files_of_a_session_are_gone_after_it(sdk, folder, monkeypatch, tmp_
         assert set(tmp_path.iterdir()) > before
 
     assert set(tmp_path.iterdir()) <= before | {sdk._ledger}
-
-
-MSAME = """[INFO] acl init success
-Inference time: 4.1ms
-Inference time: 4.0ms
-Inference time: 4.2ms
-Inference average time: 4.100000 ms
-Inference average time without first time: 4.100000 ms
-[INFO] pid: 7 Execute sample success
-"""
-
-
-def test_a_report_that_does_not_hang_together_is_refused():
-    assert msame.times_ms(MSAME, Path(), 4) == [4.0, 4.2], "the first is cold"
-    with pytest.raises(DataError):
-        msame.times_ms(MSAME.replace("4.0ms", "9.0ms"), Path(), 4)
-    with pytest.raises(DataError):
-        msame.times_ms(MSAME.split("Inference average")[0], Path(), 4)
-
-
-def test_a_slow_first_run_is_left_out_of_the_times():
-    slow = MSAME.replace("4.1ms", "90.0ms").replace("average time: 4.100000", "average time: 32.733333")
-    assert slow.count("4.100000") == 1
-
-    assert msame.times_ms(slow, Path(), 4) == [4.0, 4.2]
-
-
-def test_success_is_a_word_and_not_a_status():
-    assert msame.failure(MSAME) is None
-    assert "did not print" in msame.failure(MSAME.rsplit("[INFO]", 1)[0])
-    assert "[ERROR] x" in msame.failure("[ERROR] x\n" + MSAME)
 
 
 def test_windows_are_laid_end_to_end():
