@@ -43,6 +43,7 @@ def command(
 
 
 def show(found: comparing.Comparison, console: Console, lang: str) -> None:
+    """Print a comparison as tables."""
     for title, columns, rows in comparing.blocks(found, translation(lang)):
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for name in columns:

@@ -47,6 +47,8 @@ ROOM = 5e9  # bytes; engines, exports and reference outputs of all models take a
 
 
 class State(str, Enum):
+    """What was found of a thing."""
+
     OK = "ok"
     PART = "part"  # some of it is there
     ABSENT = "absent"  # and not required
@@ -55,6 +57,8 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
+    """One line: the area, the thing, its state, what was seen, and the next step."""
+
     area: str
     name: str
     state: State
@@ -142,6 +146,7 @@ def interpreter(path: str) -> Interpreter:
 
 
 def machine() -> Iterator[Finding]:
+    """The interpreter and the machine."""
     import psutil
 
     right = sys.version_info >= OLDEST
@@ -299,6 +304,7 @@ def sdks(sdk_python: str, python: Interpreter) -> Iterator[Finding]:
 
 
 def sets(data: Path | None) -> Iterator[Finding]:
+    """Each data set in --data: whole, a part, absent or damaged."""
     from harness import datasets
     from harness.datasets.base import Absent
 
@@ -320,6 +326,7 @@ def sets(data: Path | None) -> Iterator[Finding]:
 
 
 def checkpoints(data: Path | None) -> Iterator[Finding]:
+    """Each model's published checkpoint in --data."""
     from harness import matrix
 
     for model in matrix.models().values():
@@ -340,6 +347,7 @@ def _checkpoint(model: Model, data: Path | None) -> Finding:
 
 
 def storage(cache: Path | None) -> Iterator[Finding]:
+    """The cache folder: its size, whether it can be written, and what is free there."""
     folder = cache_folder(cache)
     try:
         folder.mkdir(parents=True, exist_ok=True)

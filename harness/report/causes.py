@@ -29,15 +29,18 @@ class Cause:
 
     @property
     def text(self) -> str:
+        """What the first of its records says."""
         return " ".join(self.records[0].text.split())
 
     @property
     def stages(self) -> tuple[str, ...]:
+        """Stages at which it occurred, each once."""
         seen = {record.stage for record in self.records}
         return tuple(name for name in STAGES if name in seen) + tuple(sorted(seen - set(STAGES)))
 
     @property
     def cases(self) -> tuple[Case, ...]:
+        """Cases in which it occurred, each once."""
         return tuple(dict.fromkeys(record.case for record in self.records))
 
 

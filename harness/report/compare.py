@@ -59,6 +59,8 @@ class Move:
 
 @dataclass(frozen=True)
 class Comparison:
+    """What changed from one run to another."""
+
     flips: tuple[Flip, ...]
     moves: tuple[Move, ...]
     gone: tuple[str, ...]  # cases that ran before, and not now
@@ -71,9 +73,11 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
+        """Whether a verdict or a figure became worse."""
         return any(flip.worse for flip in self.flips) or any(move.worse for move in self.moves)
 
     def as_json(self) -> dict[str, Any]:
+        """The comparison as JSON values."""
         return {**asdict(self), "worse": self.worse, "family_wise_rate": FAMILY}
 
 
@@ -258,6 +262,7 @@ def _figures(move: Move) -> list[str]:
 
 
 def markdown(found: Comparison, lang: str = "en") -> str:
+    """The comparison as Markdown tables."""
     t = translation(lang)
     parts = [f"## {t('Changed since the baseline')}", "", f"**{summary(found, lang)}**", ""]
     for title, columns, rows in blocks(found, t):

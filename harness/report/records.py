@@ -48,6 +48,7 @@ class Record:
         object.__setattr__(self, "facts", facts)
 
     def as_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
         return {
             "kind": "record",
             "case": str(self.case),
@@ -62,6 +63,7 @@ class Record:
 
     @classmethod
     def of_json(cls, line: Mapping[str, Any]) -> Record:
+        """The inverse of as_json. Raises KeyError or ValueError for a line that is no record."""
         return cls(
             Case.parse(line["case"]),
             line["stage"],
@@ -85,6 +87,7 @@ class Run:
 
     @property
     def head_line(self) -> str:
+        """What was run and what came of it, in one line."""
         return head_line(self.records, self.footer.get("asked", 0), self.footer.get("stopped", ""))
 
 

@@ -135,10 +135,12 @@ Section = tuple[str, list[str], list[list[str]]]
 
 
 def accuracy(records: Sequence[Record]) -> Section:
+    """Title, columns and rows of the accuracy table."""
     return "Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)
 
 
 def throughput(records: Sequence[Record]) -> Section:
+    """Title, columns and rows of the throughput table."""
     title = "Throughput (images a second and card, inputs on the device)"
     return title, THROUGHPUT_COLUMNS, throughput_rows(records)
 

@@ -103,6 +103,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
+        """Whether the process was started and has not ended."""
         return self._process is not None
 
     def __enter__(self) -> Worker:
@@ -163,6 +164,7 @@ class Worker:
         return wire.found(self._call("devices", self.limits.look, match=match))
 
     def health(self, device: Device) -> Health:
+        """How the device is now. Raises WorkerError and DeviceError."""
         return wire.health(self._call("health", self.limits.look, device=wire.plain(device)))
 
     def build(self, onnx: Path, engine: Path, spec: BuildSpec) -> None:
