@@ -194,9 +194,10 @@ def test_weights_of_another_model_are_refused_and_nothing_is_written(nms, tmp_pa
 
 def test_a_place_that_cannot_be_written_is_said(mnet, tmp_path):
     model, protocol, state, _ = mnet
+    (tmp_path / "file").write_text("")
 
     with pytest.raises(ExportError, match="cannot write"):
-        export.export(model, protocol, state, tmp_path / "absent" / "model.onnx")
+        export.export(model, protocol, state, tmp_path / "file" / "model.onnx")
 
 
 def test_an_operator_that_opset_11_lacks_is_an_export_error(tmp_path):
