@@ -51,6 +51,16 @@ def test_nothing_is_started_again_where_nothing_was_lost(words, other, again):
     assert again(*words, **other) == []
 
 
+@pytest.mark.parametrize("several", [("-n", "2"), ("-n2",), ("--numprocesses=2",), ("--dist", "loadgroup", "-n4")])
+def test_processes_of_xdist_are_given_the_path_before_the_run_makes_its_folders(several, again):
+    """They read the command again: a folder of --results that is there by then was taken for the path to the tests."""
+    found = {"inipath": rooted.PROJECT / "pyproject.toml"}
+
+    assert again("-m", "cpu", "--results", "new", *several, **found)
+    assert again("tests/conformance", "--results", "new", *several, **found) == []
+    assert again("tests/conformance/test_export.py::test_x", "--results", "new", *several, **found) == []
+
+
 def test_the_paths_are_those_of_the_suites_options():
     conftest = (rooted.PROJECT / "conftest.py").read_text(encoding="utf-8")
 
