@@ -147,7 +147,9 @@ def read_run(path: Path) -> Run:
             continue
         record = _record(path, line)
         key = (record.case, record.stage, record.metric)
-        if key in kept and not int(record.facts.get("attempt", 1)) > int(kept[key].facts.get("attempt", 1)):
+        before = kept.get(key)
+        later = before is not None and int(record.facts.get("attempt", 1)) > int(before.facts.get("attempt", 1))
+        if before is not None and ran(before) and not later:  # a skip gives way
             raise DataError(f"{path} judges {key[0]} {key[1]} twice", hint=journal.AGAIN)
         kept[key] = record
     others = tuple(line for line in rest if line.get("kind") != "record")

@@ -47,14 +47,6 @@ def test_a_model_without_batches_runs_at_batch_one_only():
     assert {case.batch for case in matrix.cases() if case.model == "gfocalv2_r50_fpn"} == {1}
 
 
-def test_every_backend_of_a_chip_is_a_module():
-    from importlib.util import find_spec
-
-    for chip in CHIPS.values():
-        for backend in chip.backends:
-            assert find_spec(registry.module_of(backend)) is not None, f"{chip.name} names {backend}"
-
-
 class Point:
     value = "somewhere:row"
 

@@ -297,3 +297,14 @@ def test_what_a_vendor_says_cannot_break_a_line_in_two(tmp_path, separator):
 
 def test_records_are_plain_json(written):
     assert all(isinstance(json.loads(line), dict) for line in written.read_text().splitlines())
+
+
+def test_a_skip_in_the_journal_gives_way_to_what_ran_later(tmp_path):
+    """A test that is skipped is on record before another test of its stage runs."""
+    path = tmp_path / "run.jsonl"
+    book = Journal(path, HEADER)
+    for outcome in ("SKIP", "PASS"):
+        book.add(record(outcome=outcome).as_json())
+    book.close()
+
+    assert [one.outcome for one in read_run(path).records] == ["PASS"]

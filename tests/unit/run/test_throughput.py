@@ -1,12 +1,12 @@
 """How throughput is measured: blocks until the verdict is known, outputs looked at, other load waited for."""
 
-import os
 import random
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_loads import loads
 
 from harness.baselines import load as published
 from harness.errors import DeviceError, InvalidMeasurement
@@ -15,7 +15,6 @@ from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Effort, Verdict
 from harness.run import load
 from harness.run import throughput as measuring
-from harness.run.load import Load, others_rest, others_share
 from harness.run.throughput import Measurement, Side, at_once, card_until_decided, judged, speed_of, until_decided
 from harness.vocabulary import Outcome
 
@@ -301,23 +300,6 @@ def test_a_card_gets_the_plan_first_and_then_windows_only():
 # ---------------------------------------------------------------------------------------------- other load
 
 
-def loads(*shares):
-    """Readings a second apart, on two cores of which others use these shares between two of them."""
-    now = Load(100.0, 50.0, 10.0, 2)
-    yield now
-    for share in shares:
-        now = Load(now.busy + 2 * share + 0.5, now.own + 0.5, now.clock + 1, 2)
-        yield now
-
-
-def test_the_share_of_others_is_all_work_less_our_own():
-    one, two = loads(0.25)
-
-    assert others_share(one, two) == pytest.approx(0.25)
-    assert others_share(Load(1, 0, 0, 2), Load(2, 1.5, 1, 2)) == 0.0
-    assert others_share(None, two) == others_share(one, None) == 0.0
-
-
 def pairs(monkeypatch, readings, conclude=None, patience=60.0):
     monkeypatch.setattr(measuring, "PAUSE_S", 0.0)
     monkeypatch.setattr(load.time, "sleep", lambda seconds: None)
@@ -353,48 +335,6 @@ def test_a_later_block_beside_other_load_does_not_spoil_the_first(monkeypatch):
 
     assert disturbed == ""
     assert [len(block[0].windows) for block in blocks] == [measuring.PAIRS]
-
-
-def test_waiting_for_others_ends():
-    assert others_rest(lambda: None, end=0.0) is False
-
-
-def stat(name, ticks, parent):
-    return f"7 ({name}) S {parent} 1 1 0 -1 4194304 1 0 0 0 {ticks} {ticks} 5 5 20 0 1 0 1 1 1"
-
-
-def test_load_is_read_as_linux_tells_it(tmp_path):
-    """proc(5): user, nice, system, idle, iowait, irq, softirq, steal, in ticks; of a process utime and stime are fields
-    14 and 15, behind a name that may hold blanks and brackets."""
-    tick, cores = os.sysconf("SC_CLK_TCK"), sorted(os.sched_getaffinity(0))
-    (tmp_path / "stat").write_text(
-        "cpu  9 9 9 9 9 9 9 9 0 0\n"
-        + "".join(f"cpu{core} 10 20 30 9999 9999 40 50 60 70 80\n" for core in cores)
-        + "cpu4095 1000 0 0 0 0 0 0 0 0 0\nintr 5\n"
-    )
-    rows = {os.getpid(): ("a b) c", 3, 1), 700001: ("child", 5, os.getpid()), 700002: ("grandchild", 7, 700001),
-            700003: ("another", 1000, 1)}  # fmt: skip
-    for number, row in rows.items():
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "stat").write_text(stat(*row))
-    (tmp_path / "700004").mkdir()  # it has just ended
-
-    found = Load.now(tmp_path)
-
-    assert found.busy == pytest.approx(len(cores) * 210 / tick)
-    assert found.own == pytest.approx(2 * (3 + 5 + 7) / tick)
-    assert found.cores == len(cores)
-    assert Load.now(tmp_path / "nowhere") is None
-
-
-def test_our_own_work_is_no_load():
-    before = Load.now()
-    total = 0
-    while (after := Load.now()).clock < before.clock + 0.3:
-        total += sum(range(1000))
-
-    assert after.own - before.own >= 0.05, "this process is counted"
-    assert after.busy >= before.busy
 
 
 # ---------------------------------------------------------------------------------------------- devices of a card

@@ -1,15 +1,10 @@
 """Every published case is collected, and there is something that it runs on: the machine's CPU or a simulated chip."""
 
-import json
 import re
 
-import pytest
-
 from harness import baselines, matrix
-from harness.backends.registry import backend
 from harness.case import Case
-from harness.chips import CHIPS
-from harness.run.simulation import simulator, simulator_folder
+from harness.run.simulation import simulator
 from tests.unit.test_session import session
 
 ONLY_REAL = {"cpu", "intel_cpu", "intel_gpu", "intel_npu"}  # their runtimes can be had by everybody
@@ -26,27 +21,3 @@ def test_every_published_case_is_collected_and_runs_on_a_simulator_or_the_cpu():
     assert {str(case) for case in published} <= collected
     for chip in {Case.parse(text).chip for text in collected} - ONLY_REAL:
         assert simulator(matrix.chips()[chip]) is not None, f"nothing runs {chip}"
-
-
-@pytest.mark.parametrize("name", sorted(name for name, chip in CHIPS.items() if chip.simulated))
-def test_a_simulated_machine_holds_the_chip_that_it_is_to_stand_in_for(name):
-    chip = matrix.chips()[name]
-    environment = simulator(chip, memory="/some/folder")
-
-    switches = json.loads(environment["CHIPPROOF_SIM"])
-    assert re.fullmatch(chip.match, switches["soc"]), f"{switches['soc']} is no {chip.title}"
-    assert switches["memory"] == "/some/folder"
-    assert backend(chip.backends[0]).simulator, "the chip's own backend is the one that is simulated"
-    assert simulator_folder(chip).is_dir()
-
-
-def test_the_user_has_the_last_word_about_the_simulated_machine(monkeypatch):
-    monkeypatch.setenv("CHIPPROOF_SIM", '{"soc": "NVIDIA T4", "trt_version": "11.4.0"}')
-
-    switches = json.loads(simulator(matrix.chips()["t4"], memory="m")["CHIPPROOF_SIM"])
-
-    assert switches == {"soc": "NVIDIA T4", "trt_version": "11.4.0", "memory": "m"}
-
-
-def test_the_cpu_is_never_simulated():
-    assert simulator(matrix.chips()["cpu"]) is None

@@ -1,55 +1,23 @@
 """Whatever a vendor's SDK does, it costs one case: a typed error, no process, no file and no descriptor left."""
 
-import ast
 import contextlib
-import functools
-import gc
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_workers import DEVICE, QUICK, ROOT, SDK, SPEC, X, worker
 from patience import in_call, patient
 
-from harness import errors
-from harness.backends.base import BuildSpec, Device, Normalize, TensorSpec
-from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError, UsageError, WorkerError
+from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.errors import BuildError, RunError, UsageError, WorkerError
 from harness.judge.timing import Plan
 from harness.worker.process import Limits, Worker, limits
-
-ROOT = Path(__file__).parents[3]
-SDK = ROOT / "tests" / "sdk"
-SPEC = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 3)),), ("y",))
-DEVICE = Device(0, "fake")
-X = np.arange(6, dtype=np.float32).reshape(2, 3)
-QUICK = Plan(warmup_s=0.02, window_s=0.01, windows=3, latencies=2)
-HARNESS = ROOT / "harness"
-SHORT_LIST = ("errors.py", "judge/timing.py", "worker/child.py", "worker/wire.py")  # beside all of backends/
-IN_WORKER = [
-    *(HARNESS / name for name in SHORT_LIST),
-    *(path for path in sorted((HARNESS / "backends").rglob("*.py")) if path.name != "registry.py"),
-    *sorted((HARNESS / "vendor" / "logs").glob("*.py")),
-]
-
-
-def worker(behaviour, **options):
-    return Worker("fakes." + behaviour, env={"PYTHONPATH": str(SDK)}, **options)
-
-
-def descriptors():
-    gc.collect()
-    opened = []
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the listing's own
-            opened.append(str(entry.readlink()))
-    return sorted(opened)
 
 
 def is_running(pid):
@@ -80,31 +48,6 @@ def group(leader, size):
             assert len(found) >= size, found
             return found
         time.sleep(0.02)
-
-
-def children():
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def only_what_is_made_here_is_collected():
-    """Beside PyTorch and what other files' tests made, collecting garbage takes half a second each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path_factory, monkeypatch):
-    """No zombie, no file, no descriptor: after every test here."""
-    scratch = tmp_path_factory.mktemp("scratch")
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    monkeypatch.setenv("TMPDIR", str(scratch))
-    before = descriptors(), children()
-    yield
-    assert (descriptors(), children()) == before
-    assert list(scratch.iterdir()) == []
 
 
 def test_tensors_go_there_and_come_back():
@@ -150,21 +93,6 @@ def test_a_wait_that_is_interrupted_ends_the_worker():
             chip.version()
 
 
-def test_tensors_that_are_not_contiguous_arrive_as_they_look():
-    x = np.arange(12, dtype=np.float32).reshape(3, 4).T[:, ::-1]
-
-    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
-        assert session.run({"x": x})["y"].tolist() == (2 * x).tolist()
-
-
-def test_a_batch_larger_than_all_before_finds_room():
-    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
-        for rows in (1, 5, 1_000_000, 3, 2_000_000):
-            x = np.full((rows, 3), rows, np.float32)
-
-            assert (session.run({"x": x})["y"] == 2 * rows).all()
-
-
 def test_the_verbs_of_a_backend_arrive_whole(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"graph")
     with worker("doubles") as chip:
@@ -177,24 +105,6 @@ def test_the_verbs_of_a_backend_arrive_whole(tmp_path):
     assert found.evidence == "two of them"
     assert (health.busy, health.processes, health.note) == (0.25, ("pid 1",), "device 1")
     assert (tmp_path / "m.engine").read_bytes() == b"graph"
-
-
-def test_a_build_spec_survives_the_pipe():
-    from harness.worker import wire
-
-    spec = BuildSpec(
-        "int8",
-        4,
-        SPEC.inputs,
-        ("y",),
-        (1, 4),
-        Normalize((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "BGR"),
-        "c.npy",
-        "t",
-        {"a": [1]},
-    )
-
-    assert wire.build_spec(wire.plain(spec)) == spec
 
 
 def test_time_is_measured_in_the_worker_and_outputs_can_be_read_after():
@@ -360,17 +270,6 @@ def test_after_a_fall_the_next_worker_is_clean():
         assert session.run({"x": X})["y"].shape == (2, 3)
 
 
-@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="only Linux is told whom to end first")
-def test_where_memory_runs_out_the_worker_goes_and_the_suite_stays():
-    own = Path("/proc/self/oom_score_adj")
-    before = own.read_text()
-    with worker("doubles") as chip:
-        chip.version()
-
-        assert Path(f"/proc/{chip._process.pid}/oom_score_adj").read_text() == "1000\n"
-    assert own.read_text() == before
-
-
 def test_a_driver_that_does_not_answer_is_a_typed_error():
     with (
         worker("hangs_in_devices", limits=Limits(look=0.5)) as chip,
@@ -413,14 +312,6 @@ def test_an_sdk_that_hangs_in_its_own_clean_up_is_ended(monkeypatch):
     assert waited == [chip.limits.close] * 2, "asked to go, then made to"
 
 
-def test_what_the_sdk_prints_goes_to_the_log_and_not_into_the_pipe(tmp_path):
-    with worker("prints_to_stdout", log=tmp_path / "logs" / "case.log") as chip:
-        assert chip.version() == "doubles 1.0"
-
-    said = (tmp_path / "logs" / "case.log").read_text()
-    assert said.splitlines() == ['{"ok": "not me"}', "from below", "and from the side"]
-
-
 def test_the_log_and_its_last_line_are_in_the_error(tmp_path):
     log = tmp_path / "case.log"
     with worker("crashes_in_execute", log=log) as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
@@ -442,35 +333,6 @@ def test_a_broken_pipe_is_a_typed_error(behaviour, says, monkeypatch):
     )
     with worker(behaviour) as chip, pytest.raises(WorkerError, match=says):
         chip.version()
-
-
-def test_errors_of_the_harness_arrive_as_they_were_raised():
-    with worker("raises_errors") as chip:
-        with pytest.raises(BuildError, match="too new") as caught:
-            chip.build(Path("m"), Path("e"), BuildSpec("int8", 1, (), ()))
-        with pytest.raises(InvalidMeasurement, match="fell back"):
-            chip.load(Path("e"), DEVICE, SPEC)
-
-    assert caught.value.hint == "export at opset 11"
-    assert type(caught.value) is BuildError, "a class that only the worker knows comes as the one it derives from"
-
-
-def test_errors_of_the_sdk_name_the_call_and_what_it_said():
-    with worker("raises_errors") as chip:
-        with pytest.raises(DeviceError, match=r"vendor\.version \(version\) failed: .*VendorError: code 507018"):
-            chip.version()
-        with pytest.raises(BuildError, match=r"vendor\.compile \(build\) failed: ValueError: bad graph"):
-            chip.build(Path("m"), Path("e"), SPEC)
-
-        assert chip.alive
-
-
-def test_an_sdk_that_ends_the_program_is_an_error():
-    with worker("calls_sys_exit") as chip:
-        with pytest.raises(BuildError, match=r"vendor\.compile .*SystemExit: no licence"):
-            chip.build(Path("m"), Path("e"), SPEC)
-        with pytest.raises(WorkerError, match=r"exited with 3 in vendor\.open"):
-            chip.load(Path("e"), DEVICE, SPEC)
 
 
 @pytest.mark.parametrize("free", [3_000_000, 5_000_000])
@@ -516,11 +378,6 @@ def test_a_worker_that_nobody_asked_anything_is_gone_after_all():
         pid = chip._process.pid
 
     assert not is_running(pid)
-
-
-def test_a_backend_that_cannot_be_imported_says_what_is_missing():
-    with pytest.raises(DeviceError, match="No module named 'a_vendor_sdk"), worker("needs_a_missing_module") as chip:
-        chip.version()
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "/etc/hostname", "/"])
@@ -608,71 +465,3 @@ def test_a_worker_whose_vendor_call_holds_the_interpreter_does_not_outlive_the_s
         suite.kill()
 
     assert ends(pid)
-
-
-@pytest.mark.parametrize("path", IN_WORKER, ids=lambda path: str(path.relative_to(HARNESS)))
-def test_what_runs_in_the_worker_parses_as_python_3_7(path):
-    ast.parse(path.read_text(), feature_version=(3, 7))
-
-
-def test_the_folder_of_the_worker_hides_no_vendor_module(tmp_path):
-    """child.py takes its own folder off the path: a vendor may have a module called wire, too."""
-    (tmp_path / "wire.py").write_text("")
-    (tmp_path / "vendor_sdk").mkdir()
-    (tmp_path / "vendor_sdk" / "backend.py").write_text("import wire\n\n\ndef version():\n    return wire.__file__\n")
-
-    with Worker("vendor_sdk.backend", env={"PYTHONPATH": str(tmp_path)}) as chip:
-        assert chip.version() == str(tmp_path / "wire.py")
-
-
-def test_every_error_class_can_come_through_the_pipe():
-    names = [name for name, kind in vars(errors).items() if isinstance(kind, type)]
-
-    assert len(names) > 10
-    assert all(str(getattr(errors, name)("fact", hint="hint")) == "fact\n  next: hint" for name in names)
-
-
-@functools.lru_cache
-def python37():
-    """A Python 3.7 with NumPy, or None. CHIPPROOF_PYTHON37 may name one."""
-    names = [os.environ.get("CHIPPROOF_PYTHON37"), shutil.which("python3.7")]
-    names += map(str, Path.home().glob(".pyenv/versions/3.7.*/bin/python"))
-    for name in filter(None, names):
-        asked = [name, "-c", "import sys, numpy; assert sys.version_info[:2] == (3, 7)"]
-        if subprocess.run(asked, capture_output=True).returncode == 0:
-            return name
-    return None
-
-
-def test_every_backend_imports_under_a_real_python_3_7_without_its_sdk():
-    python = python37()
-    if python is None:
-        pytest.skip("no python3.7 with NumPy; name one in CHIPPROOF_PYTHON37")
-    needs_onnx = {"cpu/_graph.py"}  # builds only, and is imported when it does
-    backends = HARNESS / "backends"
-    files = [path.relative_to(backends) for path in IN_WORKER if path.is_relative_to(backends)]
-    names = [".".join(path.with_suffix("").parts) for path in files if str(path) not in needs_onnx]
-    script = "import sys; sys.path.insert(0, {!r}); import child; child.bare_packages()\nimport importlib\n"
-    script += "for name in {!r}: importlib.import_module('harness.backends.' + name)"
-
-    done = subprocess.run([python, "-c", script.format(str(HARNESS / "worker"), names)], capture_output=True, text=True)
-
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_real_python_3_7_drives_the_worker(tmp_path):
-    python = python37()
-    if python is None:
-        pytest.skip("no python3.7 with NumPy; name one in CHIPPROOF_PYTHON37")
-    (tmp_path / "m.onnx").write_bytes(b"graph")
-
-    with worker("doubles", python=python) as chip:
-        chip.build(tmp_path / "m.onnx", tmp_path / "m.engine", SPEC)
-        with chip.load(tmp_path / "m.engine", DEVICE, SPEC) as session:
-            y = session.run({"x": X})["y"]
-            timing = session.measure({"x": X}, QUICK)
-
-        assert chip.python_version.startswith("3.7.")
-        assert chip.health(DEVICE).busy == 0.25
-    assert y.tolist() == (2 * X).tolist()
-    assert len(timing.windows) == 3

@@ -5,63 +5,24 @@ from __future__ import annotations
 import gc
 import subprocess
 import tracemalloc
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from vendor_sweep import (
-    NORMALIZE,
-    VirtualTime,
-    simulated,
-    tiny_answer,
-    tiny_batch,
-    tiny_model,
-    tiny_pixels,
-    tiny_spec,
-)
+from magicmind_tiny import DEVICE, distance, run
+from vendor_sweep import NORMALIZE, VirtualTime, tiny_answer, tiny_batch, tiny_pixels, tiny_spec
 
 from harness.backends.base import Device
-from harness.backends.cambricon import _build, magicmind
-from harness.errors import BuildError, DeviceError, RunError
+from harness.backends.cambricon import magicmind
+from harness.errors import DeviceError, RunError
 from harness.vendor import logs
-
-DEVICE = Device(0, "MLU370-S4")
-
-
-@pytest.fixture
-def sdk(monkeypatch, tmp_path):
-    with simulated(monkeypatch, tmp_path, "magicmind", ("magicmind",), "magicmind.python.runtime._base") as sdk:
-        yield sdk
-        assert sdk.wrongs() == []
-
-
-@pytest.fixture
-def onnx(tmp_path):
-    return tiny_model(tmp_path / "tiny.onnx")
-
-
-@pytest.fixture
-def engine(tmp_path):
-    return tmp_path / "tiny.magicmind"
 
 
 def calibration(tmp_path, samples=5):
     path = tmp_path / "calibration.npy"
     np.save(path, tiny_batch(samples, seed=3))
     return str(path)
-
-
-def run(engine, spec, inputs, times=1):
-    with magicmind.load(engine, DEVICE, spec) as session:
-        session.write({"image": inputs})
-        session.execute(times)
-        return session.read()
-
-
-def distance(ours, theirs):
-    return max(float(np.abs(ours[name] - theirs[name]).max()) for name in theirs)
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------
@@ -87,18 +48,6 @@ def test_each_precision_rounds_more_than_the_one_before(sdk, onnx, engine, tmp_p
     assert far["fp32"] < far["fp16"] < far["int8"] < 0.3
 
 
-def test_calibration_data_changes_an_int8_engine(sdk, onnx, engine, tmp_path):
-    made = []
-    for gain in (1.0, 3.0):
-        path = tmp_path / f"calibration{gain}.npy"
-        np.save(path, gain * tiny_batch(4))
-        spec = tiny_spec("int8", calibration=str(path))
-        magicmind.build(onnx, engine, spec)
-        made.append(run(engine, spec, tiny_batch()))
-
-    assert distance(*made) > 0
-
-
 def test_normalisation_inside_the_engine_equals_normalisation_outside(sdk, onnx, engine):
     spec = tiny_spec("fp32", normalize=NORMALIZE)
     magicmind.build(onnx, engine, spec)
@@ -112,45 +61,6 @@ def test_normalisation_inside_the_engine_equals_normalisation_outside(sdk, onnx,
         inside = session.read()
 
     assert distance(inside, tiny_answer(onnx, np.ascontiguousarray(outside))) < 1e-5
-
-
-def test_variance_is_the_square_of_the_deviation():
-    config = _build.builder_config(tiny_spec("fp16", normalize=NORMALIZE))
-
-    assert config["insert_bn_before_firstnode"] == {"0": {"mean": [104.0, 117.0, 123.0], "var": [4.0, 16.0, 64.0]}}
-    assert config["convert_input_layout"] == {"0": {"src": "NCHW", "dst": "NHWC"}}
-
-
-@pytest.mark.parametrize(
-    ("precision", "mode"),
-    [("fp32", "force_float32"), ("fp16", "force_float16"), ("int8", "qint8_mixed_float16")],
-)
-def test_the_vendors_word_for_each_precision(precision, mode):
-    config = _build.builder_config(tiny_spec(precision))
-
-    assert config["precision_config"]["precision_mode"] == mode
-    assert config["opt_config"] == {"type64to32_conversion": True, "conv_scale_fold": True}
-    assert config["archs"] == [{"mtp_372": [2, 6, 8]}]
-    assert config["graph_shape_mutable"] is False
-
-
-def test_tiers_make_a_mutable_engine_in_the_networks_own_layout():
-    config = _build.builder_config(tiny_spec("fp16", tiers=(1, 4, 8), normalize=NORMALIZE))
-
-    assert config["graph_shape_mutable"] is True
-    assert config["dim_range"] == {"0": {"min": [1, 3, 8, 8], "max": [8, 3, 8, 8]}}
-
-
-def test_options_are_merged_over_the_configuration():
-    options = {"clusters": [8], "config": {"precision_config": {"weight_quant_granularity": "per_tensor"}}}
-
-    config = _build.builder_config(tiny_spec("int8", options=options))
-
-    assert config["archs"] == [{"mtp_372": [8]}]
-    assert config["precision_config"] == {
-        "precision_mode": "qint8_mixed_float16",
-        "weight_quant_granularity": "per_tensor",
-    }
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
@@ -180,23 +90,6 @@ def test_names_that_the_parser_kept_win_over_position(sdk, onnx, engine):
 
     assert list(outputs) == ["second", "first"]
     assert distance(outputs, tiny_answer(onnx, tiny_batch())) == 0
-
-
-def test_a_traced_torch_file_is_taken_in_place_of_onnx(sdk, engine, tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU()).eval()
-    spec = replace(tiny_spec("fp32"), outputs=("features",))
-    with warnings.catch_warnings():  # torch.jit is on its way out, and the vendor's parser reads nothing newer
-        warnings.simplefilter("ignore")
-        torch.jit.trace(network, torch.zeros(2, 3, 8, 8)).save(str(tmp_path / "tiny.pt"))
-        magicmind.build(tmp_path / "tiny.pt", engine, spec)
-
-    outputs = run(engine, spec, tiny_batch())
-
-    with torch.no_grad():
-        expected = network(torch.from_numpy(tiny_batch())).numpy()
-    np.testing.assert_allclose(outputs["features"], expected, atol=1e-5)
 
 
 # --- time ----------------------------------------------------------------------------------------------------------
@@ -299,55 +192,6 @@ def test_hundreds_of_cycles_leave_nothing_behind(sdk, onnx, engine):
 # --- refusals ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("array", "said"),
-    [
-        (np.zeros((5, 3, 16, 16), np.float32), "another model"),
-        (np.zeros((5, 8, 8, 3), np.uint8), "another model"),
-        (np.zeros((5, 3, 8, 8), np.float64), "another model"),
-        (np.zeros((0, 3, 8, 8), np.float32), "another model"),
-        (np.full((5, 3, 8, 8), np.nan, np.float32), "make it again"),
-    ],
-    ids=["shape", "pixels", "double", "empty", "nan"],
-)
-def test_calibration_data_of_another_model_is_refused(sdk, onnx, engine, tmp_path, array, said):
-    path = tmp_path / "calibration.npy"
-    np.save(path, array)
-
-    with pytest.raises(BuildError, match=said):
-        magicmind.build(onnx, engine, tiny_spec("int8", calibration=str(path)))
-    assert not engine.exists()
-
-
-@pytest.mark.parametrize("data", [None, b"", b"not numpy", b"\x93NUMPY\x01\x00"])
-def test_calibration_data_that_is_no_array_is_refused(sdk, onnx, engine, tmp_path, data):
-    path = tmp_path / "calibration.npy"
-    if data is not None:
-        path.write_bytes(data)
-
-    with pytest.raises(BuildError, match="cannot be read"):
-        magicmind.build(onnx, engine, tiny_spec("int8", calibration=str(path)))
-
-
-def test_int8_without_calibration_data_is_refused(sdk, onnx, engine):
-    with pytest.raises(BuildError, match="without calibration data"):
-        magicmind.build(onnx, engine, tiny_spec("int8"))
-
-
-def test_an_onnx_that_the_parser_refuses_gives_its_words(sdk, engine, tmp_path):
-    (tmp_path / "bad.onnx").write_bytes(b"rubbish")
-
-    with pytest.raises(BuildError, match=r"mm\.Parser\.parse failed: INVALID_ARGUMENT"):
-        magicmind.build(tmp_path / "bad.onnx", engine, tiny_spec())
-
-
-def test_what_the_builder_prints_is_in_the_error(sdk, onnx, engine):
-    options = {"config": {"precision_config": {"precision_mode": "forced_float32"}}}
-
-    with pytest.raises(BuildError, match="unknown precision_mode 'forced_float32'"):
-        magicmind.build(onnx, engine, tiny_spec(options=options))
-
-
 def test_an_engine_for_more_clusters_than_the_card_has_is_refused(sdk, onnx, engine):
     spec = tiny_spec(options={"clusters": [8]})
     magicmind.build(onnx, engine, spec)
@@ -447,24 +291,6 @@ def test_a_container_that_was_given_no_card_is_told_by_its_variable(sdk, monkeyp
     assert "CAMBRICON_VISIBLE_DEVICES=5" in magicmind.devices("MLU370-S4").evidence
     monkeypatch.setenv("CAMBRICON_VISIBLE_DEVICES", "all")
     assert "VISIBLE_DEVICES" not in magicmind.devices("MLU370-S4").evidence
-
-
-def test_without_the_sdk_there_are_no_devices_and_the_reason(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "magicmind", None)
-
-    found = magicmind.devices("MLU370-S4")
-
-    assert found.devices == ()
-    assert "magicmind cannot be imported" in found.evidence
-
-
-def test_a_driver_that_fails_is_evidence_not_an_error(sdk):
-    sdk.switch(fail=[["mm.System.initialize", 0, 14]])
-
-    found = magicmind.devices("MLU370-S4")
-
-    assert found.devices == ()
-    assert "UNAVAILABLE (14)" in found.evidence
 
 
 def test_health_tells_what_others_do(sdk):

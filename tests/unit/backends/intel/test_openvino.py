@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from ort_small import PIXELS, expected, images, nearly, network
 
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device, Normalize, TensorSpec
@@ -29,7 +30,6 @@ from harness.vocabulary import Outcome
 from harness.worker import wire
 from harness.worker.process import Worker
 from tests.conformance.conftest import skip_absent
-from tests.unit.backends.cpu.test_ort import PIXELS, expected, images, nearly, network
 
 CPU = Device(0, "a CPU", 0, "CPU")
 real = pytest.mark.skipif(

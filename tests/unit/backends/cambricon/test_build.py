@@ -1,0 +1,131 @@
+"""MagicMind's build side: its configuration, calibration, and what it refuses."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from magicmind_tiny import distance, run
+from vendor_sweep import NORMALIZE, tiny_batch, tiny_spec
+
+from harness.backends.cambricon import _build, magicmind
+from harness.errors import BuildError
+
+
+def test_calibration_data_changes_an_int8_engine(sdk, onnx, engine, tmp_path):
+    made = []
+    for gain in (1.0, 3.0):
+        path = tmp_path / f"calibration{gain}.npy"
+        np.save(path, gain * tiny_batch(4))
+        spec = tiny_spec("int8", calibration=str(path))
+        magicmind.build(onnx, engine, spec)
+        made.append(run(engine, spec, tiny_batch()))
+
+    assert distance(*made) > 0
+
+
+def test_variance_is_the_square_of_the_deviation():
+    config = _build.builder_config(tiny_spec("fp16", normalize=NORMALIZE))
+
+    assert config["insert_bn_before_firstnode"] == {"0": {"mean": [104.0, 117.0, 123.0], "var": [4.0, 16.0, 64.0]}}
+    assert config["convert_input_layout"] == {"0": {"src": "NCHW", "dst": "NHWC"}}
+
+
+@pytest.mark.parametrize(
+    ("precision", "mode"),
+    [("fp32", "force_float32"), ("fp16", "force_float16"), ("int8", "qint8_mixed_float16")],
+)
+def test_the_vendors_word_for_each_precision(precision, mode):
+    config = _build.builder_config(tiny_spec(precision))
+
+    assert config["precision_config"]["precision_mode"] == mode
+    assert config["opt_config"] == {"type64to32_conversion": True, "conv_scale_fold": True}
+    assert config["archs"] == [{"mtp_372": [2, 6, 8]}]
+    assert config["graph_shape_mutable"] is False
+
+
+def test_tiers_make_a_mutable_engine_in_the_networks_own_layout():
+    config = _build.builder_config(tiny_spec("fp16", tiers=(1, 4, 8), normalize=NORMALIZE))
+
+    assert config["graph_shape_mutable"] is True
+    assert config["dim_range"] == {"0": {"min": [1, 3, 8, 8], "max": [8, 3, 8, 8]}}
+
+
+def test_options_are_merged_over_the_configuration():
+    options = {"clusters": [8], "config": {"precision_config": {"weight_quant_granularity": "per_tensor"}}}
+
+    config = _build.builder_config(tiny_spec("int8", options=options))
+
+    assert config["archs"] == [{"mtp_372": [8]}]
+    assert config["precision_config"] == {
+        "precision_mode": "qint8_mixed_float16",
+        "weight_quant_granularity": "per_tensor",
+    }
+
+
+def test_a_traced_torch_file_is_taken_in_place_of_onnx(sdk, engine, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU()).eval()
+    spec = replace(tiny_spec("fp32"), outputs=("features",))
+    with warnings.catch_warnings():  # torch.jit is on its way out, and the vendor's parser reads nothing newer
+        warnings.simplefilter("ignore")
+        torch.jit.trace(network, torch.zeros(2, 3, 8, 8)).save(str(tmp_path / "tiny.pt"))
+        magicmind.build(tmp_path / "tiny.pt", engine, spec)
+
+    outputs = run(engine, spec, tiny_batch())
+
+    with torch.no_grad():
+        expected = network(torch.from_numpy(tiny_batch())).numpy()
+    np.testing.assert_allclose(outputs["features"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((5, 3, 16, 16), np.float32), "another model"),
+        (np.zeros((5, 8, 8, 3), np.uint8), "another model"),
+        (np.zeros((5, 3, 8, 8), np.float64), "another model"),
+        (np.zeros((0, 3, 8, 8), np.float32), "another model"),
+        (np.full((5, 3, 8, 8), np.nan, np.float32), "make it again"),
+    ],
+    ids=["shape", "pixels", "double", "empty", "nan"],
+)
+def test_calibration_data_of_another_model_is_refused(sdk, onnx, engine, tmp_path, array, said):
+    path = tmp_path / "calibration.npy"
+    np.save(path, array)
+
+    with pytest.raises(BuildError, match=said):
+        magicmind.build(onnx, engine, tiny_spec("int8", calibration=str(path)))
+    assert not engine.exists()
+
+
+@pytest.mark.parametrize("data", [None, b"", b"not numpy", b"\x93NUMPY\x01\x00"])
+def test_calibration_data_that_is_no_array_is_refused(sdk, onnx, engine, tmp_path, data):
+    path = tmp_path / "calibration.npy"
+    if data is not None:
+        path.write_bytes(data)
+
+    with pytest.raises(BuildError, match="cannot be read"):
+        magicmind.build(onnx, engine, tiny_spec("int8", calibration=str(path)))
+
+
+def test_int8_without_calibration_data_is_refused(sdk, onnx, engine):
+    with pytest.raises(BuildError, match="without calibration data"):
+        magicmind.build(onnx, engine, tiny_spec("int8"))
+
+
+def test_an_onnx_that_the_parser_refuses_gives_its_words(sdk, engine, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"rubbish")
+
+    with pytest.raises(BuildError, match=r"mm\.Parser\.parse failed: INVALID_ARGUMENT"):
+        magicmind.build(tmp_path / "bad.onnx", engine, tiny_spec())
+
+
+def test_what_the_builder_prints_is_in_the_error(sdk, onnx, engine):
+    options = {"config": {"precision_config": {"precision_mode": "forced_float32"}}}
+
+    with pytest.raises(BuildError, match="unknown precision_mode 'forced_float32'"):
+        magicmind.build(onnx, engine, tiny_spec(options=options))

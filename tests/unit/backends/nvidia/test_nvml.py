@@ -1,0 +1,199 @@
+"""What NVML and nvidia-smi tell of a GPU, and what they do not."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from trt_tiny import DEVICE
+from vendor_sweep import tiny_spec
+
+from harness.backends.base import Device
+from harness.backends.nvidia import trt
+from harness.errors import InvalidMeasurement
+from harness.run.devices import check_idle
+
+
+@pytest.mark.parametrize("source", ["library", "bytes", "absent"])
+def test_health_through_nvml_and_through_nvidia_smi(sdk, source):
+    sdk.switch(nvml=source)
+    calm = trt.health(DEVICE)
+    sdk.switch(nvml=source, busy=0.8, hot=True)
+    worn = trt.health(DEVICE)
+
+    assert (calm.busy, calm.processes, calm.throttled, calm.clock_mhz, calm.temperature_c) == (0, (), False, 1590, 41)
+    assert (worn.busy, worn.processes) == (0.8, ("424242 python train.py",))
+    assert worn.throttled
+    assert worn.clock_mhz == 1590, "the clock asked for: that which runs follows the load"
+    assert "SM at 795" in worn.note
+    assert "hardware thermal" in worn.note
+    assert ("nvidia-smi" in worn.note) == (source == "absent")
+
+
+def test_the_power_cap_alone_is_no_throttling(sdk):
+    sdk.switch(throttle=0x4)
+
+    assert not trt.health(DEVICE).throttled
+
+
+def test_a_gpu_without_an_application_clock_has_none(sdk):
+    sdk.switch(fail=[["nvmlDeviceGetApplicationsClock", 0, 3]])
+    through_nvml = trt.health(DEVICE)
+    sdk.switch(nvml="absent", soc="NVIDIA H200")
+    through_smi = trt.health(DEVICE)
+
+    assert through_nvml.clock_mhz is None
+    assert through_smi.clock_mhz is None
+    assert through_nvml.healthy
+    assert through_smi.healthy
+
+
+@pytest.mark.parametrize("driver", ["450.80.02", "470.82.01", "525.85.12"])
+def test_bindings_newer_than_the_driver_are_asked_by_the_older_names(sdk, driver):
+    """nvidia-ml-py has the name; the driver raises FunctionNotFound. Drivers below 535 are common beside a T4."""
+    sdk.switch(nvidia_driver=driver, busy=0.5, hot=True)
+
+    health = trt.health(DEVICE)
+
+    assert "from NVML" in health.note
+    assert "unknown" not in health.note
+    assert (health.busy, health.processes, health.throttled) == (0.5, ("424242 python train.py",), True)
+
+
+def test_bindings_older_than_the_names_are_asked_by_the_older_names(sdk, monkeypatch):
+    import pynvml
+
+    monkeypatch.delattr(pynvml, "nvmlDeviceGetCurrentClocksEventReasons")
+    sdk.switch(hot=True)
+
+    assert trt.health(DEVICE).throttled
+
+
+def test_a_driver_that_knows_no_name_leaves_that_figure_unknown_and_the_others_told(sdk):
+    names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+    sdk.switch(fail=[[name, 0, 13] for name in names], busy=0.25)
+
+    health = trt.health(DEVICE)
+
+    assert "throttling unknown (NVML: Function Not Found)" in health.note
+    assert "from NVML" in health.note
+    assert (health.healthy, health.busy, health.temperature_c) == (True, 0.25, 41)
+
+
+def test_what_nvml_does_not_support_is_unknown_and_said(sdk):
+    sdk.switch(nvml="partial", busy=0.9)
+
+    health = trt.health(DEVICE)
+
+    assert health.healthy
+    assert health.busy is None
+    assert health.untold == "utilisation unknown (NVML: Not Supported), processes unknown (NVML: Not Supported)"
+    assert "utilisation unknown (NVML: Not Supported)" in health.note
+    assert "processes unknown (NVML: Not Supported)" in health.note
+
+
+@pytest.mark.parametrize(("kind", "word"), [("not_supported", "[Not Supported]"), ("na", "[N/A]")])
+def test_what_nvidia_smi_does_not_tell_is_unknown_and_said(sdk, kind, word):
+    sdk.switch(nvml="absent", nvidia_smi=kind, busy=0.9)
+
+    health = trt.health(DEVICE)
+
+    assert health.healthy
+    assert (health.busy, health.processes, health.temperature_c) == (None, (), None)
+    for what in ("utilisation", "processes", "throttling", "temperature"):
+        assert f"{what} unknown (nvidia-smi: {word})" in health.note
+
+
+@pytest.mark.parametrize("source", ["library", "absent"])
+def test_the_name_of_a_process_may_hold_commas(sdk, source):
+    sdk.switch(nvml=source, busy=0.9, process="python train.py --sizes 1,2, 4")
+
+    assert trt.health(DEVICE).processes == ("424242 python train.py --sizes 1,2, 4",)
+
+
+def test_a_query_of_processes_that_fails_is_no_idle_gpu(sdk):
+    """It exits 255; whether the GPU is idle cannot be told, and a measurement on it is INVALID."""
+    sdk.switch(nvml="absent", nvidia_smi="no_processes")
+
+    health = trt.health(DEVICE)
+
+    assert not health.healthy
+    assert "whether others use GPU 0 cannot be told" in health.note
+    assert "nvidia-smi exited with 255: Unable to determine the device handle" in health.note
+    with pytest.raises(InvalidMeasurement, match="cannot be told"):
+        check_idle(DEVICE, health)
+
+
+def test_a_row_that_cannot_be_read_is_no_idle_gpu(sdk, monkeypatch):
+    sdk.switch(nvml="absent")
+    real = subprocess.run
+
+    def run(command, **more):
+        done = real(command, **more)
+        if "--query-compute-apps=pid,process_name" in command:
+            done.stdout = b"something else\n"
+        return done
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+    health = trt.health(DEVICE)
+
+    assert not health.healthy
+    assert "a row that cannot be read: something else" in health.note
+
+
+def test_warnings_among_the_rows_are_no_gpu(sdk):
+    sdk.switch(nvml="absent", nvidia_smi="warns")
+
+    assert "nvidia-smi: 0 Tesla T4" in trt.devices(".*").evidence
+    assert trt.health(DEVICE).healthy
+
+
+@pytest.mark.parametrize("source", ["library", "absent"])
+def test_a_process_of_the_suite_is_listed_by_a_container_under_a_foreign_number(sdk, onnx, engine, tmp_path, source):
+    """Without the host's process numbers in /proc the number stays first, so that it can be told from a stranger's by
+    when it came."""
+    trt.build(onnx, engine, tiny_spec())
+    for pids in ("own", "host"):
+        sdk.switch(nvml=source, machine=str(tmp_path / "machine"), pids=pids)
+        assert trt.health(DEVICE).processes == ()
+        with trt.load(engine, DEVICE, tiny_spec()):
+            processes = trt.health(DEVICE).processes
+        for path in (tmp_path / "machine").iterdir():
+            path.unlink()
+
+        if pids == "own":
+            assert processes == ()
+        else:
+            (process,) = processes
+            number, name = process.split(" ", 1)
+            assert number.isdigit()
+            assert not Path("/proc", number).exists()
+            assert name == ("of unknown name" if source == "library" else "[Not Found]")
+
+
+@pytest.mark.parametrize(("told", "shown"), [("7", 0), ("", 0), ("-1", 0), ("1", 1), ("0,2", 2), ("2,9,0", 1)])
+def test_a_variable_that_hides_every_gpu_is_named(sdk, monkeypatch, told, shown):
+    sdk.switch(devices=3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+
+    found = trt.devices(".*")
+
+    assert len(found.devices) == shown
+    assert (f"CUDA_VISIBLE_DEVICES={told} hides every GPU" in found.evidence) == (shown == 0)
+
+
+def test_a_container_that_shows_no_gpu_is_told_by_its_variable(sdk, monkeypatch):
+    sdk.switch(devices=0)
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
+    assert "NVIDIA_VISIBLE_DEVICES=void is set" in trt.devices(".*").evidence
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "all")
+    assert "VISIBLE_DEVICES" not in trt.devices(".*").evidence
+
+
+def test_a_gpu_that_is_gone_is_not_healthy(sdk):
+    gone = trt.health(Device(5, "Tesla T4", card=5))
+
+    assert not gone.healthy
+    assert "GPU 5 does not answer" in gone.note
