@@ -1,12 +1,101 @@
 """The table of backends: every name is a module, plug-ins add rows, and compilers get the files that they need."""
 
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+
 from harness.backends import registry
+from harness.backends.base import Device
+from harness.backends.registry import BACKENDS, BackendRow
 from harness.chips import CHIPS
+from harness.errors import UsageError
+
+
+def beside(version="", precision="fp16"):
+    """What the suite would make beside the ONNX file, each by its name."""
+    made = {
+        name: lambda name=name: name for name in ("out_nodes", "out_specs", "torchscript", "rounded", "timing_cache")
+    }
+    return SimpleNamespace(version=version, precision=precision, device=Device(3, "chip"), **made)
 
 
 def test_every_backend_of_a_chip_is_a_module():
-    from importlib.util import find_spec
-
     for chip in CHIPS.values():
         for backend in chip.backends:
             assert find_spec(registry.module_of(backend)) is not None, f"{chip.name} names {backend}"
+
+
+def test_every_simulated_sdk_of_the_table_is_there():
+    folders = [row.simulator_folder for row in BACKENDS.values() if row.simulator]
+
+    assert folders
+    assert all(folder.is_dir() for folder in folders)
+    assert BACKENDS["ort"].simulator_folder is None
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "wanted"),
+    [
+        ("TensorRT 10.3.0, driver 550", "fp16", set()),
+        ("TensorRT 11.0.0, driver 610", "fp16", {"onnx_fp16"}),
+        ("TensorRT 12.1.0, driver 700", "int8", {"onnx_int8"}),
+        ("TensorRT 12.1.0, driver 700", "fp32", set()),
+        ("TensorRT 8.6.1", "int8", set()),
+    ],
+)
+def test_tensorrt_from_11_on_takes_precision_from_the_graph(version, precision, wanted):
+    options = BACKENDS["trt"].needs(beside(version, precision))
+
+    assert set(options) == {"device", "timing_cache"} | wanted
+    assert options["device"] == 3
+    assert all(options[name] == "rounded" for name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("backend", "wanted"),
+    [
+        ("acl", {"out_nodes", "out_specs"}), ("ais_bench", {"out_nodes", "out_specs"}),
+        ("msame", {"out_nodes", "out_specs"}), ("torch_cuda", {"torchscript"}), ("magicmind", {"device"}),
+        ("ort", set()), ("openvino", set()),
+    ],
+)  # fmt: skip
+def test_each_backend_is_given_what_it_needs_and_nothing_else(backend, wanted):
+    assert set(BACKENDS[backend].needs(beside())) == wanted
+
+
+def test_what_is_of_no_key_is_among_the_options():
+    for row in BACKENDS.values():
+        assert set(row.unkeyed) <= set(row.needs(beside("TensorRT 11.0"))), f"{row.name}: an option that is not given"
+
+
+def test_a_name_that_is_none_is_refused_with_those_there_are():
+    with pytest.raises(UsageError, match="there is no backend aisbench") as raised:
+        registry.backend("aisbench")
+    assert "ais_bench" in raised.value.hint
+
+
+def test_a_dotted_name_is_a_module_of_its_own():
+    row = registry.backend("lab.chips.runner")
+
+    assert (row.module, row.simulator_folder, dict(row.needs(beside()))) == ("lab.chips.runner", None, {})
+
+
+def points(*rows):
+    return lambda group: [SimpleNamespace(value=f"lab:{i}", load=lambda row=row: row) for i, row in enumerate(rows)]
+
+
+def test_an_installed_package_adds_a_row(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", points(BackendRow("lab", "lab.runner")))
+
+    assert registry.with_plugins(BACKENDS, "chipproof.backends", BackendRow)["lab"].module == "lab.runner"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"), [("lab", "is a str"), (BackendRow("ort", "lab.runner"), "adds ort, which exists already")]
+)
+def test_a_row_that_is_none_or_takes_a_name_that_exists_is_refused(monkeypatch, row, said):
+    monkeypatch.setattr(registry, "entry_points", points(row))
+
+    with pytest.raises(UsageError, match=said):
+        registry.with_plugins(BACKENDS, "chipproof.backends", BackendRow)
