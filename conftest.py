@@ -1,14 +1,11 @@
-"""Options, markers, the order of the tests, and the summary that ends a run."""
+"""Markers, the order of the tests, and what goes on record of each. tests/options.py has the options, tests/ending.py
+the end of a run."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import shutil
 import signal
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,24 +19,21 @@ import pytest
 from _pytest._code.code import ExceptionRepr
 
 from harness import matrix
-from harness.backends.registry import backends
 from harness.case import Case, Precision
 from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
 from harness.report import ci
 from harness.report.causes import PASSED_ON
-from harness.report.messages import LANGUAGES, language, translation
-from harness.report.records import Record, Run, ran, read_run, write_run
-from harness.report.records import footer as end_of_run
-from harness.report.terminal import terminal
+from harness.report.records import Record, ran, read_run
 from harness.run.deciding import decided_by
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from harness.worker.process import limits
 from tests import resume
 from tests.session import (
     ASKED,
     ATTEMPTS,
+    BASELINE,
     BEGUN,
     BOOK,
+    CLOCK,
     EARLIER,
     ENGINES,
     FAILED,
@@ -47,128 +41,52 @@ from tests.session import (
     HUNG,
     RECORDS,
     SCREEN,
+    STOPPED,
     TESTS,
     Book,
     Gathering,
     add_record,
     case_of,
     footer,
-    header,
     lineup_id,
     not_the_chip,
     options,
     plain,
     stage_of,
-    stem_of,
     way_on,
 )
 
+pytest_plugins = ["tests.options", "tests.ending"]
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
-TIERS = {
-    "quick": "as nightly, with the first precision of each chip and without the accuracy of heavy models",
-    "nightly": "everything, with the accuracy of the smallest and the largest batch",
-    "full": "everything",
-}
 COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
-CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
-STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
-UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
 OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
 ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
-BASELINE = pytest.StashKey[Run | None]()
-SAID = pytest.StashKey[list[str]]()  # lines for a CI system
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("chipproof", "conformance of AI inference chips")
-    group.addoption(
-        "--data",
-        type=Path,
-        default=os.environ.get("CHIPPROOF_DATA"),
-        metavar="DIR",
-        help="published weights, images and labels (default: $CHIPPROOF_DATA); without it: drawn scenes",
-    )
-    group.addoption(
-        "--cache",
-        type=Path,
-        default=os.environ.get("CHIPPROOF_CACHE"),
-        metavar="DIR",
-        help="where exports, engines and reference outputs are kept (default: the user's cache folder)",
-    )
-    group.addoption(
-        "--wait",
-        type=float,
-        default=600.0,
-        metavar="SECONDS",
-        help="wait that long for a device that others hold (default: 600)",
-    )
-    group.addoption(
-        "--time-limit",
-        action="append",
-        default=[],
-        metavar="STAGE=SECONDS",
-        help="how long a step may take before it counts as hung: start, look, build, load, run, measure or close "
-        "(repeat for several)",
-    )
-    group.addoption(
-        "--memory-limit",
-        type=float,
-        metavar="GB",
-        help="most memory of the process that holds the SDK (default: 80 %% of the machine's)",
-    )
-    group.addoption(
-        "--tier",
-        choices=list(TIERS),
-        default="full",
-        help="how much: " + "; ".join(f"{name}: {text}" for name, text in TIERS.items()) + " (default: full)",
-    )
-    group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
-    group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
-    group.addoption(
-        "--patience",
-        type=float,
-        metavar="SECONDS",
-        help="time a case for at most so long until its throughput is decided (default: 60 on chips, 30 on cpu)",
-    )
-    group.addoption(
-        "--require",
-        action="append",
-        default=[],
-        metavar="CHIP",
-        help="fail when this chip is absent or nothing ran on it (repeat for several)",
-    )
-    group.addoption(
-        "--results", type=Path, metavar="DIR", help="write records and reports here, and read those of other chips"
-    )
-    group.addoption(
-        "--resume",
-        metavar="FILE",
-        help="take over the verdicts of an earlier run that are decided by the same: a record file, or latest",
-    )
-    group.addoption("--baseline", type=Path, metavar="RUN", help="a record file: say what changed since that run")
-    group.addoption(
-        "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"
-    )
-    group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
-    group.addoption(
-        "--sdk-python",
-        default=sys.executable,
-        metavar="PATH",
-        help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy)",
-    )
-    group.addoption("--runner", metavar="BACKEND", help=f"drive the chip by another backend: {', '.join(backends())}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORDS], config.stash[FRESH], config.stash[ASKED], config.stash[TESTS] = {}, [], set(), {}
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
-    config.stash[STOPPED], config.stash[UNSHOWN] = "", ""
+    config.stash[STOPPED] = ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
     config.stash[FAILED], config.stash[HUNG] = {}, {}
     config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
-    config.stash[SAID] = []
+    _add_markers(config)
+    if config.getoption("dist", "no") == "each":
+        raise pytest.UsageError("--dist each runs every test in every process, on the same device: leave it out")
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Gathering(config))
+        config.stash[BOOK].silent = True
+    baseline = config.getoption("baseline")
+    try:
+        config.stash[BASELINE] = None if baseline is None else read_run(baseline)
+    except HarnessError as error:
+        raise pytest.UsageError(f"--baseline {baseline}: {error}") from error
+    _resume(config)
+
+
+def _add_markers(config: pytest.Config) -> None:
     for chip in matrix.chips().values():
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
@@ -182,47 +100,6 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     for stage in STAGE_MARKERS:
         config.addinivalue_line("markers", f"{stage}: tests of that stage")
-    if config.getoption("dist", "no") == "each":
-        raise pytest.UsageError("--dist each runs every test in every process, on the same device: leave it out")
-    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Gathering(config))
-        config.stash[BOOK].silent = True
-    unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
-    if unknown:
-        raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
-    if not 0 <= config.getoption("wait") < float("inf"):
-        raise pytest.UsageError(f"--wait {config.getoption('wait')}: give seconds, 0 or more")
-    try:
-        limits(config.getoption("time_limit"), config.getoption("memory_limit"))
-    except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
-    limit = config.getoption("limit")
-    if limit is not None and limit < 1:
-        raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
-    patience = config.getoption("patience")
-    if patience is not None and not 0 <= patience < float("inf"):
-        raise pytest.UsageError(f"--patience {patience:g}: give seconds, 0 or more")
-    data = config.getoption("data")
-    if data is not None and not Path(data).is_dir():
-        raise pytest.UsageError(f"--data {data}: no such folder")
-    runner, python = config.getoption("runner"), config.getoption("sdk_python")
-    if runner is not None and runner not in backends():
-        raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
-    if shutil.which(python) is None:
-        raise pytest.UsageError(f"--sdk-python {python}: no such program")
-    baseline = config.getoption("baseline")
-    try:
-        config.stash[BASELINE] = None if baseline is None else read_run(baseline)
-    except HarnessError as error:
-        raise pytest.UsageError(f"--baseline {baseline}: {error}") from error
-    results = config.getoption("results")
-    _resume(config)
-    if results is not None and not config.getoption("collectonly"):  # said now, not after hours
-        try:
-            results.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=results).close()
-        except OSError as error:
-            raise pytest.UsageError(f"--results {results} cannot be written: {error}") from error
 
 
 def _resume(config: pytest.Config) -> None:
@@ -323,22 +200,6 @@ def _in_tier(item: pytest.Item, tier: str) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[ASKED] = {case for item in session.items if (case := case_of(item)) is not None}
-
-
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"chipproof: data {config.getoption('data') or 'none (drawn scenes)'}"]
-    settings = [
-        f"--{name} {value}"
-        for name in ("limit", "device", "runner", "patience")
-        if (value := config.getoption(name)) is not None
-    ]
-    settings += [f"--time-limit {given}" for given in config.getoption("time_limit")]
-    if config.getoption("tier") != "full":
-        settings.append(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}")
-    if config.getoption("simulate"):
-        settings.append("--simulate: SIMULATED SDKs; says nothing about real hardware")
-    typos = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHIPPROOF_")]
-    return lines + [f"chipproof: {line}" for line in settings + typos]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -466,135 +327,3 @@ def _show(item: pytest.Item, error: BaseException, result: pytest.TestReport, wa
         result.longrepr.addsection("the way on", footer(way), "-")
     else:
         result.longrepr = f"{result.longrepr}\n{footer(way)}"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Nothing ran is never green where something was required, and neither is a red record; records are written
-    whatever happened, and what cannot be written takes nothing else with it."""
-    config = session.config
-    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
-        config.stash[STOPPED] = config.stash[STOPPED] or "STOPPED before its end"
-    records = list(config.stash[RECORDS].values())
-    if hasattr(config, "workeroutput"):
-        _close(config, records)
-        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
-        config.workeroutput["unwritten"] = config.stash[BOOK].unwritten
-        return
-    if config.getoption("collectonly"):
-        return
-    if config.getoption("results") or config.stash[ASKED]:
-        _write(config, records)
-    unwritten = bool(config.stash[BOOK].unwritten or config.stash[UNSHOWN])
-    found = ci.status(records, config.getoption("require"), unwritten)
-    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if ended and found:  # pytest's own 1 stands where a test failed and no record says why
-        session.exitstatus = int(found)
-
-
-def _close(config: pytest.Config, records: list[Record]) -> bool:
-    """End this process's journal; False where it wrote none."""
-    seconds = round(time.monotonic() - config.stash[CLOCK], 1)
-    book = config.stash[BOOK]
-    if book.opened:
-        book.add(end_of_run(records, len(config.stash[ASKED]), config.stash[STOPPED], seconds=seconds))
-    return book.close()
-
-
-def _write(config: pytest.Config, records: list[Record]) -> None:
-    """The record file and the reports, also of a run in which nothing ran; without --results only what a CI system
-    shows by itself."""
-    folder, book = config.getoption("results"), config.stash[BOOK]
-    asked, stopped, lang = len(config.stash[ASKED]), config.stash[STOPPED], language(config.getoption("lang"))
-    if folder is None:
-        run = Run(header(config), tuple(records), {"asked": asked, "stopped": stopped})
-        config.stash[SAID] = ci.github(run, os.environ, lang)
-        return
-    path = folder / f"{stem_of(config)}.jsonl"
-    try:
-        if not _close(config, records):  # with pytest -n every process wrote its own part
-            parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
-            lines = [line for part in parts for line in read_run(part).lines]
-            write_run(path, header(config), records, asked, stopped, lines)
-            for part in parts:
-                part.unlink()
-        run = read_run(path)
-    except Exception as error:
-        book.unwritten = book.unwritten or (str(error) if isinstance(error, HarnessError) else repr(error))
-        return
-    try:
-        from harness.report.publish import publish  # imports the page's templates: not where nothing is written
-
-        config.stash[SAID] = publish(folder, run, os.environ, lang, config.stash[BASELINE])
-    except Exception as error:
-        config.stash[UNSHOWN] = str(error) if isinstance(error, HarnessError) else repr(error)
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
-    """Ours comes last. What it tells of a failure, pytest does not tell again, but with -v; a traceback is pytest's."""
-    told = {}
-    if config.stash[RECORDS] and terminalreporter.verbosity <= 0:
-        told = {key: terminalreporter.stats[key] for key in ("failed", "error") if key in terminalreporter.stats}
-    for key, reports in told.items():
-        terminalreporter.stats[key] = [report for report in reports if not _told(report)]
-    yield
-    terminalreporter.stats.update(told)
-    _summary(terminalreporter, config)
-
-
-def _told(report: pytest.TestReport) -> bool:
-    """Whether a record says what the report says. A verdict and a harness error have no traceback ("value" is pytest's
-    word for that); a defect of the suite has one, which is shown."""
-    style = getattr(getattr(report.longrepr, "reprtraceback", None), "style", "value")
-    return bool(getattr(report, "chipproof", None)) and style == "value"
-
-
-def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    records = list(config.stash[RECORDS].values())
-    results = config.getoption("results")
-    stream = getattr(terminalreporter._tw, "_file", None)
-    lang = language(config.getoption("lang"), encoding=getattr(stream, "encoding", None))
-    t = translation(lang)
-    idle = ci.idle(records, config.getoption("require"))
-    failures = [t("FAILED: --require {chip}: nothing ran on it", chip=chip) for chip in idle]
-    if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
-        return
-    if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
-        stream.reconfigure(errors="replace")
-    for line in config.stash[SAID]:
-        terminalreporter.write_line(line)
-    terminalreporter.section("chipproof")
-    if config.stash[EARLIER].files:
-        over = [record for record in records if "taken_over" in record.facts]
-        told = f"resumed {config.stash[EARLIER].files[0]}: {len(over)} of {len(records)} verdicts taken over"
-        terminalreporter.write_line(told)
-        for attempt in sorted({int(r.facts["attempt"]) for r in records if "attempt" in r.facts} - {1}):
-            count = sum(r.facts.get("attempt") == attempt for r in records)
-            terminalreporter.write_line(f"{count} of attempt {attempt}")
-    unwritten, unshown = config.stash[BOOK].unwritten, config.stash[UNSHOWN]
-    if unwritten:
-        failures.append(t("FAILED: not all records are on disk: {reason}", reason=unwritten))
-    if unshown:
-        failures.append(t("FAILED: the records are on disk, their pages are not: {reason}", reason=unshown))
-    changed = ""
-    if baseline := config.stash[BASELINE]:
-        from harness.report import compare
-
-        now = Run(header(config), tuple(records), {})
-        changed = compare.summary(compare.compare(baseline, now), lang)
-    terminalreporter.write(
-        terminal(
-            records,
-            len(config.stash[ASKED]),
-            terminalreporter._tw.fullwidth,
-            terminalreporter.hasmarkup,
-            stopped=config.stash[STOPPED],
-            verbose=terminalreporter.verbosity > 0,
-            failures=failures,
-            report=results / "latest.html" if results and not (unwritten or unshown) else None,
-            options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
-            lang=lang,
-            changed=changed,
-        )
-    )

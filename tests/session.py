@@ -22,7 +22,7 @@ from harness import matrix
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.report.journal import Journal
-from harness.report.records import Record
+from harness.report.records import Record, Run
 from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
 
@@ -30,6 +30,9 @@ ROOT = Path(__file__).parents[1]
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
 FRESH = pytest.StashKey[list[Record]]()  # records of the test that runs now
 ASKED = pytest.StashKey[set[Case]]()
+BASELINE = pytest.StashKey[Run | None]()  # that of --baseline
+STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
+CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
 BEGUN = pytest.StashKey[float]()  # seconds since 1970
 BOOK = pytest.StashKey["Book"]()
 TESTS = pytest.StashKey[dict[tuple[Case, str, str], str]]()  # whose a record is: node id

@@ -15,7 +15,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 TESTS = "tests/conformance"
-# options of conftest.py whose values are paths
+# options of tests/options.py whose values are paths
 PATHS = {"--data", "--cache", "--results", "--sdk-python", "--baseline", "--resume"}
 
 

@@ -16,7 +16,7 @@ from harness.report.records import Run
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("docs/ci.md", "docs/ci.zh-CN.md")
-OPTIONS = set(re.findall(r'"(--[a-z-]+)"', (ROOT / "conftest.py").read_text(encoding="utf-8"))) | {"--junitxml"}
+OPTIONS = {"--junitxml", *re.findall(r'"(--[a-z-]+)"', (ROOT / "tests" / "options.py").read_text(encoding="utf-8"))}
 
 
 def blocks(page, kind):

@@ -67,8 +67,8 @@ def anchors(page):
 
 @cache
 def suite_options():
-    """Options that conftest.py adds to pytest."""
-    tree = ast.parse((ROOT / "conftest.py").read_text(encoding="utf-8"))
+    """Options that the suite adds to pytest."""
+    tree = ast.parse((ROOT / "tests" / "options.py").read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [node for node in calls if getattr(node.func, "attr", "") == "addoption"]
     return {node.args[0].value for node in named}

@@ -276,7 +276,7 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
     """Pytest itself would print it as one line, with a backslash and an n for each end of a line."""
     (tmp_path / "chinese.py").write_text(
         "def pytest_configure(config):\n"
-        "    root = config.pluginmanager.getplugin(str(config.rootpath / 'conftest.py'))\n"
+        "    root = config.pluginmanager.getplugin('tests.ending')\n"
         "    terminal = root.terminal\n"
         "    root.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
         encoding="utf-8",

@@ -22,7 +22,7 @@ from tools import doctor
 ROOT = Path(__file__).parents[3]
 SOURCES = [*sorted((ROOT / "harness" / "report").glob("*.py")),
            *(ROOT / "tools" / f"{name}.py" for name in ("doctor", "compare", "history", "report")),
-           ROOT / "conftest.py"]  # fmt: skip
+           ROOT / "tests" / "ending.py"]  # fmt: skip
 ZH = entries((CATALOGUES / "zh.po").read_text(encoding="utf-8"))
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
 
@@ -44,7 +44,8 @@ def used():
     found |= {*MARKS.values(), *(stage.question for stage in STAGES.values()), *ci.SENTENCES}
     found |= {*tables.ACCURACY_COLUMNS, *tables.THROUGHPUT_COLUMNS, *tables.OTHER_COLUMNS, tables.OTHERS, "details"}
     found |= {title for title, _, _ in (tables.accuracy(()), tables.throughput(()))} | {"Every record"}
-    found |= set(re.findall(r'STOPPED\] = (?:.* or )?"([^"]+)"', (ROOT / "conftest.py").read_text(encoding="utf-8")))
+    stops = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("conftest.py", "tests/ending.py"))
+    found |= set(re.findall(r'STOPPED\] = (?:.* or )?"([^"]+)"', stops))
     found |= {*compare.TITLES, *(name for columns in compare.COLUMNS for name in columns)}
     found |= {*doctor.AREAS, *(state.value for state in doctor.State), doctor.EACH, doctor.DRAWN, doctor.SEEDED}
     return found - {""}

@@ -62,7 +62,7 @@ def test_processes_of_xdist_are_given_the_path_before_the_run_makes_its_folders(
 
 
 def test_the_paths_are_those_of_the_suites_options():
-    conftest = (rooted.PROJECT / "conftest.py").read_text(encoding="utf-8")
+    options = (rooted.PROJECT / "tests" / "options.py").read_text(encoding="utf-8")
 
     assert (rooted.PROJECT / rooted.TESTS).is_dir()
-    assert all(f'"{option}"' in conftest for option in rooted.PATHS)
+    assert all(f'"{option}"' in options for option in rooted.PATHS)

@@ -1,0 +1,159 @@
+"""How a run ends: the exit status, the record file with its reports, and the summary on the terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.report import ci
+from harness.report.causes import PASSED_ON
+from harness.report.messages import language, translation
+from harness.report.records import Record, Run, read_run, write_run
+from harness.report.records import footer as end_of_run
+from harness.report.terminal import terminal
+from tests.session import ASKED, BASELINE, BOOK, CLOCK, EARLIER, RECORDS, STOPPED, header, stem_of
+
+UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
+SAID = pytest.StashKey[list[str]]()  # lines for a CI system
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[UNSHOWN], config.stash[SAID] = "", []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Nothing ran is never green where something was required, and neither is a red record; records are written
+    whatever happened, and what cannot be written takes nothing else with it."""
+    config = session.config
+    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR) or session.shouldfail:
+        config.stash[STOPPED] = config.stash[STOPPED] or "STOPPED before its end"
+    records = list(config.stash[RECORDS].values())
+    if hasattr(config, "workeroutput"):
+        _close(config, records)
+        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
+        config.workeroutput["unwritten"] = config.stash[BOOK].unwritten
+        return
+    if config.getoption("collectonly"):
+        return
+    if config.getoption("results") or config.stash[ASKED]:
+        _write(config, records)
+    unwritten = bool(config.stash[BOOK].unwritten or config.stash[UNSHOWN])
+    found = ci.status(records, config.getoption("require"), unwritten)
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if ended and found:  # pytest's own 1 stands where a test failed and no record says why
+        session.exitstatus = int(found)
+
+
+def _close(config: pytest.Config, records: list[Record]) -> bool:
+    """End this process's journal; False where it wrote none."""
+    seconds = round(time.monotonic() - config.stash[CLOCK], 1)
+    book = config.stash[BOOK]
+    if book.opened:
+        book.add(end_of_run(records, len(config.stash[ASKED]), config.stash[STOPPED], seconds=seconds))
+    return book.close()
+
+
+def _write(config: pytest.Config, records: list[Record]) -> None:
+    """The record file and the reports, also of a run in which nothing ran; without --results only what a CI system
+    shows by itself."""
+    folder, book = config.getoption("results"), config.stash[BOOK]
+    asked, stopped, lang = len(config.stash[ASKED]), config.stash[STOPPED], language(config.getoption("lang"))
+    if folder is None:
+        run = Run(header(config), tuple(records), {"asked": asked, "stopped": stopped})
+        config.stash[SAID] = ci.github(run, os.environ, lang)
+        return
+    path = folder / f"{stem_of(config)}.jsonl"
+    try:
+        if not _close(config, records):  # with pytest -n every process wrote its own part
+            parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
+            lines = [line for part in parts for line in read_run(part).lines]
+            write_run(path, header(config), records, asked, stopped, lines)
+            for part in parts:
+                part.unlink()
+        run = read_run(path)
+    except Exception as error:
+        book.unwritten = book.unwritten or (str(error) if isinstance(error, HarnessError) else repr(error))
+        return
+    try:
+        from harness.report.publish import publish  # imports the page's templates: not where nothing is written
+
+        config.stash[SAID] = publish(folder, run, os.environ, lang, config.stash[BASELINE])
+    except Exception as error:
+        config.stash[UNSHOWN] = str(error) if isinstance(error, HarnessError) else repr(error)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """Ours comes last. What it tells of a failure, pytest does not tell again, but with -v; a traceback is pytest's."""
+    told = {}
+    if config.stash[RECORDS] and terminalreporter.verbosity <= 0:
+        told = {key: terminalreporter.stats[key] for key in ("failed", "error") if key in terminalreporter.stats}
+    for key, reports in told.items():
+        terminalreporter.stats[key] = [report for report in reports if not _told(report)]
+    yield
+    terminalreporter.stats.update(told)
+    _summary(terminalreporter, config)
+
+
+def _told(report: pytest.TestReport) -> bool:
+    """Whether a record says what the report says. A verdict and a harness error have no traceback ("value" is pytest's
+    word for that); a defect of the suite has one, which is shown."""
+    style = getattr(getattr(report.longrepr, "reprtraceback", None), "style", "value")
+    return bool(getattr(report, "chipproof", None)) and style == "value"
+
+
+def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    records = list(config.stash[RECORDS].values())
+    results = config.getoption("results")
+    stream = getattr(terminalreporter._tw, "_file", None)
+    lang = language(config.getoption("lang"), encoding=getattr(stream, "encoding", None))
+    t = translation(lang)
+    idle = ci.idle(records, config.getoption("require"))
+    failures = [t("FAILED: --require {chip}: nothing ran on it", chip=chip) for chip in idle]
+    if config.getoption("collectonly") or not (config.stash[ASKED] or failures):
+        return
+    if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
+        stream.reconfigure(errors="replace")
+    for line in config.stash[SAID]:
+        terminalreporter.write_line(line)
+    terminalreporter.section("chipproof")
+    if config.stash[EARLIER].files:
+        over = [record for record in records if "taken_over" in record.facts]
+        told = f"resumed {config.stash[EARLIER].files[0]}: {len(over)} of {len(records)} verdicts taken over"
+        terminalreporter.write_line(told)
+        for attempt in sorted({int(r.facts["attempt"]) for r in records if "attempt" in r.facts} - {1}):
+            count = sum(r.facts.get("attempt") == attempt for r in records)
+            terminalreporter.write_line(f"{count} of attempt {attempt}")
+    unwritten, unshown = config.stash[BOOK].unwritten, config.stash[UNSHOWN]
+    if unwritten:
+        failures.append(t("FAILED: not all records are on disk: {reason}", reason=unwritten))
+    if unshown:
+        failures.append(t("FAILED: the records are on disk, their pages are not: {reason}", reason=unshown))
+    changed = ""
+    if baseline := config.stash[BASELINE]:
+        from harness.report import compare
+
+        now = Run(header(config), tuple(records), {})
+        changed = compare.summary(compare.compare(baseline, now), lang)
+    terminalreporter.write(
+        terminal(
+            records,
+            len(config.stash[ASKED]),
+            terminalreporter._tw.fullwidth,
+            terminalreporter.hasmarkup,
+            stopped=config.stash[STOPPED],
+            verbose=terminalreporter.verbosity > 0,
+            failures=failures,
+            report=results / "latest.html" if results and not (unwritten or unshown) else None,
+            options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
+            lang=lang,
+            changed=changed,
+        )
+    )

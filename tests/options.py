@@ -1,0 +1,158 @@
+"""The options of the suite: what there is to set, and what of it cannot be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness import matrix
+from harness.backends.registry import backends
+from harness.errors import HarnessError
+from harness.report.messages import LANGUAGES
+from harness.worker.process import limits
+
+TIERS = {
+    "quick": "as nightly, with the first precision of each chip and without the accuracy of heavy models",
+    "nightly": "everything, with the accuracy of the smallest and the largest batch",
+    "full": "everything",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chipproof", "conformance of AI inference chips")
+    group.addoption(
+        "--data",
+        type=Path,
+        default=os.environ.get("CHIPPROOF_DATA"),
+        metavar="DIR",
+        help="published weights, images and labels (default: $CHIPPROOF_DATA); without it: drawn scenes",
+    )
+    group.addoption(
+        "--cache",
+        type=Path,
+        default=os.environ.get("CHIPPROOF_CACHE"),
+        metavar="DIR",
+        help="where exports, engines and reference outputs are kept (default: the user's cache folder)",
+    )
+    group.addoption(
+        "--wait",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="wait that long for a device that others hold (default: 600)",
+    )
+    group.addoption(
+        "--time-limit",
+        action="append",
+        default=[],
+        metavar="STAGE=SECONDS",
+        help="how long a step may take before it counts as hung: start, look, build, load, run, measure or close "
+        "(repeat for several)",
+    )
+    group.addoption(
+        "--memory-limit",
+        type=float,
+        metavar="GB",
+        help="most memory of the process that holds the SDK (default: 80 %% of the machine's)",
+    )
+    group.addoption(
+        "--tier",
+        choices=list(TIERS),
+        default="full",
+        help="how much: " + "; ".join(f"{name}: {text}" for name, text in TIERS.items()) + " (default: full)",
+    )
+    group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
+    group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
+    group.addoption(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="time a case for at most so long until its throughput is decided (default: 60 on chips, 30 on cpu)",
+    )
+    group.addoption(
+        "--require",
+        action="append",
+        default=[],
+        metavar="CHIP",
+        help="fail when this chip is absent or nothing ran on it (repeat for several)",
+    )
+    group.addoption(
+        "--results", type=Path, metavar="DIR", help="write records and reports here, and read those of other chips"
+    )
+    group.addoption(
+        "--resume",
+        metavar="FILE",
+        help="take over the verdicts of an earlier run that are decided by the same: a record file, or latest",
+    )
+    group.addoption("--baseline", type=Path, metavar="RUN", help="a record file: say what changed since that run")
+    group.addoption(
+        "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"
+    )
+    group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
+    group.addoption(
+        "--sdk-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy)",
+    )
+    group.addoption("--runner", metavar="BACKEND", help=f"drive the chip by another backend: {', '.join(backends())}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what cannot be done, now and not after hours.
+
+    Raises:
+        pytest.UsageError: with the option, what was given and what is possible.
+    """
+    unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
+    if unknown:
+        raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
+    if not 0 <= config.getoption("wait") < float("inf"):
+        raise pytest.UsageError(f"--wait {config.getoption('wait')}: give seconds, 0 or more")
+    try:
+        limits(config.getoption("time_limit"), config.getoption("memory_limit"))
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    limit = config.getoption("limit")
+    if limit is not None and limit < 1:
+        raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
+    patience = config.getoption("patience")
+    if patience is not None and not 0 <= patience < float("inf"):
+        raise pytest.UsageError(f"--patience {patience:g}: give seconds, 0 or more")
+    data = config.getoption("data")
+    if data is not None and not Path(data).is_dir():
+        raise pytest.UsageError(f"--data {data}: no such folder")
+    runner, python = config.getoption("runner"), config.getoption("sdk_python")
+    if runner is not None and runner not in backends():
+        raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
+    if shutil.which(python) is None:
+        raise pytest.UsageError(f"--sdk-python {python}: no such program")
+    results = config.getoption("results")
+    if results is not None and not config.getoption("collectonly"):
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=results).close()
+        except OSError as error:
+            raise pytest.UsageError(f"--results {results} cannot be written: {error}") from error
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = [f"chipproof: data {config.getoption('data') or 'none (drawn scenes)'}"]
+    settings = [
+        f"--{name} {value}"
+        for name in ("limit", "device", "runner", "patience")
+        if (value := config.getoption(name)) is not None
+    ]
+    settings += [f"--time-limit {given}" for given in config.getoption("time_limit")]
+    if config.getoption("tier") != "full":
+        settings.append(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}")
+    if config.getoption("simulate"):
+        settings.append("--simulate: SIMULATED SDKs; says nothing about real hardware")
+    typos = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHIPPROOF_")]
+    return lines + [f"chipproof: {line}" for line in settings + typos]
