@@ -48,6 +48,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
+        Stage("protocol", "Are pictures prepared and outputs read as by the authors' programs?", "protocol"),
         Stage("export", "Is the ONNX file the model?", "export"),
         Stage("numerics", "Are the raw outputs the network's?", "numerics"),
         Stage("accuracy", "Does the chip find what the reference finds?", "accuracy"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIDE = 224
 ATTRIBUTES = 35
+OUTPUT = "output1"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue, of ImageNet, for values 0..1
 
 TABLE = (
@@ -41,7 +42,7 @@ def preprocess(image: Image, raw: bool) -> Prepared:
 
 def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
     """{"logits": float32 (35,)}. Raises RunError (outputs.checked)."""
-    (logits,) = checked(outputs, {"output1": (ATTRIBUTES,)})
+    (logits,) = checked(outputs, {OUTPUT: (ATTRIBUTES,)})
     return {"logits": logits}
 
 
@@ -57,7 +58,7 @@ RESNET50 = Model(
     task="attributes",
     dataset="peta",
     input="actual_input_1",
-    outputs=("output1",),
+    outputs=(OUTPUT,),
     network=_network,
     protocols=(
         Protocol(

@@ -103,14 +103,14 @@ def candidates(
     return np.concatenate(found), np.concatenate(classes)
 
 
-def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
+def postprocess(outputs: Tensors, frame: Frame, size: tuple[int, int] = SIZE) -> Predictions:
     """Objects decoded from the network's raw heads and suppressed in float32, as the authors do on a CPU: at most 100,
     minus those of the class without meaning. Boxes are clipped to the canvas, as in Ascend's program; the authors clip
-    to the picture."""
-    levels = [(-(-SIZE[0] // stride), -(-SIZE[1] // stride)) for stride in STRIDES]
+    to the picture. `size`: height and width of the canvas."""
+    levels = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in STRIDES]
     shapes = [(CHANNELS, *level) for level in levels] + [(4 * boxes.BINS, *level) for level in levels]
     heads = checked(outputs, dict(zip(OUTPUTS, shapes, strict=True)))
-    found, scores = candidates(heads[:5], heads[5:], SIZE, SCORE)
+    found, scores = candidates(heads[:5], heads[5:], size, SCORE)
     return _objects(*boxes.multiclass_nms(found, scores, SCORE, IOU, LIMIT), frame)
 
 

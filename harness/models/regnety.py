@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SHORT, SIDE = 256, 224
 CLASSES = 1000
+OUTPUT = "class"
 
 
 def preprocess(image: Image, raw: bool) -> Prepared:
@@ -33,7 +34,7 @@ def preprocess(image: Image, raw: bool) -> Prepared:
 
 def postprocess(outputs: Tensors, frame: Frame) -> Predictions:
     """{"logits": float32 (1000,)}. Raises RunError (outputs.checked)."""
-    (logits,) = checked(outputs, {"class": (CLASSES,)})
+    (logits,) = checked(outputs, {OUTPUT: (CLASSES,)})
     return {"logits": logits}
 
 
@@ -49,7 +50,7 @@ REGNETY_016 = Model(
     task="classes",
     dataset="imagenet",
     input="image",
-    outputs=("class",),
+    outputs=(OUTPUT,),
     network=_network,
     protocols=(
         Protocol(

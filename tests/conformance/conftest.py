@@ -142,6 +142,12 @@ def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Callable
 
 
 @pytest.fixture
+def present(suite: RunContext, lineup: Case, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> None:
+    """The chip of a line-up is there, or the test is skipped; it is not touched."""
+    skip_absent(suite, lineup, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
+
+
+@pytest.fixture
 def bench(
     suite: RunContext,
     benches: Callable[[Case], CaseRun],

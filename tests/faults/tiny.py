@@ -6,6 +6,7 @@ the network says when nobody has planted anything, with some answers changed, so
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -24,6 +25,7 @@ from harness.case import Precision
 from harness.chips import Chip
 from harness.datasets import files, imagenet
 from harness.datasets.base import Dataset, Sample
+from harness.judge.golden import Compared
 from harness.metrics.coco import Objects
 from harness.metrics.widerface import Faces
 from harness.models.base import Frame, Model, Prepared, Protocol, Weights
@@ -203,12 +205,13 @@ class World:
     data: Path
     loaders: dict
     table: Baselines
+    golden: dict  # model -> what its functions gave before anything was planted
 
 
 def make(data: Path) -> World:
     """Everything that a user would bring: weights, pictures, truth, figures."""
     (data / "weights").mkdir(parents=True)
-    truths, figures, loaders = {}, [], {}
+    truths, figures, loaders, golden = {}, [], {}, {}
     sizes = [(80 + 8 * (i % 5), 96 + 8 * (i % 7)) for i in range(PICTURES)]
     shots = {"tiny_classes": [picture(i, *size) for i, size in enumerate(sizes)]}
     shots["tiny_objects"] = [picture(1000 + i, *((150, 200), (200, 130), (160, 160))[i % 3]) for i in range(SCENES)]
@@ -221,13 +224,14 @@ def make(data: Path) -> World:
         torch.save(network.state_dict(), data / "weights" / model.weights.files[0])
         with torch.inference_mode():
             outputs = network(inputs)
-        rows = ({n: v[i].numpy() for n, v in zip(model.outputs, outputs, strict=True)} for i in range(len(inputs)))
+        rows = [{n: v[i].numpy() for n, v in zip(model.outputs, outputs, strict=True)} for i in range(len(inputs))]
         found = [protocol.postprocess(o, p.frame) for o, p in zip(rows, prepared, strict=True)]
         truths[name] = truth = [
             {"classes": label_of, "objects": objects_of, "faces": faces_of}[model.task](i, p)
             for i, p in enumerate(found)
         ]
         values = metrics.score(model.task, found, truth).values
+        golden[name] = list(zip(shots[name], prepared, rows, found, strict=True))[:12]
         told = set(model.metrics) - {"top5"}  # one metric without a figure, as in the documents
         figures += [figure(name, metric, values[metric]) for metric in model.metrics if metric in told]
         figures += [figure(name, "throughput", float(s), batch) for batch, s in SPEEDS.items()]
@@ -243,7 +247,15 @@ def make(data: Path) -> World:
     for name in ("tiny_objects", "tiny_faces"):
         samples = tuple(Sample(f"shot_{i}", shot.copy) for i, shot in enumerate(shots[name]))
         loaders[name] = partial(_set, name, samples, truths[name])
-    return World(data, loaders, Baselines(tuple(figures), (), (), (), (), (), (), (), "tiny"))
+    return World(data, loaders, Baselines(tuple(figures), (), (), (), (), (), (), (), "tiny"), golden)
+
+
+def compared(answers: list, protocol: Protocol) -> Iterator[Compared]:
+    """What the functions give now, and what they gave before: the stand-in for the authors' programs."""
+    for i, (shot, prepared, outputs, found) in enumerate(answers):
+        yield Compared(f"picture {i}, prepared", protocol.preprocess(shot, False).tensor, prepared.tensor)
+        again = protocol.postprocess(outputs, prepared.frame)
+        yield from (Compared(f"{key} of picture {i}", again[key], found[key]) for key in found)
 
 
 def _set(name: str, samples: tuple[Sample, ...], truth: list, data: Path) -> Dataset:

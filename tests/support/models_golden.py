@@ -1,12 +1,11 @@
 """Inputs and outputs of the models, and results of the authors' programs for them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from harness.arrays import boxes
 from harness.models import MODELS, gfocalv2, retinaface
+from harness.reference.golden import FOLDER
 
 PROTOCOLS = [(model, protocol) for model in MODELS.values() for protocol in model.protocols]
 NAMES = [f"{model.name}-{protocol.name}" for model, protocol in PROTOCOLS]
@@ -14,7 +13,7 @@ every_protocol = pytest.mark.parametrize(("model", "protocol"), PROTOCOLS, ids=N
 
 
 def load(name):
-    with np.load(Path(__file__).parent / "golden" / name) as file:
+    with np.load(FOLDER / name) as file:
         return dict(file)
 
 

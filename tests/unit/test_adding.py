@@ -63,7 +63,7 @@ link = "https://example.org"
 def project(tmp_path):
     """A copy of the project, in which files are added and changed."""
     copy = tmp_path / "copy"
-    ignore = shutil.ignore_patterns("__pycache__", ".*", "golden")
+    ignore = shutil.ignore_patterns("__pycache__", ".*")
     for name in ("harness", "baselines", "tools", "tests"):
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
     return copy

@@ -44,8 +44,17 @@ def test_an_outcome_is_written_as_its_name():
 
 
 def test_stages_are_asked_in_the_order_in_which_they_run():
-    assert list(STAGES) == ["export", "numerics", "accuracy", "published", "throughput", "targets", "closing"]
-    assert STAGE_MARKERS == ("export", "numerics", "accuracy", "throughput", "targets")
+    assert list(STAGES) == [
+        "protocol",
+        "export",
+        "numerics",
+        "accuracy",
+        "published",
+        "throughput",
+        "targets",
+        "closing",
+    ]
+    assert STAGE_MARKERS == ("protocol", "export", "numerics", "accuracy", "throughput", "targets")
     assert all(stage.question.endswith("?") for stage in STAGES.values())
 
 

@@ -1,19 +1,19 @@
 """Priors, decoding and the choice of boxes against numbers computed with the authors' programs."""
 
-from pathlib import Path
-
 import golden_rules_data as data
 import numpy as np
 import pytest
 
 from harness.arrays import boxes
+from harness.reference.golden import FOLDER, crc
+from harness.reference.golden import faces as drawn_faces
 
 SIZES = [(1000, 1000), (672, 1024), (375, 500), (683, 451), (160, 160)]
 
 
 @pytest.fixture(scope="module")
 def objects():
-    with np.load(Path(__file__).parents[2] / "support" / "golden" / "gfocal_post.npz") as file:
+    with np.load(FOLDER / "gfocal_post.npz") as file:
         return dict(file)
 
 
@@ -22,7 +22,7 @@ def test_priors_have_the_authors_bits(height, width, faces):
     priors = boxes.priors(height, width)
 
     np.testing.assert_array_equal(priors.ravel()[::101], faces[f"priors_{height}x{width}/every101"])
-    assert data.crc(priors) == faces[f"priors_{height}x{width}/crc32"]
+    assert crc(priors) == faces[f"priors_{height}x{width}/crc32"]
 
 
 def test_priors_cannot_be_changed_by_a_caller():
@@ -31,7 +31,7 @@ def test_priors_cannot_be_changed_by_a_caller():
 
 
 def test_decoded_boxes_and_landmarks_are_the_authors(faces):
-    loc, _, landm = data.faces(1050, 2021, 5)
+    loc, _, landm = drawn_faces(1050, 2021, 5)
     priors = boxes.priors(160, 160)
 
     np.testing.assert_allclose(boxes.decode(priors, loc), faces["decode160/boxes"], rtol=0, atol=1e-6)
@@ -40,7 +40,7 @@ def test_decoded_boxes_and_landmarks_are_the_authors(faces):
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_decoding_leaves_its_arguments_alone(transposed):
-    loc = data.faces(1050, 1)[0]
+    loc = drawn_faces(1050, 1)[0]
     priors = np.array(boxes.priors(160, 160))
     given = np.asfortranarray(priors) if transposed else priors
     boxes.decode(given, loc)
@@ -57,7 +57,7 @@ def test_points_have_the_authors_bits(level, objects):
     stride = 8 << level
     points = boxes.points(-(-800 // stride), -(-1216 // stride), stride)
 
-    assert data.crc(points) == objects[f"centers_800x1216/{level}_crc32"]
+    assert crc(points) == objects[f"centers_800x1216/{level}_crc32"]
 
 
 def test_the_integral_is_the_authors(objects):

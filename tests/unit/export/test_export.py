@@ -3,10 +3,8 @@
 import dataclasses
 import errno
 import zlib
-from pathlib import Path
 
 import golden_rules
-import golden_rules_data
 import numpy as np
 import onnx
 import onnxruntime
@@ -21,6 +19,7 @@ from harness.export import export, graph
 from harness.models import MODELS
 from harness.models.base import Frame, Prepared, Protocol
 from harness.models.networks.gfocalv2 import Candidates
+from harness.reference import golden as golden_answers
 
 SIZES = {
     "retinaface_mobilenet025": (160, 104),
@@ -238,8 +237,8 @@ class Maps(torch.nn.Module):
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_candidates_are_the_authors(number):
-    scores, logits = golden_rules_data.heads(number)
-    with np.load(Path(__file__).parents[2] / "support" / "golden" / "gfocal_post.npz") as golden:
+    scores, logits = golden_answers.heads(number)
+    with np.load(golden_answers.FOLDER / "gfocal_post.npz") as golden:
         wanted, crc = golden[f"case{number}/boxes_before_nms"], golden[f"case{number}/scores_crc32"]
 
     boxes, classes = (o.numpy() for o in Candidates(Maps([*scores, *logits]))(torch.zeros(1, 3, 250, 317)))

@@ -1,17 +1,17 @@
 """Attribute metrics are the authors', and a set that does not fit is refused."""
 
-import golden_rules_metrics
 import numpy as np
 import pytest
 from metrics_logits import predicted
 
 from harness.errors import DataError
 from harness.metrics import attributes
+from harness.reference import golden as rules
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_attribute_metrics_equal_the_authors(golden, number):
-    labels, logits = golden_rules_metrics.attributes(number)
+    labels, logits = rules.attributes(number)
 
     values = attributes.score(predicted(logits), labels).values
 
@@ -24,7 +24,7 @@ def test_attribute_metrics_equal_the_authors(golden, number):
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_the_accuracy_of_each_attribute_equals_the_authors(golden, number):
-    labels, logits = golden_rules_metrics.attributes(number)
+    labels, logits = rules.attributes(number)
 
     each = attributes.label_accuracy(labels == 1, labels == 0, logits >= 0, np.ones(len(labels), np.int64))
 

@@ -1,8 +1,5 @@
 """COCO AP is that of pycocotools, whole and resampled."""
 
-from pathlib import Path
-
-import golden_rules_metrics
 import numpy as np
 import pytest
 import witness_coco
@@ -10,18 +7,20 @@ import witness_coco
 from harness.errors import DataError, RunError
 from harness.metrics import coco
 from harness.metrics.coco import Objects
+from harness.reference import golden as rules
+from harness.reference.golden import FOLDER
 
 
 @pytest.fixture(scope="module")
 def golden():
     """Computed with the authors' programs."""
-    with np.load(Path(__file__).parents[2] / "support" / "golden" / "metrics.npz") as file:
+    with np.load(FOLDER / "metrics.npz") as file:
         return dict(file)
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return golden_rules_metrics.objects()
+    return rules.objects()
 
 
 def thing(x, y, w, h, label=0, crowd=False):

@@ -2,17 +2,17 @@
 
 import json
 
-import golden_rules_metrics
 import numpy as np
 import pytest
 from metrics_logits import predicted
 
 from harness.errors import DataError, RunError
 from harness.metrics import topk
+from harness.reference import golden as rules
 
 
 def test_top_1_to_5_equal_the_authors(golden):
-    logits, labels = golden_rules_metrics.classes()
+    logits, labels = rules.classes()
     printed = {entry["key"]: entry["value"] for entry in json.loads(str(golden["imagenet/json"]))["value"]}
 
     places = topk.ranks(predicted(logits), labels)
@@ -22,7 +22,7 @@ def test_top_1_to_5_equal_the_authors(golden):
 
 
 def test_the_score_counts_right_answers():
-    logits, labels = golden_rules_metrics.classes()
+    logits, labels = rules.classes()
 
     result = topk.score(predicted(logits), labels)
 

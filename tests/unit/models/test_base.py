@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import golden_rules_data as data
 import numpy as np
 import pytest
 from models_golden import every_protocol
@@ -13,6 +12,7 @@ from harness.datasets import DATASETS
 from harness.errors import DataError, UsageError
 from harness.metrics import SCORERS
 from harness.models import MODELS
+from harness.reference import golden as data
 from harness.vocabulary import METRICS
 
 

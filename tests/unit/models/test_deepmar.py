@@ -1,10 +1,10 @@
 """DeepMAR: pictures are prepared as the authors prepare them."""
 
-import golden_rules_data as data
 import numpy as np
 import pytest
 
 from harness.models import deepmar
+from harness.reference import golden as data
 
 
 @pytest.mark.parametrize("picture", data.PICTURES)

@@ -1,6 +1,5 @@
 """GFocalV2: candidates and objects against numbers computed with the authors' program."""
 
-import golden_rules_data as data
 import numpy as np
 import pytest
 from models_golden import blank, load
@@ -8,6 +7,7 @@ from models_golden import blank, load
 from harness.arrays import boxes
 from harness.models import MODELS, gfocalv2
 from harness.models.base import Frame
+from harness.reference import golden as data
 
 
 @pytest.mark.parametrize("picture", data.PICTURES)

@@ -1,11 +1,11 @@
 """RegNetY: pictures are prepared as the authors prepare them."""
 
-import golden_rules_data as data
 import numpy as np
 import pytest
 
 from harness.arrays import images
 from harness.models import regnety
+from harness.reference import golden as data
 
 
 @pytest.mark.parametrize("picture", data.PICTURES)

@@ -1,6 +1,5 @@
 """RetinaFace: pre- and post-processing against numbers computed with the programs of its authors and vendors."""
 
-import golden_rules_data as data
 import numpy as np
 import pytest
 from models_golden import frame_of, load, named, quiet
@@ -9,6 +8,7 @@ from harness.arrays import boxes
 from harness.errors import RunError
 from harness.models import MODELS, retinaface
 from harness.models.base import Frame
+from harness.reference import golden as data
 
 
 @pytest.mark.parametrize("picture", data.PICTURES)

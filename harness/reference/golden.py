@@ -1,0 +1,290 @@
+"""Golden answers: what the programs of the models' authors and of the vendors gave for drawn pictures and outputs.
+
+They ship with the suite (baselines/golden), so that a laboratory without the data sets sees a wrong preparation, a
+wrong suppression or a shifted label too. baselines/golden/README.md says with which programs they were computed.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import metrics
+from harness.case import Image, Predictions, Tensors
+from harness.judge.golden import Compared
+from harness.metrics.coco import Objects
+from harness.models import deepmar, gfocalv2, regnety, retinaface
+from harness.models.base import Frame, Protocol
+
+FOLDER = Path(__file__).parents[2] / "baselines" / "golden"
+
+PICTURES = {"A": (375, 500, 11), "B": (683, 451, 12), "C": (120, 90, 13)}  # height, width, seed
+ASCEND_FACES = {"img0": (2001, 1000 / 1024), "img1": (2002, 1000 / 451)}  # seed, scale
+MLU_FACES = {"img0": (2011, 768, 1024), "img1": (2012, 1024, 683), "img2": (2013, 333, 500)}  # seed, height, width
+AUTHORS_FACES = (2021, 160)  # seed, side of the network's input
+LEVELS = ((32, 40), (16, 20), (8, 10), (4, 5), (2, 3))
+RESIZED, RATIO = (250, 317), (0.625, 0.626)  # of GFocal's imagined picture: height, width; scale in x, y
+PIXELS = 2e-4  # that the last bits of exp() move a decoded corner
+
+
+def compared(model: str, protocol: Protocol) -> list[Compared]:
+    """The suite's own results beside the authors', one a picture or output; empty where none are known."""
+    return list(GOLDEN[model](protocol)) if model in GOLDEN else []
+
+
+@lru_cache
+def load(name: str) -> Mapping[str, NDArray[Any]]:
+    """The arrays of one file of baselines/golden."""
+    with np.load(FOLDER / f"{name}.npz") as file:
+        return dict(file)
+
+
+def crc(array: NDArray[Any]) -> int:
+    """crc32 of an array's bytes in C order."""
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+# ------------------------------------------------------------------------------------------------ drawn from seeds
+
+
+def picture(name: str) -> Image:
+    """uint8 BGR: two gradients and a diagonal one under a chequer of 7 x 11, with noise."""
+    height, width, seed = PICTURES[name]
+    y, x = np.indices((height, width))
+    chequer = 40 * ((x // 7 + y // 11) % 2)
+    ramps = np.dstack((255 * x // (width - 1), 255 * y // (height - 1), 3 * x + 5 * y))
+    noise = np.random.RandomState(seed).randint(0, 32, size=ramps.shape)
+    return np.asarray((ramps + chequer[..., None] + noise) % 256, np.uint8)
+
+
+def squared(values: NDArray[Any], times: int) -> NDArray[Any]:
+    """values ** (2 ** times), by multiplication alone: the same bits everywhere."""
+    for _ in range(times):
+        values = values * values
+    return values
+
+
+def faces(priors: int, seed: int, squarings: int = 7) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """loc, conf, landm of one picture; a face is likelier the fewer the squarings."""
+    draw = np.random.RandomState(seed)
+    loc = (0.8 * draw.standard_normal((priors, 4))).astype(np.float32)
+    face = squared(draw.random_sample(priors), squarings).astype(np.float32)
+    landm = draw.standard_normal((priors, 10)).astype(np.float32)
+    return loc, np.stack((np.float32(1) - face, face), axis=1), landm
+
+
+def heads(case: int) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """GFocal's score maps (81, h, w) and box logits (68, h, w), five levels each. Case 1 has more than 10,000
+    candidates; but for case 2, the class that means nothing has the best score of each level."""
+    draw = np.random.RandomState(6001 if case == 1 else 6000)
+    scores, logits = [], []
+    for level, size in enumerate(LEVELS):
+        score = squared(draw.random_sample((81, *size)), 4 if case == 1 else 6).astype(np.float32)
+        score[80] = 0 if case == 2 else score[80]
+        if case != 2:
+            score[80, 0, 0] = 0.999 - 0.0005 * level
+        scores.append(score)
+        logits.append((2.0 * draw.standard_normal((68, *size))).astype(np.float32))
+    return scores, logits
+
+
+def attributes(case: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Labels (N, 35) of 0 and 1, and logits (N, 35). In case 1 some have no attribute, some answers find none and some
+    logits are 0; in case 2 nobody has attribute 4 and everybody has 9."""
+    state = np.random.RandomState(4000 + case)
+    shape = ((200, 64, 50)[case], 35)
+    labels = np.where(state.random_sample(shape) < 0.3, 1.0, 0.0)
+    logits = (state.standard_normal(shape) + 1.2 * (2 * labels - 1)).astype(np.float32)
+    if case == 1:
+        labels[::9] = 0
+        logits[::7] = -1
+        logits[3::11, ::5] = 0
+    if case == 2:
+        labels[:, 4], labels[:, 9] = 0, 1
+    return labels.astype(np.int8), logits
+
+
+def classes() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits (60, 1000), and the label of each row, counted from 0."""
+    state = np.random.RandomState(5000)
+    logits = state.standard_normal((60, 1000)).astype(np.float32)
+    labels = state.randint(0, 1000, size=60)
+    ranked = np.argsort(-logits, axis=1, kind="stable")
+    for i in range(60):
+        if i % 3:
+            labels[i] = ranked[i, i % 8]
+    return logits, labels
+
+
+def objects() -> tuple[list[Objects], list[Predictions]]:
+    """(truth, predictions) of 12 images and five categories, with crowds; labels count the categories."""
+    state = np.random.RandomState(7000)
+    images = range(101, 137, 3)
+    labelled: dict[int, list[Any]] = {i: [] for i in images}
+    found: dict[int, list[Any]] = {i: [] for i in images}
+
+    def box() -> NDArray[Any]:
+        x, y = state.random_sample(2) * (300, 200)
+        w, h = 4 + state.random_sample(2) * (140, 120)
+        return np.round([x, y, w, h], 2)
+
+    for image in images[:-1]:
+        for label in range(5):
+            for _ in range(state.randint(0, 4)):
+                b = box()
+                crowd = state.random_sample() < 0.1
+                labelled[image].append((b, label, np.round(b[2] * b[3] * 0.8, 3), crowd))
+                for _ in range(state.randint(0, 3)):
+                    d = np.round(b + state.standard_normal(4) * 0.08 * max(b[2], b[3]), 2)
+                    d[2:] = d[2:].clip(min=1)
+                    found[image].append((d, label, np.round(state.random_sample(), 4)))
+    for image in images:
+        for label in range(5):
+            for _ in range(state.randint(0, 3)):
+                b = box()
+                found[image].append((b, label, np.round(state.random_sample() * 0.7, 4)))
+    return [_truth(labelled[i]) for i in images], [_found(found[i]) for i in images]
+
+
+def _truth(entries: list[Any]) -> Objects:
+    return Objects(
+        np.array([e[0] for e in entries]).reshape(-1, 4),
+        np.array([e[1] for e in entries], np.int64),
+        np.array([e[2] for e in entries], np.float64),
+        np.array([e[3] for e in entries], bool),
+    )
+
+
+def _found(entries: list[Any]) -> Predictions:
+    entries = sorted(entries, key=lambda e: -e[2])
+    boxes = np.array([e[0] for e in entries])
+    return {
+        "boxes": np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32),
+        "scores": np.array([e[2] for e in entries], np.float32),
+        "labels": np.array([e[1] for e in entries], np.int64),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ ours and the authors'
+
+
+def _pictures(key: str, protocol: Protocol, raw: bool) -> Iterator[Compared]:
+    """Three pictures prepared; `raw`: the authors' program feeds pixels, and the chip or the engine normalises."""
+    known = load("preprocess")
+    for name in PICTURES:
+        tensor = protocol.preprocess(picture(name), raw).tensor
+        stored = f"{key}_{name}"
+        step = next(int(k.split("/every")[1]) for k in known if k.startswith(f"{stored}/every") and k[-1].isdigit())
+        yield Compared(f"shape of picture {name}, prepared", np.array(tensor.shape), known[f"{stored}/shape"])
+        yield Compared(f"picture {name}, prepared", tensor.ravel()[::step], known[f"{stored}/every{step}"])
+        yield Compared(f"checksum of picture {name}, prepared", np.array(crc(tensor)), known[f"{stored}/crc32"])
+
+
+def _named(loc: NDArray[Any], conf: NDArray[Any], landm: NDArray[Any]) -> Tensors:
+    return dict(zip(retinaface.OUTPUTS, (loc, conf, landm), strict=True))
+
+
+def _ranked(found: Predictions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes and scores, as float32."""
+    return np.asarray(found["boxes"], np.float32), np.asarray(found["scores"], np.float32)
+
+
+def _faces_ascend(protocol: Protocol) -> Iterator[Compared]:
+    yield from _pictures("asc_retina", protocol, raw=True)
+    known = load("retinaface_post")
+    for name, (seed, scale) in ASCEND_FACES.items():
+        kept = float(np.float32(scale))
+        found = protocol.postprocess(_named(*faces(41236, seed)), Frame(1, 1, (kept, kept)))
+        lines = retinaface.lines_ascend(*_ranked(found))
+        wanted = str(known[f"ascend/{name}_text"]).splitlines()[2:]
+        yield Compared(f"faces of {name}, as lines", np.array(lines), np.array(wanted))
+    seed, side = AUTHORS_FACES
+    for key, scale in (("dets", 1.0), ("dets_resize", 1600 / 375)):
+        frame = Frame(side, side, (scale, scale))
+        found = retinaface.postprocess(_named(*faces(1050, seed, 5)), frame, (side, side))
+        rows = known[f"upstream160/{key}"]
+        yield Compared(f"scores of faces ({key})", found["scores"], rows[:, 4])
+        yield Compared(f"corners of faces ({key})", found["boxes"], rows[:, :4], PIXELS)
+        yield Compared(f"landmarks of faces ({key})", found["landmarks"].reshape(-1, 10), rows[:, 5:], PIXELS)
+
+
+def _faces_mlu(protocol: Protocol) -> Iterator[Compared]:
+    yield from _pictures("mlu", protocol, raw=True)
+    known = load("retinaface_post")
+    for name, (seed, height, width) in MLU_FACES.items():
+        frame = protocol.preprocess(np.zeros((height, width, 3), np.uint8), True).frame
+        found = protocol.postprocess(_named(*faces(28224, seed)), frame)
+        lines = retinaface.lines_mlu(*_ranked(found))
+        wanted = str(known[f"mlu/{name}_text"]).splitlines()[2:]
+        yield Compared(f"faces of {name}, as lines", np.array(lines), np.array(wanted))
+        yield Compared(f"scores of faces of {name}", found["scores"], known[f"mlu/{name}_score"])
+
+
+def _people(protocol: Protocol) -> Iterator[Compared]:
+    yield from _pictures("deepmar", protocol, raw=False)
+    names = {
+        "instance_accuracy": "instance_acc",
+        "instance_precision": "instance_precision",
+        "instance_recall": "instance_recall",
+        "instance_f1": "instance_F1",
+    }
+    for case in range(2):  # the third has attributes that nobody has: the authors' mean is nan
+        labels, logits = attributes(case)
+        found = [protocol.postprocess({deepmar.OUTPUT: row}, Frame(1, 1, (1.0, 1.0))) for row in logits]
+        values = metrics.score("attributes", found, list(labels)).values
+        for ours, theirs in names.items():
+            known = load("metrics")[f"deepmar{case}/{theirs}"]
+            yield Compared(f"{ours} of answers {case}", np.array(values[ours]), known, 1e-12)
+
+
+def _classes(protocol: Protocol) -> Iterator[Compared]:
+    yield from _pictures("regnet", protocol, raw=False)
+    logits, labels = classes()
+    found = [protocol.postprocess({regnety.OUTPUT: row}, Frame(1, 1, (1.0, 1.0))) for row in logits]
+    values = metrics.score("classes", found, labels.tolist()).values
+    printed = {entry["key"]: entry["value"] for entry in json.loads(str(load("metrics")["imagenet/json"]))["value"]}
+    for k in (1, 5):
+        ours = f"{round(100 * values[f'top{k}'], 2)}%"
+        yield Compared(f"top {k} of 60 answers", np.array(ours), np.array(printed[f"Top{k} accuracy"]))
+
+
+def _objects(protocol: Protocol) -> Iterator[Compared]:
+    yield from _pictures("asc_gfocal", protocol, raw=False)
+    known = load("gfocal_post")
+    for case in range(3):
+        outputs = dict(zip(gfocalv2.OUTPUTS, (array for part in heads(case) for array in part), strict=True))
+        _, scores = gfocalv2.candidates(*heads(case), RESIZED, gfocalv2.SCORE)
+        count = np.array(np.count_nonzero(scores > np.float32(gfocalv2.SCORE)))
+        yield Compared(f"number of candidates {case}", count, known[f"case{case}/n_candidates"])
+        for rescale, scale in enumerate(((1.0, 1.0), RATIO)):
+            found = gfocalv2.postprocess(outputs, Frame(RESIZED[1], RESIZED[0], scale), RESIZED)
+            rows, labels = known[f"case{case}/dets_rescale{rescale}"], known[f"case{case}/labels_rescale{rescale}"]
+            real = labels < gfocalv2.CLASSES
+            what = f"of objects {case}, scaled by {scale[0]:g}"
+            yield Compared(f"labels {what}", found["labels"], labels[real])
+            yield Compared(f"scores {what}", found["scores"], rows[real, 4])
+            yield Compared(f"corners {what}", found["boxes"], rows[real, :4], PIXELS)
+    truth, predictions = objects()
+    ap = metrics.score("objects", predictions, truth).values["ap"]
+    yield Compared("AP of 12 pictures", np.array(ap), load("metrics")["coco/stats"][0], 1e-12)
+
+
+def _faces(protocol: Protocol) -> Iterator[Compared]:
+    return _faces_mlu(protocol) if protocol.name == "mlu" else _faces_ascend(protocol)
+
+
+GOLDEN: dict[str, Callable[[Protocol], Iterator[Compared]]] = {
+    "retinaface_mobilenet025": _faces,
+    "retinaface_resnet50": _faces,
+    "deepmar_resnet50": _people,
+    "regnety_016": _classes,
+    "gfocalv2_r50_fpn": _objects,
+}
+"""Model -> its comparisons under a protocol."""

@@ -1,0 +1,86 @@
+"""Golden answers: every protocol has some, the suite gives them, and a usual mistake does not."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from models_golden import every_protocol
+
+from harness import metrics
+from harness.arrays import boxes, images
+from harness.judge.golden import difference, judge_golden
+from harness.models import MODELS, gfocalv2, retinaface
+from harness.reference import golden
+
+
+def wrong(name, protocol=None):
+    model = MODELS[name]
+    found = golden.compared(name, protocol or model.protocols[0])
+    return [text for text in map(difference, found) if text]
+
+
+@every_protocol
+def test_the_suite_gives_what_the_authors_gave(model, protocol):
+    compared = golden.compared(model.name, protocol)
+
+    assert len(compared) > 10
+    assert judge_golden(compared).outcome == "PASS", wrong(model.name, protocol)
+
+
+def test_a_model_of_ones_own_has_none():
+    assert golden.compared("my_model", MODELS["regnety_016"].protocols[0]) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_swapped_colours_are_seen(name):
+    protocol = MODELS[name].protocols[0]
+    swapped = replace(protocol, preprocess=lambda image, raw: protocol.preprocess(image[..., ::-1], raw))
+
+    assert len(wrong(name, swapped)) >= 3
+
+
+@pytest.mark.parametrize("name", ["deepmar_resnet50", "regnety_016"])
+def test_a_filter_without_antialiasing_is_seen(name, monkeypatch):
+    def plain(image, height, width, bicubic=False, side=None):
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if bicubic else cv2.INTER_LINEAR)
+        return resized if side is None else images.middle(resized, side)
+
+    monkeypatch.setattr(images, "antialiased", plain)
+
+    assert len(wrong(name)) >= 2
+
+
+def test_another_threshold_is_seen(monkeypatch):
+    monkeypatch.setattr(gfocalv2, "SCORE", 0.5)
+    monkeypatch.setattr(retinaface, "SCORE", 0.5)
+
+    assert wrong("gfocalv2_r50_fpn")
+    assert wrong("retinaface_resnet50")
+
+
+def test_another_suppression_is_seen(monkeypatch):
+    monkeypatch.setattr(gfocalv2, "IOU", 0.5)
+    monkeypatch.setattr(retinaface, "IOU", 0.5)
+
+    assert wrong("gfocalv2_r50_fpn")
+    assert wrong("retinaface_resnet50")
+
+
+def test_boxes_cut_to_whole_pixels_are_seen(monkeypatch):
+    sound = boxes.decode
+    monkeypatch.setattr(boxes, "decode", lambda *given: np.float32(np.round(sound(*given), 2)))
+
+    assert wrong("retinaface_mobilenet025")
+
+
+def test_a_shifted_label_is_seen(monkeypatch):
+    scorers = dict(metrics.SCORERS)
+    sound = scorers["classes"]
+    shifted = lambda found, truth, ids: sound(found, [(label + 1) % 1000 for label in truth], ids)  # noqa: E731
+    monkeypatch.setitem(metrics.SCORERS, "classes", shifted)
+
+    assert wrong("regnety_016") == [
+        text for text in wrong("regnety_016") if text.startswith(("top 1 of 60 answers", "top 5 of 60 answers"))
+    ]
+    assert wrong("regnety_016")
