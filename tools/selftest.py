@@ -1,16 +1,20 @@
-"""chipproof selftest: how often the suite would be wrong, by its own judging functions on healthy chips with noise."""
+"""chipproof selftest: how often the suite would be wrong: healthy chips that turn red, planted faults that do not."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
+import shlex
+import subprocess
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import typer
@@ -35,7 +39,8 @@ WINDOWS = 20  # at the first look, a second each, as on a chip
 RED = (Outcome.FAIL, Outcome.INVALID)
 ALLOWED = 1  # runs with a red verdict, in a thousand
 COVERED = 0.93, 0.97  # of intervals of 95 %, as far as they are not in doubt
-FAULTS = Path(__file__).parents[1] / "tests" / "faults" / "README.md"
+FAULTS = Path(__file__).parents[1] / "tests" / "faults" / "test_faults.py"
+TOLD = 100  # characters of a message that the table shows
 
 
 def independent(rng: np.random.Generator, series: int, windows: int) -> Rates:
@@ -133,13 +138,15 @@ def command(
         float, typer.Option("--patience", min=0, help="seconds a figure is measured")
     ] = CHIP_PATIENCE_S,
     noise: Annotated[str, typer.Option("--noise", help="only this one")] = "",
+    faults: Annotated[bool, typer.Option("--faults/--no-faults", help="plant the faults of tests/faults")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Judge healthy chips whose speed has noise, and print how often that is red, undecided, or outside its interval.
 
     Every published throughput is measured as on a chip (windows of a second until the verdict is known), by a chip that
-    is exactly as fast as was published, in runs that differ by 3 %. Then the planted faults of tests/faults are listed
-    by the stage that catches them. Exit status 1 when more than one run in a thousand is red, or intervals miss."""
+    is exactly as fast as was published, in runs that differ by 3 %. Then every fault of tests/faults is planted, and
+    the table says which stage caught it and what it said. Exit status 1 when more than one run in a thousand is red,
+    intervals miss, or a fault is not caught where it should be."""
     chosen = {name: make for name, make in NOISES.items() if noise in ("", name)}
     if not chosen:
         raise UsageError(f"--noise {noise}: there is no such noise", hint=f"there are {', '.join(NOISES)}")
@@ -149,12 +156,13 @@ def command(
             task = progress.add_task(name, total=runs)
             counts[name] = healthy(table, make, runs, np.random.default_rng((seed, number)), patience,
                                    partial(progress.advance, task))  # fmt: skip
-    found = caught()
+    planted = plant(FAULTS) if faults else ()
     if as_json:
-        print(json.dumps({"noises": {name: count.as_json() for name, count in counts.items()}, "faults": found}))
+        told = {name: count.as_json() for name, count in counts.items()}
+        print(json.dumps({"noises": told, "faults": None if planted is None else [asdict(one) for one in planted]}))
     else:
-        print("\n".join([*_lines(counts), *_faults(found)]))
-    if not all(count.holds for count in counts.values()):
+        print("\n".join([*_lines(counts), *(_faults(planted) if faults else ())]))
+    if not (all(count.holds for count in counts.values()) and all(one.as_told for one in planted or ())):
         raise typer.Exit(1)
 
 
@@ -229,13 +237,47 @@ def _note(count: Count, verdict: Verdict, effort: Effort, speed: Estimate, truth
         count.sure, count.sure_held = count.sure + 1, count.sure_held + held
 
 
-def caught(page: Path = FAULTS) -> dict[str, dict[str, str]]:
-    """The planted faults of tests/faults: what catches each, by stage. Empty where the tests are not installed."""
-    if not page.is_file():
-        return {}
-    rows = [line.strip("| ").split(" | ") for line in page.read_text(encoding="utf-8").splitlines()
-            if line.startswith("| ")][1:]  # fmt: skip
-    return {row[0]: dict(re.findall(r"(\w+) (FAIL|ERROR|INVALID|INCONCLUSIVE|SKIP)", row[2])) for row in rows}
+@dataclass(frozen=True)
+class Planted:
+    """What became of one fault: stages that turned red, with their outcomes, and what the first of them said."""
+
+    name: str
+    found: str
+    message: str
+    as_told: bool  # red at the stages that tests/faults names, and at no other
+
+    @property
+    def caught(self) -> bool:
+        """Whether any stage turned red."""
+        return any(outcome.value in self.found for outcome in Outcome if outcome.red)
+
+
+def plant(tests: Path) -> list[Planted] | None:
+    """Plant every fault, by the tests of tests/faults in processes of their own, those that were missed first; None where
+    they are not installed. Raises UsageError when they cannot be run."""
+    if not tests.is_file():
+        return None
+    root = tests.parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "faults.xml"
+        command = [sys.executable, "-m", "pytest", f"--rootdir={root}", "-c", str(root / "pyproject.toml"), str(tests),
+                   "-k", "test_a_planted_fault_is_caught", "-q", "-p", "no:cacheprovider", "-n", "auto",
+                   f"--junitxml={told}"]  # fmt: skip
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        if not told.is_file():
+            raise UsageError(
+                f"{tests} could not be run: {done.stderr.strip()[-300:] or done.stdout.strip()[-300:]}",
+                hint=f"run it by hand: {shlex.join(command[:-1])}",
+            )
+        planted = [_planted(case) for case in ElementTree.parse(told).iter("testcase")]
+        return sorted(planted, key=lambda one: (one.as_told, one.name))
+
+
+def _planted(case: ElementTree.Element) -> Planted:
+    told = {one.get("name"): one.get("value") or "" for one in case.iter("property")}
+    broken = any(case.find(tag) is not None for tag in ("failure", "error"))
+    name = told.get("fault") or str(case.get("name"))
+    return Planted(name, told.get("found", ""), told.get("message", ""), not broken)
 
 
 def _lines(counts: dict[str, Count]) -> Iterator[str]:
@@ -257,11 +299,16 @@ def _lines(counts: dict[str, Count]) -> Iterator[str]:
            "doubt: widened, because the windows are few, alike, or of two kinds.")  # fmt: skip
 
 
-def _faults(found: dict[str, dict[str, str]]) -> Iterator[str]:
-    if not found:
-        yield "no list of planted faults here: it comes with a checkout of the project"
-        return
+def _faults(planted: Sequence[Planted] | None) -> Iterator[str]:
     yield ""
-    yield f"{len(found)} planted faults; each is caught at its stages when pytest tests/faults passes"
-    for name, stages in found.items():
-        yield f"  {name:<68} {', '.join(f'{stage} {outcome}' for stage, outcome in stages.items())}"
+    if planted is None:
+        yield "no planted faults here: they come with a checkout of the project"
+        return
+    missed = [one for one in planted if not one.as_told]
+    caught = sum(one.caught or one.as_told for one in planted)
+    yield f"{len(planted)} faults planted, {caught} caught, {len(missed)} not as tests/faults says"
+    for one in planted:
+        sign = " " if one.as_told else "!"
+        yield f"{sign} {one.name}: {one.found or 'nothing is red'}"
+        if one.message:
+            yield f"    {one.message[:TOLD]}{'...' if len(one.message) > TOLD else ''}"

@@ -92,6 +92,7 @@ class Watch:
     def __init__(self) -> None:
         self.seen: Seen = {}
         self.texts: list[str] = []
+        self.messages: list[str] = []  # the first line of what each red test says
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.records = list(session.config.stash[RECORDS].values())
@@ -106,6 +107,8 @@ class Watch:
         self.seen[key] = max(self.seen.get(key, "SKIP"), outcome, key=WORST.index)
         if outcome not in ("PASS", "SKIP"):
             self.texts.append(f"{key} {outcome} {report.longrepr}")
+            lines = str(report.longrepr).splitlines()
+            self.messages += [line for line in lines if line.startswith(outcome) or "error: " in line][:1]
 
 
 def outcome_of(report: pytest.TestReport) -> str:

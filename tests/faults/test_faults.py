@@ -46,7 +46,7 @@ def test_an_int8_engine_is_not_asked_about_its_calibration_images_but_where_the_
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
-def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, tmp_path):
+def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, tmp_path, record_property):
     plant = Plant(planted, monkeypatch, tmp_path, conform, planted.data, cache)
     fault.plant(plant)
 
@@ -59,6 +59,9 @@ def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, 
             continue
         own = fault.batch is None or case.endswith(f"-bs{fault.batch}") or stage == "protocol"  # of all batches
         (found if own else beside)[stage] = outcome
+    record_property("fault", fault.name.replace("_", " "))  # chipproof selftest reads these
+    record_property("found", ", ".join(f"{stage} {outcome}" for stage, outcome in found.items()))
+    record_property("message", next(iter(watch.messages), ""))
     assert watch.seen, "no conformance test was selected"
     assert found == fault.caught, f"{fault.field}\n" + "\n".join(watch.texts)
     assert not beside, f"another case was not clean: {beside}\n" + "\n".join(watch.texts)
