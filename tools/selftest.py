@@ -253,8 +253,8 @@ class Planted:
 
 
 def plant(tests: Path) -> list[Planted] | None:
-    """Plant every fault, by the tests of tests/faults in processes of their own, those that were missed first; None where
-    they are not installed. Raises UsageError when they cannot be run."""
+    """Plant every fault, by the tests of tests/faults in processes of their own, those that were missed first; None
+    where they are not installed. Raises UsageError when they cannot be run."""
     if not tests.is_file():
         return None
     root = tests.parents[2]

@@ -27,10 +27,11 @@ class Fault:
     batch: int | None  # None: the worst of all batches
     marks: str
     names: str
+    other: bool = False  # whether the function is listed for another model already
 
     @property
     def name(self) -> str:
-        return self.plant.__name__
+        return f"{self.plant.__name__}__{self.model.removeprefix('tiny_')}" if self.other else self.plant.__name__
 
     @property
     def field(self) -> str:
@@ -42,14 +43,19 @@ FAULTS: list[Fault] = []
 
 
 def fault(
-    caught: str, model: str = "classes", batch: int | None = 4, marks: str = "", names: str = ""
+    caught: str, model: str = "classes", batch: int | None = 4, marks: str = "", names: str = "", also: str = ""
 ) -> Callable[[Callable[[Plant], None]], Callable[[Plant], None]]:
-    """List a function as a fault: `caught` is "numerics FAIL, accuracy ERROR"."""
+    """List a function as a fault: `caught` is "numerics FAIL, accuracy ERROR"; `also` names the other models in which
+    it is planted too and must be caught at the same stages."""
     outcomes = dict(pair.split(" ") for pair in caught.split(", "))
     selected = marks or f"fp32 and bs{batch} and {UNTIMED}"
 
     def listed(plant: Callable[[Plant], None]) -> Callable[[Plant], None]:
-        FAULTS.append(Fault(plant, outcomes, f"tiny_{model}", batch, f"tiny_{model} and {selected}", names))
+        for name in (model, *also.split()):
+            chosen = f"tiny_{name} and {selected}"
+            FAULTS.append(
+                Fault(plant, outcomes, f"tiny_{name}", batch, chosen, names, any(plant is f.plant for f in FAULTS))
+            )
         return plant
 
     return listed

@@ -12,6 +12,10 @@ from tests.faults.plant import FAULTS, Plant
 README = Path(__file__).with_name("README.md")
 
 
+def told(fault):
+    return fault.name.replace("__", ": ").replace("_", " ")
+
+
 def test_nothing_is_found_where_nothing_is_planted(conform):
     watch = conform("fp32")
 
@@ -59,7 +63,7 @@ def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, 
             continue
         own = fault.batch is None or case.endswith(f"-bs{fault.batch}") or stage == "protocol"  # of all batches
         (found if own else beside)[stage] = outcome
-    record_property("fault", fault.name.replace("_", " "))  # chipproof selftest reads these
+    record_property("fault", told(fault))  # chipproof selftest reads these
     record_property("found", ", ".join(f"{stage} {outcome}" for stage, outcome in found.items()))
     record_property("message", next(iter(watch.messages), ""))
     assert watch.seen, "no conformance test was selected"
@@ -79,7 +83,7 @@ def test_a_figure_of_windows_that_vary_is_marked(conform, monkeypatch):
 
 def test_the_readme_lists_every_fault_with_what_catches_it():
     rows = [
-        f"| {fault.name.replace('_', ' ')} | {fault.field} | {', '.join(f'{k} {v}' for k, v in fault.caught.items())} |"
+        f"| {told(fault)} | {fault.field} | {', '.join(f'{k} {v}' for k, v in fault.caught.items())} |"
         for fault in FAULTS
     ]
 

@@ -6,7 +6,7 @@ the network says when nobody has planted anything, with some answers changed, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -37,6 +37,7 @@ CHIP = Chip(
 )  # fmt: skip
 
 SIDE, CLASSES = 64, 1000  # pixels
+ATTRIBUTES = 35
 PICTURES = 350  # two more than a multiple of 4; nine in ten are right, and none lost of 300 excludes 1 %
 MEAN, STD = (123.0, 117.0, 104.0), (58.0, 57.0, 57.5)  # red, green, blue
 TABLE = ((np.arange(256)[None] - np.array(MEAN)[:, None]) / np.array(STD)[:, None]).astype(np.float32)
@@ -59,10 +60,10 @@ def block(wide: int, to: int) -> nn.Sequential:
 class Classifier(nn.Module):
     """(N, 3, 64, 64) -> logits (N, 1000)."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: int = CLASSES) -> None:
         super().__init__()
         self.trunk = nn.Sequential(block(3, 8), block(8, 12), block(12, 16), nn.AvgPool2d(2))
-        self.head = nn.Linear(16 * 4 * 4, CLASSES)
+        self.head = nn.Linear(16 * 4 * 4, answers)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
         return (self.head(self.trunk(images).flatten(1)),)
@@ -129,6 +130,11 @@ def classes_out(outputs: dict, frame: Frame) -> dict:
     return {"logits": logits}
 
 
+def attributes_out(outputs: dict, frame: Frame) -> dict:
+    (logits,) = checked(outputs, {"class": (ATTRIBUTES,)})
+    return {"logits": logits}
+
+
 def boxes_in(image: np.ndarray, raw: bool) -> Prepared:
     """Letterbox in the middle of 64 x 64; RGB."""
     height, width = image.shape[:2]
@@ -167,8 +173,10 @@ def faces_out(outputs: dict, frame: Frame) -> dict:
 NORMALIZE = Normalize(MEAN, STD, "RGB")
 
 
-def row(name: str, task: str, outputs: tuple[str, ...], figures: tuple[str, ...], network: type[nn.Module]) -> Model:
-    into, side = ("classes_in", SIDE) if task == "classes" else ("boxes_in", WIDE)
+def row(
+    name: str, task: str, outputs: tuple[str, ...], figures: tuple[str, ...], network: Callable[[], nn.Module]
+) -> Model:
+    into, side = ("classes_in", SIDE) if task in ("classes", "attributes") else ("boxes_in", WIDE)
     protocol = Protocol(
         "tiny", (side, side), ("testbed",),
         lambda image, raw: globals()[into](image, raw),
@@ -182,6 +190,9 @@ def row(name: str, task: str, outputs: tuple[str, ...], figures: tuple[str, ...]
 
 MODELS = {
     "tiny_classes": row("tiny_classes", "classes", ("class",), ("top1", "top5"), Classifier),
+    "tiny_attributes": row(
+        "tiny_attributes", "attributes", ("class",), ("instance_f1", "mean_accuracy"), partial(Classifier, ATTRIBUTES)
+    ),
     "tiny_objects": row("tiny_objects", "objects", ("boxes", "scores"), ("ap",), Detector),
     "tiny_faces": row("tiny_faces", "faces", ("boxes", "scores"), ("ap_hard",), Detector),
 }
@@ -214,6 +225,7 @@ def make(data: Path) -> World:
     truths, figures, loaders, golden = {}, [], {}, {}
     sizes = [(80 + 8 * (i % 5), 96 + 8 * (i % 7)) for i in range(PICTURES)]
     shots = {"tiny_classes": [picture(i, *size) for i, size in enumerate(sizes)]}
+    shots["tiny_attributes"] = shots["tiny_classes"]
     shots["tiny_objects"] = [picture(1000 + i, *((150, 200), (200, 130), (160, 160))[i % 3]) for i in range(SCENES)]
     shots["tiny_faces"] = shots["tiny_objects"]
     for name, model in MODELS.items():
@@ -227,7 +239,7 @@ def make(data: Path) -> World:
         rows = [{n: v[i].numpy() for n, v in zip(model.outputs, outputs, strict=True)} for i in range(len(inputs))]
         found = [protocol.postprocess(o, p.frame) for o, p in zip(rows, prepared, strict=True)]
         truths[name] = truth = [
-            {"classes": label_of, "objects": objects_of, "faces": faces_of}[model.task](i, p)
+            {"classes": label_of, "attributes": answers_of, "objects": objects_of, "faces": faces_of}[model.task](i, p)
             for i, p in enumerate(found)
         ]
         values = metrics.score(model.task, found, truth).values
@@ -244,7 +256,7 @@ def make(data: Path) -> World:
     (data / "tiny_classes" / "val_label.txt").write_text("".join(lines))
     published = files.Published("tiny_classes", PICTURES, files.names_digest(names), "tiny_classes/val")
     loaders["tiny_classes"] = partial(imagenet.load, published=published)
-    for name in ("tiny_objects", "tiny_faces"):
+    for name in ("tiny_attributes", "tiny_objects", "tiny_faces"):
         samples = tuple(Sample(f"shot_{i}", shot.copy) for i, shot in enumerate(shots[name]))
         loaders[name] = partial(_set, name, samples, truths[name])
     return World(data, loaders, Baselines(tuple(figures), (), (), (), (), (), (), (), "tiny"), golden)
@@ -266,6 +278,14 @@ def label_of(i: int, found: dict) -> int:
     """The answer; one in ten is another class."""
     best = int(np.argmax(found["logits"]))
     return best if i % 10 else (best + 7) % CLASSES
+
+
+def answers_of(i: int, found: dict) -> np.ndarray:
+    """What the answer says; one attribute of one picture in three is the opposite."""
+    answers = np.greater_equal(found["logits"], 0).astype(np.int8)
+    if i % 3 == 0:
+        answers[i % ATTRIBUTES] ^= 1
+    return answers
 
 
 def marked(i: int, found: dict) -> tuple[np.ndarray, np.ndarray]:

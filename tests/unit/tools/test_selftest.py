@@ -154,7 +154,7 @@ def test_tests_that_cannot_be_run_are_an_error(tmp_path):
     tests = tmp_path / "a" / "b" / "test_faults.py"
     tests.write_text("")
 
-    with pytest.raises(UsageError, match=r"could not be run: .*--no-such-option"):
+    with pytest.raises(UsageError, match=r"(?s)could not be run: .*--no-such-option"):
         selftest.plant(tests)
 
 
