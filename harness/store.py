@@ -76,39 +76,48 @@ class Store:
         self.latest: dict[str, Path] = {}  # kind -> what `get` gave last
         self.notes: list[str] = []
         self._say = say
+        self._made: set[Path] = set()
         self._seen: dict[Path, tuple[tuple[str, int, int, int], ...]] = {}
 
-    def get(self, key: object, build: Callable[[Path], None], *, kind: str, suffix: str = "") -> Path:
+    def get(
+        self, key: object, build: Callable[[Path], None], *, kind: str, suffix: str = "", anew: bool = False
+    ) -> Path:
         """Path of the artefact of `key`: as kept, or else made by `build(path)`, which writes a file or a directory
         at exactly that path. Never change what is at the path that comes back.
 
         Of several processes that want the same key at once, one builds. A kept artefact that is no longer what was
-        built is noted and built again. Raises StoreError when the cache cannot be written (full, read-only) or
-        `build` wrote nothing; what `build` raises passes through. After an error nothing of it is left."""
+        built is noted and built again; with `anew` any is. Raises StoreError when the cache cannot be written (full,
+        read-only) or `build` wrote nothing; what `build` raises passes through. After an error nothing of it is
+        left."""
         text = canonical(key)
         name = hashlib.sha256(text.encode()).hexdigest()
         home = self.root / kind / name
         artefact = home / (kind + suffix)
         self.latest.pop(kind, None)
-        self._get(home, artefact, text, build)
+        self._get(home, artefact, text, build, anew)
         with contextlib.suppress(OSError):  # so that what is used is not taken for old
             os.utime(home / "meta.json")
         self.latest[kind] = artefact
         return artefact
 
-    def _get(self, home: Path, artefact: Path, text: str, build: Callable[[Path], None]) -> None:
-        if self._sound(artefact):
+    def made_here(self, artefact: Path) -> bool:
+        """Whether this process built what `get` gave."""
+        return artefact in self._made
+
+    def _get(self, home: Path, artefact: Path, text: str, build: Callable[[Path], None], anew: bool) -> None:
+        if not anew and self._sound(artefact):
             self.hits += 1
             return
 
         with self._writing(), self._alone(home, f"{home.parent.name} {home.name[:12]}"):
-            if self._sound(artefact):
+            if not anew and self._sound(artefact):
                 self.hits += 1
                 return
-            if home.exists():
+            if home.exists() and not anew:
                 self._note(f"{artefact} is damaged: it is built again")
             self._build(home, artefact.name, text, build)
             self.built += 1
+            self._made.add(artefact)
 
     def _build(self, home: Path, name: str, key: str, build: Callable[[Path], None]) -> None:
         for left in home.parent.glob(f".{home.name}.*.tmp"):  # of a process that was killed: we hold its lock

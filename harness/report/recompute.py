@@ -45,8 +45,13 @@ class _Evidence:
     def __init__(self, run: Run, results: Path, table: Baselines) -> None:
         self.results, self.table = results, table
         self.same_table = run.header.get("baselines") == table.digest
-        self.windows = {line["case"]: line for line in run.lines if line.get("kind") == "windows"}
-        self.answers = {(line["case"], line["suffix"]): line for line in run.lines if line.get("kind") == "answers"}
+        self.windows = {line["case"]: line for line in run.lines if _first(line, "windows")}
+        self.answers = {(line["case"], line["suffix"]): line for line in run.lines if _first(line, "answers")}
+
+
+def _first(line: Mapping[str, Any], kind: str) -> bool:
+    """Whether a line of that kind belongs to the first measurement of its case, which a record's figures are of."""
+    return line.get("kind") == kind and not line.get("again")
 
 
 class _Cannot(Exception):  # noqa: N818 - no fault: the record does not hold enough
@@ -66,7 +71,8 @@ def _check(record: Record, book: _Evidence) -> Check:
     except (HarnessError, KeyError, TypeError, ValueError) as error:
         told = error.fact if isinstance(error, HarnessError) else repr(error)
         return Check(record, "differs", f"it cannot be computed from what was kept: {told}")
-    wrong = [] if verdict.outcome is record.outcome else [f"{verdict.outcome} instead of {record.outcome}"]
+    told = Outcome(record.facts.get("first", record.outcome))
+    wrong = [] if verdict.outcome is told else [f"{verdict.outcome} instead of {told}"]
     for name, value in verdict.details.items():
         kept = record.values.get(name)
         if isinstance(value, float) and isinstance(kept, (int, float)) and not math.isclose(kept, value, rel_tol=CLOSE):

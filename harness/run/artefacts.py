@@ -285,9 +285,10 @@ def engine_file(
     version: str,
     device: str,
     build: Callable[[Path], None],
+    anew: bool = False,
 ) -> Path:
-    """Path of the compiled engine, built by `build` if it is not in the store; its key holds the SDK's version and the
-    device's name."""
+    """Path of the compiled engine, built by `build` if it is not in the store, or with `anew` unless this process built
+    it; its key holds the SDK's version and the device's name."""
     inputs = {
         "onnx": name_of(onnx),
         "spec": _spec(spec, backend.unkeyed),
@@ -295,7 +296,9 @@ def engine_file(
         "version": version,
         "device": device,
     }
-    return _get(store, "engine", key("engine", inputs, backend=backend), build)
+    whole = key("engine", inputs, backend=backend)
+    path = _get(store, "engine", whole, build)
+    return _get(store, "engine", whole, build, anew=True) if anew and not store.made_here(path) else path
 
 
 def reference_answers(
@@ -352,11 +355,17 @@ def witness_outputs(
 
 
 def chip_answers(
-    store: Store, engine: Path, model: Model, dataset: Dataset, ask: Callable[[], tuple[list[Predictions], float]]
+    store: Store,
+    engine: Path,
+    model: Model,
+    dataset: Dataset,
+    ask: Callable[[], tuple[list[Predictions], float]],
+    anew: bool = False,
 ) -> tuple[list[Predictions], float, bool]:
     """(predictions for every image, seconds they took, whether they are from an earlier run).
 
-    For a chip whose answers depend on its engine alone. `ask` runs it and returns (predictions, seconds)."""
+    For a chip whose answers depend on its engine alone. `ask` runs it and returns (predictions, seconds); with `anew`
+    it is asked whatever is kept."""
     made: list[tuple[list[Predictions], float]] = []
 
     def make(path: Path) -> None:
@@ -365,7 +374,7 @@ def chip_answers(
         save_arrays(path, {**predictions.pack(found), "seconds": np.array([seconds])})
 
     inputs = {"engine": name_of(engine), "dataset": dataset.digest}
-    path = _get(store, "answers", key("answers", inputs, model), make)
+    path = _get(store, "answers", key("answers", inputs, model), make, anew)
     if made:
         return (*made[0], False)
     kept = load_arrays(path)
@@ -395,8 +404,8 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         return dict(arrays)
 
 
-def _get(store: Store, kind: str, whole: object, make: Callable[[Path], None]) -> Path:
-    return store.get(whole, make, kind=kind, suffix=RECIPES[kind].suffix)
+def _get(store: Store, kind: str, whole: object, make: Callable[[Path], None], anew: bool = False) -> Path:
+    return store.get(whole, make, kind=kind, suffix=RECIPES[kind].suffix, anew=anew)
 
 
 def _spec(spec: BuildSpec, unkeyed: tuple[str, ...]) -> dict[str, Any]:

@@ -27,12 +27,14 @@ from harness.worker.process import RemoteSession, Worker
 
 class CaseRun:
     """One case on its chip: worker, session and figures. Everything is started when it is first used; `close` ends
-    it."""
+    it. With `anew` nothing that an earlier run kept of the chip is used: the engine is built and the chip asked once
+    more."""
 
-    def __init__(self, context: RunContext, case: Case) -> None:
+    def __init__(self, context: RunContext, case: Case, anew: bool = False) -> None:
         self.context = context
         self.case = case
-        self.engine = CaseEngine(context, case)
+        self.anew = anew
+        self.engine = CaseEngine(context, case, anew)
         self.chip, self.model, self.protocol = self.engine.chip, self.engine.model, self.engine.protocol
         self.variant = self.engine.variant
         self._stack = ExitStack()
@@ -218,7 +220,7 @@ class CaseRun:
         if not self.chip.keeps:
             return Answers(dataset, *ask(), False)
         engine = self.built(variant).path
-        kept = artefacts.chip_answers(self.context.settings.store, engine, self.model, dataset, ask)
+        kept = artefacts.chip_answers(self.context.settings.store, engine, self.model, dataset, ask, self.anew)
         return Answers(dataset, *kept)
 
     # ---------------------------------------------------------------- throughput

@@ -41,9 +41,11 @@ class CaseEngine:
     """The engine of one case: what is compiled, with which options, and where it is stored. Raises UsageError for a
     case whose model or chip does not exist."""
 
-    def __init__(self, context: RunContext, case: Case) -> None:
+    def __init__(self, context: RunContext, case: Case, anew: bool = False) -> None:
         self.context = context
         self.case = case
+        self.anew = anew  # build engines again that this process did not build
+        self.rebuilt = False  # whether that happened
         self.chip = matrix.chip(case.chip)
         self.model = matrix.model(case.model)
         self.protocol = self.model.protocol(case.chip)
@@ -101,6 +103,11 @@ class CaseEngine:
     def built(self, worker: Worker, variant: Variant) -> Built:
         """The compiled engine, from the store or built by the worker. Raises BuildError."""
         onnx, spec = self.onnx(variant), self.spec(variant)
+
+        def build(path: Path) -> None:
+            self.rebuilt = self.anew
+            worker.build(onnx, path, spec)
+
         path = artefacts.engine_file(
             self.context.settings.store,
             onnx,
@@ -108,7 +115,8 @@ class CaseEngine:
             registry.backend(self.present.backend),
             self.present.version,
             self.device.name,
-            lambda path: worker.build(onnx, path, spec),
+            build,
+            self.anew,
         )
         return Built(path, spec)
 

@@ -113,7 +113,8 @@ def judged(run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eag
     the same run; without that, INCONCLUSIVE. INVALID when there was other load or when the rate does not fit the
     latencies. `speed` is images per second of one card."""
     if run.disturbed:
-        return Verdict(Outcome.INVALID, f"{speed} images/s; {run.disturbed}: end it, then measure again")
+        text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
+        return Verdict(Outcome.INVALID, text, {"waited": True})
     if cell is not None:
         verdict = judge_floor(speed, cell, effort=run.effort)
     elif run.peer and eager is not None:

@@ -15,8 +15,9 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.errors import DataError, DeviceError, HarnessError, StoreError
+from harness.errors import DataError, DeviceError, HarnessError, InvalidMeasurement, StoreError
 from harness.judge.known import excuse
+from harness.judge.repeat import Again, Judged, confirmed, suspect
 from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
@@ -25,7 +26,6 @@ from harness.report.samples import write_answers
 from harness.run.accuracy import Evaluation
 from harness.run.case_run import CaseRun, has_peer
 from harness.run.context import CHIP_PLAN, RunContext, Settings
-from harness.run.predict import Answers
 from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
@@ -113,32 +113,45 @@ def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], Non
     return begin
 
 
-@pytest.fixture(scope="session")
-def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Callable[[Case], CaseRun]]:
+class Benches:
     """One case on the bench at a time: that of the case before is closed."""
-    taken: list[CaseRun] = []
 
-    def close() -> None:
+    def __init__(self, suite: RunContext, config: pytest.Config) -> None:
+        self.suite, self.config = suite, config
+        self.taken: CaseRun | None = None
+
+    def take(self, case: Case) -> CaseRun:
+        """The case on the bench, in a new process where the last one ended."""
+        if self.taken is None or self.taken.case != case or not self.taken.sound:
+            self.put(case)
+        assert self.taken is not None
+        return self.taken
+
+    def put(self, case: Case, anew: bool = False) -> CaseRun:
+        """The case in a new process; with `anew` nothing that was kept of the chip is used."""
+        self.close()
+        self.suite.settings.store.latest.clear()
+        self.taken = CaseRun(self.suite, case, anew)
+        return self.taken
+
+    def close(self) -> None:
         """What goes wrong in closing is the error of the case that was closed, and no test is running that is its."""
-        bench = taken.pop()
+        if self.taken is None:
+            return
+        bench, self.taken = self.taken, None
         try:
             bench.close()
         except HarnessError as error:
             facts = {"fact": error.fact, "hint": error.hint}
             record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
-            add_record(pytestconfig, record, "closing")
+            add_record(self.config, record, "closing")
 
-    def take(case: Case) -> CaseRun:
-        if not taken or taken[0].case != case or not taken[0].sound:
-            if taken:
-                close()
-            suite.settings.store.latest.clear()
-            taken.append(CaseRun(suite, case))
-        return taken[0]
 
-    yield take
-    if taken:
-        close()
+@pytest.fixture(scope="session")
+def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Benches]:
+    shared = Benches(suite, pytestconfig)
+    yield shared
+    shared.close()
 
 
 @pytest.fixture
@@ -150,7 +163,7 @@ def present(suite: RunContext, lineup: Case, pytestconfig: pytest.Config, reques
 @pytest.fixture
 def bench(
     suite: RunContext,
-    benches: Callable[[Case], CaseRun],
+    benches: Benches,
     case: Case,
     pytestconfig: pytest.Config,
     request: pytest.FixtureRequest,
@@ -165,7 +178,7 @@ def bench(
         )
     if (error := pytestconfig.stash[FAILED].get(case)) is not None:
         raise type(error)(f"not tried again, for it broke off before: {error.fact}", hint=error.hint)
-    return benches(case)
+    return benches.take(case)
 
 
 def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str, test: str) -> None:
@@ -197,6 +210,14 @@ def note_engine(config: pytest.Config, store: Store) -> None:
     config.stash[BOOK].add({"kind": "engine", "digest": engine.parent.name, "key": key})
 
 
+def excused(suite: RunContext, case: Case, stage: str, verdicts: Mapping[str, Verdict]) -> Mapping[str, Verdict]:
+    """Verdicts after the known failures that cover them."""
+    if suite.simulated(matrix.chips()[case.chip]) or stage == "published":
+        return verdicts  # no simulator has known failures; judge_published knows its own
+    table, only = suite.settings.baselines, "throughput" if stage == "throughput" else ""
+    return {n: excuse(verdict, table.deviation(case, stage, n or only)) for n, verdict in verdicts.items()}
+
+
 @pytest.fixture
 def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: RunContext) -> Callable[..., None]:
     """Put verdicts on record, then fail, skip or pass by the worst of them."""
@@ -211,10 +232,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         **facts: object,
     ) -> None:
         named = {"": verdicts} if isinstance(verdicts, Verdict) else verdicts
-        simulated = suite.simulated(matrix.chips()[case.chip])
-        if not simulated and stage != "published":  # judge_published knows its deviations; no simulator has any
-            table, only = suite.settings.baselines, "throughput" if stage == "throughput" else ""
-            named = {n: excuse(verdict, table.deviation(case, stage, n or only)) for n, verdict in named.items()}
+        named = excused(suite, case, stage, named)
         way = way_on(request.node)
         note_engine(pytestconfig, suite.settings.store)
         marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
@@ -243,6 +261,38 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
 
 
 @pytest.fixture
+def judge(
+    request: pytest.FixtureRequest, bench: CaseRun, benches: Benches, suite: RunContext, accept: Callable[..., None]
+) -> Callable[..., None]:
+    """Measure, and where the verdict is red measure once more in a new process, with a new engine where the cache gave
+    the first; then put the verdicts on record (accept)."""
+
+    def once(measure: Callable[[CaseRun], Judged], on: CaseRun) -> Judged | InvalidMeasurement:
+        try:
+            return measure(on)
+        except InvalidMeasurement as error:
+            return error
+
+    def run(measure: Callable[[CaseRun], Judged], skip: bool = True, stage: str = stage_of(request.node)) -> None:
+        first, told = once(measure, bench), bench
+        judged = first if isinstance(first, Judged) else Judged({})
+        verdicts: Mapping[str, Verdict] = judged.verdicts
+        if isinstance(first, InvalidMeasurement) or suspect(excused(suite, bench.case, stage, verdicts)):
+            timed = stage == "throughput"
+            busy = timed and isinstance(first, InvalidMeasurement)  # says nothing of the engine, which may take hours
+            again = benches.put(bench.case, anew=not busy)
+            second = once(measure, again)
+            again.anew = again.engine.anew = False  # tests that follow are first measurements
+            how = Again(again.engine.rebuilt, timed)
+            if isinstance(first, InvalidMeasurement) and isinstance(second, Judged):
+                told, judged = again, second
+            verdicts = confirmed(*(one.verdicts if isinstance(one, Judged) else one for one in (first, second)), how)
+        accept(verdicts, told, skip=skip, stage=stage, marks=judged.marks, **judged.facts)
+
+    return run
+
+
+@pytest.fixture
 def keep(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Callable[[Mapping[str, object]], None]:
     """Put a line into the journal: what a verdict of this test rests on."""
     test = plain(request.node.nodeid)
@@ -251,17 +301,19 @@ def keep(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Callabl
 
 @pytest.fixture
 def keep_answers(
-    pytestconfig: pytest.Config, bench: CaseRun, keep: Callable[[Mapping[str, object]], None]
-) -> Callable[[Answers, Evaluation], None]:
+    pytestconfig: pytest.Config, keep: Callable[[Mapping[str, object]], None]
+) -> Callable[[CaseRun, Evaluation], None]:
     """Keep who was right about each image, beside the journal."""
     book = pytestconfig.stash[BOOK]
 
-    def write(answers: Answers, run: Evaluation) -> None:
+    def write(bench: CaseRun, run: Evaluation) -> None:
         if book.path is None or book.unwritten:
             return
         folder = book.path.with_name(book.path.name.split(".")[0])
         try:
-            keep(write_answers(folder, str(bench.case), bench.case, "", answers.found, run.chip, run.reference))
+            name = f"{bench.case}{'.again' if bench.anew else ''}"
+            line = write_answers(folder, name, bench.case, "", bench.answers.found, run.chip, run.reference)
+            keep({**line, "again": bench.anew})
         except StoreError as error:
             book.unwritten = str(error)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from harness.case import Precision
+from harness.judge.repeat import Judged
 from harness.judge.verdict import judge_agreement, judge_published
 from harness.run.case_run import Variant
 from harness.vocabulary import Outcome
@@ -25,28 +26,46 @@ def reported(verdict):
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
-def test_the_chip_agrees_with_the_reference(bench, accept, keep_answers):
+def agreement(bench, keep_answers):
     run = bench.evaluation
-    keep_answers(bench.answers, run)
+    keep_answers(bench, run)
     verdicts = {metric: judge_agreement(run.chip, run.reference, metric) for metric in bench.model.metrics}
     if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 
     beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
-    accept(beside, bench, marks=run.marks, **run.facts)
+    return Judged(beside, run.marks, run.facts)
+
+
+def test_the_chip_agrees_with_the_reference(judge, keep_answers):
+    judge(lambda bench: agreement(bench, keep_answers))
+
+
+def suppressed(bench):
+    run = bench.evaluate(Variant(raw=False, nms=True))
+    verdicts = {f"{m} suppressed by chip": judge_agreement(run.chip, run.reference, m) for m in bench.model.metrics}
+    return Judged(verdicts, run.marks, run.facts)
 
 
 @pytest.mark.other_engine
-def test_suppressing_on_the_chip_finds_the_same_objects(bench, accept):
+def test_suppressing_on_the_chip_finds_the_same_objects(bench, judge):
     if bench.case.chip not in bench.protocol.suppressed_by_chip:
         pytest.skip("no compiler of this chip knows the model's suppression, or the model has none")
-    run = bench.evaluate(Variant(raw=False, nms=True))
 
-    verdicts = {f"{m} suppressed by chip": judge_agreement(run.chip, run.reference, m) for m in bench.model.metrics}
-    accept(verdicts, bench, marks=run.marks, **run.facts)
+    judge(suppressed)
 
 
-def test_published_accuracy_is_reached(bench, accept):
+def against_published(bench, told):
+    run = bench.on_the_whole_set
+    table = bench.context.settings.baselines
+    verdicts = {
+        metric: judge_published(run.chip.values[metric], *pair, table.deviation(bench.case, "published", metric))
+        for metric, pair in told.items()
+    }
+    return Judged(verdicts, run.marks, run.facts)
+
+
+def test_published_accuracy_is_reached(bench, judge):
     if marks := [mark for mark in bench.marks if mark != "emulated"]:
         pytest.skip(f"published figures hold for the published weights; here: {', '.join(marks)}")
     table, case = bench.context.settings.baselines, bench.case
@@ -57,10 +76,5 @@ def test_published_accuracy_is_reached(bench, accept):
     if bench.data_marks:
         here = (*bench.data_marks, bench.context.dataset(bench.model).note)
         pytest.skip(f"published figures hold for the whole set; here: {', '.join(filter(None, here))}")
-    run = bench.on_the_whole_set
 
-    verdicts = {
-        metric: judge_published(run.chip.values[metric], *pair, table.deviation(case, "published", metric))
-        for metric, pair in told.items()
-    }
-    accept(verdicts, bench, stage="published", marks=run.marks, **run.facts)
+    judge(lambda bench: against_published(bench, told), stage="published")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.judge.repeat import Judged
 from harness.judge.verdict import Verdict, judge_numerics
 from harness.run.case_run import Variant
 from harness.vocabulary import Outcome
@@ -18,29 +19,30 @@ def judged(bench, chip, reference):
     return replace(verdict, text=f"{verdict.text}; {bench.in_int8} layers in INT8") if bench.in_int8 else verdict
 
 
-def test_outputs_are_those_of_the_reference(bench, accept):
-    chip, reference = bench.outputs()
-
-    accept({"": judged(bench, chip, reference)}, bench)
+def test_outputs_are_those_of_the_reference(judge):
+    judge(lambda bench: Judged({"": judged(bench, *bench.outputs())}))
 
 
 @pytest.mark.other_engine
-def test_normalising_on_the_chip_changes_nothing(bench, accept):
+def test_normalising_on_the_chip_changes_nothing(bench, judge):
     if bench.protocol.normalize is None or not bench.chip.normalizes or bench.case.batch != 1:
         pytest.skip("the chip cannot take normalisation over from the host here, or another batch shows it")
 
     other = Variant(raw=not bench.variant.raw)
-    chip, reference = bench.outputs(other)
+    metric = f"normalised by {'chip' if other.raw else 'host'}"
 
-    accept({f"normalised by {'chip' if other.raw else 'host'}": judged(bench, chip, reference)}, bench)
+    judge(lambda bench: Judged({metric: judged(bench, *bench.outputs(other))}))
 
 
-def test_the_same_input_gives_the_same_output_twice(bench, accept):
+def repeated(bench):
     first, second = bench.repeated()
-
     differing = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
     text = f"outputs {', '.join(differing)} differ" if differing else "no output differs"
     verdict = Verdict(
         Outcome.FAIL if differing else Outcome.PASS, f"{text} between two runs of one engine on one input"
     )
-    accept({"repeated": verdict}, bench)
+    return Judged({"repeated": verdict})
+
+
+def test_the_same_input_gives_the_same_output_twice(judge):
+    judge(repeated)

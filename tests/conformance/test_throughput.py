@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.judge.repeat import Judged
 from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
@@ -11,28 +12,35 @@ from harness.vocabulary import Outcome
 pytestmark = pytest.mark.throughput
 
 
-def test_throughput_reaches_what_was_published(bench, accept, keep, simulated_latency):
-    if bench.chip.emulated:
-        pytest.skip("EMULATED: the vendor's simulator of the chip; its speed is not the chip's and was not measured")
+def measured(bench, keep, simulated_latency):
     run, speed = bench.measurement, bench.speed
-    keep(of_measurement(bench.case, run, bench.chip.least_of_eager))
+    keep({**of_measurement(bench.case, run, bench.chip.least_of_eager), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies)}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))
     marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()
 
-    if simulated_latency is not None:  # other load only slows windows down: the quickest tells what the loop adds
-        pace = min((window.stop - window.start) / window.executes for window in run.timings[0].windows)
-        own = f"the simulator's own {1e3 * simulated_latency:.3f} ms"
-        text = f"SIMULATED, no verdict: {1e3 * pace:.3f} ms a batch, {own}"
-        early = pace < 0.98 * simulated_latency  # slower is the load of this machine; quicker, nobody waited
-        outcome = Outcome.FAIL if early else Outcome.INCONCLUSIVE
-        accept(Verdict(outcome, text, figures), bench, marks=marks, skip=False)
-        return
+    if simulated_latency is not None:
+        return Judged({"": simulated(run, figures, simulated_latency)}, marks)
     cell = bench.context.settings.baselines.cell(bench.case, "throughput")
     verdict = judged(run, speed, bench.case.batch, cell, bench.chip.least_of_eager)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**figures, **verdict.details, "against": against}
     told = {"processes": run.note} if run.note else {}
-    accept(Verdict(verdict.outcome, verdict.text, details), bench, marks=marks, unsteady=unrest, **told)
+    return Judged({"": Verdict(verdict.outcome, verdict.text, details)}, marks, {"unsteady": unrest, **told})
+
+
+def simulated(run, figures, seconds):
+    """Other load only slows windows down: the quickest tells what the loop adds."""
+    pace = min((window.stop - window.start) / window.executes for window in run.timings[0].windows)
+    text = f"SIMULATED, no verdict: {1e3 * pace:.3f} ms a batch, the simulator's own {1e3 * seconds:.3f} ms"
+    early = pace < 0.98 * seconds  # slower is the load of this machine; quicker, nobody waited
+    return Verdict(Outcome.FAIL if early else Outcome.INCONCLUSIVE, text, figures)
+
+
+def test_throughput_reaches_what_was_published(bench, judge, keep, simulated_latency):
+    if bench.chip.emulated:
+        pytest.skip("EMULATED: the vendor's simulator of the chip; its speed is not the chip's and was not measured")
+
+    judge(lambda bench: measured(bench, keep, simulated_latency), skip=simulated_latency is None)

@@ -71,6 +71,41 @@ def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, 
     assert not beside, f"another case was not clean: {beside}\n" + "\n".join(watch.texts)
 
 
+@pytest.mark.parametrize(
+    ("plants", "selected", "said"),
+    [
+        (circumstances.an_engine_outlives_its_weights, "numerics", "the engine in the cache was stale or damaged"),
+        (circumstances.the_device_is_wrong_at_first, "numerics", "the device or its runtime is not steady"),
+        (circumstances.a_load_passes, "throughput", "other load passed, or the device is not steady"),
+    ],
+)
+def test_what_does_not_repeat_is_named(plants, selected, said, conform, planted, cache, monkeypatch, tmp_path):
+    plant = Plant(planted, monkeypatch, tmp_path, conform, planted.data, cache)
+    plants(plant)
+
+    records = conform(f"tiny_classes and fp32 and bs4 and {selected}", "", plant.data, plant.cache).records
+
+    (record,) = [record for record in records if record.outcome == "INVALID"]
+    assert record.text.startswith("does not repeat: "), record.text
+    assert said in record.text
+    assert record.facts["first"] in ("FAIL", "INVALID")
+    assert record.facts["second"] == "PASS"
+    assert record.facts["second_values"]
+
+
+def test_a_red_verdict_is_measured_twice_and_a_green_one_once(conform, planted, cache, monkeypatch, tmp_path):
+    plant = Plant(planted, monkeypatch, tmp_path, conform, planted.data, cache)
+    sound = conform("tiny_classes and fp32 and bs4 and numerics").records
+    plant.chip("mean_forgotten")
+
+    wrong = [r for r in conform("tiny_classes and fp32 and bs4 and numerics").records if r.outcome == "FAIL"]
+
+    assert not any("second" in record.facts for record in sound)
+    assert wrong
+    assert all(record.facts["second"] == "FAIL" for record in wrong)
+    assert all("measured again in a new process" in record.text for record in wrong)
+
+
 def test_a_figure_of_windows_that_vary_is_marked(conform, monkeypatch):
     steady = conform("tiny_classes and fp32 and bs4 and throughput").records
 

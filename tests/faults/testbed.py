@@ -33,6 +33,18 @@ def devices(match):
     return Found((Device(0, f"testbed {os.getppid()}", 0, "testbed"),), "always there")
 
 
+def at_first():
+    """Whether this process is the first that asks."""
+    if "first" not in known:
+        try:
+            os.close(os.open(os.environ["TESTBED_ONCE"], os.O_CREAT | os.O_EXCL))
+            known["first"] = True
+        except FileExistsError:
+            known["first"] = False
+    return known["first"]
+
+
+known = {}
 asked = 0  # how often the device was asked for its health: once before a measurement, then while it runs and after it
 
 
@@ -42,6 +54,7 @@ def health(device):
     before, loaded = asked == 1, Health(busy=0.97, clock_mhz=1590.0)
     states = {
         "busy_before": Health(busy=0.4),
+        "busy_at_first": Health(busy=0.4 if FAULT == "busy_at_first" and at_first() else 0.0, clock_mhz=1590.0),
         "used_after": Health(processes=() if before else ("pid 1 python",)),
         "throttled": Health(throttled=True, temperature_c=97.0),
         "clock_falls": Health(clock_mhz=1590.0)
@@ -245,7 +258,12 @@ def wrong_under_load(outputs, session):
     return {name: value * np.float32(0.9 if session.runs > 1 else 1) for name, value in outputs.items()}
 
 
+def wrong_at_first(outputs, session):
+    return {name: -value if at_first() else value for name, value in outputs.items()}
+
+
 OUTPUTS = {
+    "wrong_at_first": wrong_at_first,
     "class_offset": each(lambda value: np.roll(value, 1, axis=-1)),
     "bf16": each(lambda value: (value.view(np.uint32) & 0xFFFF0000).view(np.float32)),
     "infinite": each(lambda value: np.where(value > np.quantile(value, 0.999), np.float32(np.inf), value)),

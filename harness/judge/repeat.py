@@ -1,0 +1,83 @@
+"""A red verdict is told when a second measurement agrees; when it does not, the measurement does not repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.errors import InvalidMeasurement
+from harness.judge.verdict import Verdict
+from harness.vocabulary import Outcome
+
+SUSPECT = (Outcome.FAIL, Outcome.INVALID)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one measurement of a case gave: a verdict for each metric, and marks and facts for their records."""
+
+    verdicts: Mapping[str, Verdict]
+    marks: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Again:
+    """How the second measurement was made: in a new process, with the same engine or with one that was `rebuilt`."""
+
+    rebuilt: bool
+    timed: bool = False
+
+    def __str__(self) -> str:
+        return "in a new process" + (" and with a new engine" if self.rebuilt else "")
+
+    @property
+    def suspicion(self) -> str:
+        """What a difference between the two measurements points to."""
+        if self.timed:
+            engine = ", or the engine in the cache was stale" if self.rebuilt else ""
+            return f"other load passed, or the device is not steady{engine}"
+        if self.rebuilt:
+            return "the engine in the cache was stale or damaged; the new one has replaced it"
+        return "the device or its runtime is not steady"
+
+
+def suspect(verdicts: Mapping[str, Verdict]) -> bool:
+    """Whether a verdict is FAIL or INVALID, so that the case has to be measured again. One that waited for other load
+    to end until its patience was spent has been measured often enough."""
+    return any(v.outcome in SUSPECT and not v.details.get("waited") for v in verdicts.values())
+
+
+def confirmed(
+    first: Mapping[str, Verdict] | InvalidMeasurement, second: Mapping[str, Verdict] | InvalidMeasurement, how: Again
+) -> dict[str, Verdict]:
+    """The verdicts on two measurements of the same metrics. A red verdict stays when both agree; a metric whose two
+    outcomes differ, one of them red, is INVALID. The details hold both.
+
+    An InvalidMeasurement stands for an INVALID of every metric. Raises it when both measurements were invalid."""
+    if isinstance(first, InvalidMeasurement) and isinstance(second, InvalidMeasurement):
+        raise InvalidMeasurement(f"{first.fact}; and so it was {how}: {second.fact}", hint=first.hint) from first
+    names = [name for one in (first, second) if not isinstance(one, InvalidMeasurement) for name in one]
+    return {name: _both(_of(first, name), _of(second, name), how) for name in dict.fromkeys(names)}
+
+
+def _of(verdicts: Mapping[str, Verdict] | InvalidMeasurement, name: str) -> Verdict:
+    if isinstance(verdicts, InvalidMeasurement):
+        return Verdict(Outcome.INVALID, verdicts.fact, {"hint": verdicts.hint})
+    return verdicts[name]
+
+
+def _both(first: Verdict, second: Verdict, how: Again) -> Verdict:
+    if first.outcome not in SUSPECT and second.outcome not in SUSPECT:
+        return first
+    told = {"first": first.outcome.value, "second": second.outcome.value, "second_text": second.text,
+            "second_values": dict(second.details)}  # fmt: skip
+    details = {**first.details, **told}
+    if first.outcome is second.outcome:
+        return replace(first, text=f"{first.text}; measured again {how}: the same", details=details)
+    text = (
+        f"does not repeat: {first.outcome} at first, {second.outcome} {how}: {how.suspicion}. "
+        f"First: {first.text}. Second: {second.text}"
+    )
+    return Verdict(Outcome.INVALID, text, details)
