@@ -104,6 +104,10 @@ class Store:
         """Whether this process built what `get` gave."""
         return artefact in self._made
 
+    def sha256(self, artefact: Path) -> str:
+        """SHA-256 of what `get` gave, as it was built."""
+        return str(json.loads((artefact.parent / "meta.json").read_text(encoding="utf-8"))["sha256"])
+
     def _get(self, home: Path, artefact: Path, text: str, build: Callable[[Path], None], anew: bool) -> None:
         if not anew and self._sound(artefact):
             self.hits += 1

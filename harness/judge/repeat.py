@@ -24,21 +24,23 @@ class Judged:
 
 @dataclass(frozen=True)
 class Again:
-    """How the second measurement was made: in a new process, with the same engine or with one that was `rebuilt`."""
+    """How the second measurement was made: in a new process, and where the engine was that of the cache, with one that
+    was built again: `rebuilt` says that it is "the same" byte by byte, or "another"."""
 
-    rebuilt: bool
+    rebuilt: str = ""
     timed: bool = False
 
     def __str__(self) -> str:
-        return "in a new process" + (" and with a new engine" if self.rebuilt else "")
+        engine = {"": "", "the same": " and with a new engine, which is the same", "another": " and with a new engine"}
+        return f"in a new process{engine[self.rebuilt]}"
 
     @property
     def suspicion(self) -> str:
         """What a difference between the two measurements points to."""
         if self.timed:
-            engine = ", or the engine in the cache was stale" if self.rebuilt else ""
+            engine = ", or the engine in the cache was stale" if self.rebuilt == "another" else ""
             return f"other load passed, or the device is not steady{engine}"
-        if self.rebuilt:
+        if self.rebuilt == "another":
             return "the engine in the cache was stale or damaged; the new one has replaced it"
         return "the device or its runtime is not steady"
 

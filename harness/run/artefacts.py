@@ -287,8 +287,8 @@ def engine_file(
     build: Callable[[Path], None],
     anew: bool = False,
 ) -> Path:
-    """Path of the compiled engine, built by `build` if it is not in the store, or with `anew` unless this process built
-    it; its key holds the SDK's version and the device's name."""
+    """Path of the compiled engine, built by `build` if it is not in the store or with `anew`; its key holds the SDK's
+    version and the device's name."""
     inputs = {
         "onnx": name_of(onnx),
         "spec": _spec(spec, backend.unkeyed),
@@ -296,9 +296,7 @@ def engine_file(
         "version": version,
         "device": device,
     }
-    whole = key("engine", inputs, backend=backend)
-    path = _get(store, "engine", whole, build)
-    return _get(store, "engine", whole, build, anew=True) if anew and not store.made_here(path) else path
+    return _get(store, "engine", key("engine", inputs, backend=backend), build, anew)
 
 
 def reference_answers(

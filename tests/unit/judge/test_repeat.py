@@ -11,7 +11,7 @@ PASS = Verdict(Outcome.PASS, "cosine 1", {"cosine": 1.0})
 FAIL = Verdict(Outcome.FAIL, "cosine 0.5", {"cosine": 0.5})
 UNDECIDED = Verdict(Outcome.INCONCLUSIVE, "too few")
 BUSY = InvalidMeasurement("the device is busy", hint="wait")
-SAME, NEW, TIMED = Again(False), Again(True), Again(False, timed=True)
+SAME, NEW, TIMED = Again(), Again("another"), Again(timed=True)
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,10 @@ def test_what_fails_twice_fails_with_the_figures_of_both():
     [
         (NEW, "the engine in the cache was stale or damaged; the new one has replaced it"),
         (SAME, "the device or its runtime is not steady"),
+        (Again("the same"), "the device or its runtime is not steady"),
         (TIMED, "other load passed, or the device is not steady"),
         (
-            Again(True, timed=True),
+            Again("another", timed=True),
             "other load passed, or the device is not steady, or the engine in the cache was stale",
         ),
     ],
