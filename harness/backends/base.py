@@ -61,6 +61,11 @@ class BuildSpec:
     options: dict[str, Any] = field(default_factory=dict)  # options of one backend, recorded with the case
 
 
+def shape_at(tensor: TensorSpec, batch: int) -> tuple[int, ...]:
+    """The shape of an input at that batch: axis 0 is the batch where it is free (-1); a fixed shape stays."""
+    return (batch, *tensor.shape[1:]) if tensor.shape[:1] == (-1,) else tuple(tensor.shape)
+
+
 @dataclass(frozen=True)
 class Device:
     """One addressable device. `card` is the number of its board: an Ascend 310 card has four devices."""

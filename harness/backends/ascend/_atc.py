@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Sequence
 
 from harness.backends.ascend._codes import COMPILER_ADVICE
-from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, trail
+from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, shape_at, trail
 from harness.errors import BuildError
 
 AIPP = "aipp.cfg"
@@ -71,7 +71,7 @@ def command(program: str, onnx: str, output: str, spec: BuildSpec, out_nodes: Se
     tiers = _tiers(spec)
     batch = -1 if tiers else spec.batch
     shapes = [
-        "{}:{}".format(tensor.name, ",".join(str(dim) for dim in (batch, *tensor.shape[1:]))) for tensor in spec.inputs
+        "{}:{}".format(tensor.name, ",".join(str(dim) for dim in shape_at(tensor, batch))) for tensor in spec.inputs
     ]
     words = [
         program,

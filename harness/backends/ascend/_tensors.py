@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Iterable
 
 import numpy as np
 
-from harness.backends.base import BuildSpec, TensorSpec
+from harness.backends.base import BuildSpec, TensorSpec, shape_at
 from harness.errors import RunError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def fed(spec: BuildSpec) -> tuple[TensorSpec, ...]:
 
 def fed_one(tensor: TensorSpec, spec: BuildSpec) -> TensorSpec:
     """The engine's input for one input of the graph."""
-    shape = (spec.batch, *tuple(tensor.shape[1:]))
+    shape = shape_at(tensor, spec.batch)
     if spec.normalize is None:
         return TensorSpec(tensor.name, tensor.dtype, shape)
     return TensorSpec(tensor.name, "uint8", (shape[0], *shape[2:], *shape[1:2]))

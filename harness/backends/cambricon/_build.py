@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.backends._calibration import calibration_batches, calibration_samples
 from harness.backends._calls import Calls, let_go
+from harness.backends.base import shape_at
 from harness.backends.cambricon._sdk import sdk, system
 from harness.errors import BuildError
 
@@ -104,7 +105,7 @@ def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> 
     if count != len(spec.inputs):
         raise BuildError(f"{path.name} has {count} inputs, expected {len(spec.inputs)}", hint="export the model again")
     for i, tensor in enumerate(spec.inputs):
-        shape = [-1 if spec.tiers else spec.batch, *tensor.shape[1:]]
+        shape = list(shape_at(tensor, -1 if spec.tiers else spec.batch))
         dims = calls.make("mm.Dims", mm.Dims, shape)
         calls.ok("mm.ITensor.set_dimension", network.get_input(i).set_dimension, dims)
 

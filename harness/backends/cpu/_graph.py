@@ -54,15 +54,15 @@ def make(source: Path, engine: Path, spec: BuildSpec, symmetric: bool, reduced: 
 
 
 def set_batch(model: Any, batch: int) -> None:
-    """Fix axis 0 of inputs and outputs; sizes that followed from it are forgotten, and inferred again. An output of
-    unknown rank stays so, until it is inferred. Raises BuildError for an input without axes."""
+    """Fix axis 0 of inputs and outputs where it is free; sizes that followed from it are forgotten, and inferred again.
+    An output of unknown rank stays so, until it is inferred. Raises BuildError for an input of unknown rank."""
     constants = {value.name for value in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     for value in [*inputs, *model.graph.output]:
-        dims = value.type.tensor_type.shape.dim
-        if len(dims):
-            dims[0].dim_value = batch
-        elif value in inputs:
+        kind = value.type.tensor_type
+        if len(kind.shape.dim) and not kind.shape.dim[0].HasField("dim_value"):
+            kind.shape.dim[0].dim_value = batch
+        elif value in inputs and not kind.HasField("shape"):
             raise BuildError(f"input {value.name} has no batch: it is of unknown rank", hint="export it with its shape")
     del model.graph.value_info[:]
 

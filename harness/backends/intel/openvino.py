@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, shape_at, trail
 from harness.backends.cpu.ort import cores
 from harness.backends.intel._quiet import without_telemetry
 from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError
@@ -105,7 +105,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 
         model = _nncf.quantised(ov, model, spec)
     with _failing(BuildError, "openvino.Model.reshape"):
-        model.reshape({tensor.name: [spec.batch, *tensor.shape[1:]] for tensor in spec.inputs})
+        model.reshape({tensor.name: list(shape_at(tensor, spec.batch)) for tensor in spec.inputs})
     if spec.normalize is not None:
         model = _fed_pixels(ov, model, spec)
     with _failing(BuildError, "openvino.Core.compile_model"):

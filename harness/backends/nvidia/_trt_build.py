@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.backends._calibration import calibration_batches, calibration_samples
 from harness.backends._calls import Calls
+from harness.backends.base import shape_at
 from harness.backends.nvidia._trt_sdk import logger, sdk, with_gpu
 from harness.errors import BuildError, HarnessError
 
@@ -113,12 +114,13 @@ def _network_inputs(network: Any, spec: BuildSpec) -> dict[str, tuple[int, ...]]
             hint="export the model again",
         )
     for tensor in spec.inputs:
-        sizes = zip(inputs[tensor.name], (-1, *tensor.shape[1:]))
+        wanted = shape_at(tensor, spec.batch)
+        sizes = zip(inputs[tensor.name], (-1, *wanted[1:]))
         if len(inputs[tensor.name]) != len(tensor.shape) or any(a != b for a, b in sizes if -1 not in (a, b)):
             raise BuildError(f"{tensor.name} of the network is {inputs[tensor.name]}", hint=f"expected {tensor.shape}")
-        if inputs[tensor.name][0] not in (-1, spec.batch):
+        if inputs[tensor.name][:1] not in ((-1,), wanted[:1]):
             raise BuildError(
-                f"the graph is fixed at batch {inputs[tensor.name][0]}, the case has {spec.batch}",
+                f"the graph is fixed at batch {inputs[tensor.name][0]}, the case has {wanted[0]}",
                 hint="export it with a dynamic batch",
             )
     return inputs
@@ -128,7 +130,7 @@ def _profile(calls: Calls, builder: Any, shapes: dict[str, tuple[int, ...]], bat
     """An optimisation profile for one batch, so that TensorRT tunes for that batch and not for a range."""
     profile = calls.make("trt.Builder.create_optimization_profile", builder.create_optimization_profile)
     for name, shape in shapes.items():
-        at = (batch, *shape[1:]) if shape[0] == -1 else shape
+        at = (batch, *shape[1:]) if shape[:1] == (-1,) else shape
         calls.do("trt.IOptimizationProfile.set_shape", profile.set_shape, name, at, at, at)
     return profile
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, shape_at, trail
 from harness.backends.nvidia import _nvml
 from harness.errors import BuildError, DeviceError, HarnessError, RunError
 
@@ -117,7 +117,7 @@ class TorchSession:
         self._place = place
         self._half = spec.precision == "fp16"
         self._made: Any = None
-        self.inputs = tuple(TensorSpec(t.name, "float32", (spec.batch, *t.shape[1:])) for t in spec.inputs)
+        self.inputs = tuple(TensorSpec(t.name, "float32", shape_at(t, spec.batch)) for t in spec.inputs)
         self._fed: Any = tuple(self._on_device(np.zeros(t.shape, np.float32)) for t in self.inputs)
         made = self._run(1)
         if len(made) != len(spec.outputs):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 import numpy as np
 
 from harness.backends._calls import Calls, let_go
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, shape_at, trail
 from harness.backends.nvidia import _nvml
 from harness.backends.nvidia._cuda import Cuda
 from harness.backends.nvidia._trt_build import build
@@ -147,11 +147,9 @@ class _Session:
                 self._cuda.call("cudaStreamSynchronize", self.stream)
         for name in wanted:
             shape = shapes[name]
-            if shape[0] not in (-1, spec.batch):
-                raise RunError(
-                    f"the engine takes batch {shape[0]}, the case {spec.batch}", hint="build it for this batch"
-                )
-            at = (spec.batch, *shape[1:])
+            at = shape_at(next(tensor for tensor in spec.inputs if tensor.name == name), spec.batch)
+            if shape[:1] not in ((-1,), at[:1]):
+                raise RunError(f"the engine takes batch {shape[0]}, the case {at[0]}", hint="build it for this batch")
             calls.true("trt.IExecutionContext.set_input_shape", context.set_input_shape, name, at)
         missing = calls.make("trt.IExecutionContext.infer_shapes", context.infer_shapes)
         if missing:
