@@ -39,6 +39,7 @@ from tests.session import (
     FAILED,
     FRESH,
     HUNG,
+    OWN,
     RECORDS,
     SCREEN,
     STOPPED,
@@ -51,6 +52,8 @@ from tests.session import (
     lineup_id,
     not_the_chip,
     options,
+    own_cases,
+    own_of,
     plain,
     stage_of,
     way_on,
@@ -72,6 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
+    config.stash[OWN] = own_cases(config)
     _add_markers(config)
     if config.getoption("dist", "no") == "each":
         raise pytest.UsageError("--dist each runs every test in every process, on the same device: leave it out")
@@ -91,9 +95,11 @@ def _add_markers(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{chip.name}: {chip.title}")
     for model in matrix.models().values():
         config.addinivalue_line("markers", f"{model.name}: {model.title}")
+    for name in dict.fromkeys(own.case.model for own in config.stash[OWN]):
+        config.addinivalue_line("markers", f"{name}: a model of --onnx")
     for precision in Precision:
         config.addinivalue_line("markers", f"{precision}: engines of that arithmetic")
-    for batch in sorted({case.batch for case in matrix.cases()}):
+    for batch in sorted({case.batch for case in (*matrix.cases(), *(own.case for own in config.stash[OWN]))}):
         config.addinivalue_line("markers", f"bs{batch}: batch {batch}")
     config.addinivalue_line(
         "markers", "other_engine: the test drives another engine than the published one of its case"
@@ -148,6 +154,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "own" in metafunc.fixturenames:
+        own = metafunc.config.stash[OWN]
+        metafunc.parametrize("own", [pytest.param(one, id=str(one.case), marks=_marks(one.case)) for one in own])
+        return
     for name, cases in (("case", matrix.cases), ("lineup", matrix.lineups)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, [pytest.param(case, id=_id(name, case), marks=_marks(case)) for case in cases()])
@@ -165,14 +175,15 @@ def _marks(case: Case) -> list[pytest.MarkDecorator]:
 @pytest.hookimpl(trylast=True)  # after plug-ins that shuffle: throughput comes before what is concluded from it
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Case by case, so that an engine is built and loaded once for all its tests; figures of all batches last."""
-    order = {case: place for place, case in enumerate(matrix.cases())}
+    every = [*(own.case for own in config.stash[OWN]), *matrix.cases()]
+    order = {case: place for place, case in enumerate(every)}
 
     def place(item: pytest.Item) -> tuple[int, int]:
         case = case_of(item)
         if case is None:
             return (-1, 0)
         stage = STAGE_MARKERS.index(stage_of(item)) if stage_of(item) else 0
-        return (order[case] if "case" in item.callspec.params else len(order), stage)  # type: ignore[attr-defined]
+        return (len(order) if "lineup" in item.callspec.params else order[case], stage)  # type: ignore[attr-defined]
 
     left_out = [item for item in items if not _in_tier(item, config.getoption("tier"))]
     if left_out:
@@ -187,7 +198,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _in_tier(item: pytest.Item, tier: str) -> bool:
     """Whether a test is run in that tier; tests of the suite itself are in all."""
     case = case_of(item)
-    if case is None or tier == "full":
+    if case is None or tier == "full" or case.model not in matrix.models():
         return True
     chip, model = matrix.chips()[case.chip], matrix.models()[case.model]
     batches = matrix.batches(model, chip, case.precision)
@@ -222,7 +233,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
         return None
     if stage_of(pyfuncitem) == "targets" and _measured_anew(config, case):
         return None
-    records = earlier.kept(test, decided_by(context, case, options(config)))
+    records = earlier.kept(test, decided_by(context, case, options(config), own_of(pyfuncitem)))
     if records is None:
         return None
     pyfuncitem.stash[OVER] = earlier.files[0].name
@@ -285,7 +296,7 @@ def _end(item: pytest.Item) -> dict[str, str]:
     ran_here = any(config.stash[TESTS].get(key) == test and ran(r) for key, r in config.stash[RECORDS].items())
     if config.stash[BOOK].path is not None and context is not None and case is not None and ran_here:
         with suppress(HarnessError):  # then it has failed by the same
-            line["decided_by"] = decided_by(context, case, options(config))
+            line["decided_by"] = decided_by(context, case, options(config), own_of(item))
     return line
 
 

@@ -66,6 +66,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="full",
         help="how much: " + "; ".join(f"{name}: {text}" for name, text in TIERS.items()) + " (default: full)",
     )
+    group.addoption(
+        "--onnx",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="test this ONNX file instead of the published models (repeat for several)",
+    )
+    group.addoption(
+        "--onnx-input",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what to feed an input of --onnx: LOW:HIGH, or rows in an .npy file (default: drawn by its dtype)",
+    )
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
     group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
     group.addoption(

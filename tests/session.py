@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +25,9 @@ from harness.report.journal import Journal
 from harness.report.records import Record, Run
 from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
+
+if TYPE_CHECKING:
+    from harness.export.own import OwnModel
 
 ROOT = Path(__file__).parents[1]
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
@@ -42,6 +45,7 @@ FAILED = pytest.StashKey[dict[Case, HarnessError]]()  # what a case broke off wi
 HUNG = pytest.StashKey[dict[str, list[Case]]]()  # cases in which a chip's device hung, by chip
 MOST_HANGS = 2  # of a chip's device, then it is left alone
 ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
+OWN = pytest.StashKey["list[Own]"]()  # cases of --onnx
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
 OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python", "tier", "memory_limit")
@@ -50,7 +54,49 @@ OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_pyth
 def case_of(item: pytest.Item) -> Case | None:
     """The case of a conformance test; for one about all batches, the case of the largest."""
     params = getattr(getattr(item, "callspec", None), "params", {})
-    return params.get("case") or params.get("lineup")
+    own = params.get("own")
+    return params.get("case") or params.get("lineup") or (own.case if own is not None else None)
+
+
+@dataclass(frozen=True)
+class Own:
+    """A case of a model of the user's own."""
+
+    model: OwnModel
+    case: Case
+
+
+def own_of(item: pytest.Item) -> OwnModel | None:
+    """The model of the user's own that a test is about."""
+    own = getattr(getattr(item, "callspec", None), "params", {}).get("own")
+    return own.model if own is not None else None
+
+
+def own_cases(config: pytest.Config) -> list[Own]:
+    """The cases of --onnx. Raises pytest.UsageError for a file that cannot be tested."""
+    given = config.getoption("onnx")
+    if not given:
+        return []
+    from harness.export import own  # imports onnx: not where it is not asked for
+    from harness.reference import own as reference
+    from harness.run.own_run import cases
+
+    options: dict[str, str] = {}
+    for text in config.getoption("onnx_input"):
+        name, sign, value = text.partition("=")
+        if not (sign and name and value):
+            raise pytest.UsageError(f"--onnx-input {text}: write NAME=LOW:HIGH or NAME=FILE.npy")
+        options[name] = value
+    try:
+        models = [own.read(path, options) for path in given]
+        for model in models:
+            reference.check(model)
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    doubled = [model.name for model in models if [m.name for m in models].count(model.name) > 1]
+    if doubled:
+        raise pytest.UsageError(f"--onnx: two files are called {doubled[0]}: rename one")
+    return [Own(model, case) for model in models for case in cases(model)]
 
 
 def stage_of(item: pytest.Item) -> str:
@@ -72,6 +118,8 @@ def again(item: pytest.Item) -> str:
     if given["sdk_python"] == sys.executable:
         del given["sdk_python"]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    options += [f"--onnx={path}" for path in config.getoption("onnx")]
+    options += [f"--onnx-input={given}" for given in config.getoption("onnx_input")]
     options += ["--simulate"] if config.getoption("simulate") else []
     return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
 

@@ -24,7 +24,8 @@ from harness.backends.registry import BackendRow
 from harness.case import Predictions, Tensors
 from harness.datasets.base import Dataset
 from harness.errors import DataError
-from harness.export import export, torchscript
+from harness.export import export, own, torchscript
+from harness.export.own import OwnModel
 from harness.models.base import Model, Protocol
 from harness.reference import predictions, weights
 from harness.store import Store, canonical
@@ -57,6 +58,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe("weights", ".pt", ("harness.reference.weights", *PREPARATION), ("torch", *IMAGING)),
         Recipe("onnx", ".onnx", ("harness.export.export", "harness.reference.eager"), ("torch", "onnx")),
+        Recipe("own", ".onnx", ("harness.export.own",), ("onnx",), of_model=False),
         Recipe("torchscript", ".pt", ("harness.export.torchscript", "harness.reference.eager"), ("torch",)),
         Recipe("calibration", ".npy", PREPARATION, IMAGING),
         Recipe("rounded", ".onnx", ("harness.backends.cpu.ort",), ("onnx", "onnxruntime", "numpy"), of_model=False),
@@ -275,6 +277,15 @@ def rounded_file(store: Store, onnx: Path, spec: BuildSpec) -> Path:
 
     inputs = {"onnx": name_of(onnx), "spec": _spec(spec, ())}
     return _get(store, "rounded", key("rounded", inputs), make)
+
+
+def own_file(store: Store, model: OwnModel) -> Path:
+    """Path of the user's ONNX file, its weights inside."""
+
+    def make(path: Path) -> None:
+        path.write_bytes(own.whole(model.path).SerializeToString(deterministic=True))
+
+    return _get(store, "own", key("own", {"digest": model.digest}), make)
 
 
 def engine_file(

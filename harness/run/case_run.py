@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness import matrix
 from harness.backends.base import Device, Health
@@ -31,12 +30,12 @@ class CaseRun:
     more."""
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False) -> None:
-        self.context = context
-        self.case = case
-        self.anew = anew
-        self.engine = CaseEngine(context, case, anew)
-        self.chip, self.model, self.protocol = self.engine.chip, self.engine.model, self.engine.protocol
-        self.variant = self.engine.variant
+        self._begin(context, case, CaseEngine(context, case, anew), anew)
+        self.model, self.protocol = self.engine.model, self.engine.protocol
+
+    def _begin(self, context: RunContext, case: Case, engine: CaseEngine, anew: bool) -> None:
+        self.context, self.case, self.engine, self.anew = context, case, engine, anew
+        self.chip, self.variant = engine.chip, engine.variant
         self._stack = ExitStack()
 
     def close(self) -> None:
@@ -162,17 +161,23 @@ class CaseRun:
 
     def _execute(self, variant: Variant) -> Tensors:
         with self.loaded(variant) as session:
-            return session.run({self.model.input: self._tensors(variant.raw)}, finite=False)
+            return session.run(self.inputs(variant.raw), finite=False)
 
     @cached_property
     def _different(self) -> int:
         """How many different images a batch holds."""
         return min(WITNESS_IMAGES, self.case.batch, len(self.context.dataset(self.model)))
 
-    def _tensors(self, raw: bool) -> NDArray[np.generic]:
+    def inputs(self, raw: bool = False) -> Tensors:
         """One batch of the first images, prepared (predict.batch_of)."""
         dataset = self.context.dataset(self.model)
-        return predict.batch_of(self.protocol, dataset, self._different, self.case.batch, raw)
+        return {
+            self.model.input: predict.batch_of(self.protocol, dataset, self._different, self.case.batch, raw),
+        }
+
+    def changed(self) -> Tensors | None:
+        """Other inputs, on which outputs are checked between timed runs; None for the images upside down."""
+        return None
 
     # ---------------------------------------------------------------- accuracy
 
@@ -250,12 +255,13 @@ class CaseRun:
             workers = [
                 stack.enter_context(self.context.worker(self.chip, self.present.backend, name)) for name in names
             ]
-            inputs = {self.model.input: self._tensors(self.variant.raw)}
+            inputs = self.inputs(self.variant.raw)
             built = self.built()
             sessions = [
                 stack.enter_context(w.load(built.path, d, built.spec)) for w, d in zip(workers, card, strict=True)
             ]
-            sides = [Side(str(self.case), session, inputs, session.run(inputs)) for session in sessions]
+            other = self.changed()
+            sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]
             during: list[list[Health]] = []
 
             def look() -> None:
@@ -280,20 +286,25 @@ class CaseRun:
         return default if asked is None else asked
 
     @property
+    def has_peer(self) -> bool:
+        """Whether it is timed in turn with eager PyTorch."""
+        return has_peer(self.case)
+
+    @property
     def _conclude(self) -> throughput.Conclude | None:
         """The function that judges the blocks measured so far; None where throughput is not judged."""
         cell = self.context.settings.baselines.cell(self.case, "throughput")
-        if self.context.simulated(self.chip) or (cell is None and not has_peer(self.case)):
+        if self.context.simulated(self.chip) or (cell is None and not self.has_peer):
             return None
         return throughput.conclusion(self.case.batch, cell, self.chip.least_of_eager, self.chip.devices_per_card)
 
     def _paired(self) -> Measurement:
         """Windows of the chip and, at FP32, of eager PyTorch, in turn."""
         before = (self.worker.health(self.device),)
-        sides = [Side(str(self.case), self.session, {self.model.input: self._tensors(self.variant.raw)}, self.first)]
+        sides = [Side(str(self.case), self.session, self.inputs(self.variant.raw), self.first, self.changed())]
         with ExitStack() as stack:
-            if has_peer(self.case):
-                images: Tensors = {self.model.input: self._tensors(False).astype(np.float32, copy=False)}
+            if self.has_peer:
+                images: Tensors = {n: v.astype(np.float32, copy=False) for n, v in self.inputs(False).items()}
                 eager = stack.enter_context(self.context.peer(self.model, self.device, self.engine.plain_spec()))
                 answered = eager.run(images)  # the second run: a large network allocates some of its memory only then
                 sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness import matrix
 from harness.case import Case
+from harness.export.own import OwnModel
 from harness.reference import weights
 from harness.run import artefacts
 from harness.run.context import RunContext
@@ -28,23 +29,31 @@ PACKAGES = (
 )
 
 
-def decided_by(context: RunContext, case: Case, options: Mapping[str, str]) -> str:
+def decided_by(context: RunContext, case: Case, options: Mapping[str, str], own: OwnModel | None = None) -> str:
     """SHA-256 over the suite's code, the published figures, the options, the packages, the chip with its SDK, and the
-    content of weights and data set. Raises DeviceError, WeightsError and DataError."""
-    chip, model = matrix.chips()[case.chip], matrix.models()[case.model]
+    content of weights and data set, or of a model of the user's `own`. Raises DeviceError, WeightsError and
+    DataError."""
+    chip = matrix.chips()[case.chip]
     present = context.present(chip)
-    checkpoint = weights.find(model, context.settings.data)
     return artefacts.digest_of({
         "case": str(case),
         "suite": suite_code(),
-        "model": artefacts.code_digest(tuple(artefacts.modules_of(model))),
         "baselines": context.settings.baselines.digest,
         "options": dict(options),
         "packages": {name: artefacts.installed(name) for name in PACKAGES},
         "chip": [present.backend, present.version, [device.name for device in present.devices]],
+        **(_of_model(context, case) if own is None else {"own": own.digest, "inputs": own.inputs_digest}),
+    })  # fmt: skip
+
+
+def _of_model(context: RunContext, case: Case) -> dict[str, str]:
+    model = matrix.models()[case.model]
+    checkpoint = weights.find(model, context.settings.data)
+    return {
+        "model": artefacts.code_digest(tuple(artefacts.modules_of(model))),
         "weights": "seeded" if checkpoint is None else _sha256(checkpoint, *_stamp(checkpoint)),
         "dataset": context.dataset(model).digest,
-    })  # fmt: skip
+    }
 
 
 @cache

@@ -184,12 +184,14 @@ def until_decided(
 
 @dataclass(frozen=True)
 class Side:
-    """One measured session: its name, its inputs, and its outputs for them before the measurement."""
+    """One measured session: its name, its inputs, and its outputs for them before the measurement; `changed` are other
+    inputs, by default the images upside down."""
 
     who: str
     session: RemoteSession
     inputs: Tensors
     answered: Tensors
+    changed: Tensors | None = None
 
     def audit(self) -> None:
         """Raises InvalidMeasurement when the outputs after the timed runs differ from those before, beyond rounding."""
@@ -202,13 +204,15 @@ class Side:
 
     @cached_property
     def turned(self) -> tuple[Tensors, Tensors]:
-        """(images upside down, outputs for them). Raises InvalidMeasurement when these equal the outputs for the usual
+        """(other inputs, outputs for them). Raises InvalidMeasurement when these equal the outputs for the usual
         inputs."""
-        inputs = {name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in self.inputs.items()}
+        inputs = self.changed
+        if inputs is None:
+            inputs = {name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in self.inputs.items()}
         answered = self.session.run(inputs)
         if not _unlike(answered, self.answered):
             raise InvalidMeasurement(
-                f"{self.who}: images upside down give the same outputs",
+                f"{self.who}: {'images upside down' if self.changed is None else 'other inputs'} give the same outputs",
                 hint="the runtime returns cached outputs, or the outputs are constant; run: pytest -m numerics",
             )
         return inputs, answered

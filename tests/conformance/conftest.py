@@ -49,6 +49,13 @@ from tests.session import (
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --onnx the tests of the published models are left out, without it those of a model of one's own."""
+    if collection_path.parent != Path(__file__).parent or not collection_path.name.startswith("test_"):
+        return None
+    return True if bool(config.getoption("onnx")) != (collection_path.name == "test_own.py") else None
+
+
 def limits_of(config: pytest.Config) -> Limits | None:
     """What the options set; None when they set nothing."""
     seconds, memory = config.getoption("time_limit"), config.getoption("memory_limit")
@@ -84,7 +91,8 @@ def suite(
             patience=pytestconfig.getoption("patience"),
         )
     )
-    timed = {case_of(item) for item in request.session.items if stage_of(item) == "throughput"}
+    items = [item for item in request.session.items if not pytestconfig.getoption("onnx")]
+    timed = {case_of(item) for item in items if stage_of(item) == "throughput"}
     if any(case is not None and has_peer(case) for case in timed):
         shared.expect_peer()
     yield shared
@@ -119,9 +127,11 @@ class Benches:
     def __init__(self, suite: RunContext, config: pytest.Config) -> None:
         self.suite, self.config = suite, config
         self.taken: CaseRun | None = None
+        self.make: Callable[..., CaseRun] = CaseRun
 
-    def take(self, case: Case) -> CaseRun:
-        """The case on the bench, in a new process where the last one ended."""
+    def take(self, case: Case, make: Callable[..., CaseRun]) -> CaseRun:
+        """The case on the bench, in a new process where the last one ended. `make` as CaseRun."""
+        self.make = make
         if self.taken is None or self.taken.case != case or not self.taken.sound:
             self.put(case)
         assert self.taken is not None
@@ -131,7 +141,7 @@ class Benches:
         """The case in a new process; with `anew` nothing that was kept of the chip is used."""
         self.close()
         self.suite.settings.store.latest.clear()
-        self.taken = CaseRun(self.suite, case, anew)
+        self.taken = self.make(self.suite, case, anew)
         return self.taken
 
     def close(self) -> None:
@@ -161,10 +171,17 @@ def present(suite: RunContext, lineup: Case, pytestconfig: pytest.Config, reques
 
 
 @pytest.fixture
+def runner() -> Callable[..., CaseRun]:
+    """What makes the run of a case; a model of the user's own has another."""
+    return CaseRun
+
+
+@pytest.fixture
 def bench(
     suite: RunContext,
     benches: Benches,
     case: Case,
+    runner: Callable[..., CaseRun],
     pytestconfig: pytest.Config,
     request: pytest.FixtureRequest,
 ) -> CaseRun:
@@ -178,7 +195,7 @@ def bench(
         )
     if (error := pytestconfig.stash[FAILED].get(case)) is not None:
         raise type(error)(f"not tried again, for it broke off before: {error.fact}", hint=error.hint)
-    return benches.take(case)
+    return benches.take(case, runner)
 
 
 def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str, test: str) -> None:

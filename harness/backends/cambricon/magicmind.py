@@ -188,8 +188,10 @@ class _Session:
     def _shape(self, dims: Any) -> tuple[int, ...]:
         values = [int(value) for value in dims.GetDims()]
         batch = values[0] if values else None
-        if batch == -1 or batch == self._spec.batch:
+        if batch == -1:
             return (self._spec.batch, *values[1:])
+        if batch == self._spec.batch or not any(tensor.shape[:1] == (-1,) for tensor in self._spec.inputs):
+            return tuple(values)
         raise RunError(
             f"the engine takes batch {batch}, the case {self._spec.batch}",
             hint="build it for this batch, or with tiers",

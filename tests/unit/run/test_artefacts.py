@@ -27,6 +27,7 @@ DECIDED_BY = {
     "torchscript": ({"export.torchscript", "reference.eager", "models.retinaface", "models.networks.retinaface"},
                     {"torch"}),
     "calibration": (PREPARING, IMAGING),
+    "own": ({"export.own"}, {"onnx"}),
     "rounded": ({"backends.cpu.ort", "backends.cpu._graph", "backends._calibration", "backends.base"},
                 {"onnx", "onnxruntime", "numpy"}),
     "engine": ({"backends.nvidia.trt", "backends.nvidia._trt_build", "backends._calibration", "backends.base",

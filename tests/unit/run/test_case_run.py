@@ -64,7 +64,7 @@ def paired(monkeypatch):
             worker=SimpleNamespace(health=lambda device: None),
         )  # fmt: skip
         monkeypatch.setattr(CaseEngine, "calibration", lambda self: None)
-        monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
+        monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
         monkeypatch.setattr(measuring.Load, "now", lambda: None)
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
@@ -155,7 +155,7 @@ def duo(monkeypatch):
         yield
 
     monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
-    monkeypatch.setattr(CaseRun, "_tensors", lambda self, raw: IMAGES)
+    monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
     settings = SimpleNamespace(plan=Plan(), patience=0.0, baselines=nothing)

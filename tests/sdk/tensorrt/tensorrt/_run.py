@@ -213,7 +213,7 @@ class IExecutionContext(Scoped):
         shape = self._engine.get_tensor_shape(key)
         if self._engine.get_tensor_mode(key) == TensorIOMode.INPUT:
             return self._shapes.get(key, shape)
-        if self._shapes and shape[0] == -1:
+        if self._shapes and shape[:1] == (-1,):
             return (next(iter(self._shapes.values()))[0], *shape[1:])
         return shape
 
@@ -294,7 +294,7 @@ class IExecutionContext(Scoped):
                 array(key)[...] = output
 
         addresses = {item[0].address for item in bound.values()}
-        stream.until = gpu.clock.submit(bound[fed[0]][4][0])
+        stream.until = gpu.clock.submit((*bound[fed[0]][4], 1)[0])
         stream.ops.append(Execute((id(self), tuple(sorted(addresses))), run, addresses))
         if wait:
             stream.synchronise()

@@ -1,0 +1,245 @@
+"""A model of the user's own: any ONNX file whose inputs have fixed shapes, or a free batch at axis 0."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backends.base import TensorSpec, shape_at
+from harness.case import Tensors
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, ValueInfoProto
+
+FIX = "python -m onnxruntime.tools.make_dynamic_shape_fixed --dim_param {axis} --dim_value N {file} fixed.onnx"
+LARGEST = 2**31 - 1  # bytes of a serialised graph: protobuf's limit
+FEW = 2  # an integer input whose range nothing in the graph tells is drawn from 0 and 1, which any table has
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """An ONNX file as it is tested. `ranges` has low and high (exclusive) of what integer inputs may be; `given` the
+    rows of inputs that the user gave, and `fixed` low and high of those that the user bounded."""
+
+    name: str
+    path: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    free_batch: bool
+    digest: str  # SHA-256 of graph and weights
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def inputs_digest(self) -> str:
+        """SHA-256 of what decides the inputs that are drawn."""
+        total = hashlib.sha256(repr(sorted(self.ranges.items())).encode())
+        for name, rows in sorted(self.given.items()):
+            total.update(f"{name} {rows.dtype} {rows.shape}".encode() + np.ascontiguousarray(rows).tobytes())
+        return total.hexdigest()
+
+    def draw(self, batch: int, seed: int = 0) -> Tensors:
+        """Inputs at that batch: floats standard normal, bytes over their whole range, integers within what the graph
+        allows; where the user gave rows, those, repeated in turn (for another seed, from another row on)."""
+        random = np.random.default_rng(seed)
+        return {tensor.name: self._draw(tensor, shape_at(tensor, batch), random, seed) for tensor in self.inputs}
+
+    def _draw(
+        self, tensor: TensorSpec, shape: tuple[int, ...], random: np.random.Generator, seed: int
+    ) -> NDArray[np.generic]:
+        if tensor.name in self.given:
+            rows = self.given[tensor.name]
+            return rows[(np.arange(shape[0]) + seed) % len(rows)] if tensor.shape[:1] == (-1,) else rows
+        kind = np.dtype(tensor.dtype)
+        if tensor.name in self.ranges:
+            low, high = self.ranges[tensor.name]
+            drawn = (
+                random.uniform(low, high, shape) if kind.kind == "f" else random.integers(int(low), int(high), shape)
+            )
+        elif kind.kind == "f":
+            drawn = random.standard_normal(shape)
+        else:
+            drawn = random.integers(0, 2 if kind.kind == "b" else FEW, shape)
+        return np.asarray(drawn, kind)
+
+
+def read(path: Path, options: Mapping[str, str] | None = None) -> OwnModel:
+    """The model in an ONNX file. `options` maps an input's name to LOW:HIGH or to an .npy file.
+
+    Raises UsageError for what cannot be tested: a damaged file, weights outside its folder, an empty graph, inputs or
+    outputs that are no numeric tensors, axes other than the batch that are free, more than 2 GB."""
+    graph = _loaded(path)
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    taken = [value for value in graph.graph.input if value.name not in constants]
+    if not taken or not graph.graph.output or not graph.graph.node:
+        raise UsageError(f"{path} computes nothing: {len(taken)} inputs, {len(graph.graph.node)} nodes",
+                         hint="give a graph with inputs, nodes and outputs")  # fmt: skip
+    inputs = tuple(_tensor(value, path, "input") for value in taken)
+    for value in graph.graph.output:
+        _tensor(value, path, "output", shaped=False)
+    free = [tensor for tensor in inputs if tensor.shape[:1] == (-1,)]
+    given, ranges = _given(options or {}, inputs, path)
+    ranges = {**_whole_bytes(inputs), **_rows_of_tables(graph.graph, inputs), **ranges}
+    name = "own_" + re.sub(r"\W", "_", path.stem).strip("_").lower()
+    digest = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
+    return OwnModel(name, path, inputs, tuple(value.name for value in graph.graph.output), bool(free), digest,
+                    ranges, given)  # fmt: skip
+
+
+def whole(path: Path) -> ModelProto:
+    """The graph with its weights, which may lie in files beside it. Raises UsageError."""
+    return _loaded(path)
+
+
+def _loaded(path: Path) -> ModelProto:
+    import onnx
+    from onnx import external_data_helper
+
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file", hint="give the path of an ONNX file")
+    if path.stat().st_size > LARGEST:
+        raise UsageError(f"{path} is larger than 2 GB", hint="keep its weights in a file beside it (external data)")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf raises classes of its own
+        raise UsageError(f"{path} is no ONNX file: {type(error).__name__}: {error}",
+                         hint=f"see: python -m onnx.checker {path}") from error  # fmt: skip
+    outside = [place for place in _places(model) if not (path.parent / place).resolve().is_relative_to(
+        path.parent.resolve())]  # fmt: skip
+    if outside:
+        raise UsageError(f"{path} reads weights from {outside[0]!r}, outside its folder",
+                         hint="put the weights beside the file")  # fmt: skip
+    try:
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
+        if model.ByteSize() > LARGEST:
+            raise UsageError(
+                f"{path} with its weights is larger than 2 GB", hint="test a part of it: onnx.utils.Extractor"
+            )
+        onnx.checker.check_model(model)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path} is not valid: {' '.join(str(error).split())[:300]}",
+                         hint=f"see: python -m onnx.checker {path}") from error  # fmt: skip
+    return model
+
+
+def _places(model: ModelProto) -> Iterator[str]:
+    """Where the file says that its weights lie."""
+    from onnx import external_data_helper
+
+    for tensor in external_data_helper._get_all_tensors(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                yield entry.value
+
+
+def _tensor(value: ValueInfoProto, path: Path, what: str, shaped: bool = True) -> TensorSpec:
+    from onnx import helper
+
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise UsageError(f"{path}: {what} {value.name} is a {str(kind).removesuffix('_type')}, not a tensor",
+                         hint="give a graph whose inputs and outputs are tensors")  # fmt: skip
+    row = value.type.tensor_type
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(row.elem_type))
+    if dtype.kind not in "fiub":
+        raise UsageError(f"{path}: {what} {value.name} is of {dtype if dtype.kind != 'O' else 'strings'}",
+                         hint="give a graph of numbers: chips compute no others")  # fmt: skip
+    if not shaped:
+        return TensorSpec(value.name, dtype.name, ())
+    if not row.HasField("shape"):
+        raise UsageError(f"{path}: {what} {value.name} has no shape", hint="export it with the shapes of its inputs")
+    sizes = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in row.shape.dim)
+    for place, (axis, size) in enumerate(zip(row.shape.dim, sizes, strict=True)):
+        if place and size == -1:
+            name = axis.dim_param or f"axis{place}"
+            raise UsageError(
+                f"{path}: axis {place} of {what} {value.name} is free ({name}); chips compile fixed shapes, only the "
+                "batch (axis 0) may be free",
+                hint=FIX.format(axis=name, file=path) if axis.dim_param else "export it with a fixed size there",
+            )
+        if size == 0:
+            raise UsageError(
+                f"{path}: axis {place} of {what} {value.name} has size 0", hint="export it with a real size"
+            )
+    return TensorSpec(value.name, dtype.name, sizes)
+
+
+def _whole_bytes(inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[float, float]]:
+    wide = {"uint8": (0.0, 256.0), "int8": (-128.0, 128.0)}
+    return {tensor.name: wide[tensor.dtype] for tensor in inputs if tensor.dtype in wide}
+
+
+def _rows_of_tables(graph: GraphProto, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[float, float]]:
+    """For integer inputs that look rows of a constant table up (Gather): 0 to the number of rows."""
+    names = {tensor.name: tensor.name for tensor in inputs if np.dtype(tensor.dtype).kind in "iu"}
+    tables = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    found: dict[str, tuple[float, float]] = {}
+    for node in graph.node:
+        if node.op_type in ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Identity"):
+            names.update({out: names[node.input[0]] for out in node.output if node.input[0] in names})
+        if node.op_type == "Gather" and node.input[0] in tables and node.input[1] in names:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            rows = float(tables[node.input[0]][axis])
+            source = names[node.input[1]]
+            found[source] = (0.0, min(rows, found.get(source, (0.0, math.inf))[1]))
+    return found
+
+
+def _given(
+    options: Mapping[str, str], inputs: tuple[TensorSpec, ...], path: Path
+) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[float, float]]]:
+    """(rows by input, bounds by input) of --onnx-input."""
+    table = {tensor.name: tensor for tensor in inputs}
+    rows: dict[str, NDArray[Any]] = {}
+    bounds: dict[str, tuple[float, float]] = {}
+    for name, text in options.items():
+        if name not in table:
+            raise UsageError(f"{path} has no input {name}", hint=f"its inputs: {', '.join(table)}")
+        match = re.fullmatch(r"(-?[\d.e+-]+):(-?[\d.e+-]+)", text)
+        if match:
+            bounds[name] = _bounds(name, match[1], match[2])
+        else:
+            rows[name] = _rows(table[name], Path(text))
+    return rows, bounds
+
+
+def _bounds(name: str, low: str, high: str) -> tuple[float, float]:
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        raise UsageError(
+            f"--onnx-input {name}={low}:{high} is no range", hint="write LOW:HIGH, for example 0:1"
+        ) from None
+    if not -math.inf < found[0] < found[1] < math.inf:
+        raise UsageError(f"--onnx-input {name}={low}:{high} is empty", hint="write LOW:HIGH with LOW below HIGH")
+    return found
+
+
+def _rows(tensor: TensorSpec, file: Path) -> NDArray[Any]:
+    try:
+        rows = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"--onnx-input {tensor.name}={file} cannot be read: {error}",
+                         hint="give LOW:HIGH or a file written by numpy.save") from error  # fmt: skip
+    free = tensor.shape[:1] == (-1,)
+    wanted = tensor.shape[1:] if free else tensor.shape
+    if (
+        rows.dtype.name != tensor.dtype
+        or (rows.shape[1:] if free else rows.shape) != wanted
+        or (free and not len(rows))
+    ):
+        shape = ["N", *wanted] if free else list(wanted)
+        raise UsageError(f"{file} is {rows.dtype} {list(rows.shape)}, input {tensor.name} {tensor.dtype} {shape}",
+                         hint="save it with that dtype and shape")  # fmt: skip
+    return np.asarray(rows)

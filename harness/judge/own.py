@@ -1,0 +1,50 @@
+"""Outputs of a model of the user's own: numbers within a tolerance, whole numbers equal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from harness.case import Precision, Tensors
+from harness.judge.verdict import SLACK, Verdict, judge_numerics
+from harness.vocabulary import Outcome
+
+
+def judge_own(chip: Tensors, reference: Tensors, precision: Precision, batch: int | None) -> Verdict:
+    """The verdict on all outputs of one batch against ONNX Runtime.
+
+    Floating-point outputs are judged as those of the published models are (judge_numerics): row by row where axis 0 is
+    the `batch`, else as one. Whole numbers and booleans must be equal at FP32; at lower precision at most 1 % of them
+    may differ, because the nearest class may change with the last digit. Raises InvalidMeasurement when a
+    floating-point output of the reference is empty or not finite."""
+    if chip.keys() != reference.keys():
+        named = ", ".join(sorted(chip)) or "none"
+        return Verdict(Outcome.FAIL, f"outputs {named} instead of {', '.join(sorted(reference))}")
+    whole = [name for name, value in reference.items() if value.dtype.kind != "f"]
+    for name in whole:
+        if chip[name].shape != reference[name].shape:
+            return Verdict(Outcome.FAIL, f"{name} has shape {chip[name].shape}, the reference {reference[name].shape}")
+    told = [_whole(name, chip, reference, precision) for name in whole]
+    floats = [name for name in reference if name not in whole]
+    if floats:
+        as_rows = {name: reference[name].shape[:1] == (batch,) for name in floats}
+        ours, wanted = ({n: v[n] if as_rows[n] else np.asarray(v[n])[None] for n in floats} for v in (chip, reference))
+        verdict = judge_numerics(ours, wanted, precision)
+    else:
+        verdict = Verdict(Outcome.PASS, f"whole numbers only, at {precision}")
+    wrong = [text for text, fine in told if not fine]
+    outcome = Outcome.FAIL if wrong else verdict.outcome
+    return replace(verdict, outcome=outcome, text="; ".join([*(text for text, _ in told), verdict.text]))
+
+
+def _whole(name: str, chip: Tensors, reference: Tensors, precision: Precision) -> tuple[str, bool]:
+    """(what was seen of an output of whole numbers, whether it is right)."""
+    ours, wanted = chip[name].ravel(), reference[name].ravel()
+    differing = np.flatnonzero(ours != wanted)
+    allowed = 0 if precision is Precision.FP32 else int(SLACK * wanted.size)
+    if not differing.size:
+        return f"{name}: {wanted.size} whole numbers equal", True
+    first = int(differing[0])
+    text = f"{name}: {differing.size} of {wanted.size} whole numbers differ (allowed {allowed})"
+    return f"{text}: number {first} is {ours[first]} for {wanted[first]}", differing.size <= allowed

@@ -1,0 +1,77 @@
+"""What is right for a model of the user's own: ONNX Runtime on the CPU in the file's own precision, not optimised."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.case import Tensors
+from harness.errors import UsageError
+from harness.export import own
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+    from harness.export.own import OwnModel
+
+
+def check(model: OwnModel) -> None:
+    """Raises UsageError when ONNX Runtime cannot load the file, with its reason."""
+    _session(str(model.path), model.digest)
+
+
+def outputs(model: OwnModel, inputs: Tensors) -> Tensors:
+    """Outputs by ONNX name. Raises UsageError when ONNX Runtime cannot run the file, with its reason."""
+    try:
+        found = _session(str(model.path), model.digest).run(list(model.outputs), dict(inputs))
+    except UsageError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no class in common
+        raise UsageError(
+            f"{model.path}: ONNX Runtime cannot run it: {' '.join(str(error).split())[:300]}",
+            hint="bound integer inputs with --onnx-input NAME=LOW:HIGH, or give rows with --onnx-input NAME=FILE.npy",
+        ) from error
+    wrong = [name for name, value in zip(model.outputs, found, strict=True) if not isinstance(value, np.ndarray)]
+    if wrong:
+        raise UsageError(f"{model.path}: output {wrong[0]} is no tensor", hint="give a graph whose outputs are tensors")
+    return dict(zip(model.outputs, map(np.asarray, found), strict=True))
+
+
+@lru_cache(maxsize=1)
+def _session(path: str, digest: str) -> InferenceSession:
+    from pathlib import Path
+
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    graph = own.whole(Path(path)).SerializeToString()
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UsageError(
+            f"{path}: ONNX Runtime cannot load it: {' '.join(str(error).split())[:300]}",
+            hint="the reference is ONNX Runtime: give a file of standard operators that it knows",
+        ) from error
+
+
+def rows_are_apart(model: OwnModel, batch: int) -> bool:
+    """Whether each row of the outputs depends on its own row of the inputs alone, by permuting a batch."""
+    if not model.free_batch or batch < 2:
+        return False
+    given = model.draw(batch)
+    order = np.arange(batch)[::-1]
+    straight, turned = outputs(model, given), outputs(model, permuted(model, given, order))
+    return all(
+        value.shape[:1] == (batch,) and np.allclose(turned[name], value[order], rtol=1e-4, atol=1e-5, equal_nan=True)
+        for name, value in straight.items()
+    )
+
+
+def permuted(model: OwnModel, inputs: Tensors, order: np.ndarray) -> Tensors:
+    """Inputs with the rows of every free batch axis in that order."""
+    free = {tensor.name for tensor in model.inputs if tensor.shape[:1] == (-1,)}
+    return {name: value[order] if name in free else value for name, value in inputs.items()}

@@ -1,0 +1,130 @@
+"""One case of a model of the user's own: the same road as a published one, with inputs that are drawn."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import matrix
+from harness.backends import registry
+from harness.backends.base import BuildSpec
+from harness.case import Case, Precision, Tensors
+from harness.chips import Chip
+from harness.errors import BuildError
+from harness.export.own import OwnModel
+from harness.reference import own
+from harness.run import artefacts
+from harness.run.case_run import CaseRun
+from harness.run.context import RunContext
+from harness.run.engine import CaseEngine, Variant
+
+OTHER = 1  # seed of the inputs that outputs are checked on between timed runs
+
+
+def cases(model: OwnModel) -> list[Case]:
+    """The model on every chip: at every batch of the chip where its batch is free, else at 1. INT8 is left out: ranges
+    of drawn inputs would not be those of real ones."""
+    return [
+        Case(model.name, chip.name, precision, batch)
+        for chip in matrix.chips().values()
+        for precision in chip.precisions
+        if precision is not Precision.INT8
+        for batch in _batches(model, chip, precision)
+    ]
+
+
+def _batches(model: OwnModel, chip: Chip, precision: Precision) -> tuple[int, ...]:
+    reduced = precision is not Precision.FP32 and chip.reduced_batches is not None
+    asked = chip.reduced_batches if reduced else chip.batches
+    return tuple(sorted(asked or ())) if model.free_batch else (1,)
+
+
+class OwnEngine(CaseEngine):
+    """The engine of the user's file: compiled as it is."""
+
+    def __init__(self, context: RunContext, case: Case, model: OwnModel, anew: bool = False) -> None:
+        self.context, self.case, self.own = context, case, model
+        self.anew, self.rebuilt = anew, ""
+        self.chip = matrix.chip(case.chip)
+        self.variant = Variant(raw=False)
+
+    def onnx(self, variant: Variant | None = None) -> Path:
+        """Path of the file in the store, its weights inside."""
+        return artefacts.own_file(self.context.settings.store, self.own)
+
+    def outputs_of(self, variant: Variant) -> tuple[str, ...]:
+        """ONNX names of the outputs."""
+        return self.own.outputs
+
+    def plain_spec(self) -> BuildSpec:
+        """The spec of the file's inputs and outputs."""
+        return BuildSpec(
+            precision=str(self.case.precision),
+            batch=self.case.batch,
+            inputs=self.own.inputs,
+            outputs=self.own.outputs,
+            target=self.device.target or self.chip.target,
+        )
+
+    def spec(self, variant: Variant) -> BuildSpec:
+        """As for a published model. Raises BuildError for a backend that does not compile ONNX."""
+        try:
+            return super().spec(variant)
+        except AttributeError as error:  # it asked for the network as TorchScript, which a file does not give
+            raise BuildError(
+                f"{self.present.backend} compiles PyTorch modules, not ONNX files",
+                hint=f"drive {self.chip.name} by another backend: --runner; there are {', '.join(registry.backends())}",
+            ) from error
+
+
+class OwnRun(CaseRun):
+    """One case of the user's file on its chip. Accuracy is not asked: there are no labels."""
+
+    def __init__(self, context: RunContext, case: Case, anew: bool = False, *, model: OwnModel) -> None:
+        self._begin(context, case, OwnEngine(context, case, model, anew), anew)
+        self.own = model
+
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """Why the figures are not those of the chip; empty if they are."""
+        return self.context.not_the_chip(self.chip)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The facts that every record of this case holds."""
+        return {
+            "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
+            "evidence": self.present.evidence, "file": self.own.path.name, "onnx_digest": self.own.digest,
+            "inputs_digest": self.own.inputs_digest,
+        }  # fmt: skip
+
+    def inputs(self, raw: bool = False) -> Tensors:
+        """One batch of drawn inputs."""
+        return self.own.draw(self.case.batch)
+
+    def changed(self) -> Tensors:
+        """Other inputs of the same shapes."""
+        return self.own.draw(self.case.batch, OTHER)
+
+    @property
+    def has_peer(self) -> bool:
+        """No: there is no PyTorch module."""
+        return False
+
+    @cached_property
+    def reference(self) -> Tensors:
+        """ONNX Runtime's outputs for the inputs."""
+        return own.outputs(self.own, self.inputs())
+
+    def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:
+        """(chip, reference): raw outputs by ONNX name, for one batch."""
+        return self.first, self.reference
+
+    def turned(self) -> tuple[Tensors, Tensors]:
+        """(chip's outputs for the batch in reverse order, its outputs for the batch with their rows reversed)."""
+        order = np.arange(self.case.batch)[::-1]
+        backwards = self.session.run(own.permuted(self.own, self.inputs(), order), finite=False)
+        return backwards, {name: value[order] for name, value in self.first.items()}

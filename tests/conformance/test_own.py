@@ -1,0 +1,88 @@
+"""A model of the user's own (--onnx FILE): the chip computes what ONNX Runtime computes. Accuracy is not asked, because
+there are no labels, and throughput is measured without a floor."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from harness.judge.own import judge_own
+from harness.judge.repeat import Judged
+from harness.judge.timing import percentiles, unsteady
+from harness.judge.verdict import Verdict, judge_in_flight
+from harness.reference import own as reference
+from harness.report.samples import of_measurement
+from harness.run.own_run import OwnRun
+from harness.vocabulary import Outcome
+
+
+@pytest.fixture
+def case(own):
+    return own.case
+
+
+@pytest.fixture
+def runner(own):
+    return partial(OwnRun, model=own.model)
+
+
+def outputs(bench):
+    return Judged({"": judge_own(*bench.outputs(), bench.case.precision, bench.case.batch)})
+
+
+@pytest.mark.numerics
+def test_outputs_are_those_of_onnx_runtime(own, judge):
+    judge(outputs)
+
+
+def repeated(bench):
+    first, second = bench.repeated()
+    differing = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
+    text = f"outputs {', '.join(differing)} differ" if differing else "no output differs"
+    outcome = Outcome.FAIL if differing else Outcome.PASS
+    return Judged({"repeated": Verdict(outcome, f"{text} between two runs of one engine on one input")})
+
+
+@pytest.mark.numerics
+def test_the_same_input_gives_the_same_output_twice(own, judge):
+    judge(repeated)
+
+
+def turned(bench):
+    return Judged({"rows": judge_own(*bench.turned(), bench.case.precision, bench.case.batch)})
+
+
+@pytest.mark.numerics
+def test_a_row_does_not_depend_on_its_place(own, bench, judge):
+    if not reference.rows_are_apart(own.model, own.case.batch):
+        pytest.skip("the batch has one row, or the model itself mixes its rows")
+
+    judge(turned)
+
+
+def measured(bench, keep, simulated_latency):
+    run, speed = bench.measurement, bench.speed
+    keep({**of_measurement(bench.case, run, None), "again": bench.anew})
+    figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
+               "spread": speed.spread, **percentiles(run.latencies)}  # fmt: skip
+    text = f"{speed} images/s at batch {bench.case.batch}; no floor is asked of a model of one's own"
+    if simulated_latency is not None:
+        return Judged({"": Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {text}", figures)})
+    if run.disturbed:
+        text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
+        return Judged({"": Verdict(Outcome.INVALID, text, {**figures, "waited": True})})
+    flight = judge_in_flight(
+        speed.value, bench.case.batch, run.devices_of_card, run.latencies, max(t.in_flight for t in run.timings)
+    )
+    verdict = flight if flight.outcome is Outcome.INVALID else Verdict(Outcome.PASS, text)
+    unrest = [reason for timing in run.timings for reason in unsteady(timing)]
+    marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))
+    return Judged({"": Verdict(verdict.outcome, verdict.text, {**figures, **verdict.details})}, marks)
+
+
+@pytest.mark.throughput
+def test_throughput_is_measured(own, bench, judge, keep, simulated_latency):
+    if bench.chip.emulated:
+        pytest.skip("EMULATED: the vendor's simulator of the chip; its speed is not the chip's and was not measured")
+
+    judge(lambda bench: measured(bench, keep, simulated_latency), skip=simulated_latency is None)

@@ -1,0 +1,152 @@
+"""ONNX files of users: what can be tested is read, what cannot is refused with the reason."""
+
+import numpy as np
+import onnx
+import own_models
+import pytest
+from onnx import numpy_helper
+
+from harness.errors import UsageError
+from harness.export import own
+
+
+def read(make, tmp_path, **options):
+    return own.read(own_models.save(make, tmp_path / "my model.onnx"), options)
+
+
+@pytest.mark.parametrize("name", own_models.TESTED)
+def test_files_of_many_shapes_are_read_and_fed(name, tmp_path):
+    model = read(own_models.TESTED[name], tmp_path)
+
+    drawn = model.draw(3)
+
+    assert model.name == "own_my_model"
+    assert set(drawn) == {tensor.name for tensor in model.inputs}
+    for tensor in model.inputs:
+        assert drawn[tensor.name].dtype.name == tensor.dtype
+        assert drawn[tensor.name].shape == ((3, *tensor.shape[1:]) if model.free_batch and tensor.shape[:1] == (-1,)
+                                            else tensor.shape)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", own_models.REFUSED)
+def test_what_cannot_be_tested_is_refused_with_the_reason(name, tmp_path):
+    make, said = own_models.REFUSED[name]
+    if "ONNX Runtime" in said:
+        from harness.reference.own import check
+
+        with pytest.raises(UsageError, match=said):
+            check(read(make, tmp_path))
+        return
+    with pytest.raises(UsageError, match=said):
+        read(make, tmp_path)
+
+
+def test_a_free_axis_comes_with_the_command_that_fixes_it(tmp_path):
+    with pytest.raises(UsageError) as refused:
+        read(own_models.free_length, tmp_path)
+
+    assert "make_dynamic_shape_fixed --dim_param tokens --dim_value N" in refused.value.hint
+
+
+def test_inputs_are_drawn_again_alike_and_otherwise_by_another_seed(tmp_path):
+    model = read(own_models.two_inputs, tmp_path)
+
+    assert all(np.array_equal(model.draw(4)[name], value) for name, value in model.draw(4).items())
+    assert not any(np.array_equal(model.draw(4, 1)[name], value) for name, value in model.draw(4).items())
+
+
+def test_token_ids_are_rows_of_their_table(tmp_path):
+    ids = read(own_models.tokens, tmp_path).draw(200)["ids"]
+
+    assert (ids.min(), ids.max()) == (0, 10)
+
+
+def test_bytes_are_drawn_over_their_whole_range(tmp_path):
+    drawn = read(own_models.pixels, tmp_path).draw(500)["x"]
+
+    assert (drawn.min(), drawn.max()) == (0, 255)
+
+
+def test_a_user_bounds_an_input(tmp_path):
+    drawn = read(own_models.two_inputs, tmp_path, a="0:0.5").draw(100)
+
+    assert 0 <= drawn["a"].min() < drawn["a"].max() < 0.5
+    assert drawn["b"].min() < -1
+
+
+def test_a_user_gives_rows(tmp_path):
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "a.npy", rows)
+    model = read(own_models.two_inputs, tmp_path, a=str(tmp_path / "a.npy"))
+
+    assert np.array_equal(model.draw(3)["a"], rows[[0, 1, 0]])
+    assert np.array_equal(model.draw(3, 1)["a"], rows[[1, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"c": "0:1"}, "has no input c"),
+        ({"a": "1:0"}, "is empty"),
+        ({"a": "0:e"}, "no range"),
+        ({"a": "nowhere.npy"}, "cannot be read"),
+    ],
+)
+def test_what_a_user_gives_wrongly_is_named(options, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        read(own_models.two_inputs, tmp_path, **options)
+
+
+def test_rows_of_another_shape_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 4), np.float32))
+
+    with pytest.raises(UsageError, match=r"float32 \[2, 4\], input a float32 \['N', 3\]"):
+        read(own_models.two_inputs, tmp_path, a=str(tmp_path / "a.npy"))
+
+
+def test_the_digest_changes_with_the_weights_and_with_what_is_fed(tmp_path):
+    model = read(own_models.dense, tmp_path)
+    other = own_models.dense()
+    other.graph.initializer[0].CopyFrom(own_models.weight("w", 8, 4, seed=1))
+
+    assert own.read(own_models.save(lambda: other, tmp_path / "b.onnx")).digest != model.digest
+    assert read(own_models.dense, tmp_path, x="0:1").inputs_digest != model.inputs_digest
+
+
+def with_weights_outside(tmp_path, place):
+    model = own_models.dense()
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], place)
+    model.graph.initializer[0].ClearField("raw_data")
+    return own_models.save(lambda: model, tmp_path / "a" / "model.onnx")
+
+
+def test_weights_beside_the_file_are_read(tmp_path):
+    onnx.save(own_models.dense(), str(tmp_path / "m.onnx"), save_as_external_data=True, location="w.bin",
+              size_threshold=0)  # fmt: skip
+
+    (found,), (wanted,) = own.whole(tmp_path / "m.onnx").graph.initializer, own_models.dense().graph.initializer
+
+    assert (tmp_path / "w.bin").stat().st_size >= 128
+    np.testing.assert_array_equal(numpy_helper.to_array(found), numpy_helper.to_array(wanted))
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "/etc/passwd"])
+def test_weights_outside_the_folder_are_refused(place, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(128))
+
+    with pytest.raises(UsageError, match="outside its folder"):
+        own.read(with_weights_outside(tmp_path, place))
+
+
+@pytest.mark.parametrize("content", [b"", b"no onnx", bytes(range(200))])
+def test_a_file_that_is_no_onnx_file_is_refused(content, tmp_path):
+    (tmp_path / "x.onnx").write_bytes(content)
+
+    with pytest.raises(UsageError, match=r"is no ONNX file|computes nothing|is not valid"):
+        own.read(tmp_path / "x.onnx")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        own.read(tmp_path / "x.onnx")

@@ -1,0 +1,52 @@
+"""The reference of a user's file is ONNX Runtime, row by row where the model's rows are apart."""
+
+import numpy as np
+import own_models
+import pytest
+from onnx import numpy_helper
+
+from harness.errors import UsageError
+from harness.export import own as files
+from harness.reference import own
+
+
+def read(make, tmp_path):
+    return files.read(own_models.save(make, tmp_path / "m.onnx"))
+
+
+def test_outputs_are_those_of_the_graph(tmp_path):
+    model = read(own_models.dense, tmp_path)
+    given = model.draw(5)
+
+    found = own.outputs(model, given)
+
+    weights = numpy_helper.to_array(own_models.dense().graph.initializer[0])
+    np.testing.assert_allclose(found["y"], np.maximum(given["x"] @ weights, 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("make", "batch", "apart"), [
+    (own_models.dense, 4, True), (own_models.dense, 1, False), (own_models.mixing, 4, False),
+    (own_models.to_scalar, 4, False), (own_models.scaled, 3, True),
+])  # fmt: skip
+def test_whether_rows_depend_on_each_other_is_tried(make, batch, apart, tmp_path):
+    assert own.rows_are_apart(read(make, tmp_path), batch) is apart
+
+
+def test_only_inputs_with_a_free_batch_are_permuted(tmp_path):
+    model = read(own_models.scaled, tmp_path)
+    given = model.draw(3)
+
+    turned = own.permuted(model, given, np.array([2, 1, 0]))
+
+    assert np.array_equal(turned["x"], given["x"][::-1])
+    assert turned["s"] is given["s"]
+
+
+def test_inputs_that_the_graph_refuses_are_the_users(tmp_path):
+    model = read(own_models.tokens, tmp_path)
+    given = model.draw(2)
+    given["ids"] = given["ids"] + 1000
+
+    with pytest.raises(UsageError, match="ONNX Runtime cannot run it") as refused:
+        own.outputs(model, given)
+    assert "--onnx-input" in refused.value.hint

@@ -1,0 +1,89 @@
+"""A user's file on a chip: its cases, its engine, and a whole run through pytest."""
+
+import json
+import os
+import subprocess
+import sys
+
+import own_models
+import pytest
+
+from harness.case import Precision
+from harness.export import own
+from harness.run.own_run import cases
+from tests.session import ROOT
+
+
+def read(make, tmp_path):
+    return own.read(own_models.save(make, tmp_path / "m.onnx"))
+
+
+def test_a_free_batch_is_run_at_every_batch_of_the_chip(tmp_path):
+    found = cases(read(own_models.dense, tmp_path))
+
+    assert [c.batch for c in found if c.chip == "ascend310p"] == [1, 4, 8, 16, 32, 64]
+    assert all(c.precision is not Precision.INT8 for c in found)
+
+
+def test_a_fixed_shape_is_run_once(tmp_path):
+    assert {c.batch for c in cases(read(own_models.TESTED["no_batch_axis"], tmp_path))} == {1}
+
+
+def run(tmp_path, *options):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cache", str(tmp_path / "cache"),
+               "--results", str(tmp_path / "results"), *options]  # fmt: skip
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+    settings |= {"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
+    lines = [json.loads(line) for path in (tmp_path / "results").glob("*.jsonl")
+             for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    return done, [line for line in lines if line.get("kind") == "record" or "outcome" in line]
+
+
+def outcomes(records):
+    return {(line["case"], line["metric"]): line["outcome"] for line in records if line.get("stage") == "numerics"}
+
+
+@pytest.mark.slow
+def test_files_of_seventeen_shapes_are_right_on_the_cpu(tmp_path):
+    files = [own_models.save(make, tmp_path / f"{name}.onnx") for name, make in own_models.TESTED.items()]
+
+    done, records = run(tmp_path, "-m", "cpu and numerics", *(f"--onnx={file}" for file in files))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {case.split("-")[0] for case, _ in outcomes(records)} == {f"own_{name}" for name in own_models.TESTED}
+    assert set(outcomes(records).values()) == {"PASS"}
+
+
+@pytest.mark.slow
+def test_throughput_is_measured_and_verified_on_the_cpu(tmp_path):
+    file = own_models.save(own_models.image, tmp_path / "image.onnx")
+
+    done, records = run(tmp_path, "-m", "cpu and fp32 and bs1", f"--onnx={file}", "--patience=0")
+    (speed,) = [line for line in records if line.get("stage") == "throughput"]
+
+    assert speed["outcome"] in ("PASS", "INVALID"), done.stdout  # INVALID: another program was busy
+    assert speed["values"]["measured"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["ascend310p", "mlu370_s4", "t4"])
+def test_a_simulated_chip_runs_it_and_one_that_computes_wrongly_fails(chip, tmp_path):
+    files = [own_models.save(getattr(own_models, name), tmp_path / f"{name}.onnx") for name in ("image", "two_inputs")]
+    given = ["-m", f"{chip} and numerics and bs4 and fp16", "--simulate", *(f"--onnx={file}" for file in files)]
+
+    done, records = run(tmp_path, *given)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(outcomes(records)) == 6
+    assert set(outcomes(records).values()) == {"PASS"}
+
+
+def test_a_file_that_cannot_be_tested_ends_the_run_with_the_reason(tmp_path):
+    file = own_models.save(own_models.free_length, tmp_path / "m.onnx")
+
+    done, _ = run(tmp_path, "-m", "cpu", f"--onnx={file}")
+
+    assert done.returncode == 4
+    assert "axis 1 of input x is free (tokens)" in done.stderr
+    assert "make_dynamic_shape_fixed" in done.stderr
