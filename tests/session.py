@@ -118,10 +118,15 @@ def again(item: pytest.Item) -> str:
     if given["sdk_python"] == sys.executable:
         del given["sdk_python"]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    options += [f"--onnx={path}" for path in config.getoption("onnx")]
-    options += [f"--onnx-input={given}" for given in config.getoption("onnx_input")]
+    options += _of_own(config)
     options += ["--simulate"] if config.getoption("simulate") else []
     return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+
+
+def _of_own(config: pytest.Config) -> list[str]:
+    """The options that name models of the user's own and their inputs."""
+    files = [f"--onnx={path}" for path in config.getoption("onnx")]
+    return files + [f"--onnx-input={given}" for given in config.getoption("onnx_input")]
 
 
 def _environment(config: pytest.Config) -> list[str]:
@@ -145,7 +150,7 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     if given["sdk_python"] == sys.executable:
         del given["sdk_python"]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    options += ["--simulate"] if config.getoption("simulate") else []
+    options += _of_own(config) + (["--simulate"] if config.getoption("simulate") else [])
     found["diagnose"] = " ".join([*_environment(config), shlex.join(["chipproof", "diagnose", str(case), *options])])
     settings = bench.context.settings
     if engine := settings.store.latest.get("engine"):

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "build": ("tools.build", "Compile a model for a chip."),
     "preprocess": ("tools.preprocess", "Write the .bin and .info files that benchmark, msame and ais_bench read."),
     "run": ("tools.run", "Run the conformance tests of some cases, through pytest."),
+    "check": ("tools.check", "Test an ONNX file of your own on a chip, through pytest."),
     "evaluate": ("tools.evaluate", "Score the result files of benchmark, msame, ais_bench or the MLU programs."),
     "logs": ("tools.logs", "Judge the throughput in the logs of the vendors' own tools."),
     "baselines": ("tools.baselines", "Show and check the published figures."),

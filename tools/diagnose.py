@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +14,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.errors import InvalidMeasurement
+from harness.errors import InvalidMeasurement, UsageError
 from harness.vocabulary import Outcome
 from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, suite
 
 if TYPE_CHECKING:
-    from harness.case import Tensors
+    from harness.case import Case, Tensors
     from harness.diagnose.layers import Layer, Located, Measure
     from harness.judge.verdict import Verdict
     from harness.run.case_run import CaseRun
+    from harness.run.context import RunContext
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+
+OnnxOption = Annotated[Path | None, typer.Option("--onnx", help="the file, for a case of an ONNX file of your own")]
+OnnxInputOption = Annotated[
+    list[str] | None, typer.Option("--onnx-input", help="as for pytest: NAME=LOW:HIGH or NAME=FILE.npy")
+]
 
 
 def command(
@@ -34,24 +41,32 @@ def command(
     cache: CacheOption = None,
     sdk_python: PythonOption = sys.executable,
     simulate: SimulateOption = False,
+    onnx: OnnxOption = None,
+    onnx_input: OnnxInputOption = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="write the first differing part, with inputs and outputs (.zip)")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
     """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
 
-    Exit status: 0 nothing differs, 1 something does, 2 could not run."""
+    --bundle writes what the vendor needs to see it too: the smallest ONNX file that fails, its inputs, the chip's and
+    the reference's outputs, and the versions. Exit status: 0 nothing differs, 1 something does, 2 could not run."""
     from harness.case import Case
     from harness.diagnose import layers
     from harness.judge.verdict import judge_numerics
-    from harness.run.case_run import CaseRun
 
-    with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
+    context = suite(data, cache, sdk_python, simulate=simulate)
+    with closing(_run_of(context, Case.parse(case), onnx, onnx_input or [])) as bench:
         chip, wanted = bench.outputs()
         verdict = judge_numerics(chip, wanted, bench.case.precision)
         every = layers.layers(_exported(bench), bench.case.batch)
         located = layers.locate(every, tapping(bench, every))
         found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}
-        if verdict.outcome is not Outcome.PASS:
+        if verdict.outcome is not Outcome.PASS and onnx is None:
             found |= explanations(bench, chip, wanted)
+        if bundle is not None and found["differs"]:
+            found["bundle"] = _bundled(bench, every, located, found, bundle)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
@@ -60,42 +75,85 @@ def command(
         raise typer.Exit(1)
 
 
+def _run_of(context: RunContext, case: Case, onnx: Path | None, inputs: Sequence[str]) -> CaseRun:
+    """The run of a published model's case, or of the user's file. Raises UsageError for a case of another file."""
+    from harness.export import own
+    from harness.run.case_run import CaseRun
+    from harness.run.own_run import OwnRun
+
+    if onnx is None:
+        return CaseRun(context, case)
+    model = own.read(onnx, dict(text.split("=", 1) for text in inputs if "=" in text))
+    if model.name != case.model:
+        raise UsageError(f"{onnx} is {model.name}, the case is of {case.model}", hint="give the file of that case")
+    return OwnRun(context, case, model=model)
+
+
+def _bundled(
+    bench: CaseRun, every: Sequence[Layer], located: Located, found: Mapping[str, Any], path: Path
+) -> dict[str, Any]:
+    """Write the bundle of the first layer that differs, computed by itself from the reference's activations; says
+    whether it differs alone. Where none differs, or it has no inputs in the graph, the last output is taken."""
+    from harness.diagnose import bundle, layers
+    from harness.diagnose.layers import compare
+
+    model, first = _exported(bench), located.first or every[-1]
+    activations = reference(bench)(layers.tapped(model, every, [name for name in first.inputs if name in {
+        layer.tensor for layer in every}]))  # fmt: skip
+    feeds = {name: value for name, value in {**activations, **bench.inputs(raw=False)}.items() if name in first.inputs}
+    part = bundle.part(model, first, bench.case.batch)
+    wanted = layers.of_batch(part, feeds, bench.case.batch)
+    chip = on_chip(bench, part, feeds)
+    alone = any(v.outcome is not Outcome.PASS for v in compare(chip, wanted, bench.case.precision).values())
+    bundle.write(path, part, feeds, chip, wanted, {**found, "differs_alone": alone, "command": " ".join(sys.argv)})
+    return {"file": str(path), "layer": first.tensor, "differs_alone": alone}
+
+
 def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     """A function that builds the case's engine with given tensors as outputs and compares them with ONNX Runtime's in
     FP32."""
-    import numpy as np
-
     from harness.diagnose import layers
-    from harness.run.context import WITNESS_IMAGES
-    from harness.run.engine import graph_outputs
 
-    model, variant = _exported(bench), bench.variant
-    samples = bench.context.dataset(bench.model).head(min(WITNESS_IMAGES, bench.case.batch)).samples
-    pictures = [sample.read() for sample in samples]
-    fed = [bench.protocol.preprocess(picture, variant.raw).tensor for picture in pictures]
-    images = np.stack([bench.protocol.preprocess(picture, False).tensor for picture in pictures]).astype(np.float32)
-    batch = np.stack([fed[i % len(fed)] for i in range(bench.case.batch)])
+    model, wanted_of = _exported(bench), reference(bench)
 
     def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
         tapped = layers.tapped(model, every, tensors)
-        spec = replace(bench.engine.spec(variant), outputs=tuple(value.name for value in tapped.graph.output))
-        # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
-        with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
-            source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
-            source.write_bytes(tapped.SerializeToString())
-            nodes, specs = graph_outputs(source)
-            told = {"out_nodes": [*nodes.values()], "out_specs": [*specs.values()]}
-            spec = replace(spec, options={name: told.get(name, value) for name, value in spec.options.items()})
-            worker.build(source, engine, spec)
-            with (
-                bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
-                worker.load(engine, bench.device, spec) as session,
-            ):
-                chip = session.run({bench.model.input: batch}, finite=False)
-        wanted = layers.reference(tapped, images, bench.case.batch)
-        return layers.compare(chip, wanted, bench.case.precision)
+        return layers.compare(on_chip(bench, tapped), wanted_of(tapped), bench.case.precision)
 
     return measure
+
+
+def on_chip(bench: CaseRun, graph: ModelProto, feeds: Tensors | None = None) -> Tensors:
+    """What the chip computes of a graph, by default with the case's inputs, for one batch; `feeds` are the inputs of a
+    part of the model. Raises BuildError, DeviceError and RunError."""
+    from harness.backends.base import TensorSpec
+    from harness.run.engine import graph_outputs
+
+    spec = replace(bench.engine.spec(bench.variant), outputs=tuple(value.name for value in graph.graph.output))
+    if feeds is not None:  # no pixels are fed, so nothing is normalised
+        fed = tuple(TensorSpec(name, value.dtype.name, (-1, *value.shape[1:])) for name, value in feeds.items())
+        spec = replace(spec, inputs=fed, normalize=None)
+    # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
+    with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
+        source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
+        source.write_bytes(graph.SerializeToString())
+        nodes, specs = graph_outputs(source)
+        told = {"out_nodes": [*nodes.values()], "out_specs": [*specs.values()]}
+        spec = replace(spec, options={name: told.get(name, value) for name, value in spec.options.items()})
+        worker.build(source, engine, spec)
+        with (
+            bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
+            worker.load(engine, bench.device, spec) as session,
+        ):
+            return session.run(bench.inputs(bench.variant.raw) if feeds is None else feeds, finite=False)
+
+
+def reference(bench: CaseRun) -> Callable[[ModelProto], Tensors]:
+    """A function that gives the outputs of a graph in FP32, for one batch of the case's inputs."""
+    from harness.diagnose import layers
+
+    feeds, batch = bench.inputs(raw=False), bench.case.batch
+    return lambda graph: layers.of_batch(graph, feeds, batch)
 
 
 def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
@@ -176,6 +234,10 @@ def _show(found: Mapping[str, Any]) -> None:
                       style=None if row["fine"] else "red")  # fmt: skip
     console.print(table)
     lines = [f"outputs: {found['outputs']['text']}", *found["notes"], found["finding"]]
+    if "bundle" in found:
+        made = found["bundle"]
+        alone = "it differs alone" if made["differs_alone"] else "alone it does not differ: give the whole file too"
+        lines.append(f"{made['file']}: {made['layer']}, with inputs and both outputs; {alone}")
     if "explanation" in found:
         lines.append(found["explanation"])
         lines += [f"  else {100 * m['share']:.0f} %: {m['mistake']}" for m in found["mistakes"][1:4] if m["share"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,13 +25,19 @@ def command(
 
     Every other option goes to pytest as it is: --data, --results, --require, --sdk-python, --runner, --device, -n, -v
     and all that README.md lists. Exit status: that of the run, or 2 where it could not begin."""
+    conformance(select, context.args)
+
+
+def conformance(select: str, more: Sequence[str]) -> None:
+    """Run the conformance tests in a process of their own and end with their exit status. Raises UsageError where they
+    are not installed."""
     if not TESTS.is_dir():
         raise UsageError(
             f"there are no tests at {TESTS}", hint="run it from a checkout, installed with pip install -e ."
         )
     # a process of its own: pytest turns warnings into errors and must not inherit what is imported here
     root = [f"--rootdir={PROJECT}", "-c", str(PROJECT / "pyproject.toml")]
-    arguments = [sys.executable, "-m", "pytest", *root, str(TESTS), "-m", select, *context.args]
+    arguments = [sys.executable, "-m", "pytest", *root, str(TESTS), "-m", select, *more]
     status = subprocess.run(arguments).returncode
     raise typer.Exit(status if status in set(Status) else 2)
 

@@ -199,6 +199,19 @@ def reference(model: ModelProto, images: NDArray[np.float32], batch: int) -> Ten
     }
 
 
+def of_batch(model: ModelProto, feeds: Tensors, batch: int) -> Tensors:
+    """Outputs of the graph on ONNX Runtime without optimisation, by name, for one batch of all its inputs. Those whose
+    axis 0 is not the batch are left out."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = zip([value.name for value in session.get_outputs()], session.run(None, dict(feeds)), strict=True)
+    return {name: np.asarray(value) for name, value in found if np.shape(value)[:1] == (batch,)}
+
+
 def compare(chip: Tensors, wanted: Tensors, precision: Precision) -> dict[str, Verdict]:
     """The verdict of judge_numerics for each tensor by itself, by name."""
     return {

@@ -15,7 +15,8 @@ from harness.report.messages import Translate
 from harness.report.records import Record, head_line
 from harness.vocabulary import STAGES, Outcome
 
-PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python")  # options that a repeated run needs as well
+PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python", "onnx", "onnx_input")
+"""Options that a repeated run needs as well; the last two may be given several times."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,11 @@ def command(record: Record, options: Mapping[str, Any]) -> str:
     marker = stage.marker if stage is not None else ""
     words = [case.model, case.chip, str(case.precision), f"bs{case.batch}", *([marker] if marker else [])]
     parts = ["pytest", "-m", " and ".join(words)]
-    given = {name: str(options.get(name) or "") for name in PASSED_ON}
-    default = ("", "None", sys.executable)
-    parts += [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value not in default]
+    default = ("", "None", "[]", sys.executable)
+    for name in PASSED_ON:
+        given = options.get(name)
+        values = given if isinstance(given, list) else [given]
+        parts += [f"--{name.replace('_', '-')}={v}" for v in values if v is not None and str(v) not in default]
     if str(options.get("simulate")) == "True":
         parts.append("--simulate")
     return shlex.join(parts)

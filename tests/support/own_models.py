@@ -58,6 +58,15 @@ def two_inputs():
     )  # fmt: skip
 
 
+def two_alike():
+    """Two outputs of one shape."""
+    return file(
+        [node("MatMul", ["x", "v"], ["y"]), node("MatMul", ["x", "w"], ["z"])],
+        [info("x", F, ("n", 8))], [info("y", F, ("n", 4)), info("z", F, ("n", 4))],
+        [weight("v", 8, 4), weight("w", 8, 4, seed=1)],
+    )  # fmt: skip
+
+
 def tokens():
     """Token ids and a mask, as text encoders take them."""
     return file(
@@ -135,7 +144,8 @@ def foreign():
 
 
 TESTED = {
-    "dense": dense, "image": image, "volume": volume, "two_inputs": two_inputs, "tokens": tokens, "classes": classes,
+    "dense": dense, "image": image, "volume": volume, "two_inputs": two_inputs,
+    "two_alike": two_alike, "tokens": tokens, "classes": classes,
     "whole_numbers": whole_numbers, "pixels": pixels, "switch": switch, "scaled": scaled, "mixing": mixing,
     "to_scalar": to_scalar,
     "fixed": lambda: dense((4, 8)),

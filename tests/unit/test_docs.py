@@ -190,6 +190,9 @@ def test_every_chip_model_and_case_in_a_command_exists(page):
 def test_every_case_that_is_named_is_in_the_matrix(page):
     named = re.findall(r"\b[a-z]\w+-\w+-(?:fp32|fp16|int8)-bs\d+\b", page.read_text(encoding="utf-8"))
     for text in named:
+        if text.startswith("own_"):  # a file of the user's
+            assert Case.parse(text).chip in matrix.chips(), f"{page.name}: {text}"
+            continue
         assert Case.parse(text) in matrix.cases(), f"{page.name}: {text}"
 
 

@@ -29,11 +29,11 @@ def test_a_fixed_shape_is_run_once(tmp_path):
     assert {c.batch for c in cases(read(own_models.TESTED["no_batch_axis"], tmp_path))} == {1}
 
 
-def run(tmp_path, *options):
+def run(tmp_path, *options, **more):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cache", str(tmp_path / "cache"),
                "--results", str(tmp_path / "results"), *options]  # fmt: skip
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
-    settings |= {"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+    settings |= {"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT), **more}
     done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
     lines = [json.loads(line) for path in (tmp_path / "results").glob("*.jsonl")
              for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
@@ -68,7 +68,7 @@ def test_throughput_is_measured_and_verified_on_the_cpu(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["ascend310p", "mlu370_s4", "t4"])
-def test_a_simulated_chip_runs_it_and_one_that_computes_wrongly_fails(chip, tmp_path):
+def test_a_simulated_chip_runs_it(chip, tmp_path):
     files = [own_models.save(getattr(own_models, name), tmp_path / f"{name}.onnx") for name in ("image", "two_inputs")]
     given = ["-m", f"{chip} and numerics and bs4 and fp16", "--simulate", *(f"--onnx={file}" for file in files)]
 
@@ -77,6 +77,18 @@ def test_a_simulated_chip_runs_it_and_one_that_computes_wrongly_fails(chip, tmp_
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(outcomes(records)) == 6
     assert set(outcomes(records).values()) == {"PASS"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["drop_rows", "swap_outputs", "nan"])
+def test_a_chip_that_computes_wrongly_fails(fault, tmp_path):
+    file = own_models.save(own_models.two_alike, tmp_path / "m.onnx")
+    given = ["-m", "ascend310p and numerics and bs4", "--simulate", f"--onnx={file}"]
+
+    done, records = run(tmp_path, *given, CHIPPROOF_SIM=json.dumps({fault: True}))
+
+    assert done.returncode == 1, done.stdout
+    assert outcomes(records)["own_m-ascend310p-fp16-bs4", ""] == "FAIL"
 
 
 def test_a_file_that_cannot_be_tested_ends_the_run_with_the_reason(tmp_path):

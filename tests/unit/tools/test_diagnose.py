@@ -1,11 +1,15 @@
 """chipproof diagnose names the layer, or the mistake, that a compiler made."""
 
 import json
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import onnx
+import own_models
 import pytest
 from diagnose_tiny import PROTOCOL, SIDE, normalized, tampered
 
@@ -118,6 +122,76 @@ def test_the_command_names_the_layer_that_the_compiler_spoilt(diagnose):
     assert (found["first"]["op"], found["first"]["node"]) == ("Conv", "/two/Conv")
     assert [given["fine"] for given in found["first"]["inputs"]] == [True]
     assert found["explanation"].startswith("none of the")
+
+
+def test_the_bundle_holds_the_layer_and_shows_the_difference_without_the_suite(diagnose, tmp_path):
+    def spoil(model):
+        for node in model.graph.node:
+            if node.name == "/two/Conv":
+                return tampered(model, node.input[1])
+        return model
+
+    status, out = diagnose("--json", "--bundle", str(tmp_path / "vendor.zip"), graph_of=spoil)
+
+    found = json.loads(out)
+    assert status == 1
+    assert found["bundle"] == {"file": str(tmp_path / "vendor.zip"), "layer": found["first"]["tensor"],
+                               "differs_alone": True}  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "vendor.zip") as bundle:
+        bundle.extractall(tmp_path / "bundle")
+    shown = subprocess.run([sys.executable, "reproduce.py"], cwd=tmp_path / "bundle", capture_output=True, text=True)
+    difference = float(shown.stdout.split()[-1])
+    part = onnx.load(tmp_path / "bundle" / "part.onnx")
+    assert len(part.graph.node) <= 3
+    assert difference > 0.01, shown.stderr
+    wanted = np.load(tmp_path / "bundle" / "reference.npz")[found["first"]["tensor"]]
+    chip = np.load(tmp_path / "bundle" / "chip.npz")[found["first"]["tensor"]]
+    assert np.abs(wanted - chip).max() == pytest.approx(difference, rel=1e-3)
+    facts = json.loads((tmp_path / "bundle" / "facts.json").read_text())
+    assert facts["case"] == "tiny-cpu-fp32-bs2"
+    assert facts["version"].startswith("ONNX Runtime")
+
+
+def test_no_bundle_is_written_where_nothing_differs(diagnose, tmp_path):
+    status, _ = diagnose("--bundle", str(tmp_path / "vendor.zip"))
+
+    assert status == 0
+    assert not (tmp_path / "vendor.zip").exists()
+
+
+def test_a_file_of_ones_own_is_diagnosed(tmp_path, capsys, monkeypatch):
+    file = own_models.save(own_models.image, tmp_path / "image.onnx")
+    given = ["diagnose", "own_image-cpu-fp32-bs1", "--onnx", str(file), "--cache"]
+
+    with pytest.raises(SystemExit) as sound:
+        cli.main([*given, str(tmp_path / "cache")])
+    monkeypatch.setattr(
+        RunContext, "worker", lambda self, *given, real=RunContext.worker: Tampering(real(self, *given), spoilt, same)
+    )
+    with pytest.raises(SystemExit) as broken:
+        cli.main([*given, str(tmp_path / "another"), "--json"])
+
+    assert sound.value.code == 0
+    assert broken.value.code == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["first"]["op"] == "Conv"
+
+
+def spoilt(model):
+    return tampered(model, model.graph.initializer[0].name)
+
+
+def same(spec):
+    return spec
+
+
+def test_the_file_of_another_case_is_refused(tmp_path, capsys):
+    file = own_models.save(own_models.image, tmp_path / "image.onnx")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["diagnose", "own_other-cpu-fp32-bs1", "--onnx", str(file), "--cache", str(tmp_path / "cache")])
+
+    assert ended.value.code == 2
+    assert "is own_image, the case is of own_other" in capsys.readouterr().err
 
 
 def test_the_command_names_the_mistake_of_a_chip_that_normalises(diagnose):
