@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -104,9 +105,9 @@ class Store:
         """Whether this process built what `get` gave."""
         return artefact in self._made
 
-    def sha256(self, artefact: Path) -> str:
-        """SHA-256 of what `get` gave, as it was built."""
-        return str(json.loads((artefact.parent / "meta.json").read_text(encoding="utf-8"))["sha256"])
+    def told(self, artefact: Path) -> dict[str, Any]:
+        """What is noted of what `get` gave: `sha256`, `bytes`, `seconds` of the build, `built` (UTC), `key`."""
+        return dict(json.loads((artefact.parent / "meta.json").read_text(encoding="utf-8")))
 
     def _get(self, home: Path, artefact: Path, text: str, build: Callable[[Path], None], anew: bool) -> None:
         if not anew and self._sound(artefact):

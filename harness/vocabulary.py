@@ -77,6 +77,7 @@ MARKS: dict[str, str] = {
     "x1.33": "three devices were measured and stand for a card of four",
     "1-of-2": "one device of a card of two was measured: the published figures are those of a card of one",
     "use-untold": "the device does not tell whether others used it while it was measured; see the record",
+    "observed": "the lab's policy tells this result and does not let it decide the exit status",
     "unsteady": "the windows of a measurement vary or drift; the record says how",
 }
 """What limits a record's meaning: name -> explanation."""

@@ -9,22 +9,25 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.case import Case
 from harness.errors import HarnessError
+from harness.judge import policy
 from harness.report import ci
 from harness.report.causes import PASSED_ON
 from harness.report.messages import language, translation
 from harness.report.records import Record, Run, read_run, write_run
 from harness.report.records import footer as end_of_run
 from harness.report.terminal import terminal
-from tests.session import ASKED, BASELINE, BOOK, CLOCK, EARLIER, RECORDS, STOPPED, header, stem_of
+from tests.session import ASKED, BASELINE, BOOK, CLOCK, EARLIER, POLICY, RECORDS, STOPPED, header, stem_of
 
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
+UNMET = pytest.StashKey[list[str]]()  # what the lab's policy asks and the run does not give
 SAID = pytest.StashKey[list[str]]()  # lines for a CI system
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[UNSHOWN], config.stash[SAID] = "", []
+    config.stash[UNSHOWN], config.stash[SAID], config.stash[UNMET] = "", [], []
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,13 +45,27 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if config.getoption("collectonly"):
         return
+    config.stash[UNMET] = _unmet(config, records)
     if config.getoption("results") or config.stash[ASKED]:
         _write(config, records)
     unwritten = bool(config.stash[BOOK].unwritten or config.stash[UNSHOWN])
     found = ci.status(records, config.getoption("require"), unwritten)
+    if found is ci.Status.GOOD and config.stash[UNMET]:
+        found = ci.Status.UNDECIDED
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
     if ended and found:  # pytest's own 1 stands where a test failed and no record says why
         session.exitstatus = int(found)
+
+
+def _unmet(config: pytest.Config, records: list[Record]) -> list[str]:
+    """What the policy asks of the run as a whole and does not get."""
+    seen: dict[str, list[tuple[Case, str]]] = {}
+    for record in records:
+        for figure in record.values:
+            seen.setdefault(figure, []).append((record.case, record.stage))
+    found = policy.unmet(config.stash[POLICY], seen)
+    few = policy.undecided(config.stash[POLICY], [record.outcome for record in records])
+    return [*found, *([few] if few else [])]
 
 
 def _close(config: pytest.Config, records: list[Record]) -> bool:
@@ -131,6 +148,7 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
         for attempt in sorted({int(r.facts["attempt"]) for r in records if "attempt" in r.facts} - {1}):
             count = sum(r.facts.get("attempt") == attempt for r in records)
             terminalreporter.write_line(f"{count} of attempt {attempt}")
+    failures += [t("FAILED: policy: {reason}", reason=reason) for reason in config.stash[UNMET]]
     unwritten, unshown = config.stash[BOOK].unwritten, config.stash[UNSHOWN]
     if unwritten:
         failures.append(t("FAILED: not all records are on disk: {reason}", reason=unwritten))

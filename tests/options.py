@@ -104,6 +104,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="take over the verdicts of an earlier run that are decided by the same: a record file, or latest",
     )
+    group.addoption(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="the lab's own rules: expected outcomes, gates, limits (default: chipproof.toml here, if there is one)",
+    )
     group.addoption("--baseline", type=Path, metavar="RUN", help="a record file: say what changed since that run")
     group.addoption(
         "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"

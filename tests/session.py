@@ -21,10 +21,13 @@ import pytest
 from harness import matrix
 from harness.case import Case
 from harness.errors import HarnessError
+from harness.judge import policyfile
+from harness.judge.policy import Policy
 from harness.report.journal import Journal
 from harness.report.records import Record, Run
 from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
+from harness.worker.process import STEPS
 
 if TYPE_CHECKING:
     from harness.export.own import OwnModel
@@ -33,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS = pytest.StashKey[dict[tuple[Case, str, str], Record]]()
 FRESH = pytest.StashKey[list[Record]]()  # records of the test that runs now
 ASKED = pytest.StashKey[set[Case]]()
+POLICY = pytest.StashKey[Policy]()  # of the lab
 BASELINE = pytest.StashKey[Run | None]()  # that of --baseline
 STOPPED = pytest.StashKey[str]()  # that the run did not come to its end, or nothing
 CLOCK = pytest.StashKey[float]()  # of time.monotonic, for the duration: the other clock may be set meanwhile
@@ -64,6 +68,19 @@ class Own:
 
     model: OwnModel
     case: Case
+
+
+def policy_of(config: pytest.Config) -> Policy:
+    """The lab's policy, or an empty one. Raises pytest.UsageError for a file that is wrong."""
+    given = config.getoption("policy")
+    path = given or Path(config.invocation_params.dir) / policyfile.NAME
+    if given is None and not path.is_file():
+        return Policy()
+    ids = [str(case) for case in (*matrix.cases(), *(own.case for own in config.stash[OWN]))]
+    try:
+        return policyfile.read(Path(path), ids, STEPS)
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def own_of(item: pytest.Item) -> OwnModel | None:
@@ -295,6 +312,7 @@ def options(config: pytest.Config) -> dict[str, str]:
     given = {
         name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require", "tier", "memory_limit")
     }
+    given["policy"] = config.stash[POLICY].digest
     return {**given, **{name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_SIM")}}
 
 
@@ -328,6 +346,7 @@ def header(config: pytest.Config) -> dict[str, object]:
         "packages": packages,
         "baselines": matrix.published().digest,
         "options": {name: str(config.getoption(name)) for name in OPTIONS},
+        "policy": config.stash[POLICY].digest,
         "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
     }
 

@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("tools.evaluate", "Score the result files of benchmark, msame, ais_bench or the MLU programs."),
     "logs": ("tools.logs", "Judge the throughput in the logs of the vendors' own tools."),
     "baselines": ("tools.baselines", "Show and check the published figures."),
+    "policy": ("tools.policy", "Show a lab's policy file, or extend it by what a run found red."),
     "selftest": ("tools.selftest", "Say how often verdicts are wrong on healthy chips, and list the planted faults."),
     "report": ("tools.report", "Show, merge and convert the records of runs."),
     "verify": ("tools.verify", "Compute the verdicts of a run again, from what was kept beside them."),

@@ -16,7 +16,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 TESTS = "tests/conformance"
 # options of tests/options.py whose values are paths
-PATHS = {"--data", "--cache", "--results", "--sdk-python", "--baseline", "--resume", "--onnx"}
+PATHS = {"--data", "--cache", "--results", "--sdk-python", "--baseline", "--resume", "--onnx", "--policy"}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before output is captured

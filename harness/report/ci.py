@@ -45,9 +45,10 @@ DECIDED = (Outcome.PASS, Outcome.FAIL)
 
 
 def status(records: Sequence[Record], required: Sequence[str] = (), unwritten: bool = False) -> Status:
-    """Exit status of a run with these records: the worst that applies. A FAIL comes first, for no other fault unsays
-    it. A chip in `required` must have run, and something must have been decided on it."""
-    outcomes = {record.outcome for record in records}
+    """Exit status of a run with these records, but for those that a policy only observes: the worst that applies. A
+    FAIL comes first, for no other fault unsays it. A chip in `required` must have run, and something must have been
+    decided on it."""
+    outcomes = {record.outcome for record in records if "observed" not in record.marks}
     if Outcome.FAIL in outcomes:
         return Status.WRONG
     if Outcome.ERROR in outcomes or unwritten or idle(records, required):

@@ -71,7 +71,7 @@ def _check(record: Record, book: _Evidence) -> Check:
     except (HarnessError, KeyError, TypeError, ValueError) as error:
         told = error.fact if isinstance(error, HarnessError) else repr(error)
         return Check(record, "differs", f"it cannot be computed from what was kept: {told}")
-    told = Outcome(record.facts.get("first", record.outcome))
+    told = Outcome(record.facts.get("first") or record.facts.get("without_policy") or record.outcome)
     wrong = [] if verdict.outcome is told else [f"{verdict.outcome} instead of {told}"]
     for name, value in verdict.details.items():
         kept = record.values.get(name)

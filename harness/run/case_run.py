@@ -139,6 +139,13 @@ class CaseRun:
         with self.worker.load(built.path, self.device, built.spec) as session:
             yield session
 
+    @property
+    def costs(self) -> dict[str, float | None]:
+        """What the engine cost: seconds to build, MB of its file, most resident MB of the worker so far."""
+        told = self.context.settings.store.told(self.built().path)
+        size = round(told["bytes"] / 1e6, 3)
+        return {"build_s": told["seconds"], "engine_mb": size, "worker_peak_mb": self.worker.peak_mb}
+
     # ---------------------------------------------------------------- numerics
 
     def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:

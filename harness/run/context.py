@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
 from harness.errors import WorkerError
+from harness.judge.policy import Policy
 from harness.judge.timing import Plan
 from harness.models.base import Model, Protocol
 from harness.reference import eager
@@ -56,6 +57,7 @@ class Settings:
     environment: Callable[[Chip], Mapping[str, str] | None] = lambda chip: None
     logs: Path | None = None
     progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
+    policy: Policy = field(default_factory=Policy)  # of the lab
     plan: Plan = CHIP_PLAN
     patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
     limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own

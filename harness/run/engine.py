@@ -119,8 +119,8 @@ class CaseEngine:
 
         path = get(anew=False)
         if self.anew and not store.made_here(path):
-            before, path = store.sha256(path), get(anew=True)
-            self.rebuilt = "the same" if store.sha256(path) == before else "another"
+            before, path = store.told(path)["sha256"], get(anew=True)
+            self.rebuilt = "the same" if store.told(path)["sha256"] == before else "another"
         return Built(path, spec)
 
     def layers_in_int8(self, engine: Path) -> str:

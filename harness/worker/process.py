@@ -10,6 +10,7 @@ import contextlib
 import json
 import mmap
 import os
+import re
 import select
 import shutil
 import signal
@@ -56,9 +57,12 @@ LIMIT_OF = {"version": "look", "devices": "look", "health": "look", "unload": "l
 """Command -> the limit that holds for it, where that has another name."""
 
 
+STEPS = tuple(field.name for field in fields(Limits) if field.name != "memory")
+"""What a time limit may be set for."""
+
+
 def limits(seconds: Sequence[str], memory_gb: float | None) -> Limits:
     """Limits with some of them set: "build=7200" for each stage, in seconds. Raises UsageError."""
-    names = [field.name for field in fields(Limits) if field.name != "memory"]
     changed: dict[str, float] = {}
     for given in seconds:
         name, _, value = given.partition("=")
@@ -66,8 +70,8 @@ def limits(seconds: Sequence[str], memory_gb: float | None) -> Limits:
             changed[name] = float(value)
         except ValueError:
             changed[name] = -1.0
-        if name not in names or not 0 < changed[name] < float("inf"):
-            raise UsageError(f"--time-limit {given} is no limit", hint=f"STAGE=SECONDS, of {', '.join(names)}")
+        if name not in STEPS or not 0 < changed[name] < float("inf"):
+            raise UsageError(f"--time-limit {given} is no limit", hint=f"STAGE=SECONDS, of {', '.join(STEPS)}")
     if memory_gb is not None and not 0 < memory_gb < 1e6:
         raise UsageError(f"--memory-limit {memory_gb:g} is no limit", hint="give gigabytes, such as 24")
     return replace(Limits(), memory=None if memory_gb is None else int(memory_gb * 1e9), **changed)
@@ -201,6 +205,18 @@ class Worker:
         return RemoteSession(self, tensors["session"], inputs, outputs, batched)
 
     # the pipe
+
+    @property
+    def peak_mb(self) -> float | None:
+        """Most resident memory of the process so far, in MB; None where the system does not tell (Linux's VmHWM)."""
+        if self._process is None:
+            return None
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+        except OSError:
+            return None
+        match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+        return round(int(match[1]) / 1024, 1) if match else None
 
     def _start(self, commands: int, replies: int, memory: int) -> None:
         given = (commands, replies, memory)

@@ -155,6 +155,7 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
         finally:
             matrix.chips.cache_clear()
             matrix.models.cache_clear()
+        watch.status = status
         assert status in set(Status), f"pytest ended with {status!r}"
         return watch
 

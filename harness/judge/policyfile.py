@@ -1,0 +1,147 @@
+"""Reads a lab's policy file: whole and strictly, or with the place of what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, fields
+from datetime import date
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.judge.policy import Expected, Gate, Observed, Policy, Row
+from harness.vocabulary import STAGES, Outcome
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # absent on newer Pythons
+
+NAME = "chipproof.toml"  # read from the current folder when --policy names no other
+ROWS: dict[str, type[Row]] = {"expect": Expected, "observe": Observed, "gate": Gate}
+ACCEPTED = (Outcome.FAIL, Outcome.INVALID, Outcome.ERROR)  # outcomes that may be expected
+WORDS = ("decided", "limits", *ROWS)
+
+
+def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
+    """The policy in a file. `cases` are the case ids that patterns have to match, `steps` what a time limit may be set
+    for. Raises UsageError with the file's line for a row that is wrong or matches nothing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise UsageError(f"policy {path} cannot be read: {error}", hint="see docs/policy.md for its form") from error
+    _known(str(path), table, WORDS)
+    found: dict[str, list[Any]] = {
+        name: [_row(kind, row, place, cases) for row, place in _placed(path, text, table, name)]
+        for name, kind in ROWS.items()
+    }
+    decided = table.get("decided")
+    if decided is not None and not (isinstance(decided, int | float) and 0 < decided <= 1):
+        raise UsageError(f"{path}: decided = {decided!r} is no share", hint="write a number above 0, at most 1")
+    limits, memory = _limits(path, table.get("limits", {}), steps)
+    return Policy(
+        hashlib.sha256(text.encode()).hexdigest(), path.name, tuple(found["expect"]), tuple(found["observe"]),
+        tuple(found["gate"]), decided, limits, memory,
+    )  # fmt: skip
+
+
+def _known(place: str, given: Mapping[str, Any], words: Collection[str]) -> None:
+    for name in given:
+        if name not in words:
+            near = get_close_matches(name, words, 1)
+            raise UsageError(f"{place}: there is no {name!r}",
+                             hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(words)}")  # fmt: skip
+
+
+def _placed(path: Path, text: str, table: Mapping[str, Any], name: str) -> list[tuple[Mapping[str, Any], str]]:
+    """The rows of one kind, each with "FILE:LINE"."""
+    rows = table.get(name, [])
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise UsageError(f"{path}: {name} is no list of rows", hint=f"write [[{name}]]")
+    header = re.compile(rf"\s*\[\[\s*{name}\s*\]\]")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if header.match(line)]
+    lines += [1] * (len(rows) - len(lines))
+    return [(row, f"{path.name}:{line}") for row, line in zip(rows, lines, strict=False)]
+
+
+def _row(kind: type[Row], given: Mapping[str, Any], place: str, cases: Collection[str]) -> Row:
+    known = {field.name: field for field in fields(kind) if field.name != "place"}
+    _known(place, given, known)
+    values = {"link": "", **given}
+    absent = [name for name, field in known.items() if field.default is MISSING and name not in values]
+    if absent:
+        raise UsageError(f"{place}: {absent[0]} is missing", hint=f"a row has {', '.join(known)}")
+    for name, wanted in CHECKS.items():
+        if name in values and not wanted(values[name]):
+            raise UsageError(f"{place}: {name} = {values[name]!r} cannot be", hint=HINTS[name])
+    if "outcome" in values:
+        values["outcome"] = Outcome(values["outcome"])
+    if kind is Gate and "figure" not in values:
+        raise UsageError(f"{place}: figure is missing", hint=HINTS["figure"])
+    if kind is Gate and ("least" in values) + ("most" in values) == 0:
+        raise UsageError(f"{place}: a gate needs least or most", hint="write most = 5000")
+    if not any(fnmatchcase(case, values["case"]) for case in cases):
+        raise UsageError(f"{place}: no case matches {values['case']!r}", hint="list them: pytest --collect-only -q")
+    return kind(**values, place=place)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+CHECKS: dict[str, Callable[[Any], bool]] = {
+    "case": lambda v: isinstance(v, str) and bool(v),
+    "stage": lambda v: v == "*" or v in STAGES,
+    "reason": lambda v: isinstance(v, str) and bool(v.strip()),
+    "link": lambda v: isinstance(v, str),
+    "metric": lambda v: isinstance(v, str),
+    "until": lambda v: type(v) is date,
+    "outcome": lambda v: v in [outcome.value for outcome in ACCEPTED],
+    "figure": lambda v: isinstance(v, str) and bool(v),
+    "least": _number,
+    "most": _number,
+}
+HINTS = {
+    "case": 'write a pattern: case = "*-ascend310p-fp16-*"',
+    "stage": f"there are {', '.join(STAGES)} and *",
+    "reason": "say in words why the row is there",
+    "metric": 'name the verdict: metric = "top1"',
+    "link": 'write the address of the ticket: link = "https://..."',
+    "until": "write a date: until = 2027-03-01",
+    "outcome": f"there are {', '.join(outcome.value for outcome in ACCEPTED)}",
+    "figure": 'name a figure of the records: figure = "latency_p99_us"',
+    "least": "write a number",
+    "most": "write a number",
+}
+
+
+def _limits(path: Path, given: Any, steps: Collection[str]) -> tuple[dict[str, float], float | None]:
+    if not isinstance(given, dict):
+        raise UsageError(f"{path}: limits is no table", hint="write [limits] and below it run = 60")
+    _known(f"{path}: limits", given, (*steps, "memory_gb"))
+    for name, value in given.items():
+        if not _number(value) or value <= 0:
+            raise UsageError(f"{path}: limits: {name} = {value!r} cannot be", hint="write a number above 0")
+    return {name: float(value) for name, value in given.items() if name != "memory_gb"}, given.get("memory_gb")
+
+
+ROW = """
+[[expect]]
+case = "{}"
+stage = "{}"
+metric = "{}"
+outcome = "{}"
+reason = ""  # why, in words
+link = ""
+"""
+
+
+def rows_for(reds: Collection[tuple[str, str, str, str]]) -> str:
+    """The text of rows that expect these (case, stage, metric, outcome), sorted; a person fills the reasons in."""
+    return "".join(ROW.format(*red) for red in sorted(reds))

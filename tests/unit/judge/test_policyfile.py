@@ -1,0 +1,102 @@
+"""A policy file is read whole, or its wrong row is named."""
+
+from datetime import date
+
+import pytest
+
+from harness.errors import UsageError
+from harness.judge import policyfile
+from harness.vocabulary import Outcome
+
+CASES = ["regnety_016-ascend310p-fp16-bs16", "regnety_016-cpu-fp32-bs1"]
+STEPS = ("build", "run")
+WHOLE = """
+decided = 0.9
+
+[limits]
+run = 60
+memory_gb = 8
+
+[[expect]]
+case = "*-ascend310p-*"
+stage = "numerics"
+outcome = "INVALID"
+reason = "driver 24"
+link = "https://example.com/1"
+until = 2027-03-01
+
+[[observe]]
+case = "*"
+stage = "*"
+reason = "new"
+
+[[gate]]
+case = "*-fp16-*"
+stage = "throughput"
+figure = "latency_p99_us"
+most = 5000
+reason = "the product's budget"
+"""
+
+
+def read(tmp_path, text):
+    (tmp_path / "chipproof.toml").write_text(text, encoding="utf-8")
+    return policyfile.read(tmp_path / "chipproof.toml", CASES, STEPS)
+
+
+def test_every_kind_of_row_is_read_with_its_place(tmp_path):
+    policy = read(tmp_path, WHOLE)
+
+    (expected,), (observed,), (gate,) = policy.expected, policy.observed, policy.gates
+    assert (expected.outcome, expected.until, expected.place) == (Outcome.INVALID, date(2027, 3, 1), "chipproof.toml:8")
+    assert (observed.case, observed.place) == ("*", "chipproof.toml:16")
+    assert (gate.figure, gate.most, gate.least, gate.place) == ("latency_p99_us", 5000, None, "chipproof.toml:21")
+    assert (policy.decided, dict(policy.limits), policy.memory_gb) == (0.9, {"run": 60.0}, 8)
+    assert policy.digest != read(tmp_path, WHOLE + "\n").digest
+
+
+ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ("decided = 2", "decided = 2 is no share", "at most 1"),
+        ("expect = 3", "expect is no list of rows", r"\[\[expect\]\]"),
+        ("expct = 3", "there is no 'expct'", "did you mean expect"),
+        (ROW + 'stge = "x"', "chipproof.toml:1: there is no 'stge'", "did you mean stage"),
+        (ROW.replace('reason = "x"\n', ""), "chipproof.toml:1: reason is missing", "a row has"),
+        (ROW.replace('"x"', '""'), "reason = '' cannot be", "say in words"),
+        (ROW.replace("numerics", "numbers"), "stage = 'numbers' cannot be", "numerics"),
+        (ROW + 'outcome = "PASS"', "outcome = 'PASS' cannot be", "FAIL, INVALID, ERROR"),
+        (ROW + 'until = "2027"', "until = '2027' cannot be", "2027-03-01"),
+        (ROW.replace('"*"', '"gfocal*"'), "no case matches 'gfocal", "--collect-only"),
+        ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nfigure="rms"', "a gate needs least or most", "most"),
+        ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nmost=1', "figure is missing", "latency_p99_us"),
+        ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nfigure="rms"\nmost="a"', "most = 'a' cannot be", "number"),
+        ("[limits]\nrum = 3", "there is no 'rum'", "did you mean run"),
+        ("[limits]\nrun = -3", "run = -3 cannot be", "above 0"),
+        ("limits = 3", "limits is no table", "run = 60"),
+        ("a = [", "cannot be read", "docs/policy.md"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line_and_the_right_word(text, said, hint, tmp_path):
+    with pytest.raises(UsageError, match=said) as refused:
+        read(tmp_path, text)
+    import re
+
+    assert re.search(hint, refused.value.hint)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        policyfile.read(tmp_path / "no.toml", CASES, STEPS)
+
+
+def test_rows_that_are_written_are_refused_until_a_person_gives_the_reason(tmp_path):
+    text = policyfile.rows_for({(CASES[1], "numerics", "", "FAIL"), (CASES[0], "accuracy", "top1", "INVALID")})
+
+    with pytest.raises(UsageError, match="reason = '' cannot be"):
+        read(tmp_path, text)
+    policy = read(tmp_path, text.replace('reason = ""', 'reason = "known"'))
+    assert [row.case for row in policy.expected] == CASES
