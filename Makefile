@@ -6,7 +6,7 @@ FAST   := tests/unit/arrays tests/unit/baselines tests/unit/judge tests/unit/met
           tests/unit/run tests/unit/models tests/unit/test_case.py tests/unit/test_chips.py tests/unit/test_errors.py \
           tests/unit/test_layers.py tests/unit/test_matrix.py tests/unit/test_vocabulary.py
 
-.PHONY: help run test test-fast lint format bench
+.PHONY: help run test test-fast test-vendor lint format bench
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## */\t/' | expand -t 12
 
@@ -19,6 +19,21 @@ test: $(READY)   ## everything else: unit, properties, faults, simulated SDKs
 
 test-fast: $(READY) ## under a minute on two cores: what to run while editing
 	$(BIN)/pytest $(FAST) -n auto --dist loadfile -q -m "not slow" $(ARGS)
+
+# their makers' licences bind whoever uses them: no other target installs these
+test-vendor: $(READY) .vendor/qnn/ready .vendor/rknn/ready ## tests on vendors' own compilers and emulators; downloads 4 GB
+	$(BIN)/pytest tests/unit/backends/qualcomm tests/unit/backends/rockchip -q -rs $(ARGS)
+
+.vendor/qnn/ready:
+	$(PYTHON) -m venv .vendor/qnn
+	.vendor/qnn/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime-qnn==2.7.0 onnx
+	touch $@
+
+# its simulator imports pkg_resources, which setuptools 81 dropped
+.vendor/rknn/ready:
+	$(PYTHON) -m venv .vendor/rknn
+	.vendor/rknn/bin/python -m pip install --quiet --disable-pip-version-check rknn-toolkit2==2.5.0 "setuptools<81"
+	touch $@
 
 lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff check .

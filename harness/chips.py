@@ -40,6 +40,8 @@ ASCEND_HINT = "install the driver and CANN, then: source /usr/local/Ascend/ascen
 MLU_HINT = "start the MagicMind container with /dev/cambricon_dev0 mapped in"
 CUDA_HINT = "install the NVIDIA driver, and TensorRT or onnxruntime-gpu, in the Python given by --sdk-python"
 OPENVINO_HINT = 'pip install "chipproof[openvino]"'
+RKNN_HINT = 'pip install rknn-toolkit2 "setuptools<81" into a Python of its own, then --sdk-python PATH'
+QNN_HINT = "pip install onnxruntime-qnn onnx into a Python of its own, then --sdk-python PATH"
 
 CHIPS: dict[str, Chip] = {
     chip.name: chip
@@ -168,6 +170,28 @@ CHIPS: dict[str, Chip] = {
             (1, 4),
             normalizes=True,
             hint=f"install the driver of the NPU, then: {OPENVINO_HINT}",
+        ),
+        Chip(
+            "htp_v73",
+            "Hexagon HTP v73, Qualcomm's emulator",
+            ("qnn_htp",),
+            r"HTP v73",
+            "v73",
+            (FP16, INT8),
+            (1,),
+            emulated=True,
+            hint=QNN_HINT,
+        ),
+        Chip(
+            "rk3588",
+            "RK3588, Rockchip's simulator",
+            ("rknn",),
+            r"RK3588",
+            "rk3588",
+            (FP16, INT8),
+            (1,),
+            emulated=True,
+            hint=RKNN_HINT,
         ),
     )
 }

@@ -117,6 +117,8 @@ TENSORRT = Sdk(
     files=("/proc/driver/nvidia/version",),
 )
 OPENVINO = Sdk("OpenVINO", (), (), "openvino", 'pip install "chipproof[openvino]"')
+RKNN = Sdk("RKNN", (), (), "rknn", 'pip install rknn-toolkit2 "setuptools<81"')
+QNN = Sdk("QNN", (), (), "onnxruntime_qnn", "pip install onnxruntime-qnn onnx")
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ BACKENDS: dict[str, BackendRow] = {
         BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, engine_is_onnx=True),
         BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript),
         BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino"),
+        BackendRow("qnn_htp", "harness.backends.qualcomm.htp", QNN),
+        BackendRow("rknn", "harness.backends.rockchip.rknn", RKNN),
         BackendRow("ort", "harness.backends.cpu.ort", own_python=True, engine_is_onnx=True),
     )
 }  # fmt: skip

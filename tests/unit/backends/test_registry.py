@@ -58,6 +58,7 @@ def test_tensorrt_from_11_on_takes_precision_from_the_graph(version, precision, 
         ("acl", {"out_nodes", "out_specs"}), ("ais_bench", {"out_nodes", "out_specs"}),
         ("msame", {"out_nodes", "out_specs"}), ("torch_cuda", {"torchscript"}), ("magicmind", {"device"}),
         ("ort", set()), ("openvino", set()),
+        ("qnn_htp", set()), ("rknn", set()),
     ],
 )  # fmt: skip
 def test_each_backend_is_given_what_it_needs_and_nothing_else(backend, wanted):

@@ -7,7 +7,14 @@ from harness.case import Case
 from harness.run.simulation import simulator
 from tests.unit.test_session import session
 
-ONLY_REAL = {"cpu", "intel_cpu", "intel_gpu", "intel_npu"}  # their runtimes can be had by everybody
+ONLY_REAL = {
+    "cpu",
+    "intel_cpu",
+    "intel_gpu",
+    "intel_npu",
+    "htp_v73",
+    "rk3588",
+}  # their runtimes can be had by everybody
 
 
 def test_every_published_case_is_collected_and_runs_on_a_simulator_or_the_cpu():
