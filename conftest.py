@@ -150,13 +150,13 @@ def _end_as_ctrl_c_does(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
-    """With pytest -n all tests of a chip run in one process, whatever --dist says, for two would spoil each other's
-    measurements. Tests other than the conformance tests are left to pytest-xdist."""
+    """With pytest -n the line-ups of a chip are spread over the processes, each with a device of its own, whatever
+    --dist says. Tests other than the conformance tests are left to pytest-xdist."""
     if not any("conformance" in Path(str(arg).split("::")[0]).parts for arg in config.args):
         return None
-    from tests.spread import ByChip  # needs pytest-xdist
+    from tests.spread import ByLineup  # needs pytest-xdist
 
-    return ByChip(config, log)
+    return ByLineup(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,19 +7,25 @@ import re
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from harness import matrix
 
-class ByChip(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
-    """All tests of a chip in one process, by the test's name; pytest-xdist's own groups go by a suffix that only some
-    of its versions append."""
+
+class ByLineup(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
+    """All batches of a model at one precision in one process, which takes a device of the chip; a chip that is timed in
+    turn with eager PyTorch whole in one process, because the others would load the same processor. Tests are told apart
+    by their names; pytest-xdist's own groups go by a suffix that only some of its versions append."""
 
     def __init__(self, config: pytest.Config, log: object = None) -> None:
         super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
-        return chip_of(nodeid) or nodeid
+        return scope_of(nodeid) or nodeid
 
 
-def chip_of(nodeid: str) -> str:
-    """The chip in a test's name, "" without one."""
-    found = re.search(r"\[\w+-(\w+)-(?:fp32|fp16|int8)(?:-bs\d+)?\](?:@.*)?$", nodeid)
-    return found[1] if found else ""
+def scope_of(nodeid: str) -> str:
+    """What of a test's name decides its process: "model-chip-precision", or the chip; "" for another test."""
+    found = re.search(r"\[(\w+-(\w+)-(?:fp32|fp16|int8))(?:-bs\d+)?\](?:@.*)?$", nodeid)
+    if found is None:
+        return ""
+    row = matrix.chips().get(found[2])
+    return found[2] if row is None or row.timed_in_turn else found[1]

@@ -45,7 +45,7 @@ class CaseRun:
     def leave_device(self) -> None:
         """Release the device: in an exclusive compute mode it takes one process, and a measurement needs its memory."""
         self.close()
-        for name in ("session", "worker"):
+        for name in ("session", "worker", "held"):
             vars(self).pop(name, None)
 
     @property
@@ -114,7 +114,10 @@ class CaseRun:
         return self.engine.onnx(variant)
 
     def built(self, variant: Variant | None = None) -> Built:
-        """The compiled engine of `variant`, by default the published one. Raises BuildError."""
+        """The compiled engine of `variant`, by default the published one. Raises BuildError.
+
+        The device is held meanwhile, because some compilers use it."""
+        self.held  # noqa: B018
         return self.engine.built(self.worker, variant or self.variant)
 
     @cached_property
@@ -124,10 +127,17 @@ class CaseRun:
 
     @cached_property
     def session(self) -> RemoteSession:
-        """The engine of the published variant, loaded on the first device under a shared lease."""
+        """The engine of the published variant, loaded on the device of this process."""
         built = self.built()
-        self._stack.enter_context(self.context.lease(self.chip, self.device, str(self.case), exclusive=False))
         return self._stack.enter_context(self.worker.load(built.path, self.device, built.spec))
+
+    @cached_property
+    def held(self) -> Device:
+        """The device, leased until `close` or `leave_device`: shared with other runs, but one process of a run at a
+        time, for two would stand in each other's way."""
+        alone = self.context.settings.processes > 1
+        self._stack.enter_context(self.context.lease(self.chip, self.device, str(self.case), exclusive=alone))
+        return self.device
 
     @contextmanager
     def loaded(self, variant: Variant) -> Iterator[RemoteSession]:

@@ -62,6 +62,8 @@ class Settings:
     patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
     limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
     wait: float = 0.0  # seconds to wait for a device that other runs hold
+    process: int = 0  # number of this process among those of the run (pytest -n)
+    processes: int = 1
     tell: Callable[[str], None] = lambda text: None  # shows a message to the user at once
 
 

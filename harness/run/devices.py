@@ -25,6 +25,7 @@ PLACES = ("/run/lock", "/var/lock", "/tmp")  # for locks of all users (FHS 3.0, 
 LEASES = next(Path(p) for p in PLACES if os.access(p, os.W_OK)) / "chipproof-leases"  # one place a machine
 SIMULATED = LEASES / "simulated"  # of simulated devices: they stand in the way of no real one
 NOTE_BYTES = 4096  # of a note that is believed
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in all processes of pytest -n
 TELL_S = 30.0  # between two words to someone who waits
 
 
@@ -89,14 +90,15 @@ def lease(
     """Hold a device: shared with other accuracy runs, or exclusive for a measurement. Leases of one process do not
     stand in each other's way. The lock goes with the process, however it ends.
 
-    Waits up to `patience` seconds, and tells who holds the device; then raises DeviceError. The lock is the device's,
-    not the chip's: a card that two chips name is one card."""
+    Waits up to `patience` seconds, and tells who holds the device; then raises DeviceError. A process of the same run
+    (pytest -n) is waited for as long as it lives: it is bounded by its own limits. The lock is the device's, not the
+    chip's: a card that two chips name is one card."""
     root = LEASES if root is None else root
     place = root / f"{re.sub(r'[^A-Za-z0-9]+', '-', device.name).strip('-').lower()}-{device.number}.lock"
     held = _take(place, exclusive, patience, f"{chip} device {device.index} ({device.name})", tell)
     note = place.with_suffix(f".{os.getpid()}-{len(held.notes)}.json")
     said = {"pid": os.getpid(), "born": _born(os.getpid()), "holder": holder, "exclusive": exclusive,
-            "since": time.strftime("%Y-%m-%d %H:%M:%S")}  # fmt: skip
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"), "run": RUN}  # fmt: skip
     try:
         with contextlib.suppress(OSError):
             _write_note(note, json.dumps(said))
@@ -122,6 +124,17 @@ def holders(place: Path) -> list[str]:
             how = "exclusively" if said["exclusive"] else "shared"
             lines.append(f"pid {pid} for {str(said['holder'])[:200]}, {how}, since {str(said['since'])[:30]}")
     return lines
+
+
+def _of_this_run(place: Path) -> bool:
+    """Whether all that hold the lock are processes of this run."""
+    runs = []
+    for note in place.parent.glob(f"{place.stem}.*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads(_read_note(note))
+            if int(said["pid"]) != os.getpid() and _born(int(said["pid"])) == said["born"]:
+                runs.append(said["run"])
+    return bool(RUN and runs) and set(runs) == {RUN}
 
 
 def stale_notes(root: Path) -> list[Path]:
@@ -261,7 +274,7 @@ def _take(place: Path, exclusive: bool, patience: float, what: str, tell: Callab
                 break
             waited = time.monotonic() - begun
             who = "; ".join(line for line in holders(place) if f"pid {os.getpid()} " not in line) or "another process"
-            if waited >= patience:
+            if waited >= patience and not _of_this_run(place):
                 after = f" after {waited:.0f} s" if patience else ""
                 raise DeviceError(
                     f"{what} is leased by {who}{after}",

@@ -61,8 +61,8 @@ class CaseEngine:
 
     @property
     def device(self) -> Device:
-        """The first device of the chip."""
-        return self.present.devices[0]
+        """The device of this process: with pytest -n the processes take the chip's devices in turn, else the first."""
+        return self.present.devices[self.context.settings.process % len(self.present.devices)]
 
     def onnx(self, variant: Variant | None = None) -> Path:
         """Path of the ONNX file that is compiled. Raises ExportError."""

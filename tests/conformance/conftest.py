@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -74,6 +75,7 @@ def suite(
     cache = pytestconfig.getoption("cache") or platformdirs.user_cache_path("chipproof")
     data = pytestconfig.getoption("data")
     simulate = pytestconfig.getoption("simulate")
+    given: Mapping[str, Any] = getattr(pytestconfig, "workerinput", {})
     machine = {"machine": str(tmp_path_factory.mktemp("machine")), "memory": str(Path(cache) / "simulated")}
     shared = RunContext(
         Settings(
@@ -91,6 +93,8 @@ def suite(
             progress=_progress(pytestconfig),
             limits=limits_of(pytestconfig),
             wait=pytestconfig.getoption("wait"),
+            process=int(given.get("workerid", "gw0").removeprefix("gw")),
+            processes=int(given.get("workercount", 1)),
             tell=partial(say, pytestconfig),
             policy=pytestconfig.stash[POLICY],
             plan=SIMULATED_PLAN if simulate else CHIP_PLAN,

@@ -15,7 +15,7 @@ from harness import matrix
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, RECORDS, TESTS, Book, Gathering
-from tests.spread import chip_of
+from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +78,24 @@ def test_records_of_several_processes_come_together(tmp_path):
     assert f"ran 0 of {len(run.records)} cases" in done.stdout
 
 
+@pytest.mark.slow
+def test_processes_share_the_devices_of_a_chip_and_no_test_is_lost(tmp_path):
+    marks = "ascend310 and (regnety_016 or deepmar_resnet50) and (bs1 or bs4) and not accuracy"
+    given = ["-m", marks, "--simulate", f"--cache={tmp_path / 'cache'}", f"--results={tmp_path / 'results'}"]
+
+    done = session(*given, "-n2")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (records,) = (tmp_path / "results").glob("*.jsonl")
+    run = read_run(records)
+    judged = [r for r in run.records if r.stage == "numerics" and r.metric == ""]
+    timed = [r for r in run.records if r.stage == "throughput"]
+    assert len(judged) == len(timed) == 4
+    assert all("measured" in r.values and "x4" not in r.marks for r in timed), "the whole card was measured"
+    built = [line["digest"] for line in run.lines if line.get("kind") == "engine"]
+    assert len(list((tmp_path / "cache" / "engine").glob("*/meta.json"))) == len(set(built))
+
+
 def gathering():
     """Of pytest's configuration what Gathering needs."""
     config = SimpleNamespace(stash={RECORDS: {}, FRESH: [], ASKED: set(), TESTS: {}, ATTEMPTS: Counter()})
@@ -114,7 +132,7 @@ def test_a_crash_is_not_forgotten_for_a_skip_that_another_process_reports():
 
 
 @pytest.mark.parametrize("distribution", ["load", "loadgroup", "worksteal"])
-def test_a_chip_stays_in_one_process_however_tests_are_distributed(tmp_path, distribution):
+def test_a_lineup_stays_in_one_process_however_tests_are_distributed(tmp_path, distribution):
     marks = "(ascend310p or mlu370_s4) and regnety_016 and (export or numerics)"
 
     done = session(
@@ -123,9 +141,9 @@ def test_a_chip_stays_in_one_process_however_tests_are_distributed(tmp_path, dis
 
     (records,) = tmp_path.glob("*.jsonl")
     run = read_run(records)
-    processes = {(chip_of(line["test"]), line["process"]) for line in run.lines if line["kind"] == "begin"}
-    assert len(processes) == 2, done.stdout + done.stderr
-    assert {chip for chip, _ in processes} == {"ascend310p", "mlu370_s4"}
+    processes = {(scope_of(line["test"]), line["process"]) for line in run.lines if line["kind"] == "begin"}
+    lineups = {scope for scope, _ in processes}
+    assert len(processes) == len(lineups) == 4, done.stdout + done.stderr
     assert len({process for _, process in processes}) == 2
     assert not list(tmp_path.glob("*.part"))
 

@@ -50,7 +50,7 @@ def paired(monkeypatch):
         def settled(*case):
             return None
 
-        settings = SimpleNamespace(patience=0.0, baselines=SimpleNamespace(cell=settled))
+        settings = SimpleNamespace(process=0, processes=1, patience=0.0, baselines=SimpleNamespace(cell=settled))
         bench = CaseRun(SimpleNamespace(peer=peer, settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
         vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
@@ -158,7 +158,7 @@ def duo(monkeypatch):
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
-    settings = SimpleNamespace(plan=Plan(), patience=0.0, baselines=nothing)
+    settings = SimpleNamespace(process=0, processes=1, plan=Plan(), patience=0.0, baselines=nothing)
     bench = CaseRun(
         SimpleNamespace(worker=worker, settings=settings, simulated=lambda chip: False, lease=lease), CASE_310P
     )

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ def start(backend):
     return Worker(backend, env={"PYTHONPATH": str(SDK)}, limits=limits)
 
 
-def hold(root, exclusive, holds, leave):
+def hold(root, exclusive, holds, leave, run=""):
     """Run in another process: lease the card, say so, wait to be told to leave."""
+    devices.RUN = run
     with contextlib.suppress(DeviceError), lease(CARD, "t4", holder="case-b", exclusive=exclusive, root=root):
         holds.put(os.getpid())
         leave.wait(30)
@@ -47,9 +49,10 @@ def other(tmp_path):
     spawn = multiprocessing.get_context("spawn")
     started = []
 
-    def begin(exclusive):
+    def begin(exclusive, run="", seconds=30):
         holds, leave = spawn.Queue(), spawn.Event()
-        process = spawn.Process(target=hold, args=(tmp_path, exclusive, holds, leave))
+        threading.Timer(seconds, leave.set).start()
+        process = spawn.Process(target=hold, args=(tmp_path, exclusive, holds, leave, run))
         process.start()
         started.append((process, leave))
         return holds.get(timeout=30)
@@ -395,3 +398,15 @@ def test_what_devices_do_not_tell_is_said_once_and_no_reason_to_refuse():
     check_idle(CARD, silent)
     assert devices.untold([silent, Health(), silent]) == "processes unknown (NVML: Not Supported)"
     assert devices.untold([Health(busy=0.0), Health()]) == ""
+
+
+@pytest.mark.parametrize("run", ["a", "b"])
+def test_a_process_of_the_same_run_is_waited_for_whatever_the_patience(run, other, tmp_path, monkeypatch):
+    """The others of pytest -n are bounded by their own limits."""
+    monkeypatch.setattr(devices, "RUN", "a")
+    other(True, run, seconds=2.0)
+
+    with contextlib.suppress(DeviceError), lease(CARD, "t4", holder="x", exclusive=True, root=tmp_path, patience=0.1):
+        assert run == "a"
+        return
+    assert run == "b"

@@ -20,7 +20,7 @@ FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"
 
 
 def engine_of(text, tmp_path, **present):
-    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
+    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path))
     engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse(text))
     known = {"backend": "ort", "version": "1", "devices": (Device(0, "CPU"),), "evidence": ""}
     vars(engine)["present"] = Presence(**{**known, **present})
@@ -134,7 +134,7 @@ def test_an_engine_that_is_a_graph_says_how_many_layers_are_in_int8(told, wanted
 @pytest.mark.parametrize("backend", ["trt", "magicmind"])
 def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
     """Where CUDA numbers another GPU 0, its plan would not load on this one."""
-    settings = SimpleNamespace(store=SimpleNamespace(root=tmp_path))
+    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path))
     engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
     engine.variant = replace(engine.variant, raw=False)
     vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])
