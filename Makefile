@@ -21,8 +21,9 @@ test-fast: $(READY) ## under a minute on two cores: what to run while editing
 	$(BIN)/pytest $(FAST) -n auto --dist loadfile -q -m "not slow" $(ARGS)
 
 # their makers' licences bind whoever uses them: no other target installs these
-test-vendor: $(READY) .vendor/qnn/ready .vendor/rknn/ready ## tests on vendors' own compilers and emulators; downloads 4 GB
-	$(BIN)/pytest tests/unit/backends/qualcomm tests/unit/backends/rockchip -q -rs $(ARGS)
+test-vendor: $(READY) .vendor/qnn/ready .vendor/rknn/ready .vendor/trt/ready ## tests on vendors' own compilers and emulators; downloads 4 GB
+	$(BIN)/pytest tests/unit/backends/qualcomm tests/unit/backends/rockchip \
+	  tests/unit/backends/nvidia/test_rtx_build.py -q -rs $(ARGS)
 
 .vendor/qnn/ready:
 	$(PYTHON) -m venv .vendor/qnn
@@ -33,6 +34,12 @@ test-vendor: $(READY) .vendor/qnn/ready .vendor/rknn/ready ## tests on vendors' 
 .vendor/rknn/ready:
 	$(PYTHON) -m venv .vendor/rknn
 	.vendor/rknn/bin/python -m pip install --quiet --disable-pip-version-check rknn-toolkit2==2.5.0 "setuptools<81"
+	touch $@
+
+# TensorRT for RTX stands in for TensorRT: it builds without a GPU
+.vendor/trt/ready:
+	$(PYTHON) -m venv .vendor/trt
+	.vendor/trt/bin/python -m pip install --quiet --disable-pip-version-check tensorrt-rtx numpy
 	touch $@
 
 lint: $(READY)   ## ruff and mypy
