@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest._code.code import ExceptionRepr
@@ -68,6 +69,7 @@ pytest_plugins = ["tests.options", "tests.ending"]
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
 OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
+STARTED = pytest.StashKey[float]()  # of a test: time.monotonic when it began
 ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
 
 
@@ -192,6 +194,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return (len(order) if "lineup" in item.callspec.params else order[case], stage)  # type: ignore[attr-defined]
 
     left_out = [item for item in items if not _in_tier(item, config.getoption("tier"))]
+    if shard := config.getoption("shard"):
+        left_out += _of_others(config, [item for item in items if item not in left_out], shard)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -199,6 +203,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if CONFORMANCE not in item.path.parents:  # tests of our own are strict about every package
             item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
+
+def _of_others(config: pytest.Config, items: list[pytest.Item], shard: str) -> list[pytest.Item]:
+    """Conformance tests that other shards run."""
+    from tests import shards  # needs pytest-xdist
+
+    judged = [item for item in items if case_of(item) is not None]
+    known = shards.durations(config.stash[BASELINE])
+    own = shards.mine([item.nodeid for item in judged], shards.shard_of(shard), known)
+    return [item for item in judged if item.nodeid not in own]
 
 
 def _in_tier(item: pytest.Item, tier: str) -> bool:
@@ -223,7 +237,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     test = plain(item.nodeid)
     item.config.stash[ATTEMPTS][test] += 1
-    item.stash[ENDED] = "passed"
+    item.stash[ENDED], item.stash[STARTED] = "passed", time.monotonic()
     if case_of(item) is not None:
         process = getattr(item.config, "workerinput", {}).get("workerid", "")
         begin = {"kind": "begin", "test": test, "attempt": item.config.stash[ATTEMPTS][test], "process": process}
@@ -294,10 +308,11 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     return ("error", "E", "ERROR") if report.when == "run" and report.failed else None
 
 
-def _end(item: pytest.Item) -> dict[str, str]:
+def _end(item: pytest.Item) -> dict[str, Any]:
     """The line that ends a test: its outcome, and what decided its verdicts where it reached any."""
     config, test, case = item.config, plain(item.nodeid), case_of(item)
-    line = {"kind": "end", "test": test, "outcome": item.stash[ENDED]}
+    seconds = round(time.monotonic() - item.stash[STARTED], 2)
+    line: dict[str, Any] = {"kind": "end", "test": test, "outcome": item.stash[ENDED], "seconds": seconds}
     if item.stash.get(OVER, ""):
         line["taken_over"] = item.stash[OVER]
     context = item.funcargs.get("suite") if isinstance(item, pytest.Function) else None

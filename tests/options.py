@@ -67,6 +67,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how much: " + "; ".join(f"{name}: {text}" for name, text in TIERS.items()) + " (default: full)",
     )
     group.addoption(
+        "--shard",
+        metavar="K/N",
+        help="only the K-th of N parts of the run, alike on every machine; merge their records with chipproof report",
+    )
+    group.addoption(
         "--onnx",
         type=Path,
         action="append",
