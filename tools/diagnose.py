@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.errors import InvalidMeasurement, UsageError
+from harness.judge.timing import Plan
 from harness.vocabulary import Outcome
 from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, suite
 
 if TYPE_CHECKING:
     from harness.case import Case, Tensors
     from harness.diagnose.layers import Layer, Located, Measure
+    from harness.diagnose.sweep import Part
     from harness.judge.verdict import Verdict
     from harness.run.case_run import CaseRun
     from harness.run.context import RunContext
@@ -35,6 +37,9 @@ OnnxInputOption = Annotated[
 ]
 
 
+SWEEP_PLAN = Plan(warmup_s=0.02, window_s=0.02, windows=5, latencies=1)  # of hundreds of parts: order, not figures
+
+
 def command(
     case: Annotated[str, typer.Argument(help="model-chip-precision-bsN, e.g. regnety_016-ascend310p-fp16-bs16")],
     data: DataOption = None,
@@ -46,6 +51,9 @@ def command(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="write the first differing part, with inputs and outputs (.zip)")
     ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="run every layer and small block by itself: error and time, worst first")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> None:
     """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
@@ -56,8 +64,12 @@ def command(
     from harness.diagnose import layers
     from harness.judge.verdict import judge_numerics
 
+    if sweep and bundle is not None:
+        raise UsageError("--sweep writes no bundle", hint="run chipproof diagnose again with --bundle alone")
     context = suite(data, cache, sdk_python, simulate=simulate)
     with closing(_run_of(context, Case.parse(case), onnx, onnx_input or [])) as bench:
+        if sweep:
+            _end_of_sweep({"case": case, **bench.facts, **swept(bench)}, as_json)
         chip, wanted = bench.outputs()
         verdict = judge_numerics(chip, wanted, bench.case.precision)
         every = layers.layers(_exported(bench), bench.case.batch)
@@ -73,6 +85,57 @@ def command(
         _show(found)
     if found["differs"]:
         raise typer.Exit(1)
+
+
+def _end_of_sweep(found: Mapping[str, Any], as_json: bool) -> None:
+    """Show a sweep and exit: 0 when no part differs, 1 when one does, 2 when none could be run."""
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        _show_sweep(found)
+    ran = [row for row in found["parts"] if "error" not in row]
+    raise typer.Exit(2 if not ran else 1 if found["differs"] else 0)
+
+
+def swept(bench: CaseRun) -> dict[str, Any]:
+    """Every layer and small block of the case by itself, on the reference's activations: errors and milliseconds of
+    one execute, worst first, and the nodes whose layer differs at the precision of the case."""
+    from harness.diagnose import layers, sweep
+
+    model, batch = _exported(bench), bench.case.batch
+    every = layers.layers(model, batch)
+    known, wanted_of = {layer.tensor for layer in every}, reference(bench)
+    rows = []
+    for group in sweep.groups(sweep.parts(every), every):
+        names = list(dict.fromkeys(name for part in group for name in part.inputs if name in known))
+        activations = {**wanted_of(layers.tapped(model, every, names)), **bench.inputs(raw=False)}
+        rows += [_row(bench, model, part, activations) for part in group]
+    rows = sweep.worst_first(rows)
+    differing = [row for row in rows if "error" not in row and not row["fine"]]
+    keep = [row["nodes"][0] for row in differing if len(row["nodes"]) == 1]
+    return {"parts": rows, "differs": bool(differing), "keep_in_fp32": keep}
+
+
+def _row(bench: CaseRun, model: ModelProto, part: Part, activations: Tensors) -> dict[str, Any]:
+    """One part on the chip: what it is, and its errors and milliseconds, or why it did not run."""
+    from harness.diagnose import layers
+    from harness.errors import BuildError, DeviceError, ExportError, RunError
+
+    ops = [layer.op for layer in part.layers]
+    row: dict[str, Any] = {"tensor": part.tensor, "ops": ops, "nodes": [layer.node for layer in part.layers]}
+    missing = [name for name in part.inputs if name not in activations]
+    if missing:
+        return {**row, "error": f"its input {missing[0]} has no row for each sample"}
+    feeds = {name: activations[name] for name in part.inputs}
+    times: list[float] = []
+    try:
+        cut = part.of(model, bench.case.batch)
+        wanted = layers.of_batch(cut, feeds, bench.case.batch)
+        chip = on_chip(bench, cut, feeds, times)
+    except (BuildError, DeviceError, ExportError, RunError) as error:
+        return {**row, "error": error.fact}
+    verdict = layers.compare(chip, wanted, bench.case.precision)[part.tensor]
+    return {**row, "ms": 1e3 * min(times), **_figures(verdict)}
 
 
 def _run_of(context: RunContext, case: Case, onnx: Path | None, inputs: Sequence[str]) -> CaseRun:
@@ -123,9 +186,14 @@ def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
     return measure
 
 
-def on_chip(bench: CaseRun, graph: ModelProto, feeds: Tensors | None = None) -> Tensors:
+def on_chip(
+    bench: CaseRun, graph: ModelProto, feeds: Tensors | None = None, times: list[float] | None = None
+) -> Tensors:
     """What the chip computes of a graph, by default with the case's inputs, for one batch; `feeds` are the inputs of a
-    part of the model. Raises BuildError, DeviceError and RunError."""
+    part of the model, on which an INT8 part is calibrated. Seconds of one execute are put into `times`, where it is
+    given. Raises BuildError, DeviceError and RunError."""
+    import numpy as np
+
     from harness.backends.base import TensorSpec
     from harness.run.engine import graph_outputs
 
@@ -140,12 +208,19 @@ def on_chip(bench: CaseRun, graph: ModelProto, feeds: Tensors | None = None) -> 
         nodes, specs = graph_outputs(source)
         told = {"out_nodes": [*nodes.values()], "out_specs": [*specs.values()]}
         spec = replace(spec, options={name: told.get(name, value) for name, value in spec.options.items()})
+        if feeds is not None and spec.calibration is not None and len(feeds) == 1:
+            np.save(Path(folder) / "activations.npy", next(iter(feeds.values())))
+            spec = replace(spec, calibration=str(Path(folder) / "activations.npy"))
         worker.build(source, engine, spec)
         with (
             bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
             worker.load(engine, bench.device, spec) as session,
         ):
-            return session.run(bench.inputs(bench.variant.raw) if feeds is None else feeds, finite=False)
+            outputs = session.run(bench.inputs(bench.variant.raw) if feeds is None else feeds, finite=False)
+            if times is not None:
+                windows = session.measure(None, SWEEP_PLAN).windows
+                times += [(window.stop - window.start) / window.executes for window in windows]
+            return outputs
 
 
 def reference(bench: CaseRun) -> Callable[[ModelProto], Tensors]:
@@ -243,3 +318,29 @@ def _show(found: Mapping[str, Any]) -> None:
         lines += [f"  else {100 * m['share']:.0f} %: {m['mistake']}" for m in found["mistakes"][1:4] if m["share"]]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _show_sweep(found: Mapping[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=max(shutil.get_terminal_size((130, 40)).columns, 100), highlight=False)
+    table = Table(title=f"{found['case']}: {len(found['parts'])} layers and blocks by themselves, worst first",
+                  title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip
+    for name in ("", "ops", "tensor", "rms error", "largest error", "ms"):
+        table.add_column(name, overflow="fold", justify="right" if "error" in name or name == "ms" else "left")
+    for row in found["parts"]:
+        figures = [("-" if row.get(key) is None else format(row[key], shape))
+                   for key, shape in (("rms", ".2e"), ("largest", ".2e"), ("ms", ".3f"))]  # fmt: skip
+        state = "not run" if "error" in row else "" if row["fine"] else "differs"
+        table.add_row(state, " ".join(row["ops"]), row["tensor"], *figures, style="red" if state == "differs" else None)
+    console.print(table)
+    refused = [row for row in found["parts"] if "error" in row]
+    if refused:
+        console.print(f"{len(refused)} parts did not run; the first, {refused[0]['tensor']}: {refused[0]['error']}",
+                      markup=False, soft_wrap=True)  # fmt: skip
+    if found["keep_in_fp32"]:
+        console.print(f"keep in FP32: {', '.join(found['keep_in_fp32'])}", markup=False, soft_wrap=True)
+    elif not found["differs"]:
+        console.print("no layer or block differs by itself", markup=False)

@@ -152,6 +152,40 @@ def test_the_bundle_holds_the_layer_and_shows_the_difference_without_the_suite(d
     assert facts["version"].startswith("ONNX Runtime")
 
 
+def test_the_sweep_puts_the_spoilt_layer_first_and_says_what_each_takes(diagnose):
+    def spoil(model):
+        for node in model.graph.node:
+            if node.name == "/two/Conv":
+                return tampered(model, node.input[1])
+        return model
+
+    status, out = diagnose("--sweep", "--json", graph_of=spoil)
+
+    found = json.loads(out)
+    assert status == 1
+    assert found["keep_in_fp32"] == ["/two/Conv"]
+    assert all("error" not in row for row in found["parts"]), found["parts"]
+    bad = [row for row in found["parts"] if not row["fine"]]
+    assert found["parts"][: len(bad)] == bad
+    assert all("/two/Conv" in row["nodes"] for row in bad)
+    assert [row["rms"] for row in bad] == sorted((row["rms"] for row in bad), reverse=True)
+    assert all(row["ms"] > 0 for row in found["parts"])
+    assert any(len(row["nodes"]) > 1 for row in found["parts"])
+
+
+def test_the_sweep_of_a_sound_chip_finds_nothing(diagnose):
+    status, out = diagnose("--sweep")
+
+    assert status == 0, out
+    assert "no layer or block differs by itself" in out
+
+
+def test_a_sweep_writes_no_bundle(diagnose, tmp_path):
+    status, _ = diagnose("--sweep", "--bundle", str(tmp_path / "vendor.zip"))
+
+    assert status == 2
+
+
 def test_no_bundle_is_written_where_nothing_differs(diagnose, tmp_path):
     status, _ = diagnose("--bundle", str(tmp_path / "vendor.zip"))
 

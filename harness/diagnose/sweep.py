@@ -1,0 +1,82 @@
+"""A model cut into single layers and small blocks, each run by itself on the reference's activations."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.diagnose.layers import ROOM, Layer
+from harness.export import graph
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+BLOCK = 3  # layers of a block: enough for what compilers fuse, such as convolution, addition and activation
+
+
+@dataclass(frozen=True)
+class Part:
+    """Layers that follow one another; only the tensor of the last is compared."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors that it reads."""
+        return self.layers[0].inputs
+
+    @property
+    def tensor(self) -> str:
+        """The tensor that it computes."""
+        return self.layers[-1].tensor
+
+    def of(self, model: ModelProto, batch: int) -> ModelProto:
+        """The graph of the part at that batch. Raises ExportError."""
+        cut = graph.cut(graph.set_batch(model, batch), [self.tensor], self.inputs)
+        return graph.set_batch(cut, batch)
+
+
+def parts(every: Sequence[Layer]) -> tuple[Part, ...]:
+    """Each layer by itself, then blocks of two to `BLOCK` layers of which each is read by the next alone."""
+    table = {layer.tensor: layer for layer in every}
+    readers = Counter(name for layer in every for name in layer.inputs)
+    blocks = []
+    for last in every:
+        chain = [last]
+        while len(chain) < BLOCK and len(chain[0].inputs) == 1 and readers[chain[0].inputs[0]] == 1:
+            before = table.get(chain[0].inputs[0])
+            if before is None:
+                break
+            chain.insert(0, before)
+        if len(chain) > 1:
+            blocks.append(Part(tuple(chain)))
+    return (*(Part((layer,)) for layer in every), *blocks)
+
+
+def groups(found: Iterable[Part], every: Sequence[Layer], room: int = ROOM) -> Iterator[list[Part]]:
+    """The parts in groups whose inputs take at most `room` bytes together, or one part."""
+    sizes = {layer.tensor: layer.bytes for layer in every}
+    group: list[Part] = []
+    names: set[str] = set()
+    for part in found:
+        wanted = names | set(part.inputs)
+        if group and sum(sizes.get(name, 0) for name in wanted) > room:
+            yield group
+            group, wanted = [], set(part.inputs)
+        group.append(part)
+        names = wanted
+    if group:
+        yield group
+
+
+def worst_first(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a sweep: those that differ, then by rms error, then by time; those that did not run come last."""
+
+    def key(row: Mapping[str, Any]) -> tuple[bool, bool, float, float]:
+        rms = math.inf if row.get("rms") is None else float(row["rms"])
+        return "error" in row, bool(row.get("fine")), -rms, -float(row.get("ms") or 0.0)
+
+    return [dict(row) for row in sorted(rows, key=key)]

@@ -1,0 +1,50 @@
+"""A model is cut into its layers and into blocks of what follows one another."""
+
+from harness.diagnose.layers import Layer
+from harness.diagnose.sweep import Part, groups, parts, worst_first
+
+
+def layer(tensor, *inputs):
+    return Layer(tensor, f"node_{tensor}", "Conv", inputs, (1, 4))
+
+
+CHAIN = [layer("a", "x"), layer("b", "a"), layer("c", "b"), layer("d", "c")]
+FORK = [layer("a", "x"), layer("b", "a"), layer("c", "a"), layer("d", "b", "c")]
+
+
+def names(found):
+    return ["".join(layer.tensor for layer in part.layers) for part in found]
+
+
+def test_every_layer_stands_alone_and_with_those_before_it():
+    assert names(parts(CHAIN)) == ["a", "b", "c", "d", "ab", "abc", "bcd"]
+
+
+def test_a_block_ends_where_a_tensor_is_read_twice_or_a_layer_reads_two():
+    assert names(parts(FORK)) == ["a", "b", "c", "d"]
+
+
+def test_a_block_reads_what_its_first_layer_reads():
+    block = parts(CHAIN)[-1]
+
+    assert (block.inputs, block.tensor) == (("a",), "d")
+
+
+def test_groups_stay_within_the_room_and_lose_no_part():
+    alone = [Part((one,)) for one in CHAIN]
+
+    found = list(groups(alone, CHAIN, room=32))  # two tensors of 16 bytes; the network's input is not counted
+
+    assert [names(group) for group in found] == [["a", "b", "c"], ["d"]]
+
+
+def test_what_differs_most_comes_first_and_what_did_not_run_last():
+    rows = [
+        {"tensor": "sound", "fine": True, "rms": 1e-6, "ms": 1.0},
+        {"tensor": "slow", "fine": True, "rms": 1e-6, "ms": 2.0},
+        {"tensor": "refused", "error": "no such operator"},
+        {"tensor": "bad", "fine": False, "rms": 0.1, "ms": 1.0},
+        {"tensor": "not finite", "fine": False, "rms": None, "ms": 1.0},
+    ]
+
+    assert [row["tensor"] for row in worst_first(rows)] == ["not finite", "bad", "slow", "sound", "refused"]
