@@ -113,7 +113,8 @@ def swept(bench: CaseRun) -> dict[str, Any]:
     rows = sweep.worst_first(rows)
     differing = [row for row in rows if "error" not in row and not row["fine"]]
     keep = [row["nodes"][0] for row in differing if len(row["nodes"]) == 1]
-    return {"parts": rows, "differs": bool(differing), "keep_in_fp32": keep}
+    not_the_chip = list(bench.context.not_the_chip(bench.chip))
+    return {"parts": rows, "differs": bool(differing), "keep_in_fp32": keep, "marks": not_the_chip}
 
 
 def _row(bench: CaseRun, model: ModelProto, part: Part, activations: Tensors) -> dict[str, Any]:
@@ -336,6 +337,8 @@ def _show_sweep(found: Mapping[str, Any]) -> None:
         state = "not run" if "error" in row else "" if row["fine"] else "differs"
         table.add_row(state, " ".join(row["ops"]), row["tensor"], *figures, style="red" if state == "differs" else None)
     console.print(table)
+    for mark in found["marks"]:
+        console.print(f"{mark.upper()}: errors and ms are not those of the chip", markup=False)
     refused = [row for row in found["parts"] if "error" in row]
     if refused:
         console.print(f"{len(refused)} parts did not run; the first, {refused[0]['tensor']}: {refused[0]['error']}",

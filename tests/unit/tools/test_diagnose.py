@@ -83,7 +83,7 @@ def diagnose(tmp_path, monkeypatch, capsys):
     state = tiny_network().state_dict()
     torch.save(state, tmp_path / "tiny.pt")
 
-    def run(*options, graph_of=lambda model: model, spec_of=lambda spec: spec):
+    def run(*options, graph_of=lambda model: model, spec_of=lambda spec: spec, precision="fp32"):
         class Small(RunContext):
             def weights(self, model):
                 return ResolvedWeights(tmp_path / "tiny.pt", "0" * 64, True, "seeded")
@@ -96,7 +96,7 @@ def diagnose(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("tools.diagnose.suite", lambda *arguments, **options: small)
         monkeypatch.setattr(matrix, "models", lambda: {"tiny": TINY})
         with pytest.raises(SystemExit) as ended:
-            cli.main(["diagnose", "tiny-cpu-fp32-bs2", *options])
+            cli.main(["diagnose", f"tiny-cpu-{precision}-bs2", *options])
         return ended.value.code, capsys.readouterr().out
 
     return run
@@ -178,6 +178,22 @@ def test_the_sweep_of_a_sound_chip_finds_nothing(diagnose):
 
     assert status == 0, out
     assert "no layer or block differs by itself" in out
+    assert "not those of the chip" not in out
+
+
+def test_a_sweep_of_a_simulated_chip_says_so(diagnose, monkeypatch):
+    monkeypatch.setattr(RunContext, "not_the_chip", lambda self, chip: ("simulated",))
+    _, out = diagnose("--sweep")
+
+    assert "SIMULATED: errors and ms are not those of the chip" in out
+
+
+def test_a_part_in_int8_is_calibrated_on_what_it_is_fed(diagnose):
+    _, out = diagnose("--sweep", "--json", precision="int8")
+
+    rows = {row["nodes"][0]: row for row in json.loads(out)["parts"] if len(row["nodes"]) == 1}
+    assert rows["/two/Conv"].get("error", "") == ""
+    assert rows["/three/Conv"].get("error", "") == ""
 
 
 def test_a_sweep_writes_no_bundle(diagnose, tmp_path):
