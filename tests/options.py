@@ -87,7 +87,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what to feed an input of --onnx: LOW:HIGH, or rows in an .npy file (default: drawn by its dtype)",
     )
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
-    group.addoption("--limit", type=int, metavar="N", help="only the first N images of each data set")
+    group.addoption("--limit", type=int, metavar="N", help="only N images of each data set, drawn at random")
     group.addoption(
         "--patience",
         type=float,

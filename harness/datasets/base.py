@@ -52,6 +52,15 @@ class Dataset:
             digest=hashlib.sha256(f"{self.digest} {list(indices)}".encode()).hexdigest(),
         )
 
+    def sample(self, limit: int) -> Dataset:
+        """`limit` samples drawn at random, in the set's order, as `take` gives them. The draw depends on their names
+        alone (lowest SHA-256), so that every machine draws the same, and a larger sample holds the smaller ones: the
+        first images of a set are of one folder or one event, and no sample of it."""
+        if limit >= len(self):
+            return self
+        digests = [hashlib.sha256(f"sample {one.id}".encode()).digest() for one in self.samples]
+        return self.take(sorted(sorted(range(len(self)), key=digests.__getitem__)[:limit]))
+
     def head(self, limit: int) -> Dataset:
         """The first `limit` samples, as `take` gives them."""
         return self.take(range(min(limit, len(self))))

@@ -171,6 +171,12 @@ class CaseRun:
         """Outputs of two runs of the published variant on the same batch."""
         return self.first, self._execute(self.variant)
 
+    def turned(self) -> tuple[Tensors, Tensors]:
+        """(outputs for the batch in reverse order, outputs for the batch with their rows reversed)."""
+        given = {name: np.ascontiguousarray(value[::-1]) for name, value in self.inputs(self.variant.raw).items()}
+        backwards = self.session.run(given, finite=False)
+        return backwards, {name: value[::-1] for name, value in self.first.items()}
+
     @cached_property
     def first(self) -> Tensors:
         """Raw outputs of the published variant's first execute, on one batch of the first images."""

@@ -140,7 +140,7 @@ class RunContext:
     # ---------------------------------------------------------------- images
 
     def dataset(self, model: Model) -> Dataset:
-        """The model's data set in --data, else scenes; its first images with --limit. Raises DataError when the data
+        """The model's data set in --data, else scenes; a sample of it with --limit. Raises DataError when the data
         set is damaged."""
         if model.name not in self._datasets:
             dataset = scenes.dataset(model.task, model.scenes)
@@ -149,7 +149,7 @@ class RunContext:
                     dataset = DATASETS[model.dataset](self.settings.data)
                 except Absent as absent:
                     dataset = replace(dataset, note=f"{absent.fact}; {absent.hint}")
-            self._datasets[model.name] = dataset if self.settings.limit is None else dataset.head(self.settings.limit)
+            self._datasets[model.name] = dataset if self.settings.limit is None else dataset.sample(self.settings.limit)
         return self._datasets[model.name]
 
     def calibration(self, model: Model) -> tuple[Dataset, Dataset]:

@@ -34,6 +34,20 @@ def test_normalising_on_the_chip_changes_nothing(bench, judge):
     judge(lambda bench: Judged({metric: judged(bench, *bench.outputs(other))}))
 
 
+def turned(bench):
+    backwards, straight = bench.turned()
+    if not all(np.isfinite(value).all() for value in straight.values()):
+        return Judged({"rows": Verdict(Outcome.FAIL, "outputs are not finite: rows cannot be compared")})
+    return Judged({"rows": judged(bench, backwards, straight)})
+
+
+def test_a_row_does_not_depend_on_its_place_or_its_neighbours(bench, judge):
+    if bench.case.batch == 1:
+        pytest.skip("a batch of one row has no other place")
+
+    judge(turned)
+
+
 def repeated(bench):
     first, second = bench.repeated()
     differing = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]

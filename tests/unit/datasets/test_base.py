@@ -1,5 +1,7 @@
 """What a data set is: counted samples in order, of which a part is partial and keeps its truth."""
 
+from dataclasses import replace
+
 import pytest
 from datasets_drawn import THREE
 
@@ -33,6 +35,21 @@ def test_all_samples_in_order_are_the_set_itself():
     assert whole.take(range(4)) is whole
     assert whole.head(9) is whole
     assert whole.take([1, 0, 2, 3]).kind == "partial", "another order is another set"
+
+
+def test_a_sample_is_drawn_by_name_keeps_the_order_and_grows():
+    whole = replace(four(), samples=[Sample(f"s{i}", lambda: None) for i in range(200)], truth=list(range(200)))
+
+    small, large = whole.sample(20), whole.sample(50)
+
+    places = large.truth
+    assert (len(small), len(large)) == (20, 50)
+    assert places == sorted(places)
+    assert places != list(range(50)), "not the first"
+    assert set(small.truth) < set(large.truth)
+    assert whole.sample(20).digest == small.digest
+    assert whole.sample(200) is whole
+    assert 60 < sum(places) / 50 < 140
 
 
 def test_parts_of_scenes_are_scenes_and_truth_may_be_absent():
