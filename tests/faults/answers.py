@@ -248,7 +248,7 @@ def the_first_answer_is_given_for_ever(plant):
     plant.chip("first_answer_for_ever")
 
 
-@fault("numerics FAIL")
+@fault("numerics FAIL, accuracy INCONCLUSIVE")  # an answer or two of 350 change
 def a_row_depends_on_its_neighbours(plant):
     """Right for a batch of copies of one image, which is what benchmarks run; wrong in a real batch."""
     plant.chip("leaks_into_the_next_row")
