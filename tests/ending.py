@@ -12,7 +12,7 @@ import pytest
 from harness.case import Case
 from harness.errors import HarnessError
 from harness.judge import policy
-from harness.report import ci
+from harness.report import ci, webhook
 from harness.report.causes import PASSED_ON
 from harness.report.messages import language, translation
 from harness.report.records import Record, Run, read_run, write_run
@@ -53,6 +53,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if found is ci.Status.GOOD and config.stash[UNMET]:
         found = ci.Status.UNDECIDED
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if (url := config.getoption("webhook")) and config.stash[ASKED]:
+        now = Run(header(config), tuple(records), {"asked": len(config.stash[ASKED]), "stopped": config.stash[STOPPED]})
+        unheard = webhook.post(url, webhook.body(now, int(found), tuple(config.getoption("require"))))
+        config.stash[SAID] += [f"webhook: {unheard}"] if unheard else []
     if ended and found:  # pytest's own 1 stands where a test failed and no record says why
         session.exitstatus = int(found)
 

@@ -13,6 +13,7 @@ import pytest
 from harness import matrix
 from harness.backends.registry import backends
 from harness.errors import HarnessError
+from harness.report import webhook
 from harness.report.messages import LANGUAGES
 from harness.worker.process import limits
 
@@ -115,6 +116,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="the lab's own rules: expected outcomes, gates, limits (default: chipproof.toml here, if there is one)",
     )
+    group.addoption("--webhook", metavar="URL", help="post the head line there when the run ends, as JSON")
     group.addoption("--baseline", type=Path, metavar="RUN", help="a record file: say what changed since that run")
     group.addoption(
         "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"
@@ -159,6 +161,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
     if shutil.which(python) is None:
         raise pytest.UsageError(f"--sdk-python {python}: no such program")
+    if (url := config.getoption("webhook")) is not None:
+        try:
+            webhook.check(url)
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from error
     results = config.getoption("results")
     if results is not None and not config.getoption("collectonly"):
         try:
