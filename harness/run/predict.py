@@ -29,6 +29,16 @@ class Answers:
     kept: bool
 
 
+def alike(one: Predictions, other: Predictions) -> bool:
+    """Whether two answers to one image are the same but for rounding (1e-3 of the largest value): the batch in which an
+    image lies may choose another kernel."""
+    return one.keys() == other.keys() and all(
+        value.shape == other[name].shape
+        and np.allclose(value, other[name], rtol=1e-3, atol=1e-3 * float(np.abs(value).max(initial=0.0)))
+        for name, value in one.items()
+    )
+
+
 def batch_of(protocol: Protocol, dataset: Dataset, different: int, size: int, raw: bool) -> NDArray[np.generic]:
     """One batch of `size` rows: the first `different` images, repeated in turn. Rows are uint8 (H, W, 3) where the chip
     normalises (`raw`), else float32 (3, H, W)."""

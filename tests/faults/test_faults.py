@@ -1,12 +1,13 @@
 """Planted mistakes: the conformance tests must catch each, at the stage that says what is wrong."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.vocabulary import STAGE_MARKERS
-from tests.faults import answers, circumstances  # noqa: F401 - they fill the list
+from tests.faults import answers, circumstances, tiny  # noqa: F401 - they fill the list
 from tests.faults.plant import FAULTS, Plant
 
 README = Path(__file__).with_name("README.md")
@@ -104,6 +105,27 @@ def test_a_red_verdict_is_measured_twice_and_a_green_one_once(conform, planted, 
     assert wrong
     assert all(record.facts["second"] == "FAIL" for record in wrong)
     assert all("measured again in a new process" in record.text for record in wrong)
+
+
+@pytest.fixture
+def keeping(monkeypatch):
+    """The chip's answers are kept, as those of the cpu are."""
+    monkeypatch.setattr(tiny, "CHIP", replace(tiny.CHIP, keeps=True))
+
+
+def test_kept_answers_do_not_hide_a_chip_that_broke_since(keeping, conform, monkeypatch, tmp_path):
+    def judged():
+        return conform("tiny_classes and fp32 and bs4 and accuracy", "agrees", cache=tmp_path / "cache").records
+
+    first, second = judged(), judged()
+    monkeypatch.setenv("TESTBED", "channels_swapped")
+    broken = judged()
+
+    assert [r.outcome for r in (*first, *second)] == ["PASS"] * 4
+    assert not any("kept" in r.marks for r in first)
+    assert all("kept" in r.marks for r in second)
+    assert {r.outcome for r in broken} == {"FAIL"}
+    assert not any("kept" in r.marks for r in broken)
 
 
 def test_a_figure_of_windows_that_vary_is_marked(conform, monkeypatch):

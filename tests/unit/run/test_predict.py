@@ -8,7 +8,7 @@ import pytest
 
 from harness.datasets.base import Dataset, Sample
 from harness.models.base import Frame, Prepared
-from harness.run.predict import batch_of, found_by
+from harness.run.predict import alike, batch_of, found_by
 
 MODEL = SimpleNamespace(input="image")
 
@@ -65,3 +65,12 @@ def test_the_clock_runs_from_the_first_image_to_the_last_answer():
     _, seconds = found_by(session, MODEL, PROTOCOL, images(4), 1, True, False, lambda done: None)
 
     assert seconds >= 0.08
+
+
+def test_answers_are_alike_but_for_rounding():
+    one = {"boxes": np.array([[0.0, 0.0, 10.0, 20.0]]), "scores": np.array([0.9])}
+
+    assert alike(one, {name: value * 1.0005 for name, value in one.items()})
+    assert not alike(one, {name: value * 1.01 for name, value in one.items()})
+    assert not alike(one, {"boxes": np.zeros((0, 4)), "scores": np.zeros(0)})
+    assert not alike(one, {"scores": one["scores"]})
