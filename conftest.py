@@ -22,7 +22,7 @@ from _pytest._code.code import ExceptionRepr
 
 from harness import matrix
 from harness.case import Case, Precision
-from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
+from harness.errors import HarnessError
 from harness.judge import policy
 from harness.judge.verdict import Verdict
 from harness.report import ci
@@ -38,6 +38,7 @@ from tests.session import (
     BEGUN,
     BOOK,
     CLOCK,
+    COSTLY,
     EARLIER,
     ENGINES,
     FAILED,
@@ -67,7 +68,6 @@ from tests.session import (
 
 pytest_plugins = ["tests.options", "tests.ending"]
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
-COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
 OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
 STARTED = pytest.StashKey[float]()  # of a test: time.monotonic when it began
 ENDED = pytest.StashKey[str]()  # of a test: its outcome so far

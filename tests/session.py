@@ -20,7 +20,7 @@ import pytest
 
 from harness import matrix
 from harness.case import Case
-from harness.errors import HarnessError
+from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
 from harness.judge import policyfile
 from harness.judge.policy import Policy
 from harness.report.journal import Journal
@@ -47,6 +47,7 @@ EARLIER = pytest.StashKey["Earlier"]()  # what --resume found
 SCREEN = pytest.StashKey[IO[str]]()  # what the user sees, also while a test's output is captured
 FAILED = pytest.StashKey[dict[Case, HarnessError]]()  # what a case broke off with that would cost as much again
 HUNG = pytest.StashKey[dict[str, list[Case]]]()  # cases in which a chip's device hung, by chip
+COSTLY = (WorkerError, BuildError, ExportError, StoreError)  # a hang, a crash, a failed build: once a case
 MOST_HANGS = 2  # of a chip's device, then it is left alone
 ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
 OWN = pytest.StashKey["list[Own]"]()  # cases of --onnx

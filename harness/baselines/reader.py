@@ -119,7 +119,7 @@ def parse(path: Path, shown: str) -> tuple[dict[str, Any], dict[str, list[int]],
         raise BaselineError(f"{shown}:1: cannot be read: {error}", hint="write it in UTF-8") from error
     try:
         tables = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found.group(1)) if found else len(text.splitlines())
         raise BaselineError(f"{shown}:{line}: not TOML: {error}", hint="repair the line or the one before") from error

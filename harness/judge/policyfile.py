@@ -34,7 +34,7 @@ def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise UsageError(f"policy {path} cannot be read: {error}", hint="see docs/policy.md for its form") from error
     _known(str(path), table, WORDS)
     found: dict[str, list[Any]] = {

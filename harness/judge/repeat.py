@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import InvalidMeasurement
+from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
-SUSPECT = (Outcome.FAIL, Outcome.INVALID)
+SUSPECT = (Outcome.FAIL, Outcome.INVALID)  # an outcome that differs from one of these does not repeat
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,23 @@ def suspect(verdicts: Mapping[str, Verdict]) -> bool:
 
 
 def confirmed(
-    first: Mapping[str, Verdict] | InvalidMeasurement, second: Mapping[str, Verdict] | InvalidMeasurement, how: Again
+    first: Mapping[str, Verdict] | InvalidMeasurement, second: Mapping[str, Verdict] | HarnessError, how: Again
 ) -> dict[str, Verdict]:
     """The verdicts on two measurements of the same metrics. A red verdict stays when both agree; a metric whose two
     outcomes differ, one of them red, is INVALID. The details hold both.
 
-    An InvalidMeasurement stands for an INVALID of every metric. Raises it when both measurements were invalid."""
-    if isinstance(first, InvalidMeasurement) and isinstance(second, InvalidMeasurement):
-        raise InvalidMeasurement(f"{first.fact}; and so it was {how}: {second.fact}", hint=first.hint) from first
-    names = [name for one in (first, second) if not isinstance(one, InvalidMeasurement) for name in one]
+    An InvalidMeasurement stands for an INVALID of every metric, another error for an ERROR: a second measurement that
+    breaks off does not unsay the first. Raises InvalidMeasurement when neither gave a verdict."""
+    if isinstance(first, InvalidMeasurement) and isinstance(second, HarnessError):
+        raise InvalidMeasurement(f"{first.fact}; measured again {how}: {second.fact}", hint=first.hint) from first
+    names = [name for one in (first, second) if not isinstance(one, HarnessError) for name in one]
     return {name: _both(_of(first, name), _of(second, name), how) for name in dict.fromkeys(names)}
 
 
-def _of(verdicts: Mapping[str, Verdict] | InvalidMeasurement, name: str) -> Verdict:
-    if isinstance(verdicts, InvalidMeasurement):
-        return Verdict(Outcome.INVALID, verdicts.fact, {"hint": verdicts.hint})
+def _of(verdicts: Mapping[str, Verdict] | HarnessError, name: str) -> Verdict:
+    if isinstance(verdicts, HarnessError):
+        outcome = Outcome.INVALID if isinstance(verdicts, InvalidMeasurement) else Outcome.ERROR
+        return Verdict(outcome, verdicts.fact, {"hint": verdicts.hint})
     return verdicts[name]
 
 

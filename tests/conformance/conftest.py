@@ -35,6 +35,7 @@ from harness.vocabulary import Outcome
 from harness.worker.process import Limits, limits
 from tests.session import (
     BOOK,
+    COSTLY,
     ENGINES,
     FAILED,
     HUNG,
@@ -316,7 +317,13 @@ def judge(
             timed = stage == "throughput"
             busy = timed and isinstance(first, InvalidMeasurement)  # says nothing of the engine, which may take hours
             again = benches.put(bench.case, anew=not busy)
-            second = once(measure, again)
+            second: Judged | HarnessError
+            try:
+                second = once(measure, again)
+            except HarnessError as error:  # it broke off: the first verdict is not lost by that
+                second = error
+                if isinstance(error, COSTLY):
+                    request.config.stash[FAILED].setdefault(bench.case, error)
             again.anew = again.engine.anew = False  # tests that follow are first measurements
             how = Again(again.engine.rebuilt, timed)
             if isinstance(first, InvalidMeasurement) and isinstance(second, Judged):

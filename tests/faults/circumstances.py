@@ -317,6 +317,13 @@ def the_device_is_wrong_at_first(plant):
     plant.chip("wrong_at_first")
 
 
+@fault("numerics ERROR, accuracy ERROR, published ERROR")  # and the first verdict is on record, as INVALID
+def the_device_is_wrong_and_then_dies(plant):
+    """The wrong answers are forgotten over the crash that follows."""
+    plant.monkeypatch.setenv("TESTBED_ONCE", str(plant.folder / "once"))
+    plant.chip("wrong_then_dies")
+
+
 @timed("throughput INVALID")
 def a_load_passes(plant):
     """Red at night, green in the morning: a backup ran meanwhile."""

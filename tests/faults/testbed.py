@@ -269,7 +269,15 @@ def wrong_at_first(outputs, session):
     return {name: -value if at_first() else value for name, value in outputs.items()}
 
 
+def wrong_then_dies(outputs, session):
+    """Wrong in the first process; the next dies."""
+    if not at_first():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return {name: -value for name, value in outputs.items()}
+
+
 OUTPUTS = {
+    "wrong_then_dies": wrong_then_dies,
     "leaks_into_the_next_row": leaks_into_the_next_row,
     "wrong_at_first": wrong_at_first,
     "class_offset": each(lambda value: np.roll(value, 1, axis=-1)),

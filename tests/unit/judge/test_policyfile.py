@@ -78,6 +78,7 @@ ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
         ("[limits]\nrun = -3", "run = -3 cannot be", "above 0"),
         ("limits = 3", "limits is no table", "run = 60"),
         ("a = [", "cannot be read", "docs/policy.md"),
+        ("a = " + "[" * 100_000, "cannot be read", "docs/policy.md"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line_and_the_right_word(text, said, hint, tmp_path):

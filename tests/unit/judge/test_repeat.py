@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.errors import InvalidMeasurement
+from harness.errors import InvalidMeasurement, WorkerError
 from harness.judge.repeat import Again, confirmed, suspect
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
@@ -78,9 +78,18 @@ def test_invalid_at_first_and_sound_afterwards_does_not_repeat():
     assert all("First: the device is busy. Second: cosine 1" in verdict.text for verdict in found.values())
 
 
+def test_a_second_measurement_that_breaks_off_does_not_unsay_the_first():
+    (verdict,) = confirmed({"": FAIL}, WorkerError("worker died of SIGSEGV", hint="see its log"), SAME).values()
+
+    assert verdict.outcome is Outcome.INVALID
+    assert "FAIL at first, ERROR in a new process" in verdict.text
+    assert (verdict.details["first"], verdict.details["second"]) == ("FAIL", "ERROR")
+    assert verdict.details["second_text"] == "worker died of SIGSEGV"
+
+
 def test_invalid_twice_stays_what_it_is():
     with pytest.raises(InvalidMeasurement) as caught:
         confirmed(BUSY, InvalidMeasurement("still busy", hint="wait"), TIMED)
 
-    assert caught.value.fact == "the device is busy; and so it was in a new process: still busy"
+    assert caught.value.fact == "the device is busy; measured again in a new process: still busy"
     assert caught.value.hint == "wait"
