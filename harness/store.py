@@ -8,8 +8,9 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
-import tempfile
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from harness.errors import StoreError
 
 FORMAT = 1
+SHARED = 0o775  # mode of a new folder, less the umask: a group may share the cache
 TELL_S = 30.0  # between two words to someone who waits for a build
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOTHING = 1 << 20  # bytes; where fewer are left that was the reason, whatever PyTorch or a compiler says it was
@@ -88,13 +90,14 @@ class Store:
 
         Of several processes that want the same key at once, one builds. A kept artefact that is no longer what was
         built is noted and built again; with `anew` any is. Raises StoreError when the cache cannot be written (full,
-        read-only) or `build` wrote nothing; what `build` raises passes through. After an error nothing of it is
-        left."""
+        read-only), when every user of the machine can write it, or when `build` wrote nothing; what `build` raises
+        passes through. After an error nothing of it is left."""
         text = canonical(key)
         name = hashlib.sha256(text.encode()).hexdigest()
         home = self.root / kind / name
         artefact = home / (kind + suffix)
         self.latest.pop(kind, None)
+        self._check_ours(home.parent)
         self._get(home, artefact, text, build, anew)
         with contextlib.suppress(OSError):  # so that what is used is not taken for old
             os.utime(home / "meta.json")
@@ -108,6 +111,16 @@ class Store:
     def told(self, artefact: Path) -> dict[str, Any]:
         """What is noted of what `get` gave: `sha256`, `bytes`, `seconds` of the build, `built` (UTC), `key`."""
         return dict(json.loads((artefact.parent / "meta.json").read_text(encoding="utf-8")))
+
+    def _check_ours(self, kinds: Path) -> None:
+        """Engines and TorchScript files are code that will run: nothing is taken from where any user can put them."""
+        for folder in (self.root, kinds):
+            with contextlib.suppress(OSError):
+                if folder.stat().st_mode & stat.S_IWOTH:
+                    raise StoreError(
+                        f"every user of this machine can write {folder}, a folder of the cache",
+                        hint=f"chmod o-w {shlex.quote(str(folder))}, or name another with --cache DIR",
+                    )
 
     def _get(self, home: Path, artefact: Path, text: str, build: Callable[[Path], None], anew: bool) -> None:
         if not anew and self._sound(artefact):
@@ -127,7 +140,8 @@ class Store:
     def _build(self, home: Path, name: str, key: str, build: Callable[[Path], None]) -> None:
         for left in home.parent.glob(f".{home.name}.*.tmp"):  # of a process that was killed: we hold its lock
             shutil.rmtree(left, ignore_errors=True)
-        temp = Path(tempfile.mkdtemp(prefix=f".{home.name}.", suffix=".tmp", dir=home.parent))
+        temp = home.with_name(f".{home.name}.{os.getpid()}.tmp")
+        temp.mkdir(SHARED)
         try:
             begun, clock = time.time(), time.monotonic()
             try:
@@ -168,14 +182,15 @@ class Store:
             meta = json.loads((artefact.parent / "meta.json").read_text(encoding="utf-8"))
             if meta["format"] != FORMAT or meta["sha256"] != digest(artefact):
                 return False
-        except (OSError, ValueError, KeyError, TypeError):  # absent, cut short, or not ours
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # absent, cut short, or not ours
             return False
         self._seen[artefact] = signature
         return True
 
     @contextlib.contextmanager
     def _alone(self, home: Path, what: str) -> Iterator[None]:
-        home.parent.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(SHARED, parents=True, exist_ok=True)
+        home.parent.mkdir(SHARED, exist_ok=True)
         holder = home.parent / f".{home.name}.who"
         lock = FileLock(home.parent / f".{home.name}.lock")
         begun = time.monotonic()

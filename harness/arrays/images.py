@@ -28,8 +28,12 @@ Decoder = Literal["opencv", "pillow"]
 LARGEST = 2**28
 """Pixels of the largest resized picture: a strip one pixel wide would otherwise need gigabytes."""
 
+LARGEST_READ = 2**27
+"""Pixels of the largest picture that is decoded, 400 MB of them: the size that its header tells is checked first."""
+
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # JPEG, but for the markers that stand alone in a scan
 _START, _END, _SCAN, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG that tell height and width (T.81, table B.1)
 _PNG, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 _PLAIN = b"\x08\x02"  # in a PNG's header: 8 bits a channel, colours without transparency
 
@@ -41,8 +45,8 @@ def read(path: Path, decoder: Decoder = "opencv") -> Image:
     high byte. It is the reader of the authors of RetinaFace and GFocalV2. `pillow` reads as Image.open and
     convert("RGB"): EXIF is ignored, and 16-bit grey, which Pillow would clip, is refused. It is the reader of the
     authors of DeepMAR and RegNetY. Both drop transparency and turn CMYK into colours, each by its own formula.
-    Raises DataError for a file that is missing, empty, not a picture, or truncated (OpenCV itself would fill the rest
-    with grey). Bytes overwritten inside the scan of a JPEG are not detected: decoders only warn on standard error.
+    Raises DataError for a file that is missing, empty, not a picture, larger than `LARGEST_READ`, or truncated (OpenCV
+    itself would fill the rest with grey). Bytes overwritten inside the scan of a JPEG are not detected: decoders only warn on standard error.
     """
     try:
         data = path.read_bytes()
@@ -63,6 +67,7 @@ def _decode(data: bytes, decoder: Decoder) -> Image:
         raise DataError("is a truncated JPEG: it has no end marker", "fetch the file again")
     if data.startswith(_PNG) and data.rfind(_PNG_END) < 0:  # from behind, where it is
         raise DataError("is a truncated PNG: it has no end chunk", "fetch the file again")
+    _check_small(data, segments)
     if decoder == "pillow":
         if data.startswith(_PNG) and data[24:26] == _PLAIN:  # lossless: any reader will do, and OpenCV is quicker
             with suppress(DataError):
@@ -71,6 +76,21 @@ def _decode(data: bytes, decoder: Decoder) -> Image:
     if not jpeg:
         _pillow(data, check=True)
     return _opencv(data)
+
+
+def _check_small(data: bytes, segments: list[tuple[int, int, int]]) -> None:
+    """Raises DataError when a JPEG or PNG says that it has more pixels than `LARGEST_READ`; Pillow checks what others
+    say."""
+    sizes = [(start + 5, ">HH") for code, start, end in segments if code in _FRAMES and end >= start + 9]
+    if data.startswith(_PNG) and len(data) >= 24:
+        sizes = [(16, ">II")]
+    for place, form in sizes:
+        first, second = struct.unpack_from(form, data, place)  # a PNG tells the width first
+        if first * second > LARGEST_READ:
+            width, height = (first, second) if data.startswith(_PNG) else (second, first)
+            raise DataError(
+                f"has {width} x {height} pixels, more than {LARGEST_READ}", "a picture of a data set has a few million"
+            )
 
 
 def _opencv(data: bytes, upright: bool = True) -> Image:

@@ -111,7 +111,7 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
         parts += ["| " + " | ".join(map(tables.escaped, row)) + " |" for row in rows]
         parts.append("")
     parts += [
-        "- " + t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=reason)
+        "- " + t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=tables.escaped(reason))
         for chips, reason, count in tables.skips(records)
     ]
     marks = sorted({mark for record in records if ran(record) for mark in record.marks})

@@ -158,5 +158,6 @@ def filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[
 
 
 def escaped(cell: str) -> str:
-    """For a cell of a Markdown table."""
-    return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", "<br>")
+    """For a cell of a Markdown table: characters that would be markup are shown as they are."""
+    plain = re.sub(r"[\\\[\]|`*]", r"\\\g<0>", cell.replace("&", "&amp;").replace("<", "&lt;"))
+    return plain.replace("\n", "<br>")

@@ -241,7 +241,7 @@ def test_a_disk_that_fills_at_any_step_is_a_store_error(tmp_path, monkeypatch, s
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
-    target = {"fsync": "os.fsync", "open": "pathlib.Path.write_text", "mkdir": "tempfile.mkdtemp"}[step]
+    target = {"fsync": "os.fsync", "open": "pathlib.Path.write_text", "mkdir": "pathlib.Path.mkdir"}[step]
     monkeypatch.setattr(target, full)
     with pytest.raises(StoreError, match="no space left"):
         Store(tmp_path).get({"a": 1}, lambda path: path.write_bytes(b"x"), kind="engine")
@@ -424,3 +424,44 @@ def test_a_cache_below_a_folder_that_cannot_be_written_is_a_typed_error(tmp_path
     with pytest.raises(StoreError, match="cannot be written") as caught:
         Store(tmp_path / "home" / ".cache" / "chipproof").get("key", lambda path: None, kind="engine")
     assert "--cache" in caught.value.hint
+
+
+def test_a_group_shares_a_cache_by_its_umask(tmp_path):
+    before = os.umask(0o002)
+    try:
+        path = Store(tmp_path / "cache").get({"a": 1}, writes("engine"), kind="engine")
+    finally:
+        os.umask(before)
+
+    assert {folder.stat().st_mode & 0o777 for folder in path.parents[:3]} == {0o775}
+    assert path.stat().st_mode & 0o777 == 0o664
+
+
+@pytest.mark.parametrize("opened", ["cache", "cache/engine"])
+def test_a_cache_that_every_user_can_write_is_not_trusted(tmp_path, opened):
+    Store(tmp_path / "cache").get({"a": 1}, writes("engine"), kind="engine")
+    (tmp_path / opened).chmod(0o777)
+
+    with pytest.raises(StoreError, match=f"every user .* can write .*{opened}(.|\n)*chmod o-w"):
+        Store(tmp_path / "cache").get({"a": 1}, never, kind="engine")
+
+
+def test_a_cache_made_under_an_open_umask_is_trusted(tmp_path):
+    before = os.umask(0)
+    try:
+        Store(tmp_path / "cache").get({"a": 1}, writes("engine"), kind="engine")
+    finally:
+        os.umask(before)
+
+    Store(tmp_path / "cache").get({"a": 1}, never, kind="engine")
+
+
+def test_a_note_that_is_nested_too_deeply_is_a_damaged_one(tmp_path):
+    path = Store(tmp_path).get({"a": 1}, writes("engine"), kind="engine")
+    (path.parent / "meta.json").write_text("[" * 100_000)
+
+    store = Store(tmp_path)
+    store.get({"a": 1}, writes("engine"), kind="engine")
+
+    assert store.built == 1
+    assert "damaged" in store.notes[0]

@@ -223,6 +223,17 @@ def test_a_picture_that_would_vanish_or_explode_is_refused():
         images.antialiased(strip, 256, 1_280_000, bicubic=True)
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_that_would_fill_the_memory_is_refused_by_what_its_header_says(noise, save, decoder, kind):
+    data = encoded(noise, kind)
+    said, larger = (b"\0\0\0\x3c\0\0\0\x28", b"\0\0\x75\x30\0\0\x75\x30") if kind == "PNG" else (
+        b"\0\x28\0\x3c", b"\xff\xf0\xff\xf1")  # fmt: skip
+
+    with pytest.raises(DataError, match=r"(30000 x 30000|65521 x 65520) pixels, more than 134217728"):
+        images.read(save(data.replace(said, larger, 1)), decoder)
+
+
 def test_the_middle_is_cut_out_with_half_pixels_rounded_to_even():
     rows = np.dstack([np.indices((259, 227))[0] % 256] * 3).astype(np.uint8)
 

@@ -27,3 +27,11 @@ def test_the_best_batch_of_a_line_up_is_marked():
     rows = tables.throughput_rows([timed(CASE, 100.0), timed(four, 140.0)])
 
     assert [row[tables.THROUGHPUT_COLUMNS.index("best")] for row in rows] == ["", "best"]
+
+
+def test_markup_in_a_text_is_shown_and_not_followed():
+    text = "see [here](http://x) ![](http://y) \\[z](u) `a` *b* <script> | c"
+
+    assert tables.escaped(text) == (
+        r"see \[here\](http://x) !\[\](http://y) \\\[z\](u) \`a\` \*b\* &lt;script> \| c"
+    )
