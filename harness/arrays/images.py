@@ -46,7 +46,8 @@ def read(path: Path, decoder: Decoder = "opencv") -> Image:
     convert("RGB"): EXIF is ignored, and 16-bit grey, which Pillow would clip, is refused. It is the reader of the
     authors of DeepMAR and RegNetY. Both drop transparency and turn CMYK into colours, each by its own formula.
     Raises DataError for a file that is missing, empty, not a picture, larger than `LARGEST_READ`, or truncated (OpenCV
-    itself would fill the rest with grey). Bytes overwritten inside the scan of a JPEG are not detected: decoders only warn on standard error.
+    itself would fill the rest with grey). Bytes overwritten inside the scan of a JPEG are not detected: decoders only
+    warn on standard error.
     """
     try:
         data = path.read_bytes()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.case import Case, Predictions
 from harness.datasets.base import Dataset
 from harness.errors import DataError
+from harness.judge.verdict import Verdict
 from harness.metrics import score
 from harness.metrics.base import Score
 from harness.run.predict import Answers
@@ -22,6 +23,7 @@ class Evaluation:
     reference: Score
     dataset: Dataset
     images_per_second: float
+    also: Mapping[str, Verdict]  # verdicts on the chip's answers themselves, by metric
     marks: tuple[str, ...]  # of the images, and "kept": answers of an earlier run of the same engine on the same images
 
     @property
@@ -64,5 +66,6 @@ def evaluate(
         score(task, theirs, truth, ids, theirs),
         dataset,
         len(answers.found) / answers.seconds,
+        answers.also,
         (*marks_of(dataset, limit), *(("kept",) if answers.kept else ())),
     )

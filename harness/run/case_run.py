@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
@@ -15,14 +16,18 @@ from harness import matrix
 from harness.backends.base import Device, Health
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets.base import Dataset
+from harness.errors import InvalidMeasurement
 from harness.judge import stats
+from harness.judge.verdict import Verdict, judge_numerics
 from harness.run import accuracy, artefacts, devices, predict, throughput
 from harness.run.accuracy import Evaluation
+from harness.run.card import ASKED_TWICE, Card
 from harness.run.context import WITNESS_IMAGES, RunContext
 from harness.run.devices import Presence
 from harness.run.engine import Built, CaseEngine, Variant
 from harness.run.predict import Answers
 from harness.run.throughput import Measurement, Side
+from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession, Worker
 
 ASKED_AGAIN = 12  # images of which a chip's kept answers are compared with today's: one wrong in ten is seen in 72 %
@@ -166,11 +171,19 @@ class CaseRun:
     def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:
         """(chip, reference): raw outputs by ONNX name for one batch, whose rows are the first images repeated."""
         self.worker  # noqa: B018 - it starts while the reference is looked up
+        wanted, variant = self.wanted, variant or self.variant
+        return self.first if variant == self.variant else self._execute(variant), wanted
+
+    @cached_property
+    def wanted(self) -> Tensors:
+        """Raw outputs of the reference by ONNX name, for one batch."""
         witnesses = self.context.witnesses(self.model, self.protocol, self._different)
         rows = [i % self._different for i in range(self.case.batch)]
-        variant = variant or self.variant
-        outputs = self.first if variant == self.variant else self._execute(variant)
-        return outputs, {name: value[rows] for name, value in witnesses.items()}
+        return {name: value[rows] for name, value in witnesses.items()}
+
+    def judged(self, outputs: Tensors) -> Verdict:
+        """The verdict on raw outputs of the chip for one batch."""
+        return judge_numerics(outputs, self.wanted, self.case.precision)
 
     def repeated(self) -> tuple[Tensors, Tensors]:
         """Outputs of two runs of the published variant on the same batch."""
@@ -242,16 +255,18 @@ class CaseRun:
         """Predictions of `variant`. For a chip that `keeps` they come from the store when the same engine has already
         answered the same images, and answers a random few of them alike today."""
         dataset = self.context.dataset(self.model)
+        also: dict[str, Verdict] = {}
 
         def ask(images: Dataset = dataset) -> tuple[list[Predictions], float]:
-            with self.loaded(variant) as session:
-                advance = self.context.settings.progress(f"{self.case}", len(images))
-                return predict.found_by(
-                    session, self.model, self.protocol, images, self.case.batch, variant.raw, variant.nms, advance
-                )
+            with self._card(variant) as card:
+                advance, begun = self.context.settings.progress(f"{self.case}", len(images)), time.perf_counter()
+                found, seconds = card.ask(images, advance), time.perf_counter() - begun
+                if images is dataset:
+                    also.update(card.check(images, found))
+                return found, seconds
 
         if not self.chip.keeps:
-            return Answers(dataset, *ask(), False)
+            return Answers(dataset, *ask(), False, also)
         keep = partial(
             artefacts.chip_answers, self.context.settings.store, self.built(variant).path, self.model, dataset
         )
@@ -262,7 +277,26 @@ class CaseRun:
             today, _ = ask(dataset.take(places))
             if not all(predict.alike(found[place], one) for place, one in zip(places, today, strict=True)):
                 found, seconds, kept = keep(ask, True)
-        return Answers(dataset, found, seconds, kept)
+        return Answers(dataset, found, seconds, kept, also)
+
+    @contextmanager
+    def _card(self, variant: Variant) -> Iterator[Card]:
+        """Sessions of `variant` on the devices that a card of the published figures has; where each process of the run
+        has a device, on that alone."""
+        with self.loaded(variant) as session, ExitStack() as stack:
+            sessions = {f"device {self.device.index}": session}
+            here = [device for device in self.present.devices if device.card == self.device.card]
+            alone = self.context.settings.processes > 1
+            for device in [] if alone else here[: self.chip.devices_per_card]:
+                if device == self.device:
+                    continue
+                stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=False))
+                name = f"{self.case}.device{device.index}"
+                worker = stack.enter_context(self.context.worker(self.chip, self.present.backend, name))
+                built = self.built(variant)
+                loaded = worker.load(built.path, device, built.spec)
+                sessions[f"device {device.index}"] = stack.enter_context(loaded)
+            yield Card(sessions, self.model, self.protocol, self.case.batch, variant.raw, variant.nms)
 
     # ---------------------------------------------------------------- throughput
 
@@ -298,6 +332,10 @@ class CaseRun:
             ]
             other = self.changed()
             sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]
+            if len(card) > 1:
+                named = [f"device {device.index}" for device in card]
+                throughput.check_devices(dict(zip(named, sides, strict=True)), self.judged)
+                self._check_card(dict(zip(named, sessions, strict=True)))
             during: list[list[Health]] = []
 
             def look() -> None:
@@ -311,6 +349,18 @@ class CaseRun:
             note = devices.incomparable(card, before, after)
         of_card = self.chip.devices_per_card
         return Measurement(blocks, (), of_card, before, after, effort, devices_here=here, note=note)
+
+    def _check_card(self, sessions: dict[str, RemoteSession]) -> None:
+        """Raises InvalidMeasurement when devices answer images of the data set differently, unless accuracy has asked
+        them."""
+        if "answers" in vars(self) and "devices" in self.answers.also:
+            return
+        dataset = self.context.dataset(self.model)
+        few = dataset.take(sorted(random.sample(range(len(dataset)), min(ASKED_TWICE, len(dataset)))))
+        card = Card(sessions, self.model, self.protocol, self.case.batch, self.variant.raw)
+        verdict = card.check(few, card.ask(few, lambda done: None))["devices"]
+        if verdict.outcome is Outcome.FAIL:
+            raise InvalidMeasurement(verdict.text, hint="see what each computes: pytest -m numerics --device N")
 
     @cached_property
     def speed(self) -> stats.Estimate:

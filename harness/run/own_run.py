@@ -15,11 +15,14 @@ from harness.case import Case, Precision, Tensors
 from harness.chips import Chip
 from harness.errors import BuildError
 from harness.export.own import OwnModel
+from harness.judge.own import judge_own
+from harness.judge.verdict import Verdict
 from harness.reference import own
 from harness.run import artefacts
 from harness.run.case_run import CaseRun
 from harness.run.context import RunContext
 from harness.run.engine import CaseEngine, Variant
+from harness.worker.process import RemoteSession
 
 OTHER = 1  # seed of the inputs that outputs are checked on between timed runs
 
@@ -115,13 +118,16 @@ class OwnRun(CaseRun):
         return False
 
     @cached_property
-    def reference(self) -> Tensors:
+    def wanted(self) -> Tensors:
         """ONNX Runtime's outputs for the inputs."""
         return own.outputs(self.own, self.inputs())
 
-    def outputs(self, variant: Variant | None = None) -> tuple[Tensors, Tensors]:
-        """(chip, reference): raw outputs by ONNX name, for one batch."""
-        return self.first, self.reference
+    def judged(self, outputs: Tensors) -> Verdict:
+        """The verdict on outputs of the chip for one batch."""
+        return judge_own(outputs, self.wanted, self.case.precision, self.case.batch)
+
+    def _check_card(self, sessions: dict[str, RemoteSession]) -> None:
+        """Nothing: there are no other images."""
 
     def turned(self) -> tuple[Tensors, Tensors]:
         """(chip's outputs for the batch in reverse order, its outputs for the batch with their rows reversed)."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.case import Predictions
 from harness.datasets.base import Dataset
+from harness.judge.verdict import Verdict
 from harness.models.base import Model, Protocol
 from harness.reference.predictions import predict
 
@@ -27,6 +27,7 @@ class Answers:
     found: list[Predictions]
     seconds: float
     kept: bool
+    also: Mapping[str, Verdict] = field(default_factory=dict)  # verdicts on the answers themselves (Card.check)
 
 
 def alike(one: Predictions, other: Predictions) -> bool:
@@ -55,14 +56,13 @@ def found_by(
     raw: bool,
     nms: bool,
     advance: Callable[[int], None],
-) -> tuple[list[Predictions], float]:
-    """(one Predictions for each image, seconds from the first image to the last answer), from the loaded engine."""
+) -> list[Predictions]:
+    """One Predictions for each image, from the loaded engine."""
     interpret = protocol.postprocess
     if nms:
         assert protocol.postprocess_suppressed is not None
         interpret = protocol.postprocess_suppressed
-    begun = time.perf_counter()
-    found = list(
+    return list(
         predict(
             dataset,
             lambda image: protocol.preprocess(image, raw),
@@ -72,4 +72,3 @@ def found_by(
             advance,
         )
     )
-    return found, time.perf_counter() - begun

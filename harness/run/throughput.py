@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, repeat
@@ -21,6 +21,7 @@ from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate, throughput
 from harness.judge.timing import FEWEST, Plan, Timing, Window, joined, overlap_rates
 from harness.judge.verdict import Effort, Verdict, judge_floor, judge_in_flight, judge_ratio
+from harness.run.card import unlike
 from harness.run.load import LOADED, Load, others_rest, others_share
 from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession
@@ -243,6 +244,24 @@ def _unlike(found: Tensors, wanted: Tensors) -> str:
     return ""
 
 
+def check_devices(sides: Mapping[str, Side], judge: Callable[[Tensors], Verdict]) -> None:
+    """The devices of a card have answered the same inputs, and must have given the right outputs: those that `judge`
+    passes, and alike.
+
+    Raises InvalidMeasurement with the names of the devices that differ. Where all fail, the engine is wrong and no
+    device is to blame: the stage numerics says so."""
+    verdicts = {name: judge(side.answered) for name, side in sides.items()}
+    failed = {name: verdict.text for name, verdict in verdicts.items() if verdict.outcome is Outcome.FAIL}
+    of, alone = f"of the {len(sides)} devices measured", "run each with --device N: pytest -m numerics --device N"
+    if 0 < len(failed) < len(sides):
+        text = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise InvalidMeasurement(f"{', '.join(failed)} {of} computes wrong outputs, the rest right ones; {text}", alone)
+    answered = [side.answered for side in sides.values()]
+    odd = [list(sides)[place] for place in unlike(answered, lambda one, other: not _unlike(other, one))]
+    if odd:
+        raise InvalidMeasurement(f"{', '.join(odd)} {of}: outputs differ", alone)
+
+
 def at_once(
     sides: Sequence[Side],
     plan: Plan,
@@ -251,18 +270,11 @@ def at_once(
 ) -> Block:
     """One Timing for each side: back-to-back executes on all sides at the same time, with the inputs on the device.
 
-    All sides get the same inputs and must give the same outputs. Outputs are checked before the timed runs, on changed
-    inputs, and after them. `look`, which queries the devices, is called every `LOOK_S` seconds while they run.
+    Outputs are checked before the timed runs, on changed inputs, and after them. `look`, which queries the devices, is
+    called every `LOOK_S` seconds while they run.
 
     Raises InvalidMeasurement when an output differs."""
     draw = draw or random.Random()
-    for number, side in enumerate(sides[1:], 2):
-        name = _unlike(side.answered, sides[0].answered)
-        if name:
-            raise InvalidMeasurement(
-                f"{side.who}: output {name} of device {number} of the {len(sides)} measured differs from the first's",
-                hint="measure each device alone with --device N; the one that fails numerics is damaged",
-            )
     for side in sides:
         side.look(draw)
         side.session.run(side.turned[0])  # so that a timed execute that is skipped leaves wrong outputs

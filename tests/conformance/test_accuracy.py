@@ -34,7 +34,7 @@ def agreement(bench, keep_answers):
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 
     beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
-    return Judged(beside, run.marks, run.facts)
+    return Judged({**beside, **run.also}, run.marks, run.facts)
 
 
 def test_the_chip_agrees_with_the_reference(judge, keep_answers):

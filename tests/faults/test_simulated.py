@@ -63,6 +63,21 @@ def test_what_the_simulated_chip_does_wrong_is_red_at_its_stage(simulated, chip,
     assert watch.seen[f"tiny_objects-{chip}-fp16-bs4 {stage}"] == said, "\n".join(watch.texts)
 
 
+@pytest.mark.parametrize(
+    ("every", "stage", "said", "text"),
+    [
+        (1, "throughput", "INVALID", "device 2 of the 4 devices measured computes wrong outputs"),
+        (5, "throughput", "INVALID", "device 2 answers .* differently from the other 3 devices"),
+        (5, "accuracy", "FAIL", "device 2 answers .* differently from the other 3 devices"),
+    ],
+)
+def test_one_damaged_device_of_a_card_is_found_and_named(simulated, every, stage, said, text):
+    watch = simulated("ascend310", f"bs1 and {stage}", bad_device=[2, every])
+
+    assert watch.seen[f"tiny_objects-ascend310-fp16-bs1 {stage}"] == said, "\n".join(watch.texts)
+    assert re.search(text, "\n".join(watch.texts))
+
+
 def test_a_host_that_is_slower_than_its_simulated_chip_is_told_and_is_no_fault_of_the_chip(simulated):
     watch = simulated("cuda", "bs4 and throughput", slow_host=0.02)
 

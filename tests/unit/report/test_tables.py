@@ -32,6 +32,4 @@ def test_the_best_batch_of_a_line_up_is_marked():
 def test_markup_in_a_text_is_shown_and_not_followed():
     text = "see [here](http://x) ![](http://y) \\[z](u) `a` *b* <script> | c"
 
-    assert tables.escaped(text) == (
-        r"see \[here\](http://x) !\[\](http://y) \\\[z\](u) \`a\` \*b\* &lt;script> \| c"
-    )
+    assert tables.escaped(text) == (r"see \[here\](http://x) !\[\](http://y) \\\[z\](u) \`a\` \*b\* &lt;script> \| c")

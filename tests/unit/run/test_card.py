@@ -1,0 +1,147 @@
+"""A card's devices answer a data set together; what one of them answers differently is found and named."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from harness.datasets.base import Dataset, Sample
+from harness.models.base import Frame, Prepared
+from harness.run.card import ASKED_TWICE, Card, unlike
+from harness.vocabulary import Outcome
+
+MODEL = SimpleNamespace(input="image", heavy=False)
+
+
+def preprocess(image, raw):
+    return Prepared(image.astype(np.float32), Frame(2, 2, (1.0, 1.0)))
+
+
+PROTOCOL = SimpleNamespace(
+    preprocess=preprocess, postprocess=lambda outputs, frame: {"value": outputs["y"].ravel()[:1]}
+)
+
+
+def images(count):
+    samples = [Sample(str(i), lambda i=i: np.full((2, 2, 3), i, np.float32)) for i in range(count)]
+    return Dataset("numbers", "whole", samples, count, None, "digest")
+
+
+class Device:
+    """Answers with the number of the image, or with what `wrong` makes of it; counts the images that it was given."""
+
+    def __init__(self, wrong=lambda numbers: numbers):
+        self.wrong, self.given = wrong, []
+
+    def run(self, inputs):
+        numbers = inputs["image"][:, 0, 0, 0]
+        self.given += numbers.tolist()
+        return {"y": self.wrong(numbers.copy())[:, None]}
+
+
+def card(*devices, batch=4):
+    return Card({f"device {n}": device for n, device in enumerate(devices)}, MODEL, PROTOCOL, batch)
+
+
+def asked(whole, data):
+    found = whole.ask(data, lambda done: None)
+    return [answer["value"].tolist() for answer in found], whole.check(data, found)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [("aaaa", ()), ("aaba", (2,)), ("baaa", (0,)), ("abca", (1, 2)), ("ab", (0, 1)), ("aabb", (0, 1, 2, 3))],
+)
+def test_who_is_unlike_the_majority(answers, expected):
+    assert unlike(answers, lambda one, other: one == other) == expected
+
+
+def test_batches_are_dealt_and_answers_come_in_order():
+    devices = [Device() for _ in range(3)]
+
+    found = card(*devices).ask(images(30), lambda done: None)
+
+    assert [answer["value"].tolist() for answer in found] == [[i] for i in range(30)]
+    assert [sorted(set(device.given)) for device in devices] == [
+        [*range(4), *range(12, 16), *range(24, 28)],
+        [*range(4, 8), *range(16, 20), 28, 29],
+        [*range(8, 12), *range(20, 24)],
+    ]
+
+
+def test_progress_counts_every_image():
+    done = []
+
+    card(Device(), Device()).ask(images(10), done.append)
+
+    assert sum(done) == 10
+
+
+def test_a_card_whose_devices_answer_alike_passes_and_says_on_how_many_images():
+    _, verdicts = asked(card(Device(), Device()), images(100))
+
+    assert verdicts["devices"].outcome is Outcome.PASS
+    assert verdicts["devices"].details == {"asked_twice": ASKED_TWICE}
+    assert list(verdicts) == ["devices"], "the last batch is full"
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+def test_the_device_that_is_wrong_on_one_image_in_ten_is_named(bad):
+    def wrong(numbers):
+        return np.where(numbers % 10 == 3, numbers + 1, numbers)
+
+    devices = [Device(wrong if place == bad else lambda numbers: numbers) for place in range(4)]
+
+    _, verdicts = asked(card(*devices, batch=1), images(64))
+
+    assert verdicts["devices"].outcome is Outcome.FAIL
+    assert verdicts["devices"].text.startswith(f"device {bad} answers ")
+    assert verdicts["devices"].text.endswith("differently from the other 3 devices")
+
+
+def test_of_two_devices_neither_is_blamed():
+    _, verdicts = asked(card(Device(), Device(lambda numbers: -numbers)), images(8))
+
+    assert verdicts["devices"].outcome is Outcome.FAIL
+    assert "device 0, device 1 answer" in verdicts["devices"].text
+    assert "--device" in verdicts["devices"].text
+
+
+def test_an_answer_that_is_wrong_once_is_told_as_that():
+    once = iter([True])
+    _, verdicts = asked(
+        card(Device(), Device(lambda numbers: numbers + 9 if next(once, False) else numbers), batch=8), images(16)
+    )
+
+    assert verdicts["devices"].outcome is Outcome.FAIL
+    assert "alike when it was asked again" in verdicts["devices"].text
+
+
+def test_one_device_has_no_other_to_be_compared_with():
+    assert asked(card(Device()), images(8))[1] == {}
+
+
+def test_a_last_batch_that_is_filled_up_is_asked_full():
+    device = Device()
+
+    _, verdicts = asked(card(device), images(10))
+
+    assert verdicts["last batch"].outcome is Outcome.PASS
+    assert device.given[-4:] == [8, 9, 9, 9]
+
+
+def test_a_last_batch_that_is_filled_up_wrongly_fails(monkeypatch):
+    """The filling stands before the images: their answers are those of the filling."""
+    sound = np.stack
+
+    def before(rows, *args, **kwargs):
+        rows = list(rows)
+        return sound([*rows[-2:], *rows[:-2]] if len(rows) == 4 and rows[-1] is rows[-2] else rows, *args, **kwargs)
+
+    monkeypatch.setattr(np, "stack", before)
+
+    found, verdicts = asked(card(Device()), images(10))
+
+    assert found[8:] == [[9], [9]]
+    assert verdicts["last batch"].outcome is Outcome.FAIL
+    assert "8 is answered differently in a full batch" in verdicts["last batch"].text
