@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.case import Predictions
+from harness.case import Case, Predictions, Tensors
 from harness.datasets.base import Dataset
-from harness.judge.verdict import Verdict
+from harness.errors import RunError
+from harness.judge.verdict import Verdict, judge_numerics
 from harness.run import predict
 from harness.vocabulary import Outcome
 
@@ -49,51 +51,65 @@ class Card:
         sessions: dict[str, RemoteSession],
         model: Model,
         protocol: Protocol,
-        batch: int,
+        case: Case,
         raw: bool = False,
         nms: bool = False,
     ) -> None:
-        self.sessions, self.model, self.protocol = sessions, model, protocol
-        self.batch, self.raw, self.nms = batch, raw, nms
+        self.sessions, self.model, self.protocol, self.case = sessions, model, protocol, case
+        self.raw, self.nms = raw, nms
 
-    def ask(self, images: Dataset, advance: Callable[[int], None]) -> list[Predictions]:
-        """One Predictions for each image. Whole batches are dealt to the devices in turn, which work at once."""
-        dealt = [self._places(images, device) for device in range(len(self.sessions))]
-        with ThreadPoolExecutor(len(self.sessions)) as pool:
-            parts = list(pool.map(lambda name, places: self._by(name, images, places, advance), self.sessions, dealt))
+    def ask(self, images: Dataset, advance: Callable[[int], None]) -> tuple[list[Predictions], dict[str, Verdict]]:
+        """(one Predictions for each image, verdicts on the answers by metric). Whole batches are dealt to the devices
+        in turn, which work at once.
+
+        "devices", of a card with several: whether a random few of the batches give like outputs on another device; an
+        image that does not is then asked of all. "last batch", where that was filled up: whether its images give like
+        outputs in a full batch. Outputs are alike within the tolerance of the precision, since answers turn over at
+        their thresholds; those of an engine that suppresses boxes itself do so too and are not compared."""
+        size, names = self.case.batch, list(self.sessions)
+        groups = [list(range(start, min(start + size, len(images)))) for start in range(0, len(images), size)]
+        dealt = [[*chain.from_iterable(groups[place :: len(names)])] for place in range(len(names))]
+        twice = [] if self.nms or len(names) == 1 else sorted(random.sample(range(len(groups)), self._few(len(groups))))
+        filled = [len(groups) - 1] if groups and len(groups[-1]) < size and not self.nms else []
+        wanted = {number // len(names) for number in (*twice, *filled)}
+        runs = [_Recorder(session, wanted) for session in self.sessions.values()]
+        asked = [partial(self._by, run, images, mine, advance) for run, mine in zip(runs, dealt, strict=True)]
+        parts = [asked[0]()] if len(asked) == 1 else _at_once(asked, runs)
         found: dict[int, Predictions] = {}
-        for places, part in zip(dealt, parts, strict=True):
-            found.update(zip(places, part, strict=True))
-        return [found[place] for place in sorted(found)]
+        for mine, part in zip(dealt, parts, strict=True):
+            found.update(zip(mine, part, strict=True))
 
-    def check(self, images: Dataset, found: Sequence[Predictions]) -> dict[str, Verdict]:
-        """Verdicts on the answers that `ask` gave, by metric.
+        def outputs(number: int) -> Tensors:
+            return runs[number % len(names)].kept[number // len(names)]
 
-        "devices", of a card with several: whether a random few of the images, in the batches in which they were, are
-        answered alike by another device; an image that is not is then asked of all. "last batch", where that was filled
-        up: whether its images are answered alike in a full batch."""
-        return {**self._devices_alike(images, found), **self._last_batch_alike(images, found)}
+        verdicts = {}
+        if twice:
+            verdicts["devices"] = self._devices_alike(images, {number: groups[number] for number in twice}, outputs)
+        for number in filled:
+            full = [*groups[number], *groups[number][-1:] * (size - len(groups[number]))]
+            again = self._outputs(names[number % len(names)], images, full)
+            verdicts["last batch"] = self._last_batch_alike(images, groups[number], outputs(number), again)
+        return [found[place] for place in range(len(images))], verdicts
 
-    def _devices_alike(self, images: Dataset, found: Sequence[Predictions]) -> dict[str, Verdict]:
-        names, batches = list(self.sessions), -(-len(images) // self.batch)
-        if len(names) == 1:
-            return {}
-        few = -(-(ASKED_TWICE_OF_HEAVY if self.model.heavy else ASKED_TWICE) // self.batch)
-        seen = 0
-        for number in sorted(random.sample(range(batches), min(few, batches))):
-            places = [place for place in range(len(images)) if place // self.batch == number]
-            again = self._by(names[(number + 1) % len(names)], images, places)
-            seen += len(places)
-            for place, one in zip(places, again, strict=True):
-                if not predict.alike(found[place], one):
-                    return {"devices": self._blamed(images, places, place)}
+    def _few(self, batches: int) -> int:
+        few = ASKED_TWICE_OF_HEAVY if self.model.heavy else ASKED_TWICE
+        return min(-(-few // self.case.batch), batches)
+
+    def _devices_alike(self, images: Dataset, groups: dict[int, list[int]], first: Callable[[int], Tensors]) -> Verdict:
+        names = list(self.sessions)
+        for number, places in groups.items():
+            other = names[(number + 1) % len(names)]
+            row = self._unlike(first(number), self._outputs(other, images, places), len(places))
+            if row is not None:
+                return self._blamed(images, places, row)
+        seen = sum(map(len, groups.values()))
         text = f"{seen} of {len(images)} images were answered by two of the {len(names)} devices each, and alike"
-        return {"devices": Verdict(Outcome.PASS, text, {"asked_twice": seen})}
+        return Verdict(Outcome.PASS, text, {"asked_twice": seen})
 
-    def _blamed(self, images: Dataset, places: Sequence[int], place: int) -> Verdict:
-        answers = [self._by(name, images, places)[places.index(place)] for name in self.sessions]
-        wrong = [list(self.sessions)[number] for number in unlike(answers, predict.alike)]
-        sample = images.samples[place].id
+    def _blamed(self, images: Dataset, places: list[int], row: int) -> Verdict:
+        answers = [_rows(self._outputs(name, images, places), row) for name in self.sessions]
+        odd = unlike(answers, lambda one, other: self._unlike(one, other, 1) is None)
+        wrong, sample = [list(self.sessions)[place] for place in odd], images.samples[places[row]].id
         if not wrong:
             text = f"devices answered {sample} differently, and alike when it was asked again"
         elif len(wrong) == len(answers):
@@ -102,31 +118,70 @@ class Card:
             text = f"{', '.join(wrong)} answers {sample} differently from the other {len(answers) - len(wrong)} devices"
         return Verdict(Outcome.FAIL, text, {"devices": wrong, "image": sample})
 
-    def _last_batch_alike(self, images: Dataset, found: Sequence[Predictions]) -> dict[str, Verdict]:
-        alone = len(images) % self.batch
-        if not alone:
-            return {}
-        places = list(range(len(images) - alone, len(images)))
-        full = [*places, *places[-1:] * (self.batch - alone)]
-        name = list(self.sessions)[len(images) // self.batch % len(self.sessions)]
-        again = self._by(name, images, full)
-        pairs = zip(places, again, strict=False)
-        wrong = [images.samples[place].id for place, one in pairs if not predict.alike(found[place], one)]
-        text = f"the last batch has {alone} images and is filled up to {self.batch}"
-        if wrong:
-            return {"last batch": Verdict(Outcome.FAIL, f"{text}: {wrong[0]} is answered differently in a full batch")}
-        return {"last batch": Verdict(Outcome.PASS, f"{text}: its images are answered alike in a full batch")}
+    def _last_batch_alike(self, images: Dataset, places: list[int], alone: Tensors, full: Tensors) -> Verdict:
+        row = self._unlike(alone, full, len(places))
+        text = f"the last batch has {len(places)} images and is filled up to {self.case.batch}"
+        if row is not None:
+            sample = images.samples[places[row]].id
+            return Verdict(Outcome.FAIL, f"{text}: {sample} is answered differently in a full batch")
+        return Verdict(Outcome.PASS, f"{text}: its images are answered alike in a full batch")
 
-    def _places(self, images: Dataset, device: int) -> list[int]:
-        return [place for place in range(len(images)) if place // self.batch % len(self.sessions) == device]
+    def _unlike(self, one: Tensors, other: Tensors, rows: int) -> int | None:
+        """The first of that many rows whose outputs are not alike; None where all are."""
+        for row in range(rows):
+            verdict = judge_numerics(_rows(other, row), _rows(one, row), self.case.precision)
+            if verdict.outcome is Outcome.FAIL:
+                return row
+        return None
+
+    def _outputs(self, name: str, images: Dataset, places: list[int]) -> Tensors:
+        """Raw outputs of one batch on one device."""
+        run = _Recorder(self.sessions[name], {0})
+        self._by(run, images, places)
+        return run.kept[0]
 
     def _by(
         self,
-        name: str,
+        run: _Recorder,
         images: Dataset,
         places: Sequence[int],
         advance: Callable[[int], None] = lambda done: None,
     ) -> list[Predictions]:
         part = images.take(places)
-        session = self.sessions[name]
-        return predict.found_by(session, self.model, self.protocol, part, self.batch, self.raw, self.nms, advance)
+        return predict.found_by(run, self.model, self.protocol, part, self.case.batch, self.raw, self.nms, advance)
+
+
+class _Recorder:
+    """A session that keeps its outputs of some batches, counted from 0."""
+
+    def __init__(self, session: RemoteSession, wanted: set[int]) -> None:
+        self.session, self.wanted = session, wanted
+        self.kept: dict[int, Tensors] = {}
+        self.number, self.stopped = 0, False
+
+    def run(self, inputs: Tensors) -> Tensors:
+        if self.stopped:
+            raise RunError("given up, because another device broke off", hint="see the error of that device")
+        outputs = self.session.run(inputs)
+        if self.number in self.wanted:
+            self.kept[self.number] = outputs
+        self.number += 1
+        return outputs
+
+
+def _at_once(asked: Sequence[Callable[[], Answer]], runs: Sequence[_Recorder]) -> list[Answer]:
+    """What each gives, in their order. Where one breaks off, or Ctrl-C ends the wait, the others stop at their next
+    batch. Raises the first error."""
+    with ThreadPoolExecutor(len(asked)) as pool:
+        waiting = [pool.submit(one) for one in asked]
+        try:
+            ended, _ = wait(waiting, return_when=FIRST_EXCEPTION)
+            failed = [one for one in ended if one.exception() is not None]
+            return [one.result() for one in failed or waiting]
+        finally:
+            for run in runs:
+                run.stopped = True
+
+
+def _rows(outputs: Tensors, row: int) -> Tensors:
+    return {name: value[row : row + 1] for name, value in outputs.items()}

@@ -260,10 +260,10 @@ class CaseRun:
         def ask(images: Dataset = dataset) -> tuple[list[Predictions], float]:
             with self._card(variant) as card:
                 advance, begun = self.context.settings.progress(f"{self.case}", len(images)), time.perf_counter()
-                found, seconds = card.ask(images, advance), time.perf_counter() - begun
+                found, told = card.ask(images, advance)
                 if images is dataset:
-                    also.update(card.check(images, found))
-                return found, seconds
+                    also.update(told)
+                return found, time.perf_counter() - begun
 
         if not self.chip.keeps:
             return Answers(dataset, *ask(), False, also)
@@ -296,7 +296,7 @@ class CaseRun:
                 built = self.built(variant)
                 loaded = worker.load(built.path, device, built.spec)
                 sessions[f"device {device.index}"] = stack.enter_context(loaded)
-            yield Card(sessions, self.model, self.protocol, self.case.batch, variant.raw, variant.nms)
+            yield Card(sessions, self.model, self.protocol, self.case, variant.raw, variant.nms)
 
     # ---------------------------------------------------------------- throughput
 
@@ -357,8 +357,9 @@ class CaseRun:
             return
         dataset = self.context.dataset(self.model)
         few = dataset.take(sorted(random.sample(range(len(dataset)), min(ASKED_TWICE, len(dataset)))))
-        card = Card(sessions, self.model, self.protocol, self.case.batch, self.variant.raw)
-        verdict = card.check(few, card.ask(few, lambda done: None))["devices"]
+        card = Card(sessions, self.model, self.protocol, self.case, self.variant.raw, self.variant.nms)
+        _, verdicts = card.ask(few, lambda done: None)
+        verdict = verdicts["devices"]
         if verdict.outcome is Outcome.FAIL:
             raise InvalidMeasurement(verdict.text, hint="see what each computes: pytest -m numerics --device N")
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol as Typed
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.case import Predictions
+from harness.case import Predictions, Tensors
 from harness.datasets.base import Dataset
 from harness.judge.verdict import Verdict
 from harness.models.base import Model, Protocol
 from harness.reference.predictions import predict
 
-if TYPE_CHECKING:
-    from harness.worker.process import RemoteSession
+
+class Answering(Typed):
+    """A session, as far as this module needs one."""
+
+    def run(self, inputs: Tensors, /) -> Tensors: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def batch_of(protocol: Protocol, dataset: Dataset, different: int, size: int, ra
 
 
 def found_by(
-    session: RemoteSession,
+    session: Answering,
     model: Model,
     protocol: Protocol,
     dataset: Dataset,

@@ -1,11 +1,14 @@
 """A card's devices answer a data set together; what one of them answers differently is found and named."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from harness.case import Case, Precision
 from harness.datasets.base import Dataset, Sample
+from harness.errors import RunError
 from harness.models.base import Frame, Prepared
 from harness.run.card import ASKED_TWICE, Card, unlike
 from harness.vocabulary import Outcome
@@ -28,7 +31,7 @@ def images(count):
 
 
 class Device:
-    """Answers with the number of the image, or with what `wrong` makes of it; counts the images that it was given."""
+    """Answers with 1 + the number of the image, or with what `wrong` makes of that; notes the images it was given."""
 
     def __init__(self, wrong=lambda numbers: numbers):
         self.wrong, self.given = wrong, []
@@ -36,16 +39,17 @@ class Device:
     def run(self, inputs):
         numbers = inputs["image"][:, 0, 0, 0]
         self.given += numbers.tolist()
-        return {"y": self.wrong(numbers.copy())[:, None]}
+        return {"y": self.wrong(numbers + 1)[:, None]}
 
 
-def card(*devices, batch=4):
-    return Card({f"device {n}": device for n, device in enumerate(devices)}, MODEL, PROTOCOL, batch)
+def card(*devices, batch=4, nms=False):
+    case = Case("numbers", "chip", Precision.FP16, batch)
+    return Card({f"device {n}": device for n, device in enumerate(devices)}, MODEL, PROTOCOL, case, nms=nms)
 
 
 def asked(whole, data):
-    found = whole.ask(data, lambda done: None)
-    return [answer["value"].tolist() for answer in found], whole.check(data, found)
+    found, verdicts = whole.ask(data, lambda done: None)
+    return [answer["value"].tolist() for answer in found], verdicts
 
 
 @pytest.mark.parametrize(
@@ -56,12 +60,13 @@ def test_who_is_unlike_the_majority(answers, expected):
     assert unlike(answers, lambda one, other: one == other) == expected
 
 
-def test_batches_are_dealt_and_answers_come_in_order():
+def test_batches_are_dealt_and_answers_come_in_order(monkeypatch):
     devices = [Device() for _ in range(3)]
+    monkeypatch.setattr("harness.run.card.ASKED_TWICE", 0)
 
-    found = card(*devices).ask(images(30), lambda done: None)
+    found, _ = asked(card(*devices), images(30))
 
-    assert [answer["value"].tolist() for answer in found] == [[i] for i in range(30)]
+    assert found == [[i + 1] for i in range(30)]
     assert [sorted(set(device.given)) for device in devices] == [
         [*range(4), *range(12, 16), *range(24, 28)],
         [*range(4, 8), *range(16, 20), 28, 29],
@@ -88,7 +93,7 @@ def test_a_card_whose_devices_answer_alike_passes_and_says_on_how_many_images():
 @pytest.mark.parametrize("bad", [0, 2])
 def test_the_device_that_is_wrong_on_one_image_in_ten_is_named(bad):
     def wrong(numbers):
-        return np.where(numbers % 10 == 3, numbers + 1, numbers)
+        return np.where(numbers % 10 == 3, -numbers, numbers)
 
     devices = [Device(wrong if place == bad else lambda numbers: numbers) for place in range(4)]
 
@@ -110,11 +115,25 @@ def test_of_two_devices_neither_is_blamed():
 def test_an_answer_that_is_wrong_once_is_told_as_that():
     once = iter([True])
     _, verdicts = asked(
-        card(Device(), Device(lambda numbers: numbers + 9 if next(once, False) else numbers), batch=8), images(16)
+        card(Device(), Device(lambda numbers: -numbers if next(once, False) else numbers), batch=8), images(16)
     )
 
     assert verdicts["devices"].outcome is Outcome.FAIL
     assert "alike when it was asked again" in verdicts["devices"].text
+
+
+def test_a_difference_within_the_tolerance_is_rounding():
+    _, verdicts = asked(card(Device(), Device(lambda numbers: 1.01 * numbers)), images(10))
+
+    assert {verdict.outcome for verdict in verdicts.values()} == {Outcome.PASS}
+
+
+def test_what_a_chip_suppresses_itself_is_not_compared():
+    protocol = SimpleNamespace(**vars(PROTOCOL), postprocess_suppressed=PROTOCOL.postprocess)
+    whole = card(Device(), Device(lambda numbers: -numbers), nms=True)
+    whole.protocol = protocol
+
+    assert asked(whole, images(10))[1] == {}
 
 
 def test_one_device_has_no_other_to_be_compared_with():
@@ -142,6 +161,17 @@ def test_a_last_batch_that_is_filled_up_wrongly_fails(monkeypatch):
 
     found, verdicts = asked(card(Device()), images(10))
 
-    assert found[8:] == [[9], [9]]
+    assert found[8:] == [[10], [10]]
     assert verdicts["last batch"].outcome is Outcome.FAIL
     assert "8 is answered differently in a full batch" in verdicts["last batch"].text
+
+
+def test_a_device_that_breaks_off_stops_the_others():
+    def breaks(numbers):
+        raise RunError("device lost", hint="reset it")
+
+    slow = Device(lambda numbers: time.sleep(0.01) or numbers)
+
+    with pytest.raises(RunError, match="device lost"):
+        asked(card(slow, Device(breaks)), images(400))
+    assert len(slow.given) < 100
