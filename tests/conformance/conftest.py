@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from harness.errors import DataError, DeviceError, HarnessError, InvalidMeasurem
 from harness.judge import policy
 from harness.judge.known import excuse
 from harness.judge.repeat import Again, Judged, confirmed, suspect
-from harness.judge.stats import Estimate
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.report.records import Record, Run, merge, read_run
@@ -50,6 +49,7 @@ from tests.session import (
     stage_of,
     way_on,
 )
+from tests.speeds import Speed, best_of, by_batch
 
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
@@ -362,36 +362,10 @@ def keep_answers(
     return write
 
 
-@dataclass(frozen=True)
-class Speed:
-    """What was measured of a case in this run: images a second and card, and seconds of one execute."""
-
-    estimate: Estimate
-    latency: float
-    sound: bool  # False: the measurement was INVALID
-    marks: tuple[str, ...]  # of its record: they hold for what is concluded from it
-    ratio: float | None = None  # of its verdict: to what is published, or to eager PyTorch
-
-
 @pytest.fixture
 def speeds(pytestconfig: pytest.Config) -> Callable[[Case], dict[int, Speed]]:
     """What this run measured of a line-up, by batch."""
-
-    def of(lineup: Case) -> dict[int, Speed]:
-        found = {}
-        for record in pytestconfig.stash[RECORDS].values():
-            same = replace(record.case, batch=lineup.batch) == lineup
-            if same and record.stage == "throughput" and "measured" in record.values:
-                found[record.case.batch] = _speed(record)
-        return found
-
-    return of
-
-
-def _speed(record: Record) -> Speed:
-    v = record.values
-    estimate = Estimate(v["measured"], v["low"], v["high"], v.get("spread") or 0.0, 1)
-    return Speed(estimate, v["latency"], record.outcome is not Outcome.INVALID, record.marks, v.get("ratio"))
+    return lambda lineup: by_batch(pytestconfig.stash[RECORDS].values(), lineup)
 
 
 @pytest.fixture(scope="session")
@@ -405,18 +379,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
         except DataError as error:
             print(f"chipproof: passed over: {error}", file=sys.stderr)
     records = merge(runs).records if runs else ()
-
-    def best(lineup: Case, chip: str) -> Speed | None:
-        found = [
-            _speed(record)
-            for record in records
-            if (record.case.model, record.case.chip, record.case.precision) == (lineup.model, chip, lineup.precision)
-            and record.stage == "throughput" and "measured" in record.values and record.outcome is not Outcome.INVALID
-            and not {"simulated", "emulated"} & {*record.marks}
-        ]  # fmt: skip
-        return max(found, key=lambda speed: speed.estimate.value, default=None)
-
-    return best
+    return lambda lineup, chip: best_of(records, lineup, chip)
 
 
 @pytest.fixture
