@@ -4,6 +4,7 @@ import json
 
 import cv2
 import numpy as np
+from PIL import Image
 from scipy.io import savemat
 
 from harness.datasets import files
@@ -12,6 +13,20 @@ from harness.datasets import files
 def picture(path, size=(12, 8), value=90):
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((size[1], size[0], 3), value, np.uint8))
+
+
+def turned(path):
+    """A JPEG 30 wide and 20 high whose EXIF asks to be turned by 90 degrees: OpenCV does so, Pillow does not."""
+    noise = Image.fromarray(np.random.RandomState(3).randint(0, 256, (20, 30, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation
+    noise.save(path, "JPEG", quality=90, exif=exif)
+
+
+def by_pillow(path):
+    """BGR as Pillow decodes it."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))[..., ::-1]
 
 
 def published(name, ids, total=None):

@@ -1,7 +1,8 @@
 """ImageNet: pictures and one class each, whole, partial, or refused."""
 
+import numpy as np
 import pytest
-from datasets_drawn import NAMES, THREE, labels, published
+from datasets_drawn import NAMES, THREE, by_pillow, labels, published, turned
 
 from harness.datasets import imagenet
 from harness.errors import DataError
@@ -101,3 +102,13 @@ def test_a_label_that_python_would_not_read_is_named(images, digits):
 
     with pytest.raises(DataError, match=r"val_label.txt:4: .* is not a name and a label"):
         imagenet.load(images, THREE)
+
+
+def test_pictures_are_decoded_by_pillow_as_the_authors_do(images):
+    path = images / "imagenet" / "val" / f"{NAMES[0]}.JPEG"
+    turned(path)
+
+    found = next(sample for sample in imagenet.load(images, THREE).samples if sample.id == NAMES[0]).read()
+
+    assert found.shape == (20, 30, 3)
+    np.testing.assert_array_equal(found, by_pillow(path))

@@ -3,8 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
-from datasets_drawn import PEOPLE, published, write_people
+from datasets_drawn import PEOPLE, by_pillow, published, turned, write_people
 
 from harness.datasets import peta
 from harness.errors import DataError
@@ -75,3 +76,13 @@ def test_bad_attribute_labels_are_refused(people, text, message):
 
     with pytest.raises(DataError, match=message):
         peta.load(people, CROPS)
+
+
+def test_pictures_are_decoded_by_pillow_as_the_authors_do(people):
+    path = people / "peta" / "images" / f"{PEOPLE[0]}.png"
+    turned(path)
+
+    found = next(sample for sample in peta.load(people, CROPS).samples if sample.id == PEOPLE[0]).read()
+
+    assert found.shape == (20, 30, 3)
+    np.testing.assert_array_equal(found, by_pillow(path))

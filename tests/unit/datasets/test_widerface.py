@@ -1,8 +1,9 @@
 """WIDER FACE: the authors' four files and the pictures beside them, whole, partial, or refused."""
 
+import cv2
 import numpy as np
 import pytest
-from datasets_drawn import FACE_IDS, FACES, cells, picture, published, write_mat
+from datasets_drawn import FACE_IDS, FACES, cells, picture, published, turned, write_mat
 
 from harness import datasets
 from harness.datasets import widerface
@@ -124,3 +125,13 @@ def test_real_faces_lie_inside_their_pictures(data):
         height, width = sample.read().shape[:2]
         assert (faces.boxes[:, :2] >= -2).all()
         assert (faces.boxes[:, :2] + faces.boxes[:, 2:] <= (width + 2, height + 2)).all(), sample.id
+
+
+def test_pictures_are_decoded_by_opencv_as_the_authors_do(faces):
+    path = faces / "widerface" / "val" / "images" / f"{FACE_IDS[0]}.jpg"
+    turned(path)
+
+    found = next(sample for sample in widerface.load(faces, THREE_FACES).samples if sample.id == FACE_IDS[0]).read()
+
+    assert found.shape == (30, 20, 3)
+    np.testing.assert_array_equal(found, cv2.imread(str(path)))

@@ -232,3 +232,24 @@ def test_a_reference_that_finds_nothing_is_no_truth():
 
     with pytest.raises(RunError, match="found nothing on 2 images"):
         widerface.truth_from_reference([empty, empty])
+
+
+def test_tallies_of_parts_add_up_to_that_of_the_whole_set():
+    found, truth = plain_metrics.crowd(9, 20)
+    span = widerface.score_range(found)
+
+    one, two, three = (widerface.tally(found[i : i + 3], truth[i : i + 3], span) for i in (0, 3, 6))
+    total = one + two + three
+
+    assert total.faces.tolist() == [sum(faces.counted[s].sum() for faces in truth) for s in range(3)]
+    assert total.score_range == span
+    np.testing.assert_allclose(list(total.ap().values()), plain_metrics.evaluate(found, truth), rtol=0, atol=1e-12)
+
+
+def test_a_score_says_of_how_many_faces_and_pictures_it_is():
+    truth = [labelled((0, 0, 9, 9), (50, 50, 9, 9), counted=(True, False)), labelled((5, 5, 9, 9))]
+
+    score = widerface.evaluate([np.empty((0, 5))] * 2, truth)
+
+    assert score.answers == {f"ap_{name}": 2 for name in NAMES}
+    assert score.samples == 2

@@ -127,3 +127,32 @@ def test_frames_hold_the_authors_scales(picture, prepared):
     scale = gfocalv2.preprocess_authors(data.picture(picture)).frame.scale
 
     np.testing.assert_array_equal(np.float32((*scale, *scale)), prepared[f"up_gfocal_sf_{picture}"])
+
+
+@pytest.mark.parametrize(
+    ("size", "ours", "authors"),  # height and width; scales x and y worked by hand
+    [
+        ((333, 500), 800 / 333, (1201 / 500, 800 / 333)),  # 500 * 800 / 333 = 1201.2
+        ((500, 333), 800 / 500, (800 / 333, 1201 / 500)),
+        ((100, 800), 1216 / 800, (1333 / 800, 167 / 100)),  # the long side ends it: 100 * 1333 / 800 = 166.6
+    ],
+)
+def test_a_frame_holds_the_pictures_size_and_both_scales(size, ours, authors):
+    picture = np.zeros((*size, 3), np.uint8)
+    height, width = size
+
+    frame = gfocalv2.preprocess(picture, False).frame
+    theirs = gfocalv2.preprocess_authors(picture).frame
+
+    assert frame == Frame(width, height, (ours, ours), 0.0, 0.0)
+    assert theirs == Frame(width, height, tuple(float(np.float32(scale)) for scale in authors), 0.0, 0.0)
+
+
+def test_boxes_are_divided_by_the_scale_of_their_axis():
+    model = MODELS["gfocalv2_r50_fpn"]
+    outputs = blank(model, model.protocols[0])
+    outputs["score_4"][7, 6, 9] = 0.8
+    outputs["bbox_4"][16::17] = 9
+    found = model.protocols[0].postprocess(outputs, Frame(304, 400, (4.0, 2.0)))
+
+    assert found["boxes"].tolist() == [[0, 0, 304, 400]]

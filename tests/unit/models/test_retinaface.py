@@ -176,3 +176,25 @@ def test_frames_hold_the_authors_scales(picture, prepared):
     scale = retinaface.preprocess_ascend(data.picture(picture), True).frame.scale
 
     assert scale[0] == float(prepared[f"asc_retina_resize_{picture}"][0])
+
+
+@pytest.mark.parametrize(
+    ("prepare", "size", "scale", "corner"),  # height and width of the picture, its scale, left and top: by hand
+    [
+        (lambda image: retinaface.preprocess_ascend(image, True), (375, 500), 2.0, (0.0, 0.0)),
+        (lambda image: retinaface.preprocess_ascend(image, True), (800, 300), 1.25, (0.0, 0.0)),
+        (lambda image: retinaface.preprocess_mlu(image, True), (480, 640), 1.4, (64.0, 0.0)),  # 896 of 1024 wide
+        (lambda image: retinaface.preprocess_mlu(image, True), (500, 1000), 1.024, (0.0, 80.0)),  # 512 of 672 high
+        (lambda image: retinaface.preprocess_mlu(image, True), (1344, 1000), 0.5, (262.0, 0.0)),
+        (retinaface.preprocess_authors, (375, 500), 1.0, (0.0, 0.0)),
+        (lambda image: retinaface.preprocess_authors(image, 30), (20, 40), 1.5, (0.0, 0.0)),
+        (lambda image: retinaface.preprocess_authors(image, 30, 59), (20, 40), 1.475, (0.0, 0.0)),
+        (lambda image: retinaface.preprocess_authors(image, 30, 60), (20, 40), 1.5, (0.0, 0.0)),
+    ],
+)
+def test_a_frame_holds_the_pictures_size_its_scale_and_its_corner(prepare, size, scale, corner):
+    frame = prepare(np.full((*size, 3), 90, np.uint8)).frame
+
+    assert (frame.height, frame.width) == size
+    assert frame.scale == pytest.approx((scale, scale), rel=1e-7)
+    assert (frame.left, frame.top) == corner

@@ -1,8 +1,12 @@
 """The recipe of each kind of file kept: whatever decides the file is in its key."""
 
 import importlib
+import inspect
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from harness.backends import registry
@@ -142,3 +146,126 @@ def test_a_kept_file_stands_in_a_key_by_its_digest_wherever_the_cache_is():
     assert artefacts._spec(BuildSpec("int8", 1, (), (), calibration=here), ()) == artefacts._spec(
         BuildSpec("int8", 1, (), (), calibration=there), ()
     )
+
+
+class Told:
+    """A store that keeps nothing: it notes the key, and makes the file where `made` names a folder."""
+
+    def __init__(self, made=None):
+        self.made, self.keys = made, []
+
+    def get(self, whole, make, kind, suffix, anew=False):
+        self.keys.append((kind, artefacts.digest_of(whole), anew))
+        if self.made is None:
+            return Path("/cache", kind, self.keys[-1][1], f"{kind}{suffix}")
+        path = self.made / f"{kind}{suffix}"
+        make(path)
+        return path
+
+
+ONNX, CALIBRATION = Path("/cache/onnx/11aa/onnx.onnx"), "/cache/calibration/22bb/calibration.npy"
+SPEC = BuildSpec("int8", 4, (), ("out",), target="Ascend310P3", calibration=CALIBRATION, options={"soc": "x"})
+ENGINE = {"onnx": ONNX, "spec": SPEC, "backend": registry.backend("trt"), "version": "10.3", "device": "T4"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"onnx": Path("/cache/onnx/33cc/onnx.onnx")},
+        {"backend": registry.backend("acl")},
+        {"version": "10.4"},
+        {"device": "A2"},
+        *({"spec": replace(SPEC, **part)} for part in (
+            {"precision": "fp16"}, {"batch": 8}, {"outputs": ("other",)}, {"target": "Ascend310P1"},
+            {"calibration": "/cache/calibration/44dd/calibration.npy"}, {"options": {"soc": "y"}},
+        )),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whatever_decides_an_engine_is_in_its_key(change):
+    """Without the SDK's version or the device's name, an engine of another one would be loaded."""
+    store = Told()
+    for inputs in (ENGINE, {**ENGINE, **change}, ENGINE):
+        artefacts.engine_file(store, **inputs, build=lambda path: None)
+
+    first, changed, again = store.keys
+    assert first == again != changed
+
+
+def test_an_engine_is_built_anew_where_that_is_asked():
+    store = Told()
+    for anew in ({}, {"anew": True}, {"anew": False}):
+        artefacts.engine_file(store, **ENGINE, build=lambda path: None, **anew)
+
+    assert [anew for _, _, anew in store.keys] == [False, True, False]
+
+
+def weights_of(digest):
+    return artefacts.ResolvedWeights(Path("w.pt"), digest, True, "seeded")
+
+
+class Data(list):
+    def __init__(self, digest, samples=()):
+        super().__init__(samples)
+        self.digest, self.samples = digest, samples
+
+
+FILES = {
+    "onnx": artefacts.onnx_file,
+    "torchscript": artefacts.torchscript_file,
+    "calibration": artefacts.calibration_file,
+    "rounded": artefacts.rounded_file,
+    "reference": artefacts.reference_answers,
+    "witness": artefacts.witness_outputs,
+    "answers": artefacts.chip_answers,
+}
+GIVEN = {  # what each file may be made of, and another such
+    "model": (RETINAFACE, MODELS["retinaface_resnet50"]),
+    "protocol": (RETINAFACE.protocol("ascend310"), RETINAFACE.protocol("mlu370_x4")),
+    "resolved": (weights_of("a"), weights_of("b")),
+    "nms": (False, True),
+    "dataset": (Data("a"), Data("b")),
+    "onnx": (ONNX, Path("/cache/onnx/33cc/onnx.onnx")),
+    "spec": (SPEC, replace(SPEC, precision="fp16")),
+    "images": (np.zeros((1, 3, 2, 2), np.float32), np.ones((1, 3, 2, 2), np.float32)),
+    "engine": (Path("/cache/engine/55ee/engine.engine"), Path("/cache/engine/66ff/engine.engine")),
+}
+PARTS = [(kind, part) for kind, make in FILES.items() for part in inspect.signature(make).parameters if part in GIVEN]
+PARTS.remove(("answers", "model"))  # the engine is of one model
+
+
+@pytest.mark.parametrize(("kind", "part"), PARTS)
+def test_each_input_that_decides_a_file_is_in_its_key(kind, part, monkeypatch):
+    monkeypatch.setattr(artefacts, "load_arrays", lambda path: {"seconds": np.array([0.0])})
+    monkeypatch.setattr(artefacts.predictions, "unpack", lambda arrays: [])
+    wanted = [name for name in inspect.signature(FILES[kind]).parameters if name not in ("store", "anew")]
+    inputs = {name: GIVEN[name][0] if name in GIVEN else None for name in wanted}
+    store = Told()
+    for change in ({}, {part: GIVEN[part][1]}, {}):
+        FILES[kind](store, **{**inputs, **change})
+
+    (first, changed, again), kinds = [key for _, key, _ in store.keys], {kind for kind, _, _ in store.keys}
+    assert kinds == {kind}
+    assert first == again != changed
+
+
+def test_a_users_own_file_is_kept_by_its_digest():
+    store = Told()
+    for digest in "aba":
+        artefacts.own_file(store, SimpleNamespace(digest=digest))
+
+    (kind, first, _), (_, changed, _), (_, again, _) = store.keys
+    assert kind == "own"
+    assert first == again != changed
+
+
+def test_calibration_is_the_prepared_images_stacked(tmp_path):
+    pictures = [np.full((60, 90, 3), value, np.uint8) for value in (10, 200)]
+    dataset = Data("a", [SimpleNamespace(read=lambda p=p: p) for p in pictures])
+    protocol = RETINAFACE.protocols[0]
+
+    found = np.load(artefacts.calibration_file(Told(tmp_path), RETINAFACE, protocol, dataset))
+
+    assert (found.shape, found.dtype) == ((2, 3, *protocol.size), np.float32)
+    for image, picture in zip(found, pictures, strict=True):
+        np.testing.assert_array_equal(image, protocol.preprocess(picture, False).tensor)
