@@ -75,8 +75,9 @@ def _of(verdicts: Mapping[str, Verdict] | HarnessError, name: str) -> Verdict:
 def _both(first: Verdict, second: Verdict, how: Again) -> Verdict:
     if first.outcome not in SUSPECT and second.outcome not in SUSPECT:
         return first
+    values = {name: value for name, value in second.details.items() if name != "differences"}  # drawn of the first
     told = {"first": first.outcome.value, "second": second.outcome.value, "second_text": second.text,
-            "second_values": dict(second.details)}  # fmt: skip
+            "second_values": values}  # fmt: skip
     details = {**first.details, **told}
     if first.outcome is second.outcome:
         return replace(first, text=f"{first.text}; measured again {how}: the same", details=details)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.baselines import Cell, Deviation, Target
 from harness.case import Precision, Tensors
 from harness.errors import InvalidMeasurement
+from harness.judge.differences import differences
 from harness.judge.stats import (
     Drop,
     Estimate,
@@ -125,6 +126,10 @@ def judge_numerics(chip: Tensors, reference: Tensors, precision: Precision) -> V
         return Verdict(Outcome.PASS, f"{observed}; asked {tolerance}; worst of {basis}", details)
     at = worst[missed[0]]
     details["worst"] = _finite(at)
+    name, sample = at["output"], at["element"][0]
+    ours, wanted = (np.asarray(side[name][sample], np.float64) for side in (chip, reference))
+    if how := differences(ours, wanted):
+        details["differences"] = {"output": name, "sample": sample, **how}
     return Verdict(
         Outcome.FAIL,
         f"{observed}; asked {tolerance}; worst of {basis}: {at['output']}{at['element']} is {at['chip']:.6g}, "

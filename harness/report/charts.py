@@ -4,8 +4,10 @@ its light and dark colours."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from harness.report.messages import Translate
 from harness.report.records import Record
@@ -147,6 +149,57 @@ def _latencies(model: str, rows: Sequence[Record], t: Translate) -> str:
 
     ticks = [(10.0**power, f"{10.0**power:,.6g}") for power in range(first, int(math.log10(edges[1])) + 1)]
     return _strip(t("latency of {model}, microseconds", model=model), rows, told, draw, edges, math.log10, ticks, None)
+
+
+def differences(seen: Mapping[str, Any], t: Translate) -> list[Chart]:
+    """How an output differs (judge.differences): the histogram with counts on a logarithmic axis, and the map."""
+    rows, columns = (f"{length:,}" for length in seen["plane"])
+    size = t("{rows} x {columns}, in reading order", rows=rows, columns=columns)
+    if not seen["wrapped"]:
+        size = t("{rows} x {columns} values", rows=rows, columns=columns)
+    titles = t("chip minus reference: number of values"), t("largest difference by place: {size}", size=size)
+    drawn = _histogram(seen["counts"], seen["largest"]), _map(seen["heat"], seen["largest"])
+    return [
+        (title, _svg(340, 260, title, [_text(8, 14, title, "t"), *parts]))
+        for title, parts in zip(titles, drawn, strict=True)
+    ]
+
+
+def _histogram(counts: Sequence[int], largest: float) -> Iterable[str]:
+    left, right, top, bottom = 52.0, 328.0, 30.0, 232.0
+    decades = max(1, math.ceil(math.log10(max(counts) + 1)))
+
+    def y(count: float) -> float:
+        return bottom - (math.log10(count) + 0.3) / (decades + 0.3) * (bottom - top)
+
+    for power in range(decades + 1):
+        yield f'<path class="g" d="M{left} {y(10**power):.1f}H{right}"/>'
+        yield _text(left - 5, y(10**power) + 4, f"{10**power:,}", "e")
+    step = (right - left) / len(counts)
+    for place, count in enumerate(counts):
+        if count:
+            low, high = (largest * (2 * (place + more) / len(counts) - 1) for more in (0, 1))
+            told = f"<title>{low:.3g} .. {high:.3g}: {count:,}</title>"
+            box = f"M{left + step * place:.1f} {bottom}V{y(count):.1f}h{step - 1:.1f}V{bottom}z"
+            yield f'<path class="s0 f" d="{box}">{told}</path>'
+    yield f'<path class="g" d="M{left} {bottom}H{right}"/>'
+    for share, value, align in ((0.0, -largest, ""), (0.5, 0.0, "m"), (1.0, largest, "e")):
+        yield _text(left + share * (right - left), bottom + 16, f"{value:.3g}", align)
+
+
+def _map(heat: Sequence[str], largest: float) -> Iterable[str]:
+    """One path a level, of the runs of cells that have it; below them each level with the least of its differences."""
+    wide, high = min(324 / len(heat[0]), 30), min(200 / len(heat), 30)
+    yield f'<path class="g" d="M8 24h{wide * len(heat[0]):.1f}v{high * len(heat):.1f}h{-wide * len(heat[0]):.1f}z"/>'
+    for place, level in enumerate("54321"):
+        runs = [
+            f"M{8 + wide * run.start():.1f} {24 + high * row:.1f}h{wide * len(run[0]):.1f}v{high:.1f}"
+            f"h{-wide * len(run[0]):.1f}z"
+            for row, cells in enumerate(heat)
+            for run in re.finditer(f"{level}+", cells)
+        ]
+        yield f'<path class="h{level}" d="{"".join(runs)}M{8 + 66 * place} 238h12v12h-12z"/>'
+        yield _text(24 + 66 * place, 248, f"> {largest / 10 ** (place + 1):.1g}")
 
 
 def _strip(

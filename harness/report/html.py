@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.case import Case
-from harness.report import charts, ci, tables
+from harness.report import charts, ci, pictures, tables
 from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, grid
 from harness.report.messages import Translate, translation
@@ -22,6 +23,9 @@ from harness.vocabulary import MARKS, STAGES, Outcome
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 LISTED = 12  # skip reasons and marks in the banner
+SHOWN = 12  # pictures, and outputs whose differences are drawn
+MOST = 1_500_000  # bytes of pictures; base64 makes them a third more
+DRAWN = ("pictures", "differences")  # facts that are drawn, and not listed
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class Table:
     rows: list[tuple[Case, str, list[str]]]
 
 
-def page(run: Run, lang: str = "en", changes: str = "") -> str:
-    """The page as text: UTF-8, charts inside as SVG. `changes` is HTML of what changed since a baseline."""
+def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] = ()) -> str:
+    """The page as text: UTF-8, charts inside as SVG, pictures as JPEG. `changes` is HTML of what changed since a
+    baseline, `folders` are those of results, in which the pictures lie."""
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
     )
@@ -47,6 +52,8 @@ def page(run: Run, lang: str = "en", changes: str = "") -> str:
     marks = Counter(mark for r in measured for mark in r.marks)
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
     facts, places = _facts(records)
+    differing = _differing(records, folders, t)
+    shown = {(each["record"].case, each["record"].stage): each["id"] for each in reversed(differing)}
     return template.render(
         t=t,
         lang=lang,
@@ -60,8 +67,9 @@ def page(run: Run, lang: str = "en", changes: str = "") -> str:
         idle=ci.idle(records, required),
         skips=[(count, ", ".join(chips), reason) for chips, reason, count in tables.skips(records)][:LISTED],
         marks=[(mark, t(MARKS.get(mark, "")), count) for mark, count in sorted(marks.items())],
-        causes=[_card(cause, t) for cause in red],
-        undecided=[_card(cause, t) for cause in causes(records, [Outcome.INCONCLUSIVE], options)],
+        causes=[_card(cause, shown, t) for cause in red],
+        undecided=[_card(cause, shown, t) for cause in causes(records, [Outcome.INCONCLUSIVE], options)],
+        differing=differing,
         grid=grid(records),
         signs={**SIGNS, Outcome.PASS: "\N{CHECK MARK}"},
         stages=STAGES,
@@ -79,7 +87,43 @@ def page(run: Run, lang: str = "en", changes: str = "") -> str:
     )
 
 
-def _card(cause: Cause, t: Translate) -> dict[str, Any]:
+def _differing(records: Sequence[Record], folders: Sequence[Path], t: Translate) -> list[dict[str, Any]]:
+    """Records with charts or pictures of how chip and reference differ: the worst first, and other models, chips and
+    precisions before further batches of the same."""
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    ranked = []
+    for record in sorted(records, key=lambda record: record.outcome.severity):
+        if any(name in record.facts for name in DRAWN):
+            like = (record.case.model, record.case.chip, str(record.case.precision), record.stage)
+            ranked.append((record.outcome.severity, seen[like], record))
+            seen[like] += 1
+    found: list[dict[str, Any]] = []
+    drawn = taken = size = 0
+    for _, _, record in sorted(ranked, key=lambda each: each[:2]):
+        how = record.facts.get("differences")
+        figures = charts.differences(how, t) if how and drawn < SHOWN else []
+        drawn += bool(figures)
+        shown = []
+        for fact in record.facts.get("pictures", ()):
+            body = pictures.read(folders, fact) if taken < SHOWN else None
+            if body is not None and size + len(body) <= MOST:
+                shown.append(_picture(fact, body, t))
+                taken, size = taken + 1, size + len(body)
+        if figures or shown:
+            found.append({
+                "id": f"differ-{len(found) + 1}", "record": record, "how": how,
+                "charts": [Markup(svg) for _, svg in figures],
+                "pictures": shown, "boxes": any(picture["boxes"] for picture in shown),
+            })  # fmt: skip
+    return found
+
+
+def _picture(fact: Mapping[str, Any], body: bytes, t: Translate) -> dict[str, Any]:
+    src = f"data:image/jpeg;base64,{base64.b64encode(body).decode()}"
+    return {**fact, "src": src, "boxes": Markup(pictures.outlines(fact, t)), "told": pictures.told(fact, t)}
+
+
+def _card(cause: Cause, shown: Mapping[tuple[Case, str], str], t: Translate) -> dict[str, Any]:
     return {
         "outcome": cause.outcome,
         "stages": ", ".join(cause.stages),
@@ -89,6 +133,7 @@ def _card(cause: Cause, t: Translate) -> dict[str, Any]:
         "next": cause.next,
         "command": cause.command,
         "cases": cause.cases,
+        "shown": next((shown[key] for r in cause.records if (key := (r.case, r.stage)) in shown), ""),
     }
 
 
@@ -128,6 +173,8 @@ def _facts(records: Sequence[Record]) -> tuple[str, dict[str, int]]:
     for record in records:
         own = []
         for name, value in {**record.values, **record.facts}.items():
+            if name in DRAWN:
+                continue
             text = json.dumps([name, _told(value)], ensure_ascii=False)
             own.append(pairs.setdefault(text, len(pairs)))
         if record.marks:

@@ -18,6 +18,6 @@ def publish(
     found = None if baseline is None else compare.compare(baseline, run)
     told = ("", "") if found is None else (compare.markdown(found, lang), compare.html(found, lang))
     write_whole(folder / "latest.md", ci.markdown(run, lang, told[0]))
-    write_whole(folder / "latest.html", page(run, lang, told[1]))
+    write_whole(folder / "latest.html", page(run, lang, told[1], [folder]))
     write_whole(folder / "latest.csv", ci.comma_separated(run.records))
     return ci.github(run, environment, lang)

@@ -17,10 +17,13 @@ from harness.run.predict import Answers
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of chip and reference on the images of `dataset`, and the chip's end-to-end images per second."""
+    """Scores of chip and reference on the images of `dataset`, what each answered (`found` by the chip, `wanted` by
+    the reference, in the order of the images), and the chip's end-to-end images per second."""
 
     chip: Score
     reference: Score
+    found: Sequence[Predictions]
+    wanted: Sequence[Predictions]
     dataset: Dataset
     images_per_second: float
     also: Mapping[str, Verdict]  # verdicts on the chip's answers themselves, by metric
@@ -64,6 +67,8 @@ def evaluate(
     return Evaluation(
         score(task, ours, truth, ids, theirs),
         score(task, theirs, truth, ids, theirs),
+        ours,
+        theirs,
         dataset,
         len(answers.found) / answers.seconds,
         answers.also,

@@ -23,6 +23,7 @@ from harness.judge.known import excuse
 from harness.judge.repeat import Again, Judged, confirmed, suspect
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
+from harness.report import pictures
 from harness.report.records import Record, Run, merge, read_run
 from harness.report.samples import write_answers
 from harness.run.accuracy import Evaluation
@@ -358,6 +359,26 @@ def keep_answers(
             keep({**line, "again": bench.anew})
         except StoreError as error:
             book.unwritten = str(error)
+
+    return write
+
+
+@pytest.fixture
+def keep_pictures(pytestconfig: pytest.Config) -> Callable[[CaseRun, Evaluation], dict[str, object]]:
+    """Write the pictures on which chip and reference differ most beside the journal. Returns their fact, or nothing
+    where there are none: of a second measurement none are taken, and one that cannot be written costs no verdict."""
+    book = pytestconfig.stash[BOOK]
+
+    def write(bench: CaseRun, run: Evaluation) -> dict[str, object]:
+        if book.path is None or bench.anew:
+            return {}
+        folder = book.path.with_name(book.path.name.split(".")[0])
+        try:
+            found = pictures.write(folder, str(bench.case), bench.model.task, run)
+        except Exception as error:
+            say(pytestconfig, f"{bench.case}: the report has no pictures, they cannot be written: {error}")
+            return {}
+        return {"pictures": found} if found else {}
 
     return write
 

@@ -26,19 +26,22 @@ def reported(verdict):
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
-def agreement(bench, keep_answers):
+def agreement(bench, keep_answers, keep_pictures):
     run = bench.evaluation
     keep_answers(bench, run)
+    pictures = keep_pictures(bench, run)
     verdicts = {metric: judge_agreement(run.chip, run.reference, metric) for metric in bench.model.metrics}
     if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 
     beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
+    worst = min(beside, key=lambda metric: beside[metric].outcome.severity)
+    beside[worst] = replace(beside[worst], details={**beside[worst].details, **pictures})
     return Judged({**beside, **run.also}, run.marks, run.facts)
 
 
-def test_the_chip_agrees_with_the_reference(judge, keep_answers):
-    judge(lambda bench: agreement(bench, keep_answers))
+def test_the_chip_agrees_with_the_reference(judge, keep_answers, keep_pictures):
+    judge(lambda bench: agreement(bench, keep_answers, keep_pictures))
 
 
 def suppressed(bench):

@@ -39,6 +39,15 @@ def test_what_fails_twice_fails_with_the_figures_of_both():
                                "second_values": {"cosine": 0.4}}  # fmt: skip
 
 
+def test_differences_are_kept_of_the_first_measurement_only():
+    first, second = (Verdict(Outcome.FAIL, "x", {"differences": {"largest": value}}) for value in (1.0, 2.0))
+
+    details = confirmed({"": first}, {"": second}, SAME)[""].details
+
+    assert details["differences"] == {"largest": 1.0}
+    assert details["second_values"] == {}
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [

@@ -110,6 +110,13 @@ def test_the_worst_element_is_named_with_both_values():
     assert verdict.outcome is FAIL
     assert "output0[2, 31, 3] is 77.5, reference" in verdict.text
     assert verdict.details["worst"]["element"] == [2, 31, 3]
+    how = verdict.details["differences"]
+    assert (how["output"], how["sample"], how["plane"]) == ("output0", 2, [50, 4])
+    assert [row for row, levels in enumerate(how["heat"]) if "5" in levels] == [25]  # of 50 rows in 40: row 31 of 50
+
+
+def test_what_passes_has_no_differences_to_draw():
+    assert "differences" not in judge_numerics(tensors(), tensors(), FP32).details
 
 
 @pytest.mark.parametrize("precision", list(Precision))

@@ -1,0 +1,191 @@
+"""The pictures on which chip and reference differ most: chosen and written while the run has them, for the report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.case import Predictions
+from harness.errors import StoreError
+from harness.metrics.base import confident
+from harness.report.messages import Translate
+from harness.report.records import write_whole
+from harness.run.accuracy import Evaluation
+
+OF_A_CASE = 3  # pictures
+SIDE = 480  # pixels of a picture's longer side
+QUALITY = 80  # of the JPEG, as OpenCV counts it: 0..100
+BOXES = 40  # of one side in one picture; first those that only one side has
+SURE = {"faces": 0.5, "objects": 0.3}  # scores from which a reference's box is truth: metrics.*.truth_from_reference
+ROUNDING = 0.1  # a box whose counterpart has nine tenths of its score and place is the same box
+ALONE = 0.5  # a box whose best counterpart is worth less than half of it has none
+NAMED = 3  # best classes of a picture
+SIDES = ("chip", "reference")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two answers to one image are apart, 0 for alike, and what is told of each side as JSON values."""
+
+    size: float
+    chip: Any
+    reference: Any
+
+
+def write(folder: Path, name: str, task: str, run: Evaluation) -> list[dict[str, Any]]:
+    """Write `folder`/`name`.N.jpg for the at most `OF_A_CASE` images on which chip and reference differ most, first
+    those that the reference got right and the chip wrong. Returns a fact for each: `file` relative to the parent of the
+    folder, its `sha256`, `image` (its name in the data set), `width` and `height` in pixels, `task`, `chip` and
+    `reference`. These are boxes (x1, y1, x2, y2 in pixels of the JPEG, score, 1 where the other side has no such box),
+    or the numbers of the best classes, or those of the positive attributes. Raises DataError (an image cannot be read)
+    and StoreError."""
+    import cv2
+
+    found = _compared(task, run.found, run.wanted)
+    lost = np.zeros(len(found), bool)
+    for metric in run.chip.hits.keys() & run.reference.hits.keys():
+        hits, wanted = run.chip.hits[metric], run.reference.hits[metric]
+        if len(hits) == len(found):
+            lost |= wanted & ~hits
+    order = sorted(range(len(found)), key=lambda i: (not lost[i], -found[i].size))
+    facts = []
+    for number, place in enumerate([i for i in order if found[i].size > 0][:OF_A_CASE], start=1):
+        sample, difference = run.dataset.samples[place], found[place]
+        image = sample.read()
+        scale = min(1.0, SIDE / max(image.shape[:2]))
+        width, height = (max(1, round(length * scale)) for length in image.shape[1::-1])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        done, coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        if not done:
+            raise StoreError(f"{sample.id} cannot be written as JPEG", hint="this is a fault of the suite: report it")
+        body = coded.tobytes()
+        write_whole(folder / f"{name}.{number}.jpg", body)
+        facts.append({
+            "file": f"{folder.name}/{name}.{number}.jpg", "sha256": hashlib.sha256(body).hexdigest(),
+            "image": sample.id, "width": width, "height": height, "task": task,
+            "chip": _scaled(task, difference.chip, scale), "reference": _scaled(task, difference.reference, scale),
+        })  # fmt: skip
+    return facts
+
+
+def read(folders: Sequence[Path], fact: Mapping[str, Any]) -> bytes | None:
+    """The JPEG of a fact of `write` from the first of the folders of results that has it unchanged, or None."""
+    for folder in folders:
+        path = (folder / str(fact["file"])).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            continue
+        with suppress(OSError):
+            body = path.read_bytes()
+            if hashlib.sha256(body).hexdigest() == fact["sha256"]:
+                return body
+    return None
+
+
+def outlines(fact: Mapping[str, Any], t: Translate) -> str:
+    """The boxes of a fact of `write` as SVG paths in pixels of the picture, "" without boxes: a dark rim below all, the
+    chip's, and above them the reference's. Classes `chip`, `reference` and `alone` give them their looks."""
+    if fact["task"] not in SURE:
+        return ""
+
+    def path(x1: float, y1: float, x2: float, y2: float) -> str:
+        return f"M{x1:g} {y1:g}H{x2:g}V{y2:g}H{x1:g}z"
+
+    drawn = [f'<path class="rim" d="{"".join(path(*box[:4]) for side in SIDES for box in fact[side])}"/>']
+    for side in SIDES:
+        for *corners, score, alone in fact[side]:
+            name = f"{side} alone" if alone else side
+            drawn.append(f'<path class="{name}" d="{path(*corners)}"><title>{t(side)} {score:.2f}</title></path>')
+    return "".join(drawn)
+
+
+def told(fact: Mapping[str, Any], t: Translate) -> str:
+    """What each side says of the picture, as a sentence."""
+    chip, reference = fact["chip"], fact["reference"]
+    if fact["task"] in SURE:
+        alone = {"m": sum(box[5] for box in reference), "j": sum(box[5] for box in chip)}
+        return t("reference: {n} boxes, {m} of them only there; chip: {k} boxes, {j} of them only there",
+                 n=len(reference), k=len(chip), **alone)  # fmt: skip
+    if fact["task"] == "classes":
+        best = (", ".join(map(str, side)) for side in (reference, chip))
+        return t("best classes (numbers from 0): reference {n}; chip {m}", **dict(zip("nm", best, strict=True)))
+    only = (sorted({*own} - {*other}) for own, other in ((reference, chip), (chip, reference)))
+    named = {name: ", ".join(map(str, numbers)) or "-" for name, numbers in zip("nm", only, strict=True)}
+    return t("attributes (numbers from 0) that only the reference finds: {n}; only the chip: {m}", **named)
+
+
+def _scaled(task: str, answer: Any, scale: float) -> Any:
+    if task not in SURE:
+        return answer
+    rounded = np.column_stack([(scale * answer[:, :4]).round(1), answer[:, 4].round(3)]).tolist()
+    return [[*box, int(alone)] for box, alone in zip(rounded, answer[:, 5], strict=True)]
+
+
+def _compared(task: str, found: Sequence[Predictions], wanted: Sequence[Predictions]) -> list[Difference]:
+    if task in SURE:
+        scores = [np.asarray(one["scores"], np.float64) for one in wanted]
+        cut = confident(scores, SURE[task]) if any(map(len, scores)) else SURE[task]
+        return [_of_boxes(*pair, cut) for pair in zip(found, wanted, strict=True)]
+    how = _of_classes if task == "classes" else _of_attributes
+    return [how(*pair) for pair in zip(found, wanted, strict=True)]
+
+
+def _of_classes(found: Predictions, wanted: Predictions) -> Difference:
+    """By the place that the reference's best class has among the chip's."""
+    chip, reference = (np.asarray(side["logits"], np.float64) for side in (found, wanted))
+    place = int(np.count_nonzero(chip > chip[reference.argmax()]))
+    if not place:  # most images: only the others are worth their sorting
+        return Difference(0, [], [])
+    return Difference(place, *(np.argsort(-side, kind="stable")[:NAMED].tolist() for side in (chip, reference)))
+
+
+def _of_attributes(found: Predictions, wanted: Predictions) -> Difference:
+    """By the number of attributes that are positive on one side only (0 or more: metrics.attributes)."""
+    chip, reference = (np.asarray(side["logits"], np.float64) >= 0 for side in (found, wanted))
+    return Difference(int((chip != reference).sum()), *(np.flatnonzero(side).tolist() for side in (chip, reference)))
+
+
+def _of_boxes(found: Predictions, wanted: Predictions, cut: float) -> Difference:
+    """By the scores that boxes of one side have and the other side's do not. A box is compared with the box of its
+    class that has most of its score and place: the smaller score times the overlap (IoU)."""
+    chip, reference = (_boxes(side, cut / 2) for side in (found, wanted))
+    worth = _worth(chip, reference)
+    size, drawn = 0.0, []
+    for own, other, gains in ((chip, reference, worth), (reference, chip, worth.T)):
+        sure = own[:, 4] >= cut
+        gap = 1 - gains.max(axis=1, initial=0.0) / np.maximum(own[:, 4], 1e-9)
+        size += float((own[:, 4] * gap)[sure & (gap > ROUNDING)].sum())
+        partner = np.zeros(len(own), bool)  # of a sure box of the other side
+        close = gains.max(axis=0, initial=0.0) >= ALONE * other[:, 4]
+        partner[gains.argmax(axis=0)[close & (other[:, 4] >= cut)] if len(own) else []] = True
+        alone = gap > ALONE
+        shown = np.flatnonzero(sure | partner)
+        shown = shown[np.argsort(~alone[shown], kind="stable")][:BOXES]
+        drawn.append(np.column_stack([own[shown, :5], alone[shown]]))
+    return Difference(size, *drawn)
+
+
+def _boxes(side: Predictions, least: float) -> NDArray[np.float64]:
+    """(k, 6): x1, y1, x2, y2, score, class (0 for faces), of the boxes from that score on, best first."""
+    scores = np.asarray(side["scores"], np.float64)
+    labels = np.asarray(side.get("labels", np.zeros(len(scores))), np.float64)
+    rows = np.column_stack([np.asarray(side["boxes"], np.float64).reshape(-1, 4), scores, labels])
+    return rows[np.argsort(-scores, kind="stable")][: np.count_nonzero(scores >= least)]
+
+
+def _worth(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, m): the smaller score of each pair times its overlap; 0 for boxes of two classes."""
+    if not len(ours) or not len(theirs):
+        return np.zeros((len(ours), len(theirs)))
+    from pycocotools import mask
+
+    corner = [np.column_stack([side[:, :2], side[:, 2:4] - side[:, :2]]) for side in (ours, theirs)]
+    overlap = mask.iou(*corner, [0] * len(theirs))
+    same = ours[:, None, 5] == theirs[None, :, 5]
+    return np.asarray(np.minimum(ours[:, None, 4], theirs[None, :, 4]) * overlap * same)
