@@ -154,11 +154,11 @@ def _latencies(model: str, rows: Sequence[Record], t: Translate) -> str:
 def differences(seen: Mapping[str, Any], t: Translate) -> list[Chart]:
     """How an output differs (judge.differences): the histogram with counts on a logarithmic axis, and the map."""
     rows, columns = (f"{length:,}" for length in seen["plane"])
-    size = t("{rows} x {columns}, in reading order", rows=rows, columns=columns)
-    if not seen["wrapped"]:
-        size = t("{rows} x {columns} values", rows=rows, columns=columns)
-    titles = t("chip minus reference: number of values"), t("largest difference by place: {size}", size=size)
-    drawn = _histogram(seen["counts"], seen["largest"]), _map(seen["heat"], seen["largest"])
+    size = t("{rows} rows x {columns} columns", rows=rows, columns=columns)
+    if seen["wrapped"]:
+        size = t("{rows} rows x {columns} columns, in reading order", rows=rows, columns=columns)
+    titles = t("chip minus reference: number of values"), t("largest difference by place")
+    drawn = _histogram(seen["counts"], seen["largest"]), [_text(8, 29, size), *_map(seen["heat"], seen["largest"])]
     return [
         (title, _svg(340, 260, title, [_text(8, 14, title, "t"), *parts]))
         for title, parts in zip(titles, drawn, strict=True)
@@ -166,7 +166,7 @@ def differences(seen: Mapping[str, Any], t: Translate) -> list[Chart]:
 
 
 def _histogram(counts: Sequence[int], largest: float) -> Iterable[str]:
-    left, right, top, bottom = 52.0, 328.0, 30.0, 232.0
+    left, right, top, bottom = 66.0, 328.0, 30.0, 232.0
     decades = max(1, math.ceil(math.log10(max(counts) + 1)))
 
     def y(count: float) -> float:
@@ -189,17 +189,18 @@ def _histogram(counts: Sequence[int], largest: float) -> Iterable[str]:
 
 def _map(heat: Sequence[str], largest: float) -> Iterable[str]:
     """One path a level, of the runs of cells that have it; below them each level with the least of its differences."""
-    wide, high = min(324 / len(heat[0]), 30), min(200 / len(heat), 30)
-    yield f'<path class="g" d="M8 24h{wide * len(heat[0]):.1f}v{high * len(heat):.1f}h{-wide * len(heat[0]):.1f}z"/>'
+    wide, high = min(324 / len(heat[0]), 60), min(190 / len(heat), 60)
+    yield f'<path class="g" d="M8 36h{wide * len(heat[0]):.1f}v{high * len(heat):.1f}h{-wide * len(heat[0]):.1f}z"/>'
     for place, level in enumerate("54321"):
         runs = [
-            f"M{8 + wide * run.start():.1f} {24 + high * row:.1f}h{wide * len(run[0]):.1f}v{high:.1f}"
+            f"M{8 + wide * run.start():.1f} {36 + high * row:.1f}h{wide * len(run[0]):.1f}v{high:.1f}"
             f"h{-wide * len(run[0]):.1f}z"
             for row, cells in enumerate(heat)
             for run in re.finditer(f"{level}+", cells)
         ]
         yield f'<path class="h{level}" d="{"".join(runs)}M{8 + 66 * place} 238h12v12h-12z"/>'
-        yield _text(24 + 66 * place, 248, f"> {largest / 10 ** (place + 1):.1g}")
+        bound = largest / 10 ** (place + 1)
+        yield _text(24 + 66 * place, 248, f"> {bound:.1g}" if bound >= 1e-3 else f"> {bound:.0e}")
 
 
 def _strip(

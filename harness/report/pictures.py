@@ -22,7 +22,7 @@ from harness.run.accuracy import Evaluation
 OF_A_CASE = 3  # pictures
 SIDE = 480  # pixels of a picture's longer side
 QUALITY = 80  # of the JPEG, as OpenCV counts it: 0..100
-BOXES = 40  # of one side in one picture; first those that only one side has
+BOXES = 120  # of each side that are drawn, first those that the other side does not have
 SURE = {"faces": 0.5, "objects": 0.3}  # scores from which a reference's box is truth: metrics.*.truth_from_reference
 ROUNDING = 0.1  # a box whose counterpart has nine tenths of its score and place is the same box
 ALONE = 0.5  # a box whose best counterpart is worth less than half of it has none
@@ -32,20 +32,23 @@ SIDES = ("chip", "reference")
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two answers to one image are apart, 0 for alike, and what is told of each side as JSON values."""
+    """How far two answers to one image are apart, 0 for alike, and what is told of each side as JSON values. `counts`
+    are boxes of the chip, those that the reference does not have, boxes of the reference, those that the chip does not
+    have."""
 
     size: float
     chip: Any
     reference: Any
+    counts: tuple[int, ...] = ()
 
 
 def write(folder: Path, name: str, task: str, run: Evaluation) -> list[dict[str, Any]]:
     """Write `folder`/`name`.N.jpg for the at most `OF_A_CASE` images on which chip and reference differ most, first
     those that the reference got right and the chip wrong. Returns a fact for each: `file` relative to the parent of the
-    folder, its `sha256`, `image` (its name in the data set), `width` and `height` in pixels, `task`, `chip` and
-    `reference`. These are boxes (x1, y1, x2, y2 in pixels of the JPEG, score, 1 where the other side has no such box),
-    or the numbers of the best classes, or those of the positive attributes. Raises DataError (an image cannot be read)
-    and StoreError."""
+    folder, its `sha256`, `image` (its name in the data set), `width` and `height` in pixels, `task`, `counts` of boxes
+    (Difference), `chip` and `reference`. These are boxes (x1, y1, x2, y2 in pixels of the JPEG, score, 1 where the
+    other side has no such box), or the numbers of the best classes, or those of the positive attributes. Raises
+    DataError (an image cannot be read) and StoreError."""
     import cv2
 
     found = _compared(task, run.found, run.wanted)
@@ -69,7 +72,7 @@ def write(folder: Path, name: str, task: str, run: Evaluation) -> list[dict[str,
         write_whole(folder / f"{name}.{number}.jpg", body)
         facts.append({
             "file": f"{folder.name}/{name}.{number}.jpg", "sha256": hashlib.sha256(body).hexdigest(),
-            "image": sample.id, "width": width, "height": height, "task": task,
+            "image": sample.id, "width": width, "height": height, "task": task, "counts": list(difference.counts),
             "chip": _scaled(task, difference.chip, scale), "reference": _scaled(task, difference.reference, scale),
         })  # fmt: skip
     return facts
@@ -109,9 +112,11 @@ def told(fact: Mapping[str, Any], t: Translate) -> str:
     """What each side says of the picture, as a sentence."""
     chip, reference = fact["chip"], fact["reference"]
     if fact["task"] in SURE:
-        alone = {"m": sum(box[5] for box in reference), "j": sum(box[5] for box in chip)}
-        return t("reference: {n} boxes, {m} of them only there; chip: {k} boxes, {j} of them only there",
-                 n=len(reference), k=len(chip), **alone)  # fmt: skip
+        counts = dict(zip("kjnm", fact["counts"], strict=True))
+        text = t("reference: {n} boxes, {m} that the chip does not have; chip: {k} boxes, {j} that the reference does "
+                 "not have", **counts)  # fmt: skip
+        drawn, there = len(chip) + len(reference), counts["k"] + counts["n"]
+        return text if drawn == there else t("{text}; {n} of {m} boxes are drawn", text=text, n=drawn, m=there)
     if fact["task"] == "classes":
         best = (", ".join(map(str, side)) for side in (reference, chip))
         return t("best classes (numbers from 0): reference {n}; chip {m}", **dict(zip("nm", best, strict=True)))
@@ -156,7 +161,7 @@ def _of_boxes(found: Predictions, wanted: Predictions, cut: float) -> Difference
     class that has most of its score and place: the smaller score times the overlap (IoU)."""
     chip, reference = (_boxes(side, cut / 2) for side in (found, wanted))
     worth = _worth(chip, reference)
-    size, drawn = 0.0, []
+    size, drawn, counts = 0.0, [], []
     for own, other, gains in ((chip, reference, worth), (reference, chip, worth.T)):
         sure = own[:, 4] >= cut
         gap = 1 - gains.max(axis=1, initial=0.0) / np.maximum(own[:, 4], 1e-9)
@@ -166,9 +171,10 @@ def _of_boxes(found: Predictions, wanted: Predictions, cut: float) -> Difference
         partner[gains.argmax(axis=0)[close & (other[:, 4] >= cut)] if len(own) else []] = True
         alone = gap > ALONE
         shown = np.flatnonzero(sure | partner)
+        counts += [len(shown), int(alone[shown].sum())]
         shown = shown[np.argsort(~alone[shown], kind="stable")][:BOXES]
         drawn.append(np.column_stack([own[shown, :5], alone[shown]]))
-    return Difference(size, *drawn)
+    return Difference(size, drawn[0], drawn[1], tuple(counts))
 
 
 def _boxes(side: Predictions, least: float) -> NDArray[np.float64]:

@@ -21,3 +21,41 @@ def test_a_target_line_stands_where_its_value_is():
     (line,) = (float(y) for y in re.findall(r'class="target" d="M\S+ ([\d.]+)H', chart))
 
     assert line == pytest.approx((grid[0] + grid[-1]) / 2, abs=0.2)
+
+
+SEEN = {"output": "class", "sample": 0, "largest": 2.0, "counts": [1, 0, 100, 0, 10], "heat": ["50", "05", "0 "],
+        "plane": [3, 2], "wrapped": False}  # fmt: skip
+
+
+def test_counts_stand_on_a_logarithmic_axis_from_the_largest_below_to_the_largest_above():
+    (_, chart), _ = charts.differences(SEEN, translation("en"))
+    grid = {text: float(y) - 4 for y, text in re.findall(r'y="([\d.]+)" class="e">([\d,]+)<', chart)}
+    bars = re.findall(r'd="M([\d.]+) \S+V([\d.]+)h\S+"><title>(\S+) \.\. (\S+): (\d+)<', chart)
+
+    assert [(low, high, count) for _, _, low, high, count in bars] == [
+        ("-2", "-1.2", "1"), ("-0.4", "0.4", "100"), ("1.2", "2", "10")
+    ]  # fmt: skip
+    assert [float(y) for _, y, *_ in bars] == pytest.approx([grid["1"], grid["100"], grid["10"]], abs=0.2)
+    assert re.findall(r">(-2|0|2)</text>", chart) == ["-2", "0", "2"]
+
+
+def test_a_map_has_its_cells_in_place_and_says_what_a_level_means():
+    _, (title, chart) = charts.differences(SEEN, translation("en"))
+    darkest = re.search(r'class="h5" d="([^"]+)"', chart)[1]
+
+    assert title == "largest difference by place"
+    assert re.findall(r"M(\S+) (\S+?)h60\.0v60\.0", darkest) == [("8.0", "36.0"), ("68.0", "96.0")]
+    assert "3 rows x 2 columns<" in chart
+    assert re.findall(r"&gt; [\d.e-]+", chart) == ["&gt; 0.2", "&gt; 0.02", "&gt; 0.002", "&gt; 2e-04", "&gt; 2e-05"]
+
+
+def test_a_wrapped_vector_is_called_one():
+    _, (_, chart) = charts.differences({**SEEN, "wrapped": True}, translation("en"))
+
+    assert "3 rows x 2 columns, in reading order<" in chart
+
+
+def test_a_map_of_forty_by_forty_cells_is_small():
+    seen = {**SEEN, "heat": ["5" * 40, "12345" * 8] * 20, "counts": [5] * 41}
+
+    assert sum(len(svg) for _, svg in charts.differences(seen, translation("en"))) < 60_000

@@ -1,5 +1,7 @@
 """The report is one page that asks for nothing, says first what came of the run, and is small for the whole matrix."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -8,11 +10,13 @@ import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import cv2
+import numpy as np
 import pytest
 from made_runs import ALL, agreed, run_of, timed, whole_matrix
 
 from harness.case import Case
-from harness.report import ci
+from harness.report import ci, html
 from harness.report.html import page
 from harness.report.records import Record, head_line
 from harness.vocabulary import Outcome
@@ -165,6 +169,112 @@ def test_a_stopped_run_says_so():
     assert "STOPPED" in page(run)
 
 
+SHAPE = {"output": "class", "sample": 0, "largest": 1.0, "counts": [1] * 41, "heat": ["0123450123" * 4] * 40,
+         "plane": [400, 40], "wrapped": False}  # fmt: skip
+
+
+def pictured(folder, case, count=3, outcome="FAIL", noise=False):
+    """A record of accuracy with pictures, written into the folder of results."""
+    (folder / "run").mkdir(exist_ok=True)
+    facts = []
+    for n in range(count):
+        body = b"JPEG " + str((case, n)).encode() + b"x" * (40_000 if noise else 0)
+        (folder / "run" / f"{case}.{n}.jpg").write_bytes(body)
+        boxes = [[10, 10, 60, 80, 0.9, 1], [100, 20, 150, 70, 0.8, 0]]
+        facts.append({
+            "file": f"run/{case}.{n}.jpg", "sha256": hashlib.sha256(body).hexdigest(), "image": f"<picture {n}>",
+            "width": 480, "height": 300, "task": "faces", "counts": [2, 1, 2, 1], "chip": boxes, "reference": boxes,
+        })  # fmt: skip
+    return replace(agreed(case, "ap_easy", outcome), facts={"pictures": facts, "images": 36})
+
+
+def cells(line, wanted="figure"):
+    return re.findall(rf"<{wanted}[ >].*?</{wanted}>", line, re.DOTALL)
+
+
+def test_pictures_are_in_the_page_with_both_sets_of_boxes_and_a_legend(tmp_path):
+    text = page(run_of([pictured(tmp_path, CASE)]), folders=[tmp_path])
+    section = text[text.index('<section id="differing">') : text.index('<section id="grid">')]
+    figures = cells(section)
+
+    Page(text)
+    assert len(figures) == 3
+    assert base64.b64encode((tmp_path / "run" / f"{CASE}.1.jpg").read_bytes()).decode() in figures[1]
+    assert '<img loading="lazy" src="data:image/jpeg;base64,' in figures[0]
+    assert "&lt;picture 0&gt;" in figures[0]
+    assert "<picture" not in figures[0]
+    assert section.index("<details") < section.index("<figure")
+    for one in ('class="chip alone"', 'class="reference alone"', 'class="chip"', 'class="reference"'):
+        assert one in figures[0]
+    assert "svg .reference { stroke: #ffd23f; stroke-dasharray" in text  # dashed: told apart without colour
+    for said in ("dashed: the reference", "solid: the chip", "thick: the other has no such box"):
+        assert said in section
+    assert "虚线：参考实现" in page(run_of([pictured(tmp_path, CASE)]), "zh", folders=[tmp_path])
+
+
+def test_a_failure_leads_to_its_pictures(tmp_path):
+    text = page(run_of([pictured(tmp_path, CASE)]), folders=[tmp_path])
+    found = Page(text)
+
+    assert "#differ-1" in found.links
+    assert "differ-1" in found.ids
+    assert text.index('id="failures"') < text.index('id="differing"') < text.index('id="grid"')
+
+
+def test_differences_of_a_failed_output_are_drawn_and_not_listed(tmp_path):
+    record = Record(CASE, "numerics", "FAIL", "cosine 0.5", "", {}, (), {"differences": SHAPE, "worst": {"rms": 1}})
+    text = page(run_of([record]))
+
+    assert "output class, image 0 of the batch" in text
+    assert "40 rows" not in text
+    assert "400 rows x 40 columns" in text
+    assert '"worst"' in text
+    assert '"differences"' not in text
+    assert "dashed: the reference" not in text
+
+
+def test_at_most_twelve_pictures_of_what_is_worst_and_of_as_many_chips_as_can_be(tmp_path):
+    one, again, other = (
+        Case.parse(f"regnety_016-{chip}-fp16-bs{n}") for chip, n in (("t4", 1), ("t4", 4), ("cuda", 1))
+    )
+    passed = pictured(tmp_path, Case.parse("regnety_016-cpu-fp16-bs1"), 3, "PASS")
+    records = [passed, *(pictured(tmp_path, case, 5) for case in (one, again, other))]
+    text = page(run_of(records), folders=[tmp_path])
+    section = text[text.index('<section id="differing">') : text.index('<section id="grid">')]
+
+    assert len(cells(section)) == 12
+    assert re.findall(r"ap_easy: (\S+)</summary>", section) == [str(one), str(other), str(again)]
+
+
+def test_a_picture_that_is_gone_costs_nothing_else(tmp_path):
+    record = pictured(tmp_path, CASE)
+    (tmp_path / "run" / f"{CASE}.0.jpg").unlink()
+    (tmp_path / "run" / f"{CASE}.1.jpg").write_bytes(b"another")
+
+    assert len(cells(page(run_of([record]), folders=[tmp_path]))) == 1
+    assert 'id="differing"' not in page(run_of([record]))
+    assert str(CASE) in page(run_of([record]))
+
+
+def test_a_whole_matrix_that_differs_everywhere_is_below_5_mb(tmp_path):
+    """Twelve pictures of 40 kB and twelve maps, whatever there is."""
+    records = heavy(whole_matrix())
+    cases = list(dict.fromkeys(r.case for r in records))
+    more = [pictured(tmp_path, case, noise=True) for case in cases]
+    more += [Record(case, "numerics", "FAIL", "x", "rows", {}, (), {"differences": SHAPE}) for case in cases]
+    text = page(run_of([*records, *more]), folders=[tmp_path])
+
+    assert len(text.encode()) < 5e6
+    assert text.count("<img ") == 12
+    assert text.count("of the batch (from 0)") == 12
+
+
+def test_pictures_that_are_large_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(html, "MOST", 85_000)
+
+    assert page(run_of([pictured(tmp_path, CASE, noise=True)]), folders=[tmp_path]).count("<img ") == 2
+
+
 @pytest.fixture(scope="module")
 def browse(tmp_path_factory):
     """Runs a script in a page in a real browser; returns the title that it set, and complaints on the console."""
@@ -213,14 +323,21 @@ def test_filter_sorting_and_details_work_in_a_browser(browse):
     assert complaints == []
 
 
-def test_the_page_fits_a_telephone(browse):
+def test_the_page_fits_a_telephone(browse, tmp_path):
+    picture = cv2.imencode(".jpg", np.zeros((300, 480, 3), np.uint8))[1].tobytes()
+    records = [*whole_matrix(), pictured(tmp_path, CASE)]
+    fact = records[-1].facts["pictures"][0]
+    (tmp_path / fact["file"]).write_bytes(picture)
+    fact["sha256"] = hashlib.sha256(picture).hexdigest()
     frame = '<!doctype html><title></title><body><iframe style="width:390px;height:900px;border:0"></iframe></body>'
     script = """
       const frame = document.querySelector("iframe");
       frame.onload = () => document.title = String(frame.contentDocument.documentElement.scrollWidth);
       frame.srcdoc = PAGE;
     """
-    said, _ = browse(frame, script.replace("PAGE", json.dumps(page(run_of(whole_matrix()))).replace("</", r"<\/")))
+    said, _ = browse(
+        frame, script.replace("PAGE", json.dumps(page(run_of(records), folders=[tmp_path])).replace("</", r"<\/"))
+    )
 
     assert 300 < float(said) <= 390
 
