@@ -29,6 +29,7 @@ def test_pictures_and_differences_of_a_wrong_chip_are_in_the_report(wrong, tmp_p
 
     assert [len(found) for found in facts] == [3]
     assert all(pictures.read([tmp_path], fact) for fact in facts[0])
+    assert not any({"pictures", "differences"} & {*r.facts.get("second_values", ())} for r in records)
     assert page.count('<img loading="lazy" src="data:image/jpeg;base64,/9j/') == 3
     assert page.count("largest difference by place</text>") == sum("differences" in r.facts for r in records) > 0
     assert ('class="reference' in page[page.index("<figure>") :]) == (task in ("objects", "faces"))

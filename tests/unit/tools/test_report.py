@@ -1,5 +1,7 @@
 """chipproof report is given files: what is none is said as that, and not as a damaged run."""
 
+import base64
+import hashlib
 import os
 
 import pytest
@@ -66,3 +68,20 @@ def test_a_pipe_is_no_record_file(refused, tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
 
     assert "is a pipe or a device" in refused(tmp_path / "pipe.jsonl")
+
+
+@pytest.mark.parametrize("given", ["", "a.jsonl"])
+def test_the_page_shows_pictures_that_lie_beside_the_records(tmp_path, capsys, given):
+    body = b"a picture"
+    fact = {"file": "a/x.1.jpg", "sha256": hashlib.sha256(body).hexdigest(), "image": "n1", "width": 9, "height": 9,
+            "task": "classes", "counts": [], "chip": [1], "reference": [2]}  # fmt: skip
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.1.jpg").write_bytes(body)
+    record = Record(Case.parse("regnety_016-cpu-fp32-bs1"), "accuracy", "PASS", "x", "top1", facts={"pictures": [fact]})
+    book = Journal(tmp_path / "a.jsonl", {"time": "2026-01-01T00:00:00Z", "asked": 1})
+    book.add(record.as_json())
+
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["report", str(tmp_path / given), "--html", str(tmp_path / "page.html")])
+
+    assert base64.b64encode(body).decode() in (tmp_path / "page.html").read_text(encoding="utf-8")
