@@ -246,6 +246,14 @@ def test_at_most_twelve_pictures_of_what_is_worst_and_of_as_many_chips_as_can_be
     assert re.findall(r"ap_easy: (\S+)</summary>", section) == [str(one), str(other), str(again)]
 
 
+@pytest.mark.parametrize(("outcome", "opened"), [("FAIL", True), ("INCONCLUSIVE", False), ("PASS", False)])
+def test_pictures_are_open_at_once_only_where_something_failed(tmp_path, outcome, opened):
+    text = page(run_of([pictured(tmp_path, CASE, outcome=outcome)]), folders=[tmp_path])
+
+    assert ('<details id="differ-1" open>' in text) is opened
+    assert len(cells(text)) == 3
+
+
 def test_a_picture_that_is_gone_costs_nothing_else(tmp_path):
     record = pictured(tmp_path, CASE)
     (tmp_path / "run" / f"{CASE}.0.jpg").unlink()
