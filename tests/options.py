@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from harness import matrix
-from harness.backends.registry import backends
+from harness.backends.registry import backends, pythons
 from harness.errors import HarnessError
 from harness.report import webhook
 from harness.report.messages import LANGUAGES
@@ -124,9 +122,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
     group.addoption(
         "--sdk-python",
-        default=sys.executable,
-        metavar="PATH",
-        help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy)",
+        action="append",
+        default=[],
+        metavar="[CHIP=]PATH",
+        help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy), of all chips or of one (repeat for "
+        "several)",
     )
     group.addoption("--runner", metavar="BACKEND", help=f"drive the chip by another backend: {', '.join(backends())}")
 
@@ -156,11 +156,13 @@ def pytest_configure(config: pytest.Config) -> None:
     data = config.getoption("data")
     if data is not None and not Path(data).is_dir():
         raise pytest.UsageError(f"--data {data}: no such folder")
-    runner, python = config.getoption("runner"), config.getoption("sdk_python")
+    runner = config.getoption("runner")
     if runner is not None and runner not in backends():
         raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
-    if shutil.which(python) is None:
-        raise pytest.UsageError(f"--sdk-python {python}: no such program")
+    try:
+        pythons(config.getoption("sdk_python"), matrix.chips())
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
     if (url := config.getoption("webhook")) is not None:
         try:
             webhook.check(url)

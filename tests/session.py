@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 
 from harness import matrix
+from harness.backends.registry import Pythons, pythons
 from harness.case import Case
 from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
 from harness.judge import policyfile
@@ -79,9 +79,16 @@ def policy_of(config: pytest.Config) -> Policy:
         return Policy()
     ids = [str(case) for case in (*matrix.cases(), *(own.case for own in config.stash[OWN]))]
     try:
-        return policyfile.read(Path(path), ids, STEPS)
+        found = policyfile.read(Path(path), ids, STEPS)
+        pythons(found.pythons, matrix.chips())
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
+    return found
+
+
+def pythons_of(config: pytest.Config) -> Pythons:
+    """The interpreters that the policy and the options name, an option before the policy."""
+    return pythons([*config.stash[POLICY].pythons, *config.getoption("sdk_python")], matrix.chips())
 
 
 def own_of(item: pytest.Item) -> OwnModel | None:
@@ -132,11 +139,9 @@ def not_the_chip(config: pytest.Config, case: Case) -> tuple[str, ...]:
 def again(item: pytest.Item) -> str:
     """The command that runs a test again, in the same environment and with the same options."""
     config = item.config
-    given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "sdk_python")}
-    if given["sdk_python"] == sys.executable:
-        del given["sdk_python"]
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    options += _of_own(config)
+    given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner")}
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")] + _of_own(config)
     options += ["--simulate"] if config.getoption("simulate") else []
     return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
 
@@ -164,10 +169,9 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     if case is None or bench is None:
         return found
     config = item.config
-    given = {name: config.getoption(name) for name in ("data", "cache", "sdk_python")}
-    if given["sdk_python"] == sys.executable:
-        del given["sdk_python"]
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    given = {name: config.getoption(name) for name in ("data", "cache")}
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    options += bench.context.settings.pythons.options(case.chip)
     options += _of_own(config) + (["--simulate"] if config.getoption("simulate") else [])
     found["diagnose"] = " ".join([*_environment(config), shlex.join(["chipproof", "diagnose", str(case), *options])])
     settings = bench.context.settings
@@ -346,10 +350,15 @@ def header(config: pytest.Config) -> dict[str, object]:
         "python": platform.python_version(),
         "packages": packages,
         "baselines": matrix.published().digest,
-        "options": {name: str(config.getoption(name)) for name in OPTIONS},
+        "options": {name: _told(config.getoption(name)) for name in OPTIONS},
         "policy": config.stash[POLICY].digest,
         "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
     }
+
+
+def _told(value: object) -> object:
+    """An option as a record file has it: text, or a list of what was given several times."""
+    return value if isinstance(value, list) else str(value)
 
 
 def _processor() -> str:

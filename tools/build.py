@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ def command(
     out: Annotated[Path | None, typer.Option(help="copy the engine here; default: only into the cache")] = None,
     data: DataOption = None,
     cache: CacheOption = None,
-    sdk_python: PythonOption = sys.executable,
+    sdk_python: PythonOption = None,
     simulate: SimulateOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:

@@ -44,7 +44,7 @@ def command(
     case: Annotated[str, typer.Argument(help="model-chip-precision-bsN, e.g. regnety_016-ascend310p-fp16-bs16")],
     data: DataOption = None,
     cache: CacheOption = None,
-    sdk_python: PythonOption = sys.executable,
+    sdk_python: PythonOption = None,
     simulate: SimulateOption = False,
     onnx: OnnxOption = None,
     onnx_input: OnnxInputOption = None,

@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ from tools.language import LangOption
 from tools.suite import CacheOption, DataOption, PythonOption, cache_folder
 
 if TYPE_CHECKING:
-    from harness.backends.registry import Sdk
+    from harness.backends.registry import Pythons, Sdk
     from harness.chips import Chip
     from harness.models.base import Model
     from harness.worker.process import Worker
@@ -76,7 +77,7 @@ def _sdks() -> tuple[Sdk, ...]:
 def command(
     data: DataOption = None,
     cache: CacheOption = None,
-    sdk_python: PythonOption = sys.executable,
+    sdk_python: PythonOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="write what is here to this file, without personal data, to send it")
@@ -85,9 +86,12 @@ def command(
 ) -> None:
     """Say what can be run here, and what is here and what not. Exit status: 1 when something required is broken, 2 when
     --sdk-python is no Python, else 0; a chip that is absent is no fault."""
-    python = interpreter(sdk_python)
-    areas = (machine(), packages(), chips(sdk_python, python), sdks(sdk_python, python), sets(data), checkpoints(data),
-             storage(cache))  # fmt: skip
+    from harness import matrix
+    from harness.backends import registry
+
+    pythons = registry.pythons(sdk_python or [], matrix.chips())
+    asked = {path: interpreter(path) for path in (pythons.every, *pythons.chips.values())}
+    areas = (machine(), packages(), chips(pythons, asked), sdks(asked), sets(data), checkpoints(data), storage(cache))
     findings = [finding for area in areas for finding in area]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
@@ -121,8 +125,6 @@ class Interpreter:
 
 def interpreter(path: str) -> Interpreter:
     """Ask it, without importing anything of a vendor. Raises UsageError when it is no Python, or too old."""
-    if shutil.which(path) is None:
-        raise UsageError(f"--sdk-python {path}: no such program", hint="give the path of a Python interpreter")
     program = (
         "import sys, importlib.util as u; print(*sys.version_info[:2]); "
         "print(*[n for n in sys.argv[1:] if u.find_spec(n)])"
@@ -206,14 +208,14 @@ def requirements() -> list[str]:
     return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
 
 
-def chips(sdk_python: str, python: Interpreter) -> Iterable[Finding]:
-    """Each chip with what its backends saw. Chips that share a backend share its worker, one after another; the others
-    are asked side by side. Without a trace of driver and SDK no worker is started, for each takes a second and could
-    only say the same."""
+def chips(pythons: Pythons, asked: Mapping[str, Interpreter]) -> Iterable[Finding]:
+    """Each chip with what its backends saw; `asked` has the interpreters by their paths. Chips that share a backend and
+    its interpreter share its worker, one after another; the others are asked side by side. Without a trace of driver
+    and SDK no worker is started, for each takes a second and could only say the same."""
     from harness import matrix
 
     groups: list[list[Chip]] = []
-    gone = {name: missing for name, chip in matrix.chips().items() if (missing := untraced(chip, sdk_python, python))}
+    gone = {name: missing for name, chip in matrix.chips().items() if (missing := untraced(chip, pythons, asked))}
     for chip in matrix.chips().values():
         if chip.name in gone:
             continue
@@ -222,15 +224,15 @@ def chips(sdk_python: str, python: Interpreter) -> Iterable[Finding]:
             [*(other for group in kin for other in group), chip]
         ]
     with ThreadPoolExecutor(4) as pool:
-        asked = pool.map(lambda group: _chips(group, sdk_python), groups)
-        found = {finding.name: finding for findings in asked for finding in findings}
+        told = pool.map(lambda group: _chips(group, pythons), groups)
+        found = {finding.name: finding for findings in told for finding in findings}
     absent = {
         name: Finding("chips", name, State.ABSENT, missing, matrix.chips()[name].hint) for name, missing in gone.items()
     }
     return [{**found, **absent}[name] for name in matrix.chips()]
 
 
-def untraced(chip: Chip, sdk_python: str, python: Interpreter) -> str:
+def untraced(chip: Chip, pythons: Pythons, asked: Mapping[str, Interpreter]) -> str:
     """What was looked for in vain where there is no trace of any SDK that drives the chip, else nothing."""
     from harness.backends import registry
 
@@ -238,7 +240,7 @@ def untraced(chip: Chip, sdk_python: str, python: Interpreter) -> str:
     for row in map(registry.backend, chip.backends):
         if row.sdk is None or (row.own_python_with and find_spec(row.own_python_with) is not None):
             return ""
-        missing.append(traceless(row.sdk, sdk_python, python))
+        missing.append(traceless(row.sdk, pythons.of(chip.name), asked[pythons.of(chip.name)]))
     return "; ".join(dict.fromkeys(missing)) if all(missing) else ""
 
 
@@ -253,21 +255,21 @@ def traceless(sdk: Sdk, sdk_python: str, python: Interpreter) -> str:
     return "; ".join([*looked, f"no module {sdk.module} in {sdk_python}"])
 
 
-def _chips(rows: Sequence[Chip], sdk_python: str) -> list[Finding]:
+def _chips(rows: Sequence[Chip], pythons: Pythons) -> list[Finding]:
     from harness.backends import registry
     from harness.worker.process import Worker
 
-    workers: dict[str, Worker] = {}
+    workers: dict[tuple[str, str], Worker] = {}
     with ExitStack() as stack:
 
         @contextmanager
-        def start(backend: str) -> Iterator[Worker]:
-            if backend not in workers or not workers[backend].alive:
-                python = registry.backend(backend).python(sdk_python)
-                workers[backend] = stack.enter_context(Worker(backend, python=python))
-            yield workers[backend]
+        def start(chip: str, backend: str) -> Iterator[Worker]:
+            key = backend, registry.backend(backend).python(pythons, chip)
+            if key not in workers or not workers[key].alive:
+                workers[key] = stack.enter_context(Worker(backend, python=key[1]))
+            yield workers[key]
 
-        return [_chip(chip, start) for chip in rows]
+        return [_chip(chip, partial(start, chip.name)) for chip in rows]
 
 
 def _chip(chip: Chip, start: Callable[[str], AbstractContextManager[Worker]]) -> Finding:
@@ -284,20 +286,22 @@ def _chip(chip: Chip, start: Callable[[str], AbstractContextManager[Worker]]) ->
     return Finding("chips", chip.name, State.OK, detail)
 
 
-def sdks(sdk_python: str, python: Interpreter) -> Iterator[Finding]:
-    """Traces of each vendor's SDK: part of them is the usual reason for a chip that is not found."""
-    if not python.numpy:
-        hint = f"{sdk_python} -m pip install numpy"
-        yield Finding("sdks", "--sdk-python", State.BROKEN, f"{sdk_python} has no NumPy, which the worker needs", hint)
+def sdks(asked: Mapping[str, Interpreter]) -> Iterator[Finding]:
+    """Traces of each vendor's SDK: part of them is the usual reason for a chip that is not found. `asked` has the
+    interpreters by their paths."""
+    for path, python in asked.items():
+        if not python.numpy:
+            hint = f"{path} -m pip install numpy"
+            yield Finding("sdks", "--sdk-python", State.BROKEN, f"{path} has no NumPy, which the worker needs", hint)
     for sdk in _sdks():
         seen = {name: os.environ.get(name) for name in sdk.variables} | {
             name: shutil.which(name) for name in sdk.programs
         }
         traces = [f"{name} at {place}" for name, place in seen.items() if place]
-        if sdk.module in python.modules:
-            traces.append(f"module {sdk.module} in {sdk_python}")
+        having = [path for path, python in asked.items() if sdk.module in python.modules]
+        traces += [f"module {sdk.module} in {path}" for path in having]
         missing = [name for name in sdk.programs if not seen[name]]
-        missing += [] if sdk.module in python.modules else [f"module {sdk.module}"]
+        missing += [] if having else [f"module {sdk.module}"]
         state = State.ABSENT if not traces else State.PART if missing else State.OK
         detail = "; ".join(traces + ([f"no {', '.join(missing)}"] if missing else []))
         yield Finding("sdks", sdk.name, state, detail, sdk.hint if missing else "")

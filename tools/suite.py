@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +27,10 @@ CacheOption = Annotated[
 SimulateOption = Annotated[
     bool, typer.Option("--simulate", help="put the simulated SDK in the place of the vendor's; $CHIPPROOF_SIM sets it")
 ]
-PythonOption = Annotated[str, typer.Option("--sdk-python", help="interpreter that has the vendor's SDK")]
+PythonOption = Annotated[
+    list[str] | None,
+    typer.Option("--sdk-python", metavar="[CHIP=]PATH", help="interpreter that has the vendor's SDK, of all or one"),
+]
 
 
 def deliver(kept: Path, out: Path) -> None:
@@ -58,7 +60,7 @@ def cache_folder(chosen: Path | None) -> Path:
 def suite(
     data: Path | None,
     cache: Path | None,
-    sdk_python: str = sys.executable,
+    sdk_python: Sequence[str] | None = None,
     progress: Progress | None = None,
     simulate: bool = False,
 ) -> RunContext:
@@ -66,6 +68,7 @@ def suite(
     from rich.console import Console
 
     from harness import matrix
+    from harness.backends.registry import pythons
     from harness.run.context import RunContext, Settings
     from harness.run.simulation import simulator
     from harness.store import Store
@@ -85,7 +88,7 @@ def suite(
             store=Store(cache_folder(cache), say=lambda note: console.print(note, style="yellow", markup=False)),
             baselines=matrix.published(),
             data=data,
-            sdk_python=sdk_python,
+            pythons=pythons(sdk_python or [], matrix.chips()),
             environment=partial(simulator, memory=str(cache_folder(cache) / "simulated")) if simulate else no_simulator,
             progress=begin,
         )

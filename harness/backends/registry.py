@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -122,6 +123,43 @@ QNN = Sdk("QNN", (), (), "onnxruntime_qnn", "pip install onnxruntime-qnn onnx")
 
 
 @dataclass(frozen=True)
+class Pythons:
+    """The interpreters of --sdk-python: that of every chip, and those of single chips, by name of the chip."""
+
+    every: str = sys.executable
+    chips: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, chip: str) -> str:
+        """Path of the chip's interpreter."""
+        return self.chips.get(chip, self.every)
+
+    def options(self, chip: str) -> list[str]:
+        """The option that gives the chip the same interpreter in another command; none where it is the suite's own."""
+        if chip in self.chips:
+            return [f"--sdk-python={chip}={self.chips[chip]}"]
+        return [] if self.every == sys.executable else [f"--sdk-python={self.every}"]
+
+
+def pythons(given: Sequence[str], chips: Collection[str]) -> Pythons:
+    """The interpreters that options of the form PATH or CHIP=PATH name; of two for the same chip the last holds. Raises
+    UsageError for a chip that is not of `chips` and for a program that does not exist."""
+    every, single = sys.executable, {}
+    for text in given:
+        chip, sign, path = text.partition("=")
+        if not sign or "/" in chip:
+            chip, path = "", text
+        if chip and chip not in chips:
+            raise UsageError(f"--sdk-python {text}: no such chip", hint=f"there are {', '.join(chips)}")
+        if shutil.which(path) is None:
+            raise UsageError(f"--sdk-python {text}: no such program", hint="give the path of a Python interpreter")
+        if chip:
+            single[chip] = path
+        else:
+            every = path
+    return Pythons(every, single)
+
+
+@dataclass(frozen=True)
 class BackendRow:
     """One backend. `module` has the functions of `base.Backend` and is imported in the worker only.
 
@@ -138,10 +176,11 @@ class BackendRow:
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
 
-    def python(self, sdk_python: str) -> str:
-        """The interpreter that the backend's worker runs under: the suite's own or the one of --sdk-python."""
+    def python(self, given: Pythons, chip: str) -> str:
+        """The interpreter that the backend's worker runs under for a chip: the one that --sdk-python gives this chip,
+        else the suite's own where the row says so, else that of every chip."""
         own = self.own_python or (self.own_python_with and find_spec(self.own_python_with) is not None)
-        return sys.executable if own else sdk_python
+        return sys.executable if own and chip not in given.chips else given.of(chip)
 
     @property
     def simulator_folder(self) -> Path | None:

@@ -59,7 +59,7 @@ class Gate(Row):
 @dataclass(frozen=True)
 class Policy:
     """All rows of a policy file. `digest` identifies it in records; `decided` is the least share of verdicts that must
-    not be INCONCLUSIVE, `limits` seconds a stage, `memory_gb` of a worker."""
+    not be INCONCLUSIVE, `limits` seconds a stage, `memory_gb` of a worker, `pythons` what --sdk-python takes."""
 
     digest: str = ""
     place: str = ""
@@ -69,6 +69,7 @@ class Policy:
     decided: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     memory_gb: float | None = None
+    pythons: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[Row, ...]:

@@ -25,7 +25,7 @@ else:
 NAME = "chipproof.toml"  # read from the current folder when --policy names no other
 ROWS: dict[str, type[Row]] = {"expect": Expected, "observe": Observed, "gate": Gate}
 ACCEPTED = (Outcome.FAIL, Outcome.INVALID, Outcome.ERROR)  # outcomes that may be expected
-WORDS = ("decided", "limits", *ROWS)
+WORDS = ("decided", "limits", "sdk_python", *ROWS)
 
 
 def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
@@ -47,7 +47,7 @@ def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
     limits, memory = _limits(path, table.get("limits", {}), steps)
     return Policy(
         hashlib.sha256(text.encode()).hexdigest(), path.name, tuple(found["expect"]), tuple(found["observe"]),
-        tuple(found["gate"]), decided, limits, memory,
+        tuple(found["gate"]), decided, limits, memory, _pythons(path, table.get("sdk_python", {})),
     )  # fmt: skip
 
 
@@ -129,6 +129,14 @@ def _limits(path: Path, given: Any, steps: Collection[str]) -> tuple[dict[str, f
         if not _number(value) or value <= 0:
             raise UsageError(f"{path}: limits: {name} = {value!r} cannot be", hint="write a number above 0")
     return {name: float(value) for name, value in given.items() if name != "memory_gb"}, given.get("memory_gb")
+
+
+def _pythons(path: Path, given: Any) -> tuple[str, ...]:
+    """CHIP=PATH for each line; a path is relative to the file's folder, a bare name is looked for on PATH."""
+    if not (isinstance(given, dict) and all(isinstance(value, str) for value in given.values())):
+        raise UsageError(f"{path}: sdk_python is no table of paths",
+                         hint='write [sdk_python] and below it rk3588 = "/opt/rknn/bin/python"')  # fmt: skip
+    return tuple(f"{chip}={path.parent / value if '/' in value else value}" for chip, value in given.items())
 
 
 ROW = """

@@ -16,7 +16,7 @@ from harness.report.records import Record, head_line
 from harness.vocabulary import STAGES, Outcome
 
 PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python", "onnx", "onnx_input")
-"""Options that a repeated run needs as well; the last two may be given several times."""
+"""Options that a repeated run needs as well; the last three may be given several times."""
 
 
 @dataclass(frozen=True)

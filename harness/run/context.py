@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -52,7 +51,7 @@ class Settings:
     data: Path | None = None
     limit: int | None = None
     device: int | None = None
-    sdk_python: str = sys.executable
+    pythons: registry.Pythons = field(default_factory=registry.Pythons)
     runner: str | None = None
     environment: Callable[[Chip], Mapping[str, str] | None] = lambda chip: None
     logs: Path | None = None
@@ -123,7 +122,7 @@ class RunContext:
     def worker(self, chip: Chip, backend: str, who: str = "") -> Worker:
         """A new process for a backend of the chip. Its log is named after `who`: a case, or a case and a device."""
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
-        python = registry.backend(backend).python(self.settings.sdk_python)
+        python = registry.backend(backend).python(self.settings.pythons, chip.name)
         environment, limits = self.settings.environment(chip), self.settings.limits
         if limits is None:
             return Worker(backend, python=python, env=environment, log=log)

@@ -46,6 +46,7 @@ from tests.session import (
     add_record,
     case_of,
     plain,
+    pythons_of,
     say,
     stage_of,
     way_on,
@@ -86,7 +87,7 @@ def suite(
             data=None if data is None else Path(data),
             limit=pytestconfig.getoption("limit"),
             device=pytestconfig.getoption("device"),
-            sdk_python=pytestconfig.getoption("sdk_python"),
+            pythons=pythons_of(pytestconfig),
             runner=pytestconfig.getoption("runner"),
             environment=partial(simulator, runner=pytestconfig.getoption("runner"), **machine)
             if simulate

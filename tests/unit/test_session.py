@@ -271,6 +271,8 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--data=/no/such/folder", "no such folder"),
         ("--runner=aisbench", "no such backend; there are acl"),
         ("--sdk-python=/no/such/python", "no such program"),
+        ("--sdk-python=rk3588=/no/such/python", "rk3588=/no/such/python: no such program"),
+        ("--sdk-python=rk3589=/usr/bin/python3", "no such chip"),
         ("--results=pyproject.toml", "cannot be written"),
         ("--baseline=/no/such.jsonl", "--baseline /no/such.jsonl"),
         ("--lang=fr", "invalid choice"),

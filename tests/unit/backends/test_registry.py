@@ -1,5 +1,6 @@
 """The table of backends: every name is a module, plug-ins add rows, and compilers get the files that they need."""
 
+import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -80,6 +81,45 @@ def test_a_dotted_name_is_a_module_of_its_own():
     row = registry.backend("lab.chips.runner")
 
     assert (row.module, row.simulator_folder, dict(row.needs(beside()))) == ("lab.chips.runner", None, {})
+
+
+def test_an_interpreter_is_that_of_the_chip_before_that_of_all():
+    given = registry.pythons([f"rk3588={sys.executable}", "sh", "cat", "rk3588=ls"], CHIPS)
+
+    assert (given.of("rk3588"), given.of("t4")) == ("ls", "cat")  # of two the last
+    assert given.options("rk3588") == ["--sdk-python=rk3588=ls"]
+    assert given.options("t4") == ["--sdk-python=cat"]
+    assert registry.Pythons().options("t4") == []
+
+
+def test_a_path_with_an_equals_sign_is_a_path(tmp_path):
+    program = tmp_path / "a=b"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+
+    assert registry.pythons([str(program)], CHIPS) == registry.Pythons(str(program))
+
+
+def test_the_backend_of_the_cpu_runs_in_the_suites_python_unless_the_chip_is_named():
+    given = registry.Pythons("/a/python", {"cpu": "/another/python"})
+
+    assert BACKENDS["trt"].python(given, "t4") == "/a/python"
+    assert BACKENDS["ort"].python(registry.Pythons("/a/python"), "cpu") == sys.executable
+    assert BACKENDS["ort"].python(given, "cpu") == "/another/python"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("rk3589=sh", "--sdk-python rk3589=sh: no such chip"),
+        ("rk3588=/no/such", "rk3588=/no/such: no such program"),
+        ("rk3588=", "rk3588=: no such program"),
+        ("/no/such", "--sdk-python /no/such: no such program"),
+    ],
+)
+def test_an_interpreter_that_is_none_is_refused(given, said):
+    with pytest.raises(UsageError, match=said):
+        registry.pythons([given], CHIPS)
 
 
 def points(*rows):

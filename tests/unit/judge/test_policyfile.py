@@ -55,6 +55,12 @@ def test_every_kind_of_row_is_read_with_its_place(tmp_path):
     assert policy.digest != read(tmp_path, WHOLE + "\n").digest
 
 
+def test_interpreters_are_told_as_on_the_command_line_and_are_relative_to_the_file(tmp_path):
+    policy = read(tmp_path, '[sdk_python]\nrk3588 = "rknn/bin/python"\nt4 = "/opt/python"\nmlu370_s4 = "python3.7"')
+
+    assert policy.pythons == (f"rk3588={tmp_path}/rknn/bin/python", "t4=/opt/python", "mlu370_s4=python3.7")
+
+
 ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
 
 
@@ -77,6 +83,8 @@ ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
         ("[limits]\nrum = 3", "there is no 'rum'", "did you mean run"),
         ("[limits]\nrun = -3", "run = -3 cannot be", "above 0"),
         ("limits = 3", "limits is no table", "run = 60"),
+        ("[sdk_python]\nt4 = 3", "sdk_python is no table of paths", "rk3588 ="),
+        ('sdk_python = "python3"', "sdk_python is no table of paths", "rk3588 ="),
         ("a = [", "cannot be read", "docs/policy.md"),
         ("a = " + "[" * 100_000, "cannot be read", "docs/policy.md"),
     ],

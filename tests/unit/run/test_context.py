@@ -8,6 +8,7 @@ import torch
 
 from harness import baselines
 from harness.backends.base import Device
+from harness.backends.registry import Pythons
 from harness.chips import CHIPS
 from harness.datasets.base import Absent, Dataset, Sample
 from harness.errors import DataError
@@ -67,6 +68,17 @@ def test_a_simulated_chip_is_one_whose_worker_gets_another_environment(tmp_path)
 
     assert shared.simulated(CHIPS["t4"])
     assert not shared.simulated(CHIPS["cpu"])
+
+
+def test_a_worker_runs_under_the_interpreter_of_its_chip(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(context, "Worker", lambda backend, python, **_: started.append((backend, python)))
+    shared = run(tmp_path, pythons=Pythons("/every", {"t4": "/of/t4"}))
+
+    shared.worker(CHIPS["t4"], "trt")
+    shared.worker(CHIPS["rk3588"], "rknn")
+
+    assert started == [("trt", "/of/t4"), ("rknn", "/every")]
 
 
 # ---------------------------------------------------------------- images

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from harness.backends.base import Device, Found
-from harness.backends.registry import Sdk
+from harness.backends.registry import Pythons, Sdk
 from harness.chips import CHIPS
 from harness.errors import WorkerError
 from harness.run import devices
@@ -36,6 +36,10 @@ def no_workers(monkeypatch):
 HERE = doctor.Interpreter((3, 11), True, frozenset())
 
 
+def nothing_of(rows):
+    return [doctor.Finding("chips", chip.name, State.ABSENT, "looked") for chip in rows]
+
+
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
         cli.main(["doctor", *map(str, arguments)])
@@ -56,7 +60,7 @@ def test_every_area_is_there_and_nothing_is_broken_without_data(tmp_path, capsys
 
 
 def test_each_chip_shows_its_evidence_and_the_way_to_it():
-    found = {finding.name: finding for finding in doctor.chips(sys.executable, HERE)}
+    found = {finding.name: finding for finding in doctor.chips(Pythons(), {sys.executable: HERE})}
 
     assert set(found) == set(CHIPS)
     assert (found["cpu"].state, found["ascend310p"].state) == (State.OK, State.ABSENT)
@@ -91,7 +95,7 @@ def test_a_backend_is_started_once_for_all_chips_that_name_it_and_again_when_it_
     monkeypatch.setattr(devices, "find", FIND)
     monkeypatch.setattr("harness.worker.process.Worker", FakeWorker)
 
-    found = doctor.chips(sys.executable, HERE)
+    found = doctor.chips(Pythons(), {sys.executable: HERE})
 
     assert [finding.name for finding in found] == list(CHIPS)
     each = [chip.backends[:1] if dies else chip.backends for chip in CHIPS.values()]  # a broken SDK is not passed over
@@ -216,7 +220,7 @@ def test_traces_of_an_sdk_are_named_and_so_is_what_is_missing(tmp_path, monkeypa
     (tmp_path / "magicmind.py").write_text("raise SystemExit('imported')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    found = {finding.name: finding for finding in doctor.sdks(sys.executable, doctor.interpreter(sys.executable))}
+    found = {finding.name: finding for finding in doctor.sdks({sys.executable: doctor.interpreter(sys.executable)})}
 
     assert found["CANN"].state is State.PART
     assert f"npu-smi at {program}" in found["CANN"].detail
@@ -257,6 +261,24 @@ def test_an_sdk_python_without_numpy_is_broken(tmp_path, capsys):
     assert run(capsys, "--sdk-python", path, "--cache", tmp_path / "cache")[0] == 1
 
 
+def test_a_chip_is_asked_under_its_own_interpreter(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "python"
+    path.write_text("#!/bin/sh\necho 3 9\necho rknn\n")
+    path.chmod(0o755)
+    started = []
+    monkeypatch.undo()
+    monkeypatch.setattr(doctor, "_chips", lambda rows, pythons: started.extend(rows) or nothing_of(rows))
+
+    status, out, _ = run(capsys, "--sdk-python", f"rk3588={path}", "--cache", tmp_path / "cache", "--json")
+
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert "rk3588" in {chip.name for chip in started}
+    assert "htp_v73" not in {chip.name for chip in started}  # its module is in neither interpreter
+    assert found["RKNN"]["detail"] == f"module rknn in {path}"
+    assert found["--sdk-python"]["detail"] == f"{path} has no NumPy, which the worker needs"
+    assert status == 1
+
+
 def test_the_conclusion_comes_first_with_the_command_of_each_chip(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "requirements", lambda: ["pytest>=8"])
     lines = run(capsys, "--cache", tmp_path, "--lang", "en")[1].splitlines()
@@ -292,7 +314,7 @@ def test_without_any_trace_no_worker_is_started(monkeypatch, tmp_path):
         for name in sdk.variables:
             monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "find", lambda chip, start: asked.append(chip.name) or Presence("", "", (), "x"))
-    found = {finding.name: finding for finding in doctor.chips(sys.executable, HERE)}
+    found = {finding.name: finding for finding in doctor.chips(Pythons(), {sys.executable: HERE})}
 
     assert "cpu" in asked
     assert not {"ascend310", "ascend310p", "mlu370_s4", "t4", "cuda"} & set(asked)
@@ -302,7 +324,7 @@ def test_without_any_trace_no_worker_is_started(monkeypatch, tmp_path):
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    doctor.chips(sys.executable, HERE)
+    doctor.chips(Pythons(), {sys.executable: HERE})
     assert {"cpu", "t4", "cuda"} <= set(asked)
     assert "ascend310" not in asked
 

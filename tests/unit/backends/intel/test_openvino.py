@@ -174,8 +174,11 @@ def test_the_version_names_plugin_precisions_and_nncf(monkeypatch):
 def test_the_suites_own_python_is_taken_where_it_has_the_module():
     row = registry.BackendRow("x", "x", own_python_with="numpy")
 
-    assert row.python("/another/python") == sys.executable
-    assert replace(row, own_python_with="no_such_module").python("/another/python") == "/another/python"
+    given = registry.Pythons("/another/python", {"intel_npu": "/a/third"})
+
+    assert row.python(given, "intel_cpu") == sys.executable
+    assert replace(row, own_python_with="no_such_module").python(given, "intel_cpu") == "/another/python"
+    assert row.python(given, "intel_npu") == "/a/third"
 
 
 def test_the_precisions_of_a_device_pass_through_the_pipe():
