@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import matrix
-from harness.backends.registry import backends, pythons
+from harness.backends.registry import backend_options, backends, pythons
 from harness.errors import HarnessError
 from harness.report import webhook
 from harness.report.messages import LANGUAGES
@@ -128,6 +128,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy), of all chips or of one (repeat for "
         "several)",
     )
+    group.addoption(
+        "--backend-option",
+        action="append",
+        default=[],
+        metavar="[CHIP:]KEY=VALUE",
+        help="a setting of the compiler or runtime, of all chips or of one (repeat for several)",
+    )
     group.addoption("--runner", metavar="BACKEND", help=f"drive the chip by another backend: {', '.join(backends())}")
 
 
@@ -161,6 +168,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
     try:
         pythons(config.getoption("sdk_python"), matrix.chips())
+        backend_options(config.getoption("backend_option"), matrix.chips())
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
     if (url := config.getoption("webhook")) is not None:
@@ -185,6 +193,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         if (value := config.getoption(name)) is not None
     ]
     settings += [f"--time-limit {given}" for given in config.getoption("time_limit")]
+    settings += [f"--backend-option {given}" for given in config.getoption("backend_option")]
     if config.getoption("tier") != "full":
         settings.append(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}")
     if config.getoption("simulate"):

@@ -53,7 +53,8 @@ ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
 OWN = pytest.StashKey["list[Own]"]()  # cases of --onnx
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
-OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python", "tier", "memory_limit")
+OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python", "backend_option", "tier",
+           "memory_limit")  # fmt: skip
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -141,14 +142,15 @@ def again(item: pytest.Item) -> str:
     config = item.config
     given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner")}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")] + _of_own(config)
+    options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")] + _of_backend_and_model(config)
     options += ["--simulate"] if config.getoption("simulate") else []
     return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
 
 
-def _of_own(config: pytest.Config) -> list[str]:
-    """The options that name models of the user's own and their inputs."""
-    files = [f"--onnx={path}" for path in config.getoption("onnx")]
+def _of_backend_and_model(config: pytest.Config) -> list[str]:
+    """The options that set what a backend takes, and that name models of the user's own and their inputs."""
+    files = [f"--backend-option={given}" for given in config.getoption("backend_option")]
+    files += [f"--onnx={path}" for path in config.getoption("onnx")]
     return files + [f"--onnx-input={given}" for given in config.getoption("onnx_input")]
 
 
@@ -172,7 +174,7 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     given = {name: config.getoption(name) for name in ("data", "cache")}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
     options += bench.context.settings.pythons.options(case.chip)
-    options += _of_own(config) + (["--simulate"] if config.getoption("simulate") else [])
+    options += _of_backend_and_model(config) + (["--simulate"] if config.getoption("simulate") else [])
     found["diagnose"] = " ".join([*_environment(config), shlex.join(["chipproof", "diagnose", str(case), *options])])
     settings = bench.context.settings
     if engine := settings.store.latest.get("engine"):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, deliver, suite
+from tools.suite import BackendOptionOption, CacheOption, DataOption, PythonOption, SimulateOption, deliver, suite
 
 
 def command(
@@ -18,6 +18,7 @@ def command(
     data: DataOption = None,
     cache: CacheOption = None,
     sdk_python: PythonOption = None,
+    backend_option: BackendOptionOption = None,
     simulate: SimulateOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
@@ -25,7 +26,8 @@ def command(
     from harness.case import Case
     from harness.run.case_run import CaseRun
 
-    with closing(CaseRun(suite(data, cache, sdk_python, simulate=simulate), Case.parse(case))) as bench:
+    context = suite(data, cache, sdk_python, simulate=simulate, backend_option=backend_option)
+    with closing(CaseRun(context, Case.parse(case))) as bench:
         engine = bench.built().path
         facts = {"case": case, "engine": str(out or engine), **bench.facts}
     if out is not None:

@@ -21,8 +21,8 @@ def command(
     """Compile MODEL for a chip, run it there on drawn inputs, hold it against ONNX Runtime, and time it.
 
     Inputs are drawn by dtype and range; --onnx-input NAME=LOW:HIGH bounds one, NAME=FILE.npy gives its rows. Any other
-    option goes to pytest as it is: --simulate, --results, --cache, --sdk-python, --patience. Exit status: that of the
-    run, or 2 where it could not begin."""
+    option goes to pytest as it is: --simulate, --results, --cache, --sdk-python, --backend-option, --patience. Exit
+    status: that of the run, or 2 where it could not begin."""
     if chip not in matrix.chips():
         raise UsageError(f"--chip {chip}: there is no such chip", hint=f"there are {', '.join(matrix.chips())}")
     if not model.is_file():

@@ -17,7 +17,7 @@ import typer
 from harness.errors import InvalidMeasurement, UsageError
 from harness.judge.timing import Plan
 from harness.vocabulary import Outcome
-from tools.suite import CacheOption, DataOption, PythonOption, SimulateOption, suite
+from tools.suite import BackendOptionOption, CacheOption, DataOption, PythonOption, SimulateOption, suite
 
 if TYPE_CHECKING:
     from harness.case import Case, Tensors
@@ -45,6 +45,7 @@ def command(
     data: DataOption = None,
     cache: CacheOption = None,
     sdk_python: PythonOption = None,
+    backend_option: BackendOptionOption = None,
     simulate: SimulateOption = False,
     onnx: OnnxOption = None,
     onnx_input: OnnxInputOption = None,
@@ -66,7 +67,7 @@ def command(
 
     if sweep and bundle is not None:
         raise UsageError("--sweep writes no bundle", hint="run chipproof diagnose again with --bundle alone")
-    context = suite(data, cache, sdk_python, simulate=simulate)
+    context = suite(data, cache, sdk_python, simulate=simulate, backend_option=backend_option)
     with closing(_run_of(context, Case.parse(case), onnx, onnx_input or [])) as bench:
         if sweep:
             _end_of_sweep({"case": case, **bench.facts, **swept(bench)}, as_json)

@@ -31,6 +31,10 @@ PythonOption = Annotated[
     list[str] | None,
     typer.Option("--sdk-python", metavar="[CHIP=]PATH", help="interpreter that has the vendor's SDK, of all or one"),
 ]
+BackendOptionOption = Annotated[
+    list[str] | None,
+    typer.Option("--backend-option", metavar="[CHIP:]KEY=VALUE", help="a setting of the compiler or runtime"),
+]
 
 
 def deliver(kept: Path, out: Path) -> None:
@@ -63,12 +67,13 @@ def suite(
     sdk_python: Sequence[str] | None = None,
     progress: Progress | None = None,
     simulate: bool = False,
+    backend_option: Sequence[str] | None = None,
 ) -> RunContext:
     """A RunContext for one verb; its notes go to standard error."""
     from rich.console import Console
 
     from harness import matrix
-    from harness.backends.registry import pythons
+    from harness.backends.registry import backend_options, pythons
     from harness.run.context import RunContext, Settings
     from harness.run.simulation import simulator
     from harness.store import Store
@@ -89,6 +94,7 @@ def suite(
             baselines=matrix.published(),
             data=data,
             pythons=pythons(sdk_python or [], matrix.chips()),
+            backend_options=backend_options(backend_option or [], matrix.chips()),
             environment=partial(simulator, memory=str(cache_folder(cache) / "simulated")) if simulate else no_simulator,
             progress=begin,
         )

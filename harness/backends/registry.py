@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -122,6 +123,83 @@ RKNN = Sdk("RKNN", (), (), "rknn", 'pip install rknn-toolkit2 "setuptools<81"')
 QNN = Sdk("QNN", (), (), "onnxruntime_qnn", "pip install onnxruntime-qnn onnx")
 
 
+Setting = Callable[[str], Any]
+"""Turns the text of a --backend-option into what the backend takes. Raises ValueError, which says what it takes."""
+
+
+def text(given: str) -> str:
+    """Any text, unchanged."""
+    return given
+
+
+def whole(given: str) -> int:
+    """A whole number from 1."""
+    if not re.fullmatch(r"0*[1-9]\d*", given, re.ASCII):
+        raise ValueError("a whole number from 1")
+    return int(given)
+
+
+def wholes(given: str) -> list[int]:
+    """Whole numbers from 1, separated by commas."""
+    try:
+        return [whole(part) for part in given.split(",")]
+    except ValueError:
+        raise ValueError("whole numbers from 1, separated by commas") from None
+
+
+def json_object(given: str) -> dict[str, Any]:
+    """An object in JSON."""
+    try:
+        found = json.loads(given)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("an object in JSON")
+    return found
+
+
+def one_of(*words: str) -> Setting:
+    """One of these words."""
+
+    def read(given: str) -> str:
+        if given not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return given
+
+    return read
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """What --backend-option sets: text by key, for every chip, and for single chips, which comes first."""
+
+    every: Mapping[str, str] = field(default_factory=dict)
+    chips: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def of(self, chip: str) -> dict[str, str]:
+        """Text by key for one chip."""
+        return {**self.every, **self.chips.get(chip, {})}
+
+
+def backend_options(given: Sequence[str], chips: Collection[str]) -> BackendOptions:
+    """What options of the form KEY=VALUE or CHIP:KEY=VALUE set; of two for the same key the last holds. Raises
+    UsageError for another form, a chip that is not of `chips`, and a key that no backend knows."""
+    every: dict[str, str] = {}
+    single: dict[str, dict[str, str]] = {}
+    known = sorted({key for row in backends().values() for key in row.settings})
+    for option in given:
+        key, sign, value = option.partition("=")
+        chip, colon, key = key.rpartition(":")
+        if not sign or not key:
+            raise UsageError(f"--backend-option {option}: no key and value", hint="write KEY=VALUE or CHIP:KEY=VALUE")
+        if colon and chip not in chips:
+            raise UsageError(f"--backend-option {option}: no such chip", hint=f"there are {', '.join(chips)}")
+        if key not in known:
+            raise UsageError(f"--backend-option {option}: no backend knows {key}", hint=f"known: {', '.join(known)}")
+        (single.setdefault(chip, {}) if colon else every)[key] = value
+    return BackendOptions(every, single)
+
+
 @dataclass(frozen=True)
 class Pythons:
     """The interpreters of --sdk-python: that of every chip, and those of single chips, by name of the chip."""
@@ -174,6 +252,7 @@ class BackendRow:
     simulator: str = ""
     needs: Callable[[Beside], Mapping[str, Any]] = _nothing  # options of the BuildSpec; files as absolute paths
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
+    settings: Mapping[str, Setting] = field(default_factory=dict)  # options of the BuildSpec that a user may set
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
 
     def python(self, given: Pythons, chip: str) -> str:
@@ -182,31 +261,58 @@ class BackendRow:
         own = self.own_python or (self.own_python_with and find_spec(self.own_python_with) is not None)
         return sys.executable if own and chip not in given.chips else given.of(chip)
 
+    def read_settings(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """The values of --backend-option, by key, as the backend takes them. Raises UsageError for a key that it does
+        not know, with those that it knows, and for a value that it does not take."""
+        found = {}
+        for key, value in given.items():
+            if key not in self.settings:
+                known = f"known: {', '.join(self.settings) or 'none'}"
+                raise UsageError(
+                    f"the backend {self.name} has no option {key}",
+                    hint=f"{known}; for another chip write --backend-option CHIP:{key}={value}",
+                )
+            try:
+                found[key] = self.settings[key](value)
+            except ValueError as error:
+                raise UsageError(f"--backend-option {key}={value} cannot be", hint=f"give {error}") from error
+        return found
+
     @property
     def simulator_folder(self) -> Path | None:
         """Absolute path of the simulated SDK, or None."""
         return SIMULATORS / self.simulator if self.simulator else None
 
 
+ATC = {"precision_mode": text, "op_select_implmode": text, "log": one_of("debug", "info", "warning", "error", "null")}
+ORT_INT8 = {"method": one_of("MinMax", "Entropy", "Percentile", "Distribution")}
+
 BACKENDS: dict[str, BackendRow] = {
     row.name: row
     for row in (
-        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes_and_specs),
+        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes_and_specs,
+                   settings=ATC),
         BackendRow("ais_bench", "harness.backends.ascend.ais_bench", CANN, simulator="ascend",
-                   needs=_out_nodes_and_specs),
-        BackendRow("msame", "harness.backends.ascend.msame", CANN, simulator="ascend", needs=_out_nodes_and_specs),
-        BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, engine_is_onnx=True),
+                   needs=_out_nodes_and_specs, settings=ATC),
+        BackendRow("msame", "harness.backends.ascend.msame", CANN, simulator="ascend", needs=_out_nodes_and_specs,
+                   settings=ATC),
+        BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT_INT8, engine_is_onnx=True),
         BackendRow("magicmind", "harness.backends.cambricon.magicmind", MAGICMIND, simulator="magicmind",
-                   needs=_device_only, unkeyed=("device",)),
+                   needs=_device_only, unkeyed=("device",),
+                   settings={"clusters": wholes, "config": json_object, "quantization_algorithm": text}),
         BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
-                   unkeyed=("device", "timing_cache")),
-        BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, engine_is_onnx=True),
-        BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, engine_is_onnx=True),
+                   unkeyed=("device", "timing_cache"), settings={"workspace_mb": whole}),
+        BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT_INT8,
+                   engine_is_onnx=True),
+        BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT_INT8, engine_is_onnx=True),
         BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript),
-        BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino"),
+        BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino",
+                   settings={"streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE")}),
         BackendRow("qnn_htp", "harness.backends.qualcomm.htp", QNN),
-        BackendRow("rknn", "harness.backends.rockchip.rknn", RKNN),
-        BackendRow("ort", "harness.backends.cpu.ort", own_python=True, engine_is_onnx=True),
+        BackendRow("rknn", "harness.backends.rockchip.rknn", RKNN,
+                   settings={"algorithm": one_of("normal", "mmse", "kl_divergence")}),
+        BackendRow("ort", "harness.backends.cpu.ort", own_python=True, settings={"threads": whole, **ORT_INT8},
+                   engine_is_onnx=True),
     )
 }  # fmt: skip
 

@@ -15,8 +15,8 @@ from harness.report.messages import Translate
 from harness.report.records import Record, head_line
 from harness.vocabulary import STAGES, Outcome
 
-PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python", "onnx", "onnx_input")
-"""Options that a repeated run needs as well; the last three may be given several times."""
+PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python", "backend_option", "onnx", "onnx_input")
+"""Options that a repeated run needs as well; the last four may be given several times."""
 
 
 @dataclass(frozen=True)

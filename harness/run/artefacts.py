@@ -425,4 +425,5 @@ def _spec(spec: BuildSpec, unkeyed: tuple[str, ...]) -> dict[str, Any]:
 
 def _portable(value: Any) -> Any:
     """The digest of a stored file, because the cache may be moved; any other value unchanged."""
-    return name_of(Path(value)) if isinstance(value, str) and value.startswith("/") else value
+    path = Path(value) if isinstance(value, str) and value.startswith("/") else Path()
+    return name_of(path) if path.stem in RECIPES and path.parent.parent.name == path.stem else value

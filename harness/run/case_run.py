@@ -94,8 +94,12 @@ class CaseRun:
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "protocol": self.protocol.name,
             "normalized_by_chip": self.variant.raw, "weights": weights.source, "weights_digest": weights.digest,
-            "note": self.protocol.note, **self._calibrated_on,
+            "note": self.protocol.note, **self._calibrated_on, **self._set_by_user,
         }  # fmt: skip
+
+    @property
+    def _set_by_user(self) -> dict[str, Any]:
+        return {"backend_options": dict(self.engine.options)} if self.engine.options else {}
 
     @property
     def _calibrated_on(self) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Settings:
     limit: int | None = None
     device: int | None = None
     pythons: registry.Pythons = field(default_factory=registry.Pythons)
+    backend_options: registry.BackendOptions = field(default_factory=registry.BackendOptions)
     runner: str | None = None
     environment: Callable[[Chip], Mapping[str, str] | None] = lambda chip: None
     logs: Path | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,12 @@ class CaseEngine:
         """The device of this process: with pytest -n the processes take the chip's devices in turn, else the first."""
         return self.present.devices[self.context.settings.process % len(self.present.devices)]
 
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """What --backend-option sets for this chip, as its backend takes it. Raises UsageError."""
+        given = self.context.settings.backend_options.of(self.case.chip)
+        return registry.backend(self.present.backend).read_settings(given)
+
     def onnx(self, variant: Variant | None = None) -> Path:
         """Path of the ONNX file that is compiled. Raises ExportError."""
         make = self.context.exported_with_suppression if (variant or self.variant).nms else self.context.exported
@@ -87,12 +94,13 @@ class CaseEngine:
         )
 
     def spec(self, variant: Variant) -> BuildSpec:
-        """The spec for the compiler; the backend's row adds the options that it needs besides the graph."""
+        """The spec for the compiler; the backend's row adds the options that it needs besides the graph, the user those
+        of --backend-option. Raises UsageError."""
         return replace(
             self.plain_spec(),
             outputs=self.outputs_of(variant),
             normalize=self.protocol.normalize if variant.raw else None,
-            options=dict(registry.backend(self.present.backend).needs(_Beside(self, variant))),
+            options={**registry.backend(self.present.backend).needs(_Beside(self, variant)), **self.options},
         )
 
     def calibration(self) -> Path:

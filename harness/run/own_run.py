@@ -101,7 +101,7 @@ class OwnRun(CaseRun):
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "file": self.own.path.name, "onnx_digest": self.own.digest,
-            "inputs_digest": self.own.inputs_digest,
+            "inputs_digest": self.own.inputs_digest, **self._set_by_user,
         }  # fmt: skip
 
     def inputs(self, raw: bool = False) -> Tensors:

@@ -16,6 +16,7 @@ import platformdirs
 import pytest
 
 from harness import matrix
+from harness.backends.registry import backend_options
 from harness.case import Case
 from harness.errors import DataError, DeviceError, HarnessError, InvalidMeasurement, StoreError
 from harness.judge import policy
@@ -88,6 +89,7 @@ def suite(
             limit=pytestconfig.getoption("limit"),
             device=pytestconfig.getoption("device"),
             pythons=pythons_of(pytestconfig),
+            backend_options=backend_options(pytestconfig.getoption("backend_option"), matrix.chips()),
             runner=pytestconfig.getoption("runner"),
             environment=partial(simulator, runner=pytestconfig.getoption("runner"), **machine)
             if simulate

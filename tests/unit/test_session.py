@@ -270,6 +270,7 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--dist=each", "runs every test in every process"),
         ("--data=/no/such/folder", "no such folder"),
         ("--runner=aisbench", "no such backend; there are acl"),
+        ("--backend-option=thread=1", "no backend knows thread"),
         ("--sdk-python=/no/such/python", "no such program"),
         ("--sdk-python=rk3588=/no/such/python", "rk3588=/no/such/python: no such program"),
         ("--sdk-python=rk3589=/usr/bin/python3", "no such chip"),

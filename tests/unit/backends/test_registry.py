@@ -1,7 +1,9 @@
 """The table of backends: every name is a module, plug-ins add rows, and compilers get the files that they need."""
 
+import re
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +122,80 @@ def test_the_backend_of_the_cpu_runs_in_the_suites_python_unless_the_chip_is_nam
 def test_an_interpreter_that_is_none_is_refused(given, said):
     with pytest.raises(UsageError, match=said):
         registry.pythons([given], CHIPS)
+
+
+def test_settings_are_those_of_the_chip_before_those_of_all():
+    given = registry.backend_options(["threads=2", "cpu:threads=4", "cpu:method=Entropy", "threads=3"], CHIPS)
+
+    assert (given.of("cpu"), given.of("t4")) == ({"threads": "4", "method": "Entropy"}, {"threads": "3"})
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "hint"),
+    [
+        ("threads", "no key and value", "KEY=VALUE"),
+        ("cpu:=3", "no key and value", "KEY=VALUE"),
+        ("cqu:threads=3", "cqu:threads=3: no such chip", "ascend310"),
+        (":threads=3", "no such chip", "ascend310"),
+        ("thread=3", "no backend knows thread", "algorithm, clusters, config"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(given, said, hint):
+    with pytest.raises(UsageError, match=said) as raised:
+        registry.backend_options([given], CHIPS)
+    assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "value"),
+    [
+        ("openvino", {"streams": "4", "preset": "MIXED"}, {"streams": 4, "preset": "MIXED"}),
+        (
+            "magicmind",
+            {"clusters": "2,8", "config": '{"a": {"b": 1}}'},
+            {"clusters": [2, 8], "config": {"a": {"b": 1}}},
+        ),
+        ("acl", {"precision_mode": "allow_mix_precision"}, {"precision_mode": "allow_mix_precision"}),
+    ],
+)
+def test_settings_are_read_as_the_backend_takes_them(backend, given, value):
+    assert BACKENDS[backend].read_settings(given) == value
+
+
+@pytest.mark.parametrize(
+    ("backend", "key", "value", "hint"),
+    [
+        ("ort", "threads", "0", "a whole number from 1"),
+        ("ort", "threads", "1e3", "a whole number from 1"),
+        ("ort", "method", "minmax", "one of MinMax, Entropy"),
+        ("magicmind", "clusters", "2,", "whole numbers from 1, separated by commas"),
+        ("magicmind", "config", "[1]", "an object in JSON"),
+        ("magicmind", "config", "[" * 100_000, "an object in JSON"),
+    ],
+)
+def test_a_value_that_the_backend_does_not_take_is_refused(backend, key, value, hint):
+    with pytest.raises(UsageError, match=f"--backend-option {key}=") as raised:
+        BACKENDS[backend].read_settings({key: value})
+    assert hint in raised.value.hint
+
+
+def test_a_backend_without_settings_says_so():
+    with pytest.raises(UsageError, match=r"lab\.runner has no option threads") as raised:
+        registry.backend("lab.runner").read_settings({"threads": "1"})
+    assert "known: none" in raised.value.hint
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_keys_of_every_backend_are_in_the_readme(page):
+    text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
+    for row in BACKENDS.values():
+        for key in row.settings:
+            assert re.search(rf"^\| .*`{row.name}`.*\|.*`{key}`", text, re.MULTILINE), f"{row.name}: {key}"
+
+
+def test_no_key_of_a_user_is_one_that_the_suite_sets():
+    for row in BACKENDS.values():
+        assert not set(row.settings) & set(row.needs(beside("TensorRT 11.0")))
 
 
 def points(*rows):

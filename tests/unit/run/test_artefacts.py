@@ -140,6 +140,12 @@ def test_an_option_that_does_not_change_the_engine_is_not_in_its_key():
     assert artefacts._spec(spec, ("device",))["options"] == {"out_nodes": ["Conv_1:0"]}
 
 
+def test_a_path_that_a_user_sets_is_in_the_key_as_it_is():
+    spec = BuildSpec("fp16", 1, (), (), options={"table": "/opt/lab/a.cfg"})
+
+    assert artefacts._spec(spec, ())["options"] == {"table": "/opt/lab/a.cfg"}
+
+
 def test_a_kept_file_stands_in_a_key_by_its_digest_wherever_the_cache_is():
     here, there = (f"{root}/calibration/0123abcd/calibration.npy" for root in ("/cache", "/mnt/other"))
 

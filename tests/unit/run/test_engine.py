@@ -19,8 +19,14 @@ from harness.run.engine import CaseEngine, Variant, _Beside
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 
 
+OPTIONS = registry.backend_options(["t4:workspace_mb=64", "cpu:threads=1", "threads=2"], CHIPS)
+
+
+NONE = registry.BackendOptions()
+
+
 def engine_of(text, tmp_path, **present):
-    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path))
+    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path), backend_options=OPTIONS)
     engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse(text))
     known = {"backend": "ort", "version": "1", "devices": (Device(0, "CPU"),), "evidence": ""}
     vars(engine)["present"] = Presence(**{**known, **present})
@@ -43,6 +49,17 @@ def test_an_absent_chip_is_an_error_with_what_was_looked_for():
     with pytest.raises(DeviceError, match="Ascend 310P is absent: acl: no module acl") as caught:
         _ = engine.device
     assert caught.value.hint == engine.chip.hint
+
+
+def test_what_the_user_sets_is_told_to_the_compiler_and_to_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(_Beside, "timing_cache", lambda self: "/t")
+    t4, cpu = (engine_of(f"regnety_016-{chip}-fp32-bs1", tmp_path, **more) for chip, more in (
+        ("t4", {"backend": "trt"}), ("cpu", {})))  # fmt: skip
+
+    assert cpu.spec(cpu.variant).options == {"threads": 1}
+    with pytest.raises(UsageError, match="the backend trt has no option threads") as caught:
+        t4.spec(t4.variant)
+    assert "known: workspace_mb; for another chip write --backend-option CHIP:threads=2" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -134,7 +151,7 @@ def test_an_engine_that_is_a_graph_says_how_many_layers_are_in_int8(told, wanted
 @pytest.mark.parametrize("backend", ["trt", "magicmind"])
 def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
     """Where CUDA numbers another GPU 0, its plan would not load on this one."""
-    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path))
+    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path), backend_options=NONE)
     engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
     engine.variant = replace(engine.variant, raw=False)
     vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])

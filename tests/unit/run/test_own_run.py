@@ -55,6 +55,29 @@ def test_files_of_seventeen_shapes_are_right_on_the_cpu(tmp_path):
     assert set(outcomes(records).values()) == {"PASS"}
 
 
+def test_what_the_user_sets_is_on_record_and_a_key_of_another_backend_is_refused(tmp_path):
+    file = own_models.save(own_models.dense, tmp_path / "m.onnx")
+    options = ("-m", "cpu and fp32 and bs1 and numerics", "-k", "outputs_are", f"--onnx={file}")
+
+    done, records = run(tmp_path, *options, "--backend-option=cpu:threads=1", "--backend-option=rk3588:algorithm=mmse")
+    (record,) = [line for line in records if line.get("stage") == "numerics"]
+    (path,) = (tmp_path / "results").glob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    (key,) = [line["key"] for line in lines if line.get("kind") == "engine"]
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert record["facts"]["backend_options"] == {"threads": 1}
+    assert key["spec"]["options"] == {"threads": 1}
+
+    done, records = run(tmp_path / "b", *options, "--backend-option=streams=2")
+    (record,) = [line for line in records if line.get("stage") == "numerics"]
+
+    assert record["outcome"] == "ERROR", done.stdout
+    assert "the backend ort has no option streams" in done.stdout
+    assert "known: threads, method" in done.stdout
+    assert "--backend-option=streams=2" in record["facts"]["again"]
+
+
 @pytest.mark.slow
 def test_throughput_is_measured_and_verified_on_the_cpu(tmp_path):
     file = own_models.save(own_models.image, tmp_path / "image.onnx")
