@@ -1,0 +1,229 @@
+"""How far the figures of a log may be apart: what lies just within a limit is read, what lies just beyond is refused.
+
+The limits are worked from the samples' own figures, not taken from the readers."""
+
+import json
+
+import log_samples
+import pytest
+from vendor_log_texts import AIS_FOUR, MM
+
+from harness.errors import DataError
+from harness.vendor.logs import parse
+
+
+def edited(text, *pairs):
+    for old, new in pairs:
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times"
+        text = text.replace(old, new)
+    return text
+
+
+def benchmark(*pairs):
+    return edited(log_samples.benchmark(), *pairs)
+
+
+def post(images_a_second):
+    """benchmark's log with that rate of batches, and the time that belongs to it; infer makes 202 images/s."""
+    rate = f"[post] throughputRate: {images_a_second!r}, moduleLatency: {1000 / images_a_second!r}"
+    return benchmark(("[post] throughputRate: 50.5, moduleLatency: 19.802", rate))
+
+
+def broken(factor, batches_of=4.0):
+    """benchmark's log as of a clock that is wrong by a factor; the figures say `batches_of` images a batch."""
+    rate = 202 / batches_of
+    return benchmark(
+        ("250, moduleLatency: 4\n", f"250, moduleLatency: {4 * factor!r}\n"),
+        ("240, moduleLatency: 4.16667\n", f"240, moduleLatency: {1000 / 240 * factor!r}\n"),
+        ("[post] throughputRate: 50.5, moduleLatency: 19.802",
+         f"[post] throughputRate: {rate!r}, moduleLatency: {1000 / rate * factor!r}"),
+    )  # fmt: skip
+
+
+def msame(mean, rest):
+    """Both means of runs that are not listed."""
+    text = log_samples.msame([8, 8], listed=False)
+    return edited(
+        text, ("time: 8.000000 ms\nI", f"time: {mean!r} ms\nI"), ("first time: 8.000000", f"first time: {rest!r}")
+    )
+
+
+def ais_devices(total):
+    return edited(AIS_FOUR, ("summary throughput:4004.0", f"summary throughput:{total!r}"))
+
+
+def ais_summary(mean):
+    spread = {"min": 3.5, "max": 4.5, "mean": mean, "median": 4.0, "count": 3}
+    return json.dumps({"NPU_compute_time": spread, "throughput": 4000.0, "npu_compute_time_list": [3.5, 4.0, 4.5]})
+
+
+def ais_rate(rate):
+    return edited(log_samples.ais_bench(), (": 1600.0\n", f": {rate!r}\n"))
+
+
+def ais_without_its_batch(rate):
+    text = edited(log_samples.ais_bench(), ("1000*batchsize.mean(8)/NPU_compute_time.mean(5): 1600.0",
+                                            f"1000*batchsize/NPU_compute_time: {rate!r}"))  # fmt: skip
+    return text.replace("[INFO] try get model batchsize:8\n", "")
+
+
+def mm_run(rate):
+    return edited(log_samples.mm_run(), (" 500\n", f" {rate!r}\n"))
+
+
+def trtexec_7(seconds):
+    return edited(log_samples.trtexec_7(), ("time: 3 s", f"time: {seconds!r} s"))
+
+
+def trtexec(*pairs, walls=False):
+    return edited(log_samples.trtexec("--onnx=net.onnx --shapes=image:8x3x4x4", walls=walls), *pairs)
+
+
+def trtexec_rate(qps, walls=False):
+    return trtexec(("Throughput: 247.5 qps", f"Throughput: {qps!r} qps"), walls=walls)
+
+
+def trtexec_beside_a_slow_host(qps):
+    more = "End-to-End Host Latency: min = 9 ms, max = 9 ms, mean = 9 ms, median = 9 ms, percentile(99%) = 9 ms"
+    return trtexec(
+        ("Throughput: 247.5 qps", f"Throughput: {qps!r} qps"), ("[I] GPU Compute", f"[I] {more}\n[I] GPU Compute")
+    )
+
+
+def trtexec_latency(mean):
+    return trtexec(("mean = 5 ms, median = 5", f"mean = {mean!r} ms, median = 5"))
+
+
+def implicit(rate):
+    text = log_samples.trtexec("--loadEngine=net.plan --batch=8", rate_times=8)
+    return edited(text, ("Throughput: 1980 qps", f"Throughput: {rate!r} qps"))
+
+
+def spread(low, high):
+    """The line of ais_bench with a mean of 5 ms."""
+    return log_samples.ais_bench(
+        spread=f"min = {low!r}, max = {high!r}, mean = 5, median = {(low + high) / 2!r}, percentile(99%) = {high!r}"
+    )
+
+
+LIMITS = {
+    # benchmark: infer 202/s, interface 500/s, module 3 ms, e2e 200/s, 4 images a batch
+    "a stage's rate times its time, above": (lambda x: benchmark(("e: 250,", f"e: {x!r},")), 250.0045, 250.0055, None),
+    "a stage's rate times its time, below": (lambda x: benchmark(("e: 250,", f"e: {x!r},")), 249.9955, 249.9945, None),
+    "module and interface": (lambda x: benchmark(("Latency: 3\n", f"Latency: {x!r}\n")), 1.981, 1.979, None),
+    "module and pipeline": (lambda x: benchmark(("Latency: 3\n", f"Latency: {x!r}\n")), 5.0, 5.001, None),
+    "pipeline and inference": (lambda x: benchmark(("e: 200,", f"e: {x!r},")), 204.0, 204.1, None),
+    "images a batch, above, not stated": (post, 50.1, 49.9, None),
+    "images a batch, below, not stated": (post, 50.95, 51.1, None),
+    "images a batch, above, stated": (post, 48.2, 48.0, 4),
+    "images a batch, below, stated": (post, 53.0, 53.3, 4),
+    "a wrong clock, fast": (lambda x: broken(x, 4), 0.51, 0.49, 4),
+    "a wrong clock, slow": (lambda x: broken(x, 4), 1.99, 2.01, 4),
+    "a wrong clock, of a smaller batch": (lambda x: broken(1.5, x), 40.1, 39.9, 100),
+    "a wrong clock, of a larger batch": (lambda x: broken(1.5, x), 249.0, 251.0, 100),
+    "a mean of rates, below": (lambda x: log_samples.pure(500, 2 * x), 0.981, 0.979, None),
+    "a mean of rates, above": (lambda x: log_samples.pure(500, 2 * x), 1.099, 1.101, None),
+    # msame: 8 ms
+    "a mean with less than the later runs": (lambda x: msame(x, 8.0), 4.01, 3.99, None),
+    "listed runs and their mean": (
+        lambda x: edited(log_samples.msame([10, 10.1, 9.9]), ("average time: 10.000000", f"average time: {x!r}")),
+        10.0155, 10.0165, None,
+    ),
+    # ais_bench: 5 ms, 8 images, 1600/s
+    "two means, above": (lambda x: log_samples.ais_bench(spread=f"mean = {x!r}"), 5.00054, 5.00056, None),
+    "two means, below": (lambda x: log_samples.ais_bench(spread=f"mean = {x!r}"), 4.99946, 4.99944, None),
+    "rate and formula": (ais_rate, 1600.15, 1600.17, None),
+    "rate and formula, below": (ais_rate, 1599.85, 1599.83, None),
+    "a whole batch": (ais_without_its_batch, 1603.1, 1603.3, None),
+    "the sum of devices, below": (ais_devices, 4000.1, 3999.9, None),
+    "the sum of devices, above": (ais_devices, 4007.9, 4008.1, None),
+    "listed times and their mean, above": (ais_summary, 4.0039, 4.0041, 16),
+    "listed times and their mean, below": (ais_summary, 3.9961, 3.9959, 16),
+    "a mean and the shortest run": (lambda x: spread(x, 5.2), 5.00009, 5.00012, None),
+    "a mean and the longest run": (lambda x: spread(4.9, x), 4.99991, 4.99988, None),
+    # mm_run
+    "images and wall time": (lambda x: edited(MM, ("615.385", repr(x))), 615.3966, 615.3972, None),
+    "iterations and wall time": (lambda x: edited(MM, ("76.9231", repr(x))), 76.92454, 76.92470, None),
+    "a whole batch of mm_run": (mm_run, 500.95, 501.05, None),
+    "a whole batch of mm_run, below": (mm_run, 499.05, 498.95, None),
+    # trtexec: 4 ms a query, two copies of 0.5 ms, 0.3 ms to enqueue
+    "whole queries, above": (trtexec_7, 3.00009, 3.00011, 8),
+    "whole queries, below": (trtexec_7, 2.99991, 2.99989, 8),
+    "copies, compute and latency, above": (trtexec_latency, 5.0004, 5.0006, None),
+    "copies, compute and latency, below": (trtexec_latency, 4.9996, 4.9994, None),
+    "faster than its compute": (trtexec_rate, 254.9, 255.1, None),
+    "slower than all its parts": (trtexec_rate, 170.0, 169.7, None),
+    "slow without a reason": (trtexec_beside_a_slow_host, 125.5, 124.5, None),
+    "queries and wall time, above": (lambda x: trtexec_rate(x, walls=True), 247.74, 247.76, None),
+    "queries and wall time, below": (lambda x: trtexec_rate(x, walls=True), 247.26, 247.24, None),
+    "images and queries": (implicit, 1981.9, 1982.1, None),
+    # all
+    "more images than any device makes": (lambda x: log_samples.pure(x, 1000 / x), 9.9e6, 1.01e7, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_what_lies_within_a_limit_is_read_and_what_lies_beyond_is_refused(name):
+    make, within, beyond, batch = LIMITS[name]
+
+    assert len(parse(make(within), batch=batch)) >= 1
+    with pytest.raises(DataError):
+        parse(make(beyond), batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("batches_of", "doubted"), [(74.9, True), (75.1, False), (132.9, False), (133.1, True)]
+)  # fmt: skip
+def test_a_wrong_clock_casts_doubt_on_a_batch_that_is_off_by_a_third(batches_of, doubted):
+    (found,) = parse(broken(1.5, batches_of), batch=100)
+
+    assert bool(found.doubts) == doubted
+    assert found.batch == 100
+    assert found.notes
+
+
+@pytest.mark.parametrize(("off", "noted"), [(1.019, False), (1.021, True)])
+def test_a_mean_of_rates_is_said_from_two_percent_on(off, noted):
+    (found,) = parse(log_samples.pure(500, 2 * off))
+
+    assert any("a mean of rates" in note for note in found.notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("mean", "latency", "noted", "doubted"),
+    [(8.079, 8.079, False, False), (8.081, 8.0, True, False), (15.9, 8.0, True, False), (16.1, 8.0, True, True)],
+)
+def test_a_first_run_is_slow_from_one_percent_of_the_mean_on_and_doubtful_from_twice(mean, latency, noted, doubted):
+    (found,) = parse(msame(mean, 8.0))
+
+    assert found.latency_ms == latency
+    assert found.per_device == pytest.approx(4000 / latency)
+    assert (bool(found.notes), bool(found.doubts)) == (noted, doubted)
+
+
+def test_a_quick_first_run_leaves_the_mean_of_all():
+    (found,) = parse(msame(7.5, 8.0))
+
+    assert (found.latency_ms, found.notes, found.doubts) == (7.5, (), ())
+
+
+def test_a_last_batch_that_is_short_tells_the_batch_too():
+    """10 images in 3 batches of 4: 3.33 images a batch on average."""
+    text = benchmark(
+        ("e: 200, latency: 100000", "e: 200, latency: 50"),
+        ("[post] throughputRate: 50.5, moduleLatency: 19.802", "[post] throughputRate: 60.6, moduleLatency: 16.5017"),
+    )
+
+    assert parse(text)[0].batch == 4
+
+
+@pytest.mark.parametrize(("low", "overlap"), [(5.00009, False), (5.00012, True)])
+def test_a_table_whose_mean_is_below_its_shortest_run_is_of_runs_that_overlap(low, overlap):
+    row = f"│ NPU_compute_time (ms) │ {low!r} │ 5.2 │ 5.0000 │ 5.1 │ 5.19 │\n"
+    text = log_samples.ais_bench()
+    line = next(one for one in text.splitlines(keepends=True) if "NPU_compute_time (ms)" in one)
+
+    (found,) = parse(edited(text, (line, "│ Metric │ min │ max │ mean │ median │ P99 │\n" + row)))
+
+    assert bool(found.notes) == overlap
+    assert found.per_device == 1600
