@@ -21,8 +21,8 @@ def greedy(corners: NDArray[np.float32], threshold: np.float32, extent: np.float
     area = np.empty(n, F32)
     for i in range(n):
         wide, high = x2[i] - x1[i] + extent, y2[i] - y1[i] + extent
-        # of an endless area any part is nothing: such a box overlaps none
-        area[i] = wide * high if wide >= F32(0) and high >= F32(0) else F32(np.inf)
+        # of an endless area any part is nothing: a box upside down overlaps none (a wrong width has no part in common)
+        area[i] = wide * high if high >= F32(0) else F32(np.inf)
     gone = np.zeros(n, np.uint8)
     kept = np.empty(n, np.int64)
     count = 0

@@ -42,7 +42,7 @@ def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
         for name, kind in ROWS.items()
     }
     decided = table.get("decided")
-    if decided is not None and not (isinstance(decided, int | float) and 0 < decided <= 1):
+    if decided is not None and not (_number(decided) and 0 < decided <= 1):
         raise UsageError(f"{path}: decided = {decided!r} is no share", hint="write a number above 0, at most 1")
     limits, memory = _limits(path, table.get("limits", {}), steps)
     return Policy(

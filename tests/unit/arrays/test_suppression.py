@@ -66,3 +66,10 @@ def test_a_thousand_faces_one_above_the_other_are_all_kept():
     found = np.stack((0 * y, y, 0 * y + 300, y + 8), axis=1)
 
     assert len(boxes.nms(found, y, 0.4)) == 1000
+
+
+@pytest.mark.parametrize("corners", [(0, 0, 10, -0.5), (0, 0, -0.5, 10), (0, 0, -0.5, -0.5), (0, 0, -20, -20)])
+def test_boxes_turned_round_overlap_nothing_not_even_their_like(corners):
+    found = np.array([corners, corners, (0, 0, 9, 9), (-20, -20, 9, 9)], np.float32)
+
+    assert boxes.survivors(found, 0.1, 0).tolist() == [0, 1, 2, 3]

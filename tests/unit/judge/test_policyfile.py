@@ -68,6 +68,22 @@ ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
     ("text", "said", "hint"),
     [
         ("decided = 2", "decided = 2 is no share", "at most 1"),
+        ("decided = 0", "decided = 0 is no share", "at most 1"),
+        ("decided = true", "decided = True is no share", "at most 1"),
+        ("decided = -0.5", "decided = -0.5 is no share", "at most 1"),
+        ('decided = "all"', "decided = 'all' is no share", "at most 1"),
+        (ROW.replace('"*"', "3"), "case = 3 cannot be", "write a pattern"),
+        (ROW.replace('"*"', '""'), "case = '' cannot be", "write a pattern"),
+        (ROW.replace('"x"', "3"), "reason = 3 cannot be", "say in words"),
+        (ROW.replace('"x"', '" "'), "reason = ' ' cannot be", "say in words"),
+        (ROW + "link = 3", "link = 3 cannot be", "address of the ticket"),
+        (ROW + "metric = 3", "metric = 3 cannot be", "name the verdict"),
+        (ROW + "until = 2027-03-01T00:00:00", "until = .* cannot be", "2027-03-01"),
+        ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nmost=1\nfigure=""', "figure = '' cannot be", "latency_p99_us"),
+        ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nfigure="rms"\nleast=true', "least = True cannot be", "number"),
+        ("[limits]\nrun = 0", "run = 0 cannot be", "above 0"),
+        ("[limits]\nrun = true", "run = True cannot be", "above 0"),
+        ("expect = [3]", "expect is no list of rows", r"\[\[expect\]\]"),
         ("expect = 3", "expect is no list of rows", r"\[\[expect\]\]"),
         ("expct = 3", "there is no 'expct'", "did you mean expect"),
         (ROW + 'stge = "x"', "chipproof.toml:1: there is no 'stge'", "did you mean stage"),
@@ -109,3 +125,11 @@ def test_rows_that_are_written_are_refused_until_a_person_gives_the_reason(tmp_p
         read(tmp_path, text)
     policy = read(tmp_path, text.replace('reason = ""', 'reason = "known"'))
     assert [row.case for row in policy.expected] == CASES
+
+
+def test_the_least_and_the_most_that_may_be_written_are_read(tmp_path):
+    policy = read(tmp_path, "decided = 1\n[limits]\nrun = 0.5\nbuild = 1e-3\n")
+
+    assert policy.decided == 1
+    assert dict(policy.limits) == {"run": 0.5, "build": 1e-3}
+    assert read(tmp_path, "decided = 0.001").decided == 0.001

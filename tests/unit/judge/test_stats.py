@@ -386,6 +386,7 @@ def test_a_bound_at_another_level_is_students():
     assert seen.bound(0.025, upper=False) == pytest.approx(seen.low)
     assert seen.bound(0.025, upper=True) == pytest.approx(seen.high)
     assert exact(5.0).bound(1e-6, upper=True) == 5.0
+    assert exact(5.0) == Estimate(5.0, 5.0, 5.0, 0.0, 1)
 
 
 def test_the_allowance_for_what_was_not_seen_does_not_grow_with_the_level():

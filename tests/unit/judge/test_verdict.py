@@ -312,7 +312,11 @@ def test_answers_of_different_number_are_no_measurement():
 def test_a_metric_that_is_undefined_on_these_images_is_no_verdict():
     score = Score({"ap": math.nan}, 10, lambda w: {"ap": math.nan})
 
-    assert judge_agreement(score, score, "ap").outcome is Outcome.INCONCLUSIVE
+    verdict = judge_agreement(score, score, "ap")
+
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "ap is undefined on these 10 images" in verdict.text
+    assert verdict.details == {"metric": "ap", "samples": 10}
 
 
 def test_a_metric_that_most_draws_leave_undefined_asks_for_more_images():

@@ -64,3 +64,29 @@ def test_wrong_labels_are_refused():
 def test_another_number_of_attributes_is_refused():
     with pytest.raises(DataError, match="a: 3 scores for 2 attributes"):
         attributes.score(predicted(np.zeros((1, 3))), [np.array([0, 1])], ["a"])
+
+
+def test_a_set_without_a_positive_label_has_no_instance_metric():
+    values = attributes.score(predicted(np.ones((2, 3))), [np.zeros(3, int)] * 2).values
+
+    assert all(np.isnan(values[f"instance_{name}"]) for name in ("accuracy", "precision", "recall"))
+
+
+def test_a_reference_that_finds_none_of_the_labels_has_an_f1_of_nothing():
+    values = attributes.score(predicted([np.array([-1.0, 1.0])]), [np.array([1, 0])]).values
+
+    assert (values["instance_precision"], values["instance_recall"], values["instance_f1"]) == (0, 0, 0)
+
+
+def test_the_references_positive_logits_are_its_labels():
+    truth = attributes.truth_from_reference(predicted([np.array([-1.0, 0.0, 2.0]), np.array([3.0, -0.1, -5.0])]))
+
+    assert [labels.tolist() for labels in truth] == [[0, 1, 1], [1, 0, 0]]
+
+
+def test_a_score_says_of_how_many_known_labels_it_is():
+    result = attributes.score(predicted(np.ones((2, 3))), [np.array([1, 0, 2]), np.array([1, 2, 2])])
+
+    assert result.samples == 2
+    assert set(result.answers.values()) == {3}
+    assert set(result.answers) == set(result.values)

@@ -62,3 +62,10 @@ def test_nan_names_the_sample():
 def test_a_prediction_without_logits_names_the_sample():
     with pytest.raises(RunError, match="a: the prediction has no logits"):
         topk.score([{"boxes": np.zeros((0, 4))}], [0], ["a"])
+
+
+def test_the_references_best_class_is_its_label():
+    logits = np.zeros((2, topk.CLASSES), np.float32)
+    logits[0, 7], logits[1, 999] = 1, 2
+
+    assert [int(label) for label in topk.truth_from_reference(predicted(logits))] == [7, 999]

@@ -253,3 +253,22 @@ def test_a_score_says_of_how_many_faces_and_pictures_it_is():
 
     assert score.answers == {f"ap_{name}": 2 for name in NAMES}
     assert score.samples == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "span"),
+    [([0.3, 0.7], (0.3, 0.7)), ([3.0, 5.0], (1.0, 5.0)), ([-2.0, -1.0], (-2.0, 0.0)), ([], (1.0, 0.0))],
+)
+def test_the_range_of_scores_starts_at_1_or_below_and_ends_at_0_or_above(scores, span):
+    rows = [np.column_stack([np.zeros((1, 4)), [score]]) for score in scores]
+
+    assert widerface.score_range([np.empty((0, 5)), *rows]) == span
+
+
+@pytest.mark.parametrize(
+    "score", [1e-30, 9.9e-5, 1e-4, 1.0001e-4, 0.1, 0.30000001, 0.99999994, 1.0, 1.0000001, 7.3, 0.0]
+)
+def test_a_score_is_read_as_its_shortest_decimal(score):
+    given = np.array([score, 0.5], np.float32)
+
+    assert widerface.shortest_decimal(given).tolist() == [float(str(given[0])), 0.5]

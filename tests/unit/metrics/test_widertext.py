@@ -125,6 +125,9 @@ def test_bytes_that_are_not_utf_8_are_named_with_their_line(results):
 
     with pytest.raises(DataError, match=r"0_Parade_1\.txt cannot be read: line 3 is not UTF-8 \(byte 0xc1\)"):
         widertext.read(results, IDS)
+    (results / f"{IDS[0]}.txt").write_bytes(b"\n\n\xc1")
+    with pytest.raises(DataError, match="line 3 is not"):
+        widertext.read(results, IDS)
 
 
 def test_a_pipe_is_no_result_file(results):
@@ -158,6 +161,31 @@ def test_corners_in_the_place_of_sizes_show():
 
     assert "look like corners (x1 y1 x2 y2)" in note
     assert "ap_hard is 100.00 % instead of" in note
+
+
+def test_both_readings_of_corners_are_told_in_percent():
+    """One of two faces is found when the rows are read as corners; the other row is elsewhere. No face is found as
+    they are."""
+    truth = [widerface.Faces(np.array([[200, 150, 40, 50], [700, 700, 60, 70]], np.float64), np.ones((3, 2), bool))]
+    found = [np.array([[200, 150, 240, 200, 0.9], [500, 500, 590, 590, 0.02]])]
+
+    (note,) = widertext.notes(found, truth, widerface.evaluate(found, truth))
+
+    assert "ap_hard is 50.00 % instead of 0.00 %" in note
+
+
+@pytest.mark.parametrize(("corners", "told"), [(19, False), (20, True)])
+def test_rows_look_like_corners_when_over_95_percent_do(corners, told):
+    """One row more that cannot be corners: 19 of 20 are 95 %, 20 of 21 are more."""
+    x = 100.0 * np.arange(20)
+    truth = [widerface.Faces(np.column_stack([x, x, x * 0 + 30, x * 0 + 40]), np.ones((3, 20), bool))]
+    rows = np.column_stack([x, x, x + 30, x + 40, np.linspace(0.9, 0.02, 20)])[:corners]
+    found = [np.vstack([rows, [900, 900, 10, 10, 0.01]])]
+
+    assert (
+        any("look like corners" in note for note in widertext.notes(found, truth, widerface.evaluate(found, truth)))
+        == told
+    )
 
 
 def test_large_faces_at_the_corner_of_a_picture_are_no_corners():
