@@ -72,7 +72,7 @@ def command(
         if sweep:
             _end_of_sweep({"case": case, **bench.facts, **swept(bench)}, as_json)
         chip, wanted = bench.outputs()
-        verdict = judge_numerics(chip, wanted, bench.case.precision)
+        verdict = judge_numerics(chip, wanted, bench.case.precision, bench.loss)
         every = layers.layers(_exported(bench), bench.case.batch)
         located = layers.locate(every, tapping(bench, every))
         found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}

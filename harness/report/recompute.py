@@ -14,7 +14,7 @@ from harness.baselines import Baselines
 from harness.case import Precision
 from harness.errors import DataError, HarnessError
 from harness.judge.known import excuse
-from harness.judge.verdict import TOLERANCES, Verdict, judge_agreement, judge_published
+from harness.judge.verdict import Verdict, judge_agreement, judge_published, tolerance_again
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, read_answers
@@ -134,7 +134,7 @@ def _numerics(record: Record, book: _Evidence) -> Verdict:
     cosine, largest, rms = (math.inf if figure is None else figure for figure in figures)
     if figures[0] is None:
         raise _Cannot("it compares outputs, which are not kept")
-    asked = TOLERANCES[record.case.precision]
+    asked = tolerance_again(record.case.precision, record.facts.get("loss"))
     sound = cosine >= asked.cosine and largest <= asked.largest and rms <= asked.rms
     verdict = Verdict(Outcome.PASS if sound else Outcome.FAIL, f"from its own errors; asked {asked}")
     return _excused(verdict, record, book, record.metric)

@@ -21,13 +21,13 @@ import numpy as np
 
 from harness.backends.base import BuildSpec
 from harness.backends.registry import BackendRow
-from harness.case import Predictions, Tensors
+from harness.case import Precision, Predictions, Tensors
 from harness.datasets.base import Dataset
 from harness.errors import DataError
 from harness.export import export, own, torchscript
 from harness.export.own import OwnModel
 from harness.models.base import Model, Protocol
-from harness.reference import predictions, weights
+from harness.reference import arithmetic, predictions, weights
 from harness.store import Store, canonical
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("engine", ".engine", ("harness.worker.child",), (), of_model=False, of_backend=True),
         Recipe("reference", ".npz", ("harness.reference.predictions", *PREPARATION), ("torch", *IMAGING)),
         Recipe("witness", ".npz", ("harness.reference.predictions", *PREPARATION), ("torch", *IMAGING)),
+        Recipe("arithmetic", ".npz", ("harness.reference.arithmetic", *PREPARATION), ("torch", *IMAGING)),
         Recipe("answers", ".npz", ("harness.reference.predictions", "harness.run.predict", *PREPARATION), IMAGING),
     )
 }
@@ -361,6 +362,31 @@ def witness_outputs(
         save_arrays(path, predictions.raw_outputs(network(), model, images))
 
     return load_arrays(_get(store, "witness", key("witness", inputs, model), make))
+
+
+def rounded_outputs(
+    store: Store,
+    model: Model,
+    protocol: Protocol,
+    resolved: ResolvedWeights,
+    images: NDArray[np.float32],
+    precision: Precision,
+    network: Callable[[], nn.Module],
+) -> Tensors:
+    """Raw outputs of eager PyTorch by ONNX name in the arithmetic of `precision` (reference.arithmetic), for prepared
+    images, float32 (N, 3, H, W)."""
+    inputs = {
+        "model": model.name,
+        "protocol": protocol.name,
+        "weights": resolved.digest,
+        "inputs": hashlib.sha256(images.tobytes()).hexdigest(),
+        "precision": str(precision),
+    }
+
+    def make(path: Path) -> None:
+        save_arrays(path, arithmetic.outputs(network(), model.outputs, images, precision))
+
+    return load_arrays(_get(store, "arithmetic", key("arithmetic", inputs, model), make))
 
 
 def chip_answers(

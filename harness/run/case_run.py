@@ -18,7 +18,7 @@ from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets.base import Dataset
 from harness.errors import InvalidMeasurement
 from harness.judge import stats
-from harness.judge.verdict import Verdict, judge_numerics
+from harness.judge.verdict import Loss, Verdict, judge_numerics
 from harness.run import accuracy, artefacts, devices, predict, throughput
 from harness.run.accuracy import Evaluation
 from harness.run.card import ASKED_TWICE, Card
@@ -187,7 +187,12 @@ class CaseRun:
 
     def judged(self, outputs: Tensors) -> Verdict:
         """The verdict on raw outputs of the chip for one batch."""
-        return judge_numerics(outputs, self.wanted, self.case.precision)
+        return judge_numerics(outputs, self.wanted, self.case.precision, self.loss)
+
+    @property
+    def loss(self) -> dict[str, Loss]:
+        """What the arithmetic of the case's precision alone costs each output."""
+        return self.context.loss(self.model, self.protocol, self.case.precision)
 
     def repeated(self) -> tuple[Tensors, Tensors]:
         """Outputs of two runs of the published variant on the same batch."""

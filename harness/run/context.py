@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device
 from harness.baselines import Baselines
-from harness.case import Predictions, Tensors
+from harness.case import Precision, Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
 from harness.errors import WorkerError
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan
+from harness.judge.verdict import Loss, losses
 from harness.models.base import Model, Protocol
-from harness.reference import eager
+from harness.reference import arithmetic, eager
 from harness.run import artefacts, devices
 from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
@@ -61,6 +62,7 @@ class Settings:
     plan: Plan = CHIP_PLAN
     patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
     limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
+    exact: bool = True  # compare FP32 with FP64, which takes a convolution network seconds an image
     wait: float = 0.0  # seconds to wait for a device that other runs hold
     process: int = 0  # number of this process among those of the run (pytest -n)
     processes: int = 1
@@ -73,6 +75,7 @@ class RunContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._present: dict[str, Presence] = {}
+        self._losses: dict[tuple[str, str, Precision], dict[str, Loss]] = {}
         self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
@@ -221,16 +224,33 @@ class RunContext:
 
     def witnesses(self, model: Model, protocol: Protocol, count: int) -> Tensors:
         """The reference's raw outputs, by ONNX name, for the first `count` images of the data set."""
+        images = self._prepared(model, protocol, count)
+        return artefacts.witness_outputs(
+            self.settings.store, model, protocol, self.weights(model), images, lambda: self.network(model)
+        )
+
+    def loss(self, model: Model, protocol: Protocol, precision: Precision) -> dict[str, Loss]:
+        """What the arithmetic of `precision` alone costs each output, by ONNX name, on the first images of the data
+        set; {} for FP32 where `Settings.exact` is off."""
+        if precision is Precision.FP32 and not self.settings.exact:
+            return {}
+        memo = (model.name, protocol.name, precision)
+        if memo not in self._losses:
+            count = arithmetic.IMAGES_OF_HEAVY if model.heavy else arithmetic.IMAGES
+            images = self._prepared(model, protocol, count)
+            rounded = artefacts.rounded_outputs(
+                self.settings.store, model, protocol, self.weights(model), images, precision,
+                lambda: self.network(model),
+            )  # fmt: skip
+            wanted = self.witnesses(model, protocol, count)
+            plain = precision is not Precision.FP32
+            self._losses[memo] = losses(rounded, wanted) if plain else losses(wanted, rounded)
+        return self._losses[memo]
+
+    def _prepared(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:
         samples = self.dataset(model).head(count).samples
         images = np.stack([protocol.preprocess(sample.read(), False).tensor for sample in samples])
-        return artefacts.witness_outputs(
-            self.settings.store,
-            model,
-            protocol,
-            self.weights(model),
-            images.astype(np.float32, copy=False),
-            lambda: self.network(model),
-        )
+        return images.astype(np.float32, copy=False)
 
     # ---------------------------------------------------------------- the peer of the embedded chip
 

@@ -16,7 +16,7 @@ from harness.chips import Chip
 from harness.errors import BuildError
 from harness.export.own import OwnModel
 from harness.judge.own import judge_own
-from harness.judge.verdict import Verdict
+from harness.judge.verdict import Loss, Verdict
 from harness.reference import own
 from harness.run import artefacts
 from harness.run.case_run import CaseRun
@@ -121,6 +121,11 @@ class OwnRun(CaseRun):
     def wanted(self) -> Tensors:
         """ONNX Runtime's outputs for the inputs."""
         return own.outputs(self.own, self.inputs())
+
+    @property
+    def loss(self) -> dict[str, Loss]:
+        """Not known: there is no PyTorch module."""
+        return {}
 
     def judged(self, outputs: Tensors) -> Verdict:
         """The verdict on outputs of the chip for one batch."""

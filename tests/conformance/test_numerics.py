@@ -13,14 +13,14 @@ from harness.vocabulary import Outcome
 pytestmark = pytest.mark.numerics
 
 
-def judged(bench, chip, reference):
+def judged(bench, chip, reference, loss=None):
     """A verdict on a part of the network in INT8 says how large a part."""
-    verdict = judge_numerics(chip, reference, bench.case.precision)
+    verdict = judge_numerics(chip, reference, bench.case.precision, loss)
     return replace(verdict, text=f"{verdict.text}; {bench.in_int8} layers in INT8") if bench.in_int8 else verdict
 
 
 def test_outputs_are_those_of_the_reference(judge):
-    judge(lambda bench: Judged({"": judged(bench, *bench.outputs())}))
+    judge(lambda bench: Judged({"": judged(bench, *bench.outputs(), bench.loss)}))
 
 
 @pytest.mark.other_engine
@@ -31,7 +31,7 @@ def test_normalising_on_the_chip_changes_nothing(bench, judge):
     other = Variant(raw=not bench.variant.raw)
     metric = f"normalised by {'chip' if other.raw else 'host'}"
 
-    judge(lambda bench: Judged({metric: judged(bench, *bench.outputs(other))}))
+    judge(lambda bench: Judged({metric: judged(bench, *bench.outputs(other), bench.loss)}))
 
 
 def turned(bench):

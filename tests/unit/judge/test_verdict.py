@@ -19,6 +19,7 @@ from harness.judge.verdict import (
     TOLERANCES,
     WRONG,
     Effort,
+    Loss,
     Outcome,
     judge_agreement,
     judge_batches,
@@ -28,6 +29,8 @@ from harness.judge.verdict import (
     judge_published,
     judge_ratio,
     judge_target,
+    losses,
+    tolerance_again,
 )
 from harness.metrics.base import Score
 
@@ -171,6 +174,56 @@ def test_the_worst_row_is_held_to_these_tolerances(precision, largest, rms, rows
         assert over.details[name] == pytest.approx(1.01 * limit, rel=1e-3)
         assert over.details["worst"]["element"][0] == rows - 1
     assert [TOLERANCES[p].cosine for p in (FP32, FP16, INT8)] == [0.99999, 0.999, 0.97]
+
+
+# what the arithmetic itself loses
+
+LOSS = {"y": Loss(rms=0.01, largest=0.03), "z": Loss(rms=0.001, largest=0.2)}
+
+
+def beside(rms, output="y", precision=FP16, loss=LOSS):
+    """The verdict on outputs y and z of which one is off by an error of that size, orthogonal to the reference."""
+    reference = {name: np.tile([1.0, 1.0], (1, 500)) for name in ("y", "z")}
+    chip = {**reference, output: reference[output] + rms * np.tile([1.0, -1.0], (1, 500))}
+    return judge_numerics(chip, reference, precision, loss)
+
+
+@pytest.mark.parametrize(
+    ("rms", "output", "expected"),
+    [(0.0499, "y", PASS), (0.0501, "y", FAIL), (0.0199, "z", PASS), (0.0201, "z", FAIL)],
+)
+def test_an_output_may_err_so_many_times_what_its_arithmetic_costs_but_at_least_the_tolerance(rms, output, expected):
+    assert beside(rms, output).outcome is expected
+
+
+def test_the_error_in_units_of_the_arithmetic_is_told_and_on_record():
+    verdict = beside(0.03)
+
+    assert "(3 x what the arithmetic costs PyTorch)" in verdict.text
+    assert verdict.details["units"] == pytest.approx(3)
+    assert verdict.details["arithmetic_rms"] == 0.01
+
+
+def test_fp32_is_told_in_units_and_judged_by_its_tolerance():
+    loss = {name: Loss(1e-3, 1e-3) for name in "yz"}
+
+    assert beside(1e-3, precision=FP32, loss=loss).outcome is FAIL
+    assert beside(1e-3, precision=FP32, loss=loss).details["units"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rms", [0.001, 0.03, 0.06])
+def test_the_tolerance_comes_out_again_of_the_record(rms):
+    details = beside(rms).details
+
+    assert vars(tolerance_again(FP16, details["loss"])) == details["tolerance"]
+    assert tolerance_again(INT8, None) is TOLERANCES[INT8]
+
+
+def test_a_loss_is_that_of_the_worst_image_and_none_where_it_is_not_finite():
+    reference = {"y": np.array([[3.0, 4.0], [6.0, 8.0]]), "z": np.ones((2, 2))}
+    rounded = {"y": np.array([[3.0, 4.5], [6.0, 8.0]]), "z": np.array([[1.0, np.inf], [1.0, 1.0]])}
+
+    assert losses(rounded, reference) == {"y": Loss(rms=0.1, largest=0.125)}
 
 
 def test_other_outputs_or_shapes_fail():

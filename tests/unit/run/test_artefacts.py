@@ -38,6 +38,7 @@ DECIDED_BY = {
                 "worker.child", "worker.wire"}, set()),
     "reference": (FINDING, {"torch", *IMAGING}),
     "witness": (FINDING, {"torch", *IMAGING}),
+    "arithmetic": ({*PREPARING, "reference.arithmetic"}, {"torch", *IMAGING}),
     "answers": ({*FINDING, "run.predict"}, IMAGING),
 }  # fmt: skip
 
@@ -186,7 +187,7 @@ ENGINE = {"onnx": ONNX, "spec": SPEC, "backend": registry.backend("trt"), "versi
             {"calibration": "/cache/calibration/44dd/calibration.npy"}, {"options": {"soc": "y"}},
         )),
     ],
-    ids=str,
+    ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_whatever_decides_an_engine_is_in_its_key(change):
     """Without the SDK's version or the device's name, an engine of another one would be loaded."""
