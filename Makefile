@@ -6,7 +6,7 @@ FAST   := tests/unit/arrays tests/unit/baselines tests/unit/judge tests/unit/met
           tests/unit/run tests/unit/models tests/unit/test_case.py tests/unit/test_chips.py tests/unit/test_errors.py \
           tests/unit/test_layers.py tests/unit/test_matrix.py tests/unit/test_vocabulary.py
 
-.PHONY: help run test test-fast test-vendor lint format bench
+.PHONY: help run test test-fast test-vendor lint format bench mutants
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## */\t/' | expand -t 12
 
@@ -55,6 +55,11 @@ format: $(READY) ## let ruff repair what it can
 bench: $(READY)  ## host-side hot paths against their peers
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check hotcoco==1.3.0
 	$(BIN)/pytest tests/benchmarks --benchmark-enable -q $(ARGS)
+
+# nice: an hour on one core; ARGS="harness/judge/timing.py --each 0" tries every mutant of a module
+mutants: $(READY) ## small faults planted in the code that judges, each of which a test must notice
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	nice -n 15 $(BIN)/python -m tests.mutants $(ARGS)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("chipproof needs Python 3.10 or newer; try: make PYTHON=python3.11") if sys.version_info < (3, 10) else None'

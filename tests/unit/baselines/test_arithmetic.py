@@ -197,3 +197,26 @@ def test_f1_is_computed_from_precision_and_recall(copied, old):
 def test_printed_computations_are_evaluated_from_left_to_right(formula, value):
     assert float(evaluate(formula)) == pytest.approx(float(value), rel=1e-6)
     assert isinstance(evaluate(formula), Decimal)
+
+
+def test_a_quotient_without_its_figures_is_a_finding_and_hides_no_other(copied):
+    spoil(copied, "regnety_016.toml", "batch = 1, value = 0.56025796", "batch = 2, value = 0.56025796")
+    spoil(copied, "regnety_016.toml", "value = 0.92681146", "value = 0.92681147")
+
+    said = [(finding.rule, finding.says) for finding in new_findings(copied)]
+
+    assert [rule for rule, _ in said] == ["ratio", "ratio"]
+    assert said[0][1].startswith("batch 2 of ascend310p or ascend310 is not in the table of 7.4")
+    assert said[1][1] == "batch 4: 2228.9/2404.912 is 0.926811459, printed 0.92681147"
+
+
+@pytest.mark.parametrize("gone", ["latency", "to device", "compute", "from device", "enqueue"])
+def test_a_latency_that_is_not_printed_is_not_added_up(copied, gone):
+    path = copied / "regnety_016.toml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if f'of = "{gone}"' not in line), encoding="utf-8")
+
+    known = Counter(finding.rule for finding in lint(load(copied)))
+
+    assert known["parts"] == 0
+    assert known["launch"] == (gone not in ("compute", "enqueue"))

@@ -159,3 +159,49 @@ def test_two_rows_on_one_line_are_refused(copied):
 
     with pytest.raises(BaselineError, match="one row a line"):
         load(copied)
+
+
+DEVIATION = """
+[[deviation]]
+case = "regnety_016-t4-fp16-bs*"
+stage = "{stage}"
+{metric}
+reason = "seen"
+link = "https://example.org/1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric"),
+    [
+        ("numerics", ""),
+        ("numerics", "repeated"),
+        ("numerics", "normalised by host"),
+        ("export", ""),
+        ("throughput", "throughput"),
+        ("targets", "ascend310"),
+        ("targets", "latency"),
+        ("accuracy", "top1"),
+        ("accuracy", "top1 suppressed by chip"),
+    ],
+)
+def test_a_deviation_names_a_verdict_of_its_stage(copied, stage, metric):
+    with (copied / "deviations.toml").open("a", encoding="utf-8") as file:
+        file.write(DEVIATION.format(stage=stage, metric=f'metric = "{metric}"' if metric else ""))
+
+    row = load(copied).deviations[-1]
+
+    assert (row.case, row.stage, row.metric) == ("regnety_016-t4-fp16-bs*", stage, metric)
+    assert (row.reason, row.link) == ("seen", "https://example.org/1")
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric"),
+    [("export", "top1"), ("throughput", ""), ("targets", "top1"), ("targets", ""), ("accuracy", ""), ("numerics", "x")],
+)
+def test_a_deviation_of_no_verdict_of_its_stage_is_refused(copied, stage, metric):
+    with (copied / "deviations.toml").open("a", encoding="utf-8") as file:
+        file.write(DEVIATION.format(stage=stage, metric=f'metric = "{metric}"' if metric else ""))
+
+    with pytest.raises(BaselineError, match=r"unknown metric|metric is missing"):
+        load(copied)

@@ -59,3 +59,8 @@ def test_a_figure_says_its_digits_its_document_and_its_place():
     assert str(cell()) == "736.1 images/s (A, 7.1)"
     assert str(cell(unit="fraction", printed=Decimal("0.410"))) == "0.410 (A, 7.1)"
     assert cell().place == "baselines/x.toml:12"
+
+
+def test_the_lowest_number_that_prints_as_a_figure_is_half_a_digit_below_it():
+    assert cell().lowest == pytest.approx(736.05)
+    assert cell(printed=Decimal("77.85"), scale=Decimal("0.01")).lowest == pytest.approx(0.77845)
