@@ -7,8 +7,9 @@ and the SDK alone; values can be sent as JSON.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Iterable
 
 from harness.errors import RunError
 
@@ -91,6 +92,17 @@ class Found:
     devices: tuple[Device, ...]
     evidence: str
     hint: str = ""
+
+
+OTHERS = "select a chip that is here: chipproof doctor"
+
+
+def of_chip(match: str, devices: Iterable[Device], evidence: str, hint: str = "") -> Found:
+    """Those of the devices whose name fully matches `match`. Where there are others alone, no SDK is missing, and the
+    next step says so, unless `hint` does."""
+    seen = tuple(devices)
+    found = tuple(device for device in seen if re.fullmatch(match, device.name))
+    return Found(found, evidence, hint if found or not seen else hint or OTHERS)
 
 
 @dataclass(frozen=True)

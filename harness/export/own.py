@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,8 +112,10 @@ def _loaded(path: Path) -> ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own
-        raise UsageError(f"{path} is no ONNX file: {type(error).__name__}: {error}",
-                         hint=f"see: python -m onnx.checker {path}") from error  # fmt: skip
+        raise UsageError(
+            f"{path} is no ONNX file: {type(error).__name__}: {error}",
+            hint="give a file that torch.onnx.export or onnx.save wrote, then: chipproof check FILE.onnx --chip CHIP",
+        ) from error
     outside = [place for place in _places(model) if not (path.parent / place).resolve().is_relative_to(
         path.parent.resolve())]  # fmt: skip
     if outside:
@@ -129,7 +132,7 @@ def _loaded(path: Path) -> ModelProto:
         raise
     except Exception as error:
         raise UsageError(f"{path} is not valid: {' '.join(str(error).split())[:300]}",
-                         hint=f"see: python -m onnx.checker {path}") from error  # fmt: skip
+                         hint=f"see: check-model {shlex.quote(str(path))}") from error  # fmt: skip
     return model
 
 

@@ -117,16 +117,16 @@ def other_rows(records: Sequence[Record]) -> list[list[str]]:
 def skips(records: Sequence[Record]) -> list[tuple[list[str], str, int]]:
     """Chips, reason and number of records of each reason, the most frequent first. Chips of one vendor give the same
     reason but for their names, which the reason then leaves out."""
+    name = "\0"  # in the place of the chip's; no text has it
     groups: dict[str, list[Record]] = {}
     for record in records:
         if not ran(record):
-            reason = re.sub(rf"\b{re.escape(record.case.chip)}\b", "*", record.text)
+            reason = re.sub(rf"\b{re.escape(record.case.chip)}\b", name, record.text)
             groups.setdefault(reason, []).append(record)
     found = []
     for reason, group in groups.items():
         chips = list(dict.fromkeys(record.case.chip for record in group))
-        name = chips[0] if len(chips) == 1 else "each"
-        found.append((chips, reason.replace("*", name), len(group)))
+        found.append((chips, reason.replace(name, chips[0] if len(chips) == 1 else "each"), len(group)))
     return sorted(found, key=lambda group: -group[2])
 
 

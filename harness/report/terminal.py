@@ -25,6 +25,8 @@ NARROWEST = 80
 SCREEN = 24  # lines of the smallest terminal: what is needed stands on its last screen
 IN_FULL = 3  # causes that are shown with text and command
 IN_SHORT = 6  # further causes, a line each
+SEEN = 24  # cells of what was seen of an absent chip that say something
+WORD = 12  # cells that a line loses where a long word goes to the next
 
 COLOURS: dict[str, str] = {
     Outcome.PASS: "green",
@@ -188,14 +190,18 @@ def _undecided(records: Sequence[Record], width: int, t: Translate) -> list[Text
 
 
 def _skips(records: Sequence[Record], width: int, t: Translate, verbose: bool) -> list[Text]:
-    """One entry a reason, however many chips share it. What was looked for is left out where there is no room."""
+    """One entry a reason, however many chips share it. Where there is no room, what was seen is cut before the next
+    step is; where little of it would stand, the next step is the command that tells all of it."""
     groups = tables.skips(records)
     lines: list[Text] = []
     for chips, reason, count in groups:
         text = t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=reason)
         rows = 99 if verbose else 4 if len(groups) <= 2 else 2
-        if len(_wrapped(text, width)) > rows:
-            text = re.sub(r" \(.*\);", ";", text)
+        if len(_wrapped(text, width)) > rows and (parts := re.fullmatch(r"(.*? \()(.*)(\); next: )(.*)", text)):
+            before, seen, after, step = parts.groups()
+            left = rows * (width - WORD) - cell_len(before + after)
+            step = step if left - cell_len(step) >= SEEN else "chipproof doctor"
+            text = before + _cut(seen, max(left - cell_len(step), SEEN)).plain + after + step
         lines += _shortened(text, width, rows, "yellow")
     return lines
 

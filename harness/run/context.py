@@ -116,10 +116,7 @@ class RunContext:
                 self._broken[chip.name] = error
                 raise
             if self.settings.device is not None:
-                chosen = tuple(d for d in found.devices if d.index == self.settings.device)
-                found = replace(
-                    found, devices=chosen, evidence=f"{found.evidence}; of these --device {self.settings.device}"
-                )
+                found = found.only(self.settings.device)
             self._present[chip.name] = found
         return self._present[chip.name]
 

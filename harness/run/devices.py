@@ -11,7 +11,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.backends.base import Device, Health
@@ -39,6 +39,16 @@ class Presence:
     devices: tuple[Device, ...]
     evidence: str
     hint: str = ""  # the next step, where a backend knows better than the chip's row
+
+    def only(self, index: int) -> Presence:
+        """With that device alone. Where it is none of those here, the evidence begins with it and the next step names
+        those that are."""
+        there = [str(device.index) for device in self.devices]
+        chosen = tuple(device for device in self.devices if device.index == index)
+        if chosen or not self.devices:
+            return replace(self, devices=chosen, evidence=f"{self.evidence}; of these --device {index}")
+        hint = f"give --device {there[0]}" if len(there) == 1 else f"give --device one of {', '.join(there)}"
+        return replace(self, devices=(), evidence=f"no device {index}; {self.evidence}", hint=hint)
 
 
 def find(chip: Chip, start: Callable[[str], contextlib.AbstractContextManager[Worker]]) -> Presence:

@@ -223,7 +223,7 @@ def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str
             pytest.skip(f"{device.name} computes in {', '.join(device.precisions)}, not in {case.precision}")
         return
     hint = present.hint or matrix.chips()[case.chip].hint
-    text = f"{case.chip} is absent ({present.evidence}); to have it: {hint}"
+    text = f"{case.chip} is absent ({present.evidence}); next: {hint}"
     if case.chip in config.getoption("require"):
         add_record(config, Record(case, stage, Outcome.SKIP, text), test)
         pytest.fail(f"--require {case.chip}: {text}", pytrace=False)

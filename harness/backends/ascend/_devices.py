@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.backends._own_processes import ours
 from harness.backends.ascend import _npu_smi
-from harness.backends.base import Device, Found, Health, trail
+from harness.backends.base import Device, Found, Health, of_chip, trail
 from harness.errors import DeviceError
 
 CHIPS_OF_A_CARD = {"310": 4}
@@ -64,9 +64,9 @@ def devices(match: str) -> Found:
     else:
         found, words = _by_pyacl()
         seen.append(words)
-    of_chip = tuple(device for device in found if re.fullmatch(match, device.name))
-    hint = "" if of_chip else _hidden(rows, match, len(found), seen)
-    return Found(of_chip, "; ".join(seen), hint)
+    there = any(re.fullmatch(match, device.name) for device in found)
+    hint = "" if there else _hidden(rows, match, len(found), seen)
+    return of_chip(match, found, "; ".join(seen), hint)
 
 
 def _hidden(rows: list[_npu_smi.Row], match: str, visible: int, seen: list[str]) -> str:

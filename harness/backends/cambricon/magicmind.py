@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.backends._calls import Calls, good, let_go
 from harness.backends._own_processes import ours
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, of_chip, trail
 from harness.backends.cambricon import _cnmon
 from harness.backends.cambricon._build import build
 from harness.backends.cambricon._sdk import sdk, system
@@ -77,7 +77,8 @@ def devices(match: str) -> Found:
         return Found((), evidence + ", fewer than the host has, so which is which cannot be told: "
                                     "set MLU_VISIBLE_DEVICES")  # fmt: skip
     found = [Device(index, card.name, card.number, physical=card.number) for index, card in enumerate(cards[:count])]
-    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
+    unnamed = any(card.name == _cnmon.UNNAMED for card in cards)
+    return of_chip(match, found, evidence, "see why it names no card: cnmon" if unnamed else "")
 
 
 def health(device: Device) -> Health:

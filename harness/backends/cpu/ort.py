@@ -100,7 +100,7 @@ def seen_through(provider: str, seen: Found) -> Found:
     except DeviceError as error:
         lacks = error.fact
     evidence = f"{seen.evidence}; {lacks or version(provider)}"
-    return Found(() if lacks else seen.devices, evidence)
+    return Found(() if lacks else seen.devices, evidence, seen.hint)
 
 
 def cores() -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.backends.base import BuildSpec, Device, Found, Health
+from harness.backends.base import BuildSpec, Device, Found, Health, of_chip
 from harness.backends.cpu import ort
 from harness.backends.nvidia import _nvml
 
@@ -67,9 +66,8 @@ def gpus(provider: str, match: str) -> Found:
             named += known
         found = tuple(named)
     evidence += _nvml.hidden(len(found), there)
-    matching = [(index, gpu) for index, gpu in enumerate(found) if re.fullmatch(match, gpu.name)]
-    seen = Found(tuple(Device(index, gpu.name, gpu.number, physical=gpu.number) for index, gpu in matching), evidence)
-    return ort.seen_through(provider, seen)
+    counted = [Device(index, gpu.name, gpu.number, physical=gpu.number) for index, gpu in enumerate(found)]
+    return ort.seen_through(provider, of_chip(match, counted, evidence))
 
 
 def prepare() -> None:

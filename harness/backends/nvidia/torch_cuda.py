@@ -8,14 +8,13 @@ Its throughput is that of eager kernels, one launch each: a lower bound of what 
 from __future__ import annotations
 
 import ctypes
-import re
 import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, shape_at, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, of_chip, shape_at, trail
 from harness.backends.nvidia import _nvml
 from harness.errors import BuildError, DeviceError, HarnessError, RunError
 
@@ -56,7 +55,7 @@ def devices(match: str) -> Found:
         card = cards.get(getattr(known, "pci_bus_id", -1))
         place = (index, -1) if card is None else (card, card)
         found.append(Device(index, known.name, place[0], f"sm_{known.major}{known.minor}", place[1]))
-    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
+    return of_chip(match, found, evidence)
 
 
 def _driver() -> bool:

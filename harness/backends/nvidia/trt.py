@@ -5,7 +5,6 @@ A plan runs only on the GPU model and the TensorRT that built it, so `version` n
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 import numpy as np
 
 from harness.backends._calls import Calls, let_go
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, shape_at, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, of_chip, shape_at, trail
 from harness.backends.nvidia import _nvml
 from harness.backends.nvidia._cuda import Cuda
 from harness.backends.nvidia._trt_build import build
@@ -61,7 +60,7 @@ def devices(match: str) -> Found:
     evidence = f"{evidence}; TensorRT {trt.__version__} under {sys.executable}; {why or f'CUDA counts {count}'}"
     if why.endswith(": 0") or "cudaErrorNoDevice" in why:  # any other error is the driver's, not a variable's
         evidence += _nvml.hidden(count, len(gpus))
-    return Found(tuple(device for device in found if re.fullmatch(match, device.name)), evidence)
+    return of_chip(match, found, evidence)
 
 
 def health(device: Device) -> Health:

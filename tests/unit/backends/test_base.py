@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.backends.base import Device, TensorSpec, as_list, check
+from harness.backends.base import Device, TensorSpec, as_list, check, of_chip
 from harness.errors import RunError
 
 SPECS = (TensorSpec("image", "float32", (-1, 3, 4, 4)), TensorSpec("scale", "float32", (-1, 2)))
@@ -42,3 +42,20 @@ def test_a_device_is_numbered_by_the_vendors_tools_where_they_tell():
 def test_nothing_is_an_empty_list():
     assert as_list(None) == []
     assert as_list((1, 2)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "hint", "step"),
+    [
+        ([], "", ""),
+        ([], "install it", "install it"),
+        (["A10", "T4"], "", ""),
+        (["A10"], "", "select a chip that is here: chipproof doctor"),
+        (["A10"], "unset HIDDEN", "unset HIDDEN"),
+    ],
+)
+def test_where_only_other_devices_are_no_sdk_is_to_be_installed(names, hint, step):
+    found = of_chip("T4", [Device(i, name) for i, name in enumerate(names)], "seen", hint)
+
+    assert [device.name for device in found.devices] == [name for name in names if name == "T4"]
+    assert (found.evidence, found.hint) == ("seen", step)

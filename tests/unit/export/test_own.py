@@ -1,5 +1,9 @@
 """ONNX files of users: what can be tested is read, what cannot is refused with the reason."""
 
+import shlex
+import sys
+from importlib import metadata
+
 import numpy as np
 import onnx
 import own_models
@@ -143,8 +147,25 @@ def test_weights_outside_the_folder_are_refused(place, tmp_path):
 def test_a_file_that_is_no_onnx_file_is_refused(content, tmp_path):
     (tmp_path / "x.onnx").write_bytes(content)
 
-    with pytest.raises(UsageError, match=r"is no ONNX file|computes nothing|is not valid"):
+    with pytest.raises(UsageError, match=r"is no ONNX file|computes nothing|is not valid") as refused:
         own.read(tmp_path / "x.onnx")
+    assert "checker" not in refused.value.hint, "python -m onnx.checker accepts whatever it is given"
+
+
+def test_the_program_that_the_hint_for_an_invalid_file_names_refuses_it(tmp_path, monkeypatch):
+    model = own_models.dense()
+    model.graph.node[0].op_type = "NoSuchOperator"
+    file = own_models.save(lambda: model, tmp_path / "a model.onnx")
+
+    with pytest.raises(UsageError, match="is not valid") as refused:
+        own.read(file)
+
+    _, program, given = shlex.split(refused.value.hint)
+    assert given == str(file)
+    (entry,) = metadata.entry_points(group="console_scripts", name=program)
+    monkeypatch.setattr(sys, "argv", [program, given])
+    with pytest.raises(onnx.checker.ValidationError):
+        entry.load()()
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -33,3 +33,12 @@ def test_markup_in_a_text_is_shown_and_not_followed():
     text = "see [here](http://x) ![](http://y) \\[z](u) `a` *b* <script> | c"
 
     assert tables.escaped(text) == (r"see \[here\](http://x) !\[\](http://y) \\\[z\](u) \`a\` \*b\* &lt;script> \| c")
+
+
+def test_the_reason_of_a_skip_keeps_its_stars_and_loses_the_name_of_one_of_several_chips():
+    text = "{} is absent (no /dev/davinci*)"
+    chips = ("ascend310", "ascend310p")
+    records = [Record(Case.parse(f"regnety_016-{c}-fp16-bs1"), "export", "SKIP", text.format(c)) for c in chips]
+
+    assert tables.skips(records) == [(list(chips), text.format("each"), 2)]
+    assert tables.skips(records[1:]) == [(["ascend310p"], text.format("ascend310p"), 1)]

@@ -167,14 +167,14 @@ def test_latency_percentiles_are_columns_where_they_were_measured():
 
 
 def test_skips_of_one_reason_are_told_once_with_all_chips():
-    text = "{} is absent (acl: No module named 'acl'); to have it: install the driver"
+    text = "{} is absent (acl: No module named 'acl'); next: install the driver"
     records = [
         Record(case, stage, "SKIP", text.format(case.chip))
         for case in matrix.cases() if case.chip.startswith("ascend") for stage in ("export", "numerics")
     ]  # fmt: skip
     lines = said(records)
 
-    assert lines.count("to have it") == 1
+    assert lines.count("next: ") == 1
     assert "ascend310, ascend310p" in lines
     assert "No module named 'acl'" in " ".join(lines.split())
 
@@ -217,9 +217,25 @@ def test_what_fails_the_run_as_a_whole_stands_before_the_head_line():
     assert lines == ["FAILED: --require t4: nothing ran on it", "ran 0 of 7 cases"]
 
 
-def test_a_skip_keeps_its_next_step_when_it_is_too_long():
-    text = f"t4 is absent (trt: {'no such library (x); ' * 30}); to have it: install the driver"
-    told = said([Record(Case.parse("regnety_016-t4-fp16-bs1"), "export", "SKIP", text)])
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_skip_keeps_what_was_seen_first_and_its_next_step_when_it_is_too_long(width):
+    text = f"t4 is absent (trt: 1 x NVIDIA A10; {'no such library (x); ' * 40}); next: install the driver"
+    told = said([Record(Case.parse("regnety_016-t4-fp16-bs1"), "export", "SKIP", text)], width)
 
-    assert "to have it: install the driver" in " ".join(told.split())
+    assert "t4 is absent (trt: 1 x NVIDIA A10; no such" in " ".join(told.split())
+    assert "...); next: install the driver" in " ".join(told.split())
     assert len(told.splitlines()) < 10
+
+
+def test_a_skip_without_room_for_what_was_seen_and_the_next_step_names_the_command_that_tells_both():
+    text = "{} is absent ({} sees 1 x 910B3; and nothing else at all); next: " + "install the driver and CANN, " * 4
+    chips = ("ascend310", "t4", "cuda")
+    told = said(
+        [
+            Record(Case.parse(f"regnety_016-{chip}-fp16-bs1"), "export", "SKIP", text.format(chip, chip * 2))
+            for chip in chips
+        ],
+        80,
+    )
+
+    assert told.count("sees 1 x 910B3") == told.count("next: chipproof doctor") == len(chips)

@@ -60,7 +60,8 @@ def test_only_the_device_that_was_asked_for_is_left_and_the_evidence_says_so(dev
     present = run(tmp_path, device=device).present(CHIPS["ascend310"])
 
     assert [found.index for found in present.devices] == left
-    assert present.evidence == f"4 devices; of these --device {device}"
+    assert present.evidence == ("4 devices; of these --device 2" if left else "no device 7; 4 devices")
+    assert present.hint == ("" if left else "give --device one of 0, 1, 2, 3")
 
 
 def test_a_simulated_chip_is_one_whose_worker_gets_another_environment(tmp_path):

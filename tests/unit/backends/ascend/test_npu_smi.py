@@ -356,7 +356,7 @@ def test_a_variable_that_hides_the_chip_that_was_looked_for_is_named(monkeypatch
     assert "ASCEND_RT_VISIBLE_DEVICES=1 shows 1 of them, and hides 0" in found.evidence
     assert found.hint.endswith("ASCEND_RT_VISIBLE_DEVICES=0")
     assert _devices.devices("310").hint == ""
-    assert _devices.devices("910.*").hint == "", "there is none to be hidden"
+    assert "unset" not in _devices.devices("910.*").hint, "there is none to be hidden"
 
 
 def test_physical_numbers_are_asked_after_and_pyacls_own_are_opened(monkeypatch, tmp_path):
