@@ -2,10 +2,12 @@
 
 import filecmp
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -48,7 +50,6 @@ figures = [
     { batch = 1, value = 100 },
 ]
 """
-CHIP = '        Chip("acme_a1", "Acme A1", ("ort",), r"Acme A1", "", (FP32,), (1, 4)),\n    )\n}'
 DEVIATION = """
 [[deviation]]
 case = "regnety_016-ascend310-fp16-bs1"
@@ -64,8 +65,10 @@ def project(tmp_path):
     """A copy of the project, in which files are added and changed."""
     copy = tmp_path / "copy"
     ignore = shutil.ignore_patterns("__pycache__", ".*")
-    for name in ("harness", "baselines", "tools", "tests"):
+    for name in ("harness", "baselines", "tools", "tests", "docs"):
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+    for file in (*ROOT.glob("*.md"), *ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "Makefile"):
+        shutil.copy(file, copy)
     return copy
 
 
@@ -94,14 +97,27 @@ def holds(project, code):
     return True
 
 
-def test_a_chip_is_one_file(project):
-    path = project / "harness" / "chips.py"
-    text = path.read_text(encoding="utf-8")
-    assert text.rstrip().endswith(")\n}")
-    path.write_text(text.rstrip().removesuffix("    )\n}") + CHIP + "\n", encoding="utf-8")
+# tests that read the table of chips and the pages about it
+OF_CHIPS = ("test_chips.py", "test_docs.py", "test_matrix.py", "report/test_messages.py", "tools/test_language.py")
 
-    assert holds(project, "from harness import matrix; assert any(c.chip == 'acme_a1' for c in matrix.cases())")
+
+def test_a_chip_is_one_file(project):
+    """The row of docs/adding.md, added as the page says."""
+    page = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    row = re.search(r"```python\n(Chip\(.*?)```", page, re.DOTALL)[1]
+    path = project / "harness" / "chips.py"
+    text = path.read_text(encoding="utf-8").rstrip()
+    assert text.endswith("    )\n}")
+    path.write_text(text.removesuffix("    )\n}") + indent(row, " " * 8) + "    )\n}\n", encoding="utf-8")
+
+    assert holds(project, "from harness import matrix; assert any(c.chip == 'ascend910b' for c in matrix.cases())")
     assert changed(project) == ["harness/chips.py"]
+    files = [str(Path("tests") / "unit" / name) for name in OF_CHIPS]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", *files],
+        cwd=project, env={**os.environ, "PYTHONPATH": str(project)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_backend_is_two_files(project):
@@ -182,6 +198,7 @@ def acme():
 """
 ROWS = """
 from pathlib import Path
+from textwrap import indent
 from harness.backends.registry import BackendRow
 from harness.case import Precision
 from harness.chips import Chip

@@ -1,6 +1,7 @@
 """What README and docs/ name exists: links, verbs, options, markers, files; and both languages say the same."""
 
 import ast
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -16,6 +17,7 @@ from harness import matrix
 from harness.backends import base, registry
 from harness.backends.ascend import _codes
 from harness.case import Case, Precision
+from harness.chips import Chip
 from harness.report import ci
 from harness.vocabulary import MARKS, STAGE_MARKERS, Outcome
 from tools import cli
@@ -23,7 +25,7 @@ from tools import cli
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
 CHINESE = [page for page in PAGES if page.name.endswith(".zh-CN.md")]
-PYTEST_OWN = {"--help", "--collect-only"}
+PYTEST_OWN = {"--help", "--collect-only", "--markers"}
 FOREIGN = {"make", "git", "npu-smi", "nvidia-smi", "cnmon", "source", "cd", "pip", "./benchmark.x86_64"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 OTHERS_OPTIONS = {"--pid"}  # docker's
@@ -49,7 +51,10 @@ def split_at_and(words):
 
 def code(page):
     """What stands between backquotes in the running text."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return code_in(re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+
+
+def code_in(text):
     return re.findall(r"`([^`\n]+)`", text)
 
 
@@ -286,17 +291,23 @@ def test_the_simulated_run_of_the_guides_ends_as_they_say(tmp_path):
     assert shown == [said, said]
 
 
-def test_every_chip_stands_in_the_readme():
-    told = " ".join(code(ROOT / "README.md")).split()
+def test_the_example_of_a_chip_is_a_row_with_names_and_its_table_has_the_fields_of_a_row():
+    for page in (ROOT / "docs" / "adding.md", ROOT / "docs" / "adding.zh-CN.md"):
+        section = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[3]
+        (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+        told = {name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in code_in(row)}
+        call = ast.parse(example.rstrip().rstrip(","), mode="eval").body
 
-    assert not set(matrix.chips()) - set(told)
+        fields = {field.name: field for field in dataclasses.fields(Chip)}
+        assert not call.args
+        assert {word.arg for word in call.keywords} <= told <= set(fields)
+        needed = {name for name, field in fields.items() if field.default is field.default_factory}
+        assert needed <= told
 
 
 def test_the_plug_in_of_the_docs_is_whole(monkeypatch, tmp_path):
-    from harness.chips import Chip
-
     text = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-    rows, backend = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    _, rows, backend = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     made, module = {}, {}
     exec(rows, made)
     exec(backend, module)

@@ -152,6 +152,7 @@ def test_a_file_that_is_no_onnx_file_is_refused(content, tmp_path):
     assert "checker" not in refused.value.hint, "python -m onnx.checker accepts whatever it is given"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its file open
 def test_the_program_that_the_hint_for_an_invalid_file_names_refuses_it(tmp_path, monkeypatch):
     model = own_models.dense()
     model.graph.node[0].op_type = "NoSuchOperator"
