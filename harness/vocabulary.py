@@ -22,7 +22,7 @@ class Outcome(str, Enum):
 
     @property
     def red(self) -> bool:
-        """Whether it ends a run with exit status 1."""
+        """Whether it ends a run with an exit status other than 0: report/ci.py says which."""
         return self in (Outcome.FAIL, Outcome.ERROR, Outcome.INVALID)
 
     @property

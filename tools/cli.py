@@ -69,7 +69,10 @@ def _overview(
         bool, typer.Option("--version", help="show the version and exit", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Conformance of AI inference chips. Exit status: 0 passed, 1 a check failed, 2 could not run."""
+    """Conformance of AI inference chips.
+
+    Exit status: 0 passed, 1 a check failed, 2 could not run. run, check and report also end with 10 (a measurement
+    cannot be trusted), 11 (the laboratory has a fault) and 12 (a required chip was not decided)."""
 
 
 def _unnamed() -> None:
@@ -77,7 +80,7 @@ def _unnamed() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the verb that `argv` names; exit 0, 1 or 2."""
+    """Run the verb that `argv` names and exit with its status, 2 where it could not run."""
     _replace_what_cannot_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in arguments if not word.startswith("-")), None)

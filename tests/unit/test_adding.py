@@ -98,7 +98,14 @@ def holds(project, code):
 
 
 # tests that read the table of chips and the pages about it
-OF_CHIPS = ("test_chips.py", "test_docs.py", "test_matrix.py", "report/test_messages.py", "tools/test_language.py")
+OF_CHIPS = (
+    "test_chips.py",
+    "test_docs.py",
+    "test_matrix.py",
+    "report/test_messages.py",
+    "tools/test_doctor.py",
+    "tools/test_language.py",
+)
 
 
 def test_a_chip_is_one_file(project):
@@ -108,7 +115,9 @@ def test_a_chip_is_one_file(project):
     path = project / "harness" / "chips.py"
     text = path.read_text(encoding="utf-8").rstrip()
     assert text.endswith("    )\n}")
-    path.write_text(text.removesuffix("    )\n}") + indent(row, " " * 8) + "    )\n}\n", encoding="utf-8")
+    path.write_text(
+        text.removesuffix("    )\n}") + indent(row.rstrip() + ",\n", " " * 8) + "    )\n}\n", encoding="utf-8"
+    )
 
     assert holds(project, "from harness import matrix; assert any(c.chip == 'ascend910b' for c in matrix.cases())")
     assert changed(project) == ["harness/chips.py"]

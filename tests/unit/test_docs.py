@@ -19,6 +19,8 @@ from harness.backends.ascend import _codes
 from harness.case import Case, Precision
 from harness.chips import Chip
 from harness.report import ci
+from harness.report.messages import translation
+from harness.report.records import Record
 from harness.vocabulary import MARKS, STAGE_MARKERS, Outcome
 from tools import cli
 
@@ -271,13 +273,58 @@ def test_the_readme_explains_what_a_run_prints(name):
 
     assert not {str(outcome) for outcome in Outcome} - set(told)
     assert not {mark.upper() for mark in MARKS} - set(told)
-    assert sorted(map(int, statuses)) == sorted(ci.Status)
+    assert list(map(int, statuses)) == statuses_in_order()
+
+
+def statuses_in_order():
+    """The exit statuses, the one first that counts where several apply."""
+    case = Case.parse("regnety_016-cpu-fp32-bs1")
+    ways = ([Outcome.FAIL], [Outcome.ERROR], [Outcome.INVALID], [Outcome.INCONCLUSIVE])
+    order = []
+    for first in range(len(ways)):
+        outcomes = [outcome for way in ways[first:] for outcome in way]
+        order.append(ci.status([Record(case, "numerics", outcome, "x") for outcome in outcomes], ["cpu"]))
+    return [*order, ci.Status.GOOD]
+
+
+@pytest.mark.parametrize("name", ["ci.md", "ci.zh-CN.md"])
+def test_the_page_for_gates_tells_which_status_comes_first(name):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    (told,) = re.findall(r"\b1(?:, |、)(\d+)(?:, |、)(\d+)(?:, |、)(\d+)\b", text)
+
+    assert [1, *map(int, told)] == statuses_in_order()[:-1]
+
+
+def test_the_help_of_the_command_tells_every_exit_status():
+    told = typer.main.get_command(cli.app(None)).help
+
+    assert not {int(status) for status in ci.Status} - set(map(int, re.findall(r"\d+", told)))
+
+
+def head_lines(page):
+    """Head lines that a page quotes, in its language."""
+    quoted = r"`(共 \d+ 个用例[^`]*)`" if page in CHINESE else r"`(ran \d+ of \d+ cases[^`]*)`"
+    return re.findall(quoted, page.read_text(encoding="utf-8"))
+
+
+def in_chinese(line):
+    ran, of, rest = re.fullmatch(r"ran (\d+) of (\d+) cases(.*)", line).groups()
+    return translation("zh")("ran {n} of {m} cases", n=ran, m=of) + rest
+
+
+def test_a_head_line_is_quoted_in_the_language_of_its_page():
+    seen = 0
+    for page in CHINESE:
+        english = head_lines(page.with_name(page.name.replace(".zh-CN", "")))
+        assert head_lines(page) == list(map(in_chinese, english)), page.name
+        seen += len(english)
+    assert seen >= 2
 
 
 @pytest.mark.slow
 def test_the_simulated_run_of_the_guides_ends_as_they_say(tmp_path):
     pages = [ROOT / "docs" / name for name in ("ascend.md", "ascend.zh-CN.md")]
-    shown = [re.findall(r"`(ran \d+ of \d+ cases[^`]*)`", page.read_text(encoding="utf-8")) for page in pages]
+    shown = [head_lines(page) for page in pages]
     (words,) = (words for words in commands(pages[0]) if program(words) == "pytest" and "--simulate" in words)
     options = ["--cache", str(tmp_path), "-p", "no:cacheprovider", "--lang", "en"]
 
@@ -288,7 +335,7 @@ def test_the_simulated_run_of_the_guides_ends_as_they_say(tmp_path):
 
     said = [line for line in run.stdout.splitlines() if line.startswith("ran ")]
     assert len(said) == 1, run.stdout + run.stderr
-    assert shown == [said, said]
+    assert shown == [said, [in_chinese(said[0])]]
 
 
 def test_the_example_of_a_chip_is_a_row_with_names_and_its_table_has_the_fields_of_a_row():
@@ -296,7 +343,7 @@ def test_the_example_of_a_chip_is_a_row_with_names_and_its_table_has_the_fields_
         section = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[3]
         (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
         told = {name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in code_in(row)}
-        call = ast.parse(example.rstrip().rstrip(","), mode="eval").body
+        call = ast.parse(example.strip(), mode="eval").body
 
         fields = {field.name: field for field in dataclasses.fields(Chip)}
         assert not call.args

@@ -1,6 +1,7 @@
 """The doctor says what is here with its evidence, and only what is required and broken makes it fail."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -285,7 +286,7 @@ def test_the_conclusion_comes_first_with_the_command_of_each_chip(tmp_path, caps
 
     assert lines[0] == "you can run: cpu -> make run"
     head = " ".join(lines[: lines.index("")])
-    assert "ascend310, ascend310p: absent; to have it: install the driver and CANN" in head
+    assert re.search(r"ascend310, ascend310p\b.*?: absent; to have it: install the driver and CANN", head)
 
 
 def test_an_absence_is_told_once_however_many_chips_share_it_and_fits_80_columns(tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import ast
 import functools
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -80,6 +81,19 @@ def test_a_backend_that_cannot_be_imported_says_what_is_missing():
 @pytest.mark.parametrize("path", IN_WORKER, ids=lambda path: str(path.relative_to(HARNESS)))
 def test_what_runs_in_the_worker_parses_as_python_3_7(path):
     ast.parse(path.read_text(), feature_version=(3, 7))
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md", "docs/architecture.zh-CN.md"])
+def test_the_pages_name_the_files_of_the_worker(page):
+    """Files, and folders with what is excepted of them."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (told,) = (part for part in re.split(r"^\* |\n\n|\n(?=\|)", text, flags=re.MULTILINE) if "`IN_WORKER`" in part)
+    names = [ROOT / name for name in re.findall(r"`(harness/[^`]+)`", told)]
+    files = [path for name in names for path in (name.rglob("*.py") if name.is_dir() else [name])]
+
+    assert "`tests/unit/worker/test_child.py`" in told
+    assert "`registry.py`" in told
+    assert {path for path in files if path.name != "registry.py"} == set(IN_WORKER)
 
 
 def test_the_folder_of_the_worker_hides_no_vendor_module(tmp_path):
