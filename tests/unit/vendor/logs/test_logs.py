@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - logs and tables stand as they are printed
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -282,7 +283,8 @@ def test_a_damaged_log_is_refused(sample, edit, batch, words):
         parse(edit(sample), batch=batch)
 
     assert words in refused.value.fact
-    assert refused.value.hint
+    assert re.match(r"log(:\d+)?: |a batch of 0", refused.value.fact), "the source, and the line where it is one line's"
+    assert re.match("[a-z]+ ", refused.value.hint)
 
 
 def test_a_log_of_another_tool_than_stated_is_refused():
