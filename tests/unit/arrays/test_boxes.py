@@ -119,3 +119,13 @@ def test_the_operator_of_ascend_rounds_to_float16_and_limits_each_class():
     np.testing.assert_array_equal(values, values.astype(np.float16))
     np.testing.assert_array_equal(kept, kept.astype(np.float16))
     assert (found.max(axis=1) > 1024).any()
+
+
+def test_classes_are_moved_apart_by_a_pixel_more_than_the_largest_coordinate():
+    """A box that begins a pixel before the edge just touches the same box of the next class: 1.5 wide, 1.5 apart."""
+    found = np.array([[-1, -1, 0.5, 0.5]], np.float32)
+
+    kept, _, labels = boxes.multiclass_nms(found, np.array([[0.9, 0.8, 0.7]], np.float32), 0.05, 0.2, 100)
+
+    assert labels.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(kept, np.repeat(found, 3, axis=0))

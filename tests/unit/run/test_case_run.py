@@ -11,6 +11,8 @@ import pytest
 
 from harness import matrix
 from harness.backends.base import Device, Health
+from harness.baselines import load
+from harness.case import Case
 from harness.errors import InvalidMeasurement
 from harness.judge.timing import Plan, Timing, Window
 from harness.run import throughput as measuring
@@ -189,3 +191,21 @@ def test_what_the_device_did_not_tell_is_a_fact_of_the_measurement_alone():
     assert bench.untold == {"untold": "processes unknown"}
     vars(bench)["measurement"] = SimpleNamespace(before=(Health(),), after=(Health(),))
     assert bench.untold == {}
+
+
+def test_one_device_of_the_four_of_an_ascend_310_counts_fourfold_once(duo):
+    """In the figure, in its mark and in the verdict that ends the measurement."""
+    case = Case.parse("regnety_016-ascend310-fp16-bs16")
+    table = load()
+    bench = CaseRun(duo.bench.context, case)
+    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(0, "310", card=2)])
+    windows = tuple(Window(n, n + 1, 9.0) for n in range(30))  # 9 batches of 16 a second: 576 images/s a card
+
+    measured = bench.measurement
+    duo.bench.context.settings.baselines = table
+    verdict = bench._conclude(((Timing((), windows, ()),),), measuring.Effort(1, 1.0))
+
+    assert (measured.mark, measured.scaled) == ("x4", 4)
+    assert measured.rates == (4.0,)
+    assert verdict.details["measured"] == pytest.approx(4 * 9 * 16)
+    assert verdict.details["published"] == 2917.84

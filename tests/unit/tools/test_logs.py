@@ -8,7 +8,11 @@ import log_samples
 import pytest
 import typer
 
+from harness.baselines import load
+from harness.case import Precision
+from harness.chips import CHIPS
 from harness.errors import DataError, UsageError
+from harness.models import MODELS
 from tools import cli, logs
 
 if sys.version_info >= (3, 11):
@@ -271,3 +275,15 @@ def test_a_slow_first_run_that_nothing_shows_is_not_judged(tmp_path, capsys):
 
     assert "INVALID: the mean is 90.75 ms, without the first run 21 ms, and no run is listed" in out
     assert status == 1
+
+
+@pytest.mark.parametrize("best", [1, 8, 64])
+def test_a_target_is_of_the_best_batch_wherever_it_stands(best):
+    cards = {batch: 300.0 + batch for batch in (1, 4, 8, 16, 32, 64)} | {best: 4000.0}
+
+    found = logs._targets(load(), CHIPS["ascend310p"], MODELS["regnety_016"], Precision("fp16"), cards)
+
+    assert [(r.case.batch, r.metric, r.outcome, r.values["measured"], r.values["published"]) for r in found] == [
+        (best, "1.2x ascend310", "PASS", 4000.0, 2917.84),
+        (best, "1.6x t4", "PASS", 4000.0, 1918.7328),
+    ]
