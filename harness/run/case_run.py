@@ -319,6 +319,7 @@ class CaseRun:
         if self.chip.timed_in_turn:
             return self._paired()
         card = [d for d in self.present.devices if d.card == self.device.card]
+        earlier = vars(self).get("first")  # outputs of a process that will have ended
         self.leave_device()
         with ExitStack() as stack:
             for device in card:
@@ -341,6 +342,8 @@ class CaseRun:
             ]
             other = self.changed()
             sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]
+            if earlier is not None:
+                throughput.check_processes(sides[0], earlier)
             if len(card) > 1:
                 named = [f"device {device.index}" for device in card]
                 throughput.check_devices(dict(zip(named, sides, strict=True)), self.judged)

@@ -20,7 +20,7 @@ from harness.case import Tensors
 from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate, throughput
 from harness.judge.timing import FEWEST, Plan, Timing, Window, joined, overlap_rates
-from harness.judge.verdict import Effort, Verdict, judge_floor, judge_in_flight, judge_ratio
+from harness.judge.verdict import SHORTEST, Effort, Verdict, judge_floor, judge_in_flight, judge_ratio
 from harness.run.card import unlike
 from harness.run.load import LOADED, Load, others_rest, others_share
 from harness.vocabulary import Outcome
@@ -37,6 +37,9 @@ FEW_GROWTH = 3  # growth below FULL windows: a slow engine is judged before a fu
 LOOK_S = 1.5  # seconds between two health queries under load: a vendor's tool takes up to a second of the host
 GROWTH = 1.5  # windows at a look relative to the look before: few looks leave more of the allowed error for each
 LOOKS = 3  # at most so many checks of outputs on changed inputs before each block of windows
+FRESH_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=2, latencies=0)  # one execute of new inputs, then one more
+FRESH, FRESH_FEWEST, FRESH_S = 15, 2, 2.0  # times that it is run at most and at least; seconds after which it ends
+REMEMBERED = 0.5  # allowed ratio of a repeated execute to one of new inputs; caches of a host give 0.8 and more
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
 
 Block = tuple[Timing, ...]
@@ -234,6 +237,26 @@ class Side:
                     hint="the runtime skips executes or returns cached outputs; its throughput cannot be trusted",
                 )
 
+    def check_fresh(self) -> None:
+        """Time executes of inputs that were just written and repeated ones in turn. Inputs alternate, so that a runtime
+        that keeps outputs by their inputs computes the first of each pair only.
+
+        Raises InvalidMeasurement when the repeated ones are quicker, beyond `REMEMBERED`."""
+        new: list[float] = []
+        again: list[float] = []
+        end = time.perf_counter() + FRESH_S
+        while len(new) < FRESH_FEWEST or (len(new) < FRESH and time.perf_counter() < end):
+            inputs = self.turned[0] if len(new) % 2 else self.inputs
+            first, second = (1 / window.rate for window in self.session.measure(inputs, FRESH_PLAN).windows[:2])
+            new.append(first)
+            again.append(second)
+        if median(again) < REMEMBERED * median(new) and median(new) - median(again) > SHORTEST:
+            raise InvalidMeasurement(
+                f"{self.who}: an execute takes {1e3 * median(new):.3g} ms with new inputs and "
+                f"{1e3 * median(again):.3g} ms when it is repeated",
+                hint="the runtime keeps outputs of inputs that it has seen; its throughput cannot be trusted",
+            )
+
 
 def _unlike(found: Tensors, wanted: Tensors) -> str:
     """Name of the first output that differs beyond rounding, or "". NaN equals NaN, because numerics judges NaN."""
@@ -242,6 +265,16 @@ def _unlike(found: Tensors, wanted: Tensors) -> str:
         if not np.allclose(found[name], value, rtol=ROUNDING, atol=near, equal_nan=True):
             return name
     return ""
+
+
+def check_processes(side: Side, earlier: Tensors) -> None:
+    """Raises InvalidMeasurement when the outputs of another process, for the same inputs, differ beyond rounding."""
+    name = _unlike(side.answered, earlier)
+    if name:
+        raise InvalidMeasurement(
+            f"{side.who}: output {name} differs from that of an earlier process with the same engine and inputs",
+            hint="load the engine twice and compare: pytest -m numerics, two times",
+        )
 
 
 def check_devices(sides: Mapping[str, Side], judge: Callable[[Tensors], Verdict]) -> None:
@@ -321,7 +354,10 @@ def card_until_decided(
         now = next(plans)
         return at_once(sides, now if now is plan else replace(now, windows=windows, limit_s=left), look=look)
 
-    return until_decided(measure, conclude, plan.windows, patience_s)
+    found = until_decided(measure, conclude, plan.windows, patience_s)
+    for side in sides:
+        side.check_fresh()
+    return found
 
 
 def in_turn(sides: Sequence[Side], pairs: int = 0, limit_s: float = -1.0) -> Block:
@@ -371,6 +407,7 @@ def pairs_until_decided(
 
     sides[0].look(random.Random())
     blocks, effort = until_decided(measure, conclude, PAIRS, patience_s, "pairs of windows")
+    sides[0].check_fresh()
     quiet = [block for block, said in zip(blocks, kept, strict=True) if not said]
     singles = _singles(sides[0], others, end)
     used = tuple(quiet) or blocks

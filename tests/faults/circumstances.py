@@ -269,6 +269,12 @@ def a_chip_is_at_60_percent(plant):
 
 
 @timed("throughput INVALID")
+def outputs_are_remembered_by_their_inputs(plant):
+    """A throughput that no stream of different pictures reaches."""
+    plant.chip("remembers")
+
+
+@timed("throughput INVALID")
 def every_second_timed_execute_is_skipped(plant):
     """Twice the published throughput, and every output that is read is right."""
     plant.chip("skips_every_second_timed")

@@ -157,6 +157,7 @@ def steady(runs):
 
 DRIFTS = {
     "slows_down": lambda runs: 1 + runs / 20,
+    "remembers": lambda runs: 1 if runs <= 1 else 0.4,
     "now_and_then_another": lambda runs: 1.25 if runs // 4 % 3 == 0 else 1,
 }
 

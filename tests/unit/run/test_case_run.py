@@ -69,6 +69,7 @@ def paired(monkeypatch):
         monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
         monkeypatch.setattr(measuring.Load, "now", lambda: None)
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
+        monkeypatch.setattr(measuring.Side, "check_fresh", lambda self: None)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return bench.measurement, told
 
@@ -157,6 +158,7 @@ def duo(monkeypatch):
         yield
 
     monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
+    monkeypatch.setattr(measuring.Side, "check_fresh", lambda self: None)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)

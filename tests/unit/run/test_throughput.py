@@ -294,6 +294,57 @@ def test_devices_that_compute_alike_are_timed_and_a_wrong_engine_is_not_theirs(f
     measuring.check_devices({f"device {n}": side(Session(factor=factor)) for n in range(3)}, close_to_the_right_one)
 
 
+class Remembering(Session):
+    """Takes `seconds` for new inputs and `again` for those that it was fed last."""
+
+    def __init__(self, seconds=0.01, again=0.001):
+        super().__init__()
+        self.seconds, self.again, self.fed = seconds, again, []
+
+    def measure(self, inputs, plan):
+        self.fed.append(inputs)
+        return Timing((), (Window(0, self.seconds, 1), Window(1, 1 + self.again, 1)), ())
+
+
+@pytest.mark.parametrize(("seconds", "again", "kept"), [(0.01, 0.001, True), (0.01, 0.006, False), (4e-5, 1e-5, False)])
+def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds, again, kept):
+    one = side(Remembering(seconds, again))
+
+    if kept:
+        with pytest.raises(InvalidMeasurement, match="10 ms with new inputs and 1 ms when it is repeated"):
+            one.check_fresh()
+    else:
+        one.check_fresh()
+    assert len(one.session.fed) == measuring.FRESH
+    assert one.session.fed[0] is INPUTS
+    assert one.session.fed[1] is one.turned[0]
+
+
+def test_a_slow_engine_is_asked_a_few_times_only(monkeypatch):
+    monkeypatch.setattr(measuring, "FRESH_S", 0.0)
+    one = side(Remembering(2.0, 0.5))
+
+    with pytest.raises(InvalidMeasurement):
+        one.check_fresh()
+    assert len(one.session.fed) == 2
+
+
+def test_a_card_and_a_cpu_are_both_asked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Side, "check_fresh", lambda self: asked.append(self.who))
+
+    card_until_decided([side(), side(who="two")], PLAN, None, 60.0)
+    measuring.pairs_until_decided([side()], None, 60.0, lambda: None)
+
+    assert asked == ["chip", "two", "chip"]
+
+
+def test_another_process_must_give_the_same_outputs():
+    measuring.check_processes(side(), {"y": side().answered["y"] * 1.0005})
+    with pytest.raises(InvalidMeasurement, match="output y differs from that of an earlier process"):
+        measuring.check_processes(side(), {"y": side().answered["y"] * 1.1})
+
+
 def test_answers_may_differ_by_rounding_only():
     one = Side("chip", Session(factor=1.0005), INPUTS, Session().run(INPUTS))
     two = Side("chip", Session(factor=1.003), INPUTS, Session().run(INPUTS))
@@ -311,7 +362,7 @@ def test_a_card_gets_the_plan_first_and_then_windows_only():
 
     blocks, effort = card_until_decided([one], PLAN, lambda blocks, effort: next(verdicts), 60.0)
 
-    first, second = one.session.plans
+    first, second = (plan for plan in one.session.plans if plan is not measuring.FRESH_PLAN)
     assert first == PLAN
     assert (second.windows, second.latencies, second.warmup_s) == (20, 0, measuring.REWARM_S)
     assert second.limit_s <= 60.0
