@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TypeVar
 
 from harness import baselines
-from harness.backends.registry import with_plugins
+from harness.backends.registry import loaded, with_plugins
 from harness.baselines import Baselines
 from harness.baselines.registry import check_reach
 from harness.case import Case, Precision
@@ -31,6 +33,22 @@ def models() -> dict[str, Model]:
     return with_plugins(MODELS, "chipproof.models", Model)
 
 
+@cache
+def figures() -> tuple[Path, ...]:
+    """The folders of entry-point group `chipproof.baselines`, sorted: published figures of installed packages. Raises
+    UsageError for one that is no folder."""
+    found = []
+    for point in entry_points(group="chipproof.baselines"):
+        folder = loaded(point, "chipproof.baselines")
+        if not (isinstance(folder, Path) and folder.is_dir()):
+            raise UsageError(
+                f"entry point {point.value} of chipproof.baselines is {folder!r}",
+                hint="let it name a pathlib.Path of a folder with files as in baselines/",
+            )
+        found.append(folder)
+    return tuple(sorted(found))
+
+
 def chip(name: str) -> Chip:
     """The chip of that name. Raises UsageError, which lists the names."""
     return _row(chips(), name, "chip")
@@ -50,8 +68,9 @@ def _row(rows: Mapping[str, T], name: str, kind: str) -> T:
 def published() -> Baselines:
     """Every published figure, of the models and chips of the tables. Raises BaselineError, also for a deviation that
     matches no case of the matrix."""
-    table = baselines.load(models=tuple(models()), chips=tuple(chips()))
-    check_reach(table.deviations, cases())
+    every = cases()
+    table = baselines.load(models=tuple(models()), chips=tuple(chips()), plugins=figures(), cases=set(every))
+    check_reach(table.deviations, every)
     return table
 
 

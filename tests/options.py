@@ -145,7 +145,13 @@ def pytest_configure(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: with the option, what was given and what is possible.
     """
-    unknown = sorted(set(config.getoption("require")) - set(matrix.chips()))
+    try:  # installed packages may be broken, or contradict each other
+        chips, _ = matrix.chips(), matrix.models()
+        if matrix.figures():
+            matrix.published()
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    unknown = sorted(set(config.getoption("require")) - set(chips))
     if unknown:
         raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
     if not 0 <= config.getoption("wait") < float("inf"):

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.baselines.registry import DIRECTORY
-
 if TYPE_CHECKING:
     from harness.baselines import Baselines, Cell
     from harness.baselines.arithmetic import Finding
@@ -34,14 +32,17 @@ def command(
     action: Annotated[Action, typer.Argument(help="show the figures, or compute the documents' arithmetic again")] = (
         Action.SHOW
     ),
-    directory: Annotated[Path, typer.Option("--dir", help="of the figures", show_default="its own")] = DIRECTORY,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="of the figures; default: the suite's and those of installed packages")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one array, an object a figure or finding")] = False,
 ) -> None:
     """Show every published figure, or lint them. Exit status of lint: 1 when it finds what is not a known erratum."""
+    from harness import matrix
     from harness.baselines import load
     from harness.baselines.arithmetic import lint
 
-    registry = load(directory)
+    registry = matrix.published() if directory is None else load(directory)
     if action is Action.SHOW:
         _show(registry, as_json)
         return

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -340,12 +340,23 @@ def module_of(name: str) -> str:
     return backend(name).module
 
 
+def loaded(point: EntryPoint, group: str) -> Any:
+    """What an entry point names. Raises UsageError where it cannot be imported."""
+    try:
+        return point.load()
+    except Exception as error:  # a package may raise anything when it is imported
+        raise UsageError(
+            f"entry point {point.value} of {group}: {' '.join(str(error).split()) or type(error).__name__}",
+            hint="import it with this Python, or pip uninstall the package",
+        ) from error
+
+
 def with_plugins(rows: Mapping[str, Any], group: str, kind: type) -> dict[str, Any]:
     """`rows` and the rows that installed packages add through the entry-point group `group`. Raises UsageError when a
     plug-in's row is not a `kind` or has a name that exists already."""
     table = dict(rows)
     for point in entry_points(group=group):
-        row = point.load()
+        row = loaded(point, group)
         if not isinstance(row, kind):
             raise UsageError(
                 f"entry point {point.value} of {group} is a {type(row).__name__}",

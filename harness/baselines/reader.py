@@ -377,8 +377,8 @@ def _drop(row: Row, *keys: str) -> None:
 
 
 def _unique(rows: Iterator[tuple[Any, str, int]]) -> None:
-    seen: dict[Any, int] = {}
+    seen: dict[Any, str] = {}
     for key, file, line in rows:
         if key in seen:
-            raise BaselineError(f"{file}:{line}: {key} stands on line {seen[key]} already", hint="keep one of the two")
-        seen[key] = line
+            raise BaselineError(f"{file}:{line}: {key} stands at {seen[key]} already", hint="keep one of the two")
+        seen[key] = f"{file}:{line}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -97,26 +97,25 @@ class Baselines:
 
 
 def load(
-    directory: Path = DIRECTORY, models: Collection[str] | None = None, chips: Collection[str] = tuple(CHIPS)
+    directory: Path = DIRECTORY,
+    models: Collection[str] | None = None,
+    chips: Collection[str] = tuple(CHIPS),
+    plugins: Sequence[Path] = (),
+    cases: Collection[Case] = (),
 ) -> Baselines:
-    """Everything in `directory`, one file a model, named like it. Raises BaselineError, with file and line, for
-    whatever contradicts itself or names a model, chip, metric or precision that does not exist. `models` are the names
-    that may be used; by default those of the files."""
-    directory = Path(directory)
-    files = sorted(directory.glob("*.toml"))
-    if models is None:
-        models = [path.stem for path in files if path.stem not in OTHERS]
-    if not files:
-        raise BaselineError(f"no .toml file in {directory}", hint="reinstall, or give the directory of the baselines")
-    reader = Reader(tuple(models), tuple(chips))
+    """Everything in `directory`, one file a model, named like it, and in the same form in the folders `plugins` of
+    installed packages. Raises BaselineError, with file and line, for whatever contradicts itself or names a model,
+    chip, metric or precision that does not exist, and for a row of a plug-in about the suite's own models on the
+    suite's own chips, or about none of `cases`. `models` are the names that may be used; by default those of the
+    files."""
+    own = [path.stem for path in sorted(Path(directory).glob("*.toml")) if path.stem not in OTHERS]
+    reader = Reader(tuple(own if models is None else models), tuple(chips))
     digest = hashlib.sha256()
-    for path in files:
-        shown = f"{directory.name}/{path.name}"
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        if path.stem in OTHERS:
-            getattr(reader, path.stem)(path, shown)
-        else:
-            reader.model(path, shown)
+    _read(reader, digest, Path(directory), Path(directory).name)
+    cells, targets, deviations = len(reader.cells), len(reader.rows_targets), len(reader.rows_deviations)
+    for folder in plugins:
+        _read(reader, digest, folder, f"{folder.parent.name}/{folder.name}")
+    _check_plugins(reader.cells[cells:], reader.rows_targets[targets:], reader.rows_deviations[deviations:], own, cases)
     _check_choice(reader.cells)
     _check_deviations(reader.rows_deviations, reader.cells)
     return Baselines(
@@ -130,6 +129,49 @@ def load(
         tuple(reader.rows_errata),
         digest.hexdigest(),
     )
+
+
+def _read(reader: Reader, digest: Any, folder: Path, shown: str) -> None:
+    """Read the files of a folder into `reader`, and their names and bytes into `digest`."""
+    files = sorted(folder.glob("*.toml"))
+    if not files:
+        raise BaselineError(f"no .toml file in {folder}", hint="reinstall, or give the directory of the baselines")
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        read = getattr(reader, path.stem) if path.stem in OTHERS else reader.model
+        read(path, f"{shown}/{path.name}")
+
+
+def _check_plugins(
+    cells: Sequence[Cell],
+    targets: Sequence[Target],
+    deviations: Sequence[Deviation],
+    models: Collection[str],
+    cases: Collection[Case],
+) -> None:
+    """A package speaks of its own chips and models: what judges those of the suite (`models`, CHIPS) stands in the
+    suite."""
+    hint = "a package brings rows of its own chips and models; those of the suite stand in its baselines/"
+    there = {(case.model, case.chip, case.precision) for case in cases}
+    for cell in cells:
+        if cell.model in models and (cell.chip is None or cell.chip in CHIPS):
+            raise BaselineError(f"{cell.place}: {cell.subject} is the suite's own", hint)
+        timed = cell.metric not in ACCURACIES
+        if cell.chip is None or cell.precision is None or not cell.chosen:
+            continue
+        case = Case(cell.model, cell.chip, cell.precision, cell.batch or 1)
+        if (case not in cases) if timed else (case.model, case.chip, case.precision) not in there:
+            raise BaselineError(f"{cell.place}: the figure is of no case of the matrix: {cell.subject}",
+                                hint="name a precision and a batch of the chip's row")  # fmt: skip
+    for target in targets:
+        if target.chip in CHIPS:
+            raise BaselineError(f"{target.file}:{target.line}: {target.chip} is the suite's own", hint)
+    for row in deviations:
+        for case in cases:
+            if case.model in models and case.chip in CHIPS and fnmatchcase(str(case), row.case):
+                raise BaselineError(
+                    f"{row.file}:{row.line}: the deviation covers {case}, which is the suite's own", hint
+                )
 
 
 def _check_choice(cells: list[Cell]) -> None:

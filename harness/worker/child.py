@@ -2,10 +2,10 @@
 
 Started as a script by process.py, under any Python from 3.7 that has NumPy and the vendor's SDK:
 
-    PYTHON child.py MODULE COMMANDS REPLIES MEMORY SUITE
+    PYTHON child.py MODULE PLACE COMMANDS REPLIES MEMORY SUITE
 
-three inherited file descriptors and the pid of the process that starts it. Standard output and error belong to the
-SDK; they go to the log.
+the backend's module and the file that starts its package (see `bring`), three inherited file descriptors and the pid of
+the process that starts it. Standard output and error belong to the SDK; they go to the log.
 """
 
 import os
@@ -17,7 +17,7 @@ if __name__ == "__main__":  # the folder of this script holds modules whose name
 
 import contextlib
 import ctypes
-import importlib
+import importlib.util
 import json
 import mmap
 import queue
@@ -40,6 +40,21 @@ def bare_packages() -> None:
     package = types.ModuleType("harness")
     package.__path__ = [str(Path(__file__).resolve().parents[1])]
     sys.modules["harness"] = package
+
+
+def bring(module: str, place: str) -> None:
+    """Import the top-level package of a plug-in's module from the file `place`, where the suite has it, whether this
+    Python has it too or not: the code of that file's package is in the engine's key. "" leaves it to this Python."""
+    if not place:
+        return
+    top, package = module.partition(".")[0], Path(place).name == "__init__.py"
+    spec = importlib.util.spec_from_file_location(
+        top, place, submodule_search_locations=[str(Path(place).parent)] if package else None
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[top] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[top])
 
 
 class Commands:
@@ -188,7 +203,7 @@ def guard() -> int:
     os._exit(0)
 
 
-def main(name: str, commands: int, replies: int, memory: int, suite: int) -> None:
+def main(name: str, place: str, commands: int, replies: int, memory: int, suite: int) -> None:
     """Answer commands until the pipe closes or `quit` comes."""
     guarding = guard() if os.getpgrp() == os.getpid() else 0
     go_with_the_suite(suite)
@@ -208,6 +223,7 @@ def main(name: str, commands: int, replies: int, memory: int, suite: int) -> Non
 
     def begin() -> str:
         nonlocal loaded
+        bring(name, place)
         loaded = Commands(importlib.import_module(name), wire.Memory(memory))
         return sys.version.split()[0]
 
@@ -233,4 +249,4 @@ from harness.judge import timing  # noqa: E402 - after the packages exist
 from harness.worker import wire  # noqa: E402
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(text) for text in sys.argv[2:6]))
+    main(sys.argv[1], sys.argv[2], *(int(text) for text in sys.argv[3:7]))

@@ -7,6 +7,7 @@ commands through a pipe of their own, and the loop that is timed runs wholly in 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import mmap
 import os
@@ -75,6 +76,17 @@ def limits(seconds: Sequence[str], memory_gb: float | None) -> Limits:
     if memory_gb is not None and not 0 < memory_gb < 1e6:
         raise UsageError(f"--memory-limit {memory_gb:g} is no limit", hint="give gigabytes, such as 24")
     return replace(Limits(), memory=None if memory_gb is None else int(memory_gb * 1e9), **changed)
+
+
+def _place_of(module: str) -> str:
+    """Path of the file that starts the top-level package of a plug-in's module; "" for the suite's own modules, and
+    where only the vendor's Python has it."""
+    top = module.partition(".")[0]
+    try:
+        spec = None if top == "harness" else importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return ""
+    return spec.origin if spec is not None and spec.origin and spec.origin.endswith(".py") else ""
 
 
 class Worker:
@@ -220,10 +232,10 @@ class Worker:
 
     def _start(self, commands: int, replies: int, memory: int) -> None:
         given = (commands, replies, memory)
-        python = [self._python, "-u", "-X", "faulthandler"]
+        python, module = [self._python, "-u", "-X", "faulthandler"], registry.module_of(self.backend)
         try:
             self._process = subprocess.Popen(
-                [*python, str(CHILD), registry.module_of(self.backend), *map(str, given), str(os.getpid())],
+                [*python, str(CHILD), module, _place_of(module), *map(str, given), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,

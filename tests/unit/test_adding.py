@@ -1,6 +1,7 @@
 """What it costs to add something: each addition is made in a copy of the project, and its files are counted."""
 
 import filecmp
+import json
 import os
 import re
 import shutil
@@ -89,10 +90,12 @@ def insert(path, before, text):
     path.write_text(old.replace(before, text), encoding="utf-8")
 
 
-def holds(project, code):
-    """Whether `code`, run in the copy, ends well."""
-    environment = {**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
+def holds(path, code, folder=None):
+    """Whether `code` ends well where what is below `path` is installed: a copy of the project, or packages beside it."""
+    environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder or path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return True
 
@@ -206,49 +209,157 @@ def acme():
     return acme_sdk.NAME
 """
 ROWS = """
+from dataclasses import replace
 from pathlib import Path
-from textwrap import indent
-from harness.backends.registry import BackendRow
+from harness.backends.registry import BackendRow, one_of
 from harness.case import Precision
 from harness.chips import Chip
+from harness.models.deepmar import RESNET50
 
-RUNNER = BackendRow("acme", "chipproof_acme.runner", simulator=str(Path(__file__).with_name("simulator")))
+HERE = Path(__file__).parent
+RUNNER = BackendRow("acme", "chipproof_acme.runner", simulator=str(HERE / "simulator"),
+                    settings={"level": one_of("fast", "exact")})
 A1 = Chip("acme_a1", "Acme A1", ("acme",), r"Acme A1", "", (Precision.FP32,), (1,))
+NET = replace(RESNET50, name="acme_net", title="AcmeNet")
+FIGURES = HERE / "published"
 """
 ENTRY_POINTS = """[chipproof.backends]
 acme = chipproof_acme.rows:RUNNER
 [chipproof.chips]
 acme_a1 = chipproof_acme.rows:A1
+[chipproof.models]
+acme_net = chipproof_acme.rows:NET
+[chipproof.baselines]
+acme = chipproof_acme.rows:FIGURES
+"""
+DATASHEET = """
+[[section]]
+document = "Acme A1 datasheet"
+section = "2"
+protocol = "ascend"
+chip = "acme_a1"
+precision = "fp32"
+metric = "throughput"
+unit = "images/s"
+figures = [
+    { batch = 1, value = 0.125 },
+]
+"""
+TARGETS = """
+[[target]]
+chip = "acme_a1"
+other = "ascend310"
+ratio = 0.0001
+aggregation = "best_batch"
+document = "Acme A1 datasheet"
+section = "3"
 """
 
 
 @pytest.fixture
 def installed(tmp_path):
-    """A folder with a package as pip would install it: its modules, its simulated SDK, its entry points."""
+    """A folder with a package as pip would install it: modules, simulated SDK, published figures, entry points."""
     site = tmp_path / "site"
     package, info = site / "chipproof_acme", site / "chipproof_acme-1.0.dist-info"
     (package / "simulator").mkdir(parents=True)
+    (package / "published").mkdir()
     info.mkdir()
     (package / "__init__.py").write_text("")
     (package / "rows.py").write_text(ROWS)
     (package / "runner.py").write_text(RUNNER)
     (package / "simulator" / "acme_sdk.py").write_text("NAME = 'A1'\n")
+    for name, text in (("acme_net", DATASHEET), ("deepmar_resnet50", DATASHEET), ("targets", TARGETS)):
+        (package / "published" / f"{name}.toml").write_text(text)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chipproof-acme\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     return site
 
 
-@pytest.mark.parametrize("options", [[], ["--runner=acme"]], ids=["its own chip", "--runner"])
-def test_a_backend_of_an_installed_package_runs_with_its_simulator(installed, options, tmp_path, request):
-    cache = request.config.cache.mkdir("adding")  # the model is exported once for both
-    chip = "acme_a1" if not options else "ascend310p"
-    select = f"{chip} and deepmar_resnet50 and bs1"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/conformance", "-m", select, "-k", "outputs_are_those", "--simulate",
-         f"--require={chip}", f"--cache={cache}", "-p", "no:cacheprovider", "-rA", *options],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True,
+def ran(request, path, *options, module="pytest"):
+    """What comes of a command where the packages of `path` are installed; models are exported once for all tests."""
+    given = ["tests/conformance", f"--cache={request.config.cache.mkdir('adding')}", "-p", "no:cacheprovider", "-rA"]
+    return subprocess.run(
+        [sys.executable, "-m", module, *(given if module == "pytest" else []), *options],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}, capture_output=True, text=True,
     )  # fmt: skip
 
+
+@pytest.mark.parametrize(
+    ("select", "options", "passed"),
+    [
+        ("acme_a1 and (deepmar_resnet50 or acme_net)", ["--require=acme_a1", "--backend-option=level=exact"], 2),
+        ("ascend310p and deepmar_resnet50", ["--require=ascend310p", "--runner=acme"], 1),
+    ],
+    ids=["its own chip and model", "--runner"],
+)
+def test_an_installed_package_runs_with_its_simulator(installed, select, options, passed, request):
+    done = ran(request, [installed], "-m", f"{select} and bs1", "-k", "outputs_are_those", "--simulate", *options)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{passed} passed" in done.stdout
+    assert "SIMULATED" in done.stdout
+
+
+def test_an_installed_package_runs_under_a_python_that_lacks_it(installed, tmp_path, request):
+    """The other Python has the vendor's SDK, and of the package only what the suite brings."""
+    python, simulator = tmp_path / "python", installed / "chipproof_acme" / "simulator"
+    python.write_text(f'#!/bin/sh\ntouch {tmp_path}/asked\nexport PYTHONPATH={simulator}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    given = ["-m", "acme_a1 and deepmar_resnet50", "-k", "outputs_are_those", f"--sdk-python=acme_a1={python}"]
+
+    done = ran(request, [installed], *given, "--require=acme_a1")
+
+    assert (tmp_path / "asked").exists()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
-    assert "SIMULATED" in done.stdout
+    assert "SIMULATED" not in done.stdout
+
+
+def test_an_installed_package_is_held_against_its_own_figures(installed):
+    code = """
+from harness import matrix
+from harness.case import Case
+table = matrix.published()
+for model in ("deepmar_resnet50", "acme_net"):
+    cell = table.cell(Case.parse(model + "-acme_a1-fp32-bs1"), "throughput")
+    assert str(cell) == "0.125 images/s (Acme A1 datasheet, 2)", cell
+assert [(row.other, row.ratio) for row in table.targets("acme_a1")] == [("ascend310", 0.0001)]
+"""
+    assert holds(installed, code, ROOT)
+
+
+def test_a_package_that_contradicts_another_ends_the_run_with_both_places(installed, tmp_path, request):
+    other, info = tmp_path / "other" / "chipproof_rival", tmp_path / "other" / "chipproof_rival-1.0.dist-info"
+    shutil.copytree(installed / "chipproof_acme" / "published", other / "figures")
+    info.mkdir()
+    (other / "rows.py").write_text("from pathlib import Path\nFIGURES = Path(__file__).parent / 'figures'\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chipproof-rival\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[chipproof.baselines]\nrival = chipproof_rival.rows:FIGURES\n")
+
+    done = ran(request, [installed, tmp_path / "other"], "--collect-only", "-m", "acme_a1")
+
+    assert done.returncode == 4, done.stdout
+    assert "chipproof_acme/published/targets.toml:2: " in done.stderr
+    assert "stands at chipproof_rival/figures/targets.toml:2 already" in done.stderr
+
+
+def test_a_package_that_cannot_be_imported_is_named(installed, request):
+    rows = installed / "chipproof_acme" / "rows.py"
+    rows.write_text("import absent_sdk\n")
+    (installed / "chipproof_acme-1.0.dist-info" / "entry_points.txt").write_text(
+        "[chipproof.chips]\nacme_a1 = chipproof_acme.rows:A1\n"
+    )
+
+    done = ran(request, [installed], "--collect-only", "-m", "cpu")
+
+    assert done.returncode == 4, done.stdout
+    assert "entry point chipproof_acme.rows:A1 of chipproof.chips: No module named 'absent_sdk'" in done.stderr
+    assert "next: import it with this Python, or pip uninstall the package" in done.stderr
+
+
+def test_figures_of_an_installed_package_are_shown_and_checked(installed, request):
+    shown = ran(request, [installed], "baselines", "--json", module="tools")
+    lint = ran(request, [installed], "baselines", "lint", module="tools")
+
+    assert [row["value"] for row in json.loads(shown.stdout) if row["chip"] == "acme_a1"] == [0.125, 0.125]
+    assert lint.returncode == 0, lint.stdout + lint.stderr

@@ -1,6 +1,7 @@
 """The cases are the product of the tables, and hold every published one."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,14 @@ def test_an_installed_package_adds_a_chip(monkeypatch):
     with_plugin(monkeypatch, Chip("tpu9", "TPU 9", ("their.backend",), "TPU", "tpu", (Precision.FP16,), (1,)))
 
     assert Case("regnety_016", "tpu9", Precision.FP16, 1) in matrix.cases()
+
+
+@pytest.mark.parametrize("row", ["baselines", Path("/no/such/folder")])
+def test_published_figures_that_are_no_folder_are_refused(monkeypatch, row):
+    monkeypatch.setattr(matrix, "entry_points", lambda group: [Point(row)])
+
+    with pytest.raises(UsageError, match=r"entry point somewhere:row of chipproof\.baselines is"):
+        matrix.figures()
 
 
 @pytest.mark.parametrize("row", [CHIPS["cpu"], "cpu"], ids=["a name that exists", "not a chip"])

@@ -67,7 +67,7 @@ REFUSALS = {
         '{ chip = "t4", metric = "ap", value = 0.410',
         "a source has no chip",
     ),
-    "two target rows": ("targets.toml", 'other = "t4"', 'other = "ascend310"', "stands on line"),
+    "two target rows": ("targets.toml", 'other = "t4"', 'other = "ascend310"', "stands at baselines/targets.toml:"),
     "unknown chip of a target": ("targets.toml", 'other = "t4"', 'other = "v100"', "unknown other 'v100'"),
     "unknown aggregation": ("targets.toml", '"best_batch"', '"same_batch"', "unknown aggregation"),
     "deviation without a reason": (

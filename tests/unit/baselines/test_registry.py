@@ -6,6 +6,7 @@ from baselines_copies import spoil
 from harness.baselines import load
 from harness.baselines.registry import DIRECTORY, OTHERS
 from harness.case import Case
+from harness.chips import CHIPS
 from harness.errors import BaselineError
 
 # Typed from the documents a second time, in their order: what each prints for (chip, precision, batch), and the
@@ -261,3 +262,99 @@ def test_a_figure_of_which_none_is_chosen_is_refused(copied):
 def test_a_directory_without_figures_is_refused(tmp_path):
     with pytest.raises(BaselineError, match=r"no \.toml file"):
         load(tmp_path)
+
+
+# ---------------------------------------------------------------- of installed packages
+
+SECTION = """
+[[section]]
+document = "Acme A1 datasheet"
+section = "2"
+protocol = "ascend"
+unit = "images/s"
+metric = "throughput"
+figures = [
+    { chip = "acme_a1", precision = "fp16", batch = 1, value = 250.5 },
+]
+"""
+TARGET = """
+[[target]]
+chip = "acme_a1"
+other = "ascend310"
+ratio = 2
+aggregation = "best_batch"
+document = "Acme A1 datasheet"
+section = "3"
+"""
+DEVIATION = """
+[[deviation]]
+case = "*-acme_a1-*"
+stage = "numerics"
+reason = "known"
+link = "https://example.org"
+"""
+ACME = Case.parse("regnety_016-acme_a1-fp16-bs1")
+CASES = {ACME, Case.parse("acme_net-acme_a1-fp16-bs1"), Case.parse("regnety_016-ascend310p-fp16-bs1")}
+
+
+def brought(tmp_path, name="acme", **files):
+    """A package's folder of figures."""
+    folder = tmp_path / name / "published"
+    folder.mkdir(parents=True)
+    for stem, text in files.items():
+        (folder / f"{stem}.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def load_with(*folders):
+    own = [path.stem for path in DIRECTORY.glob("*.toml") if path.stem not in OTHERS]
+    return load(models=[*own, "acme_net"], chips=[*CHIPS, "acme_a1"], plugins=folders, cases=CASES)
+
+
+def test_a_package_brings_figures_targets_and_known_failures(registry, tmp_path):
+    table = load_with(brought(tmp_path, regnety_016=SECTION, targets=TARGET, deviations=DEVIATION))
+
+    assert str(table.cell(ACME, "throughput")) == "250.5 images/s (Acme A1 datasheet, 2)"
+    assert table.cell(ACME, "throughput").place == "acme/published/regnety_016.toml:9"
+    assert [(target.other, target.ratio) for target in table.targets("acme_a1")] == [("ascend310", 2.0)]
+    assert table.deviation(ACME, "numerics", "").reason == "known"
+    assert table.digest != registry.digest
+    assert len(table.cells) == len(registry.cells) + 1
+
+
+SOURCE = SECTION.replace("throughput", "top1").replace("images/s", "%").replace("250.5", "77")
+CONFLICTS = {
+    "a figure of the suite": ({"regnety_016": SECTION.replace("acme_a1", "ascend310p")}, "310p.* is the suite's own"),
+    "a source of the suite": (
+        {"regnety_016": SOURCE.replace('chip = "acme_a1", precision = "fp16", batch = 1', 'role = "source"')},
+        "regnety_016 is the suite's own",
+    ),
+    "a target of the suite": ({"targets": TARGET.replace("acme_a1", "t4")}, "targets.toml:2: t4 is the suite's own"),
+    "a known failure of the suite": ({"deviations": DEVIATION.replace("acme_a1", "*")},
+                                     "covers regnety_016-ascend310p-fp16-bs1, which is the suite's own"),
+    "a batch that does not run": ({"regnety_016": SECTION.replace("batch = 1", "batch = 8")}, "is of no case"),
+    "a precision that does not run": ({"regnety_016": SOURCE.replace("fp16", "int8")}, "is of no case"),
+    "no files": ({}, "no .toml file"),
+    "an unknown model": ({"acme_nett": SECTION}, "unknown model 'acme_nett'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFLICTS)
+def test_what_a_package_may_not_say_is_refused(name, tmp_path):
+    files, said = CONFLICTS[name]
+    if "known failure" in name:
+        files = {stem: text.replace('"*-*-*"', '"regnety_016-*"') for stem, text in files.items()}
+
+    with pytest.raises(BaselineError, match=said):
+        load_with(brought(tmp_path, **files))
+
+
+def test_two_packages_that_speak_of_the_same_are_refused_with_both_places(tmp_path):
+    one = brought(tmp_path, regnety_016=SECTION)
+
+    with pytest.raises(
+        BaselineError, match=r"other/published/regnety_016.toml:9.* at acme/published/regnety_016.toml:9"
+    ):
+        load_with(one, brought(tmp_path, "other", regnety_016=SECTION.replace("250.5", "300")))
+    with pytest.raises(BaselineError, match=r"stands at third/published/targets\.toml:2 already"):
+        load_with(brought(tmp_path, "third", targets=TARGET), brought(tmp_path, "fourth", targets=TARGET))

@@ -12,6 +12,7 @@ import pytest
 from fake_workers import DEVICE, QUICK, ROOT, SPEC, X, worker
 
 from harness import errors
+from harness.backends import registry
 from harness.backends.base import BuildSpec
 from harness.errors import BuildError, DeviceError, InvalidMeasurement, WorkerError
 from harness.worker.process import Worker
@@ -104,6 +105,30 @@ def test_the_folder_of_the_worker_hides_no_vendor_module(tmp_path):
 
     with Worker("vendor_sdk.backend", env={"PYTHONPATH": str(tmp_path)}) as chip:
         assert chip.version() == str(tmp_path / "wire.py")
+
+
+@pytest.mark.parametrize("module", ["lab_acme.backend", "lab_alone"])
+def test_a_plug_in_is_the_one_of_the_suite_whatever_the_other_python_has(tmp_path, monkeypatch, module):
+    """The code of the suite's copy is in the engine's key."""
+    for name in ("here", "there"):
+        (tmp_path / name / "lab_acme").mkdir(parents=True)
+        (tmp_path / name / "lab_acme" / "__init__.py").write_text("")
+        (tmp_path / name / "lab_acme" / "backend.py").write_text("from lab_acme.helper import version")
+        (tmp_path / name / "lab_acme" / "helper.py").write_text(f"def version(): return {name!r}")
+        (tmp_path / name / "lab_alone.py").write_text(f"def version(): return {name!r}")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+
+    for path in (None, str(tmp_path / "there")):
+        env = {"PYTHONPATH": path or ""}
+        with Worker(_dotted(monkeypatch, module), env=env) as chip:
+            assert chip.version() == "here"
+
+
+def _dotted(monkeypatch, module):
+    """A name that the table of backends knows."""
+    row = registry.BackendRow(module, module)
+    monkeypatch.setattr(registry, "backends", lambda: {module: row})
+    return module
 
 
 def test_every_error_class_can_come_through_the_pipe():
