@@ -91,7 +91,7 @@ def insert(path, before, text):
 
 
 def holds(path, code, folder=None):
-    """Whether `code` ends well where what is below `path` is installed: a copy of the project, or packages beside it."""
+    """Whether `code` ends well where what is below `path` is installed: a copy of the project, or packages."""
     environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder or path, env=environment, capture_output=True, text=True
@@ -363,3 +363,39 @@ def test_figures_of_an_installed_package_are_shown_and_checked(installed, reques
 
     assert [row["value"] for row in json.loads(shown.stdout) if row["chip"] == "acme_a1"] == [0.125, 0.125]
     assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def files_of(page):
+    """The files of the package that a page shows, by name."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(r"`(pyproject\.toml|chipproof_acme/[\w./]+)`[:：]\n\n```\w+\n(.*?)```", text, re.DOTALL)
+    return dict(found)
+
+
+def test_the_package_of_the_docs_is_installed_by_pip_and_runs(tmp_path, request):
+    files = files_of("adding.md")
+    assert len(files) == 5
+    for name, text in {**files, "chipproof_acme/__init__.py": ""}.items():
+        path = tmp_path / "chipproof-acme" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    subprocess.run([*pip, "--target", tmp_path / "site", tmp_path / "chipproof-acme"], check=True)
+
+    select = "acme_a1 and deepmar_resnet50 and bs1"
+    options = ["-k", "outputs_are_those", "--require=acme_a1", "--backend-option=acme_a1:threads=1"]
+    done = ran(request, [tmp_path / "site"], "-m", select, *options)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    code = """
+from harness import matrix
+from harness.case import Case
+cell = matrix.published().cell(Case.parse("regnety_016-acme_a1-fp32-bs4"), "throughput")
+assert str(cell) == "14.0 images/s (Acme A1 datasheet, rev. B, 2 Throughput)", cell
+"""
+    assert holds(tmp_path / "site", code, ROOT)
+
+
+def test_both_pages_show_the_same_package():
+    assert files_of("adding.md") == files_of("adding.zh-CN.md")

@@ -355,7 +355,7 @@ def test_the_example_of_a_chip_is_a_row_with_names_and_its_table_has_the_fields_
 def test_the_plug_in_of_the_docs_is_whole(monkeypatch, tmp_path):
     text = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
     _, rows, backend = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    made, module = {}, {}
+    made, module = {"__file__": "rows.py"}, {}
     exec(rows, made)
     exec(backend, module)
 
