@@ -2,10 +2,10 @@
 
 Started as a script by process.py, under any Python from 3.7 that has NumPy and the vendor's SDK:
 
-    PYTHON child.py MODULE PLACE COMMANDS REPLIES MEMORY SUITE
+    PYTHON child.py MODULE COMMANDS REPLIES MEMORY SUITE PLACE
 
-the backend's module and the file that starts its package (see `bring`), three inherited file descriptors and the pid of
-the process that starts it. Standard output and error belong to the SDK; they go to the log.
+three inherited file descriptors, the pid of the process that starts it, and the file that starts the module's package
+(see `bring`). Standard output and error belong to the SDK; they go to the log.
 """
 
 import os
@@ -249,4 +249,4 @@ from harness.judge import timing  # noqa: E402 - after the packages exist
 from harness.worker import wire  # noqa: E402
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *(int(text) for text in sys.argv[3:7]))
+    main(sys.argv[1], sys.argv[6], *(int(text) for text in sys.argv[2:6]))

@@ -235,7 +235,7 @@ class Worker:
         python, module = [self._python, "-u", "-X", "faulthandler"], registry.module_of(self.backend)
         try:
             self._process = subprocess.Popen(
-                [*python, str(CHILD), module, _place_of(module), *map(str, given), str(os.getpid())],
+                [*python, str(CHILD), module, *map(str, given), str(os.getpid()), _place_of(module)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
