@@ -217,14 +217,14 @@ class Store:
             digest_, _, ending = path.name.lstrip(".").partition(".")
             if not (path.name.endswith(".tmp") or ending == "who") or not self._free(path.parent / digest_):
                 continue
-            found.append(Left(path, _size(path), "half made" if path.is_dir() else "note of a build that ended"))
+            found.append(Left(path, size_of(path), "half made" if path.is_dir() else "note of a build that ended"))
         return found
 
     def old(self, days: float | None, most_gb: float | None) -> list[Left]:
         """Artefacts that were not used for that many days, and of the rest the longest unused, until no more than
         `most_gb` are kept."""
         kept = [(meta.stat().st_mtime, meta.parent) for meta in self.root.glob("*/*/meta.json")]
-        entries = [(used, home, _size(home)) for used, home in sorted(kept)]
+        entries = [(used, home, size_of(home)) for used, home in sorted(kept)]
         total = sum(size for _, _, size in entries)
         found = []
         for used, home, size in entries:
@@ -245,7 +245,7 @@ class Store:
         ours = path.is_relative_to(self.root)
         with contextlib.suppress(OSError, Timeout):
             if not ours:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 return True
             with FileLock(path.parent / f".{digest_}.lock").acquire(blocking=False):
                 if not path.is_dir():
@@ -306,7 +306,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     """Bytes of a file, or of all files of a folder; what goes meanwhile counts nothing."""
     total = 0
     for file in _files(path):

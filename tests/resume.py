@@ -27,7 +27,7 @@ class Earlier:
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     decided_by: dict[str, str] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    engines: list[dict[str, Any]] = field(default_factory=list)
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # by digest: each run repeats those before it
 
     def kept(self, test: str, decided_by: str) -> list[Record] | None:
         """The records of a test that need not run again, or None."""
@@ -86,7 +86,7 @@ def _add(found: Earlier, lines: Sequence[Mapping[str, Any]]) -> None:
         elif kind in SAMPLES:
             samples[test].append(dict(line))
         elif kind == "engine":
-            found.engines.append(dict(line))
+            found.engines.setdefault(str(line.get("digest")), dict(line))
         elif kind == "end" and line.get("decided_by") and test not in found.decided_by:
             mine = list(records[test].values())
             if mine and all(record.outcome in FINAL for record in mine):

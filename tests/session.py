@@ -237,7 +237,7 @@ class Book:
                 earlier = self.config.stash[EARLIER]
                 also = {"asked": len(self.config.stash[ASKED]), "resumes": [file.name for file in earlier.files]}
                 self._journal = Journal(path, {**header(self.config), **also})
-                for engine in earlier.engines:
+                for engine in earlier.engines.values():
                     self._journal.add(engine)
             self._journal.add(line)
         except HarnessError as error:

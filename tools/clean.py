@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.run import devices
-from harness.store import Left, Store
+from harness.store import Left, Store, size_of
 from tools.suite import CacheOption, cache_folder
 
 
@@ -23,8 +23,9 @@ def command(
     remove: Annotated[bool, typer.Option("--remove", help="remove it; without this it is only shown")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object for each")] = False,
 ) -> None:
-    """Show half-made files of the cache and notes of leases that a killed run or a power cut left; with --older and
-    --most also what of the cache is old; with --remove remove it. What a running process is making is never touched."""
+    """Show half-made files of the cache, temporary folders and notes of leases that a killed run or a power cut left;
+    with --older and --most also what of the cache is old; with --remove remove it. What a running process is making is
+    never touched."""
     store = Store(cache_folder(cache))
     found = store.leftovers()
     found += [entry for entry in store.old(older, most) if entry.path not in {left.path for left in found}]
@@ -32,6 +33,9 @@ def command(
         found += [
             Left(note, note.stat().st_size, "note of a process that is gone") for note in devices.stale_notes(root)
         ]
+    found += [
+        Left(path, size_of(path), "temporary folder of a process that is gone") for path in devices.stale_scratch()
+    ]
     removed = [left for left in found if remove and store.remove(left)]
     if as_json:
         print(json.dumps([{"path": str(left.path), "bytes": left.size, "why": left.why, "removed": left in removed}

@@ -7,6 +7,7 @@ and the SDK alone; values can be sent as JSON.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, Iterable
@@ -182,6 +183,11 @@ def check(tensors: Tensors, specs: tuple[TensorSpec, ...], what: str) -> int:
         return batches.pop()
     first = tensors[specs[0].name].shape if specs else ()
     return int(first[0]) if first else 0
+
+
+def scratch(pid: int = 0) -> str:
+    """How the names of a process's temporary folders begin: its number says whether they are still in use."""
+    return f"chipproof-{pid or os.getpid()}-"
 
 
 _trail = None  # type: Any  # a buffer shared with the parent, set by the worker

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.backends.base import scratch
 from harness.errors import ExportError
 from harness.export import graph
 from harness.models.base import Model, Protocol
@@ -121,7 +122,7 @@ def _traced(
         shapes[:] = [tuple(int(length) for length in output.shape) for output in returned]
 
     hook = network.register_forward_hook(note_shapes)  # uses the tracer's pass: another full-size pass takes seconds
-    with TemporaryDirectory() as folder, torch.inference_mode():
+    with TemporaryDirectory(prefix=scratch()) as folder, torch.inference_mode():
         file = Path(folder) / "traced.onnx"
         try:
             with _quiet():

@@ -270,8 +270,7 @@ class CaseRun:
             with self._card(variant) as card:
                 advance, begun = self.context.settings.progress(f"{self.case}", len(images)), time.perf_counter()
                 found, told = card.ask(images, advance)
-                if images is dataset:
-                    also.update(told)
+                also.update({name: one for name, one in told.items() if images is dataset or name != "devices"})
                 return found, time.perf_counter() - begun
 
         if not self.chip.keeps:
@@ -281,12 +280,19 @@ class CaseRun:
         )
         found, seconds, kept = keep(ask, self.anew)
         if kept:
-            few = ASKED_OF_HEAVY if self.model.heavy else ASKED_AGAIN
-            places = sorted(random.sample(range(len(dataset)), min(few, len(dataset))))
+            places = self._asked_again(len(dataset))
             today, _ = ask(dataset.take(places))
             if not all(predict.alike(found[place], one) for place, one in zip(places, today, strict=True)):
                 found, seconds, kept = keep(ask, True)
         return Answers(dataset, found, seconds, kept, also)
+
+    def _asked_again(self, images: int) -> list[int]:
+        """Places of the images whose kept answers are asked again: whole batches drawn at random, and the last one
+        where it was filled up, so that the verdict on it is of every run."""
+        size, rest = self.case.batch, images % self.case.batch
+        few = -(-(ASKED_OF_HEAVY if self.model.heavy else ASKED_AGAIN) // size) * size
+        drawn = random.sample(range(images - rest), min(few, images - rest))
+        return [*sorted(drawn), *range(images - rest, images)]
 
     @contextmanager
     def _card(self, variant: Variant) -> Iterator[Card]:

@@ -9,12 +9,13 @@ import json
 import os
 import re
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.backends.base import Device, Health
+from harness.backends.base import Device, Health, scratch
 from harness.chips import Chip
 from harness.errors import DeviceError, HarnessError, InvalidMeasurement, WorkerError
 from harness.worker.process import Worker
@@ -98,7 +99,8 @@ def lease(
     tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[None]:
     """Hold a device: shared with other accuracy runs, or exclusive for a measurement. Leases of one process do not
-    stand in each other's way. The lock goes with the process, however it ends.
+    stand in each other's way. The lock goes with the process, however it ends; notes of processes that were killed are
+    removed here.
 
     Waits up to `patience` seconds, and tells who holds the device; then raises DeviceError. A process of the same run
     (pytest -n) is waited for as long as it lives: it is bounded by its own limits. The lock is the device's, not the
@@ -110,6 +112,9 @@ def lease(
     said = {"pid": os.getpid(), "born": _born(os.getpid()), "holder": holder, "exclusive": exclusive,
             "since": time.strftime("%Y-%m-%d %H:%M:%S"), "run": RUN}  # fmt: skip
     try:
+        for left in stale_notes(root):
+            with contextlib.suppress(OSError):
+                left.unlink()
         with contextlib.suppress(OSError):
             _write_note(note, json.dumps(said))
         held.notes.append(note)
@@ -155,6 +160,16 @@ def stale_notes(root: Path) -> list[Path]:
             said = json.loads(_read_note(note))
             if _born(int(said["pid"])) != said["born"] or _born(int(said["pid"])) is None:
                 found.append(note)
+    return found
+
+
+def stale_scratch() -> list[Path]:
+    """Temporary folders of processes that are gone."""
+    found = []
+    for folder in sorted(Path(tempfile.gettempdir()).glob("chipproof-*-*")):
+        number = folder.name.split("-")[1]
+        if number.isdigit() and folder.name.startswith(scratch(int(number))) and _born(int(number)) is None:
+            found.append(folder)
     return found
 
 

@@ -373,6 +373,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             return False
         finally:
+            for left in Path(tempfile.gettempdir()).glob(f"{base.scratch(process.pid)}*"):
+                shutil.rmtree(left, ignore_errors=True)
             self._undo.close()
 
     # the log

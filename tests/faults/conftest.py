@@ -33,6 +33,11 @@ Seen = dict[str, str]
 """Worst outcome by case and stage: {"tiny_classes-fp32-bs1 numerics": "FAIL"}."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Read where tests/faults is named on the command line, as make test does."""
+    parser.addoption("--kills", type=int, default=6, metavar="N", help="kill runs at N random moments (test_killed.py)")
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tiny.World]:
     threads = torch.get_num_threads()

@@ -16,6 +16,7 @@ class Apart:
 
     def __init__(self, run: Callable[[], object], log: Path) -> None:
         self.status: int | None = None
+        self.log = log
         self.pid = os.fork()
         if self.pid:
             return
@@ -47,9 +48,11 @@ class Apart:
         end = time.monotonic() + seconds
         while not self.ended():
             if time.monotonic() > end:
+                self.signal(signal.SIGABRT)  # pytest's faulthandler then prints where every thread is
+                time.sleep(1)
                 self.signal(signal.SIGKILL, group=True)
                 os.waitpid(self.pid, 0)
-                raise AssertionError(f"it did not end within {seconds:g} s")
+                raise AssertionError(f"it did not end within {seconds:g} s:\n{self.log.read_text()[-6000:]}")
             time.sleep(0.02)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 import numpy as np
 
 from harness.backends.ascend._tensors import REBUILD, checked, fed, shown
-from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
+from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, scratch, trail
 from harness.errors import DataError, DeviceError, RunError
 from harness.judge.timing import Plan, Timing, Window
 from harness.vendor import logs
@@ -67,7 +67,7 @@ class Tool(Protocol):
 @contextmanager
 def load(tool: Tool, engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
     """A session that runs `tool`. Raises DeviceError when it is not installed."""
-    with tempfile.TemporaryDirectory(prefix="chipproof-" + tool.name + "-") as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch()) as folder:
         work = Path(folder)
         program = tool.program()
         _bring(Path(engine), work / "model.om")  # the tools want that suffix

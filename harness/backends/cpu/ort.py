@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator
 
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, scratch, trail
 from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _refuse_fallback(ort: Any, engine: Path, provider: tuple[str, dict[str, str]
 
     import numpy as np
 
-    with tempfile.TemporaryDirectory(prefix="chipproof-") as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch()) as folder:
         session = _session(ort, engine, provider, spec, profile=str(Path(folder) / "placement"))
         feed = {
             value.name: np.zeros([spec.batch if size == -1 else size for size in value.shape], value.dtype)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 
 from harness.backends._calibration import calibration_batches, calibration_samples
-from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, trail
+from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, scratch, trail
 from harness.errors import BuildError, DeviceError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
     """A context with the engine in the simulator, built again from its ONNX file. Raises DeviceError."""
     print(f"rknn: the simulator refuses stored engines, building {engine.name} again from its ONNX file")
-    with tempfile.TemporaryDirectory(prefix="chipproof-") as name:
+    with tempfile.TemporaryDirectory(prefix=scratch()) as name:
         try:
             with zipfile.ZipFile(str(engine)) as archive:
                 archive.extractall(name)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tempfile
 
 from harness.run import devices
 from harness.store import Store
@@ -17,6 +18,10 @@ def test_old_files_are_shown_and_removed_only_when_asked(tmp_path, monkeypatch, 
     (tmp_path / "leases").mkdir()
     note = tmp_path / "leases" / "nvidia-t4-0.1-0.json"
     note.write_text(json.dumps({"pid": 1 << 22, "born": 1, "holder": "a", "since": "then", "exclusive": True}))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (folder := tmp_path / f"chipproof-{1 << 22}-x").mkdir()
+    (folder / "profile").touch()
+    (tmp_path / f"chipproof-{os.getpid()}-x").mkdir()
     command = ["clean", "--cache", str(tmp_path / "cache"), "--older", "30", "--json"]
 
     def told(*more):
@@ -25,8 +30,11 @@ def test_old_files_are_shown_and_removed_only_when_asked(tmp_path, monkeypatch, 
         return json.loads(capsys.readouterr().out)
 
     shown = told()
-    assert {(entry["path"], entry["removed"]) for entry in shown} == {(str(kept.parent), False), (str(note), False)}
+    assert {(entry["path"], entry["removed"]) for entry in shown} == {
+        (str(kept.parent), False), (str(note), False), (str(folder), False)
+    }  # fmt: skip
     assert kept.exists()
     assert all(entry["removed"] for entry in told("--remove"))
     assert not kept.exists()
     assert not note.exists()
+    assert not folder.exists()

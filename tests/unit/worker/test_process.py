@@ -1,10 +1,12 @@
 """Whatever a vendor's SDK does, it costs one case: a typed error, no process, no file and no descriptor left."""
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from fake_workers import DEVICE, QUICK, ROOT, SDK, SPEC, X, worker
 from patience import in_call, patient
 
-from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.backends.base import BuildSpec, Device, TensorSpec, scratch
 from harness.errors import BuildError, RunError, UsageError, WorkerError
 from harness.judge.timing import Plan
 from harness.worker.process import Limits, Worker, limits
@@ -256,6 +258,17 @@ def test_a_worker_that_falls_is_one_typed_error(behaviour, says, hint, verb):
             chip.version()
     if behaviour == "hangs_in_execute":
         assert ends(int(caught.value.fact.split("synchronize ")[1].split()[0])), "what it started lives on"
+
+
+def test_temporary_folders_of_a_worker_that_falls_go_with_it():
+    with worker("doubles") as chip:
+        folder = Path(tempfile.mkdtemp(prefix=scratch(chip._process.pid)))
+        (folder / "profile.json").touch()
+        os.kill(chip._process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError):
+            chip.version()
+
+    assert not folder.exists()
 
 
 def test_after_a_fall_the_next_worker_is_clean():
