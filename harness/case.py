@@ -52,6 +52,6 @@ class Case:
         """Case of an id such as `regnety_016-ascend310p-fp16-bs16`. Raises UsageError."""
         match = re.fullmatch(r"(\w+)-(\w+)-(fp32|fp16|int8)-bs([1-9]\d*)", text)
         if match is None:
-            raise UsageError(f"{text!r} is not a case", hint="write model-chip-precision-bsN")
+            raise UsageError(f"{text!r} is not a case", hint="write it like regnety_016-ascend310p-fp16-bs1")
         model, chip, precision, batch = match.groups()
         return cls(model, chip, Precision(precision), int(batch))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -10,11 +12,12 @@ import pytest
 
 from harness import matrix
 from harness.backends.registry import backend_options, backends, pythons
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.report import webhook
 from harness.report.messages import LANGUAGES
 from harness.worker.process import limits
 
+FOLDER = "chipproof fetch lists what belongs there; leave --data out for drawn pictures"
 TIERS = {
     "quick": "as nightly, with the first precision of each chip and without the accuracy of heavy models",
     "nightly": "everything, with the accuracy of the smallest and the largest batch",
@@ -138,6 +141,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--runner", metavar="BACKEND", help=f"drive the chip by another backend: {', '.join(backends())}")
 
 
+def _refused(fact: str, hint: str) -> pytest.UsageError:
+    return pytest.UsageError(str(UsageError(fact, hint=hint)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse a marker that there is not, with those there are. Raises pytest.UsageError."""
+    expression = session.config.getoption("markexpr")
+    if "=" in expression:  # arguments of markers: pytest's own check is enough
+        return
+    known = {re.split(r"[:(\s]", line)[0] for line in session.config.getini("markers")}
+    for name in re.findall(r"[\w:+\-.\[\]\\/]+", expression):
+        if name in known or name in ("and", "or", "not", "True", "False", "None"):
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        fact = f"-m: no marker {name}; chips: {', '.join(matrix.chips())}; models: {', '.join(matrix.models())}"
+        raise _refused(fact, f"did you mean {near[0]}? all: pytest --markers" if near else "pytest --markers")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what cannot be done, now and not after hours.
@@ -168,7 +190,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--patience {patience:g}: give seconds, 0 or more")
     data = config.getoption("data")
     if data is not None and not Path(data).is_dir():
-        raise pytest.UsageError(f"--data {data}: no such folder")
+        raise _refused(f"--data {data}: no such folder", FOLDER)
     runner = config.getoption("runner")
     if runner is not None and runner not in backends():
         raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")

@@ -100,20 +100,15 @@ def own_of(item: pytest.Item) -> OwnModel | None:
 
 def own_cases(config: pytest.Config) -> list[Own]:
     """The cases of --onnx. Raises pytest.UsageError for a file that cannot be tested."""
-    given = config.getoption("onnx")
-    if not given:
+    given, bounds = config.getoption("onnx"), config.getoption("onnx_input")
+    if not given and not bounds:
         return []
     from harness.export import own  # imports onnx: not where it is not asked for
     from harness.reference import own as reference
     from harness.run.own_run import cases
 
-    options: dict[str, str] = {}
-    for text in config.getoption("onnx_input"):
-        name, sign, value = text.partition("=")
-        if not (sign and name and value):
-            raise pytest.UsageError(f"--onnx-input {text}: write NAME=LOW:HIGH or NAME=FILE.npy")
-        options[name] = value
     try:
+        options = own.inputs(bounds, len(given))
         models = [own.read(path, options) for path in given]
         for model in models:
             reference.check(model)

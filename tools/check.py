@@ -26,7 +26,7 @@ def command(
     if chip not in matrix.chips():
         raise UsageError(f"--chip {chip}: there is no such chip", hint=f"there are {', '.join(matrix.chips())}")
     if not model.is_file():
-        raise UsageError(f"{model}: no such file", hint="give the path of an ONNX file")
+        raise UsageError(f"{model}: no such file", hint="chipproof check FILE.onnx --chip CHIP [OPTIONS]")
     run.conformance(f"{chip} and ({select})" if select else chip, ["--onnx", str(model), *context.args])
 
 

@@ -146,9 +146,10 @@ def _run_of(context: RunContext, case: Case, onnx: Path | None, inputs: Sequence
     from harness.run.case_run import CaseRun
     from harness.run.own_run import OwnRun
 
+    given = own.inputs(inputs, int(onnx is not None))
     if onnx is None:
         return CaseRun(context, case)
-    model = own.read(onnx, dict(text.split("=", 1) for text in inputs if "=" in text))
+    model = own.read(onnx, given)
     if model.name != case.model:
         raise UsageError(f"{onnx} is {model.name}, the case is of {case.model}", hint="give the file of that case")
     return OwnRun(context, case, model=model)

@@ -17,6 +17,7 @@ from harness.errors import UsageError
 from harness.report import ci
 from harness.report import compare as changes
 from harness.report.compare import compare
+from harness.report.journal import NONE
 from harness.report.messages import language
 from harness.report.records import Run, merge, read_parts, read_run, write_whole
 from harness.report.terminal import terminal
@@ -109,4 +110,4 @@ def _check(path: Path) -> None:
         )  # fmt: skip
         raise UsageError(f"there is no file {path}", hint=hint)
     if not path.is_file():
-        raise UsageError(f"{path} is a pipe or a device, not a file", hint="give a .jsonl file that the suite wrote")
+        raise UsageError(f"{path} is a pipe or a device, not a file", hint=NONE)

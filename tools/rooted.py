@@ -1,11 +1,14 @@
-"""Makes `pytest -m CHIP --data DIR` work without a path to tests.
+"""Makes `pytest -m CHIP --data DIR` work without a path to tests, anywhere in the checkout, and says what pytest should
+have been given where it does not know an option.
 
 Before conftest.py is read, pytest does not know --data: it takes DIR for a path to tests and looks for its settings
 there. This plug-in then starts pytest again with the path to the tests."""
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -20,18 +23,37 @@ PATHS = {"--data", "--cache", "--results", "--sdk-python", "--baseline", "--resu
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before output is captured
-def pytest_load_initial_conftests(early_config: Any) -> Generator[None, None, None]:
-    """Start pytest again with the path to the tests when an option's folder was taken for that path."""
+def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str]) -> Generator[None, None, None]:
+    """Start pytest again with the path to the tests when an option's folder was taken for that path. Raises
+    pytest.UsageError for an option that nothing knows."""
     params = early_config.invocation_params
     given = [str(word) for word in params.args]
-    mistakable = Path(params.dir).resolve() == PROJECT and PATHS.intersection(given)
+    folder = Path(params.dir).resolve()
+    mistakable = folder.is_relative_to(PROJECT) and PATHS.intersection(given)
     if (
         mistakable
         and (early_config.inipath is None or _will_be_lost(given))
         and (Path(sys.argv[0]).stem in ("pytest", "py.test", "__main__"))
     ):
-        os.execv(sys.executable, [sys.executable, "-m", "pytest", TESTS, *map(str, params.args)])
+        rooted = [] if folder == PROJECT else [f"--rootdir={PROJECT}", "-c", str(PROJECT / "pyproject.toml")]
+        tests = TESTS if folder == PROJECT else str(PROJECT / TESTS)
+        os.execv(sys.executable, [sys.executable, "-m", "pytest", *rooted, tests, *map(str, params.args)])
     yield
+    _, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
+    wrong = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+    if wrong:
+        raise pytest.UsageError(_told(wrong[0]))
+
+
+def _told(option: str) -> str:
+    """What is wrong with an option that pytest does not know, and the next step."""
+    file = PROJECT / "tests" / "options.py"
+    ours = set(re.findall(r'"(--[a-z-]+)"', file.read_text(encoding="utf-8"))) if file.is_file() else set()
+    if option in ours:
+        return f"{option} is known in the checkout of chipproof only\n  next: cd {PROJECT}, or: chipproof run MARKERS"
+    near = difflib.get_close_matches(option, ours, 1)
+    step = f"did you mean {near[0]}? all: pytest --help" if near else "pytest --help"
+    return f"there is no option {option}\n  next: {step}"
 
 
 def _will_be_lost(given: list[str]) -> bool:

@@ -25,6 +25,10 @@ def command(
 
     Every other option goes to pytest as it is: --data, --results, --require, --sdk-python, --runner, --device, -n, -v
     and all that README.md lists. Exit status: that of the run, or 2 where it could not begin."""
+    if select.startswith("-"):
+        raise UsageError(
+            f"{select} stands where the marker expression belongs", hint='chipproof run "ascend310p and bs1" [OPTIONS]'
+        )
     conformance(select, context.args)
 
 

@@ -80,7 +80,10 @@ def suite(
 
     console = Console(stderr=True)
     if data is not None and not data.is_dir():
-        raise UsageError(f"--data {data} is not a folder", hint="give the folder that holds weights/, imagenet/, ...")
+        raise UsageError(
+            f"--data {data}: no such folder",
+            hint="chipproof fetch lists what belongs there; leave --data out for drawn pictures",
+        )
 
     def begin(what: str, total: int) -> Callable[[int], None]:
         if progress is None:

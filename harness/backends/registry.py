@@ -229,7 +229,7 @@ def pythons(given: Sequence[str], chips: Collection[str]) -> Pythons:
         if chip and chip not in chips:
             raise UsageError(f"--sdk-python {text}: no such chip", hint=f"there are {', '.join(chips)}")
         if shutil.which(path) is None:
-            raise UsageError(f"--sdk-python {text}: no such program", hint="give the path of a Python interpreter")
+            raise UsageError(f"--sdk-python {text}: no such program", hint="see what is here: chipproof doctor")
         if chip:
             single[chip] = path
         else:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,19 @@ def read(path: Path, options: Mapping[str, str] | None = None) -> OwnModel:
                     ranges, given)  # fmt: skip
 
 
+def inputs(given: Iterable[str], files: int) -> dict[str, str]:
+    """Name -> value of each --onnx-input NAME=VALUE. Raises UsageError for another form, and where no file is given."""
+    found: dict[str, str] = {}
+    for text in given:
+        if not files:
+            raise UsageError(f"--onnx-input {text} needs --onnx FILE", hint="give the file, or leave --onnx-input out")
+        name, sign, value = text.partition("=")
+        if not (sign and name and value):
+            raise UsageError(f"--onnx-input {text} is no NAME=VALUE", hint="write NAME=LOW:HIGH or NAME=FILE.npy")
+        found[name] = value
+    return found
+
+
 def whole(path: Path) -> ModelProto:
     """The graph with its weights, which may lie in files beside it. Raises UsageError."""
     return _loaded(path)
@@ -106,7 +119,7 @@ def _loaded(path: Path) -> ModelProto:
     from onnx import external_data_helper
 
     if not path.is_file():
-        raise UsageError(f"{path}: no such file", hint="give the path of an ONNX file")
+        raise UsageError(f"{path}: no such file", hint="pytest -m CHIP --onnx FILE.onnx")
     if path.stat().st_size > LARGEST:
         raise UsageError(f"{path} is larger than 2 GB", hint="keep its weights in a file beside it (external data)")
     try:

@@ -155,7 +155,7 @@ def judge_numerics(
     units, told = _in_units(worst, loss)
     details: dict[str, Any] = {**_finite(vars(would)), "tolerance": vars(tolerance), **_finite(units)}
     observed = f"cosine {would.cosine:.6f}, largest error {would.largest:.3g}, rms error {would.rms:.3g}{told}"
-    basis = f"{len(reference)} outputs of {len(next(iter(reference.values())))} samples at {precision}"
+    basis = f"{len(reference)} outputs of {len(next(iter(reference.values())))} rows at {precision}"
     missed = [
         key
         for key, ok in (
@@ -175,8 +175,8 @@ def judge_numerics(
         details["differences"] = {"output": name, "sample": sample, **how}
     return Verdict(
         Outcome.FAIL,
-        f"{observed}; asked {tolerance}; worst of {basis}: {at['output']}{at['element']} is {at['chip']:.6g}, "
-        f"reference {at['reference']:.6g}, rms error of that sample {at['rms']:.3g}; would pass with {_loose(would)}",
+        f"{observed}; asked {tolerance}; would pass with {_loose(would)}; worst of {basis}: {at['output']}"
+        f"{at['element']} is {at['chip']:.6g}, reference {at['reference']:.6g}, rms error of that row {at['rms']:.3g}",
         details,
     )
 

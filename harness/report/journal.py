@@ -21,6 +21,7 @@ from harness.errors import DataError, StoreError
 SCHEMA = 2
 MOST = 1 << 30  # bytes of a file that is read at all
 AGAIN = "move it away and run the suite again"
+NONE = "give the folder that --results DIR wrote: chipproof report DIR"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def read(path: Path) -> Lines:
     """The lines of a journal. Raises DataError for a file that is none, is of another schema, or was changed."""
     try:
         if not path.is_file():
-            raise DataError(f"{path} is no file", hint="give a .jsonl file that the suite wrote")
+            raise DataError(f"{path} is no file", hint=NONE)
         if path.stat().st_size > MOST:
             raise DataError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, more than any run writes", hint=AGAIN)
         *whole, rest = path.read_bytes().split(b"\n")
@@ -126,7 +127,7 @@ def read(path: Path) -> Lines:
             raise DataError(f"{path} goes on after its footer, at line {number}", hint=AGAIN)
         lines.append(line)
     if not lines:
-        raise DataError(f"{path} has no header", hint="give a .jsonl file that the suite wrote")
+        raise DataError(f"{path} has no header", hint=NONE)
     cut = "" if lines[-1].get("kind") == "footer" and not rest else f"CUT OFF after line {len(lines)}"
     return Lines(tuple(lines), cut, chain)
 
@@ -137,13 +138,15 @@ def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
         if not isinstance(line, dict):
             raise ValueError("it is no object")
     except (ValueError, RecursionError) as error:
+        if number == 1:
+            raise DataError(f"{path} is no record file of chipproof", hint=NONE) from error
         raise DataError(f"{path}, line {number} cannot be read: {error}", hint=AGAIN) from error
     return line
 
 
 def _check_header(path: Path, line: Mapping[str, Any]) -> None:
     if line.get("kind") != "header":
-        raise DataError(f"{path} has no header", hint="give a .jsonl file that the suite wrote")
+        raise DataError(f"{path} has no header", hint=NONE)
     if line.get("schema") != SCHEMA:
         raise DataError(
             f"{path} is of schema {line.get('schema')}, not {SCHEMA}", hint="read it with the version that wrote it"

@@ -212,7 +212,7 @@ def _marks(records: Sequence[Record], width: int, t: Translate, verbose: bool) -
         return []
     names = ", ".join(mark.upper() for mark in sorted(marks))
     if not verbose:
-        return [_cut(t("marks: {names}; what they mean: README", names=names), width, "yellow")]
+        return [_cut(t("marks: {names}; what they mean: README.md#marks", names=names), width, "yellow")]
     return [
         line
         for mark in sorted(marks)

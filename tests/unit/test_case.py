@@ -29,7 +29,7 @@ def test_an_id_names_model_chip_precision_and_batch():
 def test_nothing_but_an_id_is_taken_for_one(text):
     with pytest.raises(UsageError, match="is not a case") as caught:
         Case.parse(text)
-    assert caught.value.hint == "write model-chip-precision-bsN"
+    assert caught.value.hint == "write it like regnety_016-ascend310p-fp16-bs1"
 
 
 def test_cases_are_sorted_by_their_batch_as_a_number():
@@ -40,3 +40,10 @@ def test_cases_are_sorted_by_their_batch_as_a_number():
 
 def test_a_precision_reads_as_in_the_id():
     assert f"{Precision.INT8}" == str(Precision.INT8) == "int8"
+
+
+def test_the_example_of_a_case_is_one():
+    with pytest.raises(UsageError) as refused:
+        Case.parse("regnety_016-cpu-fp32-b1")
+
+    assert Case.parse(refused.value.hint.split()[-1]) in matrix.cases()

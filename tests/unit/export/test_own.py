@@ -172,3 +172,14 @@ def test_the_program_that_the_hint_for_an_invalid_file_names_refuses_it(tmp_path
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         own.read(tmp_path / "x.onnx")
+
+
+def test_values_of_inputs_are_read_with_their_names():
+    assert own.inputs(["a=0:1", "b=x=y.npy"], 1) == {"a": "0:1", "b": "x=y.npy"}
+    assert own.inputs([], 0) == {}
+
+
+@pytest.mark.parametrize(("text", "files", "said"), [("a=0:1", 0, "needs --onnx FILE"), ("a", 1, "is no NAME=VALUE")])
+def test_values_of_inputs_without_a_file_or_a_name_are_refused(text, files, said):
+    with pytest.raises(UsageError, match=f"--onnx-input {text} {said}"):
+        own.inputs([text], files)

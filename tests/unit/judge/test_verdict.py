@@ -131,7 +131,7 @@ def test_the_tolerance_that_would_have_passed_is_printed_and_would_have(precisio
     verdict = judge_numerics(chip, reference, precision)
 
     assert verdict.outcome is FAIL
-    would = verdict.text.split("would pass with ")[1]
+    would = verdict.text.split("would pass with ")[1].split(";")[0]
     words = [float(word.rstrip(",")) for word in would.split() if word[0].isdigit() or word[:2] == "-0"]
     loose = replace(TOLERANCES[precision], cosine=words[0], largest=words[1], rms=words[2])
     monkeypatch.setitem(TOLERANCES, precision, loose)

@@ -35,3 +35,12 @@ def test_a_line_of_another_file_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="was changed"):
         read(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"hello", b"[1]\n", b"{}\n", b"\xff\xfe\n\n", b""])
+def test_a_file_that_never_was_a_record_is_not_said_to_be_damaged(content, tmp_path):
+    (tmp_path / "model.txt").write_bytes(content)
+
+    with pytest.raises(DataError, match=r"is no record file|has no header") as refused:
+        read(tmp_path / "model.txt")
+    assert refused.value.hint.endswith("chipproof report DIR")

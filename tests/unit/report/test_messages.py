@@ -9,6 +9,7 @@ import pytest
 from made_runs import ALL, agreed, run_of, timed, whole_matrix
 
 from harness import matrix
+from harness.backends.base import OTHERS
 from harness.case import Case
 from harness.report import ci, compare, tables
 from harness.report.causes import head
@@ -53,7 +54,12 @@ def used():
 
 def hints():
     """Next steps of chips and SDKs: they may stay English, for a new chip is one file."""
-    return {chip.hint for chip in matrix.chips().values()} | {sdk.hint for sdk in doctor._sdks()}
+    return {chip.hint for chip in matrix.chips().values()} | {sdk.hint for sdk in doctor._sdks()} | {OTHERS}
+
+
+@pytest.mark.parametrize("name", ["ascend310", "mlu370_s4", "t4", "intel_gpu", "intel_npu", "htp_v73", "rk3588"])
+def test_the_next_step_of_a_chip_with_a_chinese_guide_is_chinese(name):
+    assert re.search(r"[\u4e00-\u9fff]", translation("zh")(matrix.chips()[name].hint))
 
 
 def test_no_sentence_is_missing_and_none_is_left_over():

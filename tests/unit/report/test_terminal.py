@@ -2,12 +2,15 @@
 
 import re
 import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 from made_runs import ALL, HEADER, LOST, agreed, timed, whole_matrix
 
 from harness import matrix
-from harness.case import Case
+from harness.case import Case, Precision
+from harness.judge.verdict import judge_numerics
 from harness.report.records import Record
 from harness.report.terminal import terminal
 from harness.vocabulary import MARKS, Outcome
@@ -185,6 +188,25 @@ def test_marks_are_one_line_and_explained_with_verbose():
     assert len([line for line in short.splitlines() if "SIMULATED" in line]) == 1
     assert MARKS["simulated"] not in short
     assert MARKS["simulated"] in long
+
+
+@pytest.mark.parametrize(("lang", "page"), [("en", "README.md"), ("zh", "README.zh-CN.md")])
+def test_the_line_of_marks_names_the_section_that_explains_them(lang, page):
+    (line,) = [line for line in said(four_cases(), lang=lang).splitlines() if "SIMULATED" in line]
+    (heading,) = re.findall(rf"{page}#([\w-]+)", line)
+
+    text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
+    section = next(part for part in re.split(r"^#+ ", text, flags=re.MULTILINE) if part.lower().startswith(heading))
+    assert "`SIMULATED`" in section
+
+
+def test_a_failure_in_numerics_shows_the_tolerance_that_would_pass():
+    wanted = {"scores": np.linspace(-1, 1, 4000).reshape(2, 2000)}
+    verdict = judge_numerics({"scores": wanted["scores"] * 1.125 + 0.03125}, wanted, Precision.FP16)
+    told = " ".join(said([Record(LONGEST, "numerics", str(verdict.outcome), verdict.text)], 80).split())
+
+    assert "would pass with cosine >= 0.99" in told
+    assert re.search(r"would pass with [^;.]*cosine >= \S+, largest error <= \S+, rms error <= [\d.e-]+;", told)
 
 
 def test_what_was_undecided_takes_three_lines_at_most():

@@ -30,7 +30,7 @@ def test_without_a_chip_it_is_the_cpu(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    (("nowhere.onnx",), "nowhere.onnx: no such file"),
+    (("nowhere.onnx",), "nowhere.onnx: no such file\n  next: chipproof check FILE.onnx --chip CHIP"),
     (("m.onnx", "--chip", "tpu"), "--chip tpu: there is no such chip"),
 ])  # fmt: skip
 def test_what_is_not_there_is_named(given, said, monkeypatch, capsys):

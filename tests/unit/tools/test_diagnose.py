@@ -273,3 +273,15 @@ def test_the_command_cannot_run_without_the_chip(diagnose, monkeypatch):
 
     assert status == 2
     assert json.loads(out)["error"] == "device"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--onnx-input", "x=0:1"], "needs --onnx FILE"), (["--onnx", "m.onnx", "--onnx-input", "x"], "is no NAME=VALUE")],
+)
+def test_values_of_inputs_that_would_be_ignored_are_refused(words, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["diagnose", "regnety_016-cpu-fp32-bs1", *words, "--cache", str(tmp_path)])
+
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """pytest is started again with the path that it lacked, in this project and nowhere else."""
 
+import contextlib
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,17 +11,30 @@ import pytest
 from tools import rooted
 
 
+class Parser:
+    """Of pytest's parser what the plug-in asks: the words that no option takes."""
+
+    def __init__(self, unknown):
+        self.unknown = unknown
+
+    def parse_known_and_unknown_args(self, args):
+        return None, list(self.unknown)
+
+
 @pytest.fixture
 def again(monkeypatch):
     """Starts the plug-in as pytest does; the command that would replace the process, if any."""
 
-    def start(*words, folder=rooted.PROJECT, inipath=None, program="pytest"):
+    def start(*words, folder=rooted.PROJECT, inipath=None, program="pytest", unknown=()):
         started = []
         monkeypatch.setattr(rooted.os, "execv", lambda path, command: started.append((path, command)))
         monkeypatch.setattr(sys, "argv", [program])
         params = SimpleNamespace(dir=folder, args=words)
-        steps = rooted.pytest_load_initial_conftests(SimpleNamespace(invocation_params=params, inipath=inipath))
+        early = SimpleNamespace(invocation_params=params, inipath=inipath)
+        steps = rooted.pytest_load_initial_conftests(early, Parser(unknown), list(words))
         assert next(steps) is None
+        with contextlib.suppress(StopIteration):
+            next(steps)
         return started
 
     return start
@@ -30,6 +45,29 @@ def test_a_path_that_was_taken_for_tests_is_given_back_its_option(again):
 
     assert path == sys.executable
     assert command == [sys.executable, "-m", "pytest", "tests/conformance", "-m", "cpu", "--data", "/data"]
+
+
+@pytest.mark.parametrize("below", ["docs", "tests/unit"])
+def test_in_a_folder_of_the_checkout_its_settings_are_given_too(below, again):
+    ((_, command),) = again("-m", "cpu", "--data", "data", folder=rooted.PROJECT / below)
+
+    project = str(rooted.PROJECT)
+    assert command[3:6] == [f"--rootdir={project}", "-c", f"{project}/pyproject.toml"]
+    assert command[6:] == [f"{project}/tests/conformance", "-m", "cpu", "--data", "data"]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "said"),
+    [
+        ("--limt", "there is no option --limt\n  next: did you mean --limit?"),
+        ("--limt=8", "there is no option --limt\n"),
+        ("--xyz", "there is no option --xyz\n  next: pytest --help"),
+        ("--data", f"next: cd {rooted.PROJECT}, or: chipproof run"),
+    ],
+)
+def test_an_option_that_nothing_knows_is_named_with_the_one_that_was_meant(unknown, said, again):
+    with pytest.raises(pytest.UsageError, match=re.escape(said)):
+        again(unknown, "8", folder=Path("/tmp"), unknown=(unknown,))
 
 
 @pytest.mark.parametrize("option", sorted(rooted.PATHS))

@@ -58,6 +58,16 @@ def test_it_ends_with_the_suites_own_statuses_and_with_2_for_pytests(status, cod
     assert run_with("cpu") == code
 
 
+@pytest.mark.parametrize("words", [("--chip", "ascend310p"), ("--simulate", "ascend310p")])
+def test_an_option_in_the_place_of_the_markers_is_refused_with_an_example(words, started, capsys):
+    assert run_with(*words) == 2
+
+    assert started.calls == []
+    said = capsys.readouterr().err
+    assert f"{words[0]} stands where the marker expression belongs" in said
+    assert 'next: chipproof run "ascend310p and bs1"' in said
+
+
 def test_without_the_conformance_tests_it_cannot_run(started, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(run, "TESTS", tmp_path / "absent")
 

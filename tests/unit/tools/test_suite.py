@@ -25,7 +25,7 @@ def test_a_file_is_delivered_whole_or_not_at_all(tmp_path):
 
 
 def test_a_data_folder_that_is_not_there_is_refused_before_random_weights_are_taken(tmp_path):
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="no such folder"):
         suite(tmp_path / "typo", tmp_path)
 
 
