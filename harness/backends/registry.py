@@ -253,6 +253,7 @@ class BackendRow:
     needs: Callable[[Beside], Mapping[str, Any]] = _nothing  # options of the BuildSpec; files as absolute paths
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
     settings: Mapping[str, Setting] = field(default_factory=dict)  # options of the BuildSpec that a user may set
+    operators: str = ""  # file that names the ONNX operators its maker says it compiles; see vendor.operators.read
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
 
     def python(self, given: Pythons, chip: str) -> str:
@@ -301,16 +302,18 @@ BACKENDS: dict[str, BackendRow] = {
                    needs=_device_only, unkeyed=("device",),
                    settings={"clusters": wholes, "config": json_object, "quantization_algorithm": text}),
         BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
-                   unkeyed=("device", "timing_cache"), settings={"workspace_mb": whole}),
+                   unkeyed=("device", "timing_cache"), settings={"workspace_mb": whole},
+                   operators="tensorrt.txt"),
         BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT_INT8,
                    engine_is_onnx=True),
         BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT_INT8, engine_is_onnx=True),
         BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript),
         BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino",
-                   settings={"streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE")}),
-        BackendRow("qnn_htp", "harness.backends.qualcomm.htp", QNN),
+                   settings={"streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE")},
+                   operators="openvino.txt"),
+        BackendRow("qnn_htp", "harness.backends.qualcomm.htp", QNN, operators="qnn.txt"),
         BackendRow("rknn", "harness.backends.rockchip.rknn", RKNN,
-                   settings={"algorithm": one_of("normal", "mmse", "kl_divergence")}),
+                   settings={"algorithm": one_of("normal", "mmse", "kl_divergence")}, operators="rknn.txt"),
         BackendRow("ort", "harness.backends.cpu.ort", own_python=True, settings={"threads": whole, **ORT_INT8},
                    engine_is_onnx=True),
     )

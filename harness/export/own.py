@@ -114,6 +114,23 @@ def whole(path: Path) -> ModelProto:
     return _loaded(path)
 
 
+def operators(model: ModelProto) -> dict[str, list[str]]:
+    """The operators that a file uses, with the names of their nodes: "Conv", or "domain:Name" of other domains than
+    ONNX's own; also inside of branches, loops and functions. A call of one of the file's own functions is none."""
+    own = {(function.domain, function.name) for function in model.functions}
+    found: dict[str, list[str]] = {}
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop(0)
+        if (node.domain, node.op_type) not in own:
+            name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+            found.setdefault(name, []).append(node.name or ", ".join(node.output))
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                waiting += graph.node
+    return found
+
+
 def _loaded(path: Path) -> ModelProto:
     import onnx
     from onnx import external_data_helper

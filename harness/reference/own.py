@@ -10,8 +10,12 @@ import numpy as np
 from harness.case import Tensors
 from harness.errors import UsageError
 from harness.export import own
+from harness.vendor.operators import Operators, told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
     from harness.export.own import OwnModel
@@ -48,14 +52,33 @@ def _session(path: str, digest: str) -> InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    graph = own.whole(Path(path)).SerializeToString()
+    whole = own.whole(Path(path))
+    graph = whole.SerializeToString()
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        lacking = _without_kernel(whole)
+        said = f"it has no kernel on the CPU for {told(lacking)}" if lacking else " ".join(str(error).split())[:300]
         raise UsageError(
-            f"{path}: ONNX Runtime cannot load it: {' '.join(str(error).split())[:300]}",
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {said}",
             hint="the reference is ONNX Runtime: give a file of standard operators that it knows",
         ) from error
+
+
+def _without_kernel(model: ModelProto) -> dict[str, Sequence[str]]:
+    """Operators of a file, with their nodes, that ONNX Runtime has no kernel for on the CPU and that are no functions
+    of other operators; none where this release does not tell its kernels."""
+    import onnx
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    if not hasattr(runtime, "get_all_opkernel_def"):
+        return {}
+    names = {(kernel.domain, kernel.op_name) for kernel in runtime.get_all_opkernel_def()}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.has_function or schema.has_context_dependent_function:  # type: ignore[attr-defined,unused-ignore]
+            names.add((schema.domain, schema.name))
+    kernels = Operators("", frozenset(f"{domain}:{name}" if domain else name for domain, name in names))
+    return kernels.lacks(own.operators(model))
 
 
 def rows_are_apart(model: OwnModel, batch: int) -> bool:

@@ -82,7 +82,14 @@ class RunContext:
         self._networks: dict[str, nn.Module] = {}
         self._references: dict[tuple[str, str, str], list[Predictions]] = {}
         self._peer: Worker | None = None
+        self._told: set[str] = set()
         self._stack = ExitStack()
+
+    def tell_once(self, text: str) -> None:
+        """Show a message to the user at once, unless it was shown in this run."""
+        if text not in self._told:
+            self._told.add(text)
+            self.settings.tell(text)
 
     def close(self) -> None:
         """End the peer's worker."""

@@ -14,15 +14,17 @@ from harness.backends.base import BuildSpec
 from harness.case import Case, Precision, Tensors
 from harness.chips import Chip
 from harness.errors import BuildError
-from harness.export.own import OwnModel
+from harness.export.own import OwnModel, whole
+from harness.export.own import operators as used
 from harness.judge.own import judge_own
 from harness.judge.verdict import Loss, Verdict
 from harness.reference import own
 from harness.run import artefacts
 from harness.run.case_run import CaseRun
 from harness.run.context import RunContext
-from harness.run.engine import CaseEngine, Variant
-from harness.worker.process import RemoteSession
+from harness.run.engine import Built, CaseEngine, Variant
+from harness.vendor import operators
+from harness.worker.process import RemoteSession, Worker
 
 OTHER = 1  # seed of the inputs that outputs are checked on between timed runs
 
@@ -82,9 +84,32 @@ class OwnEngine(CaseEngine):
                 hint=f"drive {self.chip.name} by another backend: --runner; there are {', '.join(registry.backends())}",
             ) from error
 
+    @cached_property
+    def unlisted(self) -> str:
+        """Operators of the file, with their nodes, that the maker's list lacks, and which list that is; "" without a
+        list and where it has them all."""
+        name = registry.backend(self.present.backend).operators
+        listed = operators.read(name) if name else None
+        lacking = listed.lacks(used(whole(self.own.path))) if listed is not None else {}
+        return f"{operators.told(lacking)}: not in the list of {listed.source}" if listed and lacking else ""
+
+    def built(self, worker: Worker, variant: Variant) -> Built:
+        """As for a published model. What the maker's list lacks is told first, and the compiler asked all the same: it
+        may be newer than the list. Raises BuildError."""
+        if self.unlisted:
+            self.context.tell_once(f"{self.own.path.name} on {self.chip.name}: {self.unlisted}")
+        try:
+            return super().built(worker, variant)
+        except BuildError as error:
+            if not self.unlisted:
+                raise
+            raise BuildError(f"{error.fact}; {self.unlisted}", hint=error.hint) from error
+
 
 class OwnRun(CaseRun):
     """One case of the user's file on its chip. Accuracy is not asked: there are no labels."""
+
+    engine: OwnEngine
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False, *, model: OwnModel) -> None:
         self._begin(context, case, OwnEngine(context, case, model, anew), anew)
@@ -102,6 +127,7 @@ class OwnRun(CaseRun):
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "file": self.own.path.name, "onnx_digest": self.own.digest,
             "inputs_digest": self.own.inputs_digest, **self._set_by_user,
+            **({"unlisted_operators": self.engine.unlisted} if self.engine.unlisted else {}),
         }  # fmt: skip
 
     def inputs(self, raw: bool = False) -> Tensors:

@@ -183,3 +183,21 @@ def test_values_of_inputs_are_read_with_their_names():
 def test_values_of_inputs_without_a_file_or_a_name_are_refused(text, files, said):
     with pytest.raises(UsageError, match=f"--onnx-input {text} {said}"):
         own.inputs([text], files)
+
+
+def test_operators_are_found_in_branches_and_functions_too():
+    from onnx import helper
+
+    def branch(op):
+        return helper.make_graph([own_models.node(op, ["x"], ["z"])], op, [], [own_models.info("z")])
+
+    model = own_models.file(
+        [own_models.node("If", ["c"], ["h"], then_branch=branch("Relu"), else_branch=branch("Tanh")),
+         helper.make_node("Twice", ["h"], ["g"], domain="own"), helper.make_node("Foo", ["g"], ["y"], domain="lab")],
+        [own_models.info("x"), own_models.info("c", own_models.B, ())], [own_models.info("y")],
+    )  # fmt: skip
+    twice = [helper.make_node("Add", ["a", "a"], ["b"])]
+    model.functions.append(helper.make_function("own", "Twice", ["a"], ["b"], twice, [helper.make_opsetid("", 13)]))
+
+    assert own.operators(model) == {"If": ["If_h"], "lab:Foo": ["y"], "Add": ["b"], "Relu": ["Relu_z"],
+                                    "Tanh": ["Tanh_z"]}  # fmt: skip

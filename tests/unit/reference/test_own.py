@@ -50,3 +50,21 @@ def test_inputs_that_the_graph_refuses_are_the_users(tmp_path):
     with pytest.raises(UsageError, match="ONNX Runtime cannot run it") as refused:
         own.outputs(model, given)
     assert "--onnx-input" in refused.value.hint
+
+
+def test_every_operator_without_a_kernel_is_named_with_its_nodes(tmp_path):
+    from onnx import helper
+
+    def make():
+        model = own_models.file(
+            [own_models.node("Relu", ["x"], ["h"]), helper.make_node("Bend", ["h"], ["g"], "/bend", domain="lab"),
+             helper.make_node("Fold", ["g"], ["f"], domain="lab"), own_models.node("Celu", ["f"], ["y"])],
+            [own_models.info("x")], [own_models.info("y")],
+        )  # fmt: skip
+        model.opset_import.append(helper.make_opsetid("lab", 1))
+        return model
+
+    with pytest.raises(
+        UsageError, match=r"it has no kernel on the CPU for lab:Bend \(node /bend\), lab:Fold \(node f\)\n"
+    ):
+        own.check(read(make, tmp_path))

@@ -8,9 +8,15 @@ import sys
 import own_models
 import pytest
 
-from harness.case import Precision
+from harness import baselines
+from harness.backends.base import Device
+from harness.case import Case, Precision
+from harness.errors import BuildError
 from harness.export import own
-from harness.run.own_run import cases
+from harness.run.context import RunContext, Settings
+from harness.run.devices import Presence
+from harness.run.own_run import OwnEngine, cases
+from harness.store import Store
 from tests.session import ROOT
 
 
@@ -100,6 +106,51 @@ def test_a_simulated_chip_runs_it(chip, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(outcomes(records)) == 6
     assert set(outcomes(records).values()) == {"PASS"}
+
+
+def odd():
+    return own_models.file(
+        [own_models.node("MatMul", ["x", "w"], ["h"]), own_models.node("BitShift", ["n", "n"], ["m"], direction="LEFT"),
+         own_models.node("Relu", ["h"], ["y"])],
+        [own_models.info("x"), own_models.info("n", own_models.U8, ("batch", 2))],
+        [own_models.info("y", shape=("batch", 4)), own_models.info("m", own_models.U8, ("batch", 2))],
+        [own_models.weight("w", 8, 4)],
+    )  # fmt: skip
+
+
+UNLISTED = "BitShift (node BitShift_m): not in the list of TensorRT 10.15"
+
+
+@pytest.mark.slow
+def test_what_the_makers_list_lacks_is_named_before_the_compiler_is_asked(tmp_path):
+    file = own_models.save(odd, tmp_path / "odd.onnx")
+
+    done, records = run(tmp_path, "-m", "t4 and fp32 and bs1 and numerics", "--simulate", f"--onnx={file}")
+    facts = [line["facts"] for line in records if line.get("stage") == "numerics"]
+
+    assert done.stderr.count(f"odd.onnx on t4: {UNLISTED}") == 1, done.stdout + done.stderr
+    assert facts
+    assert all(fact["unlisted_operators"].startswith(UNLISTED) for fact in facts)
+
+
+@pytest.mark.parametrize(("make", "lacks"), [(odd, True), (own_models.dense, False)])
+def test_what_the_makers_list_lacks_is_in_the_error_of_the_compiler(make, lacks, tmp_path, monkeypatch):
+    told = []
+    context = RunContext(Settings(Store(tmp_path), baselines.load(), tell=told.append))
+    engine = OwnEngine(context, Case.parse("own_m-t4-fp32-bs1"), read(make, tmp_path))
+    vars(engine)["present"] = Presence("trt", "TensorRT 10.3", (Device(0, "T4"),), "")
+
+    class Refuses:
+        def build(self, onnx, path, spec):
+            assert bool(told) is lacks
+            raise BuildError("parse failed", hint="-")
+
+    for _ in range(2):
+        with pytest.raises(BuildError) as raised:
+            engine.built(Refuses(), engine.variant)
+
+    assert raised.value.fact.startswith("parse failed; " + UNLISTED if lacks else "parse failed")
+    assert len(told) == lacks
 
 
 @pytest.mark.slow
