@@ -29,6 +29,7 @@ from harness.judge.stats import (
     quantile,
     ratio_interval,
     relative_drop,
+    share_bounds,
     spent,
 )
 from harness.judge.timing import percentile
@@ -319,6 +320,36 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
     what = "answers" if counted else "images"
     ask = f"about {more} more {what} would decide" if more else "too close to what is allowed for any number to decide"
     return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
+
+
+RUINED = 0.5  # share of what is found in an image that changed
+BUDGET = {Precision.FP32: 0.01, Precision.FP16: 0.01, Precision.INT8: 0.05}  # share of images that may be ruined
+SURELY = 0.01  # chance of a FAIL when as many images are ruined as the budget allows
+
+
+def judge_tail(shares: Mapping[str, float], precision: Precision) -> Verdict:
+    """FAIL when more images are ruined than the budget of `precision` allows, by the exact lower bound of their share
+    (share_bounds at `SURELY`); else PASS. `shares` says by the name of an image how much of what is found in it
+    changed (metrics.changes, 0..1). A mean over images hides a few that are lost altogether."""
+    ruined = sum(share > RUINED for share in shares.values())
+    worst = sorted(shares, key=lambda name: -shares[name])[:3]
+    verdict = tail_of(ruined, len(shares), precision)
+    told = [{"image": name, "share": round(shares[name], 4)} for name in worst if shares[name] > 0]
+    text = verdict.text
+    if ruined:
+        text += "; most changed: " + ", ".join(f"{one['image']} ({one['share']:.0%})" for one in told)
+    return Verdict(verdict.outcome, text, {**verdict.details, "most_changed": told})
+
+
+def tail_of(ruined: int, images: int, precision: Precision) -> Verdict:
+    """The verdict on a number of ruined images."""
+    budget = BUDGET[precision]
+    low, _ = share_bounds(ruined, images, SURELY)
+    beyond = low > budget
+    text = f"in {ruined} of {images} images more than {RUINED:.0%} of what is found changed"
+    text += f", surely in more than {low:.1%} of all; allowed {budget:.0%}" if beyond else f"; allowed {budget:.0%}"
+    details = {"ruined": ruined, "images": images, "budget": budget, "low": low}
+    return Verdict(Outcome.FAIL if beyond else Outcome.PASS, text, details)
 
 
 def _drop(chip: Score, reference: Score, metric: str, counted: bool) -> Drop:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.case import Predictions
 from harness.errors import StoreError
-from harness.metrics.base import confident
+from harness.metrics.changes import SURE, compared
 from harness.report.messages import Translate
 from harness.report.records import write_whole
 from harness.run.accuracy import Evaluation
@@ -22,24 +19,7 @@ from harness.run.accuracy import Evaluation
 OF_A_CASE = 3  # pictures
 SIDE = 480  # pixels of a picture's longer side
 QUALITY = 80  # of the JPEG, as OpenCV counts it: 0..100
-BOXES = 120  # of each side that are drawn, first those that the other side does not have
-SURE = {"faces": 0.5, "objects": 0.3}  # scores from which a reference's box is truth: metrics.*.truth_from_reference
-ROUNDING = 0.1  # a box whose counterpart has nine tenths of its score and place is the same box
-ALONE = 0.5  # a box whose best counterpart is worth less than half of it has none
-NAMED = 3  # best classes of a picture
 SIDES = ("chip", "reference")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far two answers to one image are apart, 0 for alike, and what is told of each side as JSON values. `counts`
-    are boxes of the chip, those that the reference does not have, boxes of the reference, those that the chip does not
-    have."""
-
-    size: float
-    chip: Any
-    reference: Any
-    counts: tuple[int, ...] = ()
 
 
 def write(folder: Path, name: str, task: str, run: Evaluation) -> list[dict[str, Any]]:
@@ -51,7 +31,7 @@ def write(folder: Path, name: str, task: str, run: Evaluation) -> list[dict[str,
     DataError (an image cannot be read) and StoreError."""
     import cv2
 
-    found = _compared(task, run.found, run.wanted)
+    found = compared(task, run.found, run.wanted)
     lost = np.zeros(len(found), bool)
     for metric in run.chip.hits.keys() & run.reference.hits.keys():
         hits, wanted = run.chip.hits[metric], run.reference.hits[metric]
@@ -130,68 +110,3 @@ def _scaled(task: str, answer: Any, scale: float) -> Any:
         return answer
     rounded = np.column_stack([(scale * answer[:, :4]).round(1), answer[:, 4].round(3)]).tolist()
     return [[*box, int(alone)] for box, alone in zip(rounded, answer[:, 5], strict=True)]
-
-
-def _compared(task: str, found: Sequence[Predictions], wanted: Sequence[Predictions]) -> list[Difference]:
-    if task in SURE:
-        scores = [np.asarray(one["scores"], np.float64) for one in wanted]
-        cut = confident(scores, SURE[task]) if any(map(len, scores)) else SURE[task]
-        return [_of_boxes(*pair, cut) for pair in zip(found, wanted, strict=True)]
-    how = _of_classes if task == "classes" else _of_attributes
-    return [how(*pair) for pair in zip(found, wanted, strict=True)]
-
-
-def _of_classes(found: Predictions, wanted: Predictions) -> Difference:
-    """By the place that the reference's best class has among the chip's."""
-    chip, reference = (np.asarray(side["logits"], np.float64) for side in (found, wanted))
-    place = int(np.count_nonzero(chip > chip[reference.argmax()]))
-    if not place:  # most images: only the others are worth their sorting
-        return Difference(0, [], [])
-    return Difference(place, *(np.argsort(-side, kind="stable")[:NAMED].tolist() for side in (chip, reference)))
-
-
-def _of_attributes(found: Predictions, wanted: Predictions) -> Difference:
-    """By the number of attributes that are positive on one side only (0 or more: metrics.attributes)."""
-    chip, reference = (np.asarray(side["logits"], np.float64) >= 0 for side in (found, wanted))
-    return Difference(int((chip != reference).sum()), *(np.flatnonzero(side).tolist() for side in (chip, reference)))
-
-
-def _of_boxes(found: Predictions, wanted: Predictions, cut: float) -> Difference:
-    """By the scores that boxes of one side have and the other side's do not. A box is compared with the box of its
-    class that has most of its score and place: the smaller score times the overlap (IoU)."""
-    chip, reference = (_boxes(side, cut / 2) for side in (found, wanted))
-    worth = _worth(chip, reference)
-    size, drawn, counts = 0.0, [], []
-    for own, other, gains in ((chip, reference, worth), (reference, chip, worth.T)):
-        sure = own[:, 4] >= cut
-        gap = 1 - gains.max(axis=1, initial=0.0) / np.maximum(own[:, 4], 1e-9)
-        size += float((own[:, 4] * gap)[sure & (gap > ROUNDING)].sum())
-        partner = np.zeros(len(own), bool)  # of a sure box of the other side
-        close = gains.max(axis=0, initial=0.0) >= ALONE * other[:, 4]
-        partner[gains.argmax(axis=0)[close & (other[:, 4] >= cut)] if len(own) else []] = True
-        alone = gap > ALONE
-        shown = np.flatnonzero(sure | partner)
-        counts += [len(shown), int(alone[shown].sum())]
-        shown = shown[np.argsort(~alone[shown], kind="stable")][:BOXES]
-        drawn.append(np.column_stack([own[shown, :5], alone[shown]]))
-    return Difference(size, drawn[0], drawn[1], tuple(counts))
-
-
-def _boxes(side: Predictions, least: float) -> NDArray[np.float64]:
-    """(k, 6): x1, y1, x2, y2, score, class (0 for faces), of the boxes from that score on, best first."""
-    scores = np.asarray(side["scores"], np.float64)
-    labels = np.asarray(side.get("labels", np.zeros(len(scores))), np.float64)
-    rows = np.column_stack([np.asarray(side["boxes"], np.float64).reshape(-1, 4), scores, labels])
-    return rows[np.argsort(-scores, kind="stable")][: np.count_nonzero(scores >= least)]
-
-
-def _worth(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, m): the smaller score of each pair times its overlap; 0 for boxes of two classes."""
-    if not len(ours) or not len(theirs):
-        return np.zeros((len(ours), len(theirs)))
-    from pycocotools import mask
-
-    corner = [np.column_stack([side[:, :2], side[:, 2:4] - side[:, :2]]) for side in (ours, theirs)]
-    overlap = mask.iou(*corner, [0] * len(theirs))
-    same = ours[:, None, 5] == theirs[None, :, 5]
-    return np.asarray(np.minimum(ours[:, None, 4], theirs[None, :, 4]) * overlap * same)

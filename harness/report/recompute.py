@@ -14,7 +14,7 @@ from harness.baselines import Baselines
 from harness.case import Precision
 from harness.errors import DataError, HarnessError
 from harness.judge.known import excuse
-from harness.judge.verdict import Verdict, judge_agreement, judge_published, tolerance_again
+from harness.judge.verdict import Verdict, judge_agreement, judge_published, tail_of, tolerance_again
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, read_answers
@@ -100,6 +100,12 @@ def _throughput(record: Record, book: _Evidence) -> Verdict:
 
 
 def _agreement(record: Record, book: _Evidence) -> Verdict:
+    if record.metric == "tail":
+        ruined, images = (int(record.values[name] or 0) for name in ("ruined", "images"))
+        verdict = _reported(tail_of(ruined, images, record.case.precision), record)
+        return _excused(verdict, record, book, record.metric)
+    if record.metric in ("devices", "last batch"):
+        raise _Cannot("it compares outputs, which are not kept")
     metric, _, rest = record.metric.partition(" ")
     line = book.answers.get((str(record.case), f" {rest}" if rest else ""))
     if line is None:
@@ -112,10 +118,15 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
     def score(hits: Any) -> Score:
         return Score({metric: float(np.mean(hits))}, int(line["images"]), lambda weights: {}, {metric: hits})
 
-    verdict = judge_agreement(score(chip), score(reference), metric)
-    if record.case.precision is Precision.INT8 and "seeded" in record.marks:  # reported, not judged
-        return Verdict(Outcome.INCONCLUSIVE, verdict.text, verdict.details)
+    verdict = _reported(judge_agreement(score(chip), score(reference), metric), record)
     return _excused(verdict, record, book, record.metric)
+
+
+def _reported(verdict: Verdict, record: Record) -> Verdict:
+    """INT8 of a seeded network is reported, not judged."""
+    if record.case.precision is Precision.INT8 and "seeded" in record.marks:
+        return Verdict(Outcome.INCONCLUSIVE, verdict.text, verdict.details)
+    return verdict
 
 
 def _published(record: Record, book: _Evidence) -> Verdict:

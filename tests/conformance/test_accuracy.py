@@ -6,7 +6,8 @@ import pytest
 
 from harness.case import Precision
 from harness.judge.repeat import Judged
-from harness.judge.verdict import judge_agreement, judge_published
+from harness.judge.verdict import judge_agreement, judge_published, judge_tail
+from harness.metrics.changes import compared
 from harness.run.case_run import Variant
 from harness.vocabulary import Outcome
 
@@ -31,6 +32,9 @@ def agreement(bench, keep_answers, keep_pictures):
     keep_answers(bench, run)
     pictures = keep_pictures(bench, run)
     verdicts = {metric: judge_agreement(run.chip, run.reference, metric) for metric in bench.model.metrics}
+    changed = compared(bench.model.task, run.found, run.wanted)
+    shares = {sample.id: one.share for sample, one in zip(run.dataset.samples, changed, strict=True)}
+    verdicts["tail"] = judge_tail(shares, bench.case.precision)
     if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 

@@ -94,7 +94,9 @@ def scales_of_width_and_height_change_places(plant):
     plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(sides[:, [1, 0, 3, 2]], frame))
 
 
-@fault("protocol FAIL, published FAIL", model="objects", also="faces")
+# chip and reference agree in the mean; a difference by rounding moves a box by a cell, in some pictures more than half
+@fault("protocol FAIL, published FAIL", model="faces", names="not agrees")
+@fault("protocol FAIL, published FAIL", model="objects")
 def boxes_are_cut_to_whole_cells(plant):
     """Small boxes lose first: integer division in a rewritten program."""
     plant.preparation(tiny, "decoded", lambda sound, sides, frame: sound(np.trunc(sides), frame))

@@ -36,7 +36,7 @@ def test_a_network_that_nobody_trained_is_held_to_its_own_answers_not_to_labels(
 
     records = conform("tiny_classes and fp32 and bs1 and accuracy", data=data).records
 
-    judged = [record for record in records if record.values]
+    judged = [record for record in records if "drop" in record.values]
     assert judged
     assert all(record.values["reference"] == 1 and "seeded" in record.marks for record in judged), judged
 

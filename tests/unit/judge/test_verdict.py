@@ -28,6 +28,7 @@ from harness.judge.verdict import (
     judge_numerics,
     judge_published,
     judge_ratio,
+    judge_tail,
     judge_target,
     losses,
     tolerance_again,
@@ -174,6 +175,37 @@ def test_the_worst_row_is_held_to_these_tolerances(precision, largest, rms, rows
         assert over.details[name] == pytest.approx(1.01 * limit, rel=1e-3)
         assert over.details["worst"]["element"][0] == rows - 1
     assert [TOLERANCES[p].cosine for p in (FP32, FP16, INT8)] == [0.99999, 0.999, 0.97]
+
+
+# the images that lost most
+
+
+def tail(ruined, images, precision=FP32):
+    shares = {f"n{number}": 0.51 if number < ruined else 0.5 for number in range(images)}
+    return judge_tail(shares, precision)
+
+
+@pytest.mark.parametrize(
+    ("images", "precision", "most"),
+    [(8, FP32, 1), (12, FP16, 1), (96, FP32, 4), (300, FP32, 8), (3226, FP32, 46), (96, INT8, 10)],
+)
+def test_ruined_images_are_counted_against_a_budget(images, precision, most):
+    """The most that pass: P(X > most) <= 1 % for a binomial of the budget, summed by hand."""
+    assert tail(most, images, precision).outcome is PASS
+    assert tail(most + 1, images, precision).outcome is FAIL
+
+    budget = {FP32: 0.01, FP16: 0.01, INT8: 0.05}[precision]
+    more = 1 - sum(math.comb(images, k) * budget**k * (1 - budget) ** (images - k) for k in range(most + 1))
+    assert more < 0.01 < more + math.comb(images, most) * budget**most * (1 - budget) ** (images - most)
+
+
+def test_the_images_that_changed_most_are_named():
+    verdict = judge_tail({"a": 0.0, "b": 0.9, "c": 0.2, "d": 1.0, "e": 0.7}, FP32)
+
+    assert verdict.outcome is FAIL
+    assert "in 3 of 5 images" in verdict.text
+    assert "most changed: d (100%), b (90%), e (70%)" in verdict.text
+    assert [one["image"] for one in verdict.details["most_changed"]] == ["d", "b", "e"]
 
 
 # what the arithmetic itself loses

@@ -6,9 +6,10 @@ import pytest
 
 from harness.case import Case
 from harness.datasets.base import Dataset, Sample
-from harness.report import pictures
+from harness.metrics import changes
+from harness.metrics.changes import BOXES
 from harness.report.messages import translation
-from harness.report.pictures import BOXES, OF_A_CASE, outlines, read, told, write
+from harness.report.pictures import OF_A_CASE, outlines, read, told, write
 from harness.run.accuracy import evaluate
 from harness.run.predict import Answers
 
@@ -159,7 +160,7 @@ def test_attributes_are_told_apart_by_how_many_differ(tmp_path):
 
 
 def test_an_image_on_which_neither_finds_anything_is_alike():
-    difference = pictures._of_boxes(boxes(), boxes(), 0.5)
+    difference = changes._of_boxes(boxes(), boxes(), 0.5)
 
     assert difference.size == 0
     assert difference.counts == (0, 0, 0, 0)

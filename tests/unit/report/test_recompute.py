@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from harness.case import Case
 from harness.report.recompute import recompute
 from harness.report.records import Record, Run
+from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
 TABLE = SimpleNamespace(digest="t")
@@ -26,3 +27,22 @@ def test_a_record_without_its_evidence_is_not_recomputed(tmp_path):
 
 def test_an_error_has_no_figure(tmp_path):
     assert check(tmp_path, Record(CASE, "numerics", "ERROR", "died"))[0] == "not recomputed"
+
+
+def test_ruined_images_are_counted_again_and_comparisons_of_outputs_are_not():
+    def record(metric, outcome, **values):
+        return SimpleNamespace(
+            case=Case.parse("regnety_016-cpu-fp32-bs1"), stage="accuracy", metric=metric, outcome=Outcome(outcome),
+            values=values, facts={}, marks=(), text="",
+        )  # fmt: skip
+
+    records = [
+        record("tail", "PASS", ruined=1, images=12), record("tail", "PASS", ruined=6, images=12),
+        record("devices", "PASS"), record("last batch", "PASS"),
+    ]  # fmt: skip
+    table = SimpleNamespace(digest="", deviation=lambda *case: None)
+
+    checks = recompute(SimpleNamespace(records=records, lines=[], header={}), None, table)
+
+    assert [check.result for check in checks] == ["same", "differs", "not recomputed", "not recomputed"]
+    assert "FAIL instead of PASS" in checks[1].why

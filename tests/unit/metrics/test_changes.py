@@ -1,0 +1,63 @@
+"""How much of what is found in an image changed; drawing and ranking: tests/unit/report/test_pictures.py."""
+
+import numpy as np
+import pytest
+
+from harness.metrics.changes import compared
+
+FACE, OTHER, THIRD = (10, 10, 60, 60, 0.9), (100, 10, 160, 80, 0.9), (200, 10, 240, 90, 0.9)
+
+
+def boxes(*rows):
+    rows = np.array(rows, np.float32).reshape(-1, 5)
+    return {"boxes": rows[:, :4], "scores": rows[:, 4]}
+
+
+def logits(*values):
+    return {"logits": np.array(values, np.float32)}
+
+
+def share(task, found, wanted, others=3):
+    """Beside it lie images that do not differ, so that the reference is sure of enough boxes."""
+    return compared(task, [found] + [wanted] * others, [wanted] * (others + 1))[0].share
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ((FACE, OTHER), 0.0),
+        ((FACE,), 0.5),
+        ((), 1.0),
+        ((FACE, OTHER, THIRD), 1 / 3),
+        (((10, 10, 60, 60, 0.85), OTHER), 0.0),  # rounding
+        (((400, 400, 450, 450, 0.9), OTHER), 1.0),  # one is lost and one invented: as much as there was
+    ],
+)
+def test_boxes_that_one_side_does_not_have_count_by_their_scores(found, expected):
+    assert share("faces", boxes(*found), boxes(FACE, OTHER)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_sides_without_a_box_are_alike():
+    assert compared("faces", [boxes(), boxes()], [boxes(), boxes(FACE)])[0].share == 0
+
+
+@pytest.mark.parametrize(("place", "expected"), [(0, 0.0), (1, 0.2), (4, 0.8), (5, 1.0), (9, 1.0)])
+def test_a_class_counts_by_the_place_to_which_it_fell(place, expected):
+    wanted = logits(*range(10))  # the last class is the best
+    found = wanted["logits"].copy()
+    found[9] = found[9 - place] - 0.5 if place else found[9]
+
+    assert share("classes", {"logits": found}, wanted) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "expected"),
+    [
+        ((1, 1, 1, 1, -1), (1, 1, 1, 1, -1), 0.0),
+        ((1, 1, 1, -1, -1), (1, 1, 1, 1, -1), 0.25),
+        ((-1, -1, -1, -1, -1), (1, 1, 1, 1, -1), 1.0),
+        ((1, -1, -1, -1, -1), (-1, -1, -1, -1, -1), 0.25),  # one of none: no half of anything
+    ],
+)
+def test_attributes_count_by_those_that_turned_over(found, wanted, expected):
+    assert share("attributes", logits(*found), logits(*wanted)) == expected
