@@ -18,6 +18,7 @@ from harness.backends import base, registry
 from harness.backends.ascend import _codes
 from harness.case import Case, Precision
 from harness.chips import Chip
+from harness.judge import verdict
 from harness.report import ci
 from harness.report.messages import translation
 from harness.report.records import Record
@@ -390,6 +391,19 @@ def test_every_vendor_code_that_is_named_has_its_advice(page):
     known = {*_codes.COMPILER_ADVICE, *map(str, _codes.MEANINGS)}
 
     assert codes <= known, f"{page.name}: {', '.join(sorted(codes - known))}"
+
+
+@pytest.mark.parametrize("name", ["verdicts.md", "verdicts.zh-CN.md"])
+def test_the_page_of_verdicts_has_the_numbers_of_the_code(name):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (FP32|FP16|INT8) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    told = {Precision(row[0].lower()): verdict.Tolerance(*map(float, row[1:])) for row in rows}
+    (times,) = re.findall(r"FP16\D{1,30}(\d+) (?:x|倍).*?INT8\D{1,10}(\d+) (?:x|倍)", text)
+
+    assert told == verdict.TOLERANCES
+    assert dict(zip((Precision.FP16, Precision.INT8), map(float, times), strict=True)) == verdict.UNITS
+    (least,) = re.findall(r"`least_of_eager`[^\d]*?(\d+\.\d+)", text)
+    assert {chip.least_of_eager for chip in matrix.chips().values()} - {None} == {float(least)}
 
 
 def test_messages_quoted_in_the_guides_are_those_of_the_code():
