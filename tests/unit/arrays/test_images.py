@@ -153,6 +153,7 @@ def test_bytes_after_the_end_marker_do_no_harm(noise, save):
     [
         (b"", "is empty"),
         (b"no picture", "not a picture"),
+        (b"\x89PNG\r\n\x1a\nIEND\xaeB`\x82", "decoded|not a picture"),  # 16 bytes: too short for a size
         (b"\xff\xd8\xff", "no end marker"),
         (b"\xff\xd8\xff\xd9", "decoded|not a picture"),
     ],
