@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from harness.arrays import boxes
+from harness.arrays.suppression import greedy
 
 
 @pytest.mark.parametrize("i", range(20))
@@ -73,3 +74,14 @@ def test_boxes_turned_round_overlap_nothing_not_even_their_like(corners):
     found = np.array([corners, corners, (0, 0, 9, 9), (-20, -20, 9, 9)], np.float32)
 
     assert boxes.survivors(found, 0.1, 0).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("limit", [200, 3])
+def test_the_loops_stay_within_their_arrays(limit):
+    """Compiled, a place too many would be read and written unseen; as Python it is an IndexError."""
+    found, _ = data.crowd(0)
+    corners = np.array(found[:60].T, np.float32, order="C")
+
+    kept = greedy.py_func(corners, np.float32(0.4), np.float32(1), limit)
+
+    assert kept.tolist() == greedy(corners, np.float32(0.4), np.float32(1), limit).tolist()

@@ -90,3 +90,12 @@ def test_a_score_says_of_how_many_known_labels_it_is():
     assert result.samples == 2
     assert set(result.answers.values()) == {3}
     assert set(result.answers) == set(result.values)
+
+
+@pytest.mark.parametrize(("place", "name"), [(1, "b"), (2, "c")])
+def test_a_row_of_labels_unlike_the_first_is_named(place, name):
+    labels = [np.array([0, 1])] * 3
+    labels[place] = np.array([0, 1, 1])
+
+    with pytest.raises(DataError, match=f"{name}: labels are not 2 values of 0, 1 or 2"):
+        attributes.score(predicted(np.zeros((3, 2))), labels, ["a", "b", "c"])

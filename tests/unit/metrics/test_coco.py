@@ -253,3 +253,12 @@ def test_the_category_ids_are_80_in_rising_order_up_to_90():
     assert list(ids) == sorted(set(ids))
     assert (ids[0], ids[-1]) == (1, 90)
     assert not {12, 26, 29, 30, 45, 66, 68, 69, 71, 83} & set(ids)
+
+
+@pytest.mark.parametrize("missing", ["boxes", "scores", "labels"])
+def test_a_part_that_is_missing_names_the_picture(missing):
+    sound = found(thing(5, 5, 10, 10), scores=[0.9])
+    without = {key: value for key, value in sound.items() if key != missing}
+
+    with pytest.raises(RunError, match=f"b: the prediction has no {missing}"):
+        coco.score([sound, without], [truth_of(thing(5, 5, 10, 10))] * 2, ["a", "b"])
