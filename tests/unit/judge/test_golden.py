@@ -45,3 +45,16 @@ def test_one_wrong_result_fails_and_blames_the_suite():
     assert "1 of 2 results are not those of the authors' programs: picture A: 1 of 1 values differ" in verdict.text
     assert verdict.text.endswith("the suite or a library that it uses is wrong, not the chip")
     assert verdict.details["differing"] == 1
+
+
+def test_of_several_wrong_results_the_first_is_shown_and_all_are_counted():
+    verdict = judge_golden(
+        [Compared("one", np.array([1]), np.array([2])), Compared("two", np.array([3]), np.array([5]))]
+    )
+
+    assert "2 of 2 results are not those of the authors' programs: one: 1 of 1 values differ" in verdict.text
+    assert verdict.details == {"compared": 2, "differing": 2}
+
+
+def test_unless_a_build_of_a_library_is_known_to_differ_all_digits_count():
+    assert difference(Compared("one", np.array([1.0]), np.array([np.nextafter(1.0, 2)]))) != ""

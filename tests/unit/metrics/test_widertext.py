@@ -91,6 +91,7 @@ def test_a_result_file_of_no_picture_is_named(results):
         ("0_Parade_1\n1\n1 2 3 4 nan \n", ":3 holds NaN"),
         ("0_Parade_1\n1\n1 2 3 inf 0.5 \n", ":3 holds NaN"),
         ("0_Parade_1\n1\n1 2 -3 4 0.5 \n", ":3 has a negative width"),
+        ("0_Parade_1\n2\n1 2 3 4 0.6 \n1 2 3 -0.5 0.5 \n", ":4 has a negative width"),
         ("0_Parade_1\n2\n1 2 3 4 0.5 \n1 2 3 4 \n", ":4 is not five numbers"),
         ("0_Parade_1\n1\n1 2 3 4 high \n", ":3 is not five numbers"),
     ],
