@@ -54,3 +54,14 @@ def test_wrong_labels_fail_beside_right_numbers():
 
     assert verdict.outcome == "FAIL"
     assert "k: 400 of 400" in verdict.text
+
+
+@pytest.mark.parametrize(("batch", "wanted"), [(4, "FAIL"), (None, "PASS"), (5, "PASS")])
+def test_rows_are_judged_by_themselves_only_where_they_are_the_batch(batch, wanted):
+    """A wrong row of small numbers drowns in the others when all are judged as one."""
+    right = Y.copy()
+    right[2] = (1e-6, 2e-6, 3e-6)
+    wrong = right.copy()
+    wrong[2] = (3e-6, 2e-6, 1e-6)
+
+    assert judged(wrong, right, batch=batch).outcome == wanted

@@ -130,3 +130,10 @@ def test_the_least_share_of_decided_verdicts(decided, told):
 
     assert undecided(Policy(decided=decided, place="p.toml"), outcomes).startswith(told)
     assert bool(undecided(Policy(decided=decided), outcomes)) is bool(told)
+
+
+def test_what_is_not_inconclusive_is_decided():
+    outcomes = [Outcome.PASS, Outcome.FAIL, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.SKIP]
+
+    assert undecided(Policy(decided=0.75), outcomes) == ""
+    assert undecided(Policy(decided=0.76, place="p.toml"), outcomes).startswith("75% of 4 verdicts are decided")
