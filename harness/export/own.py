@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FIX = "python -m onnxruntime.tools.make_dynamic_shape_fixed --dim_param {axis} --dim_value N {file} fixed.onnx"
 LARGEST = 2**31 - 1  # bytes of a serialised graph: protobuf's limit
+ROWS_FOR_INT8 = 8  # of which half calibrate: fewer say little of the ranges of real inputs
 FEW = 2  # an integer input whose range nothing in the graph tells is drawn from 0 and 1, which any table has
 
 
@@ -47,6 +49,20 @@ class OwnModel:
         for name, rows in sorted(self.given.items()):
             total.update(f"{name} {rows.dtype} {rows.shape}".encode() + np.ascontiguousarray(rows).tobytes())
         return total.hexdigest()
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether there are rows to calibrate an INT8 engine on: for its only input, float32 with a free batch."""
+        (first, *others) = self.inputs
+        real = self.given.get(first.name, ())
+        return not others and self.free_batch and first.dtype == "float32" and len(real) >= ROWS_FOR_INT8
+
+    def parted(self) -> tuple[NDArray[Any], OwnModel]:
+        """(every second of the rows that were given, the model fed with the others): what an INT8 engine is calibrated
+        on, and what it is judged by."""
+        (tensor,) = self.inputs
+        rows = self.given[tensor.name]
+        return rows[1::2], replace(self, given={tensor.name: rows[::2]})
 
     def draw(self, batch: int, seed: int = 0) -> Tensors:
         """Inputs at that batch: floats standard normal, bytes over their whole range, integers within what the graph
@@ -163,7 +179,18 @@ def _loaded(path: Path) -> ModelProto:
     except Exception as error:
         raise UsageError(f"{path} is not valid: {' '.join(str(error).split())[:300]}",
                          hint=f"see: check-model {shlex.quote(str(path))}") from error  # fmt: skip
+    _name_nodes(model)
     return model
+
+
+def _name_nodes(model: ModelProto) -> None:
+    """Name nodes that have no name after operator and place: diagnosis and some compilers go by names."""
+    taken = {node.name for node in model.graph.node}
+    for number, node in enumerate(model.graph.node):
+        if not node.name:
+            names = (f"{node.op_type}_{number}{'_' * more}" for more in itertools.count())
+            node.name = next(name for name in names if name not in taken)
+            taken.add(node.name)
 
 
 def _places(model: ModelProto) -> Iterator[str]:

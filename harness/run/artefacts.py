@@ -59,6 +59,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("weights", ".pt", ("harness.reference.weights", *PREPARATION), ("torch", *IMAGING)),
         Recipe("onnx", ".onnx", ("harness.export.export", "harness.reference.eager"), ("torch", "onnx")),
         Recipe("own", ".onnx", ("harness.export.own",), ("onnx",), of_model=False),
+        Recipe("own_rows", ".npy", ("harness.export.own",), (), of_model=False),
         Recipe("torchscript", ".pt", ("harness.export.torchscript", "harness.reference.eager"), ("torch",)),
         Recipe("calibration", ".npy", PREPARATION, IMAGING),
         Recipe("rounded", ".onnx", ("harness.backends.cpu.ort",), ("onnx", "onnxruntime", "numpy"), of_model=False),
@@ -287,6 +288,17 @@ def own_file(store: Store, model: OwnModel) -> Path:
         path.write_bytes(own.whole(model.path).SerializeToString(deterministic=True))
 
     return _get(store, "own", key("own", {"digest": model.digest}), make)
+
+
+def own_rows_file(store: Store, rows: NDArray[np.float32]) -> Path:
+    """Path of an .npy file with the user's rows for the calibration of INT8, float32 (N, ...)."""
+
+    def make(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, np.ascontiguousarray(rows))
+
+    inputs = {"rows": hashlib.sha256(rows.tobytes()).hexdigest(), "shape": list(rows.shape)}
+    return _get(store, "own_rows", key("own_rows", inputs), make)
 
 
 def engine_file(

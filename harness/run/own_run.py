@@ -14,7 +14,7 @@ from harness.backends.base import BuildSpec
 from harness.case import Case, Precision, Tensors
 from harness.chips import Chip
 from harness.errors import BuildError
-from harness.export.own import OwnModel, whole
+from harness.export.own import ROWS_FOR_INT8, OwnModel, whole
 from harness.export.own import operators as used
 from harness.judge.own import judge_own
 from harness.judge.verdict import Loss, Verdict
@@ -26,17 +26,18 @@ from harness.run.engine import Built, CaseEngine, Variant
 from harness.vendor import operators
 from harness.worker.process import RemoteSession, Worker
 
+ROWS = f"give {ROWS_FOR_INT8} or more for its only input: --onnx-input NAME=FILE.npy"
 OTHER = 1  # seed of the inputs that outputs are checked on between timed runs
 
 
 def cases(model: OwnModel) -> list[Case]:
-    """The model on every chip: at every batch of the chip where its batch is free, else at 1. INT8 is left out: ranges
-    of drawn inputs would not be those of real ones."""
+    """The model on every chip: at every batch of the chip where its batch is free, else at 1. INT8 only where the user
+    gave rows to calibrate on: ranges of drawn inputs would not be those of real ones."""
     return [
         Case(model.name, chip.name, precision, batch)
         for chip in matrix.chips().values()
         for precision in chip.precisions
-        if precision is not Precision.INT8
+        if precision is not Precision.INT8 or model.calibrates
         for batch in _batches(model, chip, precision)
     ]
 
@@ -71,8 +72,16 @@ class OwnEngine(CaseEngine):
             batch=self.case.batch,
             inputs=self.own.inputs,
             outputs=self.own.outputs,
+            calibration=str(self.calibration()) if self.case.precision is Precision.INT8 else None,
             target=self.device.target or self.chip.target,
         )
+
+    def calibration(self) -> Path:
+        """Path of every second row that the user gave, an .npy file of float32 (N, ...). Raises BuildError without
+        rows."""
+        if not self.own.calibrates:
+            raise BuildError(f"INT8 of {self.own.path.name} has no rows to calibrate on", hint=ROWS)
+        return artefacts.own_rows_file(self.context.settings.store, self.own.parted()[0])
 
     def spec(self, variant: Variant) -> BuildSpec:
         """As for a published model. Raises BuildError for a backend that does not compile ONNX."""
@@ -113,7 +122,7 @@ class OwnRun(CaseRun):
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False, *, model: OwnModel) -> None:
         self._begin(context, case, OwnEngine(context, case, model, anew), anew)
-        self.own = model
+        self.own = model.parted()[1] if case.precision is Precision.INT8 and model.calibrates else model
 
     @cached_property
     def marks(self) -> tuple[str, ...]:
@@ -127,8 +136,14 @@ class OwnRun(CaseRun):
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "file": self.own.path.name, "onnx_digest": self.own.digest,
             "inputs_digest": self.own.inputs_digest, **self._set_by_user,
-            **({"unlisted_operators": self.engine.unlisted} if self.engine.unlisted else {}),
+            **({"unlisted_operators": self.engine.unlisted} if self.engine.unlisted else {}), **self._calibrated_on,
         }  # fmt: skip
+
+    @property
+    def _calibrated_on(self) -> dict[str, Any]:
+        if self.case.precision is not Precision.INT8:
+            return {}
+        return {"calibration": f"{len(self.engine.own.parted()[0])} rows of --onnx-input, none of them judged"}
 
     def inputs(self, raw: bool = False) -> Tensors:
         """One batch of drawn inputs."""

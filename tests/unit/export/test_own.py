@@ -201,3 +201,48 @@ def test_operators_are_found_in_branches_and_functions_too():
 
     assert own.operators(model) == {"If": ["If_h"], "lab:Foo": ["y"], "Add": ["b"], "Relu": ["Relu_z"],
                                     "Tanh": ["Tanh_z"]}  # fmt: skip
+
+
+def test_nodes_without_a_name_get_one(tmp_path):
+    model = own_models.dense()
+    model.graph.node[0].name, model.graph.node[1].name = "Relu_1", ""
+    onnx.save(model, tmp_path / "m.onnx")
+
+    assert [node.name for node in own.whole(tmp_path / "m.onnx").graph.node] == ["Relu_1", "Relu_1_"]
+
+
+# ---------------------------------------------------------------- INT8
+
+ROWS = np.arange(16 * 8, dtype=np.float32).reshape(16, 8)
+
+
+def given(tmp_path, make, rows, name="x"):
+    np.save(tmp_path / "rows.npy", rows)
+    return read(make, tmp_path, **{name: str(tmp_path / "rows.npy")})
+
+
+def test_every_second_row_calibrates_and_the_others_are_fed(tmp_path):
+    model = given(tmp_path, own_models.dense, ROWS)
+
+    rows, fed = model.parted()
+
+    assert model.calibrates
+    assert np.array_equal(rows, ROWS[1::2])
+    assert np.array_equal(fed.draw(8)["x"], ROWS[0::2])
+    assert fed.inputs_digest != model.inputs_digest
+
+
+@pytest.mark.parametrize(
+    ("make", "rows", "name"),
+    [
+        (own_models.dense, ROWS[:7], "x"),  # too few
+        (own_models.two_inputs, ROWS[:, :3], "a"),  # one of two
+        (own_models.TESTED["no_batch_axis"], None, ""),
+        (own_models.dense, None, ""),
+        (own_models.pixels, None, ""),
+    ],
+)
+def test_other_files_are_not_calibrated(make, rows, name, tmp_path):
+    model = read(make, tmp_path) if rows is None else given(tmp_path, make, rows, name)
+
+    assert not model.calibrates

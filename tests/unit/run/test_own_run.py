@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import own_models
 import pytest
 
@@ -33,6 +34,44 @@ def test_a_free_batch_is_run_at_every_batch_of_the_chip(tmp_path):
 
 def test_a_fixed_shape_is_run_once(tmp_path):
     assert {c.batch for c in cases(read(own_models.TESTED["no_batch_axis"], tmp_path))} == {1}
+
+
+def test_int8_is_run_where_the_user_gave_rows(tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((8, 8), np.float32))
+    file = own_models.save(own_models.dense, tmp_path / "m.onnx")
+
+    found = cases(own.read(file, {"x": str(tmp_path / "rows.npy")}))
+
+    assert {c.chip for c in found if c.precision is Precision.INT8} >= {"cpu", "t4", "mlu370_s4", "rk3588"}
+    assert [c.batch for c in found if (c.chip, c.precision) == ("mlu370_s4", Precision.INT8)] == [1, 4, 8]
+
+
+def test_int8_without_rows_is_refused_with_what_to_give(tmp_path):
+    context = RunContext(Settings(Store(tmp_path), baselines.load()))
+    engine = OwnEngine(context, Case.parse("own_m-cpu-int8-bs1"), read(own_models.dense, tmp_path))
+    vars(engine)["present"] = Presence("ort", "1", (Device(0, "CPU"),), "")
+
+    with pytest.raises(BuildError, match=r"INT8 of m\.onnx has no rows to calibrate on") as raised:
+        engine.plain_spec()
+    assert "8 or more" in raised.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["cpu", "t4", "mlu370_s4"])
+@pytest.mark.parametrize(("scale", "outcome"), [(1.0, "PASS"), (0.01, "FAIL")])
+def test_int8_is_judged_on_rows_that_it_was_not_calibrated_on(chip, scale, outcome, tmp_path):
+    """Ranges of rows that are a hundred times smaller clip all others."""
+    rows = np.random.default_rng(0).normal(1, 3, (16, 3, 16, 16)).astype(np.float32)
+    rows[1::2] *= scale
+    np.save(tmp_path / "rows.npy", rows)
+    file = own_models.save(own_models.image, tmp_path / "m.onnx")
+    given = [f"--onnx={file}", f"--onnx-input=x={tmp_path / 'rows.npy'}", "--simulate"]
+
+    done, records = run(tmp_path, "-m", f"{chip} and int8 and bs1 and numerics", "-k", "outputs_are", *given)
+    (record,) = [line for line in records if line.get("stage") == "numerics"]
+
+    assert record["outcome"] == outcome, done.stdout
+    assert record["facts"]["calibration"] == "8 rows of --onnx-input, none of them judged"
 
 
 def run(tmp_path, *options, **more):
