@@ -186,12 +186,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     every = [*(own.case for own in config.stash[OWN]), *matrix.cases()]
     order = {case: place for place, case in enumerate(every)}
 
-    def place(item: pytest.Item) -> tuple[int, int]:
+    def place(item: pytest.Item) -> tuple[int, ...]:
         case = case_of(item)
         if case is None:
-            return (-1, 0)
+            return (-1,)
         stage = STAGE_MARKERS.index(stage_of(item)) if stage_of(item) else 0
-        return (len(order) if "lineup" in item.callspec.params else order[case], stage)  # type: ignore[attr-defined]
+        of_all = len(order) if "lineup" in item.callspec.params else 0  # type: ignore[attr-defined]
+        return (of_all + order[case], stage, item.location[1] or 0)
 
     left_out = [item for item in items if not _in_tier(item, config.getoption("tier"))]
     if shard := config.getoption("shard"):

@@ -182,6 +182,11 @@ def pytest_configure(config: pytest.Config) -> None:
         limits(config.getoption("time_limit"), config.getoption("memory_limit"))
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
+    if again := config.getoption("reruns", None):  # of pytest-rerunfailures
+        raise pytest.UsageError(
+            f"--reruns {again}: leave it out. It would tell a FAIL as the PASS of a later try; the suite itself "
+            "measures what is red a second time, and says so when the two differ"
+        )
     limit = config.getoption("limit")
     if limit is not None and limit < 1:
         raise pytest.UsageError(f"--limit {limit}: give at least 1 image")

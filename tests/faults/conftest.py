@@ -35,6 +35,7 @@ Seen = dict[str, str]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Read where tests/faults is named on the command line, as make test does."""
+    parser.addoption("--many", type=int, default=24, metavar="N", help="run N cases in one process (test_growth.py)")
     parser.addoption("--kills", type=int, default=6, metavar="N", help="kill runs at N random moments (test_killed.py)")
 
 
@@ -136,7 +137,12 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
     """Run the conformance tests that the marker expression (and -k) selects."""
 
     def run(
-        marks: str = "", names: str = "", data: Path = planted.data, cache: Path = cache, more: tuple[str, ...] = ()
+        marks: str = "",
+        names: str = "",
+        data: Path = planted.data,
+        cache: Path = cache,
+        more: tuple[str, ...] = (),
+        plugins: tuple[object, ...] = (),
     ) -> Watch:
         matrix.chips.cache_clear()
         matrix.models.cache_clear()
@@ -156,7 +162,7 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
             str(ROOT),
         ]
         try:
-            status = pytest.main([str(ROOT / "tests" / "conformance"), *options, *plain], plugins=[watch])
+            status = pytest.main([str(ROOT / "tests" / "conformance"), *options, *plain], plugins=[watch, *plugins])
         finally:
             matrix.chips.cache_clear()
             matrix.models.cache_clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from apart import Apart, until
+from apart import Apart, plain, until
 
 from harness import matrix, store
 from harness.chips import CHIPS
@@ -75,21 +75,6 @@ def test_a_run_that_is_killed_keeps_what_it_had_judged_and_leaves_no_process(con
     assert gone(children)
 
 
-def plain(records):
-    """What a record says, without what differs from run to run."""
-    costs = ("build_s", "worker_peak_mb")
-
-    def varies(r):  # by a clock, or by images that are drawn at random
-        return r.stage in ("throughput", "targets") or r.metric == "devices"
-
-    return {
-        (str(r.case), r.stage, r.metric): (r.outcome,)
-        if varies(r)
-        else (r.outcome, r.text, {k: v for k, v in r.values.items() if k not in costs}, set(r.marks) - {"kept"})
-        for r in records
-    }
-
-
 LABS = {
     "testbed and cpu": (("cpu",), "tiny_classes and ((fp32 and bs4 and (export or numerics or accuracy)) or "
                         "(testbed and fp32 and (throughput or targets)))", ()),
@@ -100,7 +85,7 @@ LABS = {
 """Chips beside the testbed, what is run, and further options."""
 
 
-NOT_OURS = ("pytest-of-", ".ses")  # pytest keeps the folders of three runs; ONNX Runtime one file a machine
+NOT_OURS = ("pytest-of-", ".ses", "torchinductor_")  # of pytest, ONNX Runtime and PyTorch: as many after 50 runs
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from harness.report.records import Record
 
 
 class Apart:
@@ -62,3 +64,18 @@ def until(there: Callable[[], object], seconds: float = 60.0) -> None:
     while not there():
         assert time.monotonic() < end, f"it did not come within {seconds:g} s"
         time.sleep(0.02)
+
+
+def plain(records: Iterable[Record]) -> dict[tuple[str, str, str], tuple[object, ...]]:
+    """What a record says, without what differs from run to run."""
+    costs = ("build_s", "worker_peak_mb")
+
+    def varies(r: Record) -> bool:  # by a clock, or by images that are drawn at random
+        return r.stage in ("throughput", "targets") or r.metric == "devices"
+
+    return {
+        (str(r.case), r.stage, r.metric): (r.outcome,)
+        if varies(r)
+        else (r.outcome, r.text, {k: v for k, v in r.values.items() if k not in costs}, set(r.marks) - {"kept"})
+        for r in records
+    }
