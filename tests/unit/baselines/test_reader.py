@@ -95,6 +95,30 @@ REFUSALS = {
         "unknown metric 'ap_hard'",
     ),
     "deviation of an unknown metric": ("deviations.toml", '"ap_medium"', '"ap_mid"', "unknown metric"),
+    "a rate without its time": (
+        "retinaface_mobilenet025.toml",
+        "e2e = [20.3771, 158315]",
+        "e2e = [20.3771]",
+        "is not two numbers",
+    ),
+    "a rate with two times": (
+        "retinaface_mobilenet025.toml",
+        "e2e = [20.3771, 158315]",
+        "e2e = [20.3771, 158315, 1]",
+        "is not two numbers",
+    ),
+    "a rate that is a text": (
+        "retinaface_mobilenet025.toml",
+        "e2e = [20.3771, 158315]",
+        'e2e = ["20.3771", 158315]',
+        "is not two numbers",
+    ),
+    "an accuracy printed as 100.1 %": (
+        "regnety_016.toml",
+        "value = 77.862",
+        "value = 100.1",
+        "out of range",
+    ),
     "syntax": ("deepmar_resnet50.toml", "value = 326.049 }", "value = 326.049", "not TOML"),
 }
 

@@ -358,3 +358,19 @@ def test_two_packages_that_speak_of_the_same_are_refused_with_both_places(tmp_pa
         load_with(one, brought(tmp_path, "other", regnety_016=SECTION.replace("250.5", "300")))
     with pytest.raises(BaselineError, match=r"stands at third/published/targets\.toml:2 already"):
         load_with(brought(tmp_path, "third", targets=TARGET), brought(tmp_path, "fourth", targets=TARGET))
+
+
+def test_the_authors_figure_is_that_of_the_model_and_metric(registry):
+    chosen = {
+        (model, metric): float(digits)
+        for model in PRINTED
+        for chip, _, _, metric, _, digits, judges in transcribed(model)
+        if chip is None and judges
+    }
+
+    for (model, metric), digits in chosen.items():
+        source = registry.source(model, metric)
+        assert (source.model, source.metric) == (model, metric)
+        assert source.value == pytest.approx(digits if digits < 1 else digits / 100)
+    assert len(chosen) >= 10
+    assert registry.source("gfocalv2_r50_fpn", "top1") is None

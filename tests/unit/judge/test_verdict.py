@@ -514,6 +514,10 @@ def test_with_a_deviation_the_published_chip_figure_is_the_gate(registry, measur
 
 
 def test_a_deviation_that_no_longer_occurs_says_which_row_to_delete(registry):
+    for measured in (0.7243, 0.7):
+        verdict = judge_published(measured, *published(registry, DEVIATING, "ap_hard"))
+        assert "ap_hard" in verdict.text
+        assert verdict.details["measured"] == measured
     verdict = judge_published(0.74, *published(registry, DEVIATING, "ap_hard"))
 
     assert verdict.outcome is FAIL
