@@ -125,3 +125,19 @@ def test_trtexec_counts_batches_and_mm_run_counts_images():
     assert trt.per_device == pytest.approx(231.086 * 1)
     assert parse(TRT8, batch=16)[0].per_device == pytest.approx(231.086 * 16)
     assert mm.per_device == pytest.approx(615.385)
+
+
+def test_an_engine_that_takes_seconds_a_query_has_a_rate_below_one():
+    (found,) = parse(log_samples.trtexec("--onnx=net.onnx --shapes=image:8x3x4x4", gpu=2000.0))
+
+    assert found.per_device == pytest.approx(8 * 0.495)
+    assert found.latency_ms == 2000
+
+
+@pytest.mark.parametrize("line", ["Throughput", "GPU Compute Time", "Latency", "Enqueue Time"])
+def test_a_line_of_the_summary_that_is_not_there_is_named(line):
+    text = log_samples.trtexec("--onnx=net.onnx --shapes=image:8x3x4x4", walls=False)
+    without = "".join(one for one in text.splitlines(keepends=True) if not one.startswith(f"[I] {line}:"))
+
+    with pytest.raises(DataError, match=f"the log is cut off: no {line}$"):
+        parse(without)
