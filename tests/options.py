@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=600.0,
         metavar="SECONDS",
-        help="wait that long for a device that others hold (default: 600)",
+        help="wait that long for a device that others hold, or use when it is to be timed (default: 600)",
     )
     group.addoption(
         "--time-limit",

@@ -331,7 +331,7 @@ class CaseRun:
             for device in card:
                 stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
             watcher = self.worker  # its engine is built, so it is idle during the measurement
-            rested = [devices.rested(partial(watcher.health, device)) for device in card]
+            rested = [self.context.vacated(self.chip, device, partial(watcher.health, device)) for device in card]
             for device, health in zip(card, rested, strict=True):
                 devices.check_idle(device, health)
             here = len(card)

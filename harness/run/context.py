@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.backends import registry
-from harness.backends.base import BuildSpec, Device
+from harness.backends.base import BuildSpec, Device, Health
 from harness.baselines import Baselines
 from harness.case import Precision, Predictions, Tensors
 from harness.chips import Chip
@@ -81,6 +81,7 @@ class RunContext:
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
         self._references: dict[tuple[str, str, str], list[Predictions]] = {}
+        self._in_vain: dict[Device, set[str]] = {}  # processes that did not leave a device within --wait
         self._peer: Worker | None = None
         self._told: set[str] = set()
         self._stack = ExitStack()
@@ -143,6 +144,14 @@ class RunContext:
             device, chip.name, holder=holder, exclusive=exclusive, root=root, patience=self.settings.wait,
             tell=self.settings.tell,
         )  # fmt: skip
+
+    def vacated(self, chip: Chip, device: Device, ask: Callable[[], Health]) -> Health:
+        """How the device is once processes of others have left it, or after --wait seconds. Processes that were waited
+        for in vain are not waited for again in this run."""
+        what, known = f"{chip.name} device {device.index} ({device.name})", self._in_vain.setdefault(device, set())
+        health = devices.vacated(ask, what, self.settings.wait, self.settings.tell, known)
+        known.update(devices.strangers(health))
+        return health
 
     # ---------------------------------------------------------------- images
 

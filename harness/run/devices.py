@@ -11,7 +11,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ LEASES = next(Path(p) for p in PLACES if os.access(p, os.W_OK)) / "chipproof-lea
 SIMULATED = LEASES / "simulated"  # of simulated devices: they stand in the way of no real one
 NOTE_BYTES = 4096  # of a note that is believed
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in all processes of pytest -n
+VACANT_S = 1.0  # between two looks at a device that others use: a vendor's tool takes up to a second of the host
 TELL_S = 30.0  # between two words to someone who waits
 
 
@@ -209,6 +210,39 @@ def rested(ask: Callable[[], Health], patience: float = 3.0) -> Health:
         if health.busy is None or health.busy <= IDLE or strangers(health) or time.monotonic() >= end:
             return health
         time.sleep(0.2)
+
+
+def vacated(
+    ask: Callable[[], Health],
+    what: str,
+    patience: float,
+    tell: Callable[[str], None] = lambda text: None,
+    known: Collection[str] = (),
+) -> Health:
+    """How a device is once processes of others have left it, or after `patience` seconds; tells who is waited for.
+    Nobody waits for those that are `known` to stay."""
+    begun, told = time.monotonic(), -TELL_S
+    while True:
+        health = rested(ask)
+        waited = time.monotonic() - begun
+        others = [process for process in strangers(health) if process not in known]
+        if not others or waited >= patience:
+            return health
+        if waited - told >= TELL_S:
+            told = waited
+            who = ", ".join(f"{process}{_since(process)}" for process in others)
+            tell(f"{what} is used by {who}: waiting, {waited:.0f} of {patience:.0f} s")
+        time.sleep(min(VACANT_S, max(0.0, patience - waited)))
+
+
+def _since(process: str) -> str:
+    """Since when a process of this machine, "NUMBER NAME", has been there; "" where that cannot be seen."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, ValueError):
+        born = psutil.Process(int(process.split(" ", 1)[0])).create_time()
+        return time.strftime(", since %Y-%m-%d %H:%M:%S", time.localtime(born))
+    return ""
 
 
 def check_idle(device: Device, health: Health) -> None:

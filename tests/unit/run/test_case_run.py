@@ -157,14 +157,20 @@ def duo(monkeypatch):
         asked.append(("lease", device.index))
         yield
 
-    monkeypatch.setattr("harness.run.devices.rested", lambda ask: ask())
     monkeypatch.setattr(measuring.Side, "check_fresh", lambda self: None)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
     settings = SimpleNamespace(process=0, processes=1, plan=Plan(), patience=0.0, baselines=nothing)
     bench = CaseRun(
-        SimpleNamespace(worker=worker, settings=settings, simulated=lambda chip: False, lease=lease), CASE_310P
+        SimpleNamespace(
+            worker=worker,
+            settings=settings,
+            simulated=lambda chip: False,
+            lease=lease,
+            vacated=lambda chip, device, ask: ask(),
+        ),
+        CASE_310P,
     )
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
     return SimpleNamespace(bench=bench, asked=asked, busy=busy)

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.backends.base import Device, Health
-from harness.chips import Chip
+from harness.chips import CHIPS, Chip
 from harness.errors import DeviceError, InvalidMeasurement, WorkerError
 from harness.run import devices
-from harness.run.devices import check_idle, check_same, find, incomparable, lease, rested
+from harness.run.context import RunContext
+from harness.run.devices import check_idle, check_same, find, incomparable, lease, rested, vacated
 from harness.worker.process import Limits, Worker
 
 CARD = Device(0, "NVIDIA T4")
@@ -293,6 +295,36 @@ def test_the_suites_own_work_of_a_moment_ago_is_waited_out():
 @pytest.mark.parametrize("health", [Health(busy=0.4), Health(busy=0.4, processes=("pid 7 train.py",))])
 def test_the_work_of_others_is_not_waited_for_long(health):
     assert rested(lambda: health, patience=0.3) is health
+
+
+def test_a_device_that_others_use_is_waited_for_and_who_they_are_is_told(monkeypatch):
+    monkeypatch.setattr(devices, "VACANT_S", 0.01)
+    mine = f"{os.getpid()} train.py"
+    seen = iter([Health(busy=0.9, processes=(mine,), own=1)] * 3 + [IDLE])
+    told = []
+
+    assert vacated(lambda: next(seen), "t4 device 0 (NVIDIA T4)", 60, told.append) is IDLE
+    (line,) = told
+    assert re.fullmatch(
+        rf"t4 device 0 \(NVIDIA T4\) is used by {mine}, since 20[-0-9]+ [:0-9]+: waiting, 0 of 60 s", line
+    )
+
+
+def test_who_does_not_leave_is_waited_for_once(monkeypatch):
+    monkeypatch.setattr(devices, "VACANT_S", 0.01)
+    health = Health(busy=0.9, processes=(f"{1 << 22} train.py",), own=1)
+    asked = []
+
+    def ask():
+        asked.append(1)
+        return health
+
+    shared = RunContext(SimpleNamespace(wait=0.1, tell=lambda text: None))
+    assert shared.vacated(CHIPS["t4"], CARD, ask) is health
+    waited = len(asked)
+    assert shared.vacated(CHIPS["t4"], CARD, ask) is health
+    assert waited > 2
+    assert len(asked) == waited + 1
 
 
 def test_a_lease_is_on_the_device_however_a_process_numbers_it(tmp_path, other):
