@@ -217,7 +217,7 @@ def on_chip(
         worker.build(source, engine, spec)
         with (
             bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
-            worker.load(engine, bench.device, spec) as session,
+            worker.load(engine, bench.device, spec, bench.rows) as session,
         ):
             outputs = session.run(bench.inputs(bench.variant.raw) if feeds is None else feeds, finite=False)
             if times is not None:

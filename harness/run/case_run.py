@@ -39,6 +39,8 @@ class CaseRun:
     it. With `anew` nothing that an earlier run kept of the chip is used: the engine is built and the chip asked once
     more."""
 
+    rows = True  # every output has a row for each row of the inputs
+
     def __init__(self, context: RunContext, case: Case, anew: bool = False) -> None:
         self._begin(context, case, CaseEngine(context, case, anew), anew)
         self.model, self.protocol = self.engine.model, self.engine.protocol
@@ -143,7 +145,7 @@ class CaseRun:
     def session(self) -> RemoteSession:
         """The engine of the published variant, loaded on the device of this process."""
         built = self.built()
-        return self._stack.enter_context(self.worker.load(built.path, self.device, built.spec))
+        return self._stack.enter_context(self.worker.load(built.path, self.device, built.spec, self.rows))
 
     @cached_property
     def held(self) -> Device:
@@ -160,7 +162,7 @@ class CaseRun:
             yield self.session
             return
         built = self.built(variant)
-        with self.worker.load(built.path, self.device, built.spec) as session:
+        with self.worker.load(built.path, self.device, built.spec, self.rows) as session:
             yield session
 
     @property
@@ -309,7 +311,7 @@ class CaseRun:
                 name = f"{self.case}.device{device.index}"
                 worker = stack.enter_context(self.context.worker(self.chip, self.present.backend, name))
                 built = self.built(variant)
-                loaded = worker.load(built.path, device, built.spec)
+                loaded = worker.load(built.path, device, built.spec, self.rows)
                 sessions[f"device {device.index}"] = stack.enter_context(loaded)
             yield Card(sessions, self.model, self.protocol, self.case, variant.raw, variant.nms)
 
@@ -344,7 +346,8 @@ class CaseRun:
             inputs = self.inputs(self.variant.raw)
             built = self.built()
             sessions = [
-                stack.enter_context(w.load(built.path, d, built.spec)) for w, d in zip(workers, card, strict=True)
+                stack.enter_context(w.load(built.path, d, built.spec, self.rows))
+                for w, d in zip(workers, card, strict=True)
             ]
             other = self.changed()
             sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]

@@ -119,6 +119,7 @@ class OwnRun(CaseRun):
     """One case of the user's file on its chip. Accuracy is not asked: there are no labels."""
 
     engine: OwnEngine
+    rows = False  # an output need not have the batch at axis 0; shapes are compared with the reference's
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False, *, model: OwnModel) -> None:
         self._begin(context, case, OwnEngine(context, case, model, anew), anew)

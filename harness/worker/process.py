@@ -199,9 +199,9 @@ class Worker:
         if not engine.exists():
             raise errors.BuildError(f"{self.backend} said it was done and wrote no {engine.name}", hint=self._tail())
 
-    def load(self, engine: Path, device: Device, spec: BuildSpec) -> RemoteSession:
-        """The engine on the device, for use in a `with`. Raises DeviceError, and RunError when its outputs are not
-        those of `spec`."""
+    def load(self, engine: Path, device: Device, spec: BuildSpec, rows: bool = True) -> RemoteSession:
+        """The engine on the device, for use in a `with`; with `rows` every output must have a row for each row of the
+        inputs. Raises DeviceError, and RunError when its outputs are not those of `spec`."""
         tensors = self._call(
             "load", self.limits.load, engine=str(engine), device=wire.plain(device), spec=wire.plain(spec)
         )
@@ -213,7 +213,7 @@ class Worker:
                 hint="the model's are {}".format(", ".join(spec.outputs)),
             )
         outputs = tuple(by_name[name] for name in spec.outputs or by_name)
-        batched = all(tensor.shape[:1] == (-1,) for tensor in spec.inputs)
+        batched = rows and all(tensor.shape[:1] == (-1,) for tensor in spec.inputs)
         return RemoteSession(self, tensors["session"], inputs, outputs, batched)
 
     # the pipe

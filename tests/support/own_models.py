@@ -111,6 +111,15 @@ def mixing():
     return file([node("CumSum", ["x", "first"], ["y"])], [info("x", F, ("n", 4))], [info("y", F, ("n", 4))], [first])
 
 
+def table_beside():
+    """One output has a row for each input's, the other is a constant of the graph."""
+    table = numpy_helper.from_array(np.arange(6, dtype=np.float32), "table")
+    return file(
+        [node("MatMul", ["x", "w"], ["y"]), node("Neg", ["table"], ["z"])],
+        [info("x")], [info("y", F, ("batch", 4)), info("z", F, (6,))], [weight("w", 8, 4), table],
+    )  # fmt: skip
+
+
 def to_scalar():
     return file([node("ReduceSum", ["x"], ["y"], keepdims=0)], [info("x", F, (3, 4))], [info("y", F, ())])
 

@@ -136,7 +136,7 @@ def duo(monkeypatch):
     asked, busy = [], {0: 0.0, 1: 0.0}
 
     @contextmanager
-    def loaded(engine, device, spec):
+    def loaded(engine, device, spec, rows):
         asked.append(("load", device.index))
         yield SimpleNamespace(
             run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": IMAGES},

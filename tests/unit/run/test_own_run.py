@@ -36,6 +36,14 @@ def test_a_fixed_shape_is_run_once(tmp_path):
     assert {c.batch for c in cases(read(own_models.TESTED["no_batch_axis"], tmp_path))} == {1}
 
 
+def test_an_output_need_not_have_the_batch(tmp_path):
+    file = own_models.save(own_models.table_beside, tmp_path / "m.onnx")
+
+    done, records = run(tmp_path, "-m", "cpu and fp32 and bs4 and numerics", "-k", "outputs_are", f"--onnx={file}")
+
+    assert set(outcomes(records).values()) == {"PASS"}, done.stdout
+
+
 def test_int8_is_run_where_the_user_gave_rows(tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((8, 8), np.float32))
     file = own_models.save(own_models.dense, tmp_path / "m.onnx")
