@@ -122,13 +122,16 @@ def test_what_the_user_sets_is_on_record_and_a_key_of_another_backend_is_refused
     assert record["facts"]["backend_options"] == {"threads": 1}
     assert key["spec"]["options"] == {"threads": 1}
 
-    done, records = run(tmp_path / "b", *options, "--backend-option=streams=2")
+    python = f"--sdk-python=cpu={sys.executable}"
+    done, records = run(tmp_path / "b", *options, "--backend-option=streams=2", python)
     (record,) = [line for line in records if line.get("stage") == "numerics"]
 
     assert record["outcome"] == "ERROR", done.stdout
     assert "the backend ort has no option streams" in done.stdout
     assert "known: threads, method" in done.stdout
-    assert "--backend-option=streams=2" in record["facts"]["again"]
+    for command in ("again", "diagnose"):
+        assert "--backend-option=streams=2" in record["facts"][command]
+        assert python in record["facts"][command]
 
 
 @pytest.mark.slow

@@ -67,3 +67,28 @@ def test_verbs_that_use_a_chip_take_a_simulated_one(verb, tmp_path, capsys, monk
         cli.main([verb, "regnety_016-ascend310p-fp16-bs1", "--simulate", f"--cache={tmp_path}"])
 
     assert asked[0] is True
+
+
+@pytest.mark.parametrize("verb", ["build", "diagnose"])
+def test_verbs_that_use_a_chip_take_its_interpreter_and_settings(verb, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(RunContext, "worker", lambda self, chip, backend: asked.append(self.settings) or 1 / 0)
+    given = ["--sdk-python=t4=sh", "--sdk-python=cat", "--backend-option=threads=2", "--backend-option=cpu:threads=4"]
+
+    with pytest.raises(SystemExit):
+        cli.main([verb, "regnety_016-cpu-fp32-bs1", f"--cache={tmp_path}", *given])
+
+    assert asked[0].pythons.chips == {"t4": "sh"}
+    assert asked[0].pythons.every == "cat"
+    assert asked[0].backend_options.of("cpu") == {"threads": "4"}
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("--sdk-python=rk3589=sh", "no such chip"), ("--backend-option=thread=2", "no backend knows")]
+)
+def test_a_wrong_interpreter_or_setting_is_refused(option, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["build", "regnety_016-cpu-fp32-bs1", f"--cache={tmp_path}", option])
+
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
