@@ -17,7 +17,7 @@ def quantised(ov: Any, model: Any, spec: BuildSpec) -> Any:
     """The model with convolutions and products in INT8, ranges from the whole calibration set, image by image.
 
     The preset is MIXED: weights symmetric, activations asymmetric. With NNCF's default, PERFORMANCE, activations are
-    symmetric, and RetinaFace-mobilenet0.25 has outputs of cosine 0.648 with FP32's, instead of 0.974.
+    symmetric; RetinaFace-mobilenet0.25 and GFocalV2 then lose 1.2 to 1.6 times as much (docs/measured.md).
     Option `preset`: NNCF's other name. Raises BuildError without NNCF, and with NNCF's own words."""
     samples = calibration_samples(spec)
     nncf = _imported()

@@ -236,8 +236,6 @@ def test_an_output_of_zeros_or_of_half_its_size_fails_whatever_the_arithmetic_co
     assert judge_numerics({"y": 0 * reference["y"]}, reference, INT8, costs).outcome is FAIL
     assert judge_numerics({"y": 0.49 * reference["y"]}, reference, INT8, costs).outcome is FAIL
     assert judge_numerics({"y": 0.51 * reference["y"]}, reference, INT8, costs).outcome is PASS
-    lost = changed(reference, "y", (0, 0), -0.01)
-    assert judge_numerics(lost, reference, INT8, costs).outcome is FAIL
 
 
 def test_the_error_in_units_of_the_arithmetic_is_told_and_on_record():
