@@ -17,7 +17,7 @@ import pytest
 
 from harness.case import Case, Precision
 from harness.errors import BuildError, StoreError
-from harness.store import Left, Store, canonical, digest
+from harness.store import Left, Store, canonical, digest, whole_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -465,3 +465,31 @@ def test_a_note_that_is_nested_too_deeply_is_a_damaged_one(tmp_path):
 
     assert store.built == 1
     assert "damaged" in store.notes[0]
+
+
+def test_a_whole_file_takes_the_place_of_the_last_in_a_folder_old_or_new(tmp_path):
+    path = tmp_path / "new" / "deep" / "run.json"
+    for text in ("one", "two"):
+        with whole_file(path) as beside:
+            assert beside.parent == path.parent
+            beside.write_text(text)
+            assert not path.exists() or path.read_text() == "one"
+
+    assert path.read_text() == "two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_was_not_written_whole_leaves_the_last_one(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+
+    def broken_off():
+        with whole_file(path) as beside:
+            beside.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken_off()
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -3,17 +3,22 @@
 import importlib
 import inspect
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from harness.backends import registry
 from harness.backends.base import BuildSpec
 from harness.backends.registry import BackendRow
+from harness.case import Precision
+from harness.errors import DataError
 from harness.models import MODELS
 from harness.run import artefacts
+from harness.store import Store
 
 RETINAFACE = MODELS["retinaface_mobilenet025"]
 GFOCAL = MODELS["gfocalv2_r50_fpn"]
@@ -32,6 +37,7 @@ DECIDED_BY = {
                     {"torch"}),
     "calibration": (PREPARING, IMAGING),
     "own": ({"export.own"}, {"onnx"}),
+    "own_rows": ({"export.own"}, set()),
     "rounded": ({"backends.cpu.ort", "backends.cpu._graph", "backends._calibration", "backends.base"},
                 {"onnx", "onnxruntime", "numpy"}),
     "engine": ({"backends.nvidia.trt", "backends.nvidia._trt_build", "backends._calibration", "backends.base",
@@ -224,6 +230,7 @@ FILES = {
     "rounded": artefacts.rounded_file,
     "reference": artefacts.reference_answers,
     "witness": artefacts.witness_outputs,
+    "arithmetic": artefacts.rounded_outputs,
     "answers": artefacts.chip_answers,
 }
 GIVEN = {  # what each file may be made of, and another such
@@ -235,6 +242,7 @@ GIVEN = {  # what each file may be made of, and another such
     "onnx": (ONNX, Path("/cache/onnx/33cc/onnx.onnx")),
     "spec": (SPEC, replace(SPEC, precision="fp16")),
     "images": (np.zeros((1, 3, 2, 2), np.float32), np.ones((1, 3, 2, 2), np.float32)),
+    "precision": (Precision.FP16, Precision.INT8),
     "engine": (Path("/cache/engine/55ee/engine.engine"), Path("/cache/engine/66ff/engine.engine")),
 }
 PARTS = [(kind, part) for kind, make in FILES.items() for part in inspect.signature(make).parameters if part in GIVEN]
@@ -266,6 +274,16 @@ def test_a_users_own_file_is_kept_by_its_digest():
     assert first == again != changed
 
 
+def test_rows_for_a_users_file_are_kept_by_their_values(tmp_path):
+    store, rows = Told(), np.arange(6, dtype=np.float32).reshape(2, 3)
+    for values in (rows, rows + 1, rows):
+        artefacts.own_rows_file(store, values)
+
+    (_, first, _), (_, changed, _), (_, again, _) = store.keys
+    assert first == again != changed
+    np.testing.assert_array_equal(np.load(artefacts.own_rows_file(Told(tmp_path), rows)), rows)
+
+
 def test_calibration_is_the_prepared_images_stacked(tmp_path):
     pictures = [np.full((60, 90, 3), value, np.uint8) for value in (10, 200)]
     dataset = Data("a", [SimpleNamespace(read=lambda p=p: p) for p in pictures])
@@ -276,3 +294,73 @@ def test_calibration_is_the_prepared_images_stacked(tmp_path):
     assert (found.shape, found.dtype) == ((2, 3, *protocol.size), np.float32)
     for image, picture in zip(found, pictures, strict=True):
         np.testing.assert_array_equal(image, protocol.preprocess(picture, False).tensor)
+
+
+def three_means(images):
+    """What a network of three outputs gives, computed with NumPy in FP64."""
+    exact = images.astype(np.float64)
+    return dict(zip(RETINAFACE.outputs, (exact.mean((2, 3)), exact.sum((2, 3)), exact[:, :, 0, 0]), strict=True))
+
+
+class Means(torch.nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3)), x.sum((2, 3)), x[:, :, 0, 0]
+
+
+@pytest.mark.parametrize("precision", [None, Precision.FP32])
+def test_kept_outputs_are_the_networks_by_name(tmp_path, precision):
+    images = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
+    given = (Told(tmp_path), RETINAFACE, RETINAFACE.protocols[0], weights_of("a"), images)
+    if precision is None:
+        found = artefacts.witness_outputs(*given, Means)
+    else:
+        found = artefacts.rounded_outputs(*given, precision, Means)
+
+    assert found.keys() == three_means(images).keys()
+    for name, value in three_means(images).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_version_of_a_package_is_the_installed_ones(monkeypatch):
+    there = {"numpy": "2.4", "opencv-python": "5.0"}
+
+    def version(name):
+        if name not in there:
+            raise PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(artefacts, "version", version)
+    ask = artefacts.installed.__wrapped__
+
+    assert ask("numpy") == "2.4"
+    assert ask("opencv-python-headless") == "5.0", "OpenCV has several names"
+    assert ask("torch") == "absent"
+
+
+def test_answers_of_another_number_of_images_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(artefacts, "load_arrays", lambda path: {})
+    monkeypatch.setattr(artefacts.predictions, "unpack", lambda arrays: [{}] * 3)
+
+    with pytest.raises(DataError, match="answers for 3 images of 2"):
+        artefacts.reference_answers(
+            Told(), RETINAFACE, RETINAFACE.protocols[0], weights_of("a"), Data("a", [1, 2]), None, None
+        )
+
+
+def test_answers_of_a_chip_are_kept_with_the_seconds_they_took(tmp_path):
+    store, asked = Store(tmp_path), []
+    faces = {"boxes": np.array([[1, 2, 3, 4]], np.float32), "scores": np.array([0.5], np.float32)}
+
+    def ask():
+        asked.append(len(asked))
+        return [faces], 2.5 + len(asked)
+
+    def answers(**more):
+        engine = Path("/cache/engine/55ee/engine.engine")
+        found, seconds, kept = artefacts.chip_answers(store, engine, RETINAFACE, Data("a", [1]), ask, **more)
+        assert [one["boxes"].tolist() for one in found] == [[[1, 2, 3, 4]]]
+        return seconds, kept
+
+    assert [answers(), answers(), answers(anew=True), answers()] == [
+        (3.5, False), (3.5, True), (4.5, False), (4.5, True),
+    ]  # fmt: skip

@@ -364,7 +364,7 @@ def test_a_card_gets_the_plan_first_and_then_windows_only():
 
     first, second = (plan for plan in one.session.plans if plan is not measuring.FRESH_PLAN)
     assert first == PLAN
-    assert (second.windows, second.latencies, second.warmup_s) == (20, 0, measuring.REWARM_S)
+    assert (second.windows, second.latencies, second.warmup_s) == (20, 0, 0.2)
     assert second.limit_s <= 60.0
     assert effort.look == len(blocks) == 2
 
@@ -477,3 +477,20 @@ def test_a_chip_that_computes_several_executes_at_once_may_be_so_much_faster_tha
 
     assert of(run_of(alone)).outcome is Outcome.INVALID
     assert of(run_of(several)).outcome is Outcome.PASS
+
+
+def test_the_verdict_that_ends_a_measurement_takes_chip_and_eager_pytorch_apart():
+    """Windows of 20/s beside eager PyTorch's 10/s, in one block: at least as fast is asked, then three times."""
+    block = (series([20] * FULL), series([10] * FULL))
+
+    for eager, outcome in ((1.0, Outcome.PASS), (3.0, Outcome.FAIL)):
+        verdict = measuring.conclusion(8, None, eager, 1)((block,), Effort(1, 9.0, "pairs of windows"))
+        assert verdict.outcome is outcome
+        assert verdict.details["ratio"] == pytest.approx(2.0)
+
+
+def test_the_verdict_that_ends_a_measurement_is_of_the_batch_and_the_cards_devices():
+    published = measuring.conclusion(8, CELL, None, 2)((((series([CELL.value / 16] * FULL)),),), Effort(1, 9.0))
+
+    assert published.outcome is Outcome.PASS
+    assert published.details["ratio"] == pytest.approx(1.0)
