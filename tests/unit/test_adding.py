@@ -284,6 +284,7 @@ def ran(request, path, *options, module="pytest"):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("select", "options", "passed"),
     [
@@ -300,6 +301,7 @@ def test_an_installed_package_runs_with_its_simulator(installed, select, options
     assert "SIMULATED" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_installed_package_runs_under_a_python_that_lacks_it(installed, tmp_path, request):
     """The other Python has the vendor's SDK, and of the package only what the suite brings."""
     python, simulator = tmp_path / "python", installed / "chipproof_acme" / "simulator"
@@ -328,6 +330,7 @@ assert [(row.other, row.ratio) for row in table.targets("acme_a1")] == [("ascend
     assert holds(installed, code, ROOT)
 
 
+@pytest.mark.slow
 def test_a_package_that_contradicts_another_ends_the_run_with_both_places(installed, tmp_path, request):
     other, info = tmp_path / "other" / "chipproof_rival", tmp_path / "other" / "chipproof_rival-1.0.dist-info"
     shutil.copytree(installed / "chipproof_acme" / "published", other / "figures")
@@ -357,6 +360,7 @@ def test_a_package_that_cannot_be_imported_is_named(installed, request):
     assert "next: import it with this Python, or pip uninstall the package" in done.stderr
 
 
+@pytest.mark.slow
 def test_figures_of_an_installed_package_are_shown_and_checked(installed, request):
     shown = ran(request, [installed], "baselines", "--json", module="tools")
     lint = ran(request, [installed], "baselines", "lint", module="tools")
@@ -372,6 +376,7 @@ def files_of(page):
     return dict(found)
 
 
+@pytest.mark.slow
 def test_the_package_of_the_docs_is_installed_by_pip_and_runs(tmp_path, request):
     files = files_of("adding.md")
     assert len(files) == 5

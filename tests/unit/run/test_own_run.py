@@ -36,6 +36,7 @@ def test_a_fixed_shape_is_run_once(tmp_path):
     assert {c.batch for c in cases(read(own_models.TESTED["no_batch_axis"], tmp_path))} == {1}
 
 
+@pytest.mark.slow
 def test_an_output_need_not_have_the_batch(tmp_path):
     file = own_models.save(own_models.table_beside, tmp_path / "m.onnx")
 
@@ -108,6 +109,7 @@ def test_files_of_seventeen_shapes_are_right_on_the_cpu(tmp_path):
     assert set(outcomes(records).values()) == {"PASS"}
 
 
+@pytest.mark.slow
 def test_what_the_user_sets_is_on_record_and_a_key_of_another_backend_is_refused(tmp_path):
     file = own_models.save(own_models.dense, tmp_path / "m.onnx")
     options = ("-m", "cpu and fp32 and bs1 and numerics", "-k", "outputs_are", f"--onnx={file}")
