@@ -15,6 +15,7 @@ from harness.backends.registry import backend_options, backends, pythons
 from harness.errors import HarnessError, UsageError
 from harness.report import webhook
 from harness.report.messages import LANGUAGES
+from harness.run.prepared import PREPARED_GB
 from harness.worker.process import limits
 
 FOLDER = "chipproof fetch lists what belongs there; leave --data out for drawn pictures"
@@ -90,6 +91,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
     group.addoption("--limit", type=int, metavar="N", help="only N images of each data set, drawn at random")
+    group.addoption(
+        "--prepared-gb",
+        type=float,
+        default=PREPARED_GB,
+        metavar="GB",
+        help="keep prepared images on disk for the run, so that each is prepared once (default: %(default)g; 0: none)",
+    )
     group.addoption(
         "--patience",
         type=float,
@@ -190,6 +198,8 @@ def pytest_configure(config: pytest.Config) -> None:
     limit = config.getoption("limit")
     if limit is not None and limit < 1:
         raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
+    if not 0 <= config.getoption("prepared_gb") < float("inf"):
+        raise pytest.UsageError(f"--prepared-gb {config.getoption('prepared_gb'):g}: give GB, 0 or more")
     patience = config.getoption("patience")
     if patience is not None and not 0 <= patience < float("inf"):
         raise pytest.UsageError(f"--patience {patience:g}: give seconds, 0 or more")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.case import Image, Predictions, Tensors
+from harness.case import Predictions, Tensors
 from harness.datasets.base import Dataset, Sample
 from harness.datasets.stream import stream
 from harness.models.base import Frame, Model, Prepared, Protocol
@@ -23,7 +23,7 @@ SMALL = 256  # pixels a side up to which the reference takes 8 images at once
 
 def predict(
     dataset: Dataset,
-    prepare: Callable[[Image], Prepared],
+    prepare: Callable[[Sample], Prepared],
     run: Callable[[NDArray[np.generic]], Tensors],
     interpret: Callable[[Tensors, Frame], Predictions],
     batch: int,
@@ -33,13 +33,9 @@ def predict(
 
     `run` gets `batch` prepared images (N, ...). The last batch is padded with its last image, and the outputs of the
     padding are dropped. `advance` is called with the number of images that are done."""
-
-    def read(sample: Sample) -> Prepared:
-        return prepare(sample.read())
-
     with ThreadPoolExecutor(1) as interpreter:
         waiting: list[Future[list[Predictions]]] = []
-        for group in _batched(stream(dataset.samples, read), batch):
+        for group in _batched(stream(dataset.samples, prepare), batch):
             tensors = np.stack([p.tensor for p in group] + [group[-1].tensor] * (batch - len(group)))
             outputs = run(tensors)
             frames = [p.frame for p in group]
@@ -52,13 +48,19 @@ def predict(
 
 
 def of_the_reference(
-    network: nn.Module, model: Model, protocol: Protocol, dataset: Dataset, advance: Callable[[int], None]
+    network: nn.Module,
+    model: Model,
+    protocol: Protocol,
+    dataset: Dataset,
+    prepare: Callable[[Sample], Prepared],
+    advance: Callable[[int], None],
 ) -> list[Predictions]:
-    """Predictions of eager PyTorch in FP32 for every image of the data set."""
+    """Predictions of eager PyTorch in FP32 for every image of the data set. `prepare` reads and prepares an image,
+    normalised by the host."""
     return list(
         predict(
             dataset,
-            lambda image: protocol.preprocess(image, False),
+            prepare,
             lambda images: eager.outputs(network, model.outputs, images.astype(np.float32, copy=False)),
             protocol.postprocess,
             8 if max(protocol.size) <= SMALL else 1,

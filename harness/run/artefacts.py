@@ -22,11 +22,11 @@ import numpy as np
 from harness.backends.base import BuildSpec
 from harness.backends.registry import BackendRow
 from harness.case import Precision, Predictions, Tensors
-from harness.datasets.base import Dataset
+from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError
 from harness.export import export, own, torchscript
 from harness.export.own import OwnModel
-from harness.models.base import Model, Protocol
+from harness.models.base import Model, Prepared, Protocol
 from harness.reference import arithmetic, predictions, weights
 from harness.store import Store, canonical
 
@@ -330,9 +330,11 @@ def reference_answers(
     resolved: ResolvedWeights,
     dataset: Dataset,
     network: Callable[[], nn.Module],
+    prepare: Callable[[Sample], Prepared],
     advance: Callable[[], Callable[[int], None]],
 ) -> list[Predictions]:
-    """The reference's predictions for every image of the data set. `advance` starts a progress count of images.
+    """The reference's predictions for every image of the data set. `prepare` reads and prepares one by the protocol,
+    normalised by the host; `advance` starts a progress count of images.
     Raises DataError when the stored predictions are not one per image."""
     inputs = {
         "model": model.name,
@@ -342,7 +344,7 @@ def reference_answers(
     }
 
     def make(path: Path) -> None:
-        found = predictions.of_the_reference(network(), model, protocol, dataset, advance())
+        found = predictions.of_the_reference(network(), model, protocol, dataset, prepare, advance())
         save_arrays(path, predictions.pack(found))
 
     path = _get(store, "reference", key("reference", inputs, model), make)

@@ -10,14 +10,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.case import Case, Predictions, Tensors
-from harness.datasets.base import Dataset
+from harness.datasets.base import Dataset, Sample
 from harness.errors import RunError
 from harness.judge.verdict import Verdict, judge_numerics
 from harness.run import predict
 from harness.vocabulary import Outcome
 
 if TYPE_CHECKING:
-    from harness.models.base import Model, Protocol
+    from harness.models.base import Model, Prepared, Protocol
     from harness.worker.process import RemoteSession
 
 ASKED_TWICE = 64  # images that two devices answer: of 4 devices, one that is wrong on 1 image in 10 is seen in 97 %
@@ -44,7 +44,8 @@ def unlike(answers: Sequence[Answer], alike: Callable[[Answer, Answer], bool]) -
 
 
 class Card:
-    """Sessions of one engine, one for each device of a card, by the devices' names such as "device 2"."""
+    """Sessions of one engine, one for each device of a card, by the devices' names such as "device 2". `prepare` reads
+    and prepares an image as the engine takes it."""
 
     def __init__(
         self,
@@ -52,11 +53,11 @@ class Card:
         model: Model,
         protocol: Protocol,
         case: Case,
-        raw: bool = False,
+        prepare: Callable[[Sample], Prepared],
         nms: bool = False,
     ) -> None:
         self.sessions, self.model, self.protocol, self.case = sessions, model, protocol, case
-        self.raw, self.nms = raw, nms
+        self.prepare, self.nms = prepare, nms
 
     def ask(self, images: Dataset, advance: Callable[[int], None]) -> tuple[list[Predictions], dict[str, Verdict]]:
         """(one Predictions for each image, verdicts on the answers by metric). Whole batches are dealt to the devices
@@ -148,7 +149,7 @@ class Card:
         advance: Callable[[int], None] = lambda done: None,
     ) -> list[Predictions]:
         part = images.take(places)
-        return predict.found_by(run, self.model, self.protocol, part, self.case.batch, self.raw, self.nms, advance)
+        return predict.found_by(run, self.model, self.protocol, part, self.prepare, self.case.batch, self.nms, advance)
 
 
 class _Recorder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,10 +15,11 @@ import numpy as np
 from harness import matrix
 from harness.backends.base import Device, Health
 from harness.case import Case, Precision, Predictions, Tensors
-from harness.datasets.base import Dataset
+from harness.datasets.base import Dataset, Sample
 from harness.errors import InvalidMeasurement
 from harness.judge import stats
 from harness.judge.verdict import Loss, Verdict, judge_numerics
+from harness.models.base import Prepared
 from harness.run import accuracy, artefacts, devices, predict, throughput
 from harness.run.accuracy import Evaluation
 from harness.run.card import ASKED_TWICE, Card
@@ -296,6 +297,9 @@ class CaseRun:
         drawn = random.sample(range(images - rest), min(few, images - rest))
         return [*sorted(drawn), *range(images - rest, images)]
 
+    def _prepare(self, variant: Variant) -> Callable[[Sample], Prepared]:
+        return self.context.prepared.prepare(self.context.dataset(self.model).name, self.protocol, variant.raw)
+
     @contextmanager
     def _card(self, variant: Variant) -> Iterator[Card]:
         """Sessions of `variant` on the devices that a card of the published figures has; where each process of the run
@@ -313,7 +317,7 @@ class CaseRun:
                 built = self.built(variant)
                 loaded = worker.load(built.path, device, built.spec, self.rows)
                 sessions[f"device {device.index}"] = stack.enter_context(loaded)
-            yield Card(sessions, self.model, self.protocol, self.case, variant.raw, variant.nms)
+            yield Card(sessions, self.model, self.protocol, self.case, self._prepare(variant), variant.nms)
 
     # ---------------------------------------------------------------- throughput
 
@@ -378,7 +382,7 @@ class CaseRun:
             return
         dataset = self.context.dataset(self.model)
         few = dataset.take(sorted(random.sample(range(len(dataset)), min(ASKED_TWICE, len(dataset)))))
-        card = Card(sessions, self.model, self.protocol, self.case, self.variant.raw, self.variant.nms)
+        card = Card(sessions, self.model, self.protocol, self.case, self._prepare(self.variant), self.variant.nms)
         _, verdicts = card.ask(few, lambda done: None)
         verdict = verdicts["devices"]
         if verdict.outcome is Outcome.FAIL:

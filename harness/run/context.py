@@ -28,6 +28,7 @@ from harness.reference import arithmetic, eager
 from harness.run import artefacts, devices
 from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
+from harness.run.prepared import PREPARED_GB, PreparedImages
 from harness.store import Store
 from harness.worker.process import Limits, RemoteSession, Worker
 
@@ -62,6 +63,7 @@ class Settings:
     plan: Plan = CHIP_PLAN
     patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
     limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
+    prepared_gb: float = PREPARED_GB  # GB of prepared images that are kept on disk for the run
     exact: bool = True  # compare FP32 with FP64, which takes a convolution network seconds an image
     wait: float = 0.0  # seconds to wait for a device that other runs hold
     process: int = 0  # number of this process among those of the run (pytest -n)
@@ -75,6 +77,7 @@ class RunContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._present: dict[str, Presence] = {}
+        self.prepared = PreparedImages(settings.store.root, settings.prepared_gb * 1e9 / settings.processes)
         self._losses: dict[tuple[str, str, Precision], dict[str, Loss]] = {}
         self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
@@ -93,7 +96,8 @@ class RunContext:
             self.settings.tell(text)
 
     def close(self) -> None:
-        """End the peer's worker."""
+        """End the peer's worker, and give back the space of prepared images."""
+        self.prepared.close()
         if self._peer is not None:
             self._peer.kill()  # PyTorch takes seconds to exit by itself
         self._stack.close()
@@ -231,6 +235,7 @@ class RunContext:
                 self.weights(model),
                 dataset,
                 lambda: self.network(model),
+                self.prepared.prepare(dataset.name, protocol, False),
                 lambda: self.settings.progress(f"reference {model.name}", len(dataset)),
             )
         return self._references[memo]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.case import Predictions, Tensors
-from harness.datasets.base import Dataset
+from harness.datasets.base import Dataset, Sample
 from harness.judge.verdict import Verdict
-from harness.models.base import Model, Protocol
+from harness.models.base import Model, Prepared, Protocol
 from harness.reference.predictions import predict
 
 
@@ -55,12 +55,13 @@ def found_by(
     model: Model,
     protocol: Protocol,
     dataset: Dataset,
+    prepare: Callable[[Sample], Prepared],
     batch: int,
-    raw: bool,
     nms: bool,
     advance: Callable[[int], None],
 ) -> list[Predictions]:
-    """One Predictions for each image, from the loaded engine."""
+    """One Predictions for each image, from the loaded engine. `prepare` reads and prepares an image as the engine takes
+    it."""
     interpret = protocol.postprocess
     if nms:
         assert protocol.postprocess_suppressed is not None
@@ -68,7 +69,7 @@ def found_by(
     return list(
         predict(
             dataset,
-            lambda image: protocol.preprocess(image, raw),
+            prepare,
             lambda tensors: session.run({model.input: tensors}),
             interpret,
             batch,

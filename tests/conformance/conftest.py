@@ -97,6 +97,7 @@ def suite(
             logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig),
             limits=limits_of(pytestconfig),
+            prepared_gb=pytestconfig.getoption("prepared_gb"),
             exact=pytestconfig.getoption("tier") != "quick",
             wait=pytestconfig.getoption("wait"),
             process=int(given.get("workerid", "gw0").removeprefix("gw")),

@@ -17,7 +17,8 @@ def images(count):
     return Dataset("numbers", "whole", samples, count, None, "digest")
 
 
-def prepared(image):
+def prepared(sample):
+    image = sample.read()
     return Prepared(image[:, :, 0].astype(np.float32), Frame(int(image[0, 0, 0]), 1, (1.0, 1.0)))
 
 

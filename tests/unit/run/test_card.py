@@ -44,7 +44,8 @@ class Device:
 
 def card(*devices, batch=4, nms=False):
     case = Case("numbers", "chip", Precision.FP16, batch)
-    return Card({f"device {n}": device for n, device in enumerate(devices)}, MODEL, PROTOCOL, case, nms=nms)
+    sessions = {f"device {n}": device for n, device in enumerate(devices)}
+    return Card(sessions, MODEL, PROTOCOL, case, lambda sample: preprocess(sample.read(), False), nms)
 
 
 def asked(whole, data):

@@ -50,7 +50,8 @@ def test_every_image_goes_through_the_session_and_the_variants_own_interpretatio
         fed.append((list(inputs), tensors.dtype, len(tensors)))
         return {"y": tensors.astype(np.float32)}
 
-    found = found_by(SimpleNamespace(run=run), MODEL, PROTOCOL, images(5), 2, True, nms, done.append)
+    session = SimpleNamespace(run=run)
+    found = found_by(session, MODEL, PROTOCOL, images(5), lambda one: preprocess(one.read(), True), 2, nms, done.append)
 
     assert fed == [(["image"], np.uint8, 2)] * 3
     assert [answer["value"].tolist() for answer in found] == [[0], [1], [2], [3], [4]]
