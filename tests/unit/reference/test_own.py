@@ -65,6 +65,6 @@ def test_every_operator_without_a_kernel_is_named_with_its_nodes(tmp_path):
         return model
 
     with pytest.raises(
-        UsageError, match=r"it has no kernel on the CPU for lab:Bend \(node /bend\), lab:Fold \(node f\)\n"
+        UsageError, match=r"it has no kernel on the CPU for lab:Bend \(node /bend\), lab:Fold \(node Fold_2\)\n"
     ):
         own.check(read(make, tmp_path))
