@@ -47,6 +47,7 @@ from tests.session import (
     OWN,
     POLICY,
     RECORDS,
+    RESET,
     SCREEN,
     STOPPED,
     TESTS,
@@ -78,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEGUN], config.stash[CLOCK] = time.time(), time.monotonic()
     config.stash[STOPPED] = ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
-    config.stash[FAILED], config.stash[HUNG] = {}, {}
+    config.stash[FAILED], config.stash[HUNG], config.stash[RESET] = {}, {}, {}
     config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)

@@ -89,6 +89,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME=VALUE",
         help="what to feed an input of --onnx: LOW:HIGH, or rows in an .npy file (default: drawn by its dtype)",
     )
+    group.addoption(
+        "--device-reset",
+        action="store_true",
+        help="reset a chip's device with the vendor's tool, once a run, when it has hung in two cases",
+    )
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
     group.addoption("--limit", type=int, metavar="N", help="only N images of each data set, drawn at random")
     group.addoption(

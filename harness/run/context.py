@@ -19,7 +19,7 @@ from harness.case import Precision, Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
-from harness.errors import WorkerError
+from harness.errors import DeviceError, WorkerError
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan
 from harness.judge.verdict import Loss, losses
@@ -156,6 +156,24 @@ class RunContext:
         health = devices.vacated(ask, what, self.settings.wait, self.settings.tell, known)
         known.update(devices.strangers(health))
         return health
+
+    def reset(self, chip: Chip) -> str:
+        """Reset this process's device of the chip by the vendor's tool: the command and what it said. Its card is held
+        alone meanwhile. Raises DeviceError, also when others use the card, and WorkerError."""
+        present = self.present(chip)
+        device = present.devices[self.settings.process % len(present.devices)]
+        card = [one for one in present.devices if one.card == device.card]
+        with ExitStack() as stack:
+            for one in card:
+                stack.enter_context(self.lease(chip, one, "--device-reset", exclusive=True))
+            worker = stack.enter_context(self.worker(chip, present.backend, f"{chip.name}.reset"))
+            for one in card:
+                if others := devices.strangers(worker.health(one)):
+                    raise DeviceError(
+                        f"{one.name} {one.index} is not reset, for it is used by {', '.join(others)}",
+                        hint="end them, then go on with --resume latest",
+                    )
+            return worker.reset(device)
 
     # ---------------------------------------------------------------- images
 

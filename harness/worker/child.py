@@ -78,6 +78,16 @@ class Commands:
         """How the device is now, as JSON values."""
         return wire.plain(self._backend.health(wire.device(device)))
 
+    def reset(self, device: Dict[str, Any]) -> str:
+        """Reset the device by the vendor's tool: the command and what it said. Raises DeviceError."""
+        do = getattr(self._backend, "reset", None)
+        if do is None:
+            raise errors.DeviceError(
+                f"{self._backend.__name__} knows no command that resets a device",
+                hint="reset it with the vendor's tool",
+            )
+        return str(do(wire.device(device)))
+
     def build(self, onnx: str, engine: str, spec: Dict[str, Any]) -> None:
         """Compile `onnx` to `engine`."""
         self._backend.build(Path(onnx), Path(engine), wire.build_spec(spec))

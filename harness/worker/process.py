@@ -54,7 +54,15 @@ class Limits:
     memory: int | None = None
 
 
-LIMIT_OF = {"version": "look", "devices": "look", "health": "look", "unload": "load", "read": "run", "quit": "close"}
+LIMIT_OF = {
+    "version": "look",
+    "devices": "look",
+    "health": "look",
+    "unload": "load",
+    "reset": "load",
+    "read": "run",
+    "quit": "close",
+}
 """Command -> the limit that holds for it, where that has another name."""
 
 
@@ -182,6 +190,10 @@ class Worker:
     def health(self, device: Device) -> Health:
         """How the device is now. Raises WorkerError and DeviceError."""
         return wire.health(self._call("health", self.limits.look, device=wire.plain(device)))
+
+    def reset(self, device: Device) -> str:
+        """Reset the device by the vendor's tool: the command and what it said. Raises WorkerError and DeviceError."""
+        return str(self._call("reset", self.limits.load, device=wire.plain(device)))
 
     def build(self, onnx: Path, engine: Path, spec: BuildSpec) -> None:
         """Compile to exactly the path `engine`. Raises BuildError, which tells of a disk that is nearly full: compilers

@@ -43,6 +43,7 @@ from tests.session import (
     MOST_HANGS,
     POLICY,
     RECORDS,
+    RESET,
     SCREEN,
     add_record,
     case_of,
@@ -206,13 +207,35 @@ def bench(
     skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
     hung = pytestconfig.stash[HUNG].get(case.chip, [])
     if len(hung) >= MOST_HANGS and case not in hung:
-        raise DeviceError(
-            f"{case.chip} is left alone: its device hung in {' and in '.join(map(str, hung))}",
-            hint="reset the device with the vendor's tool, then go on with --resume latest",
-        )
+        benches.close()
+        told = f"{case.chip} is left alone: its device hung in {' and in '.join(map(str, hung))}"
+        tried = reset(suite, case, pytestconfig, plain(request.node.nodeid))
+        if tried is None or tried:
+            raise DeviceError(
+                f"{told}; {tried}" if tried else told,
+                hint="reset the device with the vendor's tool, then go on with --resume latest",
+            )
+        hung.clear()
     if (error := pytestconfig.stash[FAILED].get(case)) is not None:
         raise type(error)(f"not tried again, for it broke off before: {error.fact}", hint=error.hint)
     return benches.take(case, runner)
+
+
+def reset(suite: RunContext, case: Case, config: pytest.Config, test: str) -> str | None:
+    """Reset the device of a chip, once a run, and put it into the journal: "" where it was reset, else why it was not;
+    None without --device-reset and after the first time."""
+    if not config.getoption("device_reset") or config.stash[RESET].get(case.chip) == "":
+        return None
+    if case.chip not in config.stash[RESET]:
+        why = ""
+        try:
+            said = suite.reset(matrix.chips()[case.chip])
+        except HarnessError as error:
+            said = why = f"it could not be reset: {error.fact}"
+        config.stash[RESET][case.chip] = why
+        config.stash[BOOK].add({"kind": "reset", "chip": case.chip, "test": test, "said": said})
+        say(config, f"{case.chip}: its device hung twice; {why or f'it was reset: {said}'}")
+    return config.stash[RESET][case.chip]
 
 
 def skip_absent(suite: RunContext, case: Case, config: pytest.Config, stage: str, test: str) -> None:

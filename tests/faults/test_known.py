@@ -1,5 +1,6 @@
 """Known failures act at every stage, and a red test tells the way on."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from harness import matrix
 from harness.baselines import Deviation
 from harness.errors import BaselineError
+from harness.report.records import read_run
 from harness.worker.process import Worker
 
 
@@ -130,6 +132,30 @@ def test_a_failed_build_is_tried_once_a_case(conform, monkeypatch, tmp_path):
     conform("tiny_classes and fp32 and bs1 and (numerics or accuracy)", "not normalising", cache=tmp_path)
 
     assert len(built) == 1
+
+
+def test_a_device_that_hung_twice_is_reset_where_that_is_asked(conform, monkeypatch, tmp_path):
+    monkeypatch.setenv("TESTBED", "hangs")
+    monkeypatch.setenv("TESTBED_RESET", str(tmp_path / "reset"))
+
+    more = ("--time-limit=run=2", "--device-reset", f"--results={tmp_path}")
+    records = conform("(tiny_classes or tiny_objects) and fp32 and numerics", "outputs_are_those", more=more).records
+
+    assert Counter(r.outcome for r in records) == {"ERROR": 2, "PASS": 2}
+    (path,) = tmp_path.glob("*.jsonl")
+    (line,) = [line for line in read_run(path).lines if line["kind"] == "reset"]
+    assert (line["chip"], line["said"]) == ("testbed", "testbed-smi --reset: OK")
+
+
+def test_a_reset_that_fails_is_told_with_the_hangs(conform, monkeypatch):
+    monkeypatch.setenv("TESTBED", "hangs")
+
+    more = ("--time-limit=run=2", "--device-reset")
+    records = conform("(tiny_classes or tiny_objects) and fp32 and numerics", "outputs_are_those", more=more).records
+
+    left_alone = [r.text for r in records if "is left alone" in r.text]
+    assert len(left_alone) == 2
+    assert all("; it could not be reset: " in text for text in left_alone)
 
 
 def test_a_device_that_hung_twice_costs_no_third_limit(conform, monkeypatch):

@@ -142,6 +142,14 @@ def _by_pyacl() -> tuple[list[Device], str]:
     )
 
 
+def reset(device: Device) -> str:
+    """Reset a device by npu-smi; returns the command and what it said. Raises DeviceError."""
+    row = next((row for row in _npu_smi.rows() or [] if row.shown == device.number), None)
+    if row is None:
+        raise DeviceError(f"npu-smi does not show device {device.number}", _npu_smi.HINT)
+    return _npu_smi.reset(row.npu, row.chip)
+
+
 def health(device: Device) -> Health:
     """By npu-smi: health word, AI core usage, temperature, clock, processes other than the suite's own. Raises
     DeviceError when npu-smi fails or no longer shows the device.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from harness.backends.base import trail
 from harness.errors import DeviceError
 
+RESET_S = 300  # a chip is back after one to two minutes
 SECONDS = 15  # npu-smi on a sick card can hang; a worker is given 60 to look
 
 
@@ -81,6 +82,28 @@ def _run(*arguments: str) -> str | None:
         fact = "npu-smi {} failed with status {}: {}".format(" ".join(arguments), done.returncode, said)
         raise DeviceError(fact, _hint(said))
     return text
+
+
+def reset(npu: int, chip: int) -> str:
+    """Reset a chip; on some cards all chips of the card go with it. What npu-smi said. Raises DeviceError.
+
+    Source: npu-smi command reference, "npu-smi set -t reset -i id -c chip_id"; it asks whether it may (Y/N), and tells
+    "Status : OK"."""
+    program = shutil.which("npu-smi")
+    if program is None:
+        raise DeviceError("npu-smi is not on PATH", HINT)
+    command = [program, "set", "-t", "reset", "-i", str(npu), "-c", str(chip)]
+    trail("npu-smi set -t reset")
+    try:
+        done = subprocess.run(
+            command, input=b"Y\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=RESET_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeviceError(f"{' '.join(command)} did not answer: {error}", HINT) from error
+    said = " ".join(done.stdout.decode("utf-8", "replace").split())[-300:]
+    if done.returncode != 0 or not re.search(r"Status\s*:\s*OK", said):
+        raise DeviceError(f"{' '.join(command)} failed with status {done.returncode}: {said}", _hint(said))
+    return f"{' '.join(command)}: {said}"
 
 
 HINT = "the driver is not loaded or the card is held by another container: lsmod | grep drv, ls /dev/davinci*"

@@ -35,6 +35,7 @@ DTYPES = {
 }  # fmt: skip
 
 version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
+reset = _devices.reset
 
 
 class _Tensor(NamedTuple):

@@ -32,6 +32,7 @@ dirname = "output_dirname"  # "output-dirname" in the newest release: `look` ask
 OUTPUTS = "outputs"
 
 version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
+reset = _devices.reset
 
 
 def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[_command_line.Session]:

@@ -25,6 +25,7 @@ name = "msame"
 most = 100  # its own limit of --loop
 
 version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
+reset = _devices.reset
 
 
 def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManager[_command_line.Session]:

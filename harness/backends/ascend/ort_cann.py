@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.backends.ascend import _devices
-from harness.backends.ascend._devices import health
+from harness.backends.ascend._devices import health, reset
 from harness.backends.base import BuildSpec, Device, Found
 from harness.backends.cpu import ort
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.backends.base import Session
 
 PROVIDER = "CANNExecutionProvider"
-__all__ = ["build", "devices", "health", "load", "version"]
+__all__ = ["build", "devices", "health", "load", "reset", "version"]
 
 
 def version() -> str:

@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator
 from harness.backends._own_processes import ours
 from harness.backends.base import Health, trail
 from harness.backends.nvidia._cuda import plain_bus
+from harness.errors import DeviceError
 
 SPOILING = {0x08: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
 """Clock event reasons (nvmlClocksThrottleReason*) that make a measurement one of the cooling. The software power cap
@@ -279,6 +280,23 @@ def _number(field: str) -> float:
 
 
 NO_ROW = "nvidia-smi printed no row"
+
+
+def reset(number: int) -> str:
+    """Reset GPU `number`; the command and what it said. Raises DeviceError.
+
+    Source: nvidia-smi(1), --gpu-reset: for root, while no process uses the GPU."""
+    command = ["nvidia-smi", "--gpu-reset", "-i", str(number)]
+    trail("nvidia-smi --gpu-reset")
+    hint = "it takes root, and a GPU that no process uses"
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeviceError(f"{' '.join(command)} did not answer: {error}", hint) from error
+    said = " ".join(done.stdout.decode("utf-8", "replace").split())[-300:]
+    if done.returncode != 0:
+        raise DeviceError(f"{' '.join(command)} failed with status {done.returncode}: {said}", hint)
+    return f"{' '.join(command)}: {said}"
 
 
 def _smi(arguments: list[str], columns: int) -> tuple[list[list[str]], str]:

@@ -27,6 +27,11 @@ def devices(match: str) -> Found:
     return gpus(PROVIDER, match)
 
 
+def reset(device: Device) -> str:
+    """Reset the GPU by nvidia-smi; returns the command and what it said. Raises DeviceError."""
+    return _nvml.reset(device.card)
+
+
 def health(device: Device) -> Health:
     """The state of the GPU by NVML or nvidia-smi."""
     return _nvml.state(device.card)

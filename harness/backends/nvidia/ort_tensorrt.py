@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from harness.backends.base import BuildSpec, Device, Found
 from harness.backends.cpu import ort
-from harness.backends.nvidia.ort_cuda import build, gpu_version, gpus, health, prepare
+from harness.backends.nvidia.ort_cuda import build, gpu_version, gpus, health, prepare, reset
 
 if TYPE_CHECKING:
     from harness.backends.base import Session
 
 PROVIDER = "TensorrtExecutionProvider"
-__all__ = ["build", "devices", "health", "load", "version"]
+__all__ = ["build", "devices", "health", "load", "reset", "version"]
 
 
 def version() -> str:

@@ -68,6 +68,11 @@ def _driver() -> bool:
     return True
 
 
+def reset(device: Device) -> str:
+    """Reset the GPU by nvidia-smi; returns the command and what it said. Raises DeviceError."""
+    return _nvml.reset(device.card)
+
+
 def health(device: Device) -> Health:
     """The state of the GPU by NVML or nvidia-smi."""
     return _nvml.state(device.card)

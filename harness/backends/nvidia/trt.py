@@ -24,7 +24,7 @@ from harness.errors import DeviceError, HarnessError, RunError
 if TYPE_CHECKING:
     from harness.backends.base import Tensors
 
-__all__ = ["build", "devices", "health", "load", "version"]
+__all__ = ["build", "devices", "health", "load", "reset", "version"]
 
 HOST_BOUND = 0.9
 """A run is host-bound when enqueueing one execute takes this share, or more, of the time between executes."""
@@ -61,6 +61,11 @@ def devices(match: str) -> Found:
     if why.endswith(": 0") or "cudaErrorNoDevice" in why:  # any other error is the driver's, not a variable's
         evidence += _nvml.hidden(count, len(gpus))
     return of_chip(match, found, evidence)
+
+
+def reset(device: Device) -> str:
+    """Reset the GPU by nvidia-smi; returns the command and what it said. Raises DeviceError."""
+    return _nvml.reset(device.card)
 
 
 def health(device: Device) -> Health:

@@ -113,3 +113,20 @@ def test_version_comes_from_the_toolkits_own_files(monkeypatch, tmp_path, name, 
     monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(tmp_path))
 
     assert acl.version().startswith(f"CANN {version}, driver ")
+
+
+def test_a_chip_is_reset_by_its_place_on_its_card(sdk):
+    sdk.switch(soc="Ascend310", devices=8)
+    device = acl.devices("310").devices[6]
+
+    said = acl.reset(device)
+
+    assert "npu-smi set -t reset -i 112 -c 2: " in said
+    assert "Status : OK" in said
+
+
+def test_a_chip_that_is_not_there_is_not_reset(sdk):
+    sdk.switch(soc="Ascend310", devices=4)
+
+    with pytest.raises(DeviceError, match="does not show device 6"):
+        acl.reset(Device(6, "310"))

@@ -11,7 +11,7 @@ from vendor_sweep import tiny_spec
 
 from harness.backends.base import Device
 from harness.backends.nvidia import trt
-from harness.errors import InvalidMeasurement
+from harness.errors import DeviceError, InvalidMeasurement
 from harness.run.devices import check_idle
 
 
@@ -197,3 +197,12 @@ def test_a_gpu_that_is_gone_is_not_healthy(sdk):
 
     assert not gone.healthy
     assert "GPU 5 does not answer" in gone.note
+
+
+def test_a_gpu_is_reset_where_nobody_uses_it(sdk):
+    sdk.switch()
+    assert trt.reset(DEVICE) == "nvidia-smi --gpu-reset -i 0: GPU 00000000:65:00.0 was successfully reset."
+
+    sdk.switch(busy=0.9)
+    with pytest.raises(DeviceError, match=r"failed with status 255: .* in use by another process"):
+        trt.reset(DEVICE)
