@@ -93,9 +93,10 @@ UNITS: dict[Precision, float] = {Precision.FP16: 5.0, Precision.INT8: 2.0}
 vendors' own toolchains (docs/measured.md): FP16 0.9 to 3.6 times, INT8 0.5 to 1.8 times. BF16 in the place of FP16
 loses 8 to 11 times as much, INT8 calibrated on images prepared in another way 3.3 to 21 times (seeded weights)."""
 
-MOST_RMS = 0.5
-"""No loss allows a larger rms error. An output of zeros has 1 and must fail, also where INT8 costs the network half of
-an output: 0.52, RetinaFace-mobilenet0.25 with its published weights and one range a tensor."""
+MOST_RMS = 0.7
+"""No loss allows a larger rms error: its power would be half of the output's. An output of zeros has 1 and must fail,
+also where INT8 itself costs 0.54 (RetinaFace-mobilenet0.25, published weights, one range a tensor): there QNN and RKNN
+have 0.55 and 0.57, and INT8 calibrated on images without their mean subtracted has 0.85 and more."""
 
 TOLERANCES: dict[Precision, Tolerance] = {
     # FP32 sums in another order: 2e-6 measured on these networks; Winograd and TF32 lose two digits more

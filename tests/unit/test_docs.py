@@ -402,6 +402,7 @@ def test_the_page_of_verdicts_has_the_numbers_of_the_code(name):
 
     assert told == verdict.TOLERANCES
     assert dict(zip((Precision.FP16, Precision.INT8), map(float, times), strict=True)) == verdict.UNITS
+    assert re.search(rf"(?:never exceed|均方根误差最多) {verdict.MOST_RMS}[,，]", text)
     (least,) = re.findall(r"`least_of_eager`[^\d]*?(\d+\.\d+)", text)
     assert {chip.least_of_eager for chip in matrix.chips().values()} - {None} == {float(least)}
 
