@@ -42,7 +42,6 @@ class Expected(Row):
     metric: str = ""
 
 
-@dataclass(frozen=True)
 class Observed(Row):
     """Red results that are told and do not decide the exit status."""
 

@@ -58,3 +58,4 @@ def test_of_several_wrong_results_the_first_is_shown_and_all_are_counted():
 
 def test_unless_a_build_of_a_library_is_known_to_differ_all_digits_count():
     assert difference(Compared("one", np.array([1.0]), np.array([np.nextafter(1.0, 2)]))) != ""
+    assert difference(Compared("one", np.array([1.0]), np.array([1.0]))) == ""

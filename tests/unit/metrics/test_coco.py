@@ -221,6 +221,8 @@ def test_the_81st_class_is_refused():
         ({"boxes": np.array([[5, 5, 1, 9]], np.float32)}, "b: a box has negative"),
         ({"boxes": np.zeros((2, 4), np.float32)}, "b: boxes are"),
         ({"labels": np.zeros(3, np.int64)}, "b: labels are not"),
+        ({"labels": np.zeros((1, 1), np.int64)}, "b: labels are not"),
+        ({"scores": np.full((1, 1), 0.5, np.float32)}, r"b: boxes are \(1, 4\) and scores \(1, 1\)"),
     ],
 )
 def test_an_unusable_prediction_names_the_picture(change, message):
