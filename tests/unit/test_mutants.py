@@ -86,3 +86,13 @@ def test_the_reason_of_a_survivor_is_that_of_its_line():
 
     assert mutants.reason(mutant, [row]) == "x is 0 or 1"
     assert mutants.reason(mutant, [{**row, "module": "harness/b.py"}]) == ""
+
+
+def test_every_survivor_on_file_is_of_a_module_and_has_its_reason():
+    rows = mutants.tomllib.loads((mutants.ROOT / "tests" / "survivors.toml").read_text(encoding="utf-8"))["survivor"]
+
+    for row in rows:
+        assert (mutants.ROOT / row["module"]).is_file(), row
+        assert row["now"] == " ".join(row["now"].split()), "blanks are single, or the line is never found"
+        assert row["why"]
+    assert len({(row["module"], row["now"]) for row in rows}) == len(rows)
