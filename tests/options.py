@@ -90,6 +90,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what to feed an input of --onnx: LOW:HIGH, or rows in an .npy file (default: drawn by its dtype)",
     )
     group.addoption(
+        "--all-cards", action="store_true", help="measure the throughput of every card of the host, and judge each"
+    )
+    group.addoption(
         "--device-reset",
         action="store_true",
         help="reset a chip's device with the vendor's tool, once a run, when it has hung in two cases",
@@ -195,6 +198,8 @@ def pytest_configure(config: pytest.Config) -> None:
         limits(config.getoption("time_limit"), config.getoption("memory_limit"))
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
+    if config.getoption("all_cards") and config.getoption("dist", "no") != "no":
+        raise pytest.UsageError("--all-cards measures one card after the other, in one process: leave out -n")
     if again := config.getoption("reruns", None):  # of pytest-rerunfailures
         raise pytest.UsageError(
             f"--reruns {again}: leave it out. It would tell a FAIL as the PASS of a later try; the suite itself "

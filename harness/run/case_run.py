@@ -328,9 +328,19 @@ class CaseRun:
         A card with more devices than the published card is measured on as many devices as that has; the others are
         idle. Raises DeviceError when a device is in use, InvalidMeasurement when one is not idle or an answer is wrong.
         """
-        if self.chip.timed_in_turn:
-            return self._paired()
-        card = [d for d in self.present.devices if d.card == self.device.card]
+        return self._paired() if self.chip.timed_in_turn else self._timed(self.device.card)
+
+    @property
+    def cards(self) -> list[int]:
+        """Numbers of the cards that the chip's devices here are on."""
+        return list(dict.fromkeys(device.card for device in self.present.devices))
+
+    def on_card(self, number: int) -> Measurement:
+        """As `measurement`, on another card of the host."""
+        return self.measurement if number == self.device.card else self._timed(number)
+
+    def _timed(self, number: int) -> Measurement:
+        card = [d for d in self.present.devices if d.card == number]
         earlier = vars(self).get("first")  # outputs of a process that will have ended
         self.leave_device()
         with ExitStack() as stack:

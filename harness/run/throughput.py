@@ -36,6 +36,7 @@ PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other, at t
 FEW_GROWTH = 3  # growth below FULL windows: a slow engine is judged before a full series uses up its patience
 LOOK_S = 1.5  # seconds between two health queries under load: a vendor's tool takes up to a second of the host
 GROWTH = 1.5  # windows at a look relative to the look before: few looks leave more of the allowed error for each
+OUTLIER = 0.05  # relative to the median of a host's cards: as much as the floor allows to a published figure
 LOOKS = 3  # at most so many checks of outputs on changed inputs before each block of windows
 FRESH_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=2, latencies=0)  # one execute of new inputs, then one more
 FRESH, FRESH_FEWEST, FRESH_S = 15, 2, 2.0  # times that it is run at most and at least; seconds after which it ends
@@ -134,6 +135,13 @@ def judged(run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eag
 def speed_of(run: Measurement, batch: int) -> Estimate:
     """Images per second of one card, with its interval."""
     return throughput([batch * rate for rate in run.rates])
+
+
+def slower(speeds: Mapping[int, Estimate]) -> dict[int, float]:
+    """By number, the cards that are certainly (95 %) more than `OUTLIER` slower than the median of all, and by which
+    share of it."""
+    middle = median(speed.value for speed in speeds.values())
+    return {number: 1 - speed.value / middle for number, speed in speeds.items() if speed.high < (1 - OUTLIER) * middle}
 
 
 def apart(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], tuple[Window, ...]]:

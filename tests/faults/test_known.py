@@ -8,6 +8,7 @@ import pytest
 from harness import matrix
 from harness.baselines import Deviation
 from harness.errors import BaselineError
+from harness.report.recompute import recompute
 from harness.report.records import read_run
 from harness.worker.process import Worker
 
@@ -132,6 +133,26 @@ def test_a_failed_build_is_tried_once_a_case(conform, monkeypatch, tmp_path):
     conform("tiny_classes and fp32 and bs1 and (numerics or accuracy)", "not normalising", cache=tmp_path)
 
     assert len(built) == 1
+
+
+def test_every_card_is_judged_and_the_slow_one_named(conform, planted, monkeypatch, present, tmp_path):
+    present.clear()
+    monkeypatch.setenv("TESTBED_CARDS", "3")
+    monkeypatch.setenv("TESTBED", "card_1_is_slow")
+
+    more = ("--all-cards", f"--results={tmp_path}")
+    records = conform("tiny_classes and fp32 and bs4 and throughput", more=more).records
+    present.clear()
+
+    found = {r.metric: (r.outcome, r.text) for r in records}
+    assert {name: outcome for name, (outcome, _) in found.items()} == {
+        "": "PASS", "card 0": "PASS", "card 1": "FAIL", "card 2": "PASS"
+    }  # fmt: skip
+    assert "slower than the median of 3 cards" in found["card 1"][1]
+    assert not any("slower" in text for name, (_, text) in found.items() if name != "card 1")
+    (path,) = tmp_path.glob("*.jsonl")
+    again = [check for check in recompute(read_run(path), tmp_path, planted.table) if check.record.metric]
+    assert {check.record.metric: check.result for check in again} == {f"card {n}": "same" for n in range(3)}, again
 
 
 def test_a_device_that_hung_twice_is_reset_where_that_is_asked(conform, monkeypatch, tmp_path):

@@ -10,12 +10,21 @@ from made_loads import loads
 
 from harness.baselines import load as published
 from harness.errors import DeviceError, InvalidMeasurement
-from harness.judge.stats import FULL
+from harness.judge.stats import FULL, Estimate
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Effort, Verdict
 from harness.run import load
 from harness.run import throughput as measuring
-from harness.run.throughput import Measurement, Side, at_once, card_until_decided, judged, speed_of, until_decided
+from harness.run.throughput import (
+    Measurement,
+    Side,
+    at_once,
+    card_until_decided,
+    judged,
+    slower,
+    speed_of,
+    until_decided,
+)
 from harness.vocabulary import Outcome
 
 CELL = published().best("gfocalv2_r50_fpn", "t4")
@@ -494,3 +503,10 @@ def test_the_verdict_that_ends_a_measurement_is_of_the_batch_and_the_cards_devic
 
     assert published.outcome is Outcome.PASS
     assert published.details["ratio"] == pytest.approx(1.0)
+
+
+def test_cards_that_are_certainly_slower_than_the_others_are_named():
+    rates = {0: (100, 1), 1: (101, 1), 2: (93, 1), 3: (93, 3), 4: (99, 1), 5: (130, 1)}
+    speeds = {n: Estimate(rate, rate - width, rate + width, width, 9) for n, (rate, width) in rates.items()}
+
+    assert slower(speeds) == {2: pytest.approx(1 - 93 / 99.5)}

@@ -1,0 +1,44 @@
+"""With --all-cards: every card of the host is as fast as was published, and which is slower than the others."""
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.judge.repeat import Judged
+from harness.judge.verdict import Verdict
+from harness.report.samples import of_measurement
+from harness.run.throughput import judged, slower, speed_of
+from harness.vocabulary import Outcome
+
+pytestmark = pytest.mark.throughput
+
+
+def cards(bench, keep, simulated):
+    """One verdict a card; a card that breaks off takes nothing from the others."""
+    case, verdicts, speeds, marks = bench.case, {}, {}, set()
+    cell = bench.context.settings.baselines.cell(case, "throughput")
+    for number in bench.cards:
+        try:
+            run = bench.on_card(number)
+        except HarnessError as error:
+            verdicts[number] = Verdict(Outcome.INVALID, f"not measured: {error.fact}", {"hint": error.hint})
+            continue
+        speeds[number] = speed_of(run, case.batch)
+        keep({**of_measurement(case, run, None), "card": f"card {number}", "again": bench.anew})
+        marks.update([run.mark] if run.mark else [])
+        verdict = judged(run, speeds[number], case.batch, cell, None)
+        if simulated:
+            verdict = Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {speeds[number]} images/s")
+        figures = {"card_measured": speeds[number].value, "card_low": speeds[number].low,
+                   "card_high": speeds[number].high}  # fmt: skip
+        verdicts[number] = Verdict(verdict.outcome, verdict.text, figures)
+    for number, share in slower(speeds).items() if speeds else ():
+        text = f"{verdicts[number].text}; {share:.1%} slower than the median of {len(speeds)} cards"
+        verdicts[number] = Verdict(verdicts[number].outcome, text, verdicts[number].details)
+    return Judged({f"card {number}": verdict for number, verdict in verdicts.items()}, tuple(sorted(marks)))
+
+
+def test_every_card_reaches_what_was_published(bench, judge, keep, simulated_latency):
+    if bench.chip.emulated or bench.chip.timed_in_turn or len(bench.cards) == 1:
+        pytest.skip("one card of this chip is here, and test_throughput measures it")
+
+    judge(lambda bench: cards(bench, keep, simulated_latency is not None), skip=simulated_latency is None)
