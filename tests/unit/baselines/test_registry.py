@@ -1,5 +1,7 @@
 """The published figures: typed a second time, and looked up by case."""
 
+import re
+
 import pytest
 from baselines_copies import spoil
 
@@ -345,8 +347,9 @@ def test_what_a_package_may_not_say_is_refused(name, tmp_path):
     if "known failure" in name:
         files = {stem: text.replace('"*-*-*"', '"regnety_016-*"') for stem, text in files.items()}
 
-    with pytest.raises(BaselineError, match=said):
+    with pytest.raises(BaselineError, match=said) as refused:
         load_with(brought(tmp_path, **files))
+    assert not re.search(r"\.toml:\d", refused.value.hint), "the place is in the fact"
 
 
 def test_two_packages_that_speak_of_the_same_are_refused_with_both_places(tmp_path):

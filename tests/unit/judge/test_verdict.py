@@ -421,6 +421,8 @@ def test_a_metric_that_most_draws_leave_undefined_asks_for_more_images():
 
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.details["needed"] == pytest.approx(3, abs=1)
+    assert (verdict.details["measured"], verdict.details["reference"], verdict.details["samples"]) == (1.0, 1.0, 4)
+    assert "but most draws of 4 images leave it undefined" in verdict.text
     assert f"about {verdict.details['needed']} more images" in verdict.text
     assert "inf" not in verdict.text
     json.dumps(verdict.details, allow_nan=False)
@@ -897,3 +899,26 @@ def test_details_travel_as_json(registry):
     for verdict in verdicts:
         assert json.loads(json.dumps(verdict.details, allow_nan=False)) == verdict.details
         assert str(verdict).startswith(verdict.outcome.value + ": ")
+
+
+@pytest.mark.parametrize(
+    ("latency", "at_once", "outcome"),
+    [
+        (49e-6, 1.49, PASS),
+        (49e-6, 1.51, INCONCLUSIVE),
+        (49e-6, 3.99, INCONCLUSIVE),
+        (49e-6, 4.01, INVALID),
+        (51e-6, 1.49, PASS),
+        (51e-6, 1.51, INVALID),
+    ],
+)
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_executes_at_once_beyond_those_in_flight_are_invalid_unless_the_execute_is_very_short(
+    latency, at_once, outcome, in_flight
+):
+    images_per_second = 8 * 2 * at_once * in_flight / latency  # of two devices at batch 8
+
+    verdict = judge_in_flight(images_per_second, 8, 2, [latency] * 20, in_flight)
+
+    assert verdict.outcome is outcome
+    assert verdict.details["executes_at_once"] == pytest.approx(at_once * in_flight)

@@ -258,3 +258,21 @@ def test_four_devices_of_one_run_are_four_figures():
     figures = parse(AIS_FOUR)
 
     assert [(f.device, f.per_device) for f in figures] == [(0, 1000), (1, 1010), (2, 990), (3, 1004)]
+
+
+def test_only_a_summary_of_pipeline_mode_says_that_runs_overlap():
+    spread = {"min": 4.9, "max": 5.1, "mean": 5.0, "median": 5.0, "P99": 5.1, "count": 3}
+    times = {"npu_compute_time_list": [4.9, 5.0, 5.1], "throughput": 1600.0}
+
+    assert parse(json.dumps({"NPU_compute_time": spread, **times}))[0].notes == ()
+    assert "overlap" in parse(json.dumps(PIPELINE))[0].notes[0]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_mean_that_stands_twice_is_named_with_its_lines(which):
+    text = log_samples.msame([8.0, 8.0], listed=False)
+    line = [one for one in text.splitlines() if one.startswith("Inference average")][which]
+    name = ("Inference average time", "Inference average time without first time")[which]
+
+    with pytest.raises(DataError, match=rf"^log: {name} stands 2 times \(lines {4 + which}, 8\): several runs\n"):
+        parse(f"{text}{line}\n")
