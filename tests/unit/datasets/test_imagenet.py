@@ -112,3 +112,10 @@ def test_pictures_are_decoded_by_pillow_as_the_authors_do(images):
 
     assert found.shape == (20, 30, 3)
     np.testing.assert_array_equal(found, by_pillow(path))
+
+
+def test_the_known_labels_are_those_of_the_first_pictures():
+    """Typed a second time: from the development kit's ground truth, which counts from 1, and from a list by WordNet."""
+    assert [label + 1 for label in imagenet.DEVKIT.values()] == [490, 361, 171, 822, 297]
+    assert list(imagenet.WORDNET.values()) == [65, 970, 230, 809, 516]
+    assert list(imagenet.DEVKIT) == list(imagenet.WORDNET) == [f"ILSVRC2012_val_0000000{n}" for n in range(1, 6)]

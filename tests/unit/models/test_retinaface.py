@@ -198,3 +198,8 @@ def test_a_frame_holds_the_pictures_size_its_scale_and_its_corner(prepare, size,
     assert (frame.height, frame.width) == size
     assert frame.scale == pytest.approx((scale, scale), rel=1e-7)
     assert (frame.left, frame.top) == corner
+
+
+def test_only_the_large_network_takes_seconds_an_image():
+    assert not MODELS["retinaface_mobilenet025"].heavy
+    assert MODELS["retinaface_resnet50"].heavy

@@ -510,3 +510,17 @@ def test_cards_that_are_certainly_slower_than_the_others_are_named():
     speeds = {n: Estimate(rate, rate - width, rate + width, width, 9) for n, (rate, width) in rates.items()}
 
     assert slower(speeds) == {2: pytest.approx(1 - 93 / 99.5)}
+
+
+def test_looks_count_the_windows_of_the_first_side():
+    """A second device may fill more windows in the same time."""
+    asked = []
+
+    def measure(windows, left):
+        asked.append(windows)
+        return series([10] * windows), series([10] * 2 * windows)
+
+    verdicts = iter([INCONCLUSIVE, INCONCLUSIVE, Verdict(Outcome.PASS, "")])
+    until_decided(measure, lambda blocks, effort: next(verdicts), 3, 600.0, clock=Clock())
+
+    assert asked == [3, 6, 18]

@@ -141,3 +141,25 @@ def test_a_line_of_the_summary_that_is_not_there_is_named(line):
 
     with pytest.raises(DataError, match=rf"the log is cut off: no {line}\n"):
         parse(without)
+
+
+def test_a_rate_of_queries_is_one_even_where_the_command_has_an_implicit_batch():
+    (found,) = parse(log_samples.trtexec("--loadEngine=net.plan --batch=8", rate_times=1))
+
+    assert found.per_device == pytest.approx(0.99 * 8 * 250)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("streams", "rate", "fits"), [(2, 509, True), (2, 511, False), (3, 764, True), (3, 766, False)]
+)
+def test_so_many_streams_do_so_many_queries_at_once(streams, rate, fits):
+    """One does 250 queries/s; 2 % more is rounding."""
+    text = log_samples.trtexec(f"--onnx=net.onnx --shapes=image:8x3x4x4 --streams={streams}", walls=False)
+    text = text.replace("Throughput: 247.5 qps", f"Throughput: {rate} qps")
+
+    if fits:
+        assert parse(text)[0].per_device == 8 * rate
+    else:
+        with pytest.raises(DataError, match=f"{rate} qps with 4 ms of compute a query"):
+            parse(text)
