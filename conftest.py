@@ -26,7 +26,7 @@ from harness.errors import HarnessError
 from harness.judge import policy
 from harness.judge.verdict import Verdict
 from harness.report import ci
-from harness.report.causes import PASSED_ON
+from harness.report.causes import PASSED_ON, SWITCHES
 from harness.report.records import Record, ran, read_run
 from harness.run.deciding import decided_by
 from harness.vocabulary import STAGE_MARKERS, Outcome
@@ -113,6 +113,7 @@ def _add_markers(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "other_engine: the test drives another engine than the published one of its case"
     )
+    config.addinivalue_line("markers", "dynamic: one engine is built for every batch of the chip")
     for stage in STAGE_MARKERS:
         config.addinivalue_line("markers", f"{stage}: tests of that stage")
 
@@ -297,7 +298,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.stash[ENDED] = result.outcome
     if result.when == "teardown" and case_of(item) is not None:
         item.config.stash[BOOK].add(_end(item))
-    given = {name: item.config.getoption(name) for name in (*PASSED_ON, "simulate")}
+    given = {name: item.config.getoption(name) for name in (*PASSED_ON, *SWITCHES)}
     for record in item.config.stash[FRESH]:
         item.user_properties += ci.properties(record, given)
     result.chipproof = [json.dumps(record.as_json()) for record in item.config.stash[FRESH]]

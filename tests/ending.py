@@ -13,7 +13,7 @@ from harness.case import Case
 from harness.errors import HarnessError
 from harness.judge import policy
 from harness.report import ci, webhook
-from harness.report.causes import PASSED_ON
+from harness.report.causes import PASSED_ON, SWITCHES
 from harness.report.messages import language, translation
 from harness.report.records import Record, Run, read_run, write_run
 from harness.report.records import footer as end_of_run
@@ -174,7 +174,7 @@ def _summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
             verbose=terminalreporter.verbosity > 0,
             failures=failures,
             report=results / "latest.html" if results and not (unwritten or unshown) else None,
-            options={name: config.getoption(name) for name in (*PASSED_ON, "simulate")},
+            options={name: config.getoption(name) for name in (*PASSED_ON, *SWITCHES)},
             lang=lang,
             changed=changed,
         )

@@ -138,6 +138,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--lang", choices=LANGUAGES, default=None, help="language of summary and reports (default: the locale's)"
     )
+    group.addoption(
+        "--tune",
+        action="store_true",
+        help="let the compilers search longer for fast engines (AOE on Ascend, TensorRT's highest level); takes hours",
+    )
     group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
     group.addoption(
         "--sdk-python",
@@ -249,6 +254,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     settings += [f"--backend-option {given}" for given in config.getoption("backend_option")]
     if config.getoption("tier") != "full":
         settings.append(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}")
+    if config.getoption("tune"):
+        settings.append("--tune: engines are tuned where the backend can")
     if config.getoption("simulate"):
         settings.append("--simulate: SIMULATED SDKs; says nothing about real hardware")
     typos = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHIPPROOF_")]

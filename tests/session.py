@@ -23,6 +23,7 @@ from harness.case import Case
 from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
 from harness.judge import policyfile
 from harness.judge.policy import Policy
+from harness.report.causes import SWITCHES
 from harness.report.journal import Journal
 from harness.report.records import Record, Run
 from harness.run.simulation import simulator_folder
@@ -54,7 +55,7 @@ ENGINES = pytest.StashKey[set[str]]()  # whose keys are in the journal
 OWN = pytest.StashKey["list[Own]"]()  # cases of --onnx
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
-OPTIONS = ("data", "limit", "device", "require", "simulate", "runner", "sdk_python", "backend_option", "tier",
+OPTIONS = ("data", "limit", "device", "require", "tune", "simulate", "runner", "sdk_python", "backend_option", "tier",
            "memory_limit")  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def again(item: pytest.Item) -> str:
     given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner")}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
     options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")] + _of_backend_and_model(config)
-    options += ["--simulate"] if config.getoption("simulate") else []
+    options += [f"--{name}" for name in SWITCHES if config.getoption(name)]
     return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
 
 

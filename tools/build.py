@@ -20,13 +20,14 @@ def command(
     sdk_python: PythonOption = None,
     backend_option: BackendOptionOption = None,
     simulate: SimulateOption = False,
+    tune: Annotated[bool, typer.Option("--tune", help="let the compiler search longer for a faster engine")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
     """Export and compile the model of CASE for its chip, which must be here, and say where the engine is."""
     from harness.case import Case
     from harness.run.case_run import CaseRun
 
-    context = suite(data, cache, sdk_python, simulate=simulate, backend_option=backend_option)
+    context = suite(data, cache, sdk_python, simulate=simulate, tune=tune, backend_option=backend_option)
     with closing(CaseRun(context, Case.parse(case))) as bench:
         engine = bench.built().path
         facts = {"case": case, "engine": str(out or engine), **bench.facts}

@@ -200,7 +200,7 @@ def on_chip(
     from harness.backends.base import TensorSpec
     from harness.run.engine import graph_outputs
 
-    spec = replace(bench.engine.spec(bench.variant), outputs=tuple(value.name for value in graph.graph.output))
+    spec = replace(bench.engine.spec(bench.variant.static), outputs=tuple(value.name for value in graph.graph.output))
     if feeds is not None:  # no pixels are fed, so nothing is normalised
         fed = tuple(TensorSpec(name, value.dtype.name, (-1, *value.shape[1:])) for name, value in feeds.items())
         spec = replace(spec, inputs=fed, normalize=None)

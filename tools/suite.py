@@ -68,6 +68,7 @@ def suite(
     progress: Progress | None = None,
     simulate: bool = False,
     backend_option: Sequence[str] | None = None,
+    tune: bool = False,
 ) -> RunContext:
     """A RunContext for one verb; its notes go to standard error."""
     from rich.console import Console
@@ -98,6 +99,7 @@ def suite(
             data=data,
             pythons=pythons(sdk_python or [], matrix.chips()),
             backend_options=backend_options(backend_option or [], matrix.chips()),
+            tune=tune,
             environment=partial(simulator, memory=str(cache_folder(cache) / "simulated")) if simulate else no_simulator,
             progress=begin,
         )

@@ -56,9 +56,10 @@ class BuildSpec:
     batch: int
     inputs: tuple[TensorSpec, ...]  # of the ONNX graph, batch axis -1 or fixed
     outputs: tuple[str, ...]  # ONNX tensor names, in the order in which the suite wants them
-    tiers: tuple[int, ...] = ()  # dynamic batch sizes compiled in; empty: static at `batch`
+    tiers: tuple[int, ...] = ()  # batches that one engine serves, tuned for `batch`; empty: static at `batch`
     normalize: Normalize | None = None  # set: the engine is fed uint8 NHWC and normalises itself
     calibration: str | None = None  # int8: path of an .npy, float32 (N, C, H, W), already normalised
+    tune: bool = False  # the compiler searches longer for a faster engine, where the backend's row says how
     target: str = ""  # what the compiler calls the chip (soc_version, architecture)
     options: dict[str, Any] = field(default_factory=dict)  # options of one backend, recorded with the case
 

@@ -46,6 +46,18 @@ class Beside(Protocol):
         """Path of a file where the compiler may keep its kernel timings from one build to the next."""
 
 
+def _untuned(device: Device) -> str:
+    return ""
+
+
+def _tuned_on_npu(device: Device) -> str:
+    return "NPU_COMPILATION_MODE_PARAMS optimization-level=2" if device.target.startswith("NPU") else ""
+
+
+AOE = "aoe, subgraphs, then operators"
+LEVEL_5 = "builder optimisation level 5"
+
+
 def _nothing(beside: Beside) -> dict[str, Any]:
     return {}
 
@@ -54,8 +66,8 @@ def _device_only(beside: Beside) -> dict[str, Any]:
     return {"device": beside.device.index}
 
 
-def _out_nodes_and_specs(beside: Beside) -> dict[str, Any]:
-    return {"out_nodes": beside.out_nodes(), "out_specs": beside.out_specs()}
+def _cann(beside: Beside) -> dict[str, Any]:
+    return {"out_nodes": beside.out_nodes(), "out_specs": beside.out_specs(), "device": beside.device.index}
 
 
 def _torchscript(beside: Beside) -> dict[str, Any]:
@@ -254,6 +266,8 @@ class BackendRow:
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
     settings: Mapping[str, Setting] = field(default_factory=dict)  # options of the BuildSpec that a user may set
     operators: str = ""  # file that names the ONNX operators its maker says it compiles; see vendor.operators.read
+    tiers: bool = False  # it can compile one engine for several batches (BuildSpec.tiers)
+    tunes: Callable[[Device], str] = _untuned  # what BuildSpec.tune does on a device, for the record; "": nothing
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
 
     def python(self, given: Pythons, chip: str) -> str:
@@ -291,31 +305,30 @@ ORT_INT8 = {"method": one_of("MinMax", "Entropy", "Percentile", "Distribution")}
 BACKENDS: dict[str, BackendRow] = {
     row.name: row
     for row in (
-        BackendRow("acl", "harness.backends.ascend.acl", CANN, simulator="ascend", needs=_out_nodes_and_specs,
-                   settings=ATC),
-        BackendRow("ais_bench", "harness.backends.ascend.ais_bench", CANN, simulator="ascend",
-                   needs=_out_nodes_and_specs, settings=ATC),
-        BackendRow("msame", "harness.backends.ascend.msame", CANN, simulator="ascend", needs=_out_nodes_and_specs,
-                   settings=ATC),
-        BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT_INT8, engine_is_onnx=True),
+        *(BackendRow(name, f"harness.backends.ascend.{name}", CANN, simulator="ascend", needs=_cann,
+                     unkeyed=("device",), settings=ATC, tiers=True, tunes=lambda device: AOE)
+          for name in ("acl", "ais_bench", "msame")),
+        BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT_INT8, tiers=True,
+                   engine_is_onnx=True),
         BackendRow("magicmind", "harness.backends.cambricon.magicmind", MAGICMIND, simulator="magicmind",
-                   needs=_device_only, unkeyed=("device",),
+                   needs=_device_only, unkeyed=("device",), tiers=True,
                    settings={"clusters": wholes, "config": json_object, "quantization_algorithm": text}),
         BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
                    unkeyed=("device", "timing_cache"), settings={"workspace_mb": whole},
-                   operators="tensorrt.txt"),
-        BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT_INT8,
+                   operators="tensorrt.txt", tiers=True, tunes=lambda device: LEVEL_5),
+        BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT_INT8, tiers=True,
+                   engine_is_onnx=True, tunes=lambda device: LEVEL_5),
+        BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT_INT8, tiers=True,
                    engine_is_onnx=True),
-        BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT_INT8, engine_is_onnx=True),
-        BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript),
+        BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript, tiers=True),
         BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino",
                    settings={"streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE")},
-                   operators="openvino.txt"),
+                   operators="openvino.txt", tiers=True, tunes=_tuned_on_npu),
         BackendRow("qnn_htp", "harness.backends.qualcomm.htp", QNN, operators="qnn.txt"),
         BackendRow("rknn", "harness.backends.rockchip.rknn", RKNN,
                    settings={"algorithm": one_of("normal", "mmse", "kl_divergence")}, operators="rknn.txt"),
         BackendRow("ort", "harness.backends.cpu.ort", own_python=True, settings={"threads": whole, **ORT_INT8},
-                   engine_is_onnx=True),
+                   tiers=True, engine_is_onnx=True),
     )
 }  # fmt: skip
 
@@ -328,10 +341,10 @@ def backends() -> dict[str, BackendRow]:
 
 
 def backend(name: str) -> BackendRow:
-    """The row of that name. A name with a dot is a module on PYTHONPATH and gets a row without an SDK. Raises
-    UsageError for an unknown name."""
+    """The row of that name. A name with a dot is a module on PYTHONPATH and gets a row without an SDK, which promises
+    `tiers`. Raises UsageError for an unknown name."""
     if "." in name:
-        return BackendRow(name, module=name)
+        return BackendRow(name, module=name, tiers=True)
     rows = backends()
     if name not in rows:
         raise UsageError(f"there is no backend {name}", hint=f"choose one of: {', '.join(rows)}")

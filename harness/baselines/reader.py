@@ -355,7 +355,7 @@ class Reader:
             "accuracy": (*ACCURACIES, *(f"{metric} suppressed by chip" for metric in ACCURACIES)),
             "throughput": ("throughput",),
             "targets": (*self.chips, "latency"),
-            "numerics": ("normalised by chip", "normalised by host", "repeated"),
+            "numerics": ("normalised by chip", "normalised by host", "repeated", "dynamic", "static"),
         }.get(stage, ())
         if stage in ("published", "accuracy", "throughput", "targets"):
             return str(row.word("metric", known))

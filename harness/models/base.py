@@ -48,6 +48,7 @@ class Protocol:
     postprocess: Callable[[Tensors, Frame], Predictions]  # outputs of one image, batch axis removed
     normalize: Normalize | None  # what a chip must do when it is fed raw; None: the chip cannot take it over
     normalized_by_chip: tuple[str, ...] = ()  # chips whose published figures were measured fed raw
+    traced: tuple[str, ...] = ()  # chips whose published figures are of one TorchScript engine for all batches
     postprocess_suppressed: Callable[[Tensors, Frame], Predictions] | None = None  # of an engine that ends in NMS
     note: str = ""  # a fact about the protocol for readers of a record
     suppressed_by_chip: tuple[str, ...] = ()  # chips whose compiler knows the NMS node

@@ -199,7 +199,7 @@ _ASCEND = Protocol(
 )  # fmt: skip
 _MLU = Protocol(
     "mlu", MLU, ("mlu370_s4", "mlu370_x4"),
-    preprocess_mlu, postprocess_mlu, _NORMALIZE, ("mlu370_s4", "mlu370_x4"),
+    preprocess_mlu, postprocess_mlu, _NORMALIZE, ("mlu370_s4", "mlu370_x4"), traced=("mlu370_s4", "mlu370_x4"),
     note="the document's arguments confidence 0.001, IoU 0.65 and limit 1000 reach no engine: "
     "faces are decoded and suppressed on the host, at 0.02 and 0.4, without a limit",
 )  # fmt: skip

@@ -18,6 +18,9 @@ from harness.vocabulary import STAGES, Outcome
 PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python", "backend_option", "onnx", "onnx_input")
 """Options that a repeated run needs as well; the last four may be given several times."""
 
+SWITCHES = ("tune", "simulate")
+"""The same for options without a value."""
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -103,8 +106,7 @@ def command(record: Record, options: Mapping[str, Any]) -> str:
         given = options.get(name)
         values = given if isinstance(given, list) else [given]
         parts += [f"--{name.replace('_', '-')}={v}" for v in values if v is not None and str(v) not in default]
-    if str(options.get("simulate")) == "True":
-        parts.append("--simulate")
+    parts += [f"--{name}" for name in SWITCHES if str(options.get(name)) == "True"]
     return shlex.join(parts)
 
 

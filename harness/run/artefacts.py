@@ -303,7 +303,7 @@ def own_rows_file(store: Store, rows: NDArray[np.float32]) -> Path:
 
 def engine_file(
     store: Store,
-    onnx: Path,
+    source: Path,
     spec: BuildSpec,
     backend: BackendRow,
     version: str,
@@ -311,10 +311,10 @@ def engine_file(
     build: Callable[[Path], None],
     anew: bool = False,
 ) -> Path:
-    """Path of the compiled engine, built by `build` if it is not in the store or with `anew`; its key holds the SDK's
-    version and the device's name."""
+    """Path of the engine compiled from `source` (ONNX, TorchScript), built by `build` if it is not in the store or with
+    `anew`; its key holds the SDK's version and the device's name."""
     inputs = {
-        "onnx": name_of(onnx),
+        "source": name_of(source),
         "spec": _spec(spec, backend.unkeyed),
         "backend": backend.name,
         "version": version,

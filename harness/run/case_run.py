@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,20 @@ class CaseRun:
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "protocol": self.protocol.name,
-            "normalized_by_chip": self.variant.raw, "weights": weights.source, "weights_digest": weights.digest,
-            "note": self.protocol.note, **self._calibrated_on, **self._set_by_user,
+            "normalized_by_chip": self.variant.raw, "compiled": self.engine.kind, "weights": weights.source,
+            "weights_digest": weights.digest, "note": self.protocol.note, **self._tuned, **self._calibrated_on,
+            **self._set_by_user,
         }  # fmt: skip
 
     @property
     def _set_by_user(self) -> dict[str, Any]:
         return {"backend_options": dict(self.engine.options)} if self.engine.options else {}
+
+    @property
+    def _tuned(self) -> dict[str, str]:
+        """{"tuned": how} with --tune, else {}."""
+        told = self.engine.tuned or f"no: {self.present.backend} has no tuning for this device"
+        return {"tuned": told} if self.context.settings.tune else {}
 
     @property
     def _calibrated_on(self) -> dict[str, Any]:
@@ -127,7 +135,7 @@ class CaseRun:
     # ---------------------------------------------------------------- engine and session
 
     def onnx(self, variant: Variant | None = None) -> Path:
-        """Path of the ONNX file that is compiled. Raises ExportError."""
+        """Path of the ONNX file of the model. Raises ExportError."""
         return self.engine.onnx(variant)
 
     def built(self, variant: Variant | None = None) -> Built:
@@ -180,6 +188,17 @@ class CaseRun:
         self.worker  # noqa: B018 - it starts while the reference is looked up
         wanted, variant = self.wanted, variant or self.variant
         return self.first if variant == self.variant else self._execute(variant), wanted
+
+    def served(self) -> dict[int, tuple[Tensors, Tensors]]:
+        """(chip, reference) by batch, all from one engine for every batch of the chip. A batch is the first rows of
+        that of this case."""
+        built = self.built(replace(self.variant, tiers=self.engine.tiers))
+        given, wanted, found = self.inputs(self.variant.raw), self.wanted, {}
+        for batch in self.engine.tiers:
+            first, right = ({name: value[:batch] for name, value in whole.items()} for whole in (given, wanted))
+            with self.worker.load(built.path, self.device, replace(built.spec, batch=batch)) as session:
+                found[batch] = session.run(first, finite=False), right
+        return found
 
     @cached_property
     def wanted(self) -> Tensors:

@@ -52,6 +52,7 @@ class Settings:
     baselines: Baselines
     data: Path | None = None
     limit: int | None = None
+    tune: bool = False  # compilers search longer for a faster engine
     device: int | None = None
     pythons: registry.Pythons = field(default_factory=registry.Pythons)
     backend_options: registry.BackendOptions = field(default_factory=registry.BackendOptions)

@@ -24,15 +24,23 @@ from harness.worker.process import Worker
 
 @dataclass(frozen=True)
 class Variant:
-    """What the engine does besides the network: normalise raw pixels (`raw`), suppress overlapping boxes (`nms`)."""
+    """What the engine does besides the network: normalise raw pixels (`raw`), suppress overlapping boxes (`nms`).
+    `tiers` are the batches that it serves; empty: that of the case alone. `traced`: from TorchScript, else ONNX."""
 
     raw: bool
     nms: bool = False
+    tiers: tuple[int, ...] = ()
+    traced: bool = False
+
+    @property
+    def static(self) -> Variant:
+        """The same for the batch of the case alone, from ONNX."""
+        return replace(self, tiers=(), traced=False)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A compiled engine: its path and the spec that it was built with."""
+    """A compiled engine: its path and the spec to load it with, which has the batch of the case."""
 
     path: Path
     spec: BuildSpec
@@ -50,7 +58,9 @@ class CaseEngine:
         self.chip = matrix.chip(case.chip)
         self.model = matrix.model(case.model)
         self.protocol = self.model.protocol(case.chip)
-        self.variant = Variant(raw=self.chip.normalizes and case.chip in self.protocol.normalized_by_chip)
+        raw, traced = (case.chip in chips for chips in (self.protocol.normalized_by_chip, self.protocol.traced))
+        tiers = matrix.batches(self.model, self.chip, case.precision) if traced else ()
+        self.variant = Variant(raw=self.chip.normalizes and raw, tiers=tiers, traced=traced)
 
     @cached_property
     def present(self) -> Presence:
@@ -59,6 +69,25 @@ class CaseEngine:
         if not present.devices:
             raise DeviceError(f"{self.chip.title} is absent: {present.evidence}", hint=present.hint or self.chip.hint)
         return present
+
+    @property
+    def kind(self) -> str:
+        """The published engine in words: its batches, and what it is compiled from."""
+        batches = ", ".join(map(str, self.variant.tiers))
+        source = "TorchScript" if self.variant.traced else "ONNX"
+        return f"one for batches {batches}, from {source}" if batches else f"static, from {source}"
+
+    @property
+    def tiers(self) -> tuple[int, ...]:
+        """The batches that one engine can serve, smallest first: those at which the chip runs the model in this
+        precision; none where the backend compiles for one batch."""
+        several = registry.backend(self.present.backend).tiers
+        return matrix.batches(self.model, self.chip, self.case.precision) if several else ()
+
+    @property
+    def tuned(self) -> str:
+        """How the compiler tunes the engine, as the backend's row tells it; "" without --tune, and where it cannot."""
+        return registry.backend(self.present.backend).tunes(self.device) if self.context.settings.tune else ""
 
     @property
     def device(self) -> Device:
@@ -72,9 +101,13 @@ class CaseEngine:
         return registry.backend(self.present.backend).read_settings(given)
 
     def onnx(self, variant: Variant | None = None) -> Path:
-        """Path of the ONNX file that is compiled. Raises ExportError."""
+        """Path of the ONNX file of the model. Raises ExportError."""
         make = self.context.exported_with_suppression if (variant or self.variant).nms else self.context.exported
         return make(self.model, self.protocol)
+
+    def source(self, variant: Variant) -> Path:
+        """Path of the file that is compiled: ONNX, or TorchScript. Raises ExportError."""
+        return self.context.traced(self.model, self.protocol) if variant.traced else self.onnx(variant)
 
     def outputs_of(self, variant: Variant) -> tuple[str, ...]:
         """ONNX names of the engine's outputs."""
@@ -95,9 +128,13 @@ class CaseEngine:
 
     def spec(self, variant: Variant) -> BuildSpec:
         """The spec for the compiler; the backend's row adds the options that it needs besides the graph, the user those
-        of --backend-option. Raises UsageError."""
+        of --backend-option. An engine for several batches is tuned for the largest, so that all cases that it serves
+        have the same one. Raises UsageError."""
         return replace(
             self.plain_spec(),
+            batch=max(variant.tiers, default=self.case.batch),
+            tiers=variant.tiers,
+            tune=bool(self.tuned),
             outputs=self.outputs_of(variant),
             normalize=self.protocol.normalize if variant.raw else None,
             options={**registry.backend(self.present.backend).needs(_Beside(self, variant)), **self.options},
@@ -110,18 +147,18 @@ class CaseEngine:
 
     def built(self, worker: Worker, variant: Variant) -> Built:
         """The compiled engine, from the store or built by the worker. Raises BuildError."""
-        onnx, spec = self.onnx(variant), self.spec(variant)
+        source, spec = self.source(variant), self.spec(variant)
         store, backend = self.context.settings.store, registry.backend(self.present.backend)
 
         def get(anew: bool) -> Path:
             return artefacts.engine_file(
                 store,
-                onnx,
+                source,
                 spec,
                 backend,
                 self.present.version,
                 self.device.name,
-                lambda path: worker.build(onnx, path, spec),
+                lambda path: worker.build(source, path, spec),
                 anew,
             )
 
@@ -129,7 +166,7 @@ class CaseEngine:
         if self.anew and not store.made_here(path):
             before, path = store.told(path)["sha256"], get(anew=True)
             self.rebuilt = "the same" if store.told(path)["sha256"] == before else "another"
-        return Built(path, spec)
+        return Built(path, replace(spec, batch=self.case.batch))
 
     def layers_in_int8(self, engine: Path) -> str:
         """How many layers are in INT8, such as "26 of 56", from the metadata of an ONNX engine; else ""."""

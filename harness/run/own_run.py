@@ -136,7 +136,7 @@ class OwnRun(CaseRun):
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "file": self.own.path.name, "onnx_digest": self.own.digest,
-            "inputs_digest": self.own.inputs_digest, **self._set_by_user,
+            "inputs_digest": self.own.inputs_digest, **self._set_by_user, **self._tuned,
             **({"unlisted_operators": self.engine.unlisted} if self.engine.unlisted else {}), **self._calibrated_on,
         }  # fmt: skip
 

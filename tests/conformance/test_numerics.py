@@ -7,7 +7,6 @@ import pytest
 
 from harness.judge.repeat import Judged
 from harness.judge.verdict import Verdict, judge_numerics
-from harness.run.case_run import Variant
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.numerics
@@ -28,10 +27,18 @@ def test_normalising_on_the_chip_changes_nothing(bench, judge):
     if bench.protocol.normalize is None or not bench.chip.normalizes or bench.case.batch != 1:
         pytest.skip("the chip cannot take normalisation over from the host here, or another batch shows it")
 
-    other = Variant(raw=not bench.variant.raw)
+    other = replace(bench.variant, raw=not bench.variant.raw)
     metric = f"normalised by {'chip' if other.raw else 'host'}"
 
     judge(lambda bench: Judged({metric: judged(bench, *bench.outputs(other), bench.loss)}))
+
+
+@pytest.mark.other_engine
+def test_a_static_engine_from_onnx_computes_the_same(bench, judge):
+    if not bench.variant.traced:
+        pytest.skip("the published engine is one itself")
+
+    judge(lambda bench: Judged({"static": judged(bench, *bench.outputs(bench.variant.static), bench.loss)}))
 
 
 def turned(bench):
@@ -60,3 +67,23 @@ def repeated(bench):
 
 def test_the_same_input_gives_the_same_output_twice(judge):
     judge(repeated)
+
+
+def served(bench):
+    """The verdict on the worst of the batches that one engine serves."""
+    verdicts = {batch: judged(bench, *pair, bench.loss) for batch, pair in bench.served().items()}
+    at = min(verdicts, key=lambda b: (verdicts[b].outcome.severity, verdicts[b].details.get("cosine") or -1))
+    text = f"one engine for batches {', '.join(map(str, verdicts))}, worst at batch {at}: {verdicts[at].text}"
+    return Judged({"dynamic": replace(verdicts[at], text=text)})
+
+
+@pytest.mark.dynamic
+@pytest.mark.other_engine
+def test_one_engine_serves_every_batch(bench, judge):
+    batches = bench.engine.tiers
+    if len(batches) < 2:
+        pytest.skip(f"{bench.case.chip} runs the model at one batch, or {bench.present.backend} compiles for one")
+    if bench.case.batch != batches[-1]:
+        pytest.skip("the case of the largest batch shows it")
+
+    judge(served)

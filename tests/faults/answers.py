@@ -254,3 +254,9 @@ def the_first_answer_is_given_for_ever(plant):
 def a_row_depends_on_its_neighbours(plant):
     """Right for a batch of copies of one image, which is what benchmarks run; wrong in a real batch."""
     plant.chip("leaks_into_the_next_row")
+
+
+@fault("numerics FAIL", also="attributes objects faces")
+def an_engine_for_several_batches_is_right_at_the_largest_alone(plant):
+    """Right in the benchmark, which fills the batch; wrong in a server, where batches come half full."""
+    plant.chip("only_at_the_largest")

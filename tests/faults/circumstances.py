@@ -49,7 +49,7 @@ def an_engine_outlives_its_weights(plant):
     forgetful = store.Store.get
 
     def get(store, key, build, *, kind, suffix="", anew=False):
-        kept = {name: value for name, value in key.items() if kind != "engine" or name != "onnx"}
+        kept = {name: value for name, value in key.items() if kind != "engine" or name != "source"}
         return forgetful(store, kept, build, kind=kind, suffix=suffix, anew=anew)
 
     plant.monkeypatch.setattr(store.Store, "get", get)

@@ -1,6 +1,8 @@
-"""ONNX to .om through the vendor's compiler `atc`: its flags, its AIPP file, its messages.
+"""ONNX to .om through the vendor's compiler `atc`: its flags, its AIPP file, its messages; and `aoe`, which tunes.
 
-Flags and their rules: CANN's ATC manual; the published models' own command lines are the pattern.
+Flags and their rules: CANN's ATC manual; the published models' own command lines are the pattern. AOE measures variants
+of subgraphs and operators on the device and writes the best into a bank; atc reads the bank that TUNE_BANK_PATH names
+(CANN's AOE instructions, and its reference of environment variables).
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from harness.backends.ascend._codes import COMPILER_ADVICE
 from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, shape_at, trail
 from harness.errors import BuildError
 
 AIPP = "aipp.cfg"
+SUBGRAPHS, OPERATORS = 1, 2  # job types of AOE, which asks for them in this order
+NOT_OF_AOE = ("--soc_version", "--op_compiler_cache_mode")  # it tunes for the device that it runs on
 SUCCESS = "ATC run success"
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 LINES = 30  # of the compiler's output that an error shows
@@ -44,16 +48,40 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
         _bring(onnx, work / "model.onnx")
         if configuration is not None:
             (work / AIPP).write_text(configuration, encoding="utf-8")
+        tuning, bank = _tuned(work, spec) if spec.tune else ("", {})
         for chosen in _out_nodes(spec):
             again = _shell(command("atc", str(onnx), "engine", spec, chosen), configuration)
-            status, said = _run(command(program, "model.onnx", "engine", spec, chosen), work)
+            status, said = _run(command(program, "model.onnx", "engine", spec, chosen), work, bank)
             if status == 0 or "out_nodes" not in said:
                 break
-        engine.with_name(engine.name + ".log").write_text(f"{again}\n{said}", encoding="utf-8")
+        engine.with_name(engine.name + ".log").write_text(f"{tuning}{again}\n{said}", encoding="utf-8")
         made = sorted(path for path in work.glob("engine*.om") if path.stat().st_size > 0)
         if status != 0 or SUCCESS not in said or len(made) != 1:
             raise _failure(status, said, len(made), again)
         made[0].replace(engine)
+
+
+def _tuned(work: Path, spec: BuildSpec) -> tuple[str, dict[str, str]]:
+    """(what AOE was told and printed, the environment in which atc finds what it learned). Raises BuildError."""
+    program = shutil.which("aoe")
+    if program is None:
+        raise BuildError("aoe is not on PATH, and --tune needs it", f"{SOURCE}; or leave --tune out")
+    bank = work / "bank"
+    bank.mkdir()
+    environment = {"TUNE_BANK_PATH": str(bank), "ASCEND_DEVICE_ID": str(spec.options.get("device", 0))}
+    told = ""
+    for job in (SUBGRAPHS, OPERATORS):
+        words = [
+            word for word in command(program, "model.onnx", f"tuned{job}", spec, ()) if not word.startswith(NOT_OF_AOE)
+        ]
+        status, said = _run([*words, f"--job_type={job}"], work, environment)
+        line = _shell(["aoe", *words[1:], f"--job_type={job}"], None)
+        told += f"{line}\n{said}"
+        if status != 0:
+            tail = "\n".join(said.rstrip().splitlines()[-LINES:])
+            hint = f"read the message, then see $HOME/ascend/log; or leave --tune out; to see it again: {line}"
+            raise BuildError(f"aoe failed with status {status}\n{tail}", hint)
+    return told, environment
 
 
 def _out_nodes(spec: BuildSpec) -> list[list[str]]:
@@ -68,8 +96,8 @@ def command(program: str, onnx: str, output: str, spec: BuildSpec, out_nodes: Se
     """The argument list; `output` has no suffix, `out_nodes` are the outputs by the names to be tried, by default the
     first choice. Where the chip normalises it names the file AIPP."""
     nodes = _out_nodes(spec)[0] if out_nodes is None else out_nodes
-    tiers = _tiers(spec)
-    batch = -1 if tiers else spec.batch
+    sizes = tiers(spec)
+    batch = -1 if sizes else spec.batch
     shapes = [
         "{}:{}".format(tensor.name, ",".join(str(dim) for dim in shape_at(tensor, batch))) for tensor in spec.inputs
     ]
@@ -84,8 +112,10 @@ def command(program: str, onnx: str, output: str, spec: BuildSpec, out_nodes: Se
         "--precision_mode=" + str(spec.options.get("precision_mode", "force_fp16")),
         "--log=" + str(spec.options.get("log", "error")),
     ]
-    if tiers:
-        words.append("--dynamic_batch_size=" + ",".join(str(tier) for tier in tiers))
+    if sizes:
+        words.append("--dynamic_batch_size=" + ",".join(str(size) for size in sizes))
+    if spec.tune:
+        words.append("--op_compiler_cache_mode=disable")  # else what was compiled before is taken as it is
     if nodes:
         words.append("--out_nodes=" + ";".join(nodes))
     if spec.normalize:
@@ -149,11 +179,11 @@ def _refuse_unsupported(spec: BuildSpec) -> None:
         raise BuildError("the chip's name for --soc_version is not known", "look at npu-smi info, column Name")
     if not spec.inputs:
         raise BuildError("the build names no inputs", "give the inputs of the ONNX graph")
-    if _tiers(spec) and spec.batch not in spec.tiers:
+    if tiers(spec) and spec.batch not in spec.tiers:
         raise BuildError(f"batch {spec.batch} is none of the sizes {list(spec.tiers)}", "add it to them")
 
 
-def _tiers(spec: BuildSpec) -> tuple[int, ...]:
+def tiers(spec: BuildSpec) -> tuple[int, ...]:
     """Dynamic batch sizes in ascending order; one alone is a static batch."""
     return tuple(sorted(set(spec.tiers))) if len(set(spec.tiers)) > 1 else ()
 
@@ -171,16 +201,17 @@ def _bring(source: Path, target: Path) -> None:
         shutil.copyfile(str(source), str(target))
 
 
-def _run(words: list[str], directory: Path) -> tuple[int, str]:
-    trail("atc")
+def _run(words: list[str], directory: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    name = Path(words[0]).name
+    trail(name)
     path = os.pathsep.join([_python_first(directory), os.environ.get("PATH", os.defpath)])
     try:
         done = subprocess.run(
             words, cwd=str(directory), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            check=False, env=dict(os.environ, PATH=path),
+            check=False, env=dict(os.environ, PATH=path, **environment),
         )  # fmt: skip
     except OSError as error:
-        raise BuildError(f"atc cannot be started: {error}", SOURCE) from error
+        raise BuildError(f"{name} cannot be started: {error}", SOURCE) from error
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 import numpy as np
 
+from harness.backends.ascend import _atc
 from harness.backends.ascend._tensors import REBUILD, checked, fed, shown
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, scratch, trail
 from harness.errors import DataError, DeviceError, RunError
@@ -43,6 +44,7 @@ class Tool(Protocol):
 
     name: str
     most: int  # executes in one run
+    tier: str  # its option that sets the batch of an engine with several
 
     def program(self) -> list[str]:
         """The words that start it. Raises DeviceError when it is not installed."""
@@ -97,6 +99,7 @@ class Session:
         self.outputs = produced(spec)
         self._tool, self._program, self._work = tool, program, work
         self._device, self._batch = device.index, spec.batch
+        self._tier = ["--" + tool.tier, str(spec.batch)] if _atc.tiers(spec) else []
         self._files: list[Path] = []
         self._read: Tensors | None = None
 
@@ -154,7 +157,8 @@ class Session:
         folder.mkdir()
         folder.chmod(0o700)
         tool = self._tool
-        words = [*self._program, *tool.arguments(self._work / "model.om", self._files, folder, loop, self._device)]
+        given = tool.arguments(self._work / "model.om", self._files, folder, loop, self._device)
+        words = [*self._program, *given, *self._tier]
         trail(tool.name)
         try:
             done = subprocess.run(

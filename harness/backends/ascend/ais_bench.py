@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 name = "ais_bench"
 most = 10000
-dirname = "output_dirname"  # "output-dirname" in the newest release: `look` asks
+dirname, tier = "output_dirname", "dymBatch"  # "output-dirname", "dym-batch" in the newest release: `look` asks
 OUTPUTS = "outputs"
 
 version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
@@ -58,15 +58,16 @@ def program() -> list[str]:
 
 
 def look(program: list[str]) -> None:
-    """Find out how the option for the output folder is written: the newest release uses hyphens. Raises DeviceError."""
-    global dirname
+    """Find out how options of two words are written: the newest release uses hyphens. Raises DeviceError."""
+    global dirname, tier
     try:
         done = subprocess.run(
             [*program, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeviceError(f"ais_bench does not answer --help: {error}", _command_line.SOURCE) from error
-    dirname = "output-dirname" if b"--output-dirname" in done.stdout else "output_dirname"
+    hyphens = b"--output-dirname" in done.stdout
+    dirname, tier = ("output-dirname", "dym-batch") if hyphens else ("output_dirname", "dymBatch")
 
 
 def arguments(engine: Path, inputs: Sequence[Path], folder: Path, loop: int, device: int) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 name = "msame"
 most = 100  # its own limit of --loop
+tier = "dymBatch"
 
 version, devices, health, build = _devices.version, _devices.devices, _devices.health, _atc.build
 reset = _devices.reset

@@ -235,7 +235,9 @@ class _Session:
                 raise RunError(f"{tensor.name} is a list of tensors", hint="export a graph with plain outputs")
             array = self._calls.make("mm.ITensor.asnumpy", self.results[i].asnumpy)
             arrays[tensor.name] = np.array(array)
-            if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+            # a mutable engine may promise -1, whatever the size, on any axis
+            sizes = [size for size, promised in zip(array.shape, tensor.shape) if promised not in (-1, size)]
+            if sizes or array.ndim != len(tensor.shape) or array.dtype.name != tensor.dtype:
                 raise RunError(
                     f"{tensor.name} came back as {array.dtype} {array.shape}, "
                     f"the engine promised {tensor.dtype} {tensor.shape}",

@@ -84,12 +84,11 @@ def health(device: Device) -> Health:
 
 
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
-    """Static batch. INT8 is quantised by NNCF, see _nncf.quantised. Options: `streams`, else as many as the plugin
-    takes for throughput; `threads` of a CPU, else all cores."""
+    """Static batch, or with `spec.tiers` every batch from the least to the most. INT8 is quantised by NNCF, see
+    _nncf.quantised. Options: `streams`, else as many as the plugin takes for throughput; `threads` of a CPU, else all
+    cores."""
     ov = _sdk()
     core = ov.Core()
-    if spec.tiers:
-        raise BuildError("OpenVINO engines are built for one batch", hint="leave spec.tiers empty")
     capabilities = _capabilities(core, spec.target)
     if CAPABILITY.get(spec.precision) not in capabilities:
         raise BuildError(
@@ -105,11 +104,15 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 
         model = _nncf.quantised(ov, model, spec)
     with _failing(BuildError, "openvino.Model.reshape"):
-        model.reshape({tensor.name: list(shape_at(tensor, spec.batch)) for tensor in spec.inputs})
+        batch = ov.Dimension(min(spec.tiers), max(spec.tiers)) if spec.tiers else spec.batch
+        model.reshape({tensor.name: ov.PartialShape(list(shape_at(tensor, batch))) for tensor in spec.inputs})
     if spec.normalize is not None:
         model = _fed_pixels(ov, model, spec)
+    settings = _settings(core, spec)
+    if spec.tune:
+        settings["NPU_COMPILATION_MODE_PARAMS"] = "optimization-level=2"
     with _failing(BuildError, "openvino.Core.compile_model"):
-        compiled = core.compile_model(model, spec.target, _settings(core, spec))
+        compiled = core.compile_model(model, spec.target, settings)
     wrong = _other_precision(core, compiled, spec)
     if wrong:
         raise BuildError(wrong, hint="select a precision that the plugin computes in: chipproof doctor names them")
@@ -154,7 +157,9 @@ class _Session:
         with _failing(DeviceError, "openvino.InferRequest.get_tensor"):
             for request in self._requests:
                 for name, port in self._fed.items():
-                    request.get_tensor(port).data[...] = inputs[name]
+                    tensor = request.get_tensor(port)
+                    tensor.shape = inputs[name].shape  # of an engine for several batches it has none yet
+                    tensor.data[...] = inputs[name]
 
     def execute(self, times: int = 1) -> None:
         ring = self._requests
@@ -271,7 +276,8 @@ def _ports(ports: Any, names: Any, what: str) -> dict[str, Any]:
 
 
 def _tensor(name: str, port: Any) -> TensorSpec:
-    return TensorSpec(name, np.dtype(port.get_element_type().to_dtype()).name, tuple(port.shape))
+    shape = tuple(-1 if size.is_dynamic else size.get_length() for size in port.partial_shape)
+    return TensorSpec(name, np.dtype(port.get_element_type().to_dtype()).name, shape)
 
 
 def _capabilities(core: Any, name: str) -> list[str]:

@@ -74,17 +74,19 @@ def _plan(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, log: Any, source
     shapes = _network_inputs(network, spec)
     config = calls.make("trt.Builder.create_builder_config", builder.create_builder_config)
     calibrator = _set_precision(trt, cuda, stack, calls, config, spec)
+    if spec.tune:
+        config.builder_optimization_level = 5  # the highest: more tactics are timed; the default is 3
     if "workspace_mb" in spec.options:
         pool, size = trt.MemoryPoolType.WORKSPACE, int(spec.options["workspace_mb"]) << 20
         calls.do("trt.IBuilderConfig.set_memory_pool_limit", config.set_memory_pool_limit, pool, size)
     if any(-1 in shape for shape in shapes.values()):
-        for batch in spec.tiers or (spec.batch,):
-            profile = _profile(calls, builder, shapes, batch)
-            index = calls.do("trt.IBuilderConfig.add_optimization_profile", config.add_optimization_profile, profile)
-            if index < 0:
-                raise calls.failure("trt.IBuilderConfig.add_optimization_profile", f"returned {index}", log.words())
+        tiers = spec.tiers or (spec.batch,)
+        profile = _profile(calls, builder, shapes, min(tiers), max(tiers))
+        index = calls.do("trt.IBuilderConfig.add_optimization_profile", config.add_optimization_profile, profile)
+        if index < 0:
+            raise calls.failure("trt.IBuilderConfig.add_optimization_profile", f"returned {index}", log.words())
         if calibrator is not None:
-            profile = _profile(calls, builder, shapes, spec.batch)
+            profile = _profile(calls, builder, shapes, spec.batch, spec.batch)
             calls.true("trt.IBuilderConfig.set_calibration_profile", config.set_calibration_profile, profile)
     cache = spec.options.get("timing_cache")
     if cache is not None:
@@ -126,12 +128,13 @@ def _network_inputs(network: Any, spec: BuildSpec) -> dict[str, tuple[int, ...]]
     return inputs
 
 
-def _profile(calls: Calls, builder: Any, shapes: dict[str, tuple[int, ...]], batch: int) -> Any:
-    """An optimisation profile for one batch, so that TensorRT tunes for that batch and not for a range."""
+def _profile(calls: Calls, builder: Any, shapes: dict[str, tuple[int, ...]], low: int, high: int) -> Any:
+    """An optimisation profile for batches from `low` to `high`, tuned for `high`. One batch alone is no range: its
+    engine is tuned for it and for nothing else."""
     profile = calls.make("trt.Builder.create_optimization_profile", builder.create_optimization_profile)
     for name, shape in shapes.items():
-        at = (batch, *shape[1:]) if shape[:1] == (-1,) else shape
-        calls.do("trt.IOptimizationProfile.set_shape", profile.set_shape, name, at, at, at)
+        least, most = ((size, *shape[1:]) if shape[:1] == (-1,) else shape for size in (low, high))
+        calls.do("trt.IOptimizationProfile.set_shape", profile.set_shape, name, least, most, most)
     return profile
 
 

@@ -32,6 +32,8 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> AbstractContextManage
     provider's own engine cache. Raises DeviceError and InvalidMeasurement."""
     prepare()
     settings = {"device_id": str(device.index), "trt_engine_cache_enable": "0"}
+    if spec.tune:
+        settings["trt_builder_optimization_level"] = "5"
     flag = {"fp16": "trt_fp16_enable", "int8": "trt_int8_enable"}.get(spec.precision)
     if flag:
         settings[flag] = "1"

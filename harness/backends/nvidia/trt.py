@@ -170,7 +170,7 @@ class _Session:
                 return i
             known += [f"{low[0]} to {high[0]}" for low, _, high in ranges[:1]]
         raise RunError(
-            f"the engine has profiles for batch {', '.join(known)}, not {batch}", hint="build it with this tier"
+            f"the engine has profiles for batch {', '.join(known)}, not {batch}", hint="build it for this batch"
         )
 
     def _spec(self, trt: Any, name: str) -> TensorSpec:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import acl
 import numpy as np
+import simulated_cann as cann
 
 
 class FailedError(Exception):
@@ -37,10 +38,10 @@ def options(words, known):
 
 
 class Chip:
-    """A model on a device: `execute` returns its milliseconds, by the device's clock: what is judged by them is that
-    the harness reads what a tool prints, and not how busy this machine is."""
+    """A model on a device, at batch `tier` where it has several: `execute` returns its milliseconds, by the device's
+    clock: what is judged by them is that the harness reads what a tool prints, and not how busy this machine is."""
 
-    def __init__(self, device, model, say):
+    def __init__(self, device, model, say, tier=0):
         self.say = say
         check("acl init", acl.init())
         say("acl init success")
@@ -57,6 +58,12 @@ class Chip:
         check("get desc", acl.mdl.get_desc(self.desc, self.model))
         say("create model description success")
         self.inputs, self.outputs = self._dataset("input"), self._dataset("output")
+        self.tier = tier
+        names = [acl.mdl.get_input_name_by_index(self.desc, index) for index in range(len(self.inputs[1]))]
+        self.fed = [index for index, name in enumerate(names) if name != cann.SHAPE_DATA]
+        if len(self.fed) < len(names) or tier:
+            setting = names.index(cann.SHAPE_DATA) if cann.SHAPE_DATA in names else 0
+            check("set dynamic batch", acl.mdl.set_dynamic_batch_size(self.model, self.inputs[0], setting, tier))
 
     def _dataset(self, side):
         rows = []
@@ -71,17 +78,19 @@ class Chip:
         return dataset, rows
 
     def batch(self):
-        return acl.mdl.get_input_dims(self.desc, 0)[0]["dims"][0]
+        return self.tier or acl.mdl.get_input_dims(self.desc, 0)[0]["dims"][0]
 
     def feed(self, files):
-        rows = self.inputs[1]
-        if len(files) not in (0, len(rows)):
-            raise FailedError(f"input count {len(files)} is not the model's {len(rows)}")
-        for index, (memory, size, _) in enumerate(rows):
-            data = Path(files[index]).read_bytes() if files else bytes(size)
+        """One file an input, of the size of the batch that was set."""
+        if len(files) not in (0, len(self.fed)):
+            raise FailedError(f"input count {len(files)} is not the model's {len(self.fed)}")
+        for place, index in enumerate(self.fed):
+            memory, room, _ = self.inputs[1][index]
+            size = room if not self.tier else room * self.tier // max(acl.mdl.get_dynamic_batch(self.desc)[0]["batch"])
+            data = Path(files[place]).read_bytes() if files else bytes(size)
             if len(data) != size:
                 raise FailedError(f"arg{index} tensorsize: {size} filesize: {len(data)} not match")
-            check("memcpy", acl.rt.memcpy(memory, size, acl.util.bytes_to_ptr(data), size, 1))
+            check("memcpy", acl.rt.memcpy(memory, room, acl.util.bytes_to_ptr(data), size, 1))
 
     def settle(self):
         """Let the simulator do its arithmetic for these inputs, so that no execute that is timed has to."""
@@ -93,15 +102,16 @@ class Chip:
 
     def results(self):
         names = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 12: "bool"}
-        for index, (memory, size, _) in enumerate(self.outputs[1]):
+        for index, (memory, _, _) in enumerate(self.outputs[1]):
+            dims = acl.mdl.get_cur_output_dims(self.desc, index)[0]["dims"]
+            dtype = names[acl.mdl.get_output_data_type(self.desc, index)]
+            size = int(np.prod(dims)) * np.dtype(dtype).itemsize
             host, code = acl.rt.malloc_host(size)
             check("malloc host", code)
             check("memcpy", acl.rt.memcpy(host, size, memory, size, 2))
-            array = np.frombuffer(
-                acl.util.ptr_to_bytes(host, size), names[acl.mdl.get_output_data_type(self.desc, index)]
-            )
+            array = np.frombuffer(acl.util.ptr_to_bytes(host, size), dtype)
             check("free host", acl.rt.free_host(host))
-            yield array.reshape(acl.mdl.get_output_dims(self.desc, index)[0]["dims"])
+            yield array.reshape(dims)
 
     def close(self):
         for dataset, rows in (self.inputs, self.outputs):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import struct
 import sys
 from pathlib import Path
@@ -49,6 +50,12 @@ DTYPES = {
     "float64": 11,
     "bool": 12,
 }
+
+
+def bank():
+    """Names of what AOE has left in the bank of TUNE_BANK_PATH."""
+    place = os.environ.get("TUNE_BANK_PATH")
+    return sorted(path.name for path in Path(place).iterdir()) if place else []
 
 
 def soc():

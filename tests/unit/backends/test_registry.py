@@ -37,6 +37,11 @@ def test_every_simulated_sdk_of_the_table_is_there():
     assert BACKENDS["ort"].simulator_folder is None
 
 
+def test_what_compiles_for_one_batch_alone_promises_no_others():
+    assert {row.name for row in BACKENDS.values() if not row.tiers} == {"qnn_htp", "rknn"}
+    assert not BackendRow("plug-in", "acme.backend").tiers, "an older plug-in does not look at spec.tiers"
+
+
 @pytest.mark.parametrize(
     ("version", "precision", "wanted"),
     [
@@ -58,14 +63,28 @@ def test_tensorrt_from_11_on_takes_precision_from_the_graph(version, precision, 
 @pytest.mark.parametrize(
     ("backend", "wanted"),
     [
-        ("acl", {"out_nodes", "out_specs"}), ("ais_bench", {"out_nodes", "out_specs"}),
-        ("msame", {"out_nodes", "out_specs"}), ("torch_cuda", {"torchscript"}), ("magicmind", {"device"}),
+        ("acl", {"out_nodes", "out_specs", "device"}), ("ais_bench", {"out_nodes", "out_specs", "device"}),
+        ("msame", {"out_nodes", "out_specs", "device"}), ("torch_cuda", {"torchscript"}), ("magicmind", {"device"}),
         ("ort", set()), ("openvino", set()),
         ("qnn_htp", set()), ("rknn", set()),
     ],
 )  # fmt: skip
 def test_each_backend_is_given_what_it_needs_and_nothing_else(backend, wanted):
     assert set(BACKENDS[backend].needs(beside())) == wanted
+
+
+@pytest.mark.parametrize(
+    ("backend", "target", "told"),
+    [
+        ("acl", "Ascend310P3", "aoe, subgraphs, then operators"),
+        ("trt", "sm_75", "builder optimisation level 5"),
+        ("openvino", "NPU", "NPU_COMPILATION_MODE_PARAMS optimization-level=2"),
+        ("openvino", "CPU", ""),
+        ("ort", "cpu", ""),
+    ],
+)
+def test_a_row_tells_how_its_compiler_tunes(backend, target, told):
+    assert BACKENDS[backend].tunes(Device(0, "chip", target=target)) == told
 
 
 def test_what_is_of_no_key_is_among_the_options():

@@ -44,7 +44,7 @@ def test_a_command_names_the_case_by_its_markers_and_passes_on_what_changes_the_
     record = Record(matrix.cases()[0], "throughput", "FAIL", "slow")
     case = record.case
 
-    told = command(record, {"data": "/d", "limit": "None", "simulate": "True", "require": "['t4']"})
+    told = command(record, {"data": "/d", "limit": "None", "simulate": "True", "tune": "True", "require": "['t4']"})
 
     markers = f"{case.model} and {case.chip} and {case.precision} and bs{case.batch} and throughput"
-    assert told == f"pytest -m '{markers}' --data=/d --simulate"
+    assert told == f"pytest -m '{markers}' --data=/d --tune --simulate"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness import matrix
-from harness.backends.base import Device, Health
+from harness.backends.base import BuildSpec, Device, Health
 from harness.baselines import load
 from harness.case import Case
 from harness.errors import InvalidMeasurement
@@ -52,7 +52,9 @@ def paired(monkeypatch):
         def settled(*case):
             return None
 
-        settings = SimpleNamespace(process=0, processes=1, patience=0.0, baselines=SimpleNamespace(cell=settled))
+        settings = SimpleNamespace(
+            process=0, tune=False, processes=1, patience=0.0, baselines=SimpleNamespace(cell=settled)
+        )
         bench = CaseRun(SimpleNamespace(peer=peer, settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
         vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
@@ -130,6 +132,35 @@ def test_a_part_of_a_batch_is_no_copy_of_another(batch):
         assert (rows[shift:] != rows[:-shift]).all()
 
 
+def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
+    case = next(case for case in matrix.cases() if case.chip == "mlu370_s4" and case.batch == 8)
+    loaded = []
+
+    @contextmanager
+    def load(path, device, spec):
+        loaded.append((path, spec.batch))
+        yield SimpleNamespace(run=lambda given, finite: {"y": given["x"] * 2})
+
+    built = Built(Path("engine"), BuildSpec("fp16", 8, (), ()))
+    rows = np.arange(8)
+    monkeypatch.setattr(CaseRun, "built", lambda self, variant: asked.append(variant.tiers) or built)
+    monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {"x": rows})
+    asked = []
+    witnesses = lambda model, protocol, count: {"y": np.arange(count)}  # noqa: E731
+    bench = CaseRun(SimpleNamespace(witnesses=witnesses, dataset=lambda model: range(99)), case)
+    vars(bench)["worker"] = SimpleNamespace(load=load)
+    bench.context.settings = SimpleNamespace(process=0)
+    vars(bench.engine)["present"] = SimpleNamespace(backend="magicmind", devices=[Device(0, "MLU370-S4")])
+
+    found = bench.served()
+
+    assert asked == [(1, 4, 8)]
+    assert loaded == [(Path("engine"), batch) for batch in (1, 4, 8)]
+    for batch, (chip, reference) in found.items():
+        assert chip["y"].tolist() == (2 * rows[:batch]).tolist()
+        assert reference["y"].tolist() == [row % 5 for row in range(batch)]
+
+
 @pytest.fixture
 def duo(monkeypatch):
     """A case of the Ascend 310P on a card of two chips; what was asked of which device, and its health, stand in."""
@@ -161,7 +192,7 @@ def duo(monkeypatch):
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
-    settings = SimpleNamespace(process=0, processes=1, plan=Plan(), patience=0.0, baselines=nothing)
+    settings = SimpleNamespace(process=0, tune=False, processes=1, plan=Plan(), patience=0.0, baselines=nothing)
     bench = CaseRun(
         SimpleNamespace(
             worker=worker,
@@ -190,6 +221,21 @@ def test_a_duo_whose_other_chip_works_is_not_measured(duo):
     with pytest.raises(InvalidMeasurement, match="310P3 1 is 60% busy"):
         duo.bench.measurement  # noqa: B018
     assert not [index for what, index in duo.asked if what == "load"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "asked", "told"),
+    [
+        ("acl", True, {"tuned": "aoe, subgraphs, then operators"}),
+        ("ort_cann", True, {"tuned": "no: ort_cann has no tuning for this device"}),
+        ("acl", False, {}),
+    ],
+)
+def test_a_record_says_how_its_engine_was_tuned_when_it_was_asked(backend, asked, told):
+    bench = CaseRun(SimpleNamespace(settings=SimpleNamespace(process=0, tune=asked)), CASE_310P)
+    vars(bench.engine)["present"] = SimpleNamespace(backend=backend, devices=[Device(0, "310P3")])
+
+    assert bench._tuned == told
 
 
 def test_what_the_device_did_not_tell_is_a_fact_of_the_measurement_alone():

@@ -15,6 +15,7 @@ from harness.chips import CHIPS
 from harness.errors import DeviceError, UsageError
 from harness.run.devices import Presence
 from harness.run.engine import CaseEngine, Variant, _Beside
+from harness.store import Store
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 
@@ -26,7 +27,7 @@ NONE = registry.BackendOptions()
 
 
 def engine_of(text, tmp_path, **present):
-    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path), backend_options=OPTIONS)
+    settings = SimpleNamespace(process=0, tune=False, store=SimpleNamespace(root=tmp_path), backend_options=OPTIONS)
     engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse(text))
     known = {"backend": "ort", "version": "1", "devices": (Device(0, "CPU"),), "evidence": ""}
     vars(engine)["present"] = Presence(**{**known, **present})
@@ -72,6 +73,34 @@ def test_what_the_user_sets_is_told_to_the_compiler_and_to_no_other(tmp_path, mo
 )
 def test_a_chip_is_fed_raw_pixels_where_its_figures_were_measured_so(text, raw, tmp_path):
     assert engine_of(text, tmp_path).variant == Variant(raw=raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "variant", "kind"),
+    [
+        (
+            "retinaface_resnet50-mlu370_s4-int8-bs4",
+            Variant(raw=True, tiers=(1, 4, 8), traced=True),
+            "one for batches 1, 4, 8, from TorchScript",
+        ),
+        ("regnety_016-mlu370_s4-int8-bs4", Variant(raw=False), "static, from ONNX"),  # nothing is published
+        ("retinaface_resnet50-ascend310-fp16-bs4", Variant(raw=True), "static, from ONNX"),
+    ],
+)
+def test_the_published_engine_is_of_the_kind_that_the_document_measured(text, variant, kind, tmp_path):
+    engine = engine_of(text, tmp_path)
+
+    assert (engine.variant, engine.kind) == (variant, kind)
+    assert variant.static == Variant(raw=variant.raw)
+
+
+def test_a_traced_variant_is_compiled_from_torchscript(tmp_path, monkeypatch):
+    engine = engine_of("retinaface_resnet50-mlu370_s4-fp16-bs4", tmp_path)
+    engine.context.traced = lambda model, protocol: tmp_path / f"{model.name}-{protocol.name}.pt"
+    engine.context.exported = lambda model, protocol: tmp_path / f"{model.name}-{protocol.name}.onnx"
+
+    assert engine.source(engine.variant).name == "retinaface_resnet50-mlu.pt"
+    assert engine.source(engine.variant.static).name == engine.onnx().name == "retinaface_resnet50-mlu.onnx"
 
 
 def test_a_chip_that_cannot_normalise_is_fed_floats_whatever_was_published(tmp_path, monkeypatch):
@@ -136,6 +165,54 @@ def test_outputs_are_named_by_the_nodes_that_make_them_in_the_models_order(tmp_p
     assert beside.out_specs() == [["classes", "float32", [-1, 2]], ["right", "float32", [-1, 2]]]
 
 
+def test_an_engine_for_several_batches_is_one_for_all_their_cases(tmp_path, monkeypatch):
+    """Built for the largest and loaded for the case's, so that the store holds it once."""
+    monkeypatch.setattr(CaseEngine, "onnx", lambda self, variant=None: tmp_path / "onnx" / "m.onnx")
+    built, specs = [], []
+
+    class Compiler:
+        def build(self, onnx, engine, spec):
+            specs.append(spec)
+            engine.write_bytes(b"engine")
+
+    for batch in (1, 8, 64):
+        engine = engine_of(f"regnety_016-t4-fp16-bs{batch}", tmp_path, backend="ort")
+        engine.context.settings.store = Store(tmp_path / "store")
+        built.append(engine.built(Compiler(), Variant(raw=False, tiers=engine.tiers)))
+
+    assert [(spec.batch, spec.tiers) for spec in specs] == [(64, (1, 4, 8, 16, 32, 64))]
+    assert len({one.path for one in built}) == 1
+    assert [one.spec.batch for one in built] == [1, 8, 64]
+
+
+@pytest.mark.parametrize(
+    ("text", "backend", "asked", "told"),
+    [
+        ("regnety_016-t4-fp16-bs1", "trt", True, "builder optimisation level 5"),
+        ("regnety_016-t4-fp16-bs1", "trt", False, ""),
+        ("regnety_016-cpu-fp32-bs1", "ort", True, ""),
+    ],
+)
+def test_an_engine_is_tuned_when_it_is_asked_and_the_backend_can(text, backend, asked, told, tmp_path):
+    engine = engine_of(text, tmp_path, backend=backend)
+    engine.context.settings.tune = asked
+
+    assert engine.tuned == told
+    assert engine.spec(Variant(raw=False)).tune == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "backend", "tiers"),
+    [
+        ("regnety_016-mlu370_s4-int8-bs4", "magicmind", (1, 4, 8)),
+        ("regnety_016-cpu-fp16-bs1", "ort", (1,)),
+        ("regnety_016-rk3588-fp16-bs1", "rknn", ()),
+    ],
+)
+def test_an_engine_can_serve_the_batches_of_the_chip_where_its_backend_can(text, backend, tiers, tmp_path):
+    assert engine_of(text, tmp_path, backend=backend).tiers == tiers
+
+
 @pytest.mark.parametrize(("told", "wanted"), [({"layers_in_int8": "26 of 56"}, "26 of 56"), ({}, "")])
 def test_an_engine_that_is_a_graph_says_how_many_layers_are_in_int8(told, wanted, tmp_path):
     path = exported(tmp_path / "m.onnx")
@@ -151,7 +228,7 @@ def test_an_engine_that_is_a_graph_says_how_many_layers_are_in_int8(told, wanted
 @pytest.mark.parametrize("backend", ["trt", "magicmind"])
 def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
     """Where CUDA numbers another GPU 0, its plan would not load on this one."""
-    settings = SimpleNamespace(process=0, store=SimpleNamespace(root=tmp_path), backend_options=NONE)
+    settings = SimpleNamespace(process=0, tune=False, store=SimpleNamespace(root=tmp_path), backend_options=NONE)
     engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
     engine.variant = replace(engine.variant, raw=False)
     vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])

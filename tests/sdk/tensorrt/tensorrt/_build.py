@@ -463,6 +463,7 @@ class Builder(Scoped):
             "version": trt_version(),
             "gpu": name(),
             "precision": precision,
+            "level": config.builder_optimization_level,
             "profiles": profiles,
             "inputs": [[tensor.name, tensor.dtype.name, list(tensor.shape)] for tensor in network.inputs],
             "outputs": [

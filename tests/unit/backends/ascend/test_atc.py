@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -175,6 +176,49 @@ def test_the_engine_has_the_batch_the_outputs_and_the_input_that_were_asked_for(
     assert made["tiers"] == [1, 4]
     assert made["inputs"][0] == {"name": "image", "dtype": "uint8", "dims": [-1, 8, 8, 3]}
     assert [output["tensor"] for output in made["outputs"]] == ["class", "features"]
+
+
+@pytest.mark.parametrize("more", [{}, {"tiers": (1, 4)}, {"normalize": NORMALIZE}], ids=str)
+def test_a_tuned_engine_is_compiled_with_what_aoe_learned(sdk, more):
+    case = spec(4, tune=True, options={**spec().options, "device": 2}, **more)
+    _atc.build(sdk.onnx, sdk.work / "e.om", case)
+
+    assert header(sdk.work / "e.om")["tuned"] == ["opat", "sgat"]
+    log = (sdk.work / "e.om.log").read_text()
+    assert re.findall(r"--job_type=(\d)", log) == ["1", "2"], "subgraphs, then operators"
+    assert "ATC run success" in log
+    assert sorted(path.name for path in sdk.work.iterdir()) == ["e.om", "e.om.log"]
+
+
+def test_an_engine_that_nobody_asked_to_tune_knows_nothing_of_it(sdk, monkeypatch):
+    monkeypatch.delenv("TUNE_BANK_PATH", raising=False)
+    _atc.build(sdk.onnx, sdk.work / "e.om", spec())
+
+    assert header(sdk.work / "e.om")["tuned"] == []
+    assert "aoe" not in (sdk.work / "e.om.log").read_text()
+    assert "op_compiler_cache_mode" not in flags(_atc.command("atc", "m.onnx", "m", spec()))
+
+
+@pytest.mark.parametrize(
+    ("device", "fail", "said"), [(9, [], "there is no device 9"), (0, [["aoe", 1, 7]], "made to fail: 7")]
+)
+def test_aoe_that_fails_is_a_build_error_with_its_words(sdk, device, fail, said):
+    sdk.switch(fail=fail)
+
+    with pytest.raises(BuildError, match=f"(?s)aoe failed with status 1.*{said}") as caught:
+        _atc.build(sdk.onnx, sdk.work / "e.om", spec(tune=True, options={**spec().options, "device": device}))
+
+    assert "--job_type=1" in caught.value.hint
+    assert list(sdk.work.iterdir()) == []
+
+
+def test_without_aoe_the_error_says_what_to_do(sdk, monkeypatch, tmp_path):
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "aoe" else which(name))
+
+    with pytest.raises(BuildError, match="aoe is not on PATH, and --tune needs it") as caught:
+        _atc.build(sdk.onnx, sdk.work / "e.om", spec(tune=True))
+    assert "leave --tune out" in caught.value.hint
 
 
 @pytest.mark.parametrize("mode", ["suffixed", "warns"])

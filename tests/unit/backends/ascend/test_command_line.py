@@ -43,6 +43,22 @@ def test_outputs_are_those_of_the_network(sdk, folder, tool, more):
 
 
 @TOOLS
+@pytest.mark.parametrize("batch", [1, 4, 8])
+@pytest.mark.parametrize("release", ["2024", "typer"])
+def test_an_engine_of_several_batches_is_told_which(sdk, folder, tool, batch, release):
+    known = replace(told(tiers=(1, 4, 8)), batch=batch)
+    onnx, engine = compiled(folder, "cli-tiers", replace(known, batch=8))
+    sdk.switch(ais_bench=release)
+
+    with tool.load(engine, DEVICE, known) as session:
+        session.write({"image": images(batch)})
+        session.execute()
+        outputs = session.read()
+
+    assert apart(outputs, expected(onnx, images(batch))) < 0.002
+
+
+@TOOLS
 def test_times_are_the_tools_own_and_not_those_of_its_process(sdk, folder, tool):
     known = told()
     _, engine = compiled(folder, "cli", known)

@@ -82,6 +82,36 @@ def test_a_traced_torch_file_is_taken_in_place_of_onnx(sdk, engine, tmp_path):
     np.testing.assert_allclose(outputs["features"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_a_mutable_engine_of_a_traced_file_does_not_say_how_many_rows_come_out(sdk, engine, tmp_path, batch):
+    """What it promises is -1 also where the traced graph computes a size."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+
+    class Rows(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 2, 3)
+
+        def forward(self, images):
+            size = [images.size(2), images.size(3)]  # known when it runs
+            found = torch.nn.functional.interpolate(self.layer(images), size=size, mode="nearest")
+            return found.permute(0, 2, 3, 1).reshape(found.shape[0], -1, 2)
+
+    network = Rows().eval()
+    spec = replace(tiny_spec("fp32", batch=4, tiers=(1, 4)), outputs=("features",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(network, torch.zeros(1, 3, 8, 8)).save(str(tmp_path / "tiny.pt"))
+        magicmind.build(tmp_path / "tiny.pt", engine, spec)
+
+    outputs = run(engine, replace(spec, batch=batch), tiny_batch(batch))
+
+    with torch.no_grad():
+        expected = network(torch.from_numpy(tiny_batch(batch))).numpy()
+    np.testing.assert_allclose(outputs["features"], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("array", "said"),
     [

@@ -284,6 +284,20 @@ def test_fp32_is_the_graph(engine, batch):
 
 
 @real
+@pytest.mark.parametrize("normalize", [None, PIXELS], ids=["floats", "pixels"])
+def test_one_engine_runs_every_batch_of_its_tiers(engine, normalize):
+    wanted = spec(batch=4, tiers=(1, 4), normalize=normalize)
+    path = engine(wanted)
+
+    for batch in (1, 2, 4):
+        x = images(batch) if normalize is None else drawn(batch)
+        right = expected(x if normalize is None else normalised(x))
+        nearly(outputs(path, replace(wanted, batch=batch), x), right, 1e-5)
+    with pytest.raises(DeviceError, match="start_async failed"):
+        outputs(path, wanted, images(8) if normalize is None else drawn(8))
+
+
+@real
 def test_pixels_are_normalised_by_the_engine(engine):
     wanted = spec(normalize=PIXELS)
     pixels = drawn(2)
@@ -307,7 +321,6 @@ def test_int8_is_near_the_graph_and_in_int8(engine, calibration, capsys):
     ("wanted", "said"),
     [
         (spec("int8"), "int8 without calibration data"),
-        (spec(tiers=(1, 2)), "built for one batch"),
         (spec("int8", calibration="x.npy"), "cannot be read"),
     ],
 )
@@ -372,7 +385,9 @@ class Request:
 def ring(count):
     log = []
     port = SimpleNamespace(
-        names={"x"}, get_element_type=lambda: SimpleNamespace(to_dtype=lambda: np.float32), shape=[1]
+        names={"x"},
+        get_element_type=lambda: SimpleNamespace(to_dtype=lambda: np.float32),
+        partial_shape=[SimpleNamespace(is_dynamic=False, get_length=lambda: 1)],
     )
     numbers = iter(range(count))
     made = SimpleNamespace(
@@ -537,6 +552,26 @@ def test_an_engine_of_old_weights_fails_numerics(engine):
     x = images(2)
 
     assert verdict(outputs(engine(spec(), old), spec(), x), x).outcome is Outcome.FAIL
+
+
+@real
+@pytest.mark.parametrize("tune", [True, False])
+def test_a_tuned_engine_asks_the_compiler_of_an_npu_for_its_highest_level(source, tmp_path, monkeypatch, tune):
+    asked = []
+    sdk = backend._sdk()
+    core = sdk.Core()
+
+    def compile_model(model, target, settings):
+        asked.append(settings.pop("NPU_COMPILATION_MODE_PARAMS", None))
+        return core.compile_model(model, target, settings)
+
+    stub = SimpleNamespace(
+        get_property=core.get_property, read_model=core.read_model, compile_model=compile_model, __version__="2026.4"
+    )
+    monkeypatch.setattr(sdk, "Core", lambda: stub)
+    backend.build(source, tmp_path / "engine", spec(tune=tune))
+
+    assert asked == ["optimization-level=2" if tune else None]
 
 
 @real

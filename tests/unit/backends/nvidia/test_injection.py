@@ -53,7 +53,7 @@ def test_every_call_of_a_whole_case_may_fail(sdk, tmp_path, version, precision):
 
     count = sweep(sdk, case, held, {"slow": 0.001, "trt_version": version}, 700)
 
-    assert count > 60
+    assert count > 50
 
 
 def test_devices_and_health_never_raise_whatever_fails(sdk):

@@ -49,19 +49,27 @@ def test_fp16_rounds_in_every_release(version, onnx, engine, tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
-def test_each_tier_has_its_profile(version, onnx, engine, batch):
-    trt.build(onnx, engine, tiny_spec("fp32", batch=4, tiers=(1, 2, 4)))
+def test_one_profile_holds_every_batch_from_the_least_to_the_most(version, onnx, engine, batch):
+    trt.build(onnx, engine, tiny_spec("fp32", batch=4, tiers=(1, 4)))
 
-    outputs = run(engine, tiny_spec("fp32", batch=batch, tiers=(1, 2, 4)), tiny_batch(batch))
+    outputs = run(engine, tiny_spec("fp32", batch=batch, tiers=(1, 4)), tiny_batch(batch))
 
     assert distance(outputs, tiny_answer(onnx, tiny_batch(batch))) == 0
 
 
-def test_a_batch_between_the_tiers_is_refused(sdk, onnx, engine):
-    trt.build(onnx, engine, tiny_spec("fp32", batch=4, tiers=(1, 4)))
+def test_a_batch_outside_the_profile_is_refused(sdk, onnx, engine):
+    trt.build(onnx, engine, tiny_spec("fp32", batch=4, tiers=(2, 4)))
 
-    with pytest.raises(RunError, match="profiles for batch 1 to 1, 4 to 4, not 2"):
-        run(engine, tiny_spec("fp32", batch=2), tiny_batch())
+    with pytest.raises(RunError, match="profiles for batch 2 to 4, not 1"):
+        run(engine, tiny_spec("fp32", batch=1), tiny_batch(1))
+
+
+@pytest.mark.parametrize(("tune", "level"), [(True, 5), (False, 3)])
+def test_a_tuned_plan_is_built_at_the_highest_level(version, onnx, engine, tune, level):
+    trt.build(onnx, engine, tiny_spec("fp32", tune=tune))
+
+    assert f'"level": {level}'.encode() in engine.read_bytes()
+    assert distance(run(engine, tiny_spec("fp32"), tiny_batch()), tiny_answer(onnx, tiny_batch())) == 0
 
 
 def test_outputs_come_in_the_order_of_the_suite(sdk, onnx, engine):
