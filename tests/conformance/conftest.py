@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -25,6 +24,7 @@ from harness.judge.repeat import Again, Judged, confirmed, suspect
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.report import pictures
+from harness.report.progress import Shown
 from harness.report.records import Record, Run, merge, read_run
 from harness.report.samples import write_answers
 from harness.run.accuracy import Evaluation
@@ -55,6 +55,7 @@ from tests.session import (
 )
 from tests.speeds import Speed, best_of, by_batch
 
+PROGRESS = pytest.StashKey[Shown]()
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look
 
 
@@ -91,6 +92,7 @@ def suite(
             baselines=matrix.published(),
             data=None if data is None else Path(data),
             limit=pytestconfig.getoption("limit"),
+            tune=pytestconfig.getoption("tune"),
             device=pytestconfig.getoption("device"),
             pythons=pythons_of(pytestconfig),
             backend_options=backend_options(pytestconfig.getoption("backend_option"), matrix.chips()),
@@ -99,7 +101,7 @@ def suite(
             if simulate
             else lambda chip: None,
             logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
-            progress=_progress(pytestconfig),
+            progress=_progress(pytestconfig, map(case_of, request.session.items)),
             limits=limits_of(pytestconfig),
             prepared_gb=pytestconfig.getoption("prepared_gb"),
             exact=pytestconfig.getoption("tier") != "quick",
@@ -120,26 +122,20 @@ def suite(
     shared.close()
 
 
-def _progress(config: pytest.Config) -> Callable[[str, int], Callable[[int], None]]:
-    """A line that counts images on the terminal; nothing where no one looks."""
-    stream = config.stash[SCREEN]
-    if not stream.isatty():
+def _progress(config: pytest.Config, cases: Iterable[Case | None]) -> Callable[[str, int], Callable[[int], None]]:
+    """Bars or lines of long work; none in a process of pytest -n, which has no terminal."""
+    if hasattr(config, "workerinput"):
         return lambda what, total: lambda done: None
+    shown = Shown(config.stash[SCREEN], [str(case) for case in dict.fromkeys(cases) if case is not None])
+    config.stash[PROGRESS] = shown
+    return shown
 
-    def begin(what: str, total: int) -> Callable[[int], None]:
-        seen = 0
 
-        def advance(done: int) -> None:
-            nonlocal seen
-            seen += done
-            width = shutil.get_terminal_size().columns - 1
-            bar = "#" * (20 * seen // total)
-            stream.write("\r" + f"  {what} [{bar:<20}] {seen}/{total}"[:width] + ("\n" if seen >= total else ""))
-            stream.flush()
-
-        return advance
-
-    return begin
+@pytest.fixture(autouse=True)
+def _no_bar_stays(pytestconfig: pytest.Config) -> Iterator[None]:
+    yield
+    if (shown := pytestconfig.stash.get(PROGRESS, None)) is not None:
+        shown.clear()
 
 
 class Benches:
