@@ -9,8 +9,10 @@ from datetime import date
 from fnmatch import fnmatchcase
 
 from harness.case import Case
-from harness.judge.verdict import Verdict
+from harness.judge.verdict import Tolerance, Verdict
 from harness.vocabulary import Outcome
+
+BOUNDS = {"numerics": ("cosine", "largest", "rms"), "accuracy": ("drop",), "throughput": ("floor",)}
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,30 @@ class Gate(Row):
 
 
 @dataclass(frozen=True)
+class Asked(Row):
+    """Bounds of the lab in the place of the suite's: of numerics `cosine` at least, `largest` and `rms` at most; `drop`
+    of an accuracy at most (relative); `floor` of throughput at least, as a share of the published figure or, where
+    nothing is published, a ratio to eager PyTorch."""
+
+    cosine: float | None = None
+    largest: float | None = None
+    rms: float | None = None
+    drop: float | None = None
+    floor: float | None = None
+
+    def tolerance(self, usual: Tolerance) -> Tolerance | None:
+        """The tolerance of the row, completed by the usual one; None when it has none."""
+        given = {name: value for name in ("cosine", "largest", "rms") if (value := getattr(self, name)) is not None}
+        return replace(usual, **given) if given else None
+
+    def told(self, verdict: Verdict) -> Verdict:
+        """The verdict with the place of the row."""
+        return replace(
+            verdict, text=f"{verdict.text}; bound of {self.place}", details={**verdict.details, "bound_of": self.place}
+        )
+
+
+@dataclass(frozen=True)
 class Policy:
     """All rows of a policy file. `digest` identifies it in records; `decided` is the least share of verdicts that must
     not be INCONCLUSIVE, `limits` seconds a stage, `memory_gb` of a worker, `pythons` what --sdk-python takes."""
@@ -65,6 +91,7 @@ class Policy:
     expected: tuple[Expected, ...] = ()
     observed: tuple[Observed, ...] = ()
     gates: tuple[Gate, ...] = ()
+    asked: tuple[Asked, ...] = ()
     decided: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     memory_gb: float | None = None
@@ -73,11 +100,17 @@ class Policy:
     @property
     def rows(self) -> tuple[Row, ...]:
         """Every row."""
-        return (*self.expected, *self.observed, *self.gates)
+        return (*self.expected, *self.observed, *self.gates, *self.asked)
 
     def observes(self, case: Case, stage: str, today: date) -> Observed | None:
         """The row by which a red result of this stage is only told."""
         return next((row for row in self.observed if row.covers(case, stage) and not row.ended(today)), None)
+
+    def bound(self, case: Case, stage: str, today: date) -> Asked | None:
+        """The row whose bounds hold for this stage of this case."""
+        figures = BOUNDS.get(stage, ())
+        rows = (row for row in self.asked if row.covers(case, stage) and not row.ended(today))
+        return next((row for row in rows if any(getattr(row, name) is not None for name in figures)), None)
 
 
 def apply(policy: Policy, case: Case, stage: str, metric: str, verdict: Verdict, today: date) -> Verdict:

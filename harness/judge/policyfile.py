@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.judge.policy import Expected, Gate, Observed, Policy, Row
+from harness.judge.policy import BOUNDS, Asked, Expected, Gate, Observed, Policy, Row
 from harness.vocabulary import STAGES, Outcome
 
 if sys.version_info >= (3, 11):
@@ -23,7 +23,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # absent on newer Pythons
 
 NAME = "chipproof.toml"  # read from the current folder when --policy names no other
-ROWS: dict[str, type[Row]] = {"expect": Expected, "observe": Observed, "gate": Gate}
+ROWS: dict[str, type[Row]] = {"expect": Expected, "observe": Observed, "gate": Gate, "bound": Asked}
 ACCEPTED = (Outcome.FAIL, Outcome.INVALID, Outcome.ERROR)  # outcomes that may be expected
 WORDS = ("decided", "limits", "sdk_python", *ROWS)
 
@@ -47,7 +47,8 @@ def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
     limits, memory = _limits(path, table.get("limits", {}), steps)
     return Policy(
         hashlib.sha256(text.encode()).hexdigest(), path.name, tuple(found["expect"]), tuple(found["observe"]),
-        tuple(found["gate"]), decided, limits, memory, _pythons(path, table.get("sdk_python", {})),
+        tuple(found["gate"]), tuple(found["bound"]), decided, limits, memory,
+        _pythons(path, table.get("sdk_python", {})),
     )  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def _placed(path: Path, text: str, table: Mapping[str, Any], name: str) -> list[
 def _row(kind: type[Row], given: Mapping[str, Any], place: str, cases: Collection[str]) -> Row:
     known = {field.name: field for field in fields(kind) if field.name != "place"}
     _known(place, given, known)
-    values = {"link": "", **given}
+    values = {"link": "", **({"stage": "*"} if kind is Asked else {}), **given}
     absent = [name for name, field in known.items() if field.default is MISSING and name not in values]
     if absent:
         raise UsageError(f"{place}: {absent[0]} is missing", hint=f"a row has {', '.join(known)}")
@@ -86,6 +87,8 @@ def _row(kind: type[Row], given: Mapping[str, Any], place: str, cases: Collectio
         raise UsageError(f"{place}: figure is missing", hint=HINTS["figure"])
     if kind is Gate and ("least" in values) + ("most" in values) == 0:
         raise UsageError(f"{place}: a gate needs least or most", hint="write most = 5000")
+    if kind is Asked and not any(name in values for names in BOUNDS.values() for name in names):
+        raise UsageError(f"{place}: a bound needs a figure", hint=f"there are {', '.join(sum(BOUNDS.values(), ()))}")
     if not any(fnmatchcase(case, values["case"]) for case in cases):
         raise UsageError(f"{place}: no case matches {values['case']!r}", hint="list them: pytest --collect-only -q")
     return kind(**values, place=place)
@@ -106,6 +109,9 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "figure": lambda v: isinstance(v, str) and bool(v),
     "least": _number,
     "most": _number,
+    "cosine": lambda v: _number(v) and 0 < v < 1,
+    **dict.fromkeys(("largest", "rms", "floor"), lambda v: _number(v) and v > 0),
+    "drop": lambda v: _number(v) and 0 <= v < 1,
 }
 HINTS = {
     "case": 'write a pattern: case = "*-ascend310p-fp16-*"',
@@ -118,6 +124,11 @@ HINTS = {
     "figure": 'name a figure of the records: figure = "latency_p99_us"',
     "least": "write a number",
     "most": "write a number",
+    "cosine": "write a number between 0 and 1: cosine = 0.95",
+    "largest": "write a relative error above 0: largest = 0.1",
+    "rms": "write a relative error above 0: rms = 0.05",
+    "floor": "write a share of the published figure above 0: floor = 0.9",
+    "drop": "write a share, 0 or more and below 1: drop = 0.02",
 }
 
 

@@ -134,9 +134,14 @@ def tolerance_of(precision: Precision, loss: Loss | None) -> Tolerance:
 
 
 def judge_numerics(
-    chip: Tensors, reference: Tensors, precision: Precision, loss: Mapping[str, Loss] | None = None
+    chip: Tensors,
+    reference: Tensors,
+    precision: Precision,
+    loss: Mapping[str, Loss] | None = None,
+    tolerance: Tolerance | None = None,
 ) -> Verdict:
-    """PASS when every output of every sample of the chip is within its tolerance (tolerance_of), else FAIL.
+    """PASS when every output of every sample of the chip is within its tolerance (tolerance_of, or `tolerance`), else
+    FAIL.
 
     `chip` and `reference` map output names to arrays of equal shape, axis 0 being the batch. Each sample is compared by
     itself, so that one dropped row is found in a large batch too. A value that is not finite fails. Raises
@@ -150,29 +155,29 @@ def judge_numerics(
         for name, wanted in reference.items()
         for sample, rows in enumerate(wanted)
     ]
-    limits = {name: tolerance_of(precision, loss.get(name)) for name in reference}
+    limits = {name: tolerance or tolerance_of(precision, loss.get(name)) for name in reference}
     worst = {
         "cosine": max(seen, key=lambda d: (1 - d["cosine"]) / (1 - limits[d["output"]].cosine)),
         "largest": max(seen, key=lambda d: d["largest"] / limits[d["output"]].largest),
         "rms": max(seen, key=lambda d: d["rms"] / limits[d["output"]].rms),
     }
-    tolerance = Tolerance(*(getattr(limits[worst[key]["output"]], key) for key in ("cosine", "largest", "rms")))
+    asked = Tolerance(*(getattr(limits[worst[key]["output"]], key) for key in ("cosine", "largest", "rms")))
     would = Tolerance(*(worst[key][key] for key in ("cosine", "largest", "rms")))
     units, told = _in_units(worst, loss)
-    details: dict[str, Any] = {**_finite(vars(would)), "tolerance": vars(tolerance), **_finite(units)}
+    details: dict[str, Any] = {**_finite(vars(would)), "tolerance": vars(asked), **_finite(units)}
     observed = f"cosine {would.cosine:.6f}, largest error {would.largest:.3g}, rms error {would.rms:.3g}{told}"
     basis = f"{len(reference)} outputs of {len(next(iter(reference.values())))} rows at {precision}"
     missed = [
         key
         for key, ok in (
-            ("cosine", would.cosine >= tolerance.cosine),
-            ("largest", would.largest <= tolerance.largest),
-            ("rms", would.rms <= tolerance.rms),
+            ("cosine", would.cosine >= asked.cosine),
+            ("largest", would.largest <= asked.largest),
+            ("rms", would.rms <= asked.rms),
         )
         if not ok
     ]
     if not missed:
-        return Verdict(Outcome.PASS, f"{observed}; asked {tolerance}; worst of {basis}", details)
+        return Verdict(Outcome.PASS, f"{observed}; asked {asked}; worst of {basis}", details)
     at = worst[missed[0]]
     details["worst"] = _finite(at)
     name, sample = at["output"], at["element"][0]
@@ -181,7 +186,7 @@ def judge_numerics(
         details["differences"] = {"output": name, "sample": sample, **how}
     return Verdict(
         Outcome.FAIL,
-        f"{observed}; asked {tolerance}; would pass with {_loose(would)}; worst of {basis}: {at['output']}"
+        f"{observed}; asked {asked}; would pass with {_loose(would)}; worst of {basis}: {at['output']}"
         f"{at['element']} is {at['chip']:.6g}, reference {at['reference']:.6g}, rms error of that row {at['rms']:.3g}",
         details,
     )

@@ -14,7 +14,16 @@ from harness.baselines import Baselines
 from harness.case import Precision
 from harness.errors import DataError, HarnessError
 from harness.judge.known import excuse
-from harness.judge.verdict import Verdict, judge_agreement, judge_published, tail_of, tolerance_again
+from harness.judge.verdict import (
+    FLOOR,
+    SLACK,
+    Tolerance,
+    Verdict,
+    judge_agreement,
+    judge_published,
+    tail_of,
+    tolerance_again,
+)
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, read_answers
@@ -95,7 +104,7 @@ def _throughput(record: Record, book: _Evidence) -> Verdict:
     cell = book.table.cell(record.case, "throughput")
     if cell is not None and not book.same_table:
         raise _Cannot("the published figures are not those that it was judged by")
-    verdict = judged(seen, speed, record.case.batch, cell, line["at_least"])
+    verdict = judged(seen, speed, record.case.batch, cell, line["at_least"], record.values.get("floor") or FLOOR)
     verdict = _excused(verdict, record, book, "throughput")
     return Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures})
 
@@ -119,7 +128,8 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
     def score(hits: Any) -> Score:
         return Score({metric: float(np.mean(hits))}, int(line["images"]), lambda weights: {}, {metric: hits})
 
-    verdict = _reported(judge_agreement(score(chip), score(reference), metric), record)
+    slack = SLACK if "bound_of" not in record.facts else float(record.values["slack"] or 0)
+    verdict = _reported(judge_agreement(score(chip), score(reference), metric, slack), record)
     return _excused(verdict, record, book, record.metric)
 
 
@@ -147,6 +157,8 @@ def _numerics(record: Record, book: _Evidence) -> Verdict:
     if figures[0] is None:
         raise _Cannot("it compares outputs, which are not kept")
     asked = tolerance_again(record.case.precision, record.facts.get("loss"))
+    if "bound_of" in record.facts:
+        asked = Tolerance(**record.facts["tolerance"])
     sound = cosine >= asked.cosine and largest <= asked.largest and rms <= asked.rms
     verdict = Verdict(Outcome.PASS if sound else Outcome.FAIL, f"from its own errors; asked {asked}")
     return _excused(verdict, record, book, record.metric)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets.base import Dataset, Sample
 from harness.errors import InvalidMeasurement
 from harness.judge import stats
-from harness.judge.verdict import Loss, Verdict, judge_numerics
+from harness.judge.policy import Asked
+from harness.judge.verdict import FLOOR, Loss, Verdict, judge_numerics
 from harness.models.base import Prepared
 from harness.run import accuracy, artefacts, devices, predict, throughput
 from harness.run.accuracy import Evaluation
@@ -437,7 +439,24 @@ class CaseRun:
         cell = self.context.settings.baselines.cell(self.case, "throughput")
         if self.context.simulated(self.chip) or (cell is None and not self.has_peer):
             return None
-        return throughput.conclusion(self.case.batch, cell, self.chip.least_of_eager, self.chip.devices_per_card)
+        return throughput.conclusion(self.case.batch, cell, self.at_least, self.chip.devices_per_card, self.floor)
+
+    @property
+    def bound(self) -> Callable[[str], Asked | None]:
+        """By stage: the lab's bounds for the case."""
+        return partial(self.context.settings.policy.bound, self.case, today=date.today())
+
+    @property
+    def floor(self) -> float:
+        """Share of the published throughput that is asked."""
+        row = self.bound("throughput")
+        return FLOOR if row is None or row.floor is None else row.floor
+
+    @property
+    def at_least(self) -> float | None:
+        """Ratio to eager PyTorch that is asked; None where it is not compared."""
+        row, usual = self.bound("throughput"), self.chip.least_of_eager
+        return usual if usual is None or row is None else row.floor
 
     def _paired(self) -> Measurement:
         """Windows of the chip and, at FP32, of eager PyTorch, in turn."""

@@ -20,7 +20,7 @@ from harness.case import Tensors
 from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate, throughput
 from harness.judge.timing import FEWEST, Plan, Timing, Window, joined, overlap_rates
-from harness.judge.verdict import SHORTEST, Effort, Verdict, judge_floor, judge_in_flight, judge_ratio
+from harness.judge.verdict import FLOOR, SHORTEST, Effort, Verdict, judge_floor, judge_in_flight, judge_ratio
 from harness.run.card import unlike
 from harness.run.load import LOADED, Load, others_rest, others_share
 from harness.vocabulary import Outcome
@@ -113,15 +113,17 @@ class Measurement:
         return min((window.stop - window.start) / window.executes for window in timing.windows)
 
 
-def judged(run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eager: float | None) -> Verdict:
+def judged(
+    run: Measurement, speed: Estimate, batch: int, cell: Cell | None, eager: float | None, floor: float = FLOOR
+) -> Verdict:
     """The verdict on a measurement: against the published `cell`; without one, against `eager` times eager PyTorch in
     the same run; without that, INCONCLUSIVE. INVALID when there was other load or when the rate does not fit the
-    latencies. `speed` is images per second of one card."""
+    latencies. `speed` is images per second of one card, `floor` the share of the published figure that is asked."""
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
         return Verdict(Outcome.INVALID, text, {"waited": True})
     if cell is not None:
-        verdict = judge_floor(speed, cell, effort=run.effort)
+        verdict = judge_floor(speed, cell, floor, run.effort)
     elif run.peer and eager is not None:
         verdict = judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], eager, run.effort)
     else:
@@ -150,13 +152,15 @@ def apart(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], tuple[Window, ...
     return tuple(block[:1] for block in blocks), peer
 
 
-def conclusion(batch: int, cell: Cell | None, eager: float | None, devices_of_card: int) -> Conclude:
+def conclusion(
+    batch: int, cell: Cell | None, eager: float | None, devices_of_card: int, floor: float = FLOOR
+) -> Conclude:
     """A function that applies `judged` to blocks of that case."""
 
     def conclude(blocks: tuple[Block, ...], effort: Effort) -> Verdict:
         chip, peer = (blocks, ()) if eager is None else apart(blocks)
         run = Measurement(chip, peer, devices_of_card, (), (), effort)
-        return judged(run, speed_of(run, batch), batch, cell, eager)
+        return judged(run, speed_of(run, batch), batch, cell, eager, floor)
 
     return conclude
 

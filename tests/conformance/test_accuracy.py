@@ -6,7 +6,7 @@ import pytest
 
 from harness.case import Precision
 from harness.judge.repeat import Judged
-from harness.judge.verdict import judge_agreement, judge_published, judge_tail
+from harness.judge.verdict import SLACK, judge_agreement, judge_published, judge_tail
 from harness.metrics.changes import compared
 from harness.run.case_run import Variant
 from harness.vocabulary import Outcome
@@ -31,7 +31,10 @@ def agreement(bench, keep_answers, keep_pictures):
     run = bench.evaluation
     keep_answers(bench, run)
     pictures = keep_pictures(bench, run)
-    verdicts = {metric: judge_agreement(run.chip, run.reference, metric) for metric in bench.model.metrics}
+    row = bench.bound("accuracy")
+    slack = SLACK if row is None else row.drop
+    verdicts = {metric: judge_agreement(run.chip, run.reference, metric, slack) for metric in bench.model.metrics}
+    verdicts = verdicts if row is None else {metric: row.told(verdict) for metric, verdict in verdicts.items()}
     changed = compared(bench.model.task, run.found, run.wanted)
     shares = {sample.id: one.share for sample, one in zip(run.dataset.samples, changed, strict=True)}
     verdicts["tail"] = judge_tail(shares, bench.case.precision)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.throughput
 
 def measured(bench, keep, simulated_latency):
     run, speed = bench.measurement, bench.speed
-    keep({**of_measurement(bench.case, run, bench.chip.least_of_eager), "again": bench.anew})
+    keep({**of_measurement(bench.case, run, bench.at_least), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies)}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
@@ -24,9 +24,11 @@ def measured(bench, keep, simulated_latency):
     if simulated_latency is not None:
         return Judged({"": simulated(run, figures, simulated_latency)}, marks)
     cell = bench.context.settings.baselines.cell(bench.case, "throughput")
-    verdict = judged(run, speed, bench.case.batch, cell, bench.chip.least_of_eager)
+    verdict = judged(run, speed, bench.case.batch, cell, bench.at_least, bench.floor)
+    if (row := bench.bound("throughput")) is not None:
+        verdict = row.told(verdict)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
-    details = {**figures, **verdict.details, "against": against}
+    details = {**figures, **verdict.details, "against": against, "floor": bench.floor}
     told = {"processes": run.note} if run.note else {}
     return Judged({"": Verdict(verdict.outcome, verdict.text, details)}, marks, {"unsteady": unrest, **told})
 

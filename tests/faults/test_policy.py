@@ -4,7 +4,7 @@ import pytest
 
 from harness.report.ci import Status
 
-FAULTY = "tiny_classes and fp32 and bs4 and numerics"
+FAULTY = "tiny_classes and fp32 and bs4 and numerics and not dynamic"
 
 
 def rows(kind, **more):
@@ -82,3 +82,24 @@ def test_too_few_decided_verdicts_are_no_success(judged):
     throughput = "tiny_classes and fp16 and bs1 and throughput"
 
     assert judged("decided = 1.0", marks=throughput)[1] == Status.UNDECIDED
+
+
+@pytest.mark.parametrize(("bound", "outcome"), [({"rms": 0.1, "largest": 0.1, "cosine": 0.99}, "PASS"), ({}, "FAIL")])
+def test_a_lab_may_ask_less_of_numerics_and_every_record_says_so(bound, outcome, judged):
+    given = {"case": "tiny_classes-testbed-*", "reason": "our resize", **bound}
+    lines = [f"{name} = {value if isinstance(value, float) else repr(value)}" for name, value in given.items()]
+    outcomes, _, records = judged("\n".join(["[[bound]]", *lines, ""]) if bound else "", "leaks_into_the_next_row")
+
+    assert outcomes[""] == outcome
+    (record,) = [r for r in records if r.metric == ""]
+    assert ("bound of lab.toml:1" in record.text) is bool(bound)
+    assert record.facts.get("bound_of") == ("lab.toml:1" if bound else None)
+
+
+@pytest.mark.parametrize(("floor", "outcome"), [(0.5, "PASS"), (1.6, "FAIL")])
+def test_a_lab_may_ask_another_share_of_the_published_throughput(floor, outcome, judged):
+    text = f'[[bound]]\ncase = "tiny_classes-testbed-*"\nreason = "x"\nfloor = {floor}\n'
+    outcomes, _, records = judged(text, marks="tiny_classes and fp32 and bs4 and throughput")
+
+    assert outcomes == {"": outcome}, records
+    assert records[0].values["floor"] == floor

@@ -1,12 +1,13 @@
 """A lab's policy changes verdicts strictly both ways, and says where."""
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 
 import pytest
 
 from harness.case import Case
-from harness.judge.policy import Expected, Gate, Observed, Policy, apply, undecided, unmet
-from harness.judge.verdict import Verdict
+from harness.judge.policy import Asked, Expected, Gate, Observed, Policy, apply, undecided, unmet
+from harness.judge.verdict import Tolerance, Verdict
 from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
@@ -137,3 +138,24 @@ def test_what_is_not_inconclusive_is_decided():
 
     assert undecided(Policy(decided=0.75), outcomes) == ""
     assert undecided(Policy(decided=0.76, place="p.toml"), outcomes).startswith("75% of 4 verdicts are decided")
+
+
+BOUND = Asked("regnety_016-*", "*", "the lab's", "", "lab.toml:3", rms=0.05, floor=0.9)
+
+
+def test_a_bound_holds_for_its_stage_until_its_last_day():
+    policy = Policy(asked=(replace(BOUND, case="gfocal*"), BOUND, replace(BOUND, rms=1.0)))
+
+    assert policy.bound(CASE, "numerics", TODAY) is BOUND
+    assert policy.bound(CASE, "throughput", TODAY) is BOUND
+    assert policy.bound(CASE, "accuracy", TODAY) is None, "it has no drop"
+    assert policy.bound(CASE, "export", TODAY) is None
+    ended = Policy(asked=(replace(BOUND, until=TODAY - timedelta(days=1)),))
+    assert ended.bound(CASE, "numerics", TODAY) is None
+
+
+def test_a_bound_completes_the_usual_tolerance_and_is_told():
+    assert BOUND.tolerance(Tolerance(0.9, 0.5, 0.2)) == Tolerance(0.9, 0.5, 0.05)
+    assert replace(BOUND, rms=None).tolerance(Tolerance(0.9, 0.5, 0.2)) is None
+    told = BOUND.told(Verdict(Outcome.PASS, "fine", {"rms": 0.01}))
+    assert (told.text, told.details) == ("fine; bound of lab.toml:3", {"rms": 0.01, "bound_of": "lab.toml:3"})

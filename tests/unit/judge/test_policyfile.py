@@ -81,6 +81,12 @@ ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
         (ROW + "until = 2027-03-01T00:00:00", "until = .* cannot be", "2027-03-01"),
         ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nmost=1\nfigure=""', "figure = '' cannot be", "latency_p99_us"),
         ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nfigure="rms"\nleast=true', "least = True cannot be", "number"),
+        ('[[bound]]\ncase="*"\nreason="x"', "a bound needs a figure", "cosine, largest, rms, drop, floor"),
+        ('[[bound]]\ncase="*"\nreason="x"\ncosine=1', "cosine = 1 cannot be", "0.95"),
+        ('[[bound]]\ncase="*"\nreason="x"\nrms=0', "rms = 0 cannot be", "above 0"),
+        ('[[bound]]\ncase="*"\nreason="x"\nlargest=true', "largest = True cannot be", "above 0"),
+        ('[[bound]]\ncase="*"\nreason="x"\nfloor=-1', "floor = -1 cannot be", "0.9"),
+        ('[[bound]]\ncase="*"\nreason="x"\ndrop=1', "drop = 1 cannot be", "below 1"),
         ("[limits]\nrun = 0", "run = 0 cannot be", "above 0"),
         ("[limits]\nrun = true", "run = True cannot be", "above 0"),
         ("expect = [3]", "expect is no list of rows", r"\[\[expect\]\]"),
@@ -133,3 +139,12 @@ def test_the_least_and_the_most_that_may_be_written_are_read(tmp_path):
     assert policy.decided == 1
     assert dict(policy.limits) == {"run": 0.5, "build": 1e-3}
     assert read(tmp_path, "decided = 0.001").decided == 0.001
+
+
+def test_bounds_of_the_lab_are_read(tmp_path):
+    policy = read(tmp_path, '[[bound]]\ncase = "*"\nreason = "x"\nfloor = 0.9\nrms = 0.05\ndrop = 0')
+
+    (row,) = policy.asked
+    assert (row.stage, row.place) == ("*", "chipproof.toml:1")
+    assert (row.floor, row.rms, row.drop, row.cosine) == (0.9, 0.05, 0, None)
+    assert policy.rows == (row,)

@@ -14,6 +14,7 @@ from harness.backends.base import BuildSpec, Device, Health
 from harness.baselines import load
 from harness.case import Case
 from harness.errors import InvalidMeasurement
+from harness.judge.policy import Policy
 from harness.judge.timing import Plan, Timing, Window
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
@@ -53,7 +54,7 @@ def paired(monkeypatch):
             return None
 
         settings = SimpleNamespace(
-            process=0, tune=False, processes=1, patience=0.0, baselines=SimpleNamespace(cell=settled)
+            policy=Policy(), process=0, tune=False, processes=1, patience=0.0, baselines=SimpleNamespace(cell=settled)
         )
         bench = CaseRun(SimpleNamespace(peer=peer, settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
@@ -192,7 +193,9 @@ def duo(monkeypatch):
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
-    settings = SimpleNamespace(process=0, tune=False, processes=1, plan=Plan(), patience=0.0, baselines=nothing)
+    settings = SimpleNamespace(
+        process=0, tune=False, processes=1, policy=Policy(), plan=Plan(), patience=0.0, baselines=nothing
+    )
     bench = CaseRun(
         SimpleNamespace(
             worker=worker,
