@@ -354,7 +354,7 @@ class CaseRun:
     @property
     def cards(self) -> list[int]:
         """Numbers of the cards that the chip's devices here are on."""
-        return list(dict.fromkeys(device.card for device in self.present.devices))
+        return sorted({device.card for device in self.present.devices})
 
     def on_card(self, number: int) -> Measurement:
         """As `measurement`, on another card of the host."""

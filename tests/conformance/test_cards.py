@@ -20,7 +20,8 @@ def cards(bench, keep, simulated):
         try:
             run = bench.on_card(number)
         except HarnessError as error:
-            verdicts[number] = Verdict(Outcome.INVALID, f"not measured: {error.fact}", {"hint": error.hint})
+            broken = {"hint": error.hint, "waited": True}  # measured again, all cards would wait once more
+            verdicts[number] = Verdict(Outcome.INVALID, f"not measured: {error.fact}", broken)
             continue
         speeds[number] = speed_of(run, case.batch)
         keep({**of_measurement(case, run, None), "card": f"card {number}", "again": bench.anew})
