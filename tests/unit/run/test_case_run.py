@@ -16,9 +16,11 @@ from harness.case import Case
 from harness.errors import InvalidMeasurement
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan, Timing, Window
+from harness.judge.verdict import Verdict
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.engine import Built, CaseEngine
+from harness.vocabulary import Outcome
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 IMAGES = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
@@ -208,6 +210,28 @@ def duo(monkeypatch):
     )
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
     return SimpleNamespace(bench=bench, asked=asked, busy=busy)
+
+
+def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_another_card_are(duo, monkeypatch):
+    bench, checked = duo.bench, []
+    case = next(case for case in matrix.cases() if case.chip == "ascend310")
+    four = [Device(n, "310", card=n // 4) for n in range(8)]
+    bench.case, bench.chip = case, matrix.chip("ascend310")
+    duo.busy.update(dict.fromkeys(range(8), 0.0))
+    duo.asked.clear()
+    monkeypatch.setattr(CaseRun, "_check_card", lambda self, sessions: checked.append(sorted(sessions)))
+    monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
+    monkeypatch.setattr(measuring.Side, "audit", lambda self: None)
+    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=four)
+
+    bench.on_card(0)
+    assert checked == [[f"device {n}" for n in range(4)]]
+    vars(bench)["answers"] = SimpleNamespace(also={"devices": Verdict(Outcome.PASS, "")})
+    vars(bench).pop("measurement", None)
+    bench.on_card(0)
+    assert len(checked) == 1
+    bench.on_card(1)
+    assert checked[1:] == [[f"device {n}" for n in range(4, 8)]]
 
 
 def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
