@@ -101,7 +101,7 @@ def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], floa
         not warmup or warmup[-1].stop - begun < plan.warmup_s or _seconds(warmup[-1]) < plan.window_s
     ):
         warmup.append(window(times))
-        times = max(_fill(warmup[-1], plan.window_s), 1)
+        times = _fill(warmup[-1], plan.window_s)
 
     windows: list[Window] = []
     end = begun + plan.limit_s

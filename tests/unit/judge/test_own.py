@@ -42,6 +42,7 @@ def test_whole_numbers_are_equal_but_for_one_in_a_hundred_at_lower_precision(dif
 
     assert verdict.outcome == wanted
     assert f"y: {differing} of 400 whole numbers differ" in verdict.text
+    assert "number 0 is 1 for 0" in verdict.text, "the first of them"
 
 
 def test_other_outputs_and_other_shapes_fail():

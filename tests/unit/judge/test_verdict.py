@@ -246,6 +246,17 @@ def test_the_error_in_units_of_the_arithmetic_is_told_and_on_record():
     assert verdict.details["arithmetic_rms"] == 0.01
 
 
+def test_the_worst_output_is_the_nearest_to_its_own_limit():
+    """Both are off by 0.03; z may lose 1e-3 of its cosine, y 1.25e-3."""
+    reference = {name: np.tile([1.0, 1.0], (1, 500)) for name in ("y", "z")}
+    chip = {name: value + 0.03 * np.tile([1.0, -1.0], (1, 500)) for name, value in reference.items()}
+
+    verdict = judge_numerics(chip, reference, FP16, LOSS)
+
+    assert verdict.details["tolerance"]["cosine"] == 0.999
+    assert verdict.details["tolerance"]["rms"] == pytest.approx(0.02)
+
+
 def test_fp32_is_told_in_units_and_judged_by_its_tolerance():
     loss = {name: Loss(1e-3, 1e-3) for name in "yz"}
 
