@@ -64,3 +64,8 @@ def test_a_figure_says_its_digits_its_document_and_its_place():
 def test_the_lowest_number_that_prints_as_a_figure_is_half_a_digit_below_it():
     assert cell().lowest == pytest.approx(736.05)
     assert cell(printed=Decimal("77.85"), scale=Decimal("0.01")).lowest == pytest.approx(0.77845)
+
+
+@pytest.mark.parametrize(("unit", "shown"), [("images/s", "736.1 images/s"), ("%", "736.1 %"), ("fraction", "736.1")])
+def test_a_figure_is_shown_with_its_unit_and_source(unit, shown):
+    assert str(cell(unit=unit)) == f"{shown} (A, 7.1)"
