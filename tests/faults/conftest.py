@@ -35,7 +35,7 @@ Seen = dict[str, str]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Read where tests/faults is named on the command line, as make test does."""
-    parser.addoption("--many", type=int, default=24, metavar="N", help="run N cases in one process (test_growth.py)")
+    parser.addoption("--many", type=int, default=40, metavar="N", help="run N cases in one process (test_growth.py)")
     parser.addoption("--kills", type=int, default=6, metavar="N", help="kill runs at N random moments (test_killed.py)")
 
 

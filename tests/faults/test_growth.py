@@ -10,7 +10,7 @@ import pytest
 from harness import matrix
 from tests.faults import tiny
 
-MOST_KB = 60.0  # memory for each case: its records and reports take 15 KB; one kept batch of 4 images takes 200 KB
+MOST_KB = 100.0  # memory for each case: its records take 15 KB, one kept batch 200 KB; the allocator varies by 1 MB
 
 
 class Meter:
@@ -36,7 +36,7 @@ class Meter:
 @pytest.mark.slow
 def test_many_cases_in_one_process_take_no_more_than_few(conform, monkeypatch, tmp_path, pytestconfig):
     of_a_chip = 2  # batches
-    chips = pytestconfig.getoption("many", 24) // of_a_chip
+    chips = pytestconfig.getoption("many", 40) // of_a_chip
     monkeypatch.setattr(matrix, "CHIPS", {f"testbed{i}": replace(tiny.CHIP, name=f"testbed{i}") for i in range(chips)})
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -55,4 +55,4 @@ def test_many_cases_in_one_process_take_no_more_than_few(conform, monkeypatch, t
     assert tests == 2 * cases
     half = tests // 2
     assert {str(counts) for counts in meter.counts[half:-1]} == {str(meter.counts[half])}
-    assert 1000 * (meter.memory[-1] - meter.memory[half]) / (cases / 2) < MOST_KB, meter.memory
+    assert 1000 * (meter.memory[-1] - meter.memory[half]) / (cases / 2) < MOST_KB, [round(mb, 2) for mb in meter.memory]
