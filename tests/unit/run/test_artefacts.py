@@ -178,13 +178,13 @@ class Told:
 
 ONNX, CALIBRATION = Path("/cache/onnx/11aa/onnx.onnx"), "/cache/calibration/22bb/calibration.npy"
 SPEC = BuildSpec("int8", 4, (), ("out",), target="Ascend310P3", calibration=CALIBRATION, options={"soc": "x"})
-ENGINE = {"onnx": ONNX, "spec": SPEC, "backend": registry.backend("trt"), "version": "10.3", "device": "T4"}
+ENGINE = {"source": ONNX, "spec": SPEC, "backend": registry.backend("trt"), "version": "10.3", "device": "T4"}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"onnx": Path("/cache/onnx/33cc/onnx.onnx")},
+        {"source": Path("/cache/onnx/33cc/onnx.onnx")},
         {"backend": registry.backend("acl")},
         {"version": "10.4"},
         {"device": "A2"},
@@ -337,14 +337,14 @@ def test_the_version_of_a_package_is_the_installed_ones(monkeypatch):
     assert ask("torch") == "absent"
 
 
-def test_answers_of_another_number_of_images_are_refused(tmp_path, monkeypatch):
+def test_answers_of_another_number_of_images_are_refused(monkeypatch):
     monkeypatch.setattr(artefacts, "load_arrays", lambda path: {})
     monkeypatch.setattr(artefacts.predictions, "unpack", lambda arrays: [{}] * 3)
 
+    parameters = inspect.signature(artefacts.reference_answers).parameters
+    inputs = {name: GIVEN[name][0] if name in GIVEN else None for name in parameters}
     with pytest.raises(DataError, match="answers for 3 images of 2"):
-        artefacts.reference_answers(
-            Told(), RETINAFACE, RETINAFACE.protocols[0], weights_of("a"), Data("a", [1, 2]), None, None
-        )
+        artefacts.reference_answers(**{**inputs, "store": Told(), "dataset": Data("a", [1, 2])})
 
 
 def test_answers_of_a_chip_are_kept_with_the_seconds_they_took(tmp_path):

@@ -288,8 +288,9 @@ def test_a_damaged_log_is_refused(sample, edit, batch, words):
 
 
 def test_a_log_of_another_tool_than_stated_is_refused():
-    with pytest.raises(DataError, match="benchmark's, not msame's"):
+    with pytest.raises(DataError, match="benchmark's, not msame's") as refused:
         parse(REGNET, tool="msame", batch=16)
+    assert refused.value.hint == "name the tool that wrote it"
 
 
 def test_a_file_name_of_another_batch_is_refused(tmp_path):

@@ -163,3 +163,11 @@ def test_so_many_streams_do_so_many_queries_at_once(streams, rate, fits):
     else:
         with pytest.raises(DataError, match=f"{rate} qps with 4 ms of compute a query"):
             parse(text)
+
+
+@pytest.mark.parametrize("batch", [2, 3, 16])
+def test_an_implicit_batch_of_any_size_counts_images(batch):
+    (found,) = parse(log_samples.trtexec(f"--loadEngine=net.plan --batch={batch}", rate_times=batch))
+
+    assert found.per_device == pytest.approx(0.99 * batch * 250)
+    assert found.notes == (f"implicit batch: the rate counts images, {batch} a query",)
