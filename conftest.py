@@ -256,7 +256,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
         return None
     if stage_of(pyfuncitem) == "targets" and _measured_anew(config, case):
         return None
-    records = earlier.kept(test, decided_by(context, case, options(config), own_of(pyfuncitem)))
+    decided = decided_by(context, case, options(config), own_of(pyfuncitem))
+    records = earlier.kept(test, decided, str(config.getoption("patience")))
     if records is None:
         return None
     pyfuncitem.stash[OVER] = earlier.files[0].name

@@ -80,6 +80,8 @@ class Store:
         self.notes: list[str] = []
         self._say = say
         self._made: set[Path] = set()
+        with contextlib.suppress(OSError):  # before others make it by an open umask
+            root.mkdir(SHARED, parents=True, exist_ok=True)
         self._seen: dict[Path, tuple[tuple[str, int, int, int], ...]] = {}
 
     def get(

@@ -27,11 +27,16 @@ class Earlier:
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     decided_by: dict[str, str] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    patience: dict[str, str] = field(default_factory=dict)  # of the run that measured the test
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # by digest: each run repeats those before it
 
-    def kept(self, test: str, decided_by: str) -> list[Record] | None:
-        """The records of a test that need not run again, or None."""
+    def kept(self, test: str, decided_by: str, patience: str = "None") -> list[Record] | None:
+        """The records of a test that need not run again, or None. What was undecided is measured again when `patience`
+        (--patience as the header has it) is another."""
         if test not in self.decided_by or self.decided_by[test] != decided_by:
+            return None
+        undecided = any(r.outcome is Outcome.INCONCLUSIVE and r.stage == "throughput" for r in self.records[test])
+        if undecided and self.patience.get(test) != patience:
             return None
         said = {"taken_over": self.files[0].name}
         return [replace(r, facts={**r.facts, **said}) for r in self.records[test]]
@@ -92,3 +97,4 @@ def _add(found: Earlier, lines: Sequence[Mapping[str, Any]]) -> None:
             if mine and all(record.outcome in FINAL for record in mine):
                 found.records[test], found.samples[test] = mine, samples[test]
                 found.decided_by[test] = str(line["decided_by"])
+                found.patience[test] = str((lines[0].get("options") or {}).get("patience"))

@@ -56,7 +56,8 @@ OWN = pytest.StashKey["list[Own]"]()  # cases of --onnx
 ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by node id
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
 OPTIONS = ("data", "limit", "device", "require", "tune", "simulate", "runner", "sdk_python", "backend_option", "tier",
-           "memory_limit")  # fmt: skip
+           "memory_limit", "patience")  # fmt: skip
+ASIDE = ("data", "require", "tier", "memory_limit", "patience")  # of these, what decides no verdict that is reached
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -313,9 +314,7 @@ class Gathering:
 
 def options(config: pytest.Config) -> dict[str, str]:
     """Options and environment that decide verdicts, apart from the content of the data folder."""
-    given = {
-        name: str(config.getoption(name)) for name in OPTIONS if name not in ("data", "require", "tier", "memory_limit")
-    }
+    given = {name: str(config.getoption(name)) for name in OPTIONS if name not in ASIDE}
     given["policy"] = config.stash[POLICY].digest
     return {**given, **{name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_SIM")}}
 

@@ -266,6 +266,7 @@ class BackendRow:
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
     settings: Mapping[str, Setting] = field(default_factory=dict)  # options of the BuildSpec that a user may set
     operators: str = ""  # file that names the ONNX operators its maker says it compiles; see vendor.operators.read
+    traced: bool = False  # it compiles TorchScript files too (Protocol.traced)
     tiers: bool = False  # it can compile one engine for several batches (BuildSpec.tiers)
     tunes: Callable[[Device], str] = _untuned  # what BuildSpec.tune does on a device, for the record; "": nothing
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
@@ -311,7 +312,7 @@ BACKENDS: dict[str, BackendRow] = {
         BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT_INT8, tiers=True,
                    engine_is_onnx=True),
         BackendRow("magicmind", "harness.backends.cambricon.magicmind", MAGICMIND, simulator="magicmind",
-                   needs=_device_only, unkeyed=("device",), tiers=True,
+                   needs=_device_only, unkeyed=("device",), traced=True, tiers=True,
                    settings={"clusters": wholes, "config": json_object, "quantization_algorithm": text}),
         BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
                    unkeyed=("device", "timing_cache"), settings={"workspace_mb": whole},

@@ -352,7 +352,13 @@ class Reader:
         """Name of the verdict that a deviation speaks of, among those that the stage gives."""
         known = {
             "published": ACCURACIES,
-            "accuracy": (*ACCURACIES, *(f"{metric} suppressed by chip" for metric in ACCURACIES)),
+            "accuracy": (
+                *ACCURACIES,
+                *(f"{metric} suppressed by chip" for metric in ACCURACIES),
+                "tail",
+                "devices",
+                "last batch",
+            ),
             "throughput": ("throughput",),
             "targets": (*self.chips, "latency"),
             "numerics": ("normalised by chip", "normalised by host", "repeated", "dynamic", "static"),

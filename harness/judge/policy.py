@@ -9,7 +9,7 @@ from datetime import date
 from fnmatch import fnmatchcase
 
 from harness.case import Case
-from harness.judge.verdict import Tolerance, Verdict
+from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
 BOUNDS = {"numerics": ("cosine", "largest", "rms"), "accuracy": ("drop",), "throughput": ("floor",)}
@@ -69,10 +69,10 @@ class Asked(Row):
     drop: float | None = None
     floor: float | None = None
 
-    def tolerance(self, usual: Tolerance) -> Tolerance | None:
-        """The tolerance of the row, completed by the usual one; None when it has none."""
-        given = {name: value for name in ("cosine", "largest", "rms") if (value := getattr(self, name)) is not None}
-        return replace(usual, **given) if given else None
+    @property
+    def tolerance(self) -> dict[str, float]:
+        """Figures of a Tolerance that the row sets."""
+        return {name: value for name in BOUNDS["numerics"] if (value := getattr(self, name)) is not None}
 
     def told(self, verdict: Verdict) -> Verdict:
         """The verdict with the place of the row."""
@@ -107,10 +107,16 @@ class Policy:
         return next((row for row in self.observed if row.covers(case, stage) and not row.ended(today)), None)
 
     def bound(self, case: Case, stage: str, today: date) -> Asked | None:
-        """The row whose bounds hold for this stage of this case."""
-        figures = BOUNDS.get(stage, ())
-        rows = (row for row in self.asked if row.covers(case, stage) and not row.ended(today))
-        return next((row for row in rows if any(getattr(row, name) is not None for name in figures)), None)
+        """The bounds that hold for this stage of this case, as one row: each figure of the first row that has it."""
+        found: dict[str, float] = {}
+        places: list[str] = []
+        for row in self.asked:
+            if not row.covers(case, stage) or row.ended(today):
+                continue
+            new = {n: v for n in BOUNDS.get(stage, ()) if (v := getattr(row, n)) is not None and n not in found}
+            found |= new
+            places += [row.place] if new else []
+        return Asked(str(case), stage, "", "", ", ".join(places), **found) if found else None  # type: ignore[arg-type]
 
 
 def apply(policy: Policy, case: Case, stage: str, metric: str, verdict: Verdict, today: date) -> Verdict:

@@ -62,14 +62,15 @@ def confirmed(
     if isinstance(first, InvalidMeasurement) and isinstance(second, HarnessError):
         raise InvalidMeasurement(f"{first.fact}; measured again {how}: {second.fact}", hint=first.hint) from first
     names = [name for one in (first, second) if not isinstance(one, HarnessError) for name in one]
-    return {name: _both(_of(first, name), _of(second, name), how) for name in dict.fromkeys(names)}
+    pairs = {name: [one for one in (_of(first, name), _of(second, name)) if one is not None] for name in names}
+    return {name: _both(pair[0], pair[-1], how) if len(pair) == 2 else pair[0] for name, pair in pairs.items()}
 
 
-def _of(verdicts: Mapping[str, Verdict] | HarnessError, name: str) -> Verdict:
+def _of(verdicts: Mapping[str, Verdict] | HarnessError, name: str) -> Verdict | None:
     if isinstance(verdicts, HarnessError):
         outcome = Outcome.INVALID if isinstance(verdicts, InvalidMeasurement) else Outcome.ERROR
         return Verdict(outcome, verdicts.fact, {"hint": verdicts.hint})
-    return verdicts[name]
+    return verdicts.get(name)  # kept answers are not compared with those of another device
 
 
 def _both(first: Verdict, second: Verdict, how: Again) -> Verdict:

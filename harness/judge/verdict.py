@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,9 @@ def losses(rounded: Tensors, reference: Tensors) -> dict[str, Loss]:
             continue
         pairs = zip(np.asarray(rounded[name], np.float64), np.asarray(wanted, np.float64), strict=True)
         seen = [_deviation(name, 0, *pair) for pair in pairs]
-        found[name] = Loss(max(d["rms"] for d in seen), max(d["largest"] for d in seen))
+        loss = Loss(max(d["rms"] for d in seen), max(d["largest"] for d in seen))
+        if math.isfinite(loss.rms) and math.isfinite(loss.largest):  # not so where the reference is all zeros
+            found[name] = loss
     return found
 
 
@@ -138,10 +140,10 @@ def judge_numerics(
     reference: Tensors,
     precision: Precision,
     loss: Mapping[str, Loss] | None = None,
-    tolerance: Tolerance | None = None,
+    bounds: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """PASS when every output of every sample of the chip is within its tolerance (tolerance_of, or `tolerance`), else
-    FAIL.
+    """PASS when every output of every sample of the chip is within its tolerance, else FAIL. This is that of
+    tolerance_of, with the figures of `bounds` in the place of its own.
 
     `chip` and `reference` map output names to arrays of equal shape, axis 0 being the batch. Each sample is compared by
     itself, so that one dropped row is found in a large batch too. A value that is not finite fails. Raises
@@ -155,7 +157,7 @@ def judge_numerics(
         for name, wanted in reference.items()
         for sample, rows in enumerate(wanted)
     ]
-    limits = {name: tolerance or tolerance_of(precision, loss.get(name)) for name in reference}
+    limits = {name: replace(tolerance_of(precision, loss.get(name)), **(bounds or {})) for name in reference}
     worst = {
         "cosine": max(seen, key=lambda d: (1 - d["cosine"]) / (1 - limits[d["output"]].cosine)),
         "largest": max(seen, key=lambda d: d["largest"] / limits[d["output"]].largest),

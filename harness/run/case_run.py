@@ -379,7 +379,7 @@ class CaseRun:
                 stack.enter_context(self.context.worker(self.chip, self.present.backend, name)) for name in names
             ]
             inputs = self.inputs(self.variant.raw)
-            built = self.built()
+            built = self.engine.built(watcher, self.variant)  # not self.built: that leases the first card
             sessions = [
                 stack.enter_context(w.load(built.path, d, built.spec, self.rows))
                 for w, d in zip(workers, card, strict=True)
@@ -388,6 +388,8 @@ class CaseRun:
             sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]
             if earlier is not None:
                 throughput.check_processes(sides[0], earlier)
+            if number != self.device.card:
+                throughput.check_right(sides, self.judged)
             if len(card) > 1:
                 named = [f"device {device.index}" for device in card]
                 throughput.check_devices(dict(zip(named, sides, strict=True)), self.judged)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,6 @@ class RunContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._present: dict[str, Presence] = {}
-        self.prepared = PreparedImages(settings.store.root, settings.prepared_gb * 1e9 / settings.processes)
         self._losses: dict[tuple[str, str, Precision], dict[str, Loss]] = {}
         self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
@@ -98,10 +98,17 @@ class RunContext:
 
     def close(self) -> None:
         """End the peer's worker, and give back the space of prepared images."""
-        self.prepared.close()
+        if "prepared" in vars(self):
+            self.prepared.close()
         if self._peer is not None:
             self._peer.kill()  # PyTorch takes seconds to exit by itself
         self._stack.close()
+
+    @cached_property
+    def prepared(self) -> PreparedImages:
+        """Images that were prepared in this run."""
+        settings = self.settings
+        return PreparedImages(settings.store.root, settings.prepared_gb * 1e9, settings.processes)
 
     # ---------------------------------------------------------------- chips
 

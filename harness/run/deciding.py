@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from harness import matrix
+from harness.backends import registry
 from harness.case import Case
 from harness.export.own import OwnModel
 from harness.reference import weights
@@ -41,7 +42,8 @@ def decided_by(context: RunContext, case: Case, options: Mapping[str, str], own:
         "baselines": context.settings.baselines.digest,
         "options": dict(options),
         "packages": {name: artefacts.installed(name) for name in PACKAGES},
-        "chip": [present.backend, present.version, [device.name for device in present.devices]],
+        "chip": [present.backend, present.version, [device.name for device in present.devices], repr(chip)],
+        "backend": artefacts.code_digest((registry.backend(present.backend).module,)) if present.backend else "",
         **(_of_model(context, case) if own is None else {"own": own.digest, "inputs": own.inputs_digest}),
     })  # fmt: skip
 

@@ -59,6 +59,8 @@ class CaseEngine:
         self.model = matrix.model(case.model)
         self.protocol = self.model.protocol(case.chip)
         raw, traced = (case.chip in chips for chips in (self.protocol.normalized_by_chip, self.protocol.traced))
+        if traced:
+            traced = registry.backend(context.settings.runner or self.chip.backends[0]).traced
         tiers = matrix.batches(self.model, self.chip, case.precision) if traced else ()
         self.variant = Variant(raw=self.chip.normalizes and raw, tiers=tiers, traced=traced)
 

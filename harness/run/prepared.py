@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.base import Sample
 from harness.models.base import Frame, Prepared, Protocol
+from harness.store import SHARED
 
 PREPARED_GB = 16.0  # 3,226 faces at 1000 x 1000 take 10 GB as pixels, 50,000 pictures at 224 x 224 take 8
 OF_FREE = 0.5  # share of the free space that is used at most
@@ -31,11 +32,11 @@ class _File:
 
 
 class PreparedImages:
-    """Tensors on disk in `folder`, `most` bytes of them in all and at most half of what is free there at first. Images
-    beyond that are prepared each time, as are all when the disk becomes full."""
+    """Tensors on disk in `folder`: `most` bytes of them in all, and at most half of what is free there at first, shared
+    by the `processes` of the run. Images beyond that are prepared each time, as are all when the disk becomes full."""
 
-    def __init__(self, folder: Path, most: float) -> None:
-        self._folder, self._most, self._left = folder, most, -1.0
+    def __init__(self, folder: Path, most: float, processes: int = 1) -> None:
+        self._folder, self._most, self._processes, self._left = folder, most, processes, -1.0
         self._files: dict[tuple[Any, ...], _File] = {}
         self._lock = threading.Lock()
 
@@ -55,10 +56,11 @@ class PreparedImages:
 
     def close(self) -> None:
         """Give the space back."""
-        for file in self._files.values():
-            os.close(file.descriptor)
-        self._files.clear()
-        self._left = 0.0
+        with self._lock:  # a thread may still be writing
+            self._left = 0.0
+            for file in self._files.values():
+                os.close(file.descriptor)
+            self._files.clear()
 
     def _read(self, what: tuple[Any, ...], name: str) -> Prepared | None:
         file = self._files.get(what)
@@ -100,8 +102,8 @@ class PreparedImages:
 
     def _allowed(self) -> float:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            return min(self._most, OF_FREE * shutil.disk_usage(self._folder).free)
+            self._folder.mkdir(SHARED, parents=True, exist_ok=True)
+            return min(self._most, OF_FREE * shutil.disk_usage(self._folder).free) / self._processes
         except OSError:
             return 0.0
 

@@ -289,6 +289,14 @@ def check_processes(side: Side, earlier: Tensors) -> None:
         )
 
 
+def check_right(sides: Sequence[Side], judge: Callable[[Tensors], Verdict]) -> None:
+    """Raises InvalidMeasurement when outputs of a device are wrong: of a card on which no other stage ran."""
+    for side in sides:
+        verdict = judge(side.answered)
+        if verdict.outcome is Outcome.FAIL:
+            raise InvalidMeasurement(f"{side.who}: wrong outputs: {verdict.text}", hint="pytest -m numerics --device N")
+
+
 def check_devices(sides: Mapping[str, Side], judge: Callable[[Tensors], Verdict]) -> None:
     """The devices of a card have answered the same inputs, and must have given the right outputs: those that `judge`
     passes, and alike.

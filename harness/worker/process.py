@@ -364,7 +364,7 @@ class Worker:
         gone = self._end(f"ended in {stage}")
         stuck = "" if gone else "; it cannot be killed: reset the device or restart the machine"
         error = WorkerError(f"worker of {self.backend} {what}{stuck}", hint=advice + tail)
-        error.hung = hung
+        error.hung = hung and stage not in ("start", "build")  # compilers are slow, and need no device
         raise error
 
     def _doing(self, stage: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.judge.repeat import Judged
-from harness.judge.verdict import TOLERANCES, Verdict, judge_numerics
+from harness.judge.verdict import Verdict, judge_numerics
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.numerics
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.numerics
 def judged(bench, chip, reference, loss=None):
     """A verdict on a part of the network in INT8 says how large a part."""
     row = bench.bound("numerics")
-    asked = None if row is None else row.tolerance(TOLERANCES[bench.case.precision])
+    asked = None if row is None else row.tolerance
     verdict = judge_numerics(chip, reference, bench.case.precision, loss, asked)
     verdict = verdict if row is None else row.told(verdict)
     return replace(verdict, text=f"{verdict.text}; {bench.in_int8} layers in INT8") if bench.in_int8 else verdict

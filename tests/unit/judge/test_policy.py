@@ -7,7 +7,7 @@ import pytest
 
 from harness.case import Case
 from harness.judge.policy import Asked, Expected, Gate, Observed, Policy, apply, undecided, unmet
-from harness.judge.verdict import Tolerance, Verdict
+from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
@@ -144,18 +144,22 @@ BOUND = Asked("regnety_016-*", "*", "the lab's", "", "lab.toml:3", rms=0.05, flo
 
 
 def test_a_bound_holds_for_its_stage_until_its_last_day():
-    policy = Policy(asked=(replace(BOUND, case="gfocal*"), BOUND, replace(BOUND, rms=1.0)))
+    policy = Policy(
+        asked=(replace(BOUND, case="gfocal*"), BOUND, replace(BOUND, rms=1.0, cosine=0.9, place="lab.toml:9"))
+    )
 
-    assert policy.bound(CASE, "numerics", TODAY) is BOUND
-    assert policy.bound(CASE, "throughput", TODAY) is BOUND
+    numerics = policy.bound(CASE, "numerics", TODAY)
+    assert numerics.tolerance == {"rms": 0.05, "cosine": 0.9}, "each figure of the first row that has it"
+    assert numerics.place == "lab.toml:3, lab.toml:9"
+    assert policy.bound(CASE, "throughput", TODAY).floor == 0.9
+    assert policy.bound(CASE, "throughput", TODAY).place == "lab.toml:3"
     assert policy.bound(CASE, "accuracy", TODAY) is None, "it has no drop"
     assert policy.bound(CASE, "export", TODAY) is None
     ended = Policy(asked=(replace(BOUND, until=TODAY - timedelta(days=1)),))
     assert ended.bound(CASE, "numerics", TODAY) is None
 
 
-def test_a_bound_completes_the_usual_tolerance_and_is_told():
-    assert BOUND.tolerance(Tolerance(0.9, 0.5, 0.2)) == Tolerance(0.9, 0.5, 0.05)
-    assert replace(BOUND, rms=None).tolerance(Tolerance(0.9, 0.5, 0.2)) is None
+def test_a_bound_is_told():
+    assert BOUND.tolerance == {"rms": 0.05}
     told = BOUND.told(Verdict(Outcome.PASS, "fine", {"rms": 0.01}))
     assert (told.text, told.details) == ("fine; bound of lab.toml:3", {"rms": 0.01, "bound_of": "lab.toml:3"})

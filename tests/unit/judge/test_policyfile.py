@@ -82,6 +82,8 @@ ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
         ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nmost=1\nfigure=""', "figure = '' cannot be", "latency_p99_us"),
         ('[[gate]]\ncase="*"\nstage="*"\nreason="x"\nfigure="rms"\nleast=true', "least = True cannot be", "number"),
         ('[[bound]]\ncase="*"\nreason="x"', "a bound needs a figure", "cosine, largest, rms, drop, floor"),
+        ('[[bound]]\ncase="*"\nstage="accuracy"\nreason="x"\nfloor=1', "a bound needs a figure", "there are drop"),
+        ('[[bound]]\ncase="own_*"\nreason="x"\nrms=1', "no case matches 'own_", "--collect-only"),
         ('[[bound]]\ncase="*"\nreason="x"\ncosine=1', "cosine = 1 cannot be", "0.95"),
         ('[[bound]]\ncase="*"\nreason="x"\nrms=0', "rms = 0 cannot be", "above 0"),
         ('[[bound]]\ncase="*"\nreason="x"\nlargest=true', "largest = True cannot be", "above 0"),

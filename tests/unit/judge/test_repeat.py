@@ -102,3 +102,12 @@ def test_invalid_twice_stays_what_it_is():
 
     assert caught.value.fact == "the device is busy; measured again in a new process: still busy"
     assert caught.value.hint == "wait"
+
+
+def test_a_metric_that_one_of_two_measurements_lacks_stands_as_it_is():
+    """Kept answers are not compared with those of another device; asked anew they are."""
+    fail = Verdict(Outcome.FAIL, "wrong")
+    found = confirmed({"ap": fail}, {"ap": fail, "devices": Verdict(Outcome.PASS, "alike")}, Again("", False))
+
+    assert found["devices"].outcome is Outcome.PASS
+    assert found["ap"].outcome is Outcome.FAIL

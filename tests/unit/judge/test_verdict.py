@@ -933,3 +933,23 @@ def test_executes_at_once_beyond_those_in_flight_are_invalid_unless_the_execute_
 
     assert verdict.outcome is outcome
     assert verdict.details["executes_at_once"] == pytest.approx(at_once * in_flight)
+
+
+def test_an_output_that_is_all_zeros_in_the_reference_has_no_loss_and_its_record_is_json():
+    reference = {"y": np.zeros((1, 4)), "z": np.ones((1, 4))}
+    loss = losses({"y": np.full((1, 4), 1e-6), "z": np.ones((1, 4))}, reference)
+
+    assert list(loss) == ["z"]
+    verdict = judge_numerics({"y": np.ones((1, 4)), "z": np.ones((1, 4))}, reference, FP16, loss)
+    assert verdict.outcome is FAIL
+    json.dumps(verdict.details, allow_nan=False)
+
+
+def test_bounds_of_a_lab_take_the_place_of_single_figures():
+    reference = {"y": np.tile([1.0, 1.0], (1, 500))}
+    chip = {"y": reference["y"] + 0.418 * np.tile([1.0, -1.0], (1, 500))}
+    loss = {"y": Loss(0.3, 0.3)}
+
+    assert judge_numerics(chip, reference, INT8, loss).outcome is PASS
+    assert judge_numerics(chip, reference, INT8, loss, {"cosine": 0.9}).outcome is PASS, "rms stays 2 x 0.3"
+    assert judge_numerics(chip, reference, INT8, loss, {"rms": 0.4}).outcome is FAIL

@@ -150,7 +150,8 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {"x": rows})
     asked = []
     witnesses = lambda model, protocol, count: {"y": np.arange(count)}  # noqa: E731
-    bench = CaseRun(SimpleNamespace(witnesses=witnesses, dataset=lambda model: range(99)), case)
+    settings = SimpleNamespace(runner=None)
+    bench = CaseRun(SimpleNamespace(witnesses=witnesses, dataset=lambda model: range(99), settings=settings), case)
     vars(bench)["worker"] = SimpleNamespace(load=load)
     bench.context.settings = SimpleNamespace(process=0)
     vars(bench.engine)["present"] = SimpleNamespace(backend="magicmind", devices=[Device(0, "MLU370-S4")])
@@ -194,6 +195,7 @@ def duo(monkeypatch):
     monkeypatch.setattr(measuring.Side, "check_fresh", lambda self: None)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
+    monkeypatch.setattr(CaseEngine, "built", lambda self, worker, variant: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
     settings = SimpleNamespace(
         process=0, tune=False, processes=1, policy=Policy(), plan=Plan(), patience=0.0, baselines=nothing

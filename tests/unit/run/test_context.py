@@ -188,7 +188,7 @@ def test_one_network_is_kept_and_it_is_channels_last(tmp_path, monkeypatch):
 def test_what_the_reference_finds_is_asked_for_once_an_image_set_and_protocol(tmp_path, monkeypatch):
     asked = []
 
-    def answers(store, model, protocol, weights, dataset, network, progress):
+    def answers(store, model, protocol, weights, dataset, network, prepare, progress):
         asked.append((model.name, protocol.name, dataset.digest))
         return [{}]
 

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,12 +34,12 @@ def start(backend):
     return Worker(backend, env={"PYTHONPATH": str(SDK)}, limits=limits)
 
 
-def hold(root, exclusive, holds, leave, run=""):
-    """Run in another process: lease the card, say so, wait to be told to leave."""
+def hold(root, exclusive, holds, leave, run, seconds):
+    """Run in another process: lease the card, say so, wait to be told to leave, for so many seconds."""
     devices.RUN = run
     with contextlib.suppress(DeviceError), lease(CARD, "t4", holder="case-b", exclusive=exclusive, root=root):
         holds.put(os.getpid())
-        leave.wait(30)
+        leave.wait(seconds)
         return
     holds.put(None)
 
@@ -53,8 +52,7 @@ def other(tmp_path):
 
     def begin(exclusive, run="", seconds=30):
         holds, leave = spawn.Queue(), spawn.Event()
-        threading.Timer(seconds, leave.set).start()
-        process = spawn.Process(target=hold, args=(tmp_path, exclusive, holds, leave, run))
+        process = spawn.Process(target=hold, args=(tmp_path, exclusive, holds, leave, run, seconds))
         process.start()
         started.append((process, leave))
         return holds.get(timeout=30)

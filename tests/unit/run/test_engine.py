@@ -26,8 +26,9 @@ OPTIONS = registry.backend_options(["t4:workspace_mb=64", "cpu:threads=1", "thre
 NONE = registry.BackendOptions()
 
 
-def engine_of(text, tmp_path, **present):
-    settings = SimpleNamespace(process=0, tune=False, store=SimpleNamespace(root=tmp_path), backend_options=OPTIONS)
+def engine_of(text, tmp_path, given=OPTIONS, **present):
+    store = SimpleNamespace(root=tmp_path)
+    settings = SimpleNamespace(process=0, tune=False, runner=None, store=store, backend_options=given)
     engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse(text))
     known = {"backend": "ort", "version": "1", "devices": (Device(0, "CPU"),), "evidence": ""}
     vars(engine)["present"] = Presence(**{**known, **present})
@@ -176,7 +177,7 @@ def test_an_engine_for_several_batches_is_one_for_all_their_cases(tmp_path, monk
             engine.write_bytes(b"engine")
 
     for batch in (1, 8, 64):
-        engine = engine_of(f"regnety_016-t4-fp16-bs{batch}", tmp_path, backend="ort")
+        engine = engine_of(f"regnety_016-t4-fp16-bs{batch}", tmp_path, NONE, backend="ort")
         engine.context.settings.store = Store(tmp_path / "store")
         built.append(engine.built(Compiler(), Variant(raw=False, tiers=engine.tiers)))
 
@@ -194,7 +195,7 @@ def test_an_engine_for_several_batches_is_one_for_all_their_cases(tmp_path, monk
     ],
 )
 def test_an_engine_is_tuned_when_it_is_asked_and_the_backend_can(text, backend, asked, told, tmp_path):
-    engine = engine_of(text, tmp_path, backend=backend)
+    engine = engine_of(text, tmp_path, NONE, backend=backend)
     engine.context.settings.tune = asked
 
     assert engine.tuned == told
@@ -228,7 +229,9 @@ def test_an_engine_that_is_a_graph_says_how_many_layers_are_in_int8(told, wanted
 @pytest.mark.parametrize("backend", ["trt", "magicmind"])
 def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path):
     """Where CUDA numbers another GPU 0, its plan would not load on this one."""
-    settings = SimpleNamespace(process=0, tune=False, store=SimpleNamespace(root=tmp_path), backend_options=NONE)
+    settings = SimpleNamespace(
+        process=0, tune=False, runner=None, store=SimpleNamespace(root=tmp_path), backend_options=NONE
+    )
     engine = CaseEngine(SimpleNamespace(settings=settings), FP32)
     engine.variant = replace(engine.variant, raw=False)
     vars(engine)["present"] = SimpleNamespace(backend=backend, version="TensorRT 8.6", devices=[Device(1, "chip")])

@@ -150,3 +150,12 @@ def test_the_file_has_no_name_and_its_space_comes_back(tmp_path, work):
         os.fstat(descriptor)
     ask(kept, work, [0])  # after the end it prepares
     assert work.read[-1] == 0
+
+
+def test_processes_of_a_run_share_the_free_space(tmp_path, work, monkeypatch):
+    monkeypatch.setattr(prepared.shutil, "disk_usage", lambda folder: SimpleNamespace(free=8 * BYTES))
+    kept = PreparedImages(tmp_path / "cache", 1e9, processes=2)
+    ask(kept, work, range(4))
+    ask(kept, work, range(4))
+
+    assert work.read == [0, 1, 2, 3, 2, 3]

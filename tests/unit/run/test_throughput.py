@@ -524,3 +524,9 @@ def test_looks_count_the_windows_of_the_first_side():
     until_decided(measure, lambda blocks, effort: next(verdicts), 3, 600.0, clock=Clock())
 
     assert asked == [3, 6, 18]
+
+
+def test_a_card_on_which_no_other_stage_ran_is_held_against_the_reference():
+    measuring.check_right([side()], close_to_the_right_one)
+    with pytest.raises(InvalidMeasurement, match="chip: wrong outputs"):
+        measuring.check_right([side(), side(Session(factor=-1.0))], close_to_the_right_one)
