@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -44,7 +45,6 @@ def app(verb: str | None) -> typer.Typer:
     root = typer.Typer(
         name="chipproof",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the verb that `argv` names and exit with its status, 2 where it could not run."""
     _replace_what_cannot_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verb = next((word for word in arguments if not word.startswith("-")), None)
+    verb = next((word for word in _completed() or arguments if not word.startswith("-")), None)
     try:
         app(verb)(arguments, prog_name="chipproof")
     except HarnessError as error:
@@ -97,6 +97,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         traceback.print_exc()
         print("chipproof: this is a defect of chipproof itself, please report it", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)
+
+
+def _completed() -> list[str]:
+    """Words of the command line that a shell asks to complete, without the program's name; [] where none asks."""
+    if "_CHIPPROOF_COMPLETE" not in os.environ:
+        return []
+    return (os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")).split()[1:]
 
 
 def _replace_what_cannot_be_shown() -> None:

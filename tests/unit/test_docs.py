@@ -31,7 +31,7 @@ CHINESE = [page for page in PAGES if page.name.endswith(".zh-CN.md")]
 PYTEST_OWN = {"--help", "--collect-only", "--markers"}
 FOREIGN = {"make", "git", "npu-smi", "nvidia-smi", "cnmon", "source", "cd", "pip", "./benchmark.x86_64"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-OTHERS_OPTIONS = {"--pid"}  # docker's
+OTHERS_OPTIONS = {"--pid", "--install-completion"}  # docker's, typer's
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -137,7 +137,7 @@ def test_every_verb_exists_and_has_the_options_that_are_named(page):
     told += [text.split() for text in code(page) if text.startswith("chipproof ") and " " in text]
     for words in told:
         verb = words[1]
-        if verb == "--help":
+        if verb in ("--help", "--install-completion"):
             continue
         assert verb in cli.VERBS, f"{page.name}: chipproof {verb} is no verb"
         wrong = set(OPTION.findall(" ".join(words))) - verb_options(verb)

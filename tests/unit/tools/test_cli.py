@@ -270,3 +270,20 @@ def test_run_refuses_what_pytest_does_not_know(tmp_path):
 
     assert done.returncode == 2
     assert "--no-such-option" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("chipproof dia", "diagnose"), ("chipproof diagnose --sw", "--sweep"), ("chipproof x", "")]
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_verbs_and_their_options(words, expected, shell, monkeypatch):
+    given = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)} if shell == "bash" else {
+        "_TYPER_COMPLETE_ARGS": words}  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", "from tools.cli import main; main([])"],
+        env={**os.environ, **given, "_CHIPPROOF_COMPLETE": f"complete_{shell}"},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert expected in run.stdout, run.stdout + run.stderr
+    assert expected or "diagnose" not in run.stdout
