@@ -53,6 +53,7 @@ class CaseRun:
         self.context, self.case, self.engine, self.anew = context, case, engine, anew
         self.chip, self.variant = engine.chip, engine.variant
         self._stack = ExitStack()
+        self._published: Path | None = None
 
     def close(self) -> None:
         """End the worker. Raises the error of unloading the engine, if there is one."""
@@ -145,7 +146,16 @@ class CaseRun:
 
         The device is held meanwhile, because some compilers use it."""
         self.held  # noqa: B018
-        return self.engine.built(self.worker, variant or self.variant)
+        made = self.engine.built(self.worker, variant or self.variant)
+        if variant in (None, self.variant):
+            self._published = made.path
+        return made
+
+    def name_engine(self) -> None:
+        """Let the store name the published engine as the latest, where it is built: records name the latest, and the
+        test before may have built another variant."""
+        if self._published is not None:
+            self.context.settings.store.latest["engine"] = self._published
 
     @cached_property
     def worker(self) -> Worker:

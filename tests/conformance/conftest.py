@@ -328,6 +328,7 @@ def judge(
     the first; then put the verdicts on record (accept)."""
 
     def once(measure: Callable[[CaseRun], Judged], on: CaseRun) -> Judged | InvalidMeasurement:
+        on.name_engine()
         try:
             judged = measure(on)
         except InvalidMeasurement as error:

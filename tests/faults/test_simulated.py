@@ -79,7 +79,7 @@ def test_one_damaged_device_of_a_card_is_found_and_named(simulated, every, stage
 
 
 def test_a_host_that_is_slower_than_its_simulated_chip_is_told_and_is_no_fault_of_the_chip(simulated):
-    watch = simulated("cuda", "bs4 and throughput", slow_host=0.02)
+    watch = simulated("cuda", "bs4 and throughput", slow_host=0.1)
 
     (record,) = [record for record in watch.records if record.stage == "throughput"]
     assert record.outcome == "INCONCLUSIVE"
