@@ -385,17 +385,17 @@ def in_turn(sides: Sequence[Side], pairs: int = 0, limit_s: float = -1.0) -> Blo
 
     Eager PyTorch is last. Slow engines get fewer windows. Inputs are sent with the first window and stay on the device.
     Raises InvalidMeasurement when outputs differ afterwards."""
-    windows: list[list[Window]] = [[] for _ in sides]
+    timings: list[list[Timing]] = [[] for _ in sides]
     pairs, limit_s = pairs or PAIRS, limit_s if limit_s >= 0 else PAIRS_LIMIT_S
     end = time.perf_counter() + limit_s
-    while len(windows[0]) < FEWEST or (len(windows[0]) < pairs and time.perf_counter() < end):
+    while len(timings[0]) < FEWEST or (len(timings[0]) < pairs and time.perf_counter() < end):
         if len(sides) > 1:
             time.sleep(PAUSE_S)
-        for side, seen in zip(sides, windows, strict=True):
-            seen.extend(side.session.measure(None if seen else side.inputs, PAIR_PLAN).windows)
+        for side, seen in zip(sides, timings, strict=True):
+            seen.append(side.session.measure(None if seen else side.inputs, PAIR_PLAN))
     for side in sides:
         side.audit()
-    return tuple(Timing((), tuple(seen), ()) for seen in windows)
+    return tuple(replace(joined(seen), warmup=(), latencies=()) for seen in timings)
 
 
 def pairs_until_decided(

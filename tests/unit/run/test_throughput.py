@@ -1,8 +1,10 @@
 """How throughput is measured: blocks until the verdict is known, outputs looked at, other load waited for."""
 
+import math
 import random
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -530,3 +532,13 @@ def test_a_card_on_which_no_other_stage_ran_is_held_against_the_reference():
     measuring.check_right([side()], close_to_the_right_one)
     with pytest.raises(InvalidMeasurement, match="chip: wrong outputs"):
         measuring.check_right([side(), side(Session(factor=-1.0))], close_to_the_right_one)
+
+
+def test_sides_in_turn_keep_how_many_executes_are_in_flight(monkeypatch):
+    """Else a runtime with two streams would be taken for one that counts twice."""
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
+    two = SimpleNamespace(measure=lambda inputs, plan: Timing((), (Window(0.0, 1.0, 4),), (), in_flight=2), read=dict)
+
+    (timing,) = measuring.in_turn([Side("chip", two, INPUTS, {})])
+
+    assert (timing.in_flight, len(timing.windows)) == (2, measuring.PAIRS)
