@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -186,11 +187,12 @@ def _write_one(model: Model, protocol: Protocol, raw: bool, staged: Path, sample
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; call what it yields once a step."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """How far the work is, on standard error; call what it yields once a step."""
+    from harness.report.progress import Shown
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=total)
-        yield lambda: bars.advance(task)
+    shown = Shown(sys.stderr)
+    advance = shown(what, total)
+    try:
+        yield lambda: advance(1)
+    finally:
+        shown.clear()

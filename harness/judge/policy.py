@@ -75,7 +75,9 @@ class Asked(Row):
         return {name: value for name in BOUNDS["numerics"] if (value := getattr(self, name)) is not None}
 
     def told(self, verdict: Verdict) -> Verdict:
-        """The verdict with the place of the row."""
+        """The verdict with the place of the row; as it is where no row sets anything."""
+        if not self.place:
+            return verdict
         return replace(
             verdict, text=f"{verdict.text}; bound of {self.place}", details={**verdict.details, "bound_of": self.place}
         )
@@ -106,8 +108,9 @@ class Policy:
         """The row by which a red result of this stage is only told."""
         return next((row for row in self.observed if row.covers(case, stage) and not row.ended(today)), None)
 
-    def bound(self, case: Case, stage: str, today: date) -> Asked | None:
-        """The bounds that hold for this stage of this case, as one row: each figure of the first row that has it."""
+    def bound(self, case: Case, stage: str, today: date) -> Asked:
+        """The bounds that hold for this stage of this case, as one row: each figure of the first row that has it. A row
+        without a place has none."""
         found: dict[str, float] = {}
         places: list[str] = []
         for row in self.asked:
@@ -116,7 +119,7 @@ class Policy:
             new = {n: v for n in BOUNDS.get(stage, ()) if (v := getattr(row, n)) is not None and n not in found}
             found |= new
             places += [row.place] if new else []
-        return Asked(str(case), stage, "", "", ", ".join(places), **found) if found else None  # type: ignore[arg-type]
+        return Asked(str(case), stage, "", "", ", ".join(places), **found)  # type: ignore[arg-type]
 
 
 def apply(policy: Policy, case: Case, stage: str, metric: str, verdict: Verdict, today: date) -> Verdict:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import StoreError
-from harness.metrics.changes import SURE, compared
+from harness.metrics.changes import SURE
 from harness.report.messages import Translate
 from harness.report.records import write_whole
 from harness.run.accuracy import Evaluation
@@ -22,7 +22,7 @@ QUALITY = 80  # of the JPEG, as OpenCV counts it: 0..100
 SIDES = ("chip", "reference")
 
 
-def write(folder: Path, name: str, task: str, run: Evaluation) -> list[dict[str, Any]]:
+def write(folder: Path, name: str, run: Evaluation) -> list[dict[str, Any]]:
     """Write `folder`/`name`.N.jpg for the at most `OF_A_CASE` images on which chip and reference differ most, first
     those that the reference got right and the chip wrong. Returns a fact for each: `file` relative to the parent of the
     folder, its `sha256`, `image` (its name in the data set), `width` and `height` in pixels, `task`, `counts` of boxes
@@ -31,7 +31,7 @@ def write(folder: Path, name: str, task: str, run: Evaluation) -> list[dict[str,
     DataError (an image cannot be read) and StoreError."""
     import cv2
 
-    found = compared(task, run.found, run.wanted)
+    task, found = run.task, run.changes
     lost = np.zeros(len(found), bool)
     for metric in run.chip.hits.keys() & run.reference.hits.keys():
         hits, wanted = run.chip.hits[metric], run.reference.hits[metric]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.case import Case, Predictions
@@ -12,6 +13,7 @@ from harness.errors import DataError
 from harness.judge.verdict import Verdict
 from harness.metrics import score
 from harness.metrics.base import Score
+from harness.metrics.changes import Difference, compared
 from harness.run.predict import Answers
 
 
@@ -27,7 +29,13 @@ class Evaluation:
     dataset: Dataset
     images_per_second: float
     also: Mapping[str, Verdict]  # verdicts on the chip's answers themselves, by metric
+    task: str  # of the model
     marks: tuple[str, ...]  # of the images, and "kept": answers of an earlier run of the same engine on the same images
+
+    @cached_property
+    def changes(self) -> list[Difference]:
+        """How far the chip's answer to each image is from the reference's."""
+        return compared(self.task, self.found, self.wanted)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -72,5 +80,6 @@ def evaluate(
         dataset,
         len(answers.found) / answers.seconds,
         answers.also,
+        task,
         (*marks_of(dataset, limit), *(("kept",) if answers.kept else ())),
     )

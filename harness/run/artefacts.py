@@ -365,17 +365,8 @@ def witness_outputs(
     network: Callable[[], nn.Module],
 ) -> Tensors:
     """The reference's raw outputs by ONNX name for prepared images, float32 (N, 3, H, W)."""
-    inputs = {
-        "model": model.name,
-        "protocol": protocol.name,
-        "weights": resolved.digest,
-        "inputs": hashlib.sha256(images.tobytes()).hexdigest(),
-    }
-
-    def make(path: Path) -> None:
-        save_arrays(path, predictions.raw_outputs(network(), model, images))
-
-    return load_arrays(_get(store, "witness", key("witness", inputs, model), make))
+    inputs = _of_images(model, protocol, resolved, images)
+    return _outputs(store, "witness", model, inputs, lambda: predictions.raw_outputs(network(), model, images))
 
 
 def rounded_outputs(
@@ -387,20 +378,30 @@ def rounded_outputs(
     precision: Precision,
     network: Callable[[], nn.Module],
 ) -> Tensors:
-    """Raw outputs of eager PyTorch by ONNX name in the arithmetic of `precision` (reference.arithmetic), for prepared
-    images, float32 (N, 3, H, W)."""
-    inputs = {
+    """As witness_outputs, in the arithmetic of `precision` (reference.arithmetic)."""
+    inputs = {**_of_images(model, protocol, resolved, images), "precision": str(precision)}
+
+    def make() -> Tensors:
+        return arithmetic.outputs(network(), model.outputs, images, precision)
+
+    return _outputs(store, "arithmetic", model, inputs, make)
+
+
+def _of_images(
+    model: Model, protocol: Protocol, resolved: ResolvedWeights, images: NDArray[np.float32]
+) -> dict[str, object]:
+    return {
         "model": model.name,
         "protocol": protocol.name,
         "weights": resolved.digest,
         "inputs": hashlib.sha256(images.tobytes()).hexdigest(),
-        "precision": str(precision),
     }
 
-    def make(path: Path) -> None:
-        save_arrays(path, arithmetic.outputs(network(), model.outputs, images, precision))
 
-    return load_arrays(_get(store, "arithmetic", key("arithmetic", inputs, model), make))
+def _outputs(
+    store: Store, kind: str, model: Model, inputs: Mapping[str, object], make: Callable[[], Tensors]
+) -> Tensors:
+    return load_arrays(_get(store, kind, key(kind, inputs, model), lambda path: save_arrays(path, make())))
 
 
 def chip_answers(

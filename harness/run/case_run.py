@@ -254,10 +254,8 @@ class CaseRun:
 
     def inputs(self, raw: bool = False) -> Tensors:
         """One batch of the first images, prepared (predict.batch_of)."""
-        dataset = self.context.dataset(self.model)
-        return {
-            self.model.input: predict.batch_of(self.protocol, dataset, self._different, self.case.batch, raw),
-        }
+        dataset, prepare = self.context.dataset(self.model), self._prepare(raw)
+        return {self.model.input: predict.batch_of(dataset, prepare, self._different, self.case.batch)}
 
     def changed(self) -> Tensors | None:
         """Other inputs, on which outputs are checked between timed runs; None for the images upside down."""
@@ -328,8 +326,8 @@ class CaseRun:
         drawn = random.sample(range(images - rest), min(few, images - rest))
         return [*sorted(drawn), *range(images - rest, images)]
 
-    def _prepare(self, variant: Variant) -> Callable[[Sample], Prepared]:
-        return self.context.prepared.prepare(self.context.dataset(self.model).name, self.protocol, variant.raw)
+    def _prepare(self, raw: bool) -> Callable[[Sample], Prepared]:
+        return self.context.prepared.prepare(self.context.dataset(self.model).name, self.protocol, raw)
 
     @contextmanager
     def _card(self, variant: Variant) -> Iterator[Card]:
@@ -348,7 +346,7 @@ class CaseRun:
                 built = self.built(variant)
                 loaded = worker.load(built.path, device, built.spec, self.rows)
                 sessions[f"device {device.index}"] = stack.enter_context(loaded)
-            yield Card(sessions, self.model, self.protocol, self.case, self._prepare(variant), variant.nms)
+            yield Card(sessions, self.model, self.protocol, self.case, self._prepare(variant.raw), variant.nms)
 
     # ---------------------------------------------------------------- throughput
 
@@ -424,7 +422,7 @@ class CaseRun:
         """Raises InvalidMeasurement when devices answer images of the data set differently."""
         dataset = self.context.dataset(self.model)
         few = dataset.take(sorted(random.sample(range(len(dataset)), min(ASKED_TWICE, len(dataset)))))
-        card = Card(sessions, self.model, self.protocol, self.case, self._prepare(self.variant), self.variant.nms)
+        card = Card(sessions, self.model, self.protocol, self.case, self._prepare(self.variant.raw), self.variant.nms)
         _, verdicts = card.ask(few, lambda done: None)
         verdict = verdicts["devices"]
         if verdict.outcome is Outcome.FAIL:
@@ -452,22 +450,21 @@ class CaseRun:
             return None
         return throughput.conclusion(self.case.batch, cell, self.at_least, self.chip.devices_per_card, self.floor)
 
-    @property
-    def bound(self) -> Callable[[str], Asked | None]:
-        """By stage: the lab's bounds for the case."""
-        return partial(self.context.settings.policy.bound, self.case, today=date.today())
+    def bound(self, stage: str) -> Asked:
+        """The lab's bounds for that stage of the case."""
+        return self.context.settings.policy.bound(self.case, stage, date.today())
 
     @property
     def floor(self) -> float:
         """Share of the published throughput that is asked."""
-        row = self.bound("throughput")
-        return FLOOR if row is None or row.floor is None else row.floor
+        floor = self.bound("throughput").floor
+        return FLOOR if floor is None else floor
 
     @property
     def at_least(self) -> float | None:
         """Ratio to eager PyTorch that is asked; None where it is not compared."""
-        row, usual = self.bound("throughput"), self.chip.least_of_eager
-        return usual if usual is None or row is None else row.floor
+        floor, usual = self.bound("throughput").floor, self.chip.least_of_eager
+        return usual if usual is None or floor is None else floor
 
     def _paired(self) -> Measurement:
         """Windows of the chip and, at FP32, of eager PyTorch, in turn."""

@@ -292,8 +292,9 @@ class RunContext:
         return self._losses[memo]
 
     def _prepared(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:
-        samples = self.dataset(model).head(count).samples
-        images = np.stack([protocol.preprocess(sample.read(), False).tensor for sample in samples])
+        dataset = self.dataset(model)
+        prepare = self.prepared.prepare(dataset.name, protocol, False)
+        images = np.stack([prepare(sample).tensor for sample in dataset.head(count).samples])
         return images.astype(np.float32, copy=False)
 
     # ---------------------------------------------------------------- the peer of the embedded chip

@@ -43,10 +43,9 @@ def alike(one: Predictions, other: Predictions) -> bool:
     )
 
 
-def batch_of(protocol: Protocol, dataset: Dataset, different: int, size: int, raw: bool) -> NDArray[np.generic]:
-    """One batch of `size` rows: the first `different` images, repeated in turn. Rows are uint8 (H, W, 3) where the chip
-    normalises (`raw`), else float32 (3, H, W)."""
-    rows = [protocol.preprocess(sample.read(), raw).tensor for sample in dataset.head(different).samples]
+def batch_of(dataset: Dataset, prepare: Callable[[Sample], Prepared], different: int, size: int) -> NDArray[np.generic]:
+    """One batch of `size` rows: the first `different` images, repeated in turn. `prepare` reads and prepares one."""
+    rows = [prepare(sample).tensor for sample in dataset.head(different).samples]
     return np.stack([rows[i % len(rows)] for i in range(size)])
 
 

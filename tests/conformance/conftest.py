@@ -402,7 +402,7 @@ def keep_pictures(pytestconfig: pytest.Config) -> Callable[[CaseRun, Evaluation]
             return {}
         folder = book.path.with_name(book.path.name.split(".")[0])
         try:
-            found = pictures.write(folder, str(bench.case), bench.model.task, run)
+            found = pictures.write(folder, str(bench.case), run)
         except Exception as error:
             say(pytestconfig, f"{bench.case}: the report has no pictures, they cannot be written: {error}")
             return {}

@@ -7,7 +7,6 @@ import pytest
 from harness.case import Precision
 from harness.judge.repeat import Judged
 from harness.judge.verdict import SLACK, judge_agreement, judge_published, judge_tail
-from harness.metrics.changes import compared
 from harness.run.case_run import Variant
 from harness.vocabulary import Outcome
 
@@ -27,16 +26,19 @@ def reported(verdict):
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
+def agreements(bench, run):
+    """The verdict on each metric, by the bounds of the lab where it has any."""
+    row = bench.bound("accuracy")
+    slack = SLACK if row.drop is None else row.drop
+    return {m: row.told(judge_agreement(run.chip, run.reference, m, slack)) for m in bench.model.metrics}
+
+
 def agreement(bench, keep_answers, keep_pictures):
     run = bench.evaluation
     keep_answers(bench, run)
     pictures = keep_pictures(bench, run)
-    row = bench.bound("accuracy")
-    slack = SLACK if row is None else row.drop
-    verdicts = {metric: judge_agreement(run.chip, run.reference, metric, slack) for metric in bench.model.metrics}
-    verdicts = verdicts if row is None else {metric: row.told(verdict) for metric, verdict in verdicts.items()}
-    changed = compared(bench.model.task, run.found, run.wanted)
-    shares = {sample.id: one.share for sample, one in zip(run.dataset.samples, changed, strict=True)}
+    verdicts = agreements(bench, run)
+    shares = {sample.id: one.share for sample, one in zip(run.dataset.samples, run.changes, strict=True)}
     verdicts["tail"] = judge_tail(shares, bench.case.precision)
     if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
@@ -53,12 +55,7 @@ def test_the_chip_agrees_with_the_reference(judge, keep_answers, keep_pictures):
 
 def suppressed(bench):
     run = bench.evaluate(Variant(raw=False, nms=True))
-    row = bench.bound("accuracy")
-    slack = SLACK if row is None else row.drop
-    verdicts = {
-        f"{m} suppressed by chip": judge_agreement(run.chip, run.reference, m, slack) for m in bench.model.metrics
-    }
-    verdicts = verdicts if row is None else {metric: row.told(verdict) for metric, verdict in verdicts.items()}
+    verdicts = {f"{metric} suppressed by chip": verdict for metric, verdict in agreements(bench, run).items()}
     return Judged(verdicts, run.marks, run.facts)
 
 

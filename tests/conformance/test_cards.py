@@ -8,6 +8,7 @@ from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
 from harness.run.throughput import judged, slower, speed_of
 from harness.vocabulary import Outcome
+from tests.session import COSTLY
 
 pytestmark = pytest.mark.throughput
 
@@ -19,6 +20,8 @@ def cards(bench, keep, simulated):
     for number in bench.cards:
         try:
             run = bench.on_card(number)
+        except COSTLY:  # a crash or a hang is the case's, and each further card would cost it again
+            raise
         except (InvalidMeasurement, DeviceError) as error:
             broken = {"hint": error.hint, "waited": True}  # measured again, all cards would wait once more
             verdicts[number] = Verdict(Outcome.INVALID, f"not measured: {error.fact}", broken)
@@ -27,14 +30,11 @@ def cards(bench, keep, simulated):
         keep({**of_measurement(case, run, None), "card": f"card {number}", "again": bench.anew})
         marks.update([run.mark] if run.mark else [])
         verdict = judged(run, speeds[number], case.batch, cell, None, bench.floor)
-        if (row := bench.bound("throughput")) is not None:
-            verdict = row.told(verdict)
         if simulated:
             verdict = Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {speeds[number]} images/s")
         figures = {"card_measured": speeds[number].value, "card_low": speeds[number].low,
-                   "card_high": speeds[number].high, "floor": bench.floor,
-                   **{name: verdict.details[name] for name in ("bound_of",) if name in verdict.details}}  # fmt: skip
-        verdicts[number] = Verdict(verdict.outcome, verdict.text, figures)
+                   "card_high": speeds[number].high, "floor": bench.floor}  # fmt: skip
+        verdicts[number] = bench.bound("throughput").told(Verdict(verdict.outcome, verdict.text, figures))
     for number, share in slower(speeds).items() if speeds else ():
         text = f"{verdicts[number].text}; {share:.1%} slower than the median of {len(speeds)} cards"
         verdicts[number] = Verdict(verdicts[number].outcome, text, verdicts[number].details)

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.numerics
 def judged(bench, chip, reference, loss=None):
     """A verdict on a part of the network in INT8 says how large a part."""
     row = bench.bound("numerics")
-    asked = None if row is None else row.tolerance
-    verdict = judge_numerics(chip, reference, bench.case.precision, loss, asked)
-    verdict = verdict if row is None else row.told(verdict)
+    verdict = row.told(judge_numerics(chip, reference, bench.case.precision, loss, row.tolerance))
     return replace(verdict, text=f"{verdict.text}; {bench.in_int8} layers in INT8") if bench.in_int8 else verdict
 
 

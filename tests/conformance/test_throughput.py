@@ -25,8 +25,7 @@ def measured(bench, keep, simulated_latency):
         return Judged({"": simulated(run, figures, simulated_latency)}, marks)
     cell = bench.context.settings.baselines.cell(bench.case, "throughput")
     verdict = judged(run, speed, bench.case.batch, cell, bench.at_least, bench.floor)
-    if (row := bench.bound("throughput")) is not None:
-        verdict = row.told(verdict)
+    verdict = bench.bound("throughput").told(verdict)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**figures, **verdict.details, "against": against, "floor": bench.floor}
     told = {"processes": run.note} if run.note else {}

@@ -135,24 +135,60 @@ def test_a_failed_build_is_tried_once_a_case(conform, monkeypatch, tmp_path):
     assert len(built) == 1
 
 
-def test_every_card_is_judged_and_the_slow_one_named(conform, planted, monkeypatch, present, tmp_path):
-    present.clear()
-    monkeypatch.setenv("TESTBED_CARDS", "3")
-    monkeypatch.setenv("TESTBED", "card_1_is_slow")
+@pytest.fixture
+def cards(conform, monkeypatch, present, tmp_path):
+    """Run throughput on three cards, of which one has a fault: (records by metric, file of the run)."""
 
-    more = ("--all-cards", f"--results={tmp_path}")
-    records = conform("tiny_classes and fp32 and bs4 and throughput", more=more).records
+    def run(fault, policy=""):
+        present.clear()
+        monkeypatch.setenv("TESTBED_CARDS", "3")
+        monkeypatch.setenv("TESTBED", fault)
+        monkeypatch.setenv("TESTBED_DEVICE", "1")
+        (tmp_path / "lab.toml").write_text(policy)
+        more = ("--all-cards", f"--results={tmp_path}", f"--policy={tmp_path / 'lab.toml'}")
+        watch = conform("tiny_classes and fp32 and bs4 and throughput", more=more)
+        (path,) = tmp_path.glob("*.jsonl")
+        return {r.metric: r for r in watch.records}, path
+
+    yield run
     present.clear()
 
-    found = {r.metric: (r.outcome, r.text) for r in records}
-    assert {name: outcome for name, (outcome, _) in found.items()} == {
+
+def test_every_card_is_judged_and_the_slow_one_named(cards, planted):
+    found, path = cards("at_60_percent")
+
+    assert {name: record.outcome for name, record in found.items()} == {
         "": "PASS", "card 0": "PASS", "card 1": "FAIL", "card 2": "PASS"
     }  # fmt: skip
-    assert "slower than the median of 3 cards" in found["card 1"][1]
-    assert not any("slower" in text for name, (_, text) in found.items() if name != "card 1")
-    (path,) = tmp_path.glob("*.jsonl")
-    again = [check for check in recompute(read_run(path), tmp_path, planted.table) if check.record.metric]
+    assert "slower than the median of 3 cards" in found["card 1"].text
+    assert not any("slower" in record.text for name, record in found.items() if name != "card 1")
+    again = [check for check in recompute(read_run(path), path.parent, planted.table) if check.record.metric]
     assert {check.record.metric: check.result for check in again} == {f"card {n}": "same" for n in range(3)}, again
+
+
+def test_cards_are_judged_by_the_labs_floor_and_come_out_again(cards, planted):
+    found, path = cards("at_60_percent", '[[bound]]\ncase = "tiny_*"\nreason = "x"\nfloor = 0.4\n')
+
+    assert {record.outcome for record in found.values()} == {"PASS"}, found
+    assert all(record.facts["bound_of"] == "lab.toml:1" for record in found.values())
+    again = [check for check in recompute(read_run(path), path.parent, planted.table) if check.record.metric]
+    assert {check.result for check in again} == {"same"}, again
+
+
+def test_a_card_whose_outputs_no_other_stage_saw_is_held_against_the_reference(cards):
+    found, _ = cards("mean_forgotten")
+
+    assert found["card 1"].outcome == "INVALID"
+    assert "wrong outputs" in found["card 1"].text
+    assert {found[name].outcome for name in ("", "card 0", "card 2")} == {"PASS"}
+
+
+def test_a_crash_on_a_card_is_an_error_of_the_case_and_no_verdict_on_a_card(cards):
+    found, _ = cards("dies")
+
+    assert found.pop("").outcome == "PASS", "the first card"
+    assert [record.outcome for record in found.values()] == ["ERROR"], found
+    assert not any(name.startswith("card ") for name in found)
 
 
 def test_a_device_that_hung_twice_is_reset_where_that_is_asked(conform, monkeypatch, tmp_path):

@@ -153,13 +153,14 @@ def test_a_bound_holds_for_its_stage_until_its_last_day():
     assert numerics.place == "lab.toml:3, lab.toml:9"
     assert policy.bound(CASE, "throughput", TODAY).floor == 0.9
     assert policy.bound(CASE, "throughput", TODAY).place == "lab.toml:3"
-    assert policy.bound(CASE, "accuracy", TODAY) is None, "it has no drop"
-    assert policy.bound(CASE, "export", TODAY) is None
+    assert policy.bound(CASE, "accuracy", TODAY).place == "", "it has no drop"
+    assert policy.bound(CASE, "export", TODAY).place == ""
     ended = Policy(asked=(replace(BOUND, until=TODAY - timedelta(days=1)),))
-    assert ended.bound(CASE, "numerics", TODAY) is None
+    assert ended.bound(CASE, "numerics", TODAY).tolerance == {}
 
 
 def test_a_bound_is_told():
     assert BOUND.tolerance == {"rms": 0.05}
     told = BOUND.told(Verdict(Outcome.PASS, "fine", {"rms": 0.01}))
     assert (told.text, told.details) == ("fine; bound of lab.toml:3", {"rms": 0.01, "bound_of": "lab.toml:3"})
+    assert Policy().bound(CASE, "numerics", TODAY).told(PASS) is PASS

@@ -51,7 +51,7 @@ def written(tmp_path):
     """Facts of three images, of which the chip misses a face, misses two and invents one."""
     made = boxes(FACE, OTHER, (700, 20, 800, 120, 0.95))
     run = of("faces", [boxes(FACE), boxes(), made, BOTH], [BOTH] * 4)
-    return write(tmp_path / "run", "case", "faces", run)
+    return write(tmp_path / "run", "case", run)
 
 
 def test_the_furthest_come_first_and_what_is_alike_is_left_out(written):
@@ -78,13 +78,13 @@ def test_the_file_is_that_image_as_a_small_jpeg_beside_the_records(tmp_path, wri
 
 
 def test_at_most_three_and_none_where_all_agree(tmp_path):
-    assert len(write(tmp_path, "x", "faces", of("faces", [boxes(FACE)] * 5, [BOTH] * 5))) == OF_A_CASE == 3
-    assert write(tmp_path / "none", "x", "faces", of("faces", [BOTH] * 5, [BOTH] * 5)) == []
+    assert len(write(tmp_path, "x", of("faces", [boxes(FACE)] * 5, [BOTH] * 5))) == OF_A_CASE == 3
+    assert write(tmp_path / "none", "x", of("faces", [BOTH] * 5, [BOTH] * 5)) == []
     assert not (tmp_path / "none").exists()
 
 
 def test_a_small_picture_is_not_made_larger(tmp_path):
-    (fact,) = write(tmp_path, "x", "faces", of("faces", [boxes(FACE)], [BOTH], height=300, width=200))
+    (fact,) = write(tmp_path, "x", of("faces", [boxes(FACE)], [BOTH], height=300, width=200))
 
     assert (fact["width"], fact["height"]) == (200, 300)
     assert fact["chip"] == [[96, 60, 192, 180, pytest.approx(0.9), 0]]
@@ -94,14 +94,14 @@ def test_rounding_is_no_difference_and_a_box_that_moved_is(tmp_path):
     near = boxes((96.5, 60, 192.5, 180, 0.89), (480, 241, 672, 480, 0.81))
     moved = boxes((128, 60, 224, 180, 0.9), OTHER)  # overlap (IoU) 0.5: half of it is gone
 
-    facts = write(tmp_path, "x", "faces", of("faces", [near, moved], [BOTH] * 2))
+    facts = write(tmp_path, "x", of("faces", [near, moved], [BOTH] * 2))
 
     assert [fact["image"] for fact in facts] == ["n1"]
 
 
 def test_a_box_of_another_class_is_another_box(tmp_path):
     wanted = boxes(FACE, OTHER, labels=[1, 2])
-    facts = write(tmp_path, "x", "objects", of("objects", [boxes(FACE, OTHER, labels=[1, 3])], [wanted]))
+    facts = write(tmp_path, "x", of("objects", [boxes(FACE, OTHER, labels=[1, 3])], [wanted]))
 
     assert facts[0]["counts"] == [2, 1, 2, 1]
 
@@ -109,14 +109,14 @@ def test_a_box_of_another_class_is_another_box(tmp_path):
 def test_a_box_below_the_threshold_is_drawn_where_it_is_the_counterpart(tmp_path):
     """The reference scores 0.6, the chip 0.4: less than sure, and more than half of it."""
     wanted, found = boxes(FACE, (480, 240, 672, 480, 0.6)), boxes(FACE, (480, 240, 672, 480, 0.4))
-    (fact,) = write(tmp_path, "x", "faces", of("faces", [found], [wanted]))
+    (fact,) = write(tmp_path, "x", of("faces", [found], [wanted]))
 
     assert fact["counts"] == [2, 0, 2, 0]
 
 
 def test_of_many_boxes_those_without_counterpart_are_drawn(tmp_path):
     grid = [(20 * (i % 40), 20 * (i // 40), 20 * (i % 40) + 15, 20 * (i // 40) + 15, 0.9) for i in range(200)]
-    (fact,) = write(tmp_path, "x", "faces", of("faces", [boxes(*grid[:150])], [boxes(*grid)]))
+    (fact,) = write(tmp_path, "x", of("faces", [boxes(*grid[:150])], [boxes(*grid)]))
 
     assert fact["counts"] == [150, 0, 200, 50]
     assert len(fact["reference"]) == BOXES
@@ -128,7 +128,7 @@ def test_classes_are_told_apart_by_the_place_of_the_references_best(tmp_path):
     found = [logits(7, 8, 9), logits(4, 3, 5), logits(4, 5, 3), logits(2, 1, 0)]
     wanted = [logits(7, 9, 8), logits(3, 4), logits(3, 4), logits(2)]
 
-    facts = write(tmp_path, "x", "classes", of("classes", found, wanted))
+    facts = write(tmp_path, "x", of("classes", found, wanted))
 
     assert [(fact["image"], fact["chip"], fact["reference"][:2]) for fact in facts] == [
         ("n2", [4, 5, 3], [3, 4]), ("n1", [4, 3, 5], [3, 4])
@@ -141,7 +141,7 @@ def test_images_that_the_chip_lost_come_before_those_that_it_won(tmp_path):
     """By the labels: the chip is right about the first and wrong about the second, where it is less far apart."""
     found, wanted = [logits(1, 2, 3, 4), logits(5, 6)], [logits(4, 1), logits(6, 5)]
 
-    facts = write(tmp_path, "x", "classes", of("classes", found, wanted, truth=[1, 6]))
+    facts = write(tmp_path, "x", of("classes", found, wanted, truth=[1, 6]))
 
     assert [fact["image"] for fact in facts] == ["n1", "n0"]
 
@@ -152,7 +152,7 @@ def test_attributes_are_told_apart_by_how_many_differ(tmp_path):
         scores[list(places)] = 1.0
         return {"logits": scores}
 
-    facts = write(tmp_path, "x", "attributes", of("attributes", [yes(1, 2), yes(1), yes(5)], [yes(1), yes(1), yes(6)]))
+    facts = write(tmp_path, "x", of("attributes", [yes(1, 2), yes(1), yes(5)], [yes(1), yes(1), yes(6)]))
 
     assert [fact["image"] for fact in facts] == ["n2", "n0"]
     assert told(facts[0], EN) == "attributes (numbers from 0) that only the reference finds: 6; only the chip: 5"

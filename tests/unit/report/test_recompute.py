@@ -3,8 +3,11 @@
 from types import SimpleNamespace
 
 from harness.case import Case
+from harness.judge.timing import Timing, Window
 from harness.report.recompute import recompute
 from harness.report.records import Record, Run
+from harness.report.samples import of_measurement
+from harness.run.throughput import Measurement, speed_of
 from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
@@ -46,3 +49,35 @@ def test_ruined_images_are_counted_again_and_comparisons_of_outputs_are_not():
 
     assert [check.result for check in checks] == ["same", "differs", "not recomputed", "not recomputed"]
     assert "FAIL instead of PASS" in checks[1].why
+
+
+def test_a_tail_that_was_not_measured_is_not_recomputed(tmp_path):
+    assert check(tmp_path, Record(CASE, "accuracy", "INVALID", "busy", "tail")) == (
+        "not recomputed", "nothing was measured"
+    )  # fmt: skip
+
+
+OWN = Case.parse("own_tiny-cpu-fp32-bs1")
+
+
+def test_the_throughput_of_a_model_of_ones_own_is_computed_without_a_bound(tmp_path):
+    run = Measurement(((Timing((), tuple(Window(n, n + 1.0, 10) for n in range(20)), ()),),), (), 1, (), ())
+    speed = speed_of(run, 1)
+    figures = {"measured": speed.value, "low": speed.low, "high": speed.high}
+    line = {**of_measurement(OWN, run, None), "again": False}
+
+    def told(outcome, **more):
+        record = Record(OWN, "throughput", outcome, "", values={**figures, **more}, facts={"onnx_digest": "d"})
+        table = SimpleNamespace(digest="t", cell=lambda *case: None)
+        (found,) = recompute(Run({"baselines": "t"}, (record,), {}, lines=(line,)), tmp_path, table)
+        return found.result
+
+    assert told("PASS") == "same"
+    assert told("PASS", measured=11.0) == "differs"
+
+
+def test_whole_numbers_of_a_model_of_ones_own_are_not_kept(tmp_path):
+    values = {"cosine": 1.0, "largest": 0.0, "rms": 0.0}
+    record = Record(OWN, "numerics", "FAIL", "labels differ", values=values, facts={"onnx_digest": "d"})
+
+    assert check(tmp_path, record) == ("not recomputed", "outputs of whole numbers differ, which are not kept")

@@ -236,6 +236,36 @@ def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_anothe
     assert checked[1:] == [[f"device {n}" for n in range(4, 8)]]
 
 
+def test_outputs_of_an_earlier_process_are_those_of_the_timed_one(duo):
+    vars(duo.bench)["first"] = {duo.bench.model.input: IMAGES + 1}
+
+    with pytest.raises(InvalidMeasurement, match="differs from that of an earlier process"):
+        duo.bench.measurement  # noqa: B018
+
+
+def test_another_card_is_held_against_the_reference_before_it_is_timed(duo, monkeypatch):
+    vars(duo.bench.engine)["present"] = SimpleNamespace(
+        backend="acl", devices=[Device(n, "310P3", card=n) for n in (0, 1)]
+    )
+    monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.FAIL, "cosine 0"))
+
+    duo.bench.on_card(0)  # its numerics are a stage of their own
+    with pytest.raises(InvalidMeasurement, match="wrong outputs: cosine 0"):
+        duo.bench.on_card(1)
+
+
+def test_a_card_is_timed_without_waiting_for_the_first(duo, monkeypatch):
+    """Card 0 is in use elsewhere."""
+    vars(duo.bench.engine)["present"] = SimpleNamespace(
+        backend="acl", devices=[Device(n, "310P3", card=n) for n in (0, 1)]
+    )
+    monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
+    monkeypatch.setattr(CaseRun, "built", None)
+
+    duo.bench.on_card(1)
+    assert [index for what, index in duo.asked if what == "lease"] == [1]
+
+
 def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
     run = duo.bench.measurement
 

@@ -1,11 +1,15 @@
 """What decides a verdict is told by one digest: it changes with each of its parts, and with nothing else."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from harness import matrix
 from harness.backends.base import Device
 from harness.case import Case
+from harness.chips import CHIPS
+from harness.run import artefacts
 from harness.run.deciding import decided_by
 from harness.run.devices import Presence
 
@@ -31,3 +35,25 @@ def test_another_sdk_data_set_or_table_decides_anew(change):
 
 def test_another_option_decides_anew():
     assert decided_by(context(), CASE, {"limit": "8"}) != decided_by(context(), CASE, {"limit": "9"})
+
+
+def test_another_row_of_the_chip_decides_anew(monkeypatch):
+    before = decided_by(context(), CASE, {})
+    monkeypatch.setitem(CHIPS, "cpu", replace(CHIPS["cpu"], least_of_eager=2.0))
+    matrix.chips.cache_clear()
+    after = decided_by(context(), CASE, {})
+    monkeypatch.undo()
+    matrix.chips.cache_clear()
+
+    assert after != before
+
+
+def test_other_code_of_the_backend_decides_anew(monkeypatch):
+    """A plug-in's module lies outside the suite's code."""
+    before = decided_by(context(), CASE, {})
+    digest = artefacts.code_digest
+    monkeypatch.setattr(
+        artefacts, "code_digest", lambda names: "edited" if names == ("harness.backends.cpu.ort",) else digest(names)
+    )
+
+    assert decided_by(context(), CASE, {}) != before

@@ -238,3 +238,12 @@ def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path)
 
     assert engine.spec(engine.variant).options["device"] == 1
     assert "device" in registry.backend(backend).unkeyed, "an engine is the same wherever it was compiled"
+
+
+@pytest.mark.parametrize(("runner", "traced"), [(None, True), ("lab.runner", False), ("ort", False)])
+def test_only_a_backend_that_promises_it_is_given_torchscript(runner, traced):
+    settings = SimpleNamespace(process=0, tune=False, runner=runner)
+    engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse("retinaface_mobilenet025-mlu370_s4-fp16-bs1"))
+
+    assert engine.variant.traced is traced
+    assert engine.variant.tiers == ((1, 4, 8) if traced else ())

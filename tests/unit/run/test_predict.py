@@ -31,14 +31,14 @@ PROTOCOL = SimpleNamespace(
 
 @pytest.mark.parametrize(("raw", "shape", "dtype"), [(True, (2, 2, 3), np.uint8), (False, (3, 2, 2), np.float32)])
 def test_a_batch_repeats_the_first_images_in_turn(raw, shape, dtype):
-    batch = batch_of(PROTOCOL, images(9), 3, 7, raw)
+    batch = batch_of(images(9), lambda one: preprocess(one.read(), raw), 3, 7)
 
     assert (batch.shape, batch.dtype) == ((7, *shape), dtype)
     assert [row.max() for row in batch] == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_a_set_smaller_than_what_is_asked_for_is_repeated_as_it_is():
-    assert [row.max() for row in batch_of(PROTOCOL, images(2), 5, 4, True)] == [0, 1, 0, 1]
+    assert [row.max() for row in batch_of(images(2), lambda one: preprocess(one.read(), True), 5, 4)] == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("nms", [False, True])

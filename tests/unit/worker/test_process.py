@@ -478,3 +478,22 @@ def test_a_worker_whose_vendor_call_holds_the_interpreter_does_not_outlive_the_s
         suite.kill()
 
     assert ends(pid)
+
+
+def test_a_compiler_over_its_limit_is_no_device_that_hangs(tmp_path):
+    spec = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 3)),), ("y",))
+    limits = Limits(build=0.5, run=0.5)
+    fake = {"env": {"PYTHONPATH": str(SDK)}, "limits": limits}
+    with (
+        Worker("fakes.hangs_in_build", **fake) as chip,
+        pytest.raises(WorkerError, match=r"hung in build for more than 0\.5 s") as slow,
+    ):
+        chip.build(tmp_path / "m.onnx", tmp_path / "engine", spec)
+    with (
+        Worker("fakes.hangs_in_execute", **fake) as chip,
+        chip.load(Path("e"), Device(0, "fake"), spec) as session,
+        pytest.raises(WorkerError) as stuck,
+    ):
+        session.run({"x": np.zeros((2, 3), np.float32)})
+
+    assert (slow.value.hung, stuck.value.hung) == (False, True)
