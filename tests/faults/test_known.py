@@ -225,3 +225,19 @@ def test_a_device_that_hung_twice_costs_no_third_limit(conform, monkeypatch):
     left_alone = [fact for fact in facts if "is left alone: its device hung in" in fact]
     assert left_alone
     assert all("testbed" in fact for fact in left_alone)
+
+
+@pytest.mark.parametrize(("more", "told"), [((), True), (("--tier", "quick"), False)])
+def test_an_error_at_fp32_is_told_in_units_unless_there_is_no_time_for_fp64(more, told, conform):
+    (record,) = [r for r in conform("tiny_classes and fp32 and bs1 and numerics", more=more).records if not r.metric]
+
+    assert ("units" in record.values) is told
+
+
+def test_no_bar_stays_after_a_test(conform, monkeypatch):
+    cleared = []
+    monkeypatch.setattr("harness.report.progress.Shown.clear", lambda self: cleared.append(1))
+
+    tests = len(conform("tiny_classes and fp32 and bs1 and numerics").seen)
+
+    assert len(cleared) >= tests > 0

@@ -103,3 +103,12 @@ def test_a_lab_may_ask_another_share_of_the_published_throughput(floor, outcome,
 
     assert outcomes == {"": outcome}, records
     assert records[0].values["floor"] == floor
+
+
+@pytest.mark.parametrize(("drop", "outcome"), [("drop = 0.3", "PASS"), ("rms = 0.1", "FAIL")])
+def test_a_lab_may_allow_another_drop_of_accuracy(drop, outcome, judged):
+    text = f'[[bound]]\ncase = "tiny_classes-testbed-*"\nreason = "x"\n{drop}\n'
+    _, _, records = judged(text, "wrong_sometimes", "tiny_classes and fp32 and bs4 and accuracy")
+
+    (record,) = [r for r in records if (r.stage, r.metric) == ("accuracy", "top1")]
+    assert record.outcome == outcome, record.text

@@ -493,3 +493,13 @@ def test_a_file_that_was_not_written_whole_leaves_the_last_one(tmp_path):
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_of_a_cache_is_made_before_others_make_it_by_an_open_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        Store(tmp_path / "deep" / "cache")
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "deep" / "cache").stat().st_mode & 0o777 == 0o775

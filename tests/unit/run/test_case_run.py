@@ -236,6 +236,26 @@ def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_anothe
     assert checked[1:] == [[f"device {n}" for n in range(4, 8)]]
 
 
+@pytest.mark.parametrize(("processes", "devices"), [(1, 4), (2, 1)])
+def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(duo, monkeypatch, processes, devices):
+    @contextmanager
+    def shared(chip, device, holder, exclusive):
+        assert not exclusive
+        yield
+
+    bench, chosen = duo.bench, next(case for case in matrix.cases() if case.chip == "ascend310")
+    bench.case, bench.chip = chosen, matrix.chip("ascend310")
+    bench.context.settings.processes, bench.context.lease = processes, shared
+    bench.context.prepared = SimpleNamespace(prepare=lambda name, protocol, raw: None)
+    bench.context.dataset = lambda model: SimpleNamespace(name="set")
+    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310") for n in range(4)])
+    monkeypatch.setattr(CaseRun, "built", lambda self, variant=None: Built(Path("engine"), None))
+    vars(bench)["session"] = "session"
+
+    with bench._card(bench.variant) as card:
+        assert list(card.sessions) == [f"device {n}" for n in range(devices)]
+
+
 def test_outputs_of_an_earlier_process_are_those_of_the_timed_one(duo):
     vars(duo.bench)["first"] = {duo.bench.model.input: IMAGES + 1}
 

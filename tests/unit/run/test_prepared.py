@@ -150,6 +150,7 @@ def test_the_file_has_no_name_and_its_space_comes_back(tmp_path, work):
         os.fstat(descriptor)
     ask(kept, work, [0])  # after the end it prepares
     assert work.read[-1] == 0
+    assert not kept._files, "and opens nothing"
 
 
 def test_processes_of_a_run_share_the_free_space(tmp_path, work, monkeypatch):
