@@ -1,4 +1,4 @@
-"""One case from engine to figures: build, run, score, time. Each step is done when it is first needed."""
+"""One case from engine to scores: build, run, score. Each step is done when it is first needed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ from typing import Any
 import numpy as np
 
 from harness import matrix
-from harness.backends.base import Device, Health
+from harness.backends.base import Device
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.datasets.base import Dataset, Sample
 from harness.errors import InvalidMeasurement
-from harness.judge import stats
 from harness.judge.policy import Asked
-from harness.judge.verdict import FLOOR, Loss, Verdict, judge_numerics
+from harness.judge.verdict import Loss, Verdict, judge_numerics
 from harness.models.base import Prepared
-from harness.run import accuracy, artefacts, devices, predict, throughput
+from harness.run import accuracy, artefacts, predict
 from harness.run.accuracy import Evaluation
 from harness.run.card import ASKED_TWICE, Card
 from harness.run.context import WITNESS_IMAGES, RunContext
 from harness.run.devices import Presence
 from harness.run.engine import Built, CaseEngine, Variant
 from harness.run.predict import Answers
-from harness.run.throughput import Measurement, Side
 from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession, Worker
 
@@ -122,13 +120,6 @@ class CaseRun:
         dataset, _ = self.context.calibration(self.model)
         return {"calibration": f"{len(dataset)} images of {dataset.name}, {dataset.kind}",
                 "calibration_digest": dataset.digest}  # fmt: skip
-
-    @property
-    def untold(self) -> dict[str, Any]:
-        """{"untold": text} when the devices did not report all of their use during the measurement, else {}."""
-        run = vars(self).get("measurement")  # cached, where it was measured
-        told = devices.untold((*run.before, *run.after)) if run is not None else ""
-        return {"untold": told} if told else {}
 
     @cached_property
     def in_int8(self) -> str:
@@ -348,78 +339,21 @@ class CaseRun:
                 sessions[f"device {device.index}"] = stack.enter_context(loaded)
             yield Card(sessions, self.model, self.protocol, self.case, self._prepare(variant.raw), variant.nms)
 
-    # ---------------------------------------------------------------- throughput
-
-    @cached_property
-    def measurement(self) -> Measurement:
-        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once.
-
-        A card with more devices than the published card is measured on as many devices as that has; the others are
-        idle. Raises DeviceError when a device is in use, InvalidMeasurement when one is not idle or an answer is wrong.
-        """
-        return self._paired() if self.chip.timed_in_turn else self._timed(self.device.card)
+    # ---------------------------------------------------------------- what throughput asks of it
 
     @property
-    def cards(self) -> list[int]:
-        """Numbers of the cards that the chip's devices here are on."""
-        return sorted({device.card for device in self.present.devices})
+    def earlier(self) -> Tensors | None:
+        """Outputs of `first`, where that ran; without the engine's process, if that has ended."""
+        return vars(self).get("first")
 
-    def on_card(self, number: int) -> Measurement:
-        """As `measurement`, on another card of the host."""
-        return self.measurement if number == self.device.card else self._timed(number)
+    @property
+    def devices_agreed(self) -> bool:
+        """Whether accuracy has compared the devices of the card of this process."""
+        return "answers" in vars(self) and "devices" in self.answers.also
 
-    def _timed(self, number: int) -> Measurement:
-        card = [d for d in self.present.devices if d.card == number]
-        earlier = vars(self).get("first")  # outputs of a process that will have ended
-        self.leave_device()
-        with ExitStack() as stack:
-            for device in card:
-                stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
-            watcher = self.worker  # its engine is built, so it is idle during the measurement
-            rested = [self.context.vacated(self.chip, device, partial(watcher.health, device)) for device in card]
-            for device, health in zip(card, rested, strict=True):
-                devices.check_idle(device, health)
-            here = len(card)
-            card = card[: self.chip.devices_per_card]
-            before = tuple(rested[: len(card)])
-            names = [str(self.case) if len(card) == 1 else f"{self.case}.device{device.index}" for device in card]
-            workers = [
-                stack.enter_context(self.context.worker(self.chip, self.present.backend, name)) for name in names
-            ]
-            inputs = self.inputs(self.variant.raw)
-            built = self.engine.built(watcher, self.variant)  # not self.built: that leases the first card
-            sessions = [
-                stack.enter_context(w.load(built.path, d, built.spec, self.rows))
-                for w, d in zip(workers, card, strict=True)
-            ]
-            other = self.changed()
-            sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]
-            if earlier is not None:
-                throughput.check_processes(sides[0], earlier)
-            if number != self.device.card:
-                throughput.check_right(sides, self.judged)
-            if len(card) > 1:
-                named = [f"device {device.index}" for device in card]
-                throughput.check_devices(dict(zip(named, sides, strict=True)), self.judged)
-                asked = "answers" in vars(self) and "devices" in self.answers.also  # by accuracy, on the first card
-                if number != self.device.card or not asked:
-                    self._check_card(dict(zip(named, sessions, strict=True)))
-            during: list[list[Health]] = []
-
-            def look() -> None:
-                during.append([watcher.health(device) for device in card])
-
-            patience = self._patience(throughput.CHIP_PATIENCE_S)
-            plan = self.context.settings.plan
-            blocks, effort = throughput.card_until_decided(sides, plan, self._conclude, patience, look)
-            after = tuple(watcher.health(device) for device in card)
-            devices.check_same(card, before, after, during)
-            note = devices.incomparable(card, before, after)
-        of_card = self.chip.devices_per_card
-        return Measurement(blocks, (), of_card, before, after, effort, devices_here=here, note=note)
-
-    def _check_card(self, sessions: dict[str, RemoteSession]) -> None:
-        """Raises InvalidMeasurement when devices answer images of the data set differently."""
+    def compare_devices(self, sessions: dict[str, RemoteSession]) -> None:
+        """Raises InvalidMeasurement when sessions, by the names of their devices, answer images of the data set
+        differently."""
         dataset = self.context.dataset(self.model)
         few = dataset.take(sorted(random.sample(range(len(dataset)), min(ASKED_TWICE, len(dataset)))))
         card = Card(sessions, self.model, self.protocol, self.case, self._prepare(self.variant.raw), self.variant.nms)
@@ -428,59 +362,14 @@ class CaseRun:
         if verdict.outcome is Outcome.FAIL:
             raise InvalidMeasurement(verdict.text, hint="see what each computes: pytest -m numerics --device N")
 
-    @cached_property
-    def speed(self) -> stats.Estimate:
-        """Images per second of one card."""
-        return throughput.speed_of(self.measurement, self.case.batch)
-
-    def _patience(self, default: float) -> float:
-        asked = self.context.settings.patience
-        return default if asked is None else asked
-
     @property
     def has_peer(self) -> bool:
         """Whether it is timed in turn with eager PyTorch."""
         return has_peer(self.case)
 
-    @property
-    def _conclude(self) -> throughput.Conclude | None:
-        """The function that judges the blocks measured so far; None where throughput is not judged."""
-        cell = self.context.settings.baselines.cell(self.case, "throughput")
-        if self.context.simulated(self.chip) or (cell is None and not self.has_peer):
-            return None
-        return throughput.conclusion(self.case.batch, cell, self.at_least, self.chip.devices_per_card, self.floor)
-
     def bound(self, stage: str) -> Asked:
         """The lab's bounds for that stage of the case."""
         return self.context.settings.policy.bound(self.case, stage, date.today())
-
-    @property
-    def floor(self) -> float:
-        """Share of the published throughput that is asked."""
-        floor = self.bound("throughput").floor
-        return FLOOR if floor is None else floor
-
-    @property
-    def at_least(self) -> float | None:
-        """Ratio to eager PyTorch that is asked; None where it is not compared."""
-        floor, usual = self.bound("throughput").floor, self.chip.least_of_eager
-        return usual if usual is None or floor is None else floor
-
-    def _paired(self) -> Measurement:
-        """Windows of the chip and, at FP32, of eager PyTorch, in turn."""
-        before = (self.worker.health(self.device),)
-        sides = [Side(str(self.case), self.session, self.inputs(self.variant.raw), self.first, self.changed())]
-        with ExitStack() as stack:
-            if self.has_peer:
-                images: Tensors = {n: v.astype(np.float32, copy=False) for n, v in self.inputs(False).items()}
-                eager = stack.enter_context(self.context.peer(self.model, self.device, self.engine.plain_spec()))
-                answered = eager.run(images)  # the second run: a large network allocates some of its memory only then
-                sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
-            patience = self._patience(throughput.CPU_PATIENCE_S)
-            blocks, effort, load = throughput.pairs_until_decided(sides, self._conclude, patience)
-        after = (self.worker.health(self.device),)
-        chip, peer = throughput.apart(blocks)
-        return Measurement(chip, peer, 1, before, after, effort, load)
 
 
 def has_peer(case: Case) -> bool:

@@ -173,7 +173,7 @@ class OwnRun(CaseRun):
         """The verdict on outputs of the chip for one batch."""
         return judge_own(outputs, self.wanted, self.case.precision, self.case.batch)
 
-    def _check_card(self, sessions: dict[str, RemoteSession]) -> None:
+    def compare_devices(self, sessions: dict[str, RemoteSession]) -> None:
         """Nothing: there are no other images."""
 
     def turned(self) -> tuple[Tensors, Tensors]:

@@ -295,7 +295,6 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         note_engine(pytestconfig, suite.settings.store)
         marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
         shared = {} if bench is None else dict(bench.facts)
-        untold = bench.untold if bench is not None and stage == "throughput" else {}
         if bench is not None and (engine := suite.settings.store.latest.get("engine")):
             shared["engine_key"] = engine.parent.name
         for metric, verdict in named.items():
@@ -303,10 +302,10 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
             values = {k: v for k, v in own.items() if v is None or isinstance(v, int | float)}
             also = {k: v for k, v in own.items() if k not in values}
             seen = ("observed",) if observed and verdict.outcome.red else ()
-            extra = (*facts.get("marks", ()), *(("use-untold",) if untold else ()), *seen)
+            extra = (*facts.get("marks", ()), *(("use-untold",) if "untold" in facts else ()), *seen)
             all_marks = tuple(dict.fromkeys((*marks, *extra)))
             record = Record(case, stage, verdict.outcome, verdict.text, metric, values, all_marks,
-                            {**shared, **untold, **{k: v for k, v in facts.items() if k != "marks"}, **also,
+                            {**shared, **{k: v for k, v in facts.items() if k != "marks"}, **also,
                              **(way if verdict.outcome.red else {})})  # fmt: skip
             add_record(pytestconfig, record, plain(request.node.nodeid))
         lines = [f"{v.outcome.value} {case} {stage} {m}: {v.text}" for m, v in named.items()]

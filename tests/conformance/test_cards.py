@@ -6,6 +6,7 @@ from harness.errors import DeviceError, InvalidMeasurement
 from harness.judge.repeat import Judged
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
+from harness.run.case_speed import CaseSpeed, untold
 from harness.run.throughput import judged, slower, speed_of
 from harness.vocabulary import Outcome
 from tests.session import COSTLY
@@ -15,34 +16,35 @@ pytestmark = pytest.mark.throughput
 
 def cards(bench, keep, simulated):
     """One verdict a card; a card that breaks off takes nothing from the others."""
-    case, verdicts, speeds, marks = bench.case, {}, {}, set()
+    case, asked, verdicts, speeds, runs = bench.case, CaseSpeed(bench), {}, {}, []
     cell = bench.context.settings.baselines.cell(case, "throughput")
-    for number in bench.cards:
+    for number in asked.cards:
         try:
-            run = bench.on_card(number)
+            run = asked.on_card(number)
         except COSTLY:  # a crash or a hang is the case's, and each further card would cost it again
             raise
         except (InvalidMeasurement, DeviceError) as error:
             broken = {"hint": error.hint, "waited": True}  # measured again, all cards would wait once more
             verdicts[number] = Verdict(Outcome.INVALID, f"not measured: {error.fact}", broken)
             continue
+        runs.append(run)
         speeds[number] = speed_of(run, case.batch)
         keep({**of_measurement(case, run, None), "card": f"card {number}", "again": bench.anew})
-        marks.update([run.mark] if run.mark else [])
-        verdict = judged(run, speeds[number], case.batch, cell, None, bench.floor)
+        verdict = judged(run, speeds[number], case.batch, cell, None, asked.floor)
         if simulated:
             verdict = Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {speeds[number]} images/s")
         figures = {"card_measured": speeds[number].value, "card_low": speeds[number].low,
-                   "card_high": speeds[number].high, "floor": bench.floor}  # fmt: skip
+                   "card_high": speeds[number].high, "floor": asked.floor}  # fmt: skip
         verdicts[number] = bench.bound("throughput").told(Verdict(verdict.outcome, verdict.text, figures))
     for number, share in slower(speeds).items() if speeds else ():
         text = f"{verdicts[number].text}; {share:.1%} slower than the median of {len(speeds)} cards"
         verdicts[number] = Verdict(verdicts[number].outcome, text, verdicts[number].details)
-    return Judged({f"card {number}": verdict for number, verdict in verdicts.items()}, tuple(sorted(marks)))
+    marks = tuple(sorted({run.mark for run in runs} - {""}))
+    return Judged({f"card {number}": verdict for number, verdict in verdicts.items()}, marks, untold(*runs))
 
 
 def test_every_card_reaches_what_was_published(bench, judge, keep, simulated_latency):
-    if bench.chip.emulated or bench.chip.timed_in_turn or len(bench.cards) == 1:
+    if bench.chip.emulated or bench.chip.timed_in_turn or len(CaseSpeed(bench).cards) == 1:
         pytest.skip("one card of this chip is here, and test_throughput measures it")
 
     judge(lambda bench: cards(bench, keep, simulated_latency is not None), skip=simulated_latency is None)

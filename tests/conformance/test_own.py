@@ -12,6 +12,7 @@ from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict, judge_in_flight
 from harness.reference import own as reference
 from harness.report.samples import of_measurement
+from harness.run.case_speed import CaseSpeed, untold
 from harness.run.own_run import OwnRun
 from harness.vocabulary import Outcome
 
@@ -61,13 +62,14 @@ def test_a_row_does_not_depend_on_its_place(own, bench, judge):
 
 
 def measured(bench, keep, simulated_latency):
-    run, speed = bench.measurement, bench.speed
+    asked = CaseSpeed(bench)
+    run, speed = asked.measurement, asked.estimate
     keep({**of_measurement(bench.case, run, None), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies)}  # fmt: skip
     text = f"{speed} images/s at batch {bench.case.batch}; no floor is asked of a model of one's own"
     if simulated_latency is not None:
-        return Judged({"": Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {text}", figures)})
+        return Judged({"": Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {text}", figures)}, (), untold(run))
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
         return Judged({"": Verdict(Outcome.INVALID, text, {**figures, "waited": True})})
@@ -77,7 +79,7 @@ def measured(bench, keep, simulated_latency):
     verdict = flight if flight.outcome is Outcome.INVALID else Verdict(Outcome.PASS, text)
     unrest = [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))
-    return Judged({"": Verdict(verdict.outcome, verdict.text, {**figures, **verdict.details})}, marks)
+    return Judged({"": Verdict(verdict.outcome, verdict.text, {**figures, **verdict.details})}, marks, untold(run))
 
 
 @pytest.mark.throughput

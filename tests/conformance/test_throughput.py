@@ -6,6 +6,7 @@ from harness.judge.repeat import Judged
 from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
+from harness.run.case_speed import CaseSpeed, untold
 from harness.run.throughput import judged
 from harness.vocabulary import Outcome
 
@@ -13,8 +14,9 @@ pytestmark = pytest.mark.throughput
 
 
 def measured(bench, keep, simulated_latency):
-    run, speed = bench.measurement, bench.speed
-    keep({**of_measurement(bench.case, run, bench.at_least), "again": bench.anew})
+    asked = CaseSpeed(bench)
+    run, speed = asked.measurement, asked.estimate
+    keep({**of_measurement(bench.case, run, asked.at_least), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies)}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
@@ -22,14 +24,14 @@ def measured(bench, keep, simulated_latency):
     marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()
 
     if simulated_latency is not None:
-        return Judged({"": simulated(run, figures, simulated_latency)}, marks)
+        return Judged({"": simulated(run, figures, simulated_latency)}, marks, untold(run))
     cell = bench.context.settings.baselines.cell(bench.case, "throughput")
-    verdict = judged(run, speed, bench.case.batch, cell, bench.at_least, bench.floor)
+    verdict = judged(run, speed, bench.case.batch, cell, asked.at_least, asked.floor)
     verdict = bench.bound("throughput").told(verdict)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
-    details = {**figures, **verdict.details, "against": against, "floor": bench.floor}
-    told = {"processes": run.note} if run.note else {}
-    return Judged({"": Verdict(verdict.outcome, verdict.text, details)}, marks, {"unsteady": unrest, **told})
+    details = {**figures, **verdict.details, "against": against, "floor": asked.floor}
+    told = {"unsteady": unrest, **({"processes": run.note} if run.note else {}), **untold(run)}
+    return Judged({"": Verdict(verdict.outcome, verdict.text, details)}, marks, told)
 
 
 def simulated(run, figures, seconds):

@@ -13,7 +13,7 @@ from harness import matrix, store
 from harness.baselines import Deviation
 from harness.export import export
 from harness.reference import predictions
-from harness.run import case_run, context, engine, predict
+from harness.run import case_speed, context, engine, predict, throughput
 from harness.worker.process import Limits, Worker
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT
@@ -224,21 +224,21 @@ def the_chip_slows_down_meanwhile(plant):
 @timed("throughput INVALID")
 def images_are_counted_twice(plant):
     """A rate that already counts images is multiplied by the batch again."""
-    speed = case_run.CaseRun.speed.func
+    speed = case_speed.CaseSpeed.estimate.func
 
     def twice(self):
         once = speed(self)
         value, low, high = (self.case.batch * rate for rate in (once.value, once.low, once.high))
         return replace(once, value=value, low=low, high=high)
 
-    plant.monkeypatch.setattr(case_run.CaseRun, "speed", property(twice))
+    plant.monkeypatch.setattr(case_speed.CaseSpeed, "estimate", property(twice))
 
 
 def counted(plant, times):
     """Rates of the chip, multiplied."""
-    rates = case_run.Measurement.rates.fget
+    rates = throughput.Measurement.rates.fget
     plant.monkeypatch.setattr(
-        case_run.Measurement, "rates", property(lambda run: tuple(times * rate for rate in rates(run)))
+        throughput.Measurement, "rates", property(lambda run: tuple(times * rate for rate in rates(run)))
     )
 
 
@@ -259,7 +259,7 @@ def a_chip_at_60_percent_counts_double(plant):
 def a_chip_at_60_percent_counts_for_four(plant):
     """2.4 times the published throughput: one device of a card, scaled."""
     plant.chip("at_60_percent")
-    plant.monkeypatch.setattr(case_run.Measurement, "scaled", 4.0)
+    plant.monkeypatch.setattr(throughput.Measurement, "scaled", 4.0)
 
 
 @timed("throughput FAIL")
@@ -289,7 +289,7 @@ def every_second_execute_is_skipped(plant):
 @timed("throughput INVALID")
 def a_card_of_one_device_counts_for_four(plant):
     """Exactly four times too fast."""
-    plant.monkeypatch.setattr(case_run.Measurement, "scaled", 4.0)
+    plant.monkeypatch.setattr(throughput.Measurement, "scaled", 4.0)
 
 
 @timed("throughput INVALID, targets INVALID", batch=None)

@@ -542,3 +542,18 @@ def test_sides_in_turn_keep_how_many_executes_are_in_flight(monkeypatch):
     (timing,) = measuring.in_turn([Side("chip", two, INPUTS, {})])
 
     assert (timing.in_flight, len(timing.windows)) == (2, measuring.PAIRS)
+
+
+def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch):
+    fed = []
+
+    def measure(inputs, plan):
+        fed.append(inputs)
+        return Timing((), (Window(0.0, 1.0, 1),), ())
+
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
+    ours = {"x": np.ones(1)}
+    measuring.in_turn([measuring.Side("chip", SimpleNamespace(measure=measure, read=dict), ours, {})])
+
+    assert fed[0] is ours
+    assert fed[1:] == [None] * (measuring.PAIRS - 1)

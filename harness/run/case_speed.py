@@ -1,0 +1,152 @@
+"""How fast one case is: windows on a card, or in turn with eager PyTorch, until what the case is asked is decided."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from harness.backends.base import Device, Health
+from harness.case import Tensors
+from harness.judge import stats
+from harness.judge.verdict import FLOOR
+from harness.run import devices, throughput
+from harness.run.case_run import CaseRun
+from harness.run.throughput import Measurement, Side
+from harness.worker.process import RemoteSession, Worker
+
+
+class CaseSpeed:
+    """The throughput of the case of a CaseRun, measured when it is first asked for."""
+
+    def __init__(self, run: CaseRun) -> None:
+        self.run, self.context, self.case, self.chip = run, run.context, run.case, run.chip
+
+    @cached_property
+    def measurement(self) -> Measurement:
+        """Raw windows of back-to-back executes with the inputs on the device, on all devices of a card at once.
+
+        A card with more devices than the published card is measured on as many devices as that has; the others are
+        idle. Raises DeviceError when a device is in use, InvalidMeasurement when one is not idle or an answer is wrong.
+        """
+        return self._in_turn() if self.chip.timed_in_turn else self._on_card(self.run.device.card)
+
+    @cached_property
+    def estimate(self) -> stats.Estimate:
+        """Images per second of one card."""
+        return throughput.speed_of(self.measurement, self.case.batch)
+
+    @property
+    def cards(self) -> list[int]:
+        """Numbers of the cards that the chip's devices here are on."""
+        return sorted({device.card for device in self.run.present.devices})
+
+    def on_card(self, number: int) -> Measurement:
+        """As `measurement`, on another card of the host."""
+        return self.measurement if number == self.run.device.card else self._on_card(number)
+
+    # ---------------------------------------------------------------- what is asked
+
+    @property
+    def floor(self) -> float:
+        """Share of the published throughput that is asked."""
+        floor = self.run.bound("throughput").floor
+        return FLOOR if floor is None else floor
+
+    @property
+    def at_least(self) -> float | None:
+        """Ratio to eager PyTorch that is asked; None where it is not compared."""
+        floor, usual = self.run.bound("throughput").floor, self.chip.least_of_eager
+        return usual if usual is None or floor is None else floor
+
+    @property
+    def conclude(self) -> throughput.Conclude | None:
+        """The function that judges the blocks measured so far; None where throughput is not judged."""
+        cell = self.context.settings.baselines.cell(self.case, "throughput")
+        if self.context.simulated(self.chip) or (cell is None and not self.run.has_peer):
+            return None
+        return throughput.conclusion(self.case.batch, cell, self.at_least, self.chip.devices_per_card, self.floor)
+
+    def _patience(self, default: float) -> float:
+        asked = self.context.settings.patience
+        return default if asked is None else asked
+
+    # ---------------------------------------------------------------- a card
+
+    def _on_card(self, number: int) -> Measurement:
+        every = [device for device in self.run.present.devices if device.card == number]
+        card = every[: self.chip.devices_per_card]
+        self.run.leave_device()
+        with ExitStack() as stack:
+            for device in every:
+                stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=True))
+            watcher = self.run.worker  # its engine is built, so it is idle during the measurement
+            rested = [self.context.vacated(self.chip, device, partial(watcher.health, device)) for device in every]
+            for device, health in zip(every, rested, strict=True):
+                devices.check_idle(device, health)
+            before = tuple(rested[: len(card)])
+            sides = self._sides(card, watcher, stack)
+            during: list[list[Health]] = []
+
+            def look() -> None:
+                during.append([watcher.health(device) for device in card])
+
+            plan, patience = self.context.settings.plan, self._patience(throughput.CHIP_PATIENCE_S)
+            blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look)
+            after = tuple(watcher.health(device) for device in card)
+            devices.check_same(card, before, after, during)
+            note = devices.incomparable(card, before, after)
+        of_card = self.chip.devices_per_card
+        return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note)
+
+    def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack) -> list[Side]:
+        """A session on each device, its outputs held against the reference, an earlier process and one another."""
+        run, earlier = self.run, self.run.earlier
+        one = len(card) == 1
+        names = [str(self.case) if one else f"{self.case}.device{device.index}" for device in card]
+        workers = [stack.enter_context(self.context.worker(self.chip, run.present.backend, name)) for name in names]
+        inputs, other = run.inputs(run.variant.raw), run.changed()
+        built = run.engine.built(watcher, run.variant)  # not run.built: that leases the first card
+        sessions: list[RemoteSession] = [
+            stack.enter_context(worker.load(built.path, device, built.spec, run.rows))
+            for worker, device in zip(workers, card, strict=True)
+        ]
+        sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]
+        if earlier is not None:
+            throughput.check_processes(sides[0], earlier)
+        first = card[0].card == run.device.card
+        if not first:
+            throughput.check_right(sides, run.judged)
+        if not one:
+            named = [f"device {device.index}" for device in card]
+            throughput.check_devices(dict(zip(named, sides, strict=True)), run.judged)
+            if not (first and run.devices_agreed):
+                run.compare_devices(dict(zip(named, sessions, strict=True)))
+        return sides
+
+    # ---------------------------------------------------------------- in turn with eager PyTorch
+
+    def _in_turn(self) -> Measurement:
+        """Windows of the chip and, at FP32, of eager PyTorch, in turn."""
+        run = self.run
+        before = (run.worker.health(run.device),)
+        sides = [Side(str(self.case), run.session, run.inputs(run.variant.raw), run.first, run.changed())]
+        with ExitStack() as stack:
+            if run.has_peer:
+                images: Tensors = {n: v.astype(np.float32, copy=False) for n, v in run.inputs(False).items()}
+                eager = stack.enter_context(self.context.peer(run.model, run.device, run.engine.plain_spec()))
+                answered = eager.run(images)  # the second run: a large network allocates some of its memory only then
+                sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
+            patience = self._patience(throughput.CPU_PATIENCE_S)
+            blocks, effort, load = throughput.pairs_until_decided(sides, self.conclude, patience)
+        after = (run.worker.health(run.device),)
+        chip, peer = throughput.apart(blocks)
+        return Measurement(chip, peer, 1, before, after, effort, load)
+
+
+def untold(*runs: Measurement) -> dict[str, Any]:
+    """{"untold": text} when devices did not report all of their use during the measurements, else {}."""
+    told = devices.untold([health for run in runs for health in (*run.before, *run.after)])
+    return {"untold": told} if told else {}
