@@ -72,7 +72,7 @@ def measured(bench, keep, simulated_latency):
         return Judged({"": Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {text}", figures)}, (), untold(run))
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
-        return Judged({"": Verdict(Outcome.INVALID, text, {**figures, "waited": True})})
+        return Judged({"": Verdict(Outcome.INVALID, text, {**figures, "waited": True})}, (), untold(run))
     flight = judge_in_flight(
         speed.value, bench.case.batch, run.devices_of_card, run.latencies, max(t.in_flight for t in run.timings)
     )
