@@ -7,6 +7,7 @@ of subgraphs and operators on the device and writes the best into a bank; atc re
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ SUBGRAPHS, OPERATORS = 1, 2  # job types of AOE, which asks for them in this ord
 NOT_OF_AOE = ("--soc_version", "--op_compiler_cache_mode")  # it tunes for the device that it runs on
 SUCCESS = "ATC run success"
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+OUTPUT_NAMES = "attr_model_out_nodes_name"  # key in the JSON of an engine
 LINES = 30  # of the compiler's output that an error shows
 PLAIN = re.compile(r"[\w./-]+")  # tensor names that are safe in --out_nodes, where ; and : are separators
 
@@ -59,6 +61,26 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
         if status != 0 or SUCCESS not in said or len(made) != 1:
             raise _failure(status, said, len(made), again)
         made[0].replace(engine)
+
+
+def output_names(engine: Path) -> list[str]:
+    """The names of an engine's outputs in its order, as the runtime gives them: `atc --mode=1` writes what a .om holds
+    as JSON. [] where atc is not on PATH, fails, or writes no names.
+
+    Source of the key: OmParser of github.com/Ascend/msit."""
+    program = shutil.which("atc")
+    if program is None:
+        return []
+    with tempfile.TemporaryDirectory(prefix="atc-") as scratch:
+        work = Path(scratch)
+        _bring(Path(engine).absolute(), work / "model.om")
+        try:
+            _run([program, "--mode=1", "--om=model.om", "--json=model.json"], work, {})
+            held = json.loads((work / "model.json").read_text(encoding="utf-8", errors="replace"))
+            named = [item["value"]["list"]["s"] for item in held["attr"] if item["key"] == OUTPUT_NAMES]
+        except (BuildError, OSError, ValueError, LookupError, TypeError):
+            return []
+    return [str(name) for name in named[0]] if named else []
 
 
 def _tuned(work: Path, spec: BuildSpec) -> tuple[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 import numpy as np
 
 from harness.backends.ascend import _atc
-from harness.backends.ascend._tensors import REBUILD, checked, fed, shown
+from harness.backends.ascend._tensors import REBUILD, checked, fed, shown, told
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, scratch, trail
 from harness.errors import DataError, DeviceError, RunError
 from harness.judge.timing import Plan, Timing, Window
@@ -74,7 +74,7 @@ def load(tool: Tool, engine: Path, device: Device, spec: BuildSpec) -> Iterator[
         program = tool.program()
         _bring(Path(engine), work / "model.om")  # the tools want that suffix
         tool.look(program)
-        yield Session(tool, program, work, device, spec)
+        yield Session(tool, program, work, device, spec, in_order(Path(engine), produced(spec), spec))
 
 
 def _bring(engine: Path, target: Path) -> None:
@@ -94,9 +94,13 @@ def _bring(engine: Path, target: Path) -> None:
 class Session:
     """An engine run by a command-line tool: inputs are kept as files, and every execute starts the tool."""
 
-    def __init__(self, tool: Tool, program: list[str], work: Path, device: Device, spec: BuildSpec) -> None:
+    def __init__(
+        self, tool: Tool, program: list[str], work: Path, device: Device, spec: BuildSpec,
+        written: tuple[TensorSpec, ...],
+    ) -> None:  # fmt: skip
         self.inputs = fed(spec)
         self.outputs = produced(spec)
+        self._written = written  # the outputs as the tool numbers them
         self._tool, self._program, self._work = tool, program, work
         self._device, self._batch = device.index, spec.batch
         self._tier = ["--" + tool.tier, str(spec.batch)] if _atc.tiers(spec) else []
@@ -172,7 +176,7 @@ class Session:
         if why:
             tail = "\n".join(said.rstrip().splitlines()[-LINES:])
             raise DeviceError(f"{tool.name} failed: {why}\n{tail}", "to see it again: " + " ".join(words))
-        self._read = _checked(tool.outputs(folder, self.outputs), self.outputs)
+        self._read = _checked(tool.outputs(folder, self._written), self.outputs)
         return said, folder
 
 
@@ -188,6 +192,29 @@ def produced(spec: BuildSpec) -> tuple[TensorSpec, ...]:
         TensorSpec(name, str(rows[name][1]), tuple(spec.batch if dim == -1 else int(dim) for dim in rows[name][2]))
         for name in spec.outputs
     )
+
+
+def in_order(engine: Path, outputs: tuple[TensorSpec, ...], spec: BuildSpec) -> tuple[TensorSpec, ...]:
+    """The outputs in the order in which the engine has them, which is how the tools number their files.
+
+    As a rule that is the order of --out_nodes, and the size of a file shows an exception. Between outputs of one size
+    nothing would: there the engine's own names decide. Raises RunError when they do not."""
+    sizes = {int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize for tensor in outputs}
+    if len(sizes) == len(outputs):
+        return outputs
+    own = _atc.output_names(engine)
+    names = told(own, spec)
+    left = [name for name in spec.outputs if name not in names]
+    if len(left) == 1:
+        names = [left[0] if name is None else name for name in names]
+    by_name = {tensor.name: tensor for tensor in outputs}
+    if len(names) != len(outputs) or set(names) != set(by_name):
+        raise RunError(
+            f"the tools number their files, outputs of {shown(outputs)} have one size, and the names in the engine "
+            f"({own or 'none: atc is not on PATH or does not tell them'}) do not tell which is which",
+            f"{SOURCE}, so that atc is on PATH; or run the case through pyACL, without --runner",
+        )
+    return tuple(by_name[str(name)] for name in names)
 
 
 def _checked(found: Tensors, wanted: tuple[TensorSpec, ...]) -> Tensors:

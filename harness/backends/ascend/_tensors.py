@@ -1,12 +1,13 @@
-"""The inputs of an Ascend engine, and the check of what a caller feeds; shared by pyACL and the command-line tools."""
+"""The inputs of an Ascend engine, the check of what a caller feeds, and which output is which; shared by pyACL and the
+command-line tools."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterable
+from typing import TYPE_CHECKING, Iterable, Sequence
 
 import numpy as np
 
-from harness.backends.base import BuildSpec, TensorSpec, shape_at
+from harness.backends.base import BuildSpec, TensorSpec, as_list, shape_at
 from harness.errors import RunError
 
 if TYPE_CHECKING:
@@ -44,3 +45,20 @@ def checked(inputs: Tensors, wanted: Iterable[TensorSpec]) -> Tensors:
 def shown(tensors: Iterable[TensorSpec]) -> str:
     """Names, dtypes and shapes, as in `image float32[4, 3, 8, 8]`."""
     return ", ".join(f"{tensor.name} {tensor.dtype}{list(tensor.shape)}" for tensor in tensors) or "none"
+
+
+def told(names: Sequence[str], spec: BuildSpec) -> list[str | None]:
+    """The ONNX names that runtime names of outputs stand for, in their order; None for one that tells nothing.
+
+    The compiler names an output after its node and tensor ("Concat_205:0:output2"), its node ("Concat_205:0", older
+    releases "output_0_Concat_205_0"), or, where one operator became several, another node."""
+    known = {name: name for name in spec.outputs}
+    for name, whole in zip(spec.outputs, map(str, as_list(spec.options.get("out_nodes")))):
+        node, _, port = whole.rpartition(":")
+        known[whole] = name
+        known.update((f"output_{i}_{node}_{port}", name) for i in range(len(spec.outputs)))
+    parts = [name.split(":") for name in names]
+    return [
+        known.get(name) or known.get(":".join(words[2:])) or known.get(":".join(words[:2]))
+        for name, words in zip(names, parts)
+    ]

@@ -15,7 +15,7 @@ import numpy as np
 from harness.backends.ascend import _atc, _devices
 from harness.backends.ascend._codes import STREAM_FULL, WAIT_TIMEOUT
 from harness.backends.ascend._pyacl import Undo, Vendor, initialized
-from harness.backends.ascend._tensors import REBUILD, checked, fed_one, shown
+from harness.backends.ascend._tensors import REBUILD, checked, fed_one, shown, told
 from harness.backends.base import BuildSpec, Device, TensorSpec, as_list, trail
 from harness.errors import RunError
 
@@ -185,17 +185,15 @@ def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSp
 def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
     """The engine's outputs, in the engine's order, under their ONNX names.
 
-    The compiler names an output after its node and tensor ("Concat_205:0:output2"), its node ("Concat_205:0", older
-    releases "output_0_Concat_205_0"), or, where one operator became several, another node. Names decide where they
-    tell; else the shapes, from `options["out_specs"]`; else the order of --out_nodes, which the compiler keeps, but not
-    between outputs of one shape: an exchange would show nowhere. Raises RunError."""
+    Names decide where they tell (see `told`); else the shapes, from `options["out_specs"]`; else the order of
+    --out_nodes, which the compiler keeps, but not between outputs of one shape: an exchange would show nowhere. Raises
+    RunError."""
     nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
     if len(found) != len(spec.outputs) or (nodes and len(nodes) != len(spec.outputs)):
         raise RunError(
             f"the engine has {len(found)} outputs, the case names {len(spec.outputs)} of the nodes {nodes}", REBUILD
         )
-    known = _known(spec.outputs, nodes)
-    names = [_told(output.name, known) for output in found]
+    names = told([output.name for output in found], spec)
     open_places = [place for place, name in enumerate(names) if name is None]
     left = [name for name in spec.outputs if name not in names]
     if open_places and len(left) == len(open_places):
@@ -207,16 +205,6 @@ def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
             REBUILD,
         )
     return [TensorSpec(str(name), output.dtype, output.shape) for name, output in zip(names, found)]
-
-
-def _known(outputs: tuple[str, ...], nodes: list[str]) -> dict[str, str]:
-    """ONNX names by all that the compiler may call them."""
-    known = {name: name for name in outputs}
-    for name, whole in zip(outputs, nodes):
-        node, _, port = whole.rpartition(":")
-        known[whole] = name
-        known.update((f"output_{i}_{node}_{port}", name) for i in range(len(outputs)))
-    return known
 
 
 def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> list[str]:
@@ -246,12 +234,6 @@ def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> lis
 def _alike(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """Whether the shapes match; sizes of 0 or less in `wanted` are unknown and match any."""
     return len(shape) == len(wanted) and all(want < 1 or size == want for size, want in zip(shape, wanted))
-
-
-def _told(name: str, known: dict[str, str]) -> str | None:
-    """The ONNX name that a runtime name stands for: whole, by its tensor (a:0:TENSOR), or by its node (NODE:0:b)."""
-    parts = name.split(":")
-    return known.get(name) or known.get(":".join(parts[2:])) or known.get(":".join(parts[:2]))
 
 
 class Session:

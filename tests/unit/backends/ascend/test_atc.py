@@ -479,3 +479,24 @@ def test_a_python_without_the_modules_is_told_with_the_modules(bare):
         _atc.build(bare.onnx, bare.work / "e.om", spec())
 
     assert "pip install decorator sympy" in caught.value.hint
+
+
+def test_the_names_in_an_engine_are_read_or_not_known(sdk, tmp_path):
+    _atc.build(sdk.onnx, tmp_path / "e.om", spec())
+
+    assert _atc.output_names(tmp_path / "e.om") == ["BatchNormalization_1:0:features", "Flatten_3:0:class"]
+    (tmp_path / "no.om").write_bytes(b"no engine")
+    assert _atc.output_names(tmp_path / "no.om") == []
+
+
+@pytest.mark.parametrize(
+    "held", ["", "[]", "{}", '{"attr": [{"key": "other"}]}', '{"attr": [{"key": "attr_model_out_nodes_name"}]}']
+)
+def test_a_description_of_another_form_tells_no_names(monkeypatch, tmp_path, held):
+    atc = tmp_path / "atc"
+    atc.write_text(f"#!/bin/sh\necho '{held}' > model.json\n")
+    atc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) + ":" + os.environ["PATH"])
+    (tmp_path / "e.om").write_bytes(b"engine")
+
+    assert _atc.output_names(tmp_path / "e.om") == []

@@ -10,7 +10,7 @@ import pytest
 from ascend_tiny import DEVICE, NORMALIZE, apart, cann, compiled, expected, images, pixels, spec
 from ascend_told import OUT, told
 
-from harness.backends.ascend import _command_line, ais_bench, msame
+from harness.backends.ascend import _command_line, acl, ais_bench, msame
 from harness.backends.base import Device
 from harness.errors import DeviceError, RunError
 from harness.judge.timing import Plan
@@ -56,6 +56,83 @@ def test_an_engine_of_several_batches_is_told_which(sdk, folder, tool, batch, re
         outputs = session.read()
 
     assert apart(outputs, expected(onnx, images(batch))) < 0.002
+
+
+@pytest.fixture(scope="module")
+def alike(folder):
+    """ONNX file of two outputs of one size, x + 1 and x + 2."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info
+    names = ("first", "second")
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["image", name + ".by"], [name], name=f"Add_{i}") for i, name in enumerate(names)],
+        "alike", [value("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [value(name, TensorProto.FLOAT, ["batch", 3, 8, 8]) for name in names],
+        [helper.make_tensor(name + ".by", TensorProto.FLOAT, [], [1.0 + i]) for i, name in enumerate(names)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    model.ir_version = 7
+    onnx.save(model, str(folder / "alike.onnx"))
+    return folder / "alike.onnx"
+
+
+def of_one_size(outputs=("first", "second")):
+    rows = {name: [name, "float32", [-1, 3, 8, 8]] for name in outputs}
+    nodes = {"first": "Add_0:0", "second": "Add_1:0"}
+    return replace(
+        told(), outputs=outputs,
+        options={"out_nodes": [nodes[name] for name in outputs], "out_specs": [rows[name] for name in outputs]},
+    )  # fmt: skip
+
+
+@TOOLS
+@pytest.mark.parametrize("order", ["as_asked", "reversed"])
+@pytest.mark.parametrize("names", ["full", "node"])
+def test_outputs_of_one_size_are_told_apart_by_the_names_in_the_engine(sdk, alike, tmp_path, tool, order, names):
+    """The tools number their files, so that an exchange of the two would show nowhere."""
+    sdk.switch(out_order=order, out_names=names)
+    known = of_one_size()
+    acl.build(alike, tmp_path / "alike.om", known)
+
+    with tool.load(tmp_path / "alike.om", DEVICE, known) as session:
+        session.write({"image": images()})
+        session.execute()
+        outputs = session.read()
+
+    assert list(outputs) == ["first", "second"]
+    for number, name in enumerate(outputs):
+        np.testing.assert_allclose(outputs[name], images() + 1 + number, atol=0.01)
+
+
+@TOOLS
+def test_outputs_of_one_size_under_foreign_names_are_refused(sdk, alike, tmp_path, tool):
+    sdk.switch(out_names="foreign")
+    known = of_one_size()
+    acl.build(alike, tmp_path / "alike.om", known)
+
+    with pytest.raises(RunError, match=r"one size, .*trans_TransData_40:0.* do not tell") as caught:
+        tool.load(tmp_path / "alike.om", DEVICE, known).__enter__()
+
+    assert "pyACL" in caught.value.hint
+
+
+def test_without_atc_outputs_of_one_size_are_not_guessed(sdk, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    known = of_one_size()
+    with pytest.raises(RunError, match="atc is not on PATH"):
+        _command_line.in_order(tmp_path / "e.om", _command_line.produced(known), known)
+
+
+def test_one_name_that_tells_is_enough_for_two_outputs(monkeypatch):
+    monkeypatch.setattr(_command_line._atc, "output_names", lambda engine: ["trans_40:0", "Add_0:0:first"])
+    known = of_one_size()
+
+    ordered = _command_line.in_order("e.om", _command_line.produced(known), known)
+
+    assert [tensor.name for tensor in ordered] == ["second", "first"]
 
 
 @TOOLS
