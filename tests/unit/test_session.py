@@ -1,11 +1,16 @@
 """The test session itself: what is required and absent is red, what is wrong in the options is said at once."""
 
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -339,3 +344,54 @@ def test_in_junit_and_in_pytests_counts_an_error_is_an_error_and_a_verdict_a_fai
     assert done.stdout.count("three rows are missing") == 1
     assert "KeyError: 'of our own'" in done.stdout  # with its traceback, for it is a defect
     assert done.returncode == Status.LABORATORY
+
+
+def screen_after(command, rows=24, columns=80, **more):
+    """What a terminal of that size shows when a command has ended, as lines; and how many lines it wrote in all."""
+    pyte = pytest.importorskip("pyte", reason="a terminal to look at: pip install pyte")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+    ours_only = ("CHIPPROOF", "PYTEST", "GITHUB", "CI", "COLUMNS", "LINES")
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(ours_only)}
+    settings |= {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **more}
+    with subprocess.Popen(command, cwd=ROOT, env=settings, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        body = b""
+        with suppress(OSError):  # what reading gives once nobody has the other end open
+            while part := os.read(ours, 1 << 16):
+                body += part
+        os.close(ours)
+        running.wait(timeout=60)
+    screen = pyte.HistoryScreen(columns, rows, history=10_000)
+    pyte.ByteStream(screen).feed(body)
+    shown = [line.rstrip() for line in screen.display]
+    return shown, len(screen.history.top) + len([line for line in shown if line])
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_screen_that_ends_a_red_run_shows_what_failed_why_and_the_command_to_run_next(tmp_path, lang):
+    """A terminal of 80 columns and 24 lines, four cases and three causes; nothing needs scrolling."""
+    (tmp_path / "test_red.py").write_text(
+        "import pytest\n"
+        "from harness.errors import InvalidMeasurement, RunError\n"
+        "@pytest.mark.numerics\n"
+        "def test_breaks_off(case): raise RunError('device 0 was lost: 507018', hint='npu-smi info')\n"
+        "@pytest.mark.accuracy\n"
+        "def test_is_short(case): raise RunError('three rows are missing', hint='look at the engine')\n"
+        "@pytest.mark.throughput\n"
+        "def test_is_busy(case): raise InvalidMeasurement('the device is busy', hint='wait')\n"
+    )
+    given = ["-p", "no:cacheprovider", "-p", "conftest", "-c", ROOT / "pyproject.toml", f"--rootdir={ROOT}"]
+    four = "cpu and fp32 and (regnety_016 or deepmar_resnet50)"
+    given += ["-m", four, f"--results={tmp_path}", f"--lang={lang}"]
+
+    shown, written = screen_after([sys.executable, "-m", "pytest", *given, tmp_path / "test_red.py"])
+
+    text = "\n".join(shown)
+    assert max(map(len, shown)) <= 80, text
+    for part in ("device 0 was lost: 507018", "three rows are missing", "the device is busy", "npu-smi info", "wait"):
+        assert part in text, text
+    for test in ("breaks_off", "is_short", "is_busy"):
+        assert re.search(rf" python -m pytest '\S*::test_{test}\[\S+-cpu-fp32-bs1\]'", text), text
+    assert "latest.html" in text.replace("\n", ""), text
+    assert written <= 40 + 12, text  # pytest's own lines: its header, its progress and its last one
