@@ -1,14 +1,13 @@
-"""One case from engine to scores: build, run, score. Each step is done when it is first needed."""
+"""One case from engine to outputs: build, load, run. Each step is done when it is first needed."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,28 @@ import numpy as np
 
 from harness import matrix
 from harness.backends.base import Device
-from harness.case import Case, Precision, Predictions, Tensors
-from harness.datasets.base import Dataset, Sample
+from harness.case import Case, Precision, Tensors
+from harness.datasets.base import Sample
 from harness.errors import InvalidMeasurement
 from harness.judge.policy import Asked
 from harness.judge.verdict import Loss, Verdict, judge_numerics
 from harness.models.base import Prepared
-from harness.run import accuracy, artefacts, predict
-from harness.run.accuracy import Evaluation
+from harness.run import predict
 from harness.run.card import ASKED_TWICE, Card
 from harness.run.context import WITNESS_IMAGES, RunContext
 from harness.run.devices import Presence
 from harness.run.engine import Built, CaseEngine, Variant
-from harness.run.predict import Answers
 from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession, Worker
 
-ASKED_AGAIN = 12  # images of which a chip's kept answers are compared with today's: one wrong in ten is seen in 72 %
-ASKED_OF_HEAVY = 4  # the same for a model that takes seconds an image
-
 
 class CaseRun:
-    """One case on its chip: worker, session and figures. Everything is started when it is first used; `close` ends
+    """One case on its chip: worker, session and outputs. Everything is started when it is first used; `close` ends
     it. With `anew` nothing that an earlier run kept of the chip is used: the engine is built and the chip asked once
     more."""
 
     rows = True  # every output has a row for each row of the inputs
+    devices_agreed = False  # whether accuracy has compared the devices of the card of this process
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False) -> None:
         self._begin(context, case, CaseEngine(context, case, anew), anew)
@@ -85,11 +80,6 @@ class CaseRun:
         """Why the figures of this case are not a conformance result, apart from the images; empty if they are."""
         seeded = ("seeded",) if self.context.weights(self.model).seeded else ()
         return (*self.context.not_the_chip(self.chip), *seeded)
-
-    @cached_property
-    def data_marks(self) -> tuple[str, ...]:
-        """Why figures over the data set are not a conformance result (accuracy.marks_of); empty if they are."""
-        return accuracy.marks_of(self.context.dataset(self.model), self.context.settings.limit)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -245,99 +235,16 @@ class CaseRun:
 
     def inputs(self, raw: bool = False) -> Tensors:
         """One batch of the first images, prepared (predict.batch_of)."""
-        dataset, prepare = self.context.dataset(self.model), self._prepare(raw)
+        dataset, prepare = self.context.dataset(self.model), self.prepare(raw)
         return {self.model.input: predict.batch_of(dataset, prepare, self._different, self.case.batch)}
+
+    def prepare(self, raw: bool = False) -> Callable[[Sample], Prepared]:
+        """A function that reads and prepares an image as the engine takes it; with `raw` the chip normalises."""
+        return self.context.prepared.prepare(self.context.dataset(self.model).name, self.protocol, raw)
 
     def changed(self) -> Tensors | None:
         """Other inputs, on which outputs are checked between timed runs; None for the images upside down."""
         return None
-
-    # ---------------------------------------------------------------- accuracy
-
-    @cached_property
-    def evaluation(self) -> Evaluation:
-        """Scores of the published variant and of the reference on every image that it was not calibrated on."""
-        return self.evaluate(self.variant)
-
-    def evaluate(self, variant: Variant) -> Evaluation:
-        """Scores of `variant` and of the reference on every image that it was not calibrated on."""
-        answers = self.answers if variant == self.variant else self._answers(variant)
-        int8 = self.case.precision is Precision.INT8
-        return self._scored(answers, whole=not int8)
-
-    @cached_property
-    def on_the_whole_set(self) -> Evaluation:
-        """Scores of the published variant on every image of the data set, as for the published figures."""
-        whole = self.evaluation.dataset is self.answers.dataset
-        return self.evaluation if whole else self._scored(self.answers, whole=True)
-
-    def _scored(self, answers: Answers, whole: bool) -> Evaluation:
-        context, model = self.context, self.model
-        dataset = answers.dataset if whole else context.calibration(model)[1]
-        reference = context.reference(model, self.protocol, answers.dataset)
-        limit, seeded = context.settings.limit, context.weights(model).seeded
-        return accuracy.evaluate(self.case, model.task, answers, reference, dataset, limit, seeded)
-
-    @cached_property
-    def answers(self) -> Answers:
-        """Predictions of the published variant for every image of the data set."""
-        return self._answers(self.variant)
-
-    def _answers(self, variant: Variant) -> Answers:
-        """Predictions of `variant`. For a chip that `keeps` they come from the store when the same engine has already
-        answered the same images, and answers a random few of them alike today."""
-        dataset = self.context.dataset(self.model)
-        also: dict[str, Verdict] = {}
-
-        def ask(images: Dataset = dataset) -> tuple[list[Predictions], float]:
-            with self._card(variant) as card:
-                advance, begun = self.context.settings.progress(f"{self.case}", len(images)), time.perf_counter()
-                found, told = card.ask(images, advance)
-                also.update({name: one for name, one in told.items() if images is dataset or name != "devices"})
-                return found, time.perf_counter() - begun
-
-        if not self.chip.keeps:
-            return Answers(dataset, *ask(), False, also)
-        keep = partial(
-            artefacts.chip_answers, self.context.settings.store, self.built(variant).path, self.model, dataset
-        )
-        found, seconds, kept = keep(ask, self.anew)
-        if kept:
-            places = self._asked_again(len(dataset))
-            today, _ = ask(dataset.take(places))
-            if not all(predict.alike(found[place], one) for place, one in zip(places, today, strict=True)):
-                found, seconds, kept = keep(ask, True)
-        return Answers(dataset, found, seconds, kept, also)
-
-    def _asked_again(self, images: int) -> list[int]:
-        """Places of the images whose kept answers are asked again: whole batches drawn at random, and the last one
-        where it was filled up, so that the verdict on it is of every run."""
-        size, rest = self.case.batch, images % self.case.batch
-        few = -(-(ASKED_OF_HEAVY if self.model.heavy else ASKED_AGAIN) // size) * size
-        drawn = random.sample(range(images - rest), min(few, images - rest))
-        return [*sorted(drawn), *range(images - rest, images)]
-
-    def _prepare(self, raw: bool) -> Callable[[Sample], Prepared]:
-        return self.context.prepared.prepare(self.context.dataset(self.model).name, self.protocol, raw)
-
-    @contextmanager
-    def _card(self, variant: Variant) -> Iterator[Card]:
-        """Sessions of `variant` on the devices that a card of the published figures has; where each process of the run
-        has a device, on that alone."""
-        with self.loaded(variant) as session, ExitStack() as stack:
-            sessions = {f"device {self.device.index}": session}
-            here = [device for device in self.present.devices if device.card == self.device.card]
-            alone = self.context.settings.processes > 1
-            for device in [] if alone else here[: self.chip.devices_per_card]:
-                if device == self.device:
-                    continue
-                stack.enter_context(self.context.lease(self.chip, device, str(self.case), exclusive=False))
-                name = f"{self.case}.device{device.index}"
-                worker = stack.enter_context(self.context.worker(self.chip, self.present.backend, name))
-                built = self.built(variant)
-                loaded = worker.load(built.path, device, built.spec, self.rows)
-                sessions[f"device {device.index}"] = stack.enter_context(loaded)
-            yield Card(sessions, self.model, self.protocol, self.case, self._prepare(variant.raw), variant.nms)
 
     # ---------------------------------------------------------------- what throughput asks of it
 
@@ -346,17 +253,12 @@ class CaseRun:
         """Outputs of `first`, where that ran; without the engine's process, if that has ended."""
         return vars(self).get("first")
 
-    @property
-    def devices_agreed(self) -> bool:
-        """Whether accuracy has compared the devices of the card of this process."""
-        return "answers" in vars(self) and "devices" in self.answers.also
-
     def compare_devices(self, sessions: dict[str, RemoteSession]) -> None:
         """Raises InvalidMeasurement when sessions, by the names of their devices, answer images of the data set
         differently."""
         dataset = self.context.dataset(self.model)
         few = dataset.take(sorted(random.sample(range(len(dataset)), min(ASKED_TWICE, len(dataset)))))
-        card = Card(sessions, self.model, self.protocol, self.case, self._prepare(self.variant.raw), self.variant.nms)
+        card = Card(sessions, self.model, self.protocol, self.case, self.prepare(self.variant.raw), self.variant.nms)
         _, verdicts = card.ask(few, lambda done: None)
         verdict = verdicts["devices"]
         if verdict.outcome is Outcome.FAIL:

@@ -28,6 +28,7 @@ from harness.report.progress import Shown
 from harness.report.records import Record, Run, merge, read_run
 from harness.report.samples import write_answers
 from harness.run.accuracy import Evaluation
+from harness.run.case_answers import answers_of
 from harness.run.case_run import CaseRun, has_peer
 from harness.run.context import CHIP_PLAN, RunContext, Settings
 from harness.run.simulation import simulator
@@ -382,7 +383,8 @@ def keep_answers(
         folder = book.path.with_name(book.path.name.split(".")[0])
         try:
             name = f"{bench.case}{'.again' if bench.anew else ''}"
-            line = write_answers(folder, name, bench.case, "", bench.answers.found, run.chip, run.reference)
+            found = answers_of(bench).answers.found
+            line = write_answers(folder, name, bench.case, "", found, run.chip, run.reference)
             keep({**line, "again": bench.anew})
         except StoreError as error:
             book.unwritten = str(error)

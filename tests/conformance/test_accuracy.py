@@ -7,7 +7,8 @@ import pytest
 from harness.case import Precision
 from harness.judge.repeat import Judged
 from harness.judge.verdict import SLACK, judge_agreement, judge_published, judge_tail
-from harness.run.case_run import Variant
+from harness.run.case_answers import answers_of
+from harness.run.engine import Variant
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.accuracy
@@ -34,7 +35,7 @@ def agreements(bench, run):
 
 
 def agreement(bench, keep_answers, keep_pictures):
-    run = bench.evaluation
+    run = answers_of(bench).evaluation
     keep_answers(bench, run)
     pictures = keep_pictures(bench, run)
     verdicts = agreements(bench, run)
@@ -54,7 +55,7 @@ def test_the_chip_agrees_with_the_reference(judge, keep_answers, keep_pictures):
 
 
 def suppressed(bench):
-    run = bench.evaluate(Variant(raw=False, nms=True))
+    run = answers_of(bench).evaluate(Variant(raw=False, nms=True))
     verdicts = {f"{metric} suppressed by chip": verdict for metric, verdict in agreements(bench, run).items()}
     return Judged(verdicts, run.marks, run.facts)
 
@@ -68,7 +69,7 @@ def test_suppressing_on_the_chip_finds_the_same_objects(bench, judge):
 
 
 def against_published(bench, told):
-    run = bench.on_the_whole_set
+    run = answers_of(bench).on_the_whole_set
     table = bench.context.settings.baselines
     verdicts = {
         metric: judge_published(run.chip.values[metric], *pair, table.deviation(bench.case, "published", metric))
@@ -85,8 +86,8 @@ def test_published_accuracy_is_reached(bench, judge):
     told = {metric: pair for metric, pair in figures.items() if any(pair)}
     if not told:
         pytest.skip(f"no accuracy of {case} is published")
-    if bench.data_marks:
-        here = (*bench.data_marks, bench.context.dataset(bench.model).note)
+    if marks := answers_of(bench).marks:
+        here = (*marks, bench.context.dataset(bench.model).note)
         pytest.skip(f"published figures hold for the whole set; here: {', '.join(filter(None, here))}")
 
     judge(lambda bench: against_published(bench, told), stage="published")

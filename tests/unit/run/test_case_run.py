@@ -1,4 +1,4 @@
-"""One case from engine to scores: what is asked of the engine, and of which devices of a card."""
+"""One case from engine to outputs: what is asked of the engine, and of the compiler."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -63,35 +63,6 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
     for batch, (chip, reference) in found.items():
         assert chip["y"].tolist() == (2 * rows[:batch]).tolist()
         assert reference["y"].tolist() == [row % 5 for row in range(batch)]
-
-
-@pytest.mark.parametrize(("processes", "devices"), [(1, 4), (2, 1)])
-def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatch, processes, devices):
-    @contextmanager
-    def shared(chip, device, holder, exclusive):
-        assert not exclusive
-        yield
-
-    @contextmanager
-    def entered(*given):
-        yield SimpleNamespace(load=lambda *given: entered())
-
-    context = SimpleNamespace(
-        settings=SimpleNamespace(process=0, processes=processes, tune=False),
-        lease=shared,
-        worker=entered,
-        prepared=SimpleNamespace(prepare=lambda name, protocol, raw: None),
-        dataset=lambda model: SimpleNamespace(name="set"),
-    )
-    bench = CaseRun(context, next(case for case in matrix.cases() if case.chip == "ascend310"))
-    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310") for n in range(4)])
-    monkeypatch.setattr(
-        CaseRun, "built", lambda self, variant=None: Built(Path("engine"), BuildSpec("fp16", 1, (), ()))
-    )
-    vars(bench)["session"] = "session"
-
-    with bench._card(bench.variant) as card:
-        assert list(card.sessions) == [f"device {n}" for n in range(devices)]
 
 
 @pytest.mark.parametrize(
