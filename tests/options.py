@@ -16,7 +16,7 @@ from harness.errors import HarnessError, UsageError
 from harness.report import webhook
 from harness.report.messages import LANGUAGES
 from harness.run.prepared import PREPARED_GB
-from harness.worker.process import limits
+from harness.worker.limits import limits
 
 FOLDER = "chipproof fetch lists what belongs there; leave --data out for drawn pictures"
 TIERS = {

@@ -28,7 +28,7 @@ from harness.report.journal import Journal
 from harness.report.records import Record, Run
 from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from harness.worker.process import STEPS
+from harness.worker.limits import STEPS
 
 if TYPE_CHECKING:
     from harness.export.own import OwnModel

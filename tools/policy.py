@@ -34,7 +34,7 @@ def command(
         return
     from harness import matrix
     from harness.judge import policyfile
-    from harness.worker.process import STEPS
+    from harness.worker.limits import STEPS
 
     ids = [str(case) for case in matrix.cases()]
     found = policyfile.read(policy, ids, STEPS)
@@ -51,7 +51,7 @@ def _update(policy: Path, results: Path | None) -> None:
     from harness.judge import policyfile
     from harness.judge.policy import Policy
     from harness.report.records import merge, read_run
-    from harness.worker.process import STEPS
+    from harness.worker.limits import STEPS
 
     if results is None:
         raise UsageError("update: no results were given", hint="chipproof policy update RESULTS")

@@ -31,7 +31,8 @@ from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
 from harness.run.prepared import PREPARED_GB, PreparedImages
 from harness.store import Store
-from harness.worker.process import Limits, RemoteSession, Worker
+from harness.worker.limits import Limits
+from harness.worker.process import RemoteSession, Worker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,8 +146,6 @@ class RunContext:
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = registry.backend(backend).python(self.settings.pythons, chip.name)
         environment, limits = self.settings.environment(chip), self.settings.limits
-        if limits is None:
-            return Worker(backend, python=python, env=environment, log=log)
         return Worker(backend, python=python, env=environment, log=log, limits=limits)
 
     def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:

@@ -34,7 +34,7 @@ from harness.run.context import CHIP_PLAN, RunContext, Settings
 from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome
-from harness.worker.process import Limits, limits
+from harness.worker.limits import Limits, limits
 from tests.session import (
     BOOK,
     COSTLY,

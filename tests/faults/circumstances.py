@@ -14,7 +14,8 @@ from harness.baselines import Deviation
 from harness.export import export
 from harness.reference import predictions
 from harness.run import case_speed, context, engine, predict, throughput
-from harness.worker.process import Limits, Worker
+from harness.worker.limits import Limits
+from harness.worker.process import Worker
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT
 from tests.faults.plant import fault, timed

@@ -83,7 +83,7 @@ def test_tb_long_keeps_the_traceback(conform, monkeypatch):
     monkeypatch.setenv("TESTBED", "dies")
     watch = conform("tiny_classes and fp32 and bs4 and numerics", "twice", more=("--tb=long",))
 
-    assert "harness/worker/process.py" in watch.texts[0]
+    assert "harness/worker/pipe.py" in watch.texts[0]
     assert "python -m pytest" in watch.texts[0]
 
 

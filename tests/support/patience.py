@@ -5,18 +5,18 @@ import time
 
 def patient(worker, reached):
     """The worker's limit is not looked at before `reached()`, or its process ended."""
-    waiting = worker._waiting
+    waiting = worker.pipe._waiting
 
     class Patient:
         def poll(self, milliseconds):
             end = time.monotonic() + 60
-            while not reached() and worker._process.poll() is None and time.monotonic() < end:
+            while not reached() and worker.pipe._process.poll() is None and time.monotonic() < end:
                 time.sleep(0.01)
             return waiting.poll(milliseconds)
 
-    worker._waiting = Patient()
+    worker.pipe._waiting = Patient()
 
 
 def in_call(worker, name):
     """Whether the worker is in the vendor's call of that name."""
-    return lambda: worker._doing("").startswith(name)
+    return lambda: worker.pipe.doing("").startswith(name)

@@ -11,7 +11,8 @@ from patience import in_call, patient
 from vendor_sweep import SDK, python37, tiny_answer, tiny_batch, tiny_model, tiny_spec
 
 from harness.errors import BuildError, WorkerError
-from harness.worker.process import Limits, Worker
+from harness.worker.limits import Limits
+from harness.worker.process import Worker
 
 BACKENDS = {"magicmind": "magicmind", "trt": "tensorrt"}
 ENQUEUE = {"magicmind": "mm.IContext.enqueue", "trt": "trt.IExecutionContext.execute_async_v3"}

@@ -18,7 +18,8 @@ from harness.errors import DeviceError, InvalidMeasurement, WorkerError
 from harness.run import devices
 from harness.run.context import RunContext
 from harness.run.devices import check_idle, check_same, find, incomparable, lease, rested, vacated
-from harness.worker.process import Limits, Worker
+from harness.worker.limits import Limits
+from harness.worker.process import Worker
 
 CARD = Device(0, "NVIDIA T4")
 ROOT = Path(__file__).parents[3]

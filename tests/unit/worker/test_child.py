@@ -33,7 +33,7 @@ def test_where_memory_runs_out_the_worker_goes_and_the_suite_stays():
     with worker("doubles") as chip:
         chip.version()
 
-        assert Path(f"/proc/{chip._process.pid}/oom_score_adj").read_text() == "1000\n"
+        assert Path(f"/proc/{chip.pipe._process.pid}/oom_score_adj").read_text() == "1000\n"
     assert own.read_text() == before
 
 

@@ -19,7 +19,8 @@ from vendor_sweep import SDK, python37
 
 from harness.errors import BuildError, DeviceError, WorkerError
 from harness.judge.timing import Plan
-from harness.worker.process import Limits, Worker
+from harness.worker.limits import Limits
+from harness.worker.process import Worker
 
 BACKENDS = Path(__file__).parents[4] / "harness" / "backends" / "ascend"
 OURS = ("acl", "_devices", "_command_line", "_codes", "ais_bench", "_atc", "msame", "_npu_smi", "_pyacl")
