@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Iterable, Optional, Tuple
 
 
 def ours(pid: int) -> bool:
@@ -18,3 +19,10 @@ def ours(pid: int) -> bool:
     except OSError:
         return False
     return int(status.rpartition(")")[2].split()[1]) == os.getppid()
+
+
+def own_mb(held: Iterable[Tuple[int, Optional[float]]]) -> Optional[float]:
+    """MB of a device's memory that processes of the suite hold, of (process number, MB) of all on it; None where none
+    of them is the suite's, or its memory is not told."""
+    mine = [mb for pid, mb in held if ours(pid)]
+    return sum(mb for mb in mine if mb is not None) if mine and None not in mine else None

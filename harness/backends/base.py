@@ -120,6 +120,8 @@ class Health:
     note: str = ""
     untold: str = ""  # which of utilisation, processes and throttling the device does not report, and why
     own: int = 0  # processes on the device that belong to the suite; 0 also where they are not counted
+    own_mb: float | None = None  # the device's memory that those hold, where it tells the memory of each process
+    unseen_mb: float | None = None  # its memory in use that no process it lists accounts for
 
 
 class Session(Protocol):

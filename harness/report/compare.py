@@ -23,6 +23,8 @@ BESIDE = ("backend", "version", "driver", "firmware", "device", "clock", "weight
           "protocol", "normalized_by_chip")  # fmt: skip
 """Facts of records that may explain a change."""
 HEADER = ("host", "processor", "platform", "cores", "python", "packages", "options", "environment")
+COSTS = {"build_s": 0.5, "engine_mb": 0.02, "worker_peak_mb": 0.2, "device_peak_mb": 0.05}
+"""What an engine cost -> its relative change that is worth a line. Equal runs on a busy host differ by less."""
 MEANINGLESS = {"options.require"}  # differs without any effect on a figure
 
 Key = tuple[Case, str, str]
@@ -203,7 +205,16 @@ def changed_beside(before: Run, after: Run) -> list[tuple[str, str, str]]:
             if was != now:
                 place = (key[0].chip, name, was, now)
                 facts[place] = facts.get(place, 0) + 1
-    return found + [(f"{chip} {name}", was, now) for chip, name, was, now in facts]
+    found += [(f"{chip} {name}", was, now) for chip, name, was, now in facts]
+    return found + [line for key in old if key in new for line in _costs(old[key], new[key])]
+
+
+def _costs(old: Record, new: Record) -> Iterator[tuple[str, str, str]]:
+    """What the engine of a case cost, where it changed."""
+    for name, matters in COSTS.items():
+        was, now = old.values.get(name), new.values.get(name)
+        if was and now and abs(now / was - 1) > matters:
+            yield f"{old.case} {name}", f"{was:.4g}", f"{now:.4g} ({100 * (now / was - 1):+.0f} %)"
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

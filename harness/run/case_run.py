@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
@@ -17,7 +17,7 @@ from harness import matrix
 from harness.backends.base import Device
 from harness.case import Case, Precision, Tensors
 from harness.datasets.base import Sample
-from harness.errors import InvalidMeasurement
+from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.policy import Asked
 from harness.judge.verdict import Loss, Verdict, judge_numerics
 from harness.models.base import Prepared
@@ -169,10 +169,18 @@ class CaseRun:
 
     @property
     def costs(self) -> dict[str, float | None]:
-        """What the engine cost: seconds to build, MB of its file, most resident MB of the worker so far."""
+        """What the engine cost: seconds to build, MB of its file, most resident MB of the worker so far, and where the
+        device tells it, MB of its memory that the suite holds with the engine loaded and run."""
         told = self.context.settings.store.told(self.built().path)
         size = round(told["bytes"] / 1e6, 3)
-        return {"build_s": told["seconds"], "engine_mb": size, "worker_peak_mb": self.worker.peak_mb}
+        return {"build_s": told["seconds"], "engine_mb": size, "worker_peak_mb": self.worker.peak_mb, **self._on_device}
+
+    @property
+    def _on_device(self) -> dict[str, float | None]:
+        held = None
+        with suppress(HarnessError):  # a vendor's tool that fails costs no verdict
+            held = self.worker.health(self.device).own_mb
+        return {} if held is None else {"device_peak_mb": round(held, 1)}
 
     # ---------------------------------------------------------------- numerics
 

@@ -161,7 +161,7 @@ class RunContext:
         for in vain are not waited for again in this run."""
         what, known = f"{chip.name} device {device.index} ({device.name})", self._in_vain.setdefault(device, set())
         health = devices.vacated(ask, what, self.settings.wait, self.settings.tell, known)
-        known.update(devices.strangers(health))
+        known.update(devices.users(health))
         return health
 
     def reset(self, chip: Chip) -> str:
@@ -175,7 +175,7 @@ class RunContext:
                 stack.enter_context(self.lease(chip, one, "--device-reset", exclusive=True))
             worker = stack.enter_context(self.worker(chip, present.backend, f"{chip.name}.reset"))
             for one in card:
-                if others := devices.strangers(worker.health(one)):
+                if others := devices.users(worker.health(one)):
                     raise DeviceError(
                         f"{one.name} {one.index} is not reset, for it is used by {', '.join(others)}",
                         hint="end them, then go on with --resume latest",

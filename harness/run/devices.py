@@ -27,6 +27,7 @@ LEASES = next(Path(p) for p in PLACES if os.access(p, os.W_OK)) / "chipproof-lea
 SIMULATED = LEASES / "simulated"  # of simulated devices: they stand in the way of no real one
 NOTE_BYTES = 4096  # of a note that is believed
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in all processes of pytest -n
+UNSEEN_MB = 2048  # memory that nobody shown holds, up to which a device counts as idle: drivers keep some themselves
 VACANT_S = 1.0  # between two looks at a device that others use: a vendor's tool takes up to a second of the host
 TELL_S = 30.0  # between two words to someone who waits
 
@@ -225,7 +226,7 @@ def vacated(
     while True:
         health = rested(ask)
         waited = time.monotonic() - begun
-        others = [process for process in strangers(health) if process not in known]
+        others = [process for process in users(health) if process not in known]
         if not others or waited >= patience:
             return health
         if waited - told >= TELL_S:
@@ -251,9 +252,9 @@ def check_idle(device: Device, health: Health) -> None:
     name = f"{device.name} {device.index}"
     if not health.healthy:
         raise InvalidMeasurement(f"{name} is not healthy: {health.note or 'it does not say why'}", hint="see its tools")
-    if strangers(health):
+    if users(health):
         raise InvalidMeasurement(
-            f"{name} is used by {', '.join(strangers(health))}", hint="measure when the device is idle"
+            f"{name} is used by {', '.join(users(health))}", hint="measure when the device is idle"
         )
     if health.busy is not None and health.busy > IDLE:
         raise InvalidMeasurement(
@@ -263,6 +264,13 @@ def check_idle(device: Device, health: Health) -> None:
         raise InvalidMeasurement(
             f"{name} throttles{_temperature(health)}", hint="cool it, or raise its power limit, then measure again"
         )
+
+
+def users(health: Health) -> tuple[str, ...]:
+    """Who of others uses the device: their processes, and what holds more than UNSEEN_MB of its memory without being
+    shown, as a process of another container does."""
+    hidden = (f"what is not shown here and holds more than {UNSEEN_MB} MB of its memory",)
+    return (*strangers(health), *(hidden if (health.unseen_mb or 0.0) > UNSEEN_MB else ()))
 
 
 def strangers(health: Health) -> tuple[str, ...]:
@@ -296,8 +304,8 @@ def check_same(
     during: Sequence[Sequence[Health]] = (),
 ) -> None:
     """Raises InvalidMeasurement when a device became unhealthy, throttled or used by others while it was measured, or
-    its clock changed; under load, when it fell below the first clock seen under load. Utilisation after a measurement
-    is the measurement's own and says nothing. `during` has a row of the devices for every moment under load."""
+    its clock changed; under load, when it fell below the first clock seen under load. Utilisation and
+    memory after a measurement are the measurement's own and say nothing. `during` has a row of the devices for every moment under load."""
     for number, (device, earlier, later) in enumerate(zip(devices, before, after, strict=True)):
         clocks = [row[number].clock_mhz for row in (*during, after)]
         loaded = [clock for clock in clocks if clock]
@@ -307,8 +315,7 @@ def check_same(
                 f"under load{_temperature(later)}",
                 hint="cool it, or raise its power limit, then measure again",
             )
-        if later.busy is not None:
-            later = Health(**{**vars(later), "busy": None})
+        later = replace(later, busy=None, unseen_mb=None)  # its own, where it is not shown either
         check_idle(device, later)
         if earlier.clock_mhz and later.clock_mhz and abs(later.clock_mhz / earlier.clock_mhz - 1) > CLOCK:
             raise InvalidMeasurement(

@@ -73,6 +73,7 @@ def test_an_error_can_be_expected_and_observed(judged):
 @pytest.mark.parametrize(("figure", "most", "status"), [
     ("rms", 1e-12, Status.WRONG), ("rms", 1.0, Status.GOOD), ("worker_peak_mb", 1, Status.WRONG),
     ("engine_mb", 100, Status.GOOD), ("build_s", 600, Status.GOOD), ("rsm", 1.0, Status.UNDECIDED),
+    ("device_peak_mb", 47, Status.WRONG), ("device_peak_mb", 49, Status.GOOD),
 ])  # fmt: skip
 def test_a_figure_is_gated(figure, most, status, judged):
     assert judged(rows("gate", figure=figure, most=most))[1] == status

@@ -68,7 +68,7 @@ def until(there: Callable[[], object], seconds: float = 60.0) -> None:
 
 def plain(records: Iterable[Record]) -> dict[tuple[str, str, str], tuple[object, ...]]:
     """What a record says, without what differs from run to run."""
-    costs = ("build_s", "worker_peak_mb")
+    costs = ("build_s", "worker_peak_mb", "device_peak_mb")
 
     def varies(r: Record) -> bool:  # by a clock, or by images that are drawn at random
         return r.stage in ("throughput", "targets") or r.metric == "devices"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.backends._own_processes import ours
+from harness.backends._own_processes import ours, own_mb
 from harness.backends.ascend import _npu_smi
 from harness.backends.base import Device, Found, Health, of_chip, trail
 from harness.errors import DeviceError
@@ -173,12 +173,16 @@ def health(device: Device) -> Health:
         busy=busy,
         processes=others,
         own=len(row.processes) - len(others),
+        own_mb=own_mb((int(who.split()[0]), mb) for who, mb in zip(row.processes, row.held_mb) if _numbered(who)),
         clock_mhz=page.clock_mhz if page.busy is not None and page.busy >= LOADED else None,
         temperature_c=row.celsius,
         note="" if healthy else f"npu-smi: health {row.health}{clock}",
     )
 
 
+def _numbered(process: str) -> bool:
+    return process.split()[0].isdigit()
+
+
 def _own(process: str) -> bool:
-    number = process.split()[0]
-    return number.isdigit() and ours(int(number))
+    return _numbered(process) and ours(int(process.split()[0]))

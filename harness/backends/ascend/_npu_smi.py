@@ -32,6 +32,7 @@ class Row(NamedTuple):
     celsius: float | None
     busy: float | None  # 0..1
     processes: tuple[str, ...]
+    held_mb: tuple[float | None, ...] = ()  # the memory of each of them
 
 
 def rows() -> list[Row] | None:
@@ -121,7 +122,7 @@ def parse(text: str) -> list[Row]:
     """Chips of the table that `npu-smi info` prints, in its order; lines outside the table, such as the driver's
     complaint DrvMngGetConsoleLogLevel, are passed over. Raises DeviceError on a table it cannot read."""
     found: list[Row] = []
-    processes: dict[tuple[int, int], list[str]] = {}
+    processes: dict[tuple[int, int], list[tuple[str, float | None]]] = {}
     upper: list[str] | None = None
     inside = 0  # column of the process number in this container, in the table of processes
     column = ""
@@ -136,7 +137,8 @@ def parse(text: str) -> list[Row]:
         elif listing:
             if len(cells) >= 3 and len(first) == 2 and first[0].isdigit() and first[1].isdigit():
                 who = "{} {}".format(_process(cells, inside), " ".join(cells[2].split()[:1]))
-                processes.setdefault((int(first[0]), int(first[1])), []).append(who)
+                held = _number(cells[3].split()[0]) if len(cells) > 3 and cells[3] else None
+                processes.setdefault((int(first[0]), int(first[1])), []).append((who, held))
         elif first[:1] == ["Chip"]:
             column = first[1] if len(first) > 1 else ""
         elif len(cells) >= 3 and first and first[0].isdigit():
@@ -147,7 +149,11 @@ def parse(text: str) -> list[Row]:
                 upper = None
     if upper is not None or (not found and "NPU" not in text):
         raise DeviceError(f"npu-smi printed a table that cannot be read: {text.strip()[:300]}", _hint(text))
-    return [row._replace(processes=tuple(processes.get((row.npu, row.chip), ()))) for row in found]
+    return [_with(row, processes.get((row.npu, row.chip), [])) for row in found]
+
+
+def _with(row: Row, processes: list[tuple[str, float | None]]) -> Row:
+    return row._replace(processes=tuple(who for who, _ in processes), held_mb=tuple(held for _, held in processes))
 
 
 INSIDE = "Process id in container"  # a column of the newest drivers; NA where the driver cannot tell

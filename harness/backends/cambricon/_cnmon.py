@@ -20,7 +20,8 @@ _DRIVER = re.compile(r"\bDriver\s+(v\d\S*)")
 
 @dataclass(frozen=True)
 class Card:
-    """What the host knows of a card; None where the source does not tell. `processes` are (pid, command)."""
+    """What the host knows of a card; None where the source does not tell. `processes` are (pid, command), `held_mb` the
+    memory of each, `used_mb` all that is in use."""
 
     number: int
     name: str
@@ -28,6 +29,8 @@ class Card:
     busy: float | None = None
     temperature_c: float | None = None
     processes: tuple[tuple[int, str], ...] | None = None
+    held_mb: tuple[float, ...] = ()
+    used_mb: float | None = None
 
 
 def cards() -> tuple[tuple[Card, ...], str]:
@@ -54,6 +57,7 @@ def parse_table(text: str) -> list[Card]:
         if first is None or second is None:
             continue
         number = int(first.group(1))
+        here = [row for row in holders or [] if row[0] == number]
         middle = re.search(r"\bv\d\S*", first.group(5))
         found.append(
             Card(
@@ -62,21 +66,23 @@ def parse_table(text: str) -> list[Card]:
                 title.group(1) if title else middle.group(0) if middle else "",
                 int(first.group(6)) / 100.0 if first.group(6) else None,
                 float(second.group(2)),
-                None if holders is None else tuple((pid, name) for card, pid, name in holders if card == number),
+                None if holders is None else tuple((pid, name) for _, pid, name, _ in here),
+                tuple(mb for *_, mb in here),
+                float(second.group(5)),
             )
         )
     return found
 
 
-def _holders(tail: str) -> list[tuple[int, int, str]] | None:
-    """(card, PID, command) of each row below "Processes:"."""
+def _holders(tail: str) -> list[tuple[int, int, str, float]] | None:
+    """(card, PID, command, MiB) of each row below "Processes:"."""
     rows = [line for line in tail.splitlines() if line.startswith("|") and line.strip("|= ")]
-    held: list[tuple[int, int, str]] = []
+    held: list[tuple[int, int, str, float]] = []
     told = False
     for line in rows:
         row = _PROCESS.match(line)
         if row:
-            held.append((int(row.group(1)), int(row.group(3)), row.group(4)))
+            held.append((int(row.group(1)), int(row.group(3)), row.group(4), float(row.group(5))))
         elif "No running processes" not in line and " PID " not in line:
             return None
         told = told or " PID " not in line

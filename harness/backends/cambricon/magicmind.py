@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 import numpy as np
 
 from harness.backends._calls import Calls, good, let_go
-from harness.backends._own_processes import ours
+from harness.backends._own_processes import ours, own_mb
 from harness.backends.base import BuildSpec, Device, Found, Health, TensorSpec, check, of_chip, trail
 from harness.backends.cambricon import _cnmon
 from harness.backends.cambricon._build import build
@@ -91,7 +91,11 @@ def health(device: Device) -> Health:
         note = f"processes unknown: {evidence}"
         return Health(True, card.busy, temperature_c=card.temperature_c, note=note, untold=note)
     others = tuple(f"{pid} {name}" for pid, name in card.processes if not ours(pid))
-    return Health(True, card.busy, others, temperature_c=card.temperature_c, note=evidence)
+    mine = own_mb((pid, mb) for (pid, _), mb in zip(card.processes, card.held_mb))
+    unseen = None if card.used_mb is None else max(0.0, card.used_mb - sum(card.held_mb))
+    return Health(
+        True, card.busy, others, temperature_c=card.temperature_c, note=evidence, own_mb=mine, unseen_mb=unseen
+    )
 
 
 @contextmanager

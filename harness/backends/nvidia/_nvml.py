@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator
 
-from harness.backends._own_processes import ours
+from harness.backends._own_processes import ours, own_mb
 from harness.backends.base import Health, trail
 from harness.backends.nvidia._cuda import plain_bus
 from harness.errors import DeviceError
@@ -127,6 +127,8 @@ def _from_nvml(nvml: Any, number: int) -> Health:
     heat = told.of(
         "temperature", lambda: _first(nvml, ("nvmlDeviceGetTemperature",), handle, nvml.NVML_TEMPERATURE_GPU)
     )
+    memory = told.of("memory", lambda: _first(nvml, ("nvmlDeviceGetMemoryInfo",), handle))
+    held = [(item.pid, None if item.usedGpuMemory is None else item.usedGpuMemory / 2**20) for item in running or ()]
     spoiling = _reasons(int(reasons or 0))
     others = tuple(f"{item.pid} {_process(nvml, item.pid)}" for item in running or () if not ours(item.pid))
     return Health(
@@ -138,7 +140,14 @@ def _from_nvml(nvml: Any, number: int) -> Health:
         None if heat is None else float(heat),
         ", ".join([*spoiling, *([] if now is None else [f"SM at {now:g} MHz"]), *told.unknown, "from NVML"]),
         told.of_use,
+        own_mb=own_mb(held),
+        unseen_mb=None if memory is None else _unseen(memory.used / 2**20, [mb for _, mb in held]),
     )
+
+
+def _unseen(used: float, held: list[float | None]) -> float | None:
+    """MB in use that no listed process accounts for; None where a listed one does not tell its own."""
+    return None if None in held else max(0.0, used - sum(mb for mb in held if mb is not None))
 
 
 def _from_smi(number: int, lost: str) -> Health:
@@ -151,16 +160,18 @@ def _from_smi(number: int, lost: str) -> Health:
         for what, field in zip(("utilisation", "temperature", "clock"), rows[0][3:6])
     )
     try:
-        others = told.of("processes", lambda: _processes(number)) or []
+        running = told.of("processes", lambda: _processes(number)) or []
     except _FailedError as error:
         return Health(False, note=f"whether others use GPU {number} cannot be told: {lost}; {error}")
     reasons = told.of("throttling", lambda: _reasons_by_smi(number))
     asked, _ = _smi([f"--id={number}", "--query-gpu=clocks.applications.graphics"], 1)
+    used, _ = _smi([f"--id={number}", "--query-gpu=memory.used"], 1)
+    held = [(int(pid), float(mb) if _is_number(mb) else None) for pid, mb, _ in running]
     spoiling = _reasons(reasons or 0)
     return Health(
         True,
         None if busy is None else busy / 100,
-        tuple(f"{pid} {name}" for pid, name in others if not ours(int(pid))),
+        tuple(f"{pid} {name}" for pid, _, name in running if not ours(int(pid))),
         bool(spoiling),
         float(asked[0][0]) if asked and _is_number(asked[0][0]) else None,
         temperature,
@@ -168,6 +179,8 @@ def _from_smi(number: int, lost: str) -> Health:
             [*spoiling, *([] if now is None else [f"SM at {now:g} MHz"]), *told.unknown, "from nvidia-smi", lost]
         ),
         told.of_use,
+        own_mb=own_mb(held),
+        unseen_mb=_unseen(float(used[0][0]), [mb for _, mb in held]) if used and _is_number(used[0][0]) else None,
     )
 
 
@@ -176,9 +189,9 @@ class _FailedError(Exception):
 
 
 def _processes(number: int) -> list[list[str]]:
-    """[PID, name] of each process; the name comes last, since nvidia-smi quotes nothing and a name may hold commas.
+    """[PID, MiB, name] of each process; the name comes last, since nvidia-smi quotes nothing and a name may hold commas.
     Raises _FailedError, or _UnknownError where a row carries no number."""
-    rows, evidence = _smi([f"--id={number}", "--query-compute-apps=pid,process_name"], 2)
+    rows, evidence = _smi([f"--id={number}", "--query-compute-apps=pid,used_memory,process_name"], 3)
     if not rows and evidence != NO_ROW:
         raise _FailedError(evidence)
     for row in rows:

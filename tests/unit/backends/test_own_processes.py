@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import pytest
 from vendor_sweep import SDK
+
+from harness.backends._own_processes import own_mb
 
 
 def test_another_worker_of_the_suite_is_no_stranger():
@@ -19,3 +23,11 @@ def test_another_worker_of_the_suite_is_no_stranger():
         sibling.stdin.close()
 
     assert answer.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize(("held", "mb"), [
+    ([(os.getpid(), 120.0), (1, 4000.0)], 120.0), ([(1, 4000.0)], None), ([], None), ([(os.getpid(), None)], None),
+    ([(os.getpid(), 120.0), (os.getppid(), 30.0)], 150.0),
+])  # fmt: skip
+def test_memory_of_the_suite_is_that_of_its_own_processes(held, mb):
+    assert own_mb(held) == mb

@@ -108,6 +108,18 @@ def test_a_drop_that_grew_beyond_its_bounds_is_worse():
     assert move.change == pytest.approx(0.029)
 
 
+def test_what_an_engine_costs_is_told_where_it_changed():
+    usual = {"build_s": 10.0, "engine_mb": 40.0, "worker_peak_mb": 800.0, "device_peak_mb": 500.0}
+    before, alike, heavier = (
+        run_of([Record(CASE, "numerics", "PASS", "equal", "", {name: factor * v for name, v in usual.items()})])
+        for factor in (1.0, 1.01, 1.6)
+    )
+
+    assert compare(before, alike).beside == ()
+    assert [what for what, *_ in compare(before, heavier).beside] == [f"{CASE} {name}" for name in usual]
+    assert compare(before, heavier).beside[-1][1:] == ("500", "800 (+60 %)")
+
+
 def test_figures_of_other_images_are_not_compared():
     before, after = (
         run_of([replace(agreed(CASE, "top1", drop=drop), facts={"images": n})]) for drop, n in ((0.0, 96), (0.3, 5000))

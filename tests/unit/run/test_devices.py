@@ -326,6 +326,16 @@ def test_who_does_not_leave_is_waited_for_once(monkeypatch):
     assert len(asked) == waited + 1
 
 
+def test_memory_that_nobody_shown_holds_is_waited_for_and_says_nothing_during_a_measurement():
+    seen, told = iter([Health(unseen_mb=5000.0), Health(unseen_mb=100.0)]), []
+
+    vacated(lambda: next(seen), "t4 device 0 (NVIDIA T4)", 60, told.append)
+
+    assert told == ["t4 device 0 (NVIDIA T4) is used by what is not shown here and holds more than 2048 MB of its "
+                    "memory: waiting, 0 of 60 s"]  # fmt: skip
+    check_same([CARD], [Health()], [Health(unseen_mb=5000.0)])
+
+
 def test_a_lease_is_on_the_device_however_a_process_numbers_it(tmp_path, other):
     """With CUDA_VISIBLE_DEVICES=3,0 device 0 is the second one, and what other processes call 3 the first."""
     other(True)

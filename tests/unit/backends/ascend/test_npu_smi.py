@@ -142,6 +142,7 @@ def test_two_cards_of_one_device():
     assert (first.health, first.celsius, first.busy, first.processes) == ("OK", 42.0, 0.0, ())
     assert (second.device, second.npu, second.health, second.busy) == (1, 1, "Warning", 0.37)
     assert second.processes == ("837666 python", "837670 msame")
+    assert (first.held_mb, second.held_mb) == ((), (132.0, 90.0))
 
 
 def test_two_cards_of_four_devices():

@@ -48,7 +48,7 @@ def program(root, text, code=0):
 
 
 def test_an_idle_card_is_read_whole():
-    assert _cnmon.parse_table(TABLE) == [Card(0, "MLU370-X4", "v5.10.10", 0.0, 41.0, ())]
+    assert _cnmon.parse_table(TABLE) == [Card(0, "MLU370-X4", "v5.10.10", 0.0, 41.0, (), (), 0.0)]
 
 
 def test_the_holders_of_a_card_are_its_own():
@@ -62,6 +62,7 @@ def test_the_holders_of_a_card_are_its_own():
 
     assert card.busy == 0.73
     assert card.processes == ((4711, "python3 train.py --lr 0.1"),)
+    assert card.held_mb == (1203.0,)
 
 
 def test_a_table_cut_before_the_processes_does_not_say_idle():
@@ -162,6 +163,6 @@ def test_the_simulated_cnmon_prints_what_is_read(layout, monkeypatch, request):
     version = "v5.10.10" if layout == "5.10" else "v4.20.6"
     holder = ((424242, "python infer.py --device 0"),)
     assert cards == (
-        Card(0, "MLU370-X4", version, 0.5, 105.0, holder),
-        Card(1, "MLU370-X4", version, 0.5, 105.0, ()),
+        Card(0, "MLU370-X4", version, 0.5, 105.0, holder, (120.0,), 120.0),
+        Card(1, "MLU370-X4", version, 0.5, 105.0, (), (), 0.0),
     )

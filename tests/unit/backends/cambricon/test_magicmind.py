@@ -309,11 +309,19 @@ def test_a_process_of_the_suite_in_a_container(sdk, onnx, engine, tmp_path, pids
     magicmind.build(onnx, engine, tiny_spec())
     sdk.switch(machine=str(tmp_path / "machine"), pids=pids)
     with magicmind.load(engine, DEVICE, tiny_spec()):
-        processes = magicmind.health(DEVICE).processes
+        health = magicmind.health(DEVICE)
 
+    processes = health.processes
+    assert (health.own_mb, health.unseen_mb) == (120.0 if pids == "own" else None, 0.0)
     assert [process.split(" ")[1] for process in processes] == ([] if pids == "own" else ["python"])
     assert all(not Path("/proc", process.split(" ")[0]).exists() for process in processes)
     assert magicmind.health(DEVICE).processes == (), "given back with the System"
+
+
+def test_memory_that_no_process_shown_holds_is_told(sdk):
+    sdk.switch(hidden_mb=4000, busy=0.9)
+
+    assert magicmind.health(DEVICE).unseen_mb == 4000
 
 
 def test_a_card_that_is_gone_is_not_healthy(sdk):

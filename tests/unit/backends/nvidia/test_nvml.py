@@ -131,7 +131,7 @@ def test_a_row_that_cannot_be_read_is_no_idle_gpu(sdk, monkeypatch):
 
     def run(command, **more):
         done = real(command, **more)
-        if "--query-compute-apps=pid,process_name" in command:
+        if "--query-compute-apps=pid,used_memory,process_name" in command:
             done.stdout = b"something else\n"
         return done
 
@@ -159,7 +159,9 @@ def test_a_process_of_the_suite_is_listed_by_a_container_under_a_foreign_number(
         sdk.switch(nvml=source, machine=str(tmp_path / "machine"), pids=pids)
         assert trt.health(DEVICE).processes == ()
         with trt.load(engine, DEVICE, tiny_spec()):
-            processes = trt.health(DEVICE).processes
+            health = trt.health(DEVICE)
+        processes = health.processes
+        assert (health.own_mb, health.unseen_mb) == (1.0 if pids == "own" else None, 0.0)
         for path in (tmp_path / "machine").iterdir():
             path.unlink()
 
@@ -190,6 +192,29 @@ def test_a_container_that_shows_no_gpu_is_told_by_its_variable(sdk, monkeypatch)
     assert "NVIDIA_VISIBLE_DEVICES=void is set" in trt.devices(".*").evidence
     monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "all")
     assert "VISIBLE_DEVICES" not in trt.devices(".*").evidence
+
+
+@pytest.mark.parametrize("source", ["library", "absent"])
+def test_memory_that_no_process_shown_holds_is_the_use_of_others(sdk, source):
+    """Processes of other containers are often not listed, and their memory is."""
+    sdk.switch(nvml=source, hidden_mb=2000)
+    few = trt.health(DEVICE)
+    sdk.switch(nvml=source, hidden_mb=4000)
+    much = trt.health(DEVICE)
+
+    assert (few.unseen_mb, much.unseen_mb) == (2000, 4000)
+    check_idle(DEVICE, few)
+    with pytest.raises(InvalidMeasurement, match="not shown here and holds more than 2048 MB"):
+        check_idle(DEVICE, much)
+
+
+def test_memory_that_a_listed_process_does_not_tell_is_unknown(sdk, monkeypatch):
+    import pynvml
+
+    monkeypatch.setattr(pynvml, "_running", lambda handle: [pynvml._Row(pid=1, usedGpuMemory=None)])
+    sdk.switch(hidden_mb=4000)
+
+    assert (trt.health(DEVICE).own_mb, trt.health(DEVICE).unseen_mb) == (None, None)
 
 
 def test_a_gpu_that_is_gone_is_not_healthy(sdk):
