@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Iterable, Optional, Tuple
+from typing import Iterable
 
 
 def ours(pid: int) -> bool:
@@ -21,7 +21,7 @@ def ours(pid: int) -> bool:
     return int(status.rpartition(")")[2].split()[1]) == os.getppid()
 
 
-def own_mb(held: Iterable[Tuple[int, Optional[float]]]) -> Optional[float]:
+def own_mb(held: Iterable[tuple[int, float | None]]) -> float | None:
     """MB of a device's memory that processes of the suite hold, of (process number, MB) of all on it; None where none
     of them is the suite's, or its memory is not told."""
     mine = [mb for pid, mb in held if ours(pid)]

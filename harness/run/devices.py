@@ -304,8 +304,8 @@ def check_same(
     during: Sequence[Sequence[Health]] = (),
 ) -> None:
     """Raises InvalidMeasurement when a device became unhealthy, throttled or used by others while it was measured, or
-    its clock changed; under load, when it fell below the first clock seen under load. Utilisation and
-    memory after a measurement are the measurement's own and say nothing. `during` has a row of the devices for every moment under load."""
+    its clock changed; under load, when it fell below the first clock seen under load. Utilisation and memory after a
+    measurement are its own and say nothing. `during` has a row of the devices for every moment under load."""
     for number, (device, earlier, later) in enumerate(zip(devices, before, after, strict=True)):
         clocks = [row[number].clock_mhz for row in (*during, after)]
         loaded = [clock for clock in clocks if clock]

@@ -74,6 +74,12 @@ class Measurement:
         return tuple(joined(parts) for parts in zip(*self.blocks, strict=True))
 
     @property
+    def device_peak_mb(self) -> dict[str, float]:
+        """{"device_peak_mb": MB} that the suite held at the end on the device with most; {} where none tells."""
+        held = [health.own_mb for health in self.after if health.own_mb is not None]
+        return {"device_peak_mb": round(max(held), 1)} if held else {}
+
+    @property
     def mark(self) -> str:
         """The mark of a card that differs from the published one or is not whole, such as "x4" or "1-of-2"; else "".
 

@@ -104,6 +104,7 @@ def test_a_lab_may_ask_another_share_of_the_published_throughput(floor, outcome,
 
     assert outcomes == {"": outcome}, records
     assert records[0].values["floor"] == floor
+    assert records[0].values["device_peak_mb"] == 48
 
 
 @pytest.mark.parametrize(("drop", "outcome"), [("drop = 0.3", "PASS"), ("rms = 0.1", "FAIL")])

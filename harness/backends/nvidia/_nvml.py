@@ -189,7 +189,7 @@ class _FailedError(Exception):
 
 
 def _processes(number: int) -> list[list[str]]:
-    """[PID, MiB, name] of each process; the name comes last, since nvidia-smi quotes nothing and a name may hold commas.
+    """[PID, MiB, name] of each process; the name comes last: nvidia-smi quotes nothing, and a name may hold commas.
     Raises _FailedError, or _UnknownError where a row carries no number."""
     rows, evidence = _smi([f"--id={number}", "--query-compute-apps=pid,used_memory,process_name"], 3)
     if not rows and evidence != NO_ROW:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_loads import loads
 
+from harness.backends.base import Health
 from harness.baselines import load as published
 from harness.errors import DeviceError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate
@@ -557,3 +558,10 @@ def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch
 
     assert fed[0] is ours
     assert fed[1:] == [None] * (measuring.PAIRS - 1)
+
+
+def test_memory_of_a_card_is_that_of_its_device_with_most():
+    held = [Health(own_mb=300.0), Health(own_mb=None), Health(own_mb=512.06)]
+
+    assert Measurement((), (), 4, (), tuple(held)).device_peak_mb == {"device_peak_mb": 512.1}
+    assert Measurement((), (), 4, (), (Health(),)).device_peak_mb == {}
