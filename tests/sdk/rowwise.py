@@ -30,8 +30,10 @@ class Rows:
         self.name, self._compute, self._whole = name, compute, None
 
     def __call__(self, feeds):
-        """Outputs of the batch; all feeds have the batch on axis 0."""
+        """Outputs of the batch, which is axis 0 of all feeds; where these differ in length, of the whole graph."""
         batch = len(next(iter(feeds.values())))
+        if any(value.shape[:1] != (batch,) for value in feeds.values()):
+            return self._compute(feeds)
         keys = [self._key(feeds, row) for row in range(batch)]
         places = {}
         for row, key in enumerate(keys):

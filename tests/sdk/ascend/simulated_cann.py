@@ -104,6 +104,8 @@ class Network:
         self.header = header
         model = rowwise.freed(onnx.load_model_from_string(graph))
         self.outputs = [output["tensor"] for output in header["outputs"]]
+        half = onnx.TensorProto.FLOAT16
+        self._halves = {value.name for value in model.graph.input if value.type.tensor_type.elem_type == half}
         found = [index for index, node in enumerate(model.graph.node) if node.op_type == NMS]
         if len(found) > 1:
             raise BadEngineError("more than one " + NMS)
@@ -144,6 +146,8 @@ class Network:
     def _fed(self, name, array):
         aipp = self.header["aipp"].get(name)
         if aipp is None:
+            if name in self._halves:
+                return array.astype(np.float16)
             # an input of --input_fp16_nodes: the graph takes FP32
             return simulate.half(array.astype(np.float32) if array.dtype == np.float16 else array)
         return normalized(array, aipp)

@@ -52,6 +52,14 @@ def test_each_different_row_is_computed_once():
     assert network.rows == 5
 
 
+def test_inputs_of_several_lengths_have_no_rows():
+    rows = rowwise.Rows("no batch", lambda feeds: [feeds["image"].sum() + feeds["memory"]])
+
+    (out,) = rows({"image": np.ones((2, 4)), "memory": np.zeros((3, 4))})
+
+    assert out.tolist() == [[8.0] * 4] * 3
+
+
 def test_a_row_that_changed_is_computed_again():
     network = Counting()
     rows = rowwise.Rows("doubling", network)
