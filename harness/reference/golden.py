@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from harness import metrics
 from harness.case import Image, Predictions, Tensors
 from harness.judge.golden import Compared
+from harness.metrics import widerface
 from harness.metrics.coco import Objects
+from harness.metrics.widerface import Faces
 from harness.models import deepmar, gfocalv2, regnety, retinaface
 from harness.models.base import Frame, Protocol
 
@@ -32,6 +34,9 @@ AUTHORS_FACES = (2021, 160)  # seed, side of the network's input
 LEVELS = ((32, 40), (16, 20), (8, 10), (4, 5), (2, 3))
 RESIZED, RATIO = (250, 317), (0.625, 0.626)  # of GFocal's imagined picture: height, width; scale in x, y
 PIXELS = 2e-4  # that the last bits of exp() move a decoded corner
+LAST_BITS = 1e-5  # of a normalised value: the order in which a mean is subtracted and a deviation divided by
+MEAN_OF_FACES = (104.0, 117.0, 123.0)  # Pytorch_Retinaface, widerface_evaluate: blue, green, red
+OF_IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # timm and DeepMAR, times 255: red, green, blue
 
 
 def compared(model: str, protocol: Protocol) -> list[Compared]:
@@ -123,6 +128,25 @@ def classes() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return logits, labels
 
 
+def matched_faces() -> tuple[NDArray[Any], Faces, NDArray[Any], NDArray[Any]]:
+    """Rows (40, 5) best first, faces of which some do not count; recalls and precisions (50,) of a curve."""
+    state = np.random.RandomState(8000)
+
+    def corners(n: int) -> NDArray[Any]:
+        near = np.floor(state.random_sample((n, 2)) * 200)
+        return np.hstack([near, near + np.floor(state.random_sample((n, 2)) * 90)])
+
+    found, _ = corners(40), corners(15)
+    scores = -np.sort(-state.random_sample(40))
+    sized = np.hstack([found[:, :2], found[:, 2:] - found[:, :2]])
+    moved = sized[::3] + np.array([1, 1, 0, 0])
+    counted = np.arange(len(moved)) % 4 != 0
+    recall = np.sort(state.random_sample(50))
+    recall[10:14] = recall[10]
+    faces = Faces(moved, np.tile(counted, (3, 1)))
+    return np.column_stack([sized, scores]), faces, recall, state.random_sample(50)
+
+
 def objects() -> tuple[list[Objects], list[Predictions]]:
     """(truth, predictions) of 12 images and five categories, with crowds; labels count the categories."""
     state = np.random.RandomState(7000)
@@ -187,6 +211,39 @@ def _pictures(key: str, protocol: Protocol, raw: bool) -> Iterator[Compared]:
         yield Compared(f"checksum of picture {name}, prepared", np.array(crc(tensor)), known[f"{stored}/crc32"])
 
 
+def _normalised(protocol: Protocol, mean: Sequence[float], std: Sequence[float], order: str) -> Iterator[Compared]:
+    """What the chip is fed when the host normalises, against the pixels normalised by the authors' numbers (of 0..255);
+    and the numbers by which a chip normalises."""
+    row = protocol.normalize
+    assert row is not None
+    yield Compared("mean that a chip subtracts", np.array(row.mean), np.array(mean), LAST_BITS)
+    yield Compared("deviation that a chip divides by", np.array(row.std), np.array(std), LAST_BITS)
+    yield Compared("order of colours", np.array(row.order), np.array(order))
+    for name in PICTURES:
+        pixels = protocol.preprocess(picture(name), True).tensor.astype(np.float64)
+        wanted = ((pixels - np.array(mean)) / np.array(std)).transpose(2, 0, 1)
+        yield Compared(
+            f"picture {name}, normalised", protocol.preprocess(picture(name), False).tensor, wanted, LAST_BITS
+        )
+
+
+def _counted_faces() -> Iterator[Compared]:
+    """How found faces are counted for WIDER FACE, and the area under the curve."""
+    rows, faces, recall, precision = matched_faces()
+    known, tally = load("metrics"), widerface.tally([rows], [faces], (0.0, 1.0))
+    counts = np.stack([tally.proposals[0], tally.found[0]], axis=1)
+    yield Compared("proposals and faces found at each threshold", counts, known["wider/img_pr_info"])
+    yield Compared("area under a curve", np.array(widerface.area(recall, precision)), known["wider/voc_ap"], 1e-12)
+    # by hand: with 1 added to each side, boxes of 10 x 10 moved by 3 and by 4 pixels overlap by 70/130 and 60/140
+    one = Faces(np.array([[0.0, 0, 9, 9]]), np.ones((3, 1), bool))
+    moved = [np.array([[x, 0.0, 9, 9, 1.0]]) for x in (3, 4)]
+    found = [widerface.tally([row], [one], (0.0, 1.0)).found[0, -1] for row in moved]
+    yield Compared("faces found by boxes that overlap by 0.54 and 0.43", np.array(found), np.array([1.0, 0.0]))
+    corners, score = np.array([[1.9, -1.9, 9.5, 4.2]], np.float32), np.array([0.5], np.float32)
+    read = widerface.rows({"boxes": corners, "scores": score})
+    yield Compared("a face as its result file has it", read, np.array([[1, -1, 8, 5, 0.5]]))
+
+
 def _named(loc: NDArray[Any], conf: NDArray[Any], landm: NDArray[Any]) -> Tensors:
     return dict(zip(retinaface.OUTPUTS, (loc, conf, landm), strict=True))
 
@@ -198,6 +255,8 @@ def _ranked(found: Predictions) -> tuple[NDArray[np.float32], NDArray[np.float32
 
 def _faces_ascend(protocol: Protocol) -> Iterator[Compared]:
     yield from _pictures("asc_retina", protocol, raw=True)
+    yield from _normalised(protocol, MEAN_OF_FACES, (1.0, 1.0, 1.0), "BGR")
+    yield from _counted_faces()
     known = load("retinaface_post")
     for name, (seed, scale) in ASCEND_FACES.items():
         kept = float(np.float32(scale))
@@ -217,6 +276,8 @@ def _faces_ascend(protocol: Protocol) -> Iterator[Compared]:
 
 def _faces_mlu(protocol: Protocol) -> Iterator[Compared]:
     yield from _pictures("mlu", protocol, raw=True)
+    yield from _normalised(protocol, MEAN_OF_FACES, (1.0, 1.0, 1.0), "BGR")
+    yield from _counted_faces()
     known = load("retinaface_post")
     for name, (seed, height, width) in MLU_FACES.items():
         frame = protocol.preprocess(np.zeros((height, width, 3), np.uint8), True).frame
@@ -229,6 +290,7 @@ def _faces_mlu(protocol: Protocol) -> Iterator[Compared]:
 
 def _people(protocol: Protocol) -> Iterator[Compared]:
     yield from _pictures("deepmar", protocol, raw=False)
+    yield from _normalised(protocol, *OF_IMAGENET, "RGB")
     names = {
         "instance_accuracy": "instance_acc",
         "instance_precision": "instance_precision",
@@ -242,10 +304,13 @@ def _people(protocol: Protocol) -> Iterator[Compared]:
         for ours, theirs in names.items():
             known = load("metrics")[f"deepmar{case}/{theirs}"]
             yield Compared(f"{ours} of answers {case}", np.array(values[ours]), known, 1e-12)
+        mean = load("metrics")[f"deepmar{case}/label_acc"].mean()
+        yield Compared(f"mean_accuracy of answers {case}", np.array(values["mean_accuracy"]), mean, 1e-12)
 
 
 def _classes(protocol: Protocol) -> Iterator[Compared]:
     yield from _pictures("regnet", protocol, raw=False)
+    yield from _normalised(protocol, *OF_IMAGENET, "RGB")
     logits, labels = classes()
     found = [protocol.postprocess({regnety.OUTPUT: row}, Frame(1, 1, (1.0, 1.0))) for row in logits]
     values = metrics.score("classes", found, labels.tolist()).values

@@ -84,3 +84,47 @@ def test_a_shifted_label_is_seen(monkeypatch):
         text for text in wrong("regnety_016") if text.startswith(("top 1 of 60 answers", "top 5 of 60 answers"))
     ]
     assert wrong("regnety_016")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("retinaface_mobilenet025", {"mean": (123.0, 117.0, 104.0)}),
+        ("retinaface_resnet50", {"order": "RGB"}),
+        ("deepmar_resnet50", {"std": (0.229, 0.224, 0.225)}),
+        ("regnety_016", {"mean": (103.53, 116.28, 123.675)}),
+    ],
+)
+def test_other_numbers_for_a_chip_that_normalises_are_seen(name, change):
+    for protocol in MODELS[name].protocols:
+        assert len(wrong(name, replace(protocol, normalize=replace(protocol.normalize, **change)))) == 1
+
+
+@pytest.mark.parametrize("name", ["retinaface_mobilenet025", "deepmar_resnet50", "regnety_016"])
+def test_pixels_and_normalised_pictures_that_differ_are_seen(name):
+    for protocol in MODELS[name].protocols:
+
+        def swapped(image, raw, protocol=protocol):
+            sound = protocol.preprocess(image, raw)
+            return sound if not raw else replace(sound, tensor=sound.tensor[..., ::-1])
+
+        assert len(wrong(name, replace(protocol, preprocess=swapped))) >= 3
+
+
+def test_faces_counted_in_another_way_are_seen(monkeypatch):
+    monkeypatch.setattr("harness.metrics.widerface.OVERLAP", 0.4)
+
+    assert [text.split(":")[0] for text in wrong("retinaface_resnet50")] == [
+        "faces found by boxes that overlap by 0.54 and 0.43"
+    ]
+
+
+def test_a_mean_accuracy_of_positives_alone_is_seen(monkeypatch):
+    from harness.metrics import attributes
+
+    alone = lambda yes, no, positive, weights: (yes & positive).sum(0) / yes.sum(0)  # noqa: E731
+    monkeypatch.setattr(attributes, "label_accuracy", alone)
+
+    assert [text.split(":")[0] for text in wrong("deepmar_resnet50")] == [
+        "mean_accuracy of answers 0", "mean_accuracy of answers 1"
+    ]  # fmt: skip
