@@ -63,7 +63,7 @@ def command(
     the reference's outputs, and the versions. Exit status: 0 nothing differs, 1 something does, 2 could not run."""
     from harness.case import Case
     from harness.diagnose import layers
-    from harness.judge.verdict import judge_numerics
+    from harness.judge.numerics import judge_numerics
 
     if sweep and bundle is not None:
         raise UsageError("--sweep writes no bundle", hint="run chipproof diagnose again with --bundle alone")

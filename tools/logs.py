@@ -92,7 +92,8 @@ def judge(published: Baselines, chip: Chip, model: Model, precision: Precision, 
 
     Raises DataError when nothing was published for any of the batches."""
     from harness.judge.stats import exact
-    from harness.judge.verdict import Verdict, judge_batches, judge_floor
+    from harness.judge.throughput import judge_batches, judge_floor
+    from harness.judge.verdict import Verdict
 
     cards = {batch: per_card(found, chip) for batch, found in figures.items()}
     odd = judge_batches({batch: found[0].latency_ms / 1e3 for batch, found in figures.items()})
@@ -166,7 +167,7 @@ def _targets(
 ) -> list[Record]:
     """Best batch against best batch, once every batch that was published is there."""
     from harness.judge.stats import exact
-    from harness.judge.verdict import judge_target
+    from harness.judge.throughput import judge_target
     from harness.report.records import Record
 
     wanted = {

@@ -26,8 +26,9 @@ from harness import baselines
 from harness.baselines import Baselines, Cell
 from harness.errors import UsageError
 from harness.judge.stats import Estimate
+from harness.judge.throughput import BETWEEN, Effort, judge_batches, judge_in_flight, judge_target
 from harness.judge.timing import Timing, Window
-from harness.judge.verdict import BETWEEN, Effort, Verdict, judge_batches, judge_in_flight, judge_target
+from harness.judge.verdict import Verdict
 from harness.run.throughput import CHIP_PATIENCE_S, Block, Measurement, conclusion, speed_of, until_decided
 from harness.vocabulary import Outcome
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from harness.case import Precision, Tensors
 from harness.errors import BuildError, DeviceError, RunError
 from harness.export import graph
-from harness.judge.verdict import Verdict, judge_numerics
+from harness.judge.numerics import judge_numerics
+from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
 if TYPE_CHECKING:

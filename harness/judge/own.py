@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from harness.case import Precision, Tensors
-from harness.judge.verdict import SLACK, Verdict, judge_numerics
+from harness.judge.numerics import judge_numerics
+from harness.judge.verdict import SLACK, Verdict
 from harness.vocabulary import Outcome
 
 

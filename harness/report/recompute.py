@@ -14,16 +14,9 @@ from harness.baselines import Baselines
 from harness.case import Precision
 from harness.errors import DataError, HarnessError
 from harness.judge.known import excuse
-from harness.judge.verdict import (
-    FLOOR,
-    SLACK,
-    Tolerance,
-    Verdict,
-    judge_agreement,
-    judge_published,
-    tail_of,
-    tolerance_again,
-)
+from harness.judge.numerics import Tolerance, tolerance_again
+from harness.judge.throughput import FLOOR
+from harness.judge.verdict import SLACK, Verdict, judge_agreement, judge_published, tail_of
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, read_answers

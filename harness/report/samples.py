@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from harness.case import Case, Predictions
 from harness.errors import DataError
+from harness.judge.throughput import Effort
 from harness.judge.timing import Timing, Window
-from harness.judge.verdict import Effort
 from harness.metrics.base import Score
 from harness.report.records import write_whole
 from harness.run.throughput import Measurement

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.case import Case, Predictions, Tensors
 from harness.datasets.base import Dataset, Sample
 from harness.errors import RunError
-from harness.judge.verdict import Verdict, judge_numerics
+from harness.judge.numerics import judge_numerics
+from harness.judge.verdict import Verdict
 from harness.run import predict
 from harness.vocabulary import Outcome
 

@@ -18,8 +18,9 @@ from harness.backends.base import Device
 from harness.case import Case, Precision, Tensors
 from harness.datasets.base import Sample
 from harness.errors import HarnessError, InvalidMeasurement
+from harness.judge.numerics import Loss, judge_numerics
 from harness.judge.policy import Asked
-from harness.judge.verdict import Loss, Verdict, judge_numerics
+from harness.judge.verdict import Verdict
 from harness.models.base import Prepared
 from harness.run import predict
 from harness.run.card import ASKED_TWICE, Card

@@ -11,7 +11,7 @@ import numpy as np
 from harness.backends.base import Device, Health
 from harness.case import Tensors
 from harness.judge import stats
-from harness.judge.verdict import FLOOR
+from harness.judge.throughput import FLOOR
 from harness.run import devices, throughput
 from harness.run.case_run import CaseRun
 from harness.run.throughput import Measurement, Side

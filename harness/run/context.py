@@ -21,9 +21,9 @@ from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
 from harness.errors import DeviceError, WorkerError
+from harness.judge.numerics import Loss, losses
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan
-from harness.judge.verdict import Loss, losses
 from harness.models.base import Model, Protocol
 from harness.reference import arithmetic, eager
 from harness.run import artefacts, devices

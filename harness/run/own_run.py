@@ -16,8 +16,9 @@ from harness.chips import Chip
 from harness.errors import BuildError
 from harness.export.own import ROWS_FOR_INT8, OwnModel, whole
 from harness.export.own import operators as used
+from harness.judge.numerics import Loss
 from harness.judge.own import judge_own
-from harness.judge.verdict import Loss, Verdict
+from harness.judge.verdict import Verdict
 from harness.reference import own
 from harness.run import artefacts
 from harness.run.case_run import CaseRun

@@ -19,8 +19,9 @@ from harness.baselines import Cell
 from harness.case import Tensors
 from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate, throughput
+from harness.judge.throughput import FLOOR, SHORTEST, Effort, judge_floor, judge_in_flight, judge_ratio
 from harness.judge.timing import FEWEST, Plan, Timing, Window, joined, overlap_rates
-from harness.judge.verdict import FLOOR, SHORTEST, Effort, Verdict, judge_floor, judge_in_flight, judge_ratio
+from harness.judge.verdict import Verdict
 from harness.run.card import unlike
 from harness.run.load import LOADED, Load, others_rest, others_share
 from harness.vocabulary import Outcome

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.judge.numerics import judge_numerics
 from harness.judge.repeat import Judged
-from harness.judge.verdict import Verdict, judge_numerics
+from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.numerics

@@ -8,8 +8,9 @@ import pytest
 
 from harness.judge.own import judge_own
 from harness.judge.repeat import Judged
+from harness.judge.throughput import judge_in_flight
 from harness.judge.timing import percentiles, unsteady
-from harness.judge.verdict import Verdict, judge_in_flight
+from harness.judge.verdict import Verdict
 from harness.reference import own as reference
 from harness.report.samples import of_measurement
 from harness.run.case_speed import CaseSpeed, untold

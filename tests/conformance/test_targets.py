@@ -3,7 +3,8 @@
 import pytest
 
 from harness import matrix
-from harness.judge.verdict import Verdict, judge_batches, judge_target
+from harness.judge.throughput import judge_batches, judge_target
+from harness.judge.verdict import Verdict
 from harness.run.case_run import has_peer
 from harness.vocabulary import Outcome
 

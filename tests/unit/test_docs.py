@@ -18,7 +18,7 @@ from harness.backends import base, registry
 from harness.backends.ascend import _codes
 from harness.case import Case, Precision
 from harness.chips import Chip
-from harness.judge import verdict
+from harness.judge import numerics
 from harness.report import ci
 from harness.report.messages import translation
 from harness.report.records import Record
@@ -397,12 +397,12 @@ def test_every_vendor_code_that_is_named_has_its_advice(page):
 def test_the_page_of_verdicts_has_the_numbers_of_the_code(name):
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     rows = re.findall(r"^\| (FP32|FP16|INT8) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
-    told = {Precision(row[0].lower()): verdict.Tolerance(*map(float, row[1:])) for row in rows}
+    told = {Precision(row[0].lower()): numerics.Tolerance(*map(float, row[1:])) for row in rows}
     (times,) = re.findall(r"FP16\D{1,30}(\d+) (?:x|倍).*?INT8\D{1,10}(\d+) (?:x|倍)", text)
 
-    assert told == verdict.TOLERANCES
-    assert dict(zip((Precision.FP16, Precision.INT8), map(float, times), strict=True)) == verdict.UNITS
-    assert re.search(rf"(?:never exceed|均方根误差最多) {verdict.MOST_RMS}[,，]", text)
+    assert told == numerics.TOLERANCES
+    assert dict(zip((Precision.FP16, Precision.INT8), map(float, times), strict=True)) == numerics.UNITS
+    assert re.search(rf"(?:never exceed|均方根误差最多) {numerics.MOST_RMS}[,，]", text)
     (least,) = re.findall(r"`least_of_eager`[^\d]*?(\d+\.\d+)", text)
     assert {chip.least_of_eager for chip in matrix.chips().values()} - {None} == {float(least)}
 

@@ -10,7 +10,7 @@ from made_runs import ALL, HEADER, LOST, agreed, timed, whole_matrix
 
 from harness import matrix
 from harness.case import Case, Precision
-from harness.judge.verdict import judge_numerics
+from harness.judge.numerics import judge_numerics
 from harness.report.records import Record
 from harness.report.terminal import terminal
 from harness.vocabulary import MARKS, Outcome

@@ -14,8 +14,9 @@ from harness.backends.base import Health
 from harness.baselines import load as published
 from harness.errors import DeviceError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate
+from harness.judge.throughput import Effort
 from harness.judge.timing import Plan, Timing, Window
-from harness.judge.verdict import Effort, Verdict
+from harness.judge.verdict import Verdict
 from harness.run import load
 from harness.run import throughput as measuring
 from harness.run.throughput import (

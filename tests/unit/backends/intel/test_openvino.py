@@ -24,8 +24,8 @@ from harness.backends.intel import openvino as backend
 from harness.case import Case, Precision
 from harness.chips import CHIPS
 from harness.errors import BuildError, DeviceError, InvalidMeasurement, RunError
+from harness.judge.numerics import judge_numerics
 from harness.judge.timing import Plan
-from harness.judge.verdict import judge_numerics
 from harness.vocabulary import Outcome
 from harness.worker import wire
 from harness.worker.process import Worker

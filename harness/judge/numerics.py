@@ -1,0 +1,237 @@
+"""Whether raw outputs of a chip are those of the reference, and within which tolerances. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.case import Precision, Tensors
+from harness.errors import InvalidMeasurement
+from harness.judge.differences import differences
+from harness.judge.verdict import Verdict
+from harness.vocabulary import Outcome
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Allowed deviation of one output of one sample from the reference: `cosine` at least; `largest` and `rms` error at
+    most, relative to the reference's largest and root-mean-square value."""
+
+    cosine: float
+    largest: float
+    rms: float
+
+    def __str__(self) -> str:
+        return f"cosine >= {self.cosine:g}, largest error <= {self.largest:g}, rms error <= {self.rms:g}"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a network's arithmetic alone costs one output (reference.arithmetic): `rms` and `largest` error as in
+    Tolerance, of the image that loses most."""
+
+    rms: float
+    largest: float
+
+
+UNITS: dict[Precision, float] = {Precision.FP16: 5.0, Precision.INT8: 2.0}
+"""A chip's error may be so many times the loss of the arithmetic, where that is more than TOLERANCES. Measured on
+vendors' own toolchains (docs/measured.md): FP16 0.9 to 3.6 times, INT8 0.5 to 1.8 times. BF16 in the place of FP16
+loses 8 to 11 times as much, INT8 calibrated on images prepared in another way 3.3 to 21 times (seeded weights)."""
+
+
+MOST_RMS = 0.7
+"""No loss allows a larger rms error: its power would be half of the output's. An output of zeros has 1 and must fail,
+also where INT8 itself costs 0.54 (RetinaFace-mobilenet0.25, published weights, one range a tensor): there QNN and RKNN
+have 0.55 and 0.57, and INT8 calibrated on images without their mean subtracted has 0.85 and more."""
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    # FP32 sums in another order: 2e-6 measured on these networks; Winograd and TF32 lose two digits more
+    Precision.FP32: Tolerance(0.99999, 1e-3, 5e-4),
+    # every result rounded to FP16, batch norm folded first: 7e-3 rms, 1.2e-2 largest, cosine 0.99998 measured on
+    # RetinaFace with its published weights and on a seeded RegNetY; BF16 gives 4.6e-2 rms, which must not pass
+    Precision.FP16: Tolerance(0.999, 5e-2, 2e-2),
+    # a rounding step is 1/127 of a tensor's range; vendors accept a cosine of 0.99 for a layer, outputs deviate more
+    Precision.INT8: Tolerance(0.97, 5e-1, 2.5e-1),
+}
+
+
+def losses(rounded: Tensors, reference: Tensors) -> dict[str, Loss]:
+    """The loss of each output. `rounded` and `reference` map output names to arrays of equal shape, axis 0 being the
+    images. An output that is not finite when rounded has none: its tolerance is that of the precision."""
+    found = {}
+    for name, wanted in reference.items():
+        if not np.isfinite(rounded[name]).all():
+            continue
+        pairs = zip(np.asarray(rounded[name], np.float64), np.asarray(wanted, np.float64), strict=True)
+        seen = [_deviation(name, 0, *pair) for pair in pairs]
+        loss = Loss(max(d["rms"] for d in seen), max(d["largest"] for d in seen))
+        if math.isfinite(loss.rms) and math.isfinite(loss.largest):  # not so where the reference is all zeros
+            found[name] = loss
+    return found
+
+
+def tolerance_of(precision: Precision, loss: Loss | None) -> Tolerance:
+    """What is asked of an output: the tolerance of `precision`, or `UNITS` times its loss where that is more, up to
+    `MOST_RMS`. The cosine asked is at most sqrt(1 - r^2), which an rms error of r leaves at least."""
+    asked = TOLERANCES[precision]
+    if loss is None or precision not in UNITS:
+        return asked
+    rms = min(UNITS[precision] * loss.rms, MOST_RMS)
+    cosine = min(asked.cosine, math.sqrt(1 - rms**2))
+    return Tolerance(cosine, max(asked.largest, UNITS[precision] * loss.largest), max(asked.rms, rms))
+
+
+def judge_numerics(
+    chip: Tensors,
+    reference: Tensors,
+    precision: Precision,
+    loss: Mapping[str, Loss] | None = None,
+    bounds: Mapping[str, float] | None = None,
+) -> Verdict:
+    """PASS when every output of every sample of the chip is within its tolerance, else FAIL. This is that of
+    tolerance_of, with the figures of `bounds` in the place of its own.
+
+    `chip` and `reference` map output names to arrays of equal shape, axis 0 being the batch. Each sample is compared by
+    itself, so that one dropped row is found in a large batch too. A value that is not finite fails. Raises
+    InvalidMeasurement when the reference is empty or not finite."""
+    loss = loss or {}
+    broken = _not_comparable(chip, reference)
+    if broken:
+        return Verdict(Outcome.FAIL, broken)
+    seen = [
+        _deviation(name, sample, np.asarray(chip[name][sample], np.float64), np.asarray(rows, np.float64))
+        for name, wanted in reference.items()
+        for sample, rows in enumerate(wanted)
+    ]
+    limits = {name: replace(tolerance_of(precision, loss.get(name)), **(bounds or {})) for name in reference}
+    worst = {
+        "cosine": max(seen, key=lambda d: (1 - d["cosine"]) / (1 - limits[d["output"]].cosine)),
+        "largest": max(seen, key=lambda d: d["largest"] / limits[d["output"]].largest),
+        "rms": max(seen, key=lambda d: d["rms"] / limits[d["output"]].rms),
+    }
+    asked = Tolerance(*(getattr(limits[worst[key]["output"]], key) for key in ("cosine", "largest", "rms")))
+    would = Tolerance(*(worst[key][key] for key in ("cosine", "largest", "rms")))
+    units, told = _in_units(worst, loss)
+    details: dict[str, Any] = {**_finite(vars(would)), "tolerance": vars(asked), **_finite(units)}
+    observed = f"cosine {would.cosine:.6f}, largest error {would.largest:.3g}, rms error {would.rms:.3g}{told}"
+    basis = f"{len(reference)} outputs of {len(next(iter(reference.values())))} rows at {precision}"
+    missed = [
+        key
+        for key, ok in (
+            ("cosine", would.cosine >= asked.cosine),
+            ("largest", would.largest <= asked.largest),
+            ("rms", would.rms <= asked.rms),
+        )
+        if not ok
+    ]
+    if not missed:
+        return Verdict(Outcome.PASS, f"{observed}; asked {asked}; worst of {basis}", details)
+    at = worst[missed[0]]
+    details["worst"] = _finite(at)
+    name, sample = at["output"], at["element"][0]
+    ours, wanted = (np.asarray(side[name][sample], np.float64) for side in (chip, reference))
+    if how := differences(ours, wanted):
+        details["differences"] = {"output": name, "sample": sample, **how}
+    return Verdict(
+        Outcome.FAIL,
+        f"{observed}; asked {asked}; would pass with {_loose(would)}; worst of {basis}: {at['output']}"
+        f"{at['element']} is {at['chip']:.6g}, reference {at['reference']:.6g}, rms error of that row {at['rms']:.3g}",
+        details,
+    )
+
+
+def _in_units(worst: Mapping[str, Mapping[str, Any]], loss: Mapping[str, Loss]) -> tuple[dict[str, Any], str]:
+    """(facts, text): the loss of the outputs that are worst by each figure, and the rms error in units of it."""
+    of = {key: loss.get(seen["output"]) for key, seen in worst.items()}
+    if any(one is None for one in of.values()):
+        return {}, ""
+    known = {key: one.largest if key == "largest" else one.rms for key, one in of.items() if one is not None}
+    units = _over(worst["rms"]["rms"], known["rms"])
+    facts = {"units": units, "arithmetic_rms": known["rms"], "loss": known}
+    return facts, f" ({units:.3g} x what the arithmetic costs PyTorch)"
+
+
+def tolerance_again(precision: Precision, loss: Mapping[str, float] | None) -> Tolerance:
+    """The tolerance that judge_numerics asked, from the fact `loss` of its verdict."""
+    if loss is None:
+        return TOLERANCES[precision]
+    of = {key: Loss(error, error) for key, error in loss.items()}
+    return Tolerance(*(getattr(tolerance_of(precision, of[key]), key) for key in ("cosine", "largest", "rms")))
+
+
+def _not_comparable(chip: Tensors, reference: Tensors) -> str:
+    """Why the chip's outputs cannot be compared with the reference's, or "". Raises InvalidMeasurement when the
+    reference is empty or not finite."""
+    if not reference:
+        raise InvalidMeasurement("the reference has no outputs", hint="name the outputs of the model's row")
+    if chip.keys() != reference.keys():
+        return f"outputs {', '.join(sorted(chip)) or 'none'} instead of {', '.join(sorted(reference))}"
+    for name, wanted in reference.items():
+        if wanted.size == 0 or not np.isfinite(wanted).all():
+            raise InvalidMeasurement(
+                f"the reference's own {name} is empty or not finite", hint="check the weights and the input"
+            )
+        broken = _broken(name, chip[name], wanted)
+        if broken:
+            return broken
+    return ""
+
+
+def _broken(name: str, ours: NDArray[Any], wanted: NDArray[Any]) -> str:
+    """Why one output cannot be compared (shape, values that are not finite), or ""."""
+    if ours.shape != wanted.shape:
+        return f"{name} has shape {ours.shape}, the reference {wanted.shape}"
+    bad = ~np.isfinite(np.asarray(ours, np.float64))
+    if not bad.any():
+        return ""
+    at = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{name} has {int(bad.sum())} of {bad.size} values not finite, the first {ours[at]} at {list(at)}"
+
+
+def _deviation(name: str, sample: int, ours: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, Any]:
+    """Deviation of one output of one sample, with the element that deviates most."""
+    error = np.abs(ours - wanted)
+    at = np.unravel_index(int(np.argmax(error)), error.shape)
+    norms = float(np.linalg.norm(ours)), float(np.linalg.norm(wanted))
+    cosine = 1.0 if norms == (0.0, 0.0) else 0.0
+    if min(norms) > 0:
+        cosine = float(np.vdot(ours / norms[0], wanted / norms[1]))
+    return {
+        "output": name,
+        "element": [sample, *(int(i) for i in at)],
+        "chip": float(ours[at]),
+        "reference": float(wanted[at]),
+        "cosine": min(cosine, 1.0),
+        "largest": _over(float(error.max()), float(np.abs(wanted).max())),
+        "rms": _over(float(np.linalg.norm(error)), norms[1]),
+    }
+
+
+def _over(error: float, size: float) -> float:
+    if error == 0:
+        return 0.0
+    return error / size if size > 0 else math.inf
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with None for infinite ones, because JSON has no infinity."""
+    return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
+
+
+def _loose(seen: Tolerance) -> Tolerance:
+    """The tightest tolerance, rounded to two digits, under which `seen` would pass."""
+
+    def up(error: float) -> float:
+        if error == 0 or math.isinf(error):
+            return error
+        step = 10.0 ** (math.floor(math.log10(error)) - 1)
+        return math.ceil(error / step) * step
+
+    return Tolerance(math.floor(seen.cosine * 1e6) / 1e6, up(seen.largest), up(seen.rms))

@@ -1,0 +1,226 @@
+"""Whether a chip is as fast as was asked, and whether that can be told. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.baselines import Cell, Target
+from harness.errors import InvalidMeasurement
+from harness.judge.stats import (
+    Estimate,
+    exact,
+    more_windows,
+    paired_ratio,
+    quantile,
+    ratio_interval,
+    spent,
+)
+from harness.judge.timing import percentile
+from harness.judge.verdict import Verdict, percent
+from harness.vocabulary import Outcome
+
+FLOOR = 0.95  # of the published throughput
+CEILING = 3.0  # times the published throughput: newer software may double it; four devices counted as one exceed this
+RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
+SLOPE_ERROR = 0.001  # chance of refusing a slope that lies in the range
+WRONG = 0.025  # chance of a PASS for a figure exactly at its bound, over all looks
+FAMILY = 60  # throughput verdicts of the largest run: 49 figures are published, with targets of two or three models
+WRONG_RUN = 0.05  # chance of any FAIL in such a run when every figure is exactly at its bound (Bonferroni)
+BETWEEN = 0.03  # standard deviation between runs and cards, log scale: a published figure is one run of one card
+WIDEST = 1.5  # high / low of an interval: targets ask for 1.2 to 1.6, so a wider interval decides nothing
+SHORTEST = 50e-6  # seconds: of a shorter execute, the call alone is a large part
+SLOPPY = 4.0  # allowed ratio of executes at once for such an execute
+IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to executes in flight; counted twice, it is 2
+AN_HOUR = 3600.0  # seconds: the longest --patience that a message asks for
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a figure has cost so far: the number of looks at its verdict, and seconds. `windows` names its samples."""
+
+    look: int = 1
+    seconds: float = 0.0
+    windows: str = "windows"
+
+
+def _decide(
+    seen: Estimate, bound: float, text: str, details: dict[str, Any], effort: Effort, between: float = 0.0
+) -> Verdict:
+    """PASS when the whole interval is at or above the bound, FAIL when all of it is below, else INCONCLUSIVE with the
+    time that would decide.
+
+    Each end is taken at the level for this look (`spent`), so that looking again after every block does not raise the
+    error rate. PASS is wrong for at most `WRONG` of figures at the bound, FAIL in at most `WRONG_RUN` of whole runs.
+    FAIL also allows for `between`, the standard deviation between runs on the log scale, because one run says nothing
+    about other days and cards. An interval wider than `WIDEST` decides nothing."""
+    details.update(look=effort.look, doubt=seen.doubt, seconds=effort.seconds)
+    alpha = WRONG_RUN / FAMILY * spent(effort.look)
+    up = math.hypot(seen.distance(alpha, upper=True), quantile(math.inf, alpha) * between)
+    if seen.width <= WIDEST and seen.bound(WRONG * spent(effort.look), upper=False) >= bound:
+        return Verdict(Outcome.PASS, text, details)
+    if seen.width <= WIDEST and seen.value * math.exp(up) < bound:
+        return Verdict(Outcome.FAIL, text, details)
+    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {_undecided(seen, bound, effort, between, details)}", details)
+
+
+def _undecided(seen: Estimate, bound: float, effort: Effort, between: float, details: dict[str, Any]) -> str:
+    """Why the figure is not decided, and what would decide it. Writes the windows or runs needed into `details`."""
+    if seen.width > WIDEST:
+        details["width"] = min(seen.width, 1e9)
+        return (
+            f"high / low of the interval is {seen.width:.3g}, and only up to {WIDEST:g} decides: "
+            f"{seen.doubt or 'noise'}; end other programs or lock the clock, then measure again, with more --patience"
+        )
+    if between and seen.bound(WRONG, upper=True) < bound:
+        runs = math.ceil((quantile(math.inf, WRONG_RUN / FAMILY) * between / math.log(bound / seen.value)) ** 2)
+        details["needed_runs"] = runs
+        return (
+            f"below what is asked, but runs of one chip differ by {percent(between)}: about {runs} runs on other days "
+            "or cards, all like this one, would be a FAIL; run it again"
+        )
+    more = more_windows(seen, bound)
+    details["needed_windows"] = more
+    why = seen.doubt or "the interval holds the bound"
+    if more is None:
+        return f"{why}; too close to the bound for any time to decide"
+    if not effort.seconds:
+        return f"{why}; about {more} more {effort.windows} would decide"
+    seconds = effort.seconds * (1 + more / seen.samples)
+    if seconds > AN_HOUR:
+        return f"{why}; more than an hour would be needed: too close to the bound"
+    return f"{why}; about {more} more {effort.windows} would decide: --patience {math.ceil(1.2 * seconds)}"
+
+
+def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR, effort: Effort = Effort()) -> Verdict:
+    """Whether the throughput of a card, images/s, is at least `slack` times the published figure of the same case.
+
+    A throughput above `CEILING` times the published one is INVALID: devices or images were counted twice, or the timing
+    did not wait for the device."""
+    bound = slack * cell.value
+    text = (
+        f"{throughput} images/s, {throughput.value / cell.value:.3f} of the published {cell}; asked at least "
+        f"{bound:.6g} ({slack:g} of it); {throughput.samples} windows, spread {percent(throughput.spread)}"
+    )
+    details = {"measured": throughput.value, "low": throughput.low, "high": throughput.high, "published": cell.value,
+               "ratio": throughput.value / cell.value, "spread": throughput.spread, "samples": throughput.samples,
+               "bound": bound}  # fmt: skip
+    if throughput.value > CEILING * cell.value:
+        cause = "devices or images are counted twice, or the timing does not wait for the device"
+        return Verdict(Outcome.INVALID, f"{text}; over {CEILING:g} times what was published: {cause}", details)
+    return _decide(throughput, bound, text, details, effort, BETWEEN)
+
+
+def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verdict:
+    """Whether the chip's best throughput is at least `target.ratio` times the other chip's.
+
+    Both are images/s at the best batch; `other` is an Estimate where it was measured, else the published Cell."""
+    against = exact(other.value) if isinstance(other, Cell) else other
+    ratio = ratio_interval(best, against)
+    basis = f"published, {other.document}, {other.section}" if isinstance(other, Cell) else "measured"
+    text = (
+        f"{target.chip} / {target.other} is {ratio}, best batch against best batch, {best.value:.6g} over "
+        f"{against.value:.6g} images/s ({basis}); asked at least {target.ratio:g}"
+    )
+    details = {**_quotient(ratio, target.ratio), "measured": best.value, "other": against.value, "against": basis}
+    return _decide(ratio, target.ratio, text, details, Effort(), math.sqrt(2) * BETWEEN)
+
+
+def judge_ratio(
+    chip: Sequence[float], eager: Sequence[float], at_least: float, effort: Effort = Effort(windows="pairs of windows")
+) -> Verdict:
+    """Whether the chip is at least `at_least` times as fast as eager PyTorch.
+
+    `chip` and `eager` are rates of windows measured in turn in one run; the ratio is the geometric mean of theirs."""
+    ratio = paired_ratio(chip, eager)
+    text = (
+        f"{ratio} times eager PyTorch in the same run; asked at least {at_least:g}; {ratio.samples} pairs of windows, "
+        f"spread {percent(ratio.spread)}"
+    )
+    return _decide(ratio, at_least, text, _quotient(ratio, at_least), effort)
+
+
+def judge_in_flight(
+    images_per_second: float, batch: int, devices: int, latencies: Sequence[float], in_flight: int = 1
+) -> Verdict:
+    """Whether a throughput is consistent with the latencies (seconds) of single executes in the same session.
+
+    Rate x latency is the number of executes that a device works on at once (Little, Operations Research 9, 1961), and
+    at most `in_flight` were given to it. Above `IN_FLIGHT` times that the verdict is INVALID: images or devices are
+    counted twice, or timed work is not done. The margin is there because each single execute includes its launch and
+    the wait, which back-to-back executes pay once. The upper quartile of the latencies is used, so that a runtime which
+    skips every second execute is still found. `images_per_second` is the rate of a card of `devices` devices.
+    INCONCLUSIVE without latencies."""
+    if not latencies:
+        return Verdict(Outcome.INCONCLUSIVE, "no single executes were timed: the rate cannot be checked against them")
+    latency = percentile(latencies, 0.75)
+    busy = images_per_second / batch / devices * latency
+    text = (
+        f"{images_per_second:.6g} images/s at batch {batch} on {devices} device(s), where a single execute takes "
+        f"{1e6 * latency:.6g} us (upper quartile of {len(latencies)}), are {busy:.3g} executes at once on each device; "
+        f"{in_flight} in flight, at most {in_flight * IN_FLIGHT:g} plausible"
+    )
+    details = {"executes_at_once": busy, "in_flight": in_flight}
+    if busy <= IN_FLIGHT * in_flight:
+        return Verdict(Outcome.PASS, text, details)
+    if latency < SHORTEST and busy <= SLOPPY * in_flight:
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: a single execute is too short to tell", details)
+    cause = "images or devices are counted twice, or what is timed is not done"
+    return Verdict(Outcome.INVALID, f"{text}: {cause}", details)
+
+
+def _quotient(ratio: Estimate, bound: float) -> dict[str, Any]:
+    return {"ratio": ratio.value, "ratio_low": ratio.low, "ratio_high": ratio.high, "spread": ratio.spread,
+            "samples": ratio.samples, "bound": bound}  # fmt: skip
+
+
+def judge_batches(
+    latencies: Mapping[int, float],
+    ratios: Mapping[int, float] | None = None,
+    shared: bool = False,
+    noise: Mapping[int, float] | None = None,
+) -> Verdict:
+    """Whether the latency grows with the batch as it should. `latencies` maps batch to seconds of one execute.
+
+    The log-log slope of latency over batch, from the smallest batch to the largest, must lie in `RANGE`. Below it the
+    batch is not run, above it the batch is counted twice; either is INVALID, for all throughputs of these runs. The
+    flattest published slopes are 0.049 and 0.054 (MLU370 at INT8, batch 1 to 4).
+
+    `noise` maps batch to the relative spread of its windows, which is used as the error of the latency (clocks do not
+    average out). A slope outside the range is INVALID when noise explains it with a chance below `SLOPE_ERROR`, else
+    INCONCLUSIVE.
+
+    On a `shared` chip other load may slow down all windows of one batch. `ratios` maps batch to throughput relative to
+    eager PyTorch in the same seconds, which cancels that load; the slope is then computed from them, with a slope of 1
+    for eager PyTorch. Without `ratios`, a slope outside the range on a shared chip is INCONCLUSIVE.
+
+    Raises InvalidMeasurement for a batch below 1 and for latencies that are not positive and finite."""
+    for batch, seconds in latencies.items():
+        if batch < 1 or not (math.isfinite(seconds) and seconds > 0):
+            raise InvalidMeasurement(f"batch {batch} took {seconds} s", hint="look at the clock")
+    if len(latencies) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "only one batch was timed; measure two to see how latency grows with it")
+    small, large = min(latencies), max(latencies)
+    growth = latencies[large] / latencies[small] if ratios is None else ratios[small] / ratios[large] * large / small
+    slope = math.log(growth) / math.log(large / small)
+    spread = math.hypot(*((noise or {}).get(batch, 0.0) for batch in (small, large))) / math.log(large / small)
+    beside = "" if ratios is None else f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch)"
+    error = f" +- {spread:.3f}" if spread else ""
+    text = (
+        f"{1e3 * latencies[small]:.4g} ms at batch {small}, {1e3 * latencies[large]:.4g} ms at batch {large}{beside}: "
+        f"log-log slope {slope:.3f}{error}, plausible from {RANGE[0]} to {RANGE[1]}"
+    )
+    details = {"slope": slope, "range": list(RANGE), "latencies": {str(b): s for b, s in sorted(latencies.items())},
+               "slope_error": spread}  # fmt: skip
+    sure, likely = quantile(math.inf, SLOPE_ERROR) * spread, quantile(math.inf, WRONG) * spread
+    if RANGE[0] + likely <= slope <= RANGE[1] - likely:
+        return Verdict(Outcome.PASS, text, details)
+    if shared and ratios is None:
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: other load on the CPU can cause this; run both again", details)
+    if RANGE[0] - sure <= slope <= RANGE[1] + sure:
+        ask = "the windows vary too much to tell; measure a larger batch, or again with the clock locked"
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: {ask}", details)
+    cause = "the batch is not run" if slope < RANGE[0] else "the batch is counted twice, or the device is throttled"
+    return Verdict(Outcome.INVALID, f"{text}: {cause}", details)

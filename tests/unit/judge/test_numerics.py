@@ -1,0 +1,276 @@
+"""Outputs are held against the reference at the boundaries, and the texts explain."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness.baselines import load
+from harness.case import Precision
+from harness.errors import InvalidMeasurement
+from harness.judge.numerics import TOLERANCES, Loss, judge_numerics, losses, tolerance_again
+from harness.judge.verdict import Outcome
+
+PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
+ANY_CELL = load().best("gfocalv2_r50_fpn", "t4")
+FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+
+
+def tensors(batch=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "output0": rng.standard_normal((batch, 50, 4)).astype(np.float32),
+        "output1": rng.uniform(0, 1, (batch, 50, 2)).astype(np.float32),
+    }
+
+
+def changed(outputs, name, at, value):
+    copy = {key: array.copy() for key, array in outputs.items()}
+    copy[name][at] = value
+    return copy
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_equal_outputs_pass(precision):
+    verdict = judge_numerics(tensors(), tensors(), precision)
+
+    assert verdict.outcome is PASS
+    assert verdict.details["largest"] == 0
+    assert "cosine 1.000000" in verdict.text
+
+
+def test_outputs_rounded_to_half_precision_pass_as_fp16_and_fail_as_fp32():
+    reference = tensors()
+    chip = {name: array.astype(np.float16).astype(np.float32) for name, array in reference.items()}
+
+    assert judge_numerics(chip, reference, FP16).outcome is PASS
+    assert judge_numerics({n: a * np.float32(1.002) for n, a in chip.items()}, reference, FP32).outcome is FAIL
+
+
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_a_dropped_row_fails_however_large_the_batch(batch):
+    reference = tensors(batch)
+    verdict = judge_numerics(changed(reference, "output1", batch - 1, 0.0), reference, FP16)
+
+    assert verdict.outcome is FAIL
+    assert f"output1[{batch - 1}, " in verdict.text
+    assert verdict.details["cosine"] == 0
+
+
+@pytest.mark.parametrize("batch", [4, 64])
+def test_two_rows_that_changed_places_fail(batch):
+    reference = tensors(batch)
+    chip = changed(reference, "output0", [0, 1], reference["output0"][[1, 0]])
+
+    assert judge_numerics(chip, reference, INT8).outcome is FAIL
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_not_finite_fails_and_is_named(value):
+    reference = tensors(64)
+    verdict = judge_numerics(changed(reference, "output1", (63, 7, 1), value), reference, INT8)
+
+    assert verdict.outcome is FAIL
+    assert "output1 has 1 of 6400 values not finite" in verdict.text
+    assert "[63, 7, 1]" in verdict.text
+
+
+def test_the_worst_element_is_named_with_both_values():
+    reference = tensors()
+    verdict = judge_numerics(changed(reference, "output0", (2, 31, 3), 77.5), reference, FP32)
+
+    assert verdict.outcome is FAIL
+    assert "output0[2, 31, 3] is 77.5, reference" in verdict.text
+    assert verdict.details["worst"]["element"] == [2, 31, 3]
+    how = verdict.details["differences"]
+    assert (how["output"], how["sample"], how["plane"]) == ("output0", 2, [50, 4])
+    assert [row for row, levels in enumerate(how["heat"]) if "5" in levels] == [25]  # of 50 rows in 40: row 31 of 50
+
+
+def test_what_passes_has_no_differences_to_draw():
+    assert "differences" not in judge_numerics(tensors(), tensors(), FP32).details
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_the_tolerance_that_would_have_passed_is_printed_and_would_have(precision, scale, monkeypatch):
+    reference = tensors()
+    noise = tensors(seed=9)
+    chip = {n: (a + scale * noise[n]).astype(np.float32) for n, a in reference.items()}
+    verdict = judge_numerics(chip, reference, precision)
+
+    assert verdict.outcome is FAIL
+    would = verdict.text.split("would pass with ")[1].split(";")[0]
+    words = [float(word.rstrip(",")) for word in would.split() if word[0].isdigit() or word[:2] == "-0"]
+    loose = replace(TOLERANCES[precision], cosine=words[0], largest=words[1], rms=words[2])
+    monkeypatch.setitem(TOLERANCES, precision, loose)
+    assert judge_numerics(chip, reference, precision).outcome is PASS
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_errors_are_judged_at_their_boundary(precision):
+    reference = {"y": np.ones((1, 1000))}
+    limit = TOLERANCES[precision].rms
+
+    def at(error):
+        return judge_numerics({"y": np.ones((1, 1000)) + error}, reference, precision).outcome
+
+    assert at(0.999 * min(limit, TOLERANCES[precision].largest)) is PASS
+    assert at(1.001 * limit) is FAIL
+
+
+def off(rows, size=10_000, largest=0.0, rms=0.0):
+    """(chip, reference) of that many rows, of which only the last is off: one value by `largest` of the largest, or all
+    by `rms` of the root mean square."""
+    reference = np.ones((rows, size))
+    chip = reference.copy()
+    chip[-1, 0] += largest
+    chip[-1] += rms * np.where(np.arange(size) % 2, 1, -1)
+    return {"y": chip}, {"y": reference}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(
+    ("precision", "largest", "rms"), [(FP32, 1e-3, 5e-4), (FP16, 5e-2, 2e-2), (INT8, 5e-1, 2.5e-1)]
+)
+def test_the_worst_row_is_held_to_these_tolerances(precision, largest, rms, rows):
+    """The figures themselves: BF16 has an rms error of 4.6e-2 on RetinaFace, and is not FP16."""
+    for name, limit in (("largest", largest), ("rms", rms)):
+        under, over = (judge_numerics(*off(rows, **{name: times * limit}), precision) for times in (0.99, 1.01))
+
+        assert under.outcome is PASS
+        assert over.outcome is FAIL
+        assert over.details[name] == pytest.approx(1.01 * limit, rel=1e-3)
+        assert over.details["worst"]["element"][0] == rows - 1
+    assert [TOLERANCES[p].cosine for p in (FP32, FP16, INT8)] == [0.99999, 0.999, 0.97]
+
+
+# what the arithmetic itself loses
+
+LOSS = {"y": Loss(rms=0.01, largest=0.03), "z": Loss(rms=0.001, largest=0.2)}
+
+
+def beside(rms, output="y", precision=FP16, loss=LOSS):
+    """The verdict on outputs y and z of which one is off by an error of that size, orthogonal to the reference."""
+    reference = {name: np.tile([1.0, 1.0], (1, 500)) for name in ("y", "z")}
+    chip = {**reference, output: reference[output] + rms * np.tile([1.0, -1.0], (1, 500))}
+    return judge_numerics(chip, reference, precision, loss)
+
+
+@pytest.mark.parametrize(
+    ("rms", "output", "expected"),
+    [(0.0499, "y", PASS), (0.0501, "y", FAIL), (0.0199, "z", PASS), (0.0201, "z", FAIL)],
+)
+def test_an_output_may_err_so_many_times_what_its_arithmetic_costs_but_at_least_the_tolerance(rms, output, expected):
+    assert beside(rms, output).outcome is expected
+
+
+@pytest.mark.parametrize("loss", [0.36, 0.54, 3.0])
+def test_an_output_of_zeros_or_of_a_quarter_of_its_size_fails_whatever_the_arithmetic_costs(loss):
+    reference = {"y": np.tile([1.0, 0.2], (1, 500))}
+    costs = {"y": Loss(loss, loss)}
+
+    assert judge_numerics({"y": 0 * reference["y"]}, reference, INT8, costs).outcome is FAIL
+    assert judge_numerics({"y": 0.29 * reference["y"]}, reference, INT8, costs).outcome is FAIL
+    assert judge_numerics({"y": 0.31 * reference["y"]}, reference, INT8, costs).outcome is PASS
+
+
+def test_the_error_in_units_of_the_arithmetic_is_told_and_on_record():
+    verdict = beside(0.03)
+
+    assert "(3 x what the arithmetic costs PyTorch)" in verdict.text
+    assert verdict.details["units"] == pytest.approx(3)
+    assert verdict.details["arithmetic_rms"] == 0.01
+
+
+def test_the_worst_output_is_the_nearest_to_its_own_limit():
+    """Both are off by 0.03; z may lose 1e-3 of its cosine, y 1.25e-3."""
+    reference = {name: np.tile([1.0, 1.0], (1, 500)) for name in ("y", "z")}
+    chip = {name: value + 0.03 * np.tile([1.0, -1.0], (1, 500)) for name, value in reference.items()}
+
+    verdict = judge_numerics(chip, reference, FP16, LOSS)
+
+    assert verdict.details["tolerance"]["cosine"] == 0.999
+    assert verdict.details["tolerance"]["rms"] == pytest.approx(0.02)
+
+
+def test_fp32_is_told_in_units_and_judged_by_its_tolerance():
+    loss = {name: Loss(1e-3, 1e-3) for name in "yz"}
+
+    assert beside(1e-3, precision=FP32, loss=loss).outcome is FAIL
+    assert beside(1e-3, precision=FP32, loss=loss).details["units"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rms", [0.001, 0.03, 0.06])
+def test_the_tolerance_comes_out_again_of_the_record(rms):
+    details = beside(rms).details
+
+    assert vars(tolerance_again(FP16, details["loss"])) == details["tolerance"]
+    assert tolerance_again(INT8, None) is TOLERANCES[INT8]
+
+
+def test_a_loss_is_that_of_the_worst_image_and_none_where_it_is_not_finite():
+    reference = {"y": np.array([[3.0, 4.0], [6.0, 8.0]]), "z": np.ones((2, 2))}
+    rounded = {"y": np.array([[3.0, 4.5], [6.0, 8.0]]), "z": np.array([[1.0, np.inf], [1.0, 1.0]])}
+
+    assert losses(rounded, reference) == {"y": Loss(rms=0.1, largest=0.125)}
+
+
+def test_other_outputs_or_shapes_fail():
+    reference = tensors()
+
+    assert (
+        "output0 instead of output0, output1" in judge_numerics({"output0": reference["output0"]}, reference, FP32).text
+    )
+    short = {name: array[:3] for name, array in reference.items()}
+    verdict = judge_numerics(short, reference, FP32)
+    assert verdict.outcome is FAIL
+    assert "(3, 50, 4), the reference (4, 50, 4)" in verdict.text
+
+
+def test_zeros_are_equal_to_zeros_and_to_nothing_else():
+    zeros = {"y": np.zeros((2, 3))}
+
+    assert judge_numerics(zeros, zeros, FP32).outcome is PASS
+    verdict = judge_numerics({"y": np.full((2, 3), 1e-9)}, zeros, INT8)
+    assert verdict.outcome is FAIL
+    json.dumps(verdict.details, allow_nan=False)
+
+
+@pytest.mark.parametrize("broken", [{}, {"y": np.full((1, 2), math.nan)}, {"y": np.zeros((0, 2))}])
+def test_a_reference_that_is_no_reference_is_refused(broken):
+    with pytest.raises(InvalidMeasurement):
+        judge_numerics(broken, broken, FP32)
+
+
+def test_an_output_that_is_all_zeros_in_the_reference_has_no_loss_and_its_record_is_json():
+    reference = {"y": np.zeros((1, 4)), "z": np.ones((1, 4))}
+    loss = losses({"y": np.full((1, 4), 1e-6), "z": np.ones((1, 4))}, reference)
+
+    assert list(loss) == ["z"]
+    verdict = judge_numerics({"y": np.ones((1, 4)), "z": np.ones((1, 4))}, reference, FP16, loss)
+    assert verdict.outcome is FAIL
+    json.dumps(verdict.details, allow_nan=False)
+
+
+def test_bounds_of_a_lab_take_the_place_of_single_figures():
+    reference = {"y": np.tile([1.0, 1.0], (1, 500))}
+    chip = {"y": reference["y"] + 0.418 * np.tile([1.0, -1.0], (1, 500))}
+    loss = {"y": Loss(0.3, 0.3)}
+
+    assert judge_numerics(chip, reference, INT8, loss).outcome is PASS
+    assert judge_numerics(chip, reference, INT8, loss, {"cosine": 0.9}).outcome is PASS, "rms stays 2 x 0.3"
+    assert judge_numerics(chip, reference, INT8, loss, {"rms": 0.4}).outcome is FAIL
+
+
+def test_details_travel_as_json():
+    verdicts = [
+        judge_numerics(tensors(), tensors(), FP32),
+        judge_numerics(changed(tensors(), "output0", 0, 0), tensors(), FP32),
+    ]
+
+    for verdict in verdicts:
+        assert json.loads(json.dumps(verdict.details, allow_nan=False)) == verdict.details
+        assert str(verdict).startswith(verdict.outcome.value + ": ")

@@ -1,0 +1,404 @@
+"""Whether a speed is that which was asked, and no speed that cannot be: at the boundaries, with texts that explain."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from harness.baselines import Target, load
+from harness.case import Case, Precision
+from harness.errors import InvalidMeasurement
+from harness.judge.stats import FULL, Estimate, throughput
+from harness.judge.throughput import (
+    FAMILY,
+    WRONG,
+    Effort,
+    judge_batches,
+    judge_floor,
+    judge_in_flight,
+    judge_ratio,
+    judge_target,
+)
+from harness.judge.verdict import Outcome
+
+PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
+ANY_CELL = load().best("gfocalv2_r50_fpn", "t4")
+FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return load()
+
+
+def estimate(low, high):
+    return Estimate((low * high) ** 0.5, low, high, 0.01, 60)
+
+
+FIGURE = Case.parse("regnety_016-ascend310p-fp16-bs16")
+
+
+LOOK = Effort(look=1, seconds=40.0)
+
+
+def shifted(bound, low):
+    """An estimate whose lower bound at the first look is `low` times the bound."""
+    wide = estimate(0.99, 1.01)
+    return estimate(*(low * bound * x / wide.bound(WRONG / 2, upper=False) for x in (0.99, 1.01)))
+
+
+@pytest.mark.parametrize(
+    ("low", "outcome"), [(1.05, PASS), (1.0001, PASS), (0.9999, INCONCLUSIVE), (0.95, INCONCLUSIVE)]
+)
+def test_the_lower_bound_decides_on_the_floor(registry, low, outcome):
+    cell = registry.cell(FIGURE, "throughput")
+    verdict = judge_floor(shifted(0.95 * cell.value, low), cell, effort=LOOK)
+
+    assert verdict.outcome is outcome
+    assert "3907.39" in verdict.text
+    assert "7.4 性能对比" in verdict.text
+    assert (outcome is INCONCLUSIVE) == (
+        "would decide: --patience" in verdict.text or "runs on other days" in verdict.text
+    )
+
+
+def test_a_later_look_asks_for_more(registry):
+    cell = registry.cell(FIGURE, "throughput")
+    seen = shifted(0.95 * cell.value, 1.0001)
+
+    assert judge_floor(seen, cell, effort=Effort(look=1)).outcome is PASS
+    assert judge_floor(seen, cell, effort=Effort(look=2)).outcome is INCONCLUSIVE
+
+
+def test_what_is_not_decided_says_how_long_it_would_take(registry):
+    """Of 60 windows in 40 s the interval is twice as wide as the distance: four times as many are needed."""
+    cell = registry.cell(FIGURE, "throughput")
+    bound = 0.95 * cell.value
+    seen = estimate(bound * 1.005 * math.exp(-0.01), bound * 1.005 * math.exp(0.01))
+    verdict = judge_floor(seen, cell, effort=Effort(look=1, seconds=40.0))
+
+    assert verdict.outcome is INCONCLUSIVE
+    assert verdict.details["needed_windows"] == pytest.approx(180, rel=0.02)
+    assert "about 182 more windows would decide: --patience 194" in verdict.text
+    assert "more than an hour" in judge_floor(seen, cell, effort=Effort(look=1, seconds=2000.0)).text
+    at_it = judge_floor(estimate(bound * 0.99, bound / 0.99), cell, effort=LOOK)
+    assert "too close to the bound for any time" in at_it.text
+    assert at_it.details["needed_windows"] is None
+
+
+@pytest.mark.parametrize(
+    ("share", "outcome"), [(0.60, FAIL), (0.85, FAIL), (0.88, INCONCLUSIVE), (0.94, INCONCLUSIVE), (0.96, PASS)]
+)
+def test_a_figure_below_the_floor_fails_when_no_other_run_explains_it(registry, share, outcome):
+    """Runs and cards of one kind differ by 3 %: a run however long at 0.94 of what was published proves nothing."""
+    cell = registry.cell(FIGURE, "throughput")
+    verdict = judge_floor(estimate(share * cell.value * 0.9999, share * cell.value * 1.0001), cell, effort=LOOK)
+
+    assert verdict.outcome is outcome
+    assert (outcome is INCONCLUSIVE) == ("runs of one chip differ by 3 %" in verdict.text)
+
+
+def test_as_many_runs_are_asked_for_as_would_fail(registry):
+    """The mean of n runs has an error of 3 % / sqrt(n): that many standard errors are asked as of a single run."""
+    cell = registry.cell(FIGURE, "throughput")
+    runs = judge_floor(estimate(0.9 * cell.value, 0.9 * cell.value), cell, effort=LOOK).details["needed_runs"]
+
+    z = scipy_stats.norm.isf(0.05 / 60)
+    assert z * 0.03 / math.sqrt(runs) <= math.log(0.95 / 0.9) < z * 0.03 / math.sqrt(runs - 1)
+
+
+def test_a_whole_run_at_the_published_figures_is_hardly_ever_red(registry):
+    """1,000 runs of 60 figures that differ by 3 % from run to run, windows by 1 %: judged one by one on whether the
+    interval holds the floor, 1 run in 2 had a FAIL."""
+    cell = registry.cell(FIGURE, "throughput")
+    rng = np.random.default_rng(6)
+    of_runs = rng.normal(0, 0.03, (1000, 60))
+    lowest = np.sort(of_runs, axis=1)[:, :3]  # the others are nearer to what was published
+    red, below = 0, 0
+    for run in lowest:
+        seen = [throughput(cell.value * math.exp(shift) * rng.normal(1, 0.01, FULL)) for shift in run]
+        red += any(judge_floor(one, cell).outcome is FAIL for one in seen)
+        below += any(one.high < 0.95 * cell.value for one in seen)
+
+    assert red <= 1
+    assert below > 300
+
+
+def test_the_family_is_as_large_as_the_largest_run(registry):
+    figures = [c for c in registry.cells if c.chosen and c.metric == "throughput"]
+
+    assert len(figures) + sum(len(registry.targets(chip)) for chip in {c.chip for c in figures}) <= FAMILY
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(2.9, PASS), (2.99, PASS), (3.01, INVALID), (16.0, INVALID)])
+def test_many_times_what_was_published_is_no_success(registry, times, outcome):
+    cell = registry.cell(FIGURE, "throughput")
+    seen = times * cell.value
+    verdict = judge_floor(estimate(seen * 0.99, seen * 1.01), cell)
+
+    assert verdict.outcome is outcome
+    assert (outcome is INVALID) == ("counted twice" in verdict.text)
+
+
+@pytest.mark.parametrize(
+    ("best", "outcome"),
+    [(3907.39, PASS), (3020.0, FAIL), (3050.0, INCONCLUSIVE), (3400.0, INCONCLUSIVE), (2917.84 * 1.2, INCONCLUSIVE)],
+)
+def test_a_target_compares_best_batches_with_a_published_figure(registry, best, outcome):
+    target = next(t for t in registry.targets("ascend310p") if t.other == "ascend310")
+    verdict = judge_target(estimate(best * 0.99, best * 1.01), registry.best("regnety_016", "ascend310"), target)
+
+    assert verdict.outcome is outcome
+    assert "published" in verdict.text
+    assert "asked at least 1.2" in verdict.text
+
+
+def test_a_target_compares_with_a_measured_figure_where_there_is_one(registry):
+    target = next(t for t in registry.targets("ascend310p") if t.other == "t4")
+
+    sure = judge_target(estimate(3900, 3910), estimate(2000, 2010), target)
+    blurred = judge_target(estimate(3900, 3910), estimate(2100, 2600), target)
+    nothing = judge_target(estimate(3900, 3910), estimate(1500, 2600), target)
+
+    assert (sure.outcome, blurred.outcome, nothing.outcome) == (PASS, INCONCLUSIVE, INCONCLUSIVE)
+    assert "only up to 1.5 decides" in nothing.text
+    assert "measured" in sure.text
+
+
+@pytest.mark.parametrize(("half", "says"), [(0.19, PASS), (0.21, INCONCLUSIVE)])
+def test_an_interval_that_is_too_wide_decides_nothing_however_far_it_is_from_the_bound(half, says):
+    """0.203 on either side on the log scale are a factor of 1.5."""
+    target = Target("a", "b", 1.0, "best_batch", "", "", "", 1)
+    near, far = (
+        judge_target(estimate(x * math.exp(-half), x * math.exp(half)), exact_cell(1.0), target) for x in (1.0, 50.0)
+    )
+
+    assert near.outcome is INCONCLUSIVE
+    assert far.outcome is says
+    assert ("high / low of the interval is 1.52, and only up to 1.5 decides" in far.text) == (says is INCONCLUSIVE)
+    assert "--patience" in near.text or says is PASS
+
+
+def exact_cell(value):
+    return replace(ANY_CELL, value=value)
+
+
+def test_a_ratio_under_other_load_is_no_success():
+    """Seen with other programs on the machine: 4.1 images/s instead of 37, "19.09 times eager PyTorch", PASS."""
+    verdict = judge_ratio([4.1, 11.0, 2.9], [0.4, 0.31, 0.11], 1.0)
+
+    assert verdict.outcome is INCONCLUSIVE
+    assert "only up to 1.5 decides" in verdict.text
+
+
+def test_every_published_pair_of_best_batches_meets_its_target(registry):
+    judged = 0
+    for target in registry.targets("ascend310p"):
+        for model in ("regnety_016", "gfocalv2_r50_fpn"):
+            ours, theirs = registry.best(model, "ascend310p"), registry.best(model, target.other)
+            assert judge_target(estimate(ours.value, ours.value), theirs, target).outcome is PASS
+            judged += 1
+
+    assert judged == 4
+
+
+def test_the_ratio_to_eager_pytorch_is_taken_window_by_window():
+    drift = np.linspace(1, 1.4, 48)
+    noise = np.random.default_rng(0).normal(1, 0.003, (2, 48))
+
+    fast = judge_ratio(list(15 * drift * noise[0]), list(10 * drift * noise[1]), 1.45)
+    slow = judge_ratio(list(13 * drift * noise[0]), list(10 * drift * noise[1]), 1.45)
+    close = judge_ratio(list(14.5 * drift * noise[0]), list(10 * drift * noise[1]), 1.45)
+
+    assert (fast.outcome, slow.outcome, close.outcome) == (PASS, FAIL, INCONCLUSIVE)
+    assert "48 pairs of windows" in fast.text
+    assert fast.details["ratio"] == pytest.approx(1.5, rel=0.01)
+
+
+LATENCIES = [0.010, 0.0101, 0.0099, 0.0103] * 5
+
+
+@pytest.mark.parametrize(
+    ("images_per_second", "batch", "devices", "outcome"),
+    [
+        (800, 8, 1, PASS),  # 100 executes a second of 10 ms
+        (1100, 8, 1, PASS),  # launching and waiting overlap a little
+        (3200, 8, 4, PASS),  # on four devices
+        (1600, 8, 1, INVALID),  # images doubled, or every second execute skipped
+        (3200, 8, 1, INVALID),  # one device scaled by four
+        (800, 4, 1, INVALID),  # the batch of another case
+        (6400, 8, 4, INVALID),
+    ],
+)
+def test_no_more_executes_are_counted_than_fit_in_the_time(images_per_second, batch, devices, outcome):
+    verdict = judge_in_flight(images_per_second, batch, devices, LATENCIES)
+
+    assert verdict.outcome is outcome
+    assert "upper quartile of 20" in verdict.text
+
+
+def test_two_in_flight_may_amount_to_twice_as_many():
+    assert judge_in_flight(1600, 8, 1, LATENCIES).details["executes_at_once"] == pytest.approx(2.0, rel=0.05)
+    assert judge_in_flight(1600, 8, 1, LATENCIES, in_flight=2).outcome is PASS
+    assert judge_in_flight(3200, 8, 1, LATENCIES, in_flight=2).outcome is INVALID
+
+
+def test_every_second_execute_skipped_is_seen_though_single_ones_are_skipped_too():
+    assert judge_in_flight(1600, 8, 1, [0.010, 1e-6] * 10).outcome is INVALID
+
+
+def test_without_single_executes_a_rate_is_not_held_against_them():
+    assert judge_in_flight(1600, 8, 1, ()).outcome is INCONCLUSIVE
+
+
+@given(st.lists(st.floats(50, 150), min_size=3, max_size=30), st.floats(10, 300))
+@settings(max_examples=100, deadline=None)
+def test_a_floor_is_never_passed_by_a_mean_below_it(rates, figure):
+    cell = replace(ANY_CELL, value=figure)
+    seen = throughput(rates)
+    verdict = judge_floor(seen, cell)
+
+    if verdict.outcome is PASS:
+        assert seen.value >= 0.95 * figure
+    if verdict.outcome is FAIL:
+        assert seen.value < 0.95 * figure
+
+
+def test_a_latency_that_does_not_depend_on_the_batch_is_invalid():
+    verdict = judge_batches({1: 0.00101, 16: 0.00101, 64: 0.00102})
+
+    assert verdict.outcome is INVALID
+    assert "the batch is not run" in verdict.text
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.03, 0.05])
+@pytest.mark.parametrize("slope", [0.049, 0.054, 0.8])
+def test_a_healthy_slope_is_not_refused_for_noise(noise, slope):
+    """The flattest that are published: MLU370 at INT8, batch 1 to 4."""
+    rng = np.random.default_rng(8)
+    outcomes = []
+    for _ in range(2000):
+        seen = {b: 0.01 * b**slope * (1 + noise * rng.standard_normal()) for b in (1, 4)}
+        outcomes.append(judge_batches(seen, noise={1: noise, 4: noise}).outcome)
+
+    assert outcomes.count(INVALID) <= 2
+    assert slope < 0.8 or set(outcomes) == {PASS}
+
+
+def test_a_batch_that_is_not_run_never_passes_for_noise():
+    rng = np.random.default_rng(9)
+    passed = {}
+    for noise in (0.003, 0.03):
+        seen = [{b: 0.01 * (1 + noise * rng.standard_normal()) for b in (1, 16)} for _ in range(1000)]
+        outcomes = [judge_batches(latencies, noise={1: noise, 16: noise}).outcome for latencies in seen]
+        passed[noise] = outcomes.count(PASS)
+        assert outcomes.count(INVALID) > (990 if noise == 0.003 else 0)
+
+    assert max(passed.values()) <= 30
+
+
+def test_the_range_of_slopes_is_judged_at_its_ends():
+    def of(slope, **noise):
+        return judge_batches({1: 0.01, 4: 0.01 * 4**slope}, **noise).outcome
+
+    assert [of(s) for s in (0.0199, 0.0201, 1.499, 1.501)] == [INVALID, PASS, PASS, INVALID]
+    noise = {"noise": {1: 0.03, 4: 0.04}}  # 0.05 together: 0.036 of the slope
+    assert [of(s, **noise) for s in (-0.10, -0.08, 0.08, 0.10)] == [INVALID, INCONCLUSIVE, INCONCLUSIVE, PASS]
+    assert [of(s, **noise) for s in (1.40, 1.45, 1.60, 1.63)] == [PASS, INCONCLUSIVE, INCONCLUSIVE, INVALID]
+
+
+def test_a_batch_counted_twice_is_invalid():
+    """The latencies behind throughputs that fall like one over the batch."""
+    assert (
+        judge_batches({b: b / fps for b, fps in {1: 1642.5, 4: 869.4, 16: 252.4, 64: 47.5}.items()}).outcome is INVALID
+    )
+
+
+SLOWED = {1: 0.02208, 4: 0.2663}  # measured while something else ran for the seconds of batch 4
+
+
+def test_other_load_on_a_cpu_is_no_batch_counted_twice():
+    beside = judge_batches(SLOWED, {1: 1.66, 4: 2.63}, shared=True)
+    alone = judge_batches(SLOWED, shared=True)
+
+    assert beside.outcome is PASS
+    assert "1.66 and 2.63 times eager PyTorch" in beside.text
+    assert alone.outcome is INCONCLUSIVE
+    assert "run both again" in alone.text
+    assert judge_batches(SLOWED).outcome is INVALID, "a chip of its own has no other load"
+
+
+@pytest.mark.parametrize(
+    ("ratio_at_4", "says"), [(2.0 * 4, "the batch is not run"), (2.0 / 4, "the batch is counted twice")]
+)
+def test_a_cpu_that_cheats_with_the_batch_leaves_eager_pytorch_behind_or_falls_behind_it(ratio_at_4, says):
+    """Whatever the clock says of its latencies."""
+    for latencies in (SLOWED, {1: 0.02, 4: 0.08}):
+        verdict = judge_batches(latencies, {1: 2.0, 4: ratio_at_4}, shared=True)
+
+        assert verdict.outcome is INVALID
+        assert says in verdict.text
+
+
+def test_the_published_figures_have_plausible_latencies(registry):
+    series = {}
+    for cell in registry.cells:
+        if cell.chosen and cell.metric == "throughput":
+            series.setdefault((cell.model, cell.chip, cell.precision), {})[cell.batch] = cell.batch / cell.value
+
+    assert len(series) == 15
+    for key, latencies in series.items():
+        verdict = judge_batches(latencies)
+        assert verdict.outcome is (PASS if len(latencies) > 1 else INCONCLUSIVE), f"{key}: {verdict}"
+
+
+@pytest.mark.parametrize("latencies", [{1: 0.0, 2: 1.0}, {0: 1.0, 2: 1.0}, {1: math.nan, 2: 1.0}])
+def test_impossible_latencies_are_no_measurement(latencies):
+    with pytest.raises(InvalidMeasurement):
+        judge_batches(latencies)
+
+
+@pytest.mark.parametrize(
+    ("latency", "at_once", "outcome"),
+    [
+        (49e-6, 1.49, PASS),
+        (49e-6, 1.51, INCONCLUSIVE),
+        (49e-6, 3.99, INCONCLUSIVE),
+        (49e-6, 4.01, INVALID),
+        (51e-6, 1.49, PASS),
+        (51e-6, 1.51, INVALID),
+    ],
+)
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_executes_at_once_beyond_those_in_flight_are_invalid_unless_the_execute_is_very_short(
+    latency, at_once, outcome, in_flight
+):
+    images_per_second = 8 * 2 * at_once * in_flight / latency  # of two devices at batch 8
+
+    verdict = judge_in_flight(images_per_second, 8, 2, [latency] * 20, in_flight)
+
+    assert verdict.outcome is outcome
+    assert verdict.details["executes_at_once"] == pytest.approx(at_once * in_flight)
+
+
+def test_details_travel_as_json(registry):
+    cell = registry.cell(Case.parse("regnety_016-ascend310p-fp16-bs16"), "throughput")
+    target = registry.targets("ascend310p")[0]
+    verdicts = [
+        judge_floor(estimate(3800, 3900), cell),
+        judge_target(estimate(3800, 3900), cell, target),
+        judge_ratio([3.0, 3.1, 3.2], [1.0, 1.1, 1.0], 1.2),
+        judge_ratio([3.0, 1.1, 9.2], [1.0, 1.1, 1.0], 1.2),
+        judge_floor(estimate(0.99 * 3712, 1.01 * 3712), cell),
+        judge_in_flight(800, 8, 1, LATENCIES),
+        judge_batches({1: 0.001, 4: 0.003}),
+    ]
+
+    for verdict in verdicts:
+        assert json.loads(json.dumps(verdict.details, allow_nan=False)) == verdict.details
+        assert str(verdict).startswith(verdict.outcome.value + ": ")
