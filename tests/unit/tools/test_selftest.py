@@ -7,7 +7,8 @@ import pytest
 
 from harness import baselines
 from harness.errors import UsageError
-from harness.judge import stats, verdict
+from harness.judge import stats
+from harness.judge import throughput as judging
 from harness.run import throughput
 from tools import cli, selftest
 
@@ -34,7 +35,7 @@ def test_healthy_chips_are_hardly_ever_red_and_no_interval_misses_unsaid(noise):
 
 
 def test_a_judge_that_forgets_that_runs_differ_is_seen(monkeypatch):
-    monkeypatch.setattr(verdict, "BETWEEN", 0.0)
+    monkeypatch.setattr(judging, "BETWEEN", 0.0)
 
     found = count(runs=30)
 
@@ -91,7 +92,7 @@ def test_the_command_prints_a_line_for_each_noise_and_every_planted_fault(capsys
 
 
 def test_the_command_speaks_json_and_fails_when_runs_are_red(capsys, monkeypatch):
-    monkeypatch.setattr(verdict, "BETWEEN", 0.0)
+    monkeypatch.setattr(judging, "BETWEEN", 0.0)
     status, out, _ = run(capsys, "--runs", "30", "--noise", "independent", "--json", "--no-faults")
 
     found = json.loads(out)
