@@ -358,6 +358,7 @@ class Reader:
                 "tail",
                 "devices",
                 "last batch",
+                "first batch",
             ),
             "throughput": ("throughput",),
             "targets": (*self.chips, "latency"),

@@ -116,7 +116,7 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
         ruined, images = (int(record.values[name] or 0) for name in ("ruined", "images"))
         verdict = _reported(tail_of(ruined, images, record.case.precision), record)
         return _excused(verdict, record, book, record.metric)
-    if record.metric in ("devices", "last batch"):
+    if record.metric in ("devices", "last batch", "first batch"):
         raise _Cannot("it compares outputs, which are not kept")
     metric, _, rest = record.metric.partition(" ")
     line = book.answers.get((str(record.case), f" {rest}" if rest else ""))

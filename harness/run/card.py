@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.case import Case, Predictions, Tensors
 from harness.datasets.base import Dataset, Sample
-from harness.errors import RunError
+from harness.errors import DataError, RunError
 from harness.judge.numerics import judge_numerics
 from harness.judge.verdict import Verdict
 from harness.run import predict
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 ASKED_TWICE = 64  # images that two devices answer: of 4 devices, one that is wrong on 1 image in 10 is seen in 97 %
 ASKED_TWICE_OF_HEAVY = 16  # the same for a model that takes seconds an image
+DRIFT = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
+TRACED = 2  # images beside the last one whose way from the picture to the answer is gone again
 Answer = TypeVar("Answer")
 
 
@@ -66,20 +71,29 @@ class Card:
 
         "devices", of a card with several: whether a random few of the batches give like outputs on another device; an
         image that does not is then asked of all. "last batch", where that was filled up: whether its images give like
-        outputs in a full batch. Outputs are alike within the tolerance of the precision, since answers turn over at
+        outputs in a full batch. "first batch", of several: whether the first device gives like outputs for its first
+        batch at the end. Outputs are alike within the tolerance of the precision, since answers turn over at
         their thresholds; those of an engine that suppresses boxes itself do so too and are not compared."""
         size, names = self.case.batch, list(self.sessions)
         groups = [list(range(start, min(start + size, len(images)))) for start in range(0, len(images), size)]
         dealt = [[*chain.from_iterable(groups[place :: len(names)])] for place in range(len(names))]
         twice = [] if self.nms or len(names) == 1 else sorted(random.sample(range(len(groups)), self._few(len(groups))))
         filled = [len(groups) - 1] if groups and len(groups[-1]) < size and not self.nms else []
-        wanted = {number // len(names) for number in (*twice, *filled)}
-        runs = [_Recorder(session, wanted) for session in self.sessions.values()]
+        begins = [0] if len(groups) > 1 and not self.nms else []
+        wanted = {number // len(names) for number in (*twice, *filled, *begins)}
+        traced = {} if self.nms else self._drawn(groups)
+        runs = [
+            _Recorder(session, wanted, {n // len(names): row for n, row in traced.items() if n % len(names) == place})
+            for place, session in enumerate(self.sessions.values())
+        ]
         asked = [partial(self._by, run, images, mine, advance) for run, mine in zip(runs, dealt, strict=True)]
         parts = [asked[0]()] if len(asked) == 1 else _at_once(asked, runs)
         found: dict[int, Predictions] = {}
         for mine, part in zip(dealt, parts, strict=True):
             found.update(zip(mine, part, strict=True))
+        for number, row in traced.items():
+            at = groups[number][row]
+            self._trace(images.samples[at], *runs[number % len(names)].seen[number // len(names)], found[at])
 
         def outputs(number: int) -> Tensors:
             return runs[number % len(names)].kept[number // len(names)]
@@ -91,7 +105,37 @@ class Card:
             full = [*groups[number], *groups[number][-1:] * (size - len(groups[number]))]
             again = self._outputs(names[number % len(names)], images, full)
             verdicts["last batch"] = self._last_batch_alike(images, groups[number], outputs(number), again)
+        for number in begins:
+            again = self._outputs(names[0], images, groups[number])
+            verdicts["first batch"] = _as_at_first(outputs(number), again, len(images))
         return [found[place] for place in range(len(images))], verdicts
+
+    def _drawn(self, groups: list[list[int]]) -> dict[int, int]:
+        """Rows of a few batches, by the batch: the last row of the last one, and others at random."""
+        last = len(groups) - 1
+        drawn = {
+            number: random.randrange(len(groups[number]))
+            for number in random.sample(range(last + 1), min(TRACED, last + 1))
+        }
+        return {**drawn, last: len(groups[last]) - 1} if groups else {}
+
+    def _trace(self, sample: Sample, fed: Tensors, outputs: Tensors, found: Predictions) -> None:
+        """Go the way of an image again, from its picture. Raises DataError when the chip was fed something else, or the
+        answer is not that of its outputs: then images, rows or frames were mixed up, and it is not the chip."""
+        (tensor,) = fed.values()
+        fresh = self.protocol.preprocess(sample.read(), tensor.dtype == np.uint8)
+        fault = "this is a fault of the suite, not of the chip: report it"
+        if not np.array_equal(tensor, fresh.tensor):
+            raise DataError(
+                f"{self.case}: the chip was not fed {sample.id} but another tensor in its place", hint=fault
+            )
+        read = self.protocol.postprocess(outputs, fresh.frame)
+        if read.keys() != found.keys() or not all(
+            np.array_equal(read[name], found[name], equal_nan=True) for name in read
+        ):
+            raise DataError(
+                f"{self.case}: the answer on record for {sample.id} is not the one that its outputs give", hint=fault
+            )
 
     def _few(self, batches: int) -> int:
         few = ASKED_TWICE_OF_HEAVY if self.model.heavy else ASKED_TWICE
@@ -154,11 +198,12 @@ class Card:
 
 
 class _Recorder:
-    """A session that keeps its outputs of some batches, counted from 0."""
+    """A session that keeps its outputs of some batches, counted from 0, and inputs and outputs of one row of others."""
 
-    def __init__(self, session: RemoteSession, wanted: set[int]) -> None:
-        self.session, self.wanted = session, wanted
+    def __init__(self, session: RemoteSession, wanted: set[int], rows: Mapping[int, int] | None = None) -> None:
+        self.session, self.wanted, self.rows = session, wanted, rows or {}
         self.kept: dict[int, Tensors] = {}
+        self.seen: dict[int, tuple[Tensors, Tensors]] = {}
         self.number, self.stopped = 0, False
 
     def run(self, inputs: Tensors) -> Tensors:
@@ -167,6 +212,9 @@ class _Recorder:
         outputs = self.session.run(inputs)
         if self.number in self.wanted:
             self.kept[self.number] = outputs
+        if (row := self.rows.get(self.number)) is not None:
+            fed, made = ({name: value[row].copy() for name, value in one.items()} for one in (inputs, outputs))
+            self.seen[self.number] = fed, made
         self.number += 1
         return outputs
 
@@ -183,6 +231,27 @@ def _at_once(asked: Sequence[Callable[[], Answer]], runs: Sequence[_Recorder]) -
         finally:
             for run in runs:
                 run.stopped = True
+
+
+def _as_at_first(first: Tensors, again: Tensors, images: int) -> Verdict:
+    """Whether a device answers its first batch at the end as at the beginning: one device, engine and input."""
+    moved = {name: _moved(value, again[name]) for name, value in first.items()}
+    worst = max(moved, key=lambda name: moved[name])
+    if moved[worst] > DRIFT:
+        text = f"output {worst} differs by {moved[worst]:.2g} of its largest value from that at the beginning"
+        return Verdict(
+            Outcome.FAIL, f"the first batch asked again after {images} images: {text}", {"drift": moved[worst]}
+        )
+    return Verdict(
+        Outcome.PASS, f"after {images} images the first batch is answered as at first", {"drift": moved[worst]}
+    )
+
+
+def _moved(before: NDArray[np.generic], after: NDArray[np.generic]) -> float:
+    """The largest difference, relative to the largest value."""
+    one, other = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    largest = float(np.abs(one).max(initial=0.0))
+    return float(np.abs(other - one).max(initial=0.0)) / (largest or 1.0)
 
 
 def _rows(outputs: Tensors, row: int) -> Tensors:

@@ -8,8 +8,9 @@ import pytest
 
 from harness.case import Case, Precision
 from harness.datasets.base import Dataset, Sample
-from harness.errors import RunError
+from harness.errors import DataError, RunError
 from harness.models.base import Frame, Prepared
+from harness.reference import predictions
 from harness.run.card import ASKED_TWICE, Card, unlike
 from harness.vocabulary import Outcome
 
@@ -88,7 +89,7 @@ def test_a_card_whose_devices_answer_alike_passes_and_says_on_how_many_images():
 
     assert verdicts["devices"].outcome is Outcome.PASS
     assert verdicts["devices"].details == {"asked_twice": ASKED_TWICE}
-    assert list(verdicts) == ["devices"], "the last batch is full"
+    assert list(verdicts) == ["devices", "first batch"], "the last batch is full"
 
 
 @pytest.mark.parametrize("bad", [0, 2])
@@ -138,7 +139,7 @@ def test_what_a_chip_suppresses_itself_is_not_compared():
 
 
 def test_one_device_has_no_other_to_be_compared_with():
-    assert asked(card(Device()), images(8))[1] == {}
+    assert list(asked(card(Device()), images(8))[1]) == ["first batch"]
 
 
 def test_a_last_batch_that_is_filled_up_is_asked_full():
@@ -147,7 +148,7 @@ def test_a_last_batch_that_is_filled_up_is_asked_full():
     _, verdicts = asked(card(device), images(10))
 
     assert verdicts["last batch"].outcome is Outcome.PASS
-    assert device.given[-4:] == [8, 9, 9, 9]
+    assert device.given[-8:-4] == [8, 9, 9, 9]
 
 
 def test_a_last_batch_that_is_filled_up_wrongly_fails(monkeypatch):
@@ -165,6 +166,40 @@ def test_a_last_batch_that_is_filled_up_wrongly_fails(monkeypatch):
     assert found[8:] == [[10], [10]]
     assert verdicts["last batch"].outcome is Outcome.FAIL
     assert "8 is answered differently in a full batch" in verdicts["last batch"].text
+
+
+def test_a_device_that_moves_away_with_time_is_seen():
+    """By two percent from the fortieth image on."""
+    device = Device()
+    device.wrong = lambda numbers: numbers * (1.02 if len(device.given) > 40 else 1)
+
+    _, verdicts = asked(card(device), images(44))
+
+    assert verdicts["first batch"].outcome is Outcome.FAIL
+    assert verdicts["first batch"].text == (
+        "the first batch asked again after 44 images: output y differs by 0.02 of its largest value from that at the "
+        "beginning"
+    )
+    assert asked(card(Device()), images(44))[1]["first batch"].outcome is Outcome.PASS
+
+
+def test_images_that_change_places_on_their_way_are_an_error_of_the_suite(monkeypatch):
+    sound = predictions.stream
+    back = lambda samples, prepare: iter(list(sound(samples, prepare))[::-1])  # noqa: E731
+    monkeypatch.setattr(predictions, "stream", back)
+
+    with pytest.raises(DataError, match=r"the chip was not fed \d but another tensor") as caught:
+        asked(card(Device(), batch=1), images(10))
+    assert "a fault of the suite" in caught.value.hint
+
+
+def test_an_answer_that_is_not_that_of_its_outputs_is_an_error_of_the_suite(monkeypatch):
+    sound = predictions._interpret
+    first = lambda interpret, outputs, frames: sound(interpret, outputs, frames)[:1] * len(frames)  # noqa: E731
+    monkeypatch.setattr(predictions, "_interpret", first)
+
+    with pytest.raises(DataError, match="the answer on record for 9 is not the one that its outputs give"):
+        asked(card(Device(), batch=10), images(10))
 
 
 def test_a_device_that_breaks_off_stops_the_others():
