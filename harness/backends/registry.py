@@ -307,7 +307,7 @@ BACKENDS: dict[str, BackendRow] = {
     row.name: row
     for row in (
         *(BackendRow(name, f"harness.backends.ascend.{name}", CANN, simulator="ascend", needs=_cann,
-                     unkeyed=("device",), settings=ATC, tiers=True, tunes=lambda device: AOE)
+                     unkeyed=("device",), settings=ATC, operators="cann.txt", tiers=True, tunes=lambda device: AOE)
           for name in ("acl", "ais_bench", "msame")),
         BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT_INT8, tiers=True,
                    engine_is_onnx=True),
