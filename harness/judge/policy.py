@@ -86,7 +86,8 @@ class Asked(Row):
 @dataclass(frozen=True)
 class Policy:
     """All rows of a policy file. `digest` identifies it in records; `decided` is the least share of verdicts that must
-    not be INCONCLUSIVE, `limits` seconds a stage, `memory_gb` of a worker, `pythons` what --sdk-python takes."""
+    not be INCONCLUSIVE, `pythons` what --sdk-python takes. `limits` are seconds a step and `memory_gb` of a worker, by
+    chip, "" for every chip; `environment` are variables of the workers of a chip."""
 
     digest: str = ""
     place: str = ""
@@ -95,14 +96,18 @@ class Policy:
     gates: tuple[Gate, ...] = ()
     asked: tuple[Asked, ...] = ()
     decided: float | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
-    memory_gb: float | None = None
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     pythons: tuple[str, ...] = ()
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """Every row."""
         return (*self.expected, *self.observed, *self.gates, *self.asked)
+
+    def limits_of(self, chip: str) -> dict[str, float]:
+        """Seconds a step, and `memory_gb`: those of the chip before those of every chip."""
+        return {**self.limits.get("", {}), **self.limits.get(chip, {})}
 
     def observes(self, case: Case, stage: str, today: date) -> Observed | None:
         """The row by which a red result of this stage is only told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -26,7 +27,7 @@ NAME = "chipproof.toml"  # read from the current folder when --policy names no o
 ROWS: dict[str, type[Row]] = {"expect": Expected, "observe": Observed, "gate": Gate, "bound": Asked}
 OWN = "own_"  # how names of models of one's own begin: no bound holds for them
 ACCEPTED = (Outcome.FAIL, Outcome.INVALID, Outcome.ERROR)  # outcomes that may be expected
-WORDS = ("decided", "limits", "sdk_python", *ROWS)
+WORDS = ("decided", "limits", "sdk_python", "environment", *ROWS)
 
 
 def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
@@ -45,11 +46,11 @@ def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
     decided = table.get("decided")
     if decided is not None and not (_number(decided) and 0 < decided <= 1):
         raise UsageError(f"{path}: decided = {decided!r} is no share", hint="write a number above 0, at most 1")
-    limits, memory = _limits(path, table.get("limits", {}), steps)
+    chips = sorted({case.rsplit("-", 3)[1] for case in cases})
     return Policy(
         hashlib.sha256(text.encode()).hexdigest(), path.name, tuple(found["expect"]), tuple(found["observe"]),
-        tuple(found["gate"]), tuple(found["bound"]), decided, limits, memory,
-        _pythons(path, table.get("sdk_python", {})),
+        tuple(found["gate"]), tuple(found["bound"]), decided, _limits(path, table.get("limits", {}), steps, chips),
+        _pythons(path, table.get("sdk_python", {})), _environment(path, table.get("environment", {}), chips),
     )  # fmt: skip
 
 
@@ -136,14 +137,33 @@ HINTS = {
 }
 
 
-def _limits(path: Path, given: Any, steps: Collection[str]) -> tuple[dict[str, float], float | None]:
+def _limits(path: Path, given: Any, steps: Collection[str], chips: Collection[str]) -> dict[str, Mapping[str, float]]:
+    """Limits by chip; those that stand in no table of a chip are "", for every chip."""
     if not isinstance(given, dict):
         raise UsageError(f"{path}: limits is no table", hint="write [limits] and below it run = 60")
-    _known(f"{path}: limits", given, (*steps, "memory_gb"))
-    for name, value in given.items():
-        if not _number(value) or value <= 0:
-            raise UsageError(f"{path}: limits: {name} = {value!r} cannot be", hint="write a number above 0")
-    return {name: float(value) for name, value in given.items() if name != "memory_gb"}, given.get("memory_gb")
+    words = (*steps, "memory_gb")
+    _known(f"{path}: limits", given, (*words, *chips))
+    tables = {"": {name: value for name, value in given.items() if name not in chips}}
+    tables |= {chip: given[chip] for chip in chips if chip in given}
+    for chip, table in tables.items():
+        place = f"{path}: limits{f'.{chip}' if chip else ''}"
+        if not isinstance(table, dict):
+            raise UsageError(f"{place} is no table", hint=f"write [limits.{chip}] and below it run = 60")
+        _known(place, table, words)
+        for name, value in table.items():
+            if not _number(value) or value <= 0:
+                raise UsageError(f"{place}: {name} = {value!r} cannot be", hint="write a number above 0")
+    return {chip: {name: float(value) for name, value in table.items()} for chip, table in tables.items()}
+
+
+def _environment(path: Path, given: Any, chips: Collection[str]) -> dict[str, Mapping[str, str]]:
+    """Variables by chip; $NAME in a value is that of the environment in which pytest was started."""
+    right = isinstance(given, dict) and all(isinstance(table, dict) for table in given.values())
+    if not right or not all(isinstance(value, str) for table in given.values() for value in table.values()):
+        raise UsageError(f"{path}: environment is no table of tables of texts",
+                         hint='write [environment.ascend310p] and below it NAME = "value"')  # fmt: skip
+    _known(f"{path}: environment", given, chips)
+    return {chip: {name: os.path.expandvars(value) for name, value in table.items()} for chip, table in given.items()}
 
 
 def _pythons(path: Path, given: Any) -> tuple[str, ...]:

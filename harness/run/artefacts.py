@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -310,15 +311,17 @@ def engine_file(
     device: str,
     build: Callable[[Path], None],
     anew: bool = False,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Path of the engine compiled from `source` (ONNX, TorchScript), built by `build` if it is not in the store or with
-    `anew`; its key holds the SDK's version and the device's name."""
+    `anew`; its key holds the SDK's version, the device's name, and variables that the lab sets for the compiler."""
     inputs = {
         "source": name_of(source),
         "spec": _spec(spec, backend.unkeyed),
         "backend": backend.name,
         "version": version,
         "device": device,
+        **({"environment": dict(environment)} if environment else {}),
     }
     return _get(store, "engine", key("engine", inputs, backend=backend), build, anew)
 

@@ -96,7 +96,11 @@ class CaseRun:
 
     @property
     def _set_by_user(self) -> dict[str, Any]:
-        return {"backend_options": dict(self.engine.options)} if self.engine.options else {}
+        variables = dict(self.engine.environment)
+        return {
+            **({"backend_options": dict(self.engine.options)} if self.engine.options else {}),
+            **({"environment": variables} if variables else {}),
+        }
 
     @property
     def _tuned(self) -> dict[str, str]:

@@ -65,7 +65,7 @@ class Settings:
     policy: Policy = field(default_factory=Policy)  # of the lab
     plan: Plan = CHIP_PLAN
     patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
-    limits: Limits | None = None  # seconds a stage and bytes of memory of a worker; None: the worker's own
+    limits: Callable[[Chip], Limits | None] = lambda chip: None  # of a chip's workers; None: the worker's own
     prepared_gb: float = PREPARED_GB  # GB of prepared images that are kept on disk for the run
     exact: bool = True  # compare FP32 with FP64, which takes a convolution network seconds an image
     wait: float = 0.0  # seconds to wait for a device that other runs hold
@@ -145,8 +145,9 @@ class RunContext:
         """A new process for a backend of the chip. Its log is named after `who`: a case, or a case and a device."""
         log = None if self.settings.logs is None else self.settings.logs / f"{who or f'{chip.name}-{backend}'}.log"
         python = registry.backend(backend).python(self.settings.pythons, chip.name)
-        environment, limits = self.settings.environment(chip), self.settings.limits
-        return Worker(backend, python=python, env=environment, log=log, limits=limits)
+        own = self.settings.policy.environment.get(chip.name, {})
+        environment = {**own, **(self.settings.environment(chip) or {})}
+        return Worker(backend, python=python, env=environment, log=log, limits=self.settings.limits(chip))
 
     def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:
         """A context that holds a device of the chip. Raises DeviceError when others hold it longer than --wait."""

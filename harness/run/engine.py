@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -102,6 +102,11 @@ class CaseEngine:
         given = self.context.settings.backend_options.of(self.case.chip)
         return registry.backend(self.present.backend).read_settings(given)
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that the lab's policy sets for the chip's workers."""
+        return self.context.settings.policy.environment.get(self.case.chip, {})
+
     def onnx(self, variant: Variant | None = None) -> Path:
         """Path of the ONNX file of the model. Raises ExportError."""
         make = self.context.exported_with_suppression if (variant or self.variant).nms else self.context.exported
@@ -162,6 +167,7 @@ class CaseEngine:
                 self.device.name,
                 lambda path: worker.build(source, path, spec),
                 anew,
+                self.environment,
             )
 
         path = get(anew=False)

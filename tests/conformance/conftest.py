@@ -17,6 +17,7 @@ import pytest
 from harness import matrix
 from harness.backends.registry import backend_options
 from harness.case import Case
+from harness.chips import Chip
 from harness.errors import DataError, DeviceError, HarnessError, InvalidMeasurement, StoreError
 from harness.judge import policy
 from harness.judge.known import excuse
@@ -70,11 +71,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if bool(config.getoption("onnx")) != (collection_path.name == "test_own.py") else None
 
 
-def limits_of(config: pytest.Config) -> Limits | None:
-    """What the policy and the options set, an option before the policy; None when neither sets anything."""
-    rules = config.stash[POLICY]
-    seconds = [*(f"{name}={value}" for name, value in rules.limits.items()), *config.getoption("time_limit")]
-    memory = config.getoption("memory_limit") or rules.memory_gb
+def limits_of(config: pytest.Config, chip: Chip) -> Limits | None:
+    """What the policy and the options set for a chip, an option before the policy; None when neither sets anything."""
+    rules = config.stash[POLICY].limits_of(chip.name)
+    memory = config.getoption("memory_limit") or rules.pop("memory_gb", None)
+    seconds = [*(f"{name}={value}" for name, value in rules.items()), *config.getoption("time_limit")]
     return limits(seconds, memory) if seconds or memory is not None else None
 
 
@@ -103,7 +104,7 @@ def suite(
             else lambda chip: None,
             logs=(pytestconfig.getoption("results") or Path(cache)) / "logs",
             progress=_progress(pytestconfig, map(case_of, request.session.items)),
-            limits=limits_of(pytestconfig),
+            limits=partial(limits_of, pytestconfig),
             prepared_gb=pytestconfig.getoption("prepared_gb"),
             exact=pytestconfig.getoption("tier") != "quick",
             wait=pytestconfig.getoption("wait"),

@@ -114,3 +114,19 @@ def test_a_lab_may_allow_another_drop_of_accuracy(drop, outcome, judged):
 
     (record,) = [r for r in records if (r.stage, r.metric) == ("accuracy", "top1")]
     assert record.outcome == outcome, record.text
+
+
+def test_a_chip_has_its_own_variables_and_they_stand_in_its_records(judged):
+    text = '[environment.testbed]\nTESTBED = "mean_forgotten"\n'
+    outcomes, _, records = judged(text, "none", "tiny_classes and fp32 and bs1 and numerics")
+
+    assert outcomes[""] == "FAIL", "the backend has read it"
+    assert {str(r.facts["environment"]) for r in records} == {"{'TESTBED': 'mean_forgotten'}"}
+
+
+def test_a_limit_of_a_chip_ends_its_hang(judged):
+    text = "[limits]\nrun = 600\n[limits.testbed]\nrun = 1\n"
+    outcomes, _, records = judged(text, "hangs", "tiny_classes and fp32 and bs1 and numerics")
+
+    assert set(outcomes.values()) == {"ERROR"}
+    assert "for more than 1 s" in records[0].text

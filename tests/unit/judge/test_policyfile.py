@@ -51,7 +51,7 @@ def test_every_kind_of_row_is_read_with_its_place(tmp_path):
     assert (expected.outcome, expected.until, expected.place) == (Outcome.INVALID, date(2027, 3, 1), "chipproof.toml:8")
     assert (observed.case, observed.place) == ("*", "chipproof.toml:16")
     assert (gate.figure, gate.most, gate.least, gate.place) == ("latency_p99_us", 5000, None, "chipproof.toml:21")
-    assert (policy.decided, dict(policy.limits), policy.memory_gb) == (0.9, {"run": 60.0}, 8)
+    assert (policy.decided, policy.limits_of("cpu")) == (0.9, {"run": 60.0, "memory_gb": 8.0})
     assert policy.digest != read(tmp_path, WHOLE + "\n").digest
 
 
@@ -59,6 +59,20 @@ def test_interpreters_are_told_as_on_the_command_line_and_are_relative_to_the_fi
     policy = read(tmp_path, '[sdk_python]\nrk3588 = "rknn/bin/python"\nt4 = "/opt/python"\nmlu370_s4 = "python3.7"')
 
     assert policy.pythons == (f"rk3588={tmp_path}/rknn/bin/python", "t4=/opt/python", "mlu370_s4=python3.7")
+
+
+def test_limits_of_a_chip_come_before_those_of_all(tmp_path):
+    policy = read(tmp_path, "[limits]\nrun = 5\nmemory_gb = 8\n[limits.ascend310p]\nrun = 60\nbuild = 7200")
+
+    assert policy.limits_of("ascend310p") == {"run": 60.0, "memory_gb": 8.0, "build": 7200.0}
+    assert policy.limits_of("cpu") == {"run": 5.0, "memory_gb": 8.0}
+
+
+def test_a_variable_may_hold_others_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB", "/opt/lab")
+    policy = read(tmp_path, '[environment.ascend310p]\nLD_LIBRARY_PATH = "/cann:$LAB/lib"\nLEVEL = "3"')
+
+    assert policy.environment == {"ascend310p": {"LD_LIBRARY_PATH": "/cann:/opt/lab/lib", "LEVEL": "3"}}
 
 
 ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
@@ -107,6 +121,14 @@ ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
         ("[limits]\nrum = 3", "there is no 'rum'", "did you mean run"),
         ("[limits]\nrun = -3", "run = -3 cannot be", "above 0"),
         ("limits = 3", "limits is no table", "run = 60"),
+        ("[limits]\nascend310p = 3", "limits.ascend310p is no table", "[limits.ascend310p]"),
+        ("[limits.ascend310p]\nrum = 3", "limits.ascend310p: there is no 'rum'", "did you mean run"),
+        ("[limits.ascend310p]\nrun = 0", "limits.ascend310p: run = 0 cannot be", "above 0"),
+        ("[limits.ascend31Op]\nrun = 1", "there is no 'ascend31Op'", "did you mean ascend310p"),
+        ("[environment]\nPATH = '/x'", "environment is no table of tables", "[environment.ascend310p]"),
+        ("environment = 3", "environment is no table of tables", "[environment.ascend310p]"),
+        ("[environment.ascend310p]\nN = 3", "environment is no table of tables", "[environment.ascend310p]"),
+        ("[environment.x86]\nN = '3'", "there is no 'x86'", "there are ascend310p, cpu"),
         ("[sdk_python]\nt4 = 3", "sdk_python is no table of paths", "rk3588 ="),
         ('sdk_python = "python3"', "sdk_python is no table of paths", "rk3588 ="),
         ("a = [", "cannot be read", "docs/policy.md"),
@@ -139,7 +161,7 @@ def test_the_least_and_the_most_that_may_be_written_are_read(tmp_path):
     policy = read(tmp_path, "decided = 1\n[limits]\nrun = 0.5\nbuild = 1e-3\n")
 
     assert policy.decided == 1
-    assert dict(policy.limits) == {"run": 0.5, "build": 1e-3}
+    assert policy.limits_of("cpu") == {"run": 0.5, "build": 1e-3}
     assert read(tmp_path, "decided = 0.001").decided == 0.001
 
 

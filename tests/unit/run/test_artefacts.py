@@ -188,6 +188,7 @@ ENGINE = {"source": ONNX, "spec": SPEC, "backend": registry.backend("trt"), "ver
         {"backend": registry.backend("acl")},
         {"version": "10.4"},
         {"device": "A2"},
+        {"environment": {"NVIDIA_TF32_OVERRIDE": "0"}},
         *({"spec": replace(SPEC, **part)} for part in (
             {"precision": "fp16"}, {"batch": 8}, {"outputs": ("other",)}, {"target": "Ascend310P1"},
             {"calibration": "/cache/calibration/44dd/calibration.npy"}, {"options": {"soc": "y"}},
