@@ -6,6 +6,7 @@ import re
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from harness import matrix
 
@@ -17,6 +18,19 @@ class ByLineup(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, config: pytest.Config, log: object = None) -> None:
         super().__init__(config, log)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Forget a process that ended. The test that it died in, which is returned, is on record as an error and not
+        given to another process; the others of its line-up are."""
+        workload = self.assigned_work.pop(node)
+        lost = next((test for unit in workload.values() for test, done in unit.items() if not done), None)
+        for scope, unit in workload.items():
+            left = {test: done or test == lost for test, done in unit.items()}
+            if not all(left.values()):
+                self.workqueue[scope] = left
+        for other in self.assigned_work if lost else ():
+            self._reschedule(other)
+        return lost
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid) or nodeid

@@ -7,7 +7,7 @@ without a footer was cut off: what it wrote before is read, and its head line sa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,16 +98,34 @@ def write_run(
     asked: int,
     stopped: str = "",
     lines: Sequence[Mapping[str, Any]] = (),
+    tests: Mapping[tuple[Case, str, str], str] | None = None,
 ) -> None:
-    """Write a run atomically; `stopped` says why it did not come to its end. Raises StoreError when the file cannot be
+    """Write a run atomically; `stopped` says why it did not come to its end. `tests` names the test of a record (by
+    case, stage and metric), without which --resume cannot take it over. Raises StoreError when the file cannot be
     written."""
-    whole = [{"kind": "header", "schema": journal.SCHEMA, **header}, *lines, *(r.as_json() for r in records)]
+    whole = [{"kind": "header", "schema": journal.SCHEMA, **header}, *_among(lines, records, tests or {})]
     whole.append(footer(records, asked, stopped))
     body, chain = b"", ""
     for line in whole:
         text, chain = journal.text_of(line, chain)
         body += text
     write_whole(path, body)
+
+
+def _among(
+    lines: Sequence[Mapping[str, Any]], records: Sequence[Record], tests: Mapping[tuple[Case, str, str], str]
+) -> Iterator[Mapping[str, Any]]:
+    """The lines with each record before the one that ends its test, as its process wrote it; the other records last."""
+    left: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        test = tests.get((record.case, record.stage, record.metric), "")
+        left.setdefault(test, []).append({**record.as_json(), **({"test": test} if test else {})})
+    for line in lines:
+        if line.get("kind") == "end":
+            yield from left.pop(str(line.get("test")), ())
+        yield line
+    for rest in left.values():
+        yield from rest
 
 
 def footer(records: Sequence[Record], asked: int, stopped: str = "", **more: Any) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.case import Case
-from harness.report.records import Record
+from harness.report.records import Record, read_run, write_run
 from harness.vocabulary import Outcome
-from tests.resume import Earlier
+from tests.resume import Earlier, read
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,23 @@ def test_what_was_undecided_is_measured_again_with_another_patience(outcome, sta
 
     assert (earlier.kept("t", "d", patience) is not None) is stands
     assert earlier.kept("t", "other", patience) is None
+
+
+def test_a_run_of_several_processes_is_resumed_like_any_other(tmp_path):
+    """Its file is put together from what each process wrote; one of them died in its test."""
+    case = Case.parse("regnety_016-t4-fp16-bs1")
+    judged, broken = Record(case, "numerics", "PASS", "equal"), Record(case, "accuracy", "ERROR", "gw1 crashed")
+    lines = [{"kind": "begin", "test": "a", "attempt": 1}, {"kind": "windows", "test": "a"},
+             {"kind": "end", "test": "a", "outcome": "passed", "decided_by": "d"},
+             {"kind": "begin", "test": "b", "attempt": 1}]  # fmt: skip
+    tests = {(case, "numerics", ""): "a", (case, "accuracy", ""): "b"}
+    path = tmp_path / "run.jsonl"
+
+    write_run(path, {}, [broken, judged], 1, "", lines, tests)
+
+    assert {r.outcome for r in read_run(path).records} == {"PASS", "ERROR"}
+    earlier = read([path])
+    assert [r.outcome for r in earlier.kept("a", "d")] == ["PASS"]
+    assert earlier.samples["a"] == [{"kind": "windows", "test": "a"}]
+    assert earlier.kept("b", "d") is None
+    assert earlier.attempts == {"a": 1, "b": 1}

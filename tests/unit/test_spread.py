@@ -1,10 +1,12 @@
 """With pytest -n a model at one precision is one process's; a chip that shares the processor is whole in one."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("xdist")
 
-from tests.spread import scope_of
+from tests.spread import ByLineup, scope_of
 
 NUMERICS = "tests/conformance/test_numerics.py::test_outputs_are_those_of_the_reference"
 
@@ -22,3 +24,41 @@ NUMERICS = "tests/conformance/test_numerics.py::test_outputs_are_those_of_the_re
 ])  # fmt: skip
 def test_what_decides_the_process(name, scope):
     assert scope_of(name) == scope
+
+
+CHIPS = ("t4", "ascend310p", "ascend310")  # one more than processes: what is left to do is given as they go
+
+
+class Process:
+    """Of xdist's controller of a process what the scheduler needs."""
+
+    def __init__(self, name):
+        self.name, self.given, self.shutting_down = name, [], False
+        self.gateway = SimpleNamespace(id=name)
+
+    def send_runtest_some(self, indices):
+        self.given += indices
+
+    def shutdown(self):
+        self.shutting_down = True
+
+
+def test_a_test_in_which_a_process_died_is_not_given_to_another_and_the_rest_of_its_lineup_is():
+    tests = [f"{NUMERICS}[regnety_016-{chip}-fp16-bs{batch}]" for chip in CHIPS for batch in (1, 2, 4)]
+    sched = ByLineup(
+        SimpleNamespace(option=SimpleNamespace(loadscopereorder=True), getvalue=lambda name: ["popen"] * 2)
+    )
+    dies, stays = Process("gw0"), Process("gw1")
+    for process in (dies, stays):
+        sched.add_node(process)
+        sched.add_node_collection(process, tests)
+    sched.schedule()
+    first, *rest = list(dies.given)
+    sched.mark_test_complete(dies, first)
+
+    assert sched.remove_node(dies) == tests[rest[0]]
+    for index in stays.given:
+        sched.mark_test_complete(stays, index)
+
+    assert sorted(stays.given) == sorted({*range(len(tests))} - {first, rest[0]})
+    assert sched.tests_finished
