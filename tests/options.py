@@ -205,6 +205,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     if config.getoption("all_cards") and config.getoption("dist", "no") != "no":
         raise pytest.UsageError("--all-cards measures one card after the other, in one process: leave out -n")
+    for spec in (*(config.getoption("tx", None) or ()), *(config.getoption("px", None) or ())):
+        if re.search(r"\b(ssh|vagrant_ssh|socket)=", spec):
+            raise _refused(
+                f"{spec}: one run does not spread over hosts, for pytest-xdist gives a test to any of them, whatever "
+                "chip it has, and leaves what its records rest on there",
+                "run on each host and merge: docs/ci.md, Several hosts",
+            )
     if again := config.getoption("reruns", None):  # of pytest-rerunfailures
         raise pytest.UsageError(
             f"--reruns {again}: leave it out. It would tell a FAIL as the PASS of a later try; the suite itself "

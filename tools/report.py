@@ -19,7 +19,7 @@ from harness.report import compare as changes
 from harness.report.compare import compare
 from harness.report.journal import NONE
 from harness.report.messages import language
-from harness.report.records import Run, merge, read_parts, read_run, write_whole
+from harness.report.records import Run, merge, read_parts, read_run, write_run, write_whole
 from harness.report.terminal import terminal
 from tools.language import LangOption
 
@@ -54,6 +54,9 @@ def command(
     table: Annotated[
         Path | None, typer.Option("--csv", help="write every record with its figures here, as CSV")
     ] = None,
+    records: Annotated[
+        Path | None, typer.Option("--records", help="write all as one record file here, for compare and --baseline")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also what passed, each with its text")] = False,
     baseline: Annotated[Path | None, typer.Option("--baseline", help="also say what changed since this run")] = None,
@@ -63,7 +66,8 @@ def command(
     given = files_of(files)
     for path in given:
         _check(path)
-    run, chosen = merge([*map(read_run, given), *left_behind(files)]), language(lang, encoding=sys.stdout.encoding)
+    runs = [*map(read_run, given), *left_behind(files)]
+    run, chosen = merge(runs), language(lang, encoding=sys.stdout.encoding)
     found = None if baseline is None else compare(read_run(baseline), run)
     told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
     pages = {}
@@ -77,6 +81,9 @@ def command(
         pages[html] = page(run, chosen, told[1], [path if path.is_dir() else path.parent for path in files])
     for path, text in pages.items():
         write_whole(path, text)
+    if records is not None:
+        lines = [line for one in runs for line in one.lines]
+        write_run(records, run.header, run.records, run.footer["asked"], run.footer.get("stopped", ""), lines)
     if as_json:
         print(json.dumps([record.as_json() for record in run.records], ensure_ascii=False))
     else:

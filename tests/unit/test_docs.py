@@ -29,9 +29,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
 CHINESE = [page for page in PAGES if page.name.endswith(".zh-CN.md")]
 PYTEST_OWN = {"--help", "--collect-only", "--markers"}
-FOREIGN = {"make", "git", "npu-smi", "nvidia-smi", "cnmon", "source", "cd", "pip", "./benchmark.x86_64"}
+FOREIGN = {"make", "git", "npu-smi", "nvidia-smi", "cnmon", "source", "cd", "pip", "scp", "ssh",
+           "./benchmark.x86_64"}  # fmt: skip
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-OTHERS_OPTIONS = {"--pid", "--install-completion"}  # docker's, typer's
+OTHERS_OPTIONS = {"--pid", "--install-completion", "--tx"}  # of docker, typer, pytest-xdist
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

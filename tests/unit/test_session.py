@@ -272,6 +272,7 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
         ("--time-limit=bild=60", "of start, look, build, load, run, measure, close"),
         ("--memory-limit=0", "give gigabytes"),
         ("--resume=latest", "give --results DIR"),
+        ("--tx=ssh=lab1//chdir=chipproof", "next: run on each host and merge"),
         ("--dist=each", "runs every test in every process"),
         ("--data=/no/such/folder", "no such folder\n  next: chipproof fetch"),
         ("--runner=aisbench", "no such backend; there are acl"),

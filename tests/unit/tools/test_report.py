@@ -8,7 +8,7 @@ import pytest
 
 from harness.case import Case
 from harness.report.journal import Journal
-from harness.report.records import Record
+from harness.report.records import Record, read_run
 from tools import cli
 
 
@@ -42,6 +42,21 @@ def test_a_folder_stands_for_the_record_files_and_the_left_parts_in_it(tmp_path,
     assert ended.value.code == 1
     assert "ran 3 of 3 cases: 1 FAIL, 2 PASS" in told
     assert "CUT OFF" in told
+
+
+def test_one_record_file_holds_what_several_hosts_wrote(tmp_path, capsys):
+    for host, batch in (("lab1", 1), ("lab2", 4)):
+        book = Journal(tmp_path / f"{host}.jsonl", {"time": f"2026-01-0{batch}T00:00:00Z", "host": host, "asked": 1})
+        book.add({"kind": "end", "test": host, "seconds": batch})
+        book.add(Record(Case.parse(f"regnety_016-cpu-fp32-bs{batch}"), "numerics", "PASS", "as it is").as_json())
+
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["report", str(tmp_path), "--records", str(tmp_path / "night" / "all.jsonl")])
+
+    night = read_run(tmp_path / "night" / "all.jsonl")
+    assert night.header["host"] == "lab1 + lab2"
+    assert {record.case.batch for record in night.records} == {1, 4}
+    assert {line["seconds"] for line in night.lines} == {1, 4}
 
 
 def test_a_folder_without_records_is_named(refused, tmp_path):
