@@ -13,6 +13,7 @@ from harness.backends.base import Device
 from harness.case import Case, Precision
 from harness.chips import CHIPS
 from harness.errors import DeviceError, UsageError
+from harness.judge.policy import Policy
 from harness.run.devices import Presence
 from harness.run.engine import CaseEngine, Variant, _Beside
 from harness.store import Store
@@ -28,7 +29,7 @@ NONE = registry.BackendOptions()
 
 def engine_of(text, tmp_path, given=OPTIONS, **present):
     store = SimpleNamespace(root=tmp_path)
-    settings = SimpleNamespace(process=0, tune=False, runner=None, store=store, backend_options=given)
+    settings = SimpleNamespace(process=0, tune=False, runner=None, store=store, backend_options=given, policy=Policy())
     engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse(text))
     known = {"backend": "ort", "version": "1", "devices": (Device(0, "CPU"),), "evidence": ""}
     vars(engine)["present"] = Presence(**{**known, **present})
