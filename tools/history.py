@@ -14,7 +14,6 @@ from harness.case import Case
 from harness.errors import DataError
 from harness.report import history as past
 from harness.report.messages import language, translation
-from harness.report.records import Run, read_run
 from tools.language import LangOption
 
 
@@ -28,7 +27,9 @@ def command(
 
     Exit status: 0 the newest figure is on the level of the first, 1 a figure changed for the worse, 2 could not run."""
     wanted, t = Case.parse(case), translation(language(lang, encoding=sys.stdout.encoding))
-    runs = read(results)
+    runs, wrong = past.read(results)
+    for fact in wrong:
+        print(f"chipproof: passed over: {fact}", file=sys.stderr)
     model = matrix.models().get(wanted.model)
     figures = [("throughput", ""), *(("accuracy", metric) for metric in (model.metrics if model else ()))]
     told, worse = [], False
@@ -38,46 +39,33 @@ def command(
             continue
         changes = past.changes(points)
         worse |= any(change.relative < 0 for change in changes)
-        told.append(_told(f"{stage} {metric}".strip(), points, changes))
+        told.append((f"{stage} {metric}".strip(), points, changes))
     if not told:
         raise DataError(
             f"no run in {results} has a figure of {wanted}", hint="give another folder with --results, or another case"
         )
     if as_json:
-        print(json.dumps({"case": case, "alarm_rate": past.ALARM, "series": told}, ensure_ascii=False))
+        series = [_as_json(*each) for each in told]
+        print(json.dumps({"case": case, "alarm_rate": past.ALARM, "series": series}, ensure_ascii=False))
     else:
-        for entry in told:
-            print(entry["figure"])
-            for point in entry["points"]:
-                print(f"  {point['time']}  {point['value']:>12,.6g}  {point['outcome']}")
-            for change in entry["changes"]:
-                print("  " + t("since {time}: {before} -> {after}, {change}", **_shown(change)))
-                for what, before, after in change["beside"]:
+        for figure, points, changes in told:
+            print(figure)
+            for point in points:
+                print(f"  {point.run.header.get('time')}  {point.value:>12,.6g}  {point.record.outcome}")
+            for change in changes:
+                print("  " + past.told(change, t))
+                for what, before, after in change.beside:
                     print(f"    {what}: {before} -> {after}")
-                if not change["beside"]:
+                if not change.beside:
                     print("    " + t("nothing on record changed there"))
-            if not entry["changes"]:
-                least = t("{n} runs, no change; {m} are the fewest that can show one", n=len(entry["points"]),
-                          m=past.FEWEST)  # fmt: skip
+            if not changes:
+                least = t("{n} runs, no change; {m} are the fewest that can show one", n=len(points), m=past.FEWEST)
                 print("  " + least)
     if worse:
         raise typer.Exit(1)
 
 
-def read(folder: Path) -> list[Run]:
-    """Every whole record file of a folder; others are named on standard error. Raises DataError without a folder."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", hint="give the folder that was given to pytest as --results")
-    runs = []
-    for path in sorted(folder.glob("*.jsonl")):
-        try:
-            runs.append(read_run(path))
-        except DataError as error:
-            print(f"chipproof: passed over: {error.fact}", file=sys.stderr)
-    return runs
-
-
-def _told(figure: str, points: list[past.Point], changes: list[past.Change]) -> dict[str, Any]:
+def _as_json(figure: str, points: list[past.Point], changes: list[past.Change]) -> dict[str, Any]:
     return {
         "figure": figure,
         "host": points[-1].run.header.get("host"),
@@ -89,12 +77,3 @@ def _told(figure: str, points: list[past.Point], changes: list[past.Change]) -> 
              "beside": [list(item) for item in c.beside]} for c in changes
         ],
     }  # fmt: skip
-
-
-def _shown(change: dict[str, Any]) -> dict[str, str]:
-    return {
-        "time": change["time"],
-        "before": f"{change['before']:,.6g}",
-        "after": f"{change['after']:,.6g}",
-        "change": f"{100 * change['relative']:+.3g} %",
-    }

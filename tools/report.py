@@ -78,7 +78,7 @@ def command(
     if html is not None:
         from harness.report.html import page
 
-        pages[html] = page(run, chosen, told[1], [path if path.is_dir() else path.parent for path in files])
+        pages[html] = page(run, chosen, told[1], [path if path.is_dir() else path.parent for path in files], runs)
     for path, text in pages.items():
         write_whole(path, text)
     if records is not None:

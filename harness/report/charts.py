@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from harness.report.history import Trend
 from harness.report.messages import Translate
 from harness.report.records import Record
 from harness.vocabulary import Outcome
 
 SERIES = 6  # colours in the style sheet: s0 to s5; each has a shape of its own too
+NAMED = 36  # letters of what changed beside a line over time
 ALLOWED = 0.01  # relative drop that is drawn as allowed where a record names none: judge.verdict.SLACK
 PERCENTILES = (("latency_p50_us", "p50"), ("latency_p90_us", "p90"), ("latency_p99_us", "p99"),
                ("latency_p999_us", "p99.9"))  # fmt: skip
@@ -149,6 +151,54 @@ def _latencies(model: str, rows: Sequence[Record], t: Translate) -> str:
 
     ticks = [(10.0**power, f"{10.0**power:,.6g}") for power in range(first, int(math.log10(edges[1])) + 1)]
     return _strip(t("latency of {model}, microseconds", model=model), rows, told, draw, edges, math.log10, ticks, None)
+
+
+def trend(found: Trend, t: Translate) -> Chart:
+    """A figure over runs, evenly spaced: a dashed line where what is on record of the case changed, the newest of them
+    named; a dotted one and a diamond where the level did."""
+    case = found.case
+    title = " ".join(filter(None, (case.chip, str(case.precision), f"bs{case.batch}", found.stage, found.metric)))
+    rates = found.stage == "throughput"
+    values = [point.value * (1 if rates else 100) for point in found.points]
+    left, right, top, bottom = 8, 262, 24, 74
+    low, high = min(values), max(values)
+
+    def x(place: float) -> int:
+        return round(left + place / (len(values) - 1) * (right - left))
+
+    def y(value: float) -> int:
+        return round((top + bottom) / 2 if high == low else bottom - (value - low) / (high - low) * (bottom - top))
+
+    def told(value: float) -> str:
+        return f"{value:,.4g}" if rates else f"{value:.2f} %"
+
+    def day(place: int) -> str:
+        return str(found.points[place].run.header.get("time", ""))[:10]
+
+    parts = [_text(8, 13, f"{title}, img/s" if rates else title, "t")]
+    for place, noted in found.marks.items():
+        names = "\n".join(f"{what}: {before} -> {after}" for what, before, after in noted)
+        parts.append(
+            f'<path class="p" d="M{x(place - 0.5)} {top - 4}V{bottom + 4}">'
+            f"<title>{escape(f'{day(place)}{chr(10)}{names}')}</title></path>"
+        )
+    if found.marks:
+        place = max(found.marks)
+        what, _, after = found.marks[place][0]
+        half = place > len(values) / 2
+        parts.append(_text(x(place - 0.5), bottom + 16, f"{what}: {after}"[:NAMED], "e" if half else ""))
+    line = "L".join(f"{x(place)} {y(value)}" for place, value in enumerate(values))  # whole pixels: there are many
+    parts.append(f'<path class="s0 l" d="M{line}"/>')
+    for change in found.changes:
+        place = found.points.index(change.first)
+        said = f"{t('since {time}', time=day(place))}: {100 * change.relative:+.3g} %"
+        parts.append(f'<path class="bound" d="M{x(place)} {top - 4}V{bottom + 4}"/>')
+        parts.append(_shape(3, x(place), y(values[place]), "FAIL" if change.relative < 0 else "PASS", said))
+    ends = [high] if high == low else [high, low]
+    parts += [_text(right + 6, y(value) + 4, told(value)) for value in ends]
+    parts += [_text(left, bottom + 32, day(0)), _text(right, bottom + 32, day(-1), "e")]
+    said = ", ".join((title, t("{n} runs", n=len(values)), f"{told(values[0])} -> {told(values[-1])}"))
+    return title, _svg(340, 112, said, parts)
 
 
 def differences(seen: Mapping[str, Any], t: Translate) -> list[Chart]:

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.case import Case
-from harness.report import charts, ci, pictures, tables
+from harness.report import charts, ci, history, pictures, tables
 from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, grid
 from harness.report.messages import Translate, translation
@@ -24,6 +24,8 @@ from harness.vocabulary import MARKS, STAGES, Outcome
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 LISTED = 12  # skip reasons and marks in the banner
 SHOWN = 12  # pictures, and outputs whose differences are drawn
+BESIDE = 4  # lines of what changed where a figure did
+LINES = 1_000_000  # bytes of lines over time
 MOST = 1_500_000  # bytes of pictures; base64 makes them a third more
 DRAWN = ("pictures", "differences")  # facts that are drawn, and not listed
 
@@ -38,9 +40,10 @@ class Table:
     rows: list[tuple[Case, str, list[str]]]
 
 
-def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] = ()) -> str:
+def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] = (), past: Sequence[Run] = ()) -> str:
     """The page as text: UTF-8, charts inside as SVG, pictures as JPEG. `changes` is HTML of what changed since a
-    baseline, `folders` are those of results, in which the pictures lie."""
+    baseline, `folders` are those of results, in which the pictures lie, `past` are runs for lines over time, this one
+    among them."""
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
     )
@@ -80,6 +83,7 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         throughput=[(name, [Markup(svg) for _, svg in every]) for name, every in charts.throughput(records, t)],
         drops=[(name, Markup(svg)) for name, svg in charts.drops(records, t)],
         latencies=[(name, Markup(svg)) for name, svg in charts.latencies(records, t)],
+        trends=_trends(past, {record.case for record in records}, t),
         facts=Markup(facts),
         places=places,
         environment=list(_flat(run.header)),
@@ -116,6 +120,33 @@ def _differing(records: Sequence[Record], folders: Sequence[Path], t: Translate)
                 "pictures": shown, "boxes": any(picture["boxes"] for picture in shown),
             })  # fmt: skip
     return found
+
+
+def _trends(past: Sequence[Run], cases: set[Case], t: Translate) -> dict[str, Any]:
+    """Of each model how many figures changed, and lines over time of its cases that are in the report: at most LINES
+    bytes, those that changed first; `more` counts the others."""
+    found = [trend for trend in history.trends(past) if trend.case in cases]
+    drawn: dict[str, list[dict[str, Any]]] = {trend.case.model: [] for trend in found}
+    size = more = 0
+    for trend in found:
+        chart = charts.trend(trend, t)[1]
+        size += len(chart)
+        more += size > LINES
+        if size <= LINES:
+            told = [_change(change, t) for change in trend.changes]
+            drawn[trend.case.model].append({"chart": Markup(chart), "changes": told})
+    models = [(model, sum(bool(each["changes"]) for each in mine), mine) for model, mine in drawn.items() if mine]
+    return {"models": models, "more": more}
+
+
+def _change(change: history.Change, t: Translate) -> dict[str, Any]:
+    """One sentence, and what changed on record at that run."""
+    lines = [f"{what}: {before} -> {after}" for what, before, after in change.beside]
+    more = len(lines) - BESIDE
+    return {
+        "text": history.told(change, t),
+        "beside": [*lines[:BESIDE], *([t("and {n} more", n=more)] if more > 0 else [])],
+    }
 
 
 def _picture(fact: Mapping[str, Any], body: bytes, t: Translate) -> dict[str, Any]:

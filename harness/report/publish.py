@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.report import ci, compare
+from harness.report import ci, compare, history
 from harness.report.html import page
 from harness.report.records import Run, write_whole
+
+PAST = 24  # record files in the folder, the last by name, that lines over time are drawn of
 
 
 def publish(
@@ -18,6 +20,7 @@ def publish(
     found = None if baseline is None else compare.compare(baseline, run)
     told = ("", "") if found is None else (compare.markdown(found, lang), compare.html(found, lang))
     write_whole(folder / "latest.md", ci.markdown(run, lang, told[0]))
-    write_whole(folder / "latest.html", page(run, lang, told[1], [folder]))
+    past = history.read(folder, PAST)[0] if folder.is_dir() else []
+    write_whole(folder / "latest.html", page(run, lang, told[1], [folder], past))
     write_whole(folder / "latest.csv", ci.comma_separated(run.records))
     return ci.github(run, environment, lang)

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from made_runs import timed
+from made_runs import past, timed
 
 from harness.case import Case
-from harness.report import charts
+from harness.report import charts, history
 from harness.report.messages import translation
 from harness.report.records import Record
 
@@ -59,3 +59,27 @@ def test_a_map_of_forty_by_forty_cells_is_small():
     seen = {**SEEN, "heat": ["5" * 40, "12345" * 8] * 20, "counts": [5] * 41}
 
     assert sum(len(svg) for _, svg in charts.differences(seen, translation("en"))) < 60_000
+
+
+def test_a_line_over_time_has_a_point_a_run_and_marks_where_version_and_level_changed():
+    runs = past([100.0] * 9 + [90.0] * 6, ["CANN 6"] * 12 + ["CANN <7>"] * 3, noise=0.001)
+    (found,) = history.trends(runs)
+    title, chart = charts.trend(found, translation("en"))
+
+    (line,) = re.findall(r'class="s0 l" d="M([^"]+)"', chart)
+    points = [tuple(map(int, point.split())) for point in line.split("L")]
+    assert title == "ascend310p fp16 bs16 throughput"
+    assert len(points) == 15
+    assert points[8][1] < 35 < 65 < points[9][1]  # down is less
+    assert re.findall(r'class="bound" d="M(\d+) ', chart) == [str(points[9][0])]
+    ((version, told),) = re.findall(r'class="p" d="M(\d+) [^>]+><title>([^<]+)<', chart)
+    assert points[11][0] < int(version) < points[12][0]
+    assert "ascend310p version: CANN 6 -&gt; CANN &lt;7&gt;" in told
+    assert ">ascend310p version: CANN &lt;7&gt;<" in chart
+    assert "15 runs" in chart
+
+
+def test_a_line_over_time_of_equal_figures_is_level():
+    (found,) = history.trends(past([100.0] * 3, noise=0))
+
+    assert re.search(r'd="M8 49L135 49L262 49"', charts.trend(found, translation("en"))[1])

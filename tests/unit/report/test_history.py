@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 from made_runs import SERIES, past, run_of, timed
 
-from harness.report.history import ALARM, FEWEST, Point, changes, series
+from harness.case import Case
+from harness.errors import DataError
+from harness.report.history import ALARM, FEWEST, Point, changes, read, series, trends
+from harness.report.records import write_run
+
+OTHER = Case.parse("regnety_016-ascend310p-fp16-bs4")
+
+
+def real(record):
+    return replace(record, marks=())
 
 
 def test_history_says_since_which_run_a_figure_moved_and_which_version_changed_there():
@@ -43,3 +52,34 @@ def test_few_runs_show_no_change_and_other_hosts_simulated_and_invalid_ones_do_n
 
     assert len(series([*there[:1], *here[1:], simulated, invalid], SERIES, "throughput")) == 2
     assert all(isinstance(point, Point) for point in series(here, SERIES, "throughput"))
+
+
+def test_a_trend_marks_the_run_from_which_a_version_of_its_own_case_is_another():
+    runs = past([100.0] * 9 + [93.0] * 6, ["CANN 6"] * 12 + ["CANN 7"] * 3)
+    other = [run_of([*run.records, real(timed(OTHER, 50.0))], time=run.header["time"]) for run in runs]
+
+    (moved, alone) = trends([*other[:-1], replace(other[-1], header={**other[-1].header, "python": "3.12"})])
+
+    assert (moved.case, alone.case) == (SERIES, OTHER)  # what changed comes first
+    assert [change.first for change in moved.changes] == [moved.points[9]]
+    assert dict(moved.marks) == {
+        12: (("ascend310p version", "CANN 6", "CANN 7"),),
+        14: (("python", "3.11", "3.12"),),
+    }
+    assert list(alone.marks) == [14]
+    assert trends(runs[:1]) == []
+
+
+def test_the_last_record_files_of_a_folder_are_read_and_what_is_none_is_named(tmp_path):
+    for day, run in enumerate(past([1.0, 2.0, 3.0])):
+        header = {name: value for name, value in run.header.items() if name != "kind"}
+        write_run(tmp_path / f"{day}.jsonl", header, run.records, 1)
+    (tmp_path / "2x.jsonl").write_text("{")
+
+    runs, wrong = read(tmp_path, 3)
+
+    assert [run.header["time"][8:10] for run in runs] == ["02", "03"]
+    assert "2x.jsonl" in wrong[0]
+    assert len(read(tmp_path)[0]) == 3
+    with pytest.raises(DataError):
+        read(tmp_path / "none")

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 import re
 import shutil
 import time
@@ -17,6 +18,7 @@ from harness import matrix
 from harness.case import Case
 from harness.report import ci, compare, html
 from harness.report.html import page
+from harness.report.publish import PAST
 from harness.report.records import Record, head_line
 from harness.vocabulary import Outcome
 
@@ -119,10 +121,10 @@ def test_the_conclusion_never_calls_good_what_is_not(outcomes, required, said):
 
 
 def test_what_changed_is_the_second_block(tmp_path):
-    run, changed = everything(tmp_path)
-    text = page(run, changes=compare.html(changed), folders=[tmp_path])
+    sections = re.findall(r'<section id="(\w+)"', every_part(tmp_path))
 
-    assert re.findall(r'<section id="(\w+)"', text)[:3] == ["failures", "changes", "differing"]
+    assert sections[:3] == ["failures", "changes", "differing"]
+    assert {"undecided", "grid", "charts", "trends", "accuracy", "records", "environment"} <= set(sections)
 
 
 def test_failures_come_before_charts_and_tables_and_name_their_command():
@@ -327,8 +329,8 @@ def browse(browser, tmp_path):
     assert [url for url in asked if not url.startswith("data:")] == [(tmp_path / "page.html").as_uri()] * len(opened)
 
 
-def everything(folder):
-    """A run of which the page has every part, below twenty failures and what changed."""
+def every_part(folder, lang="en"):
+    """A page that has every part that a page can have."""
     picture = cv2.imencode(".jpg", np.zeros((300, 480, 3), np.uint8))[1].tobytes()
     cases = [case for case in matrix.cases() if case.chip in ("ascend310", "mlu370_x4", "t4") and case.batch == 16]
     records = [*whole_matrix(cases), pictured(folder, CASE), *past([100.0], ["CANN 6"])[0].records]
@@ -340,7 +342,9 @@ def everything(folder):
         Record(CASE, "targets", "INCONCLUSIVE", "1.5 x t4; asked 1.6", "t4", {"other": 600.0, "bound": 1.6}),
         Record(Case.parse("regnety_016-cuda-fp16-bs1"), "export", "SKIP", "cuda is absent; next: install it"),
     ]
-    return run_of(records), compare.compare(run_of(whole_matrix(cases, broken=False)), run_of(records))
+    changed = compare.compare(run_of(whole_matrix(cases, broken=False)), run_of(records))
+    before = past([100.0] * 9 + [90.0] * 6, ["CANN 6"] * 9 + ["CANN 7"] * 6)
+    return page(run_of(records), lang, compare.html(changed, lang), [folder], before)
 
 
 OPENED = """() => {
@@ -359,8 +363,7 @@ WIDER = """() => [...document.querySelectorAll("table, svg, .card, p, h1, h2, h3
 def test_axe_finds_nothing_serious_and_no_line_is_wider_than_the_window(browse, tmp_path, width, scheme, lang):
     from axe_playwright_python.sync_playwright import Axe
 
-    run, changed = everything(tmp_path)
-    seen = browse(page(run, lang, compare.html(changed, lang), [tmp_path]), width, scheme)
+    seen = browse(every_part(tmp_path, lang), width, scheme)
     seen.evaluate(OPENED)
     found = Axe().run(seen).response["violations"]
 
@@ -371,8 +374,7 @@ def test_axe_finds_nothing_serious_and_no_line_is_wider_than_the_window(browse, 
 
 def test_on_paper_every_column_is_there(browse, tmp_path):
     """A4 on its side without its margins is 1054 pixels wide; what is wider is cut off."""
-    run, changed = everything(tmp_path)
-    seen = browse(page(run, "en", compare.html(changed), [tmp_path]), 1054)
+    seen = browse(every_part(tmp_path), 1054)
     seen.emulate_media(media="print")
     seen.evaluate(OPENED)
 
@@ -410,6 +412,44 @@ def test_the_whole_matrix_loads_within_a_second(browse):
     text, ended = page(run_of(heavy(whole_matrix()))), "performance.getEntriesByType('navigation')[0].loadEventEnd"
 
     assert min(browse(text).evaluate(ended) for _ in range(5)) < 1000
+
+
+def runs_of(records, days):
+    """The figures of records day after day with some noise, as if real."""
+    chance = np.random.default_rng(0)
+    figures = [r for r in records if r.values.get("measured")]
+    runs = []
+    for day in range(days):
+        mine = [replace(r, values={"measured": r.values["measured"] * math.exp(chance.normal(0, 0.01))}, marks=())
+                for r in figures]  # fmt: skip
+        runs.append(run_of(mine, time=f"2026-01-{day + 1:02d}T00:00:00Z"))
+    return runs
+
+
+def test_a_figure_with_a_history_is_a_line_with_its_change_and_what_changed_there():
+    runs = past([100.0] * 9 + [93.0] * 6, ["CANN 6"] * 9 + ["CANN 7"] * 6)
+    text = page(runs[-1], past=runs)
+    section = text[text.index('<section id="trends">') : text.index('<div class="filter"')]
+
+    Page(text)
+    assert "ascend310p fp16 bs16 throughput, img/s" in section
+    assert "regnety_016: 1 figures, 1 changed" in section
+    assert "since 2026-01-10T00:00:00Z: 100" in section
+    assert "ascend310p version: CANN 6 -&gt; CANN 7" in section
+    assert section.count('class="bound"') == 1
+    assert 'id="trends"' not in page(runs[-1], past=runs[-1:])
+    assert 'id="trends"' not in page(
+        run_of([agreed(matrix.cases()[0], "top1")]), past=runs
+    )  # of cases that are in the report
+
+
+def test_lines_over_time_of_the_whole_matrix_leave_the_page_below_5_mb():
+    run = run_of(heavy(whole_matrix()))
+    text = page(run, past=runs_of(run.records, PAST))
+
+    assert len(text.encode()) < 5e6
+    assert text.count("<figure><svg") > 1000
+    assert "more figures: chipproof history CASE" in text
 
 
 def test_the_head_line_is_that_of_the_records():
