@@ -38,6 +38,7 @@ def ssh(tmp_path):
     (home / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/host\nPidFile none\nStrictModes no\nUsePAM no\n"
         f"AuthorizedKeysFile {home}/authorized_keys\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n"
+        "Subsystem sftp internal-sftp\n"  # for scp
     )
     known = (home / "host.pub").read_text()
     (home / "known_hosts").write_text("".join(f"{host} {known}" for host in HOSTS))
