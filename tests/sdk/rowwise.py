@@ -102,13 +102,15 @@ class Rows:
 
 
 def freed(model):
-    """The model with a free batch on its inputs and outputs, whatever batch it was compiled for. In place."""
+    """The model with a free batch on its inputs and outputs, whatever batch it was compiled for. In place.
+
+    Each has a name of its own: inputs may differ in length, and ONNX Runtime takes sizes of one name for equal."""
     constants = {tensor.name for tensor in model.graph.initializer}
     for value in [*model.graph.input, *model.graph.output]:
         shape = value.type.tensor_type.shape
         if value.name not in constants and shape.dim:
             shape.dim[0].Clear()
-            shape.dim[0].dim_param = "batch"
+            shape.dim[0].dim_param = "batch of " + value.name
     del model.graph.value_info[:]
     return model
 

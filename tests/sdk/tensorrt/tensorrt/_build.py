@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from simulated_gpu import (
@@ -20,19 +22,28 @@ from simulated_gpu import (
     visible,
 )
 
+from tensorrt import _kinds
 from tensorrt._kinds import (
-    LAYERS,
+    NUMPY,
+    CalibrationAlgoType,
     DataType,
-    LayerType,
+    DeviceType,
+    Dims,
+    EngineCapability,
+    Kept,
     MemoryPoolType,
+    RuntimePlatform,
     Scoped,
     Severity,
+    flag,
     kind_of,
     loggable,
     major,
     network_flags,
     removed_in,
 )
+from tensorrt._layers import OPSET, Adding, Graph, Layer, NetworkTensor
+from tensorrt._plugins import registry
 
 MAGIC = b"TENSORRT-PLAN-SIMULATED-1"
 
@@ -48,68 +59,212 @@ def refused(call, log):
 class HostMemory(Scoped, bytes):
     """IHostMemory: the buffer of a plan or a timing cache."""
 
+    dtype = DataType.INT8
+
     @property
     def nbytes(self):
         return len(self)
 
 
-class NetworkTensor:
-    def __init__(self, key, dtype, shape):
-        self.name = key
-        self.dtype = kind_of(dtype)
-        self.shape = tuple(shape)
+class Network(Scoped, Adding):
+    """INetworkDefinition: what a parser put into it, and behind that what a program adds layer by layer."""
 
+    error_recorder = None
 
-class Layer:
-    """A layer of a parsed network: an ONNX node. `precision` HALF keeps it out of INT8."""
-
-    def __init__(self, node):
-        self.name = node.name or node.output[0]
-        self.type = LayerType[LAYERS.get(node.op_type, "OTHER")]
-        self.makes = node.output[0]
-        self.num_inputs, self.num_outputs = len(node.input), len(node.output)
-        self.precision = DataType.FLOAT
-
-
-class Network(Scoped):
-    """INetworkDefinition, as a parser fills it; layers that a program adds one by one are not simulated."""
-
-    def __init__(self, flags):
-        self.flags = flags
+    def __init__(self, flags, builder=None):
+        self.builder = builder
+        self.flags, self.name = flags, "Unnamed Network 0"
         self.model = None
         self.layers = None
+        self.made = []
         self.inputs = []
         self.outputs = []
+        self.tensors = {}
+        self.named = []
+        self._known, self._depth = {}, 0
 
     @property
     def num_layers(self):
         return len(self._layers())
 
-    def get_layer(self, i):
-        return self._layers()[i]
+    def __len__(self):
+        return self.num_layers
+
+    def __getitem__(self, i):
+        return self.get_layer(i)
+
+    def __bool__(self):
+        return True
+
+    def get_layer(self, index):
+        return self._layers()[index]
 
     def _layers(self):
         if self.layers is None and self.model is not None:
-            self.layers = [Layer(node) for node in self.model.graph.node]
-        return self.layers or []
+            self.layers = [Layer(self, node) for node in self.model.graph.node]
+        return [*(self.layers or []), *self.made]
 
     num_inputs = property(lambda self: len(self.inputs))
     num_outputs = property(lambda self: len(self.outputs))
+    has_implicit_batch_dimension = property(lambda self: False)
 
-    def get_input(self, i):
-        return self.inputs[i]
+    def get_input(self, index):
+        return self.inputs[index] if index < len(self.inputs) else None
 
-    def get_output(self, i):
-        return self.outputs[i]
+    def get_output(self, index):
+        return self.outputs[index] if index < len(self.outputs) else None
+
+    def filled(self, model):
+        """A parser's graph."""
+        self.model = model
+        rows = {side: compiled.described(model, side) for side in ("inputs", "outputs")}
+        self.inputs = [NetworkTensor(*row, self) for row in rows["inputs"]]
+        self.tensors = {tensor.key: tensor for tensor in self.inputs}
+        self.outputs = [self.tensors.get(row[0]) or NetworkTensor(*row, self) for row in rows["outputs"]]
+        self.tensors.update((tensor.key, tensor) for tensor in self.outputs)
+
+    def tensor(self, key):
+        if key not in self.tensors:
+            self.tensors[key] = NetworkTensor(key, None, None, self)
+        return self.tensors[key]
+
+    def get_flag(self, flag):
+        return bool(self.flags >> int(flag) & 1)
+
+    def set_weights_name(self, weights, name):
+        """The name under which a Refitter knows these weights, as an array or Weights."""
+        self.named.append((weights, name))
+        return True
+
+    def mark_output_for_shapes(self, tensor):
+        self.mark_output(tensor)
+        return True
+
+    def unmark_output_for_shapes(self, tensor):
+        self.unmark_output(tensor)
+        return True
+
+    def mark_output(self, tensor):
+        if tensor not in self.outputs:
+            self.outputs.append(tensor)
+
+    def unmark_output(self, tensor):
+        self.outputs = [known for known in self.outputs if known is not tensor]
+
+    def remove_tensor(self, tensor):
+        self.tensors.pop(tensor.key, None)
+
+    def inferred(self, key):
+        """(dtype, shape) of any tensor; -1 where it is not known.
+
+        Layers ask for their inputs while they become nodes, so that what is known is kept as long as the outermost
+        question lasts. A setting may change after it."""
+        if key in self._known:
+            return self._known[key]
+        self._depth += 1
+        try:
+            self._known[key] = self._infer(key)
+            return self._known[key]
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._known.clear()
+
+    def _infer(self, key):
+        import onnx
+
+        makers = [i for i, layer in enumerate(self.made) if key in layer._outputs]
+        model = self._emitted([onnx.ValueInfoProto(name=key)], makers[0] + 1 if makers else 0)
+        for value in model.graph.input:
+            if value.name == key:
+                model.graph.output[0].CopyFrom(value)
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        if key in constants:
+            return compiled.numpy_name(constants[key].data_type), list(constants[key].dims)
+        return compiled.described(onnx.helper.make_model(graph), "outputs")[0][1:]
+
+    def whole(self):
+        """The graph to compile, with the outputs as marked and tensors under the names that they were given."""
+        from onnx import shape_inference
+
+        if self.model is None and not self.made:
+            raise ValueError("Network must have at least one output" if not self.outputs else "the network is empty")
+        if not self.outputs:
+            raise ValueError("Network must have at least one output")
+        untouched = not self.made and [tensor.key for tensor in self.outputs] == [
+            row[0] for row in compiled.described(self.model, "outputs")
+        ]
+        if untouched:
+            model = type(self.model)()
+            model.CopyFrom(self.model)
+        else:
+            values = [compiled.value_info(t.key, np.dtype(NUMPY[t.dtype]).name, t.shape) for t in self.outputs]
+            model = shape_inference.infer_shapes(self._emitted(values))
+        names = {tensor.key: tensor.name for tensor in self.tensors.values() if tensor.key != tensor.name}
+        for node in model.graph.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        for value in (*model.graph.input, *model.graph.output):
+            value.name = names.get(value.name, value.name)
+        return model
+
+    def _emitted(self, outputs, count=None):
+        """The graph with the first `count` added layers, or all."""
+        import onnx
+        from onnx import helper
+
+        model = onnx.ModelProto()
+        if self.model is not None:
+            model.CopyFrom(self.model)
+        else:
+            model = helper.make_model(helper.make_graph([], "network", [], []))
+            del model.opset_import[:]
+            model.opset_import.append(helper.make_opsetid("", OPSET))
+            model.ir_version = 8
+        known = {value.name for value in model.graph.input}
+        for tensor in self.inputs:
+            if tensor.key not in known:
+                row = (tensor.key, np.dtype(NUMPY[tensor.dtype]).name, tensor.shape)
+                model.graph.input.append(compiled.value_info(*row))
+        for layer in self.made[:count]:
+            layer._emit(layer, Graph(model, layer, compiled.opset(model)))
+        del model.graph.output[:]
+        model.graph.output.extend(outputs)
+        return model
 
 
 class ParserError:
-    def __init__(self, code, text):
-        self._code = code
-        self._text = text
+    def __init__(self, code, text, node=-1, operator=""):
+        self._code, self._text, self._node, self._operator = code, text, node, operator
 
     def __str__(self):
-        return f"In node -1 with name: and operator: (importModel): {self._code}: {self._text}"
+        front = f"In node {self._node} with name: {self.node_name()} and operator: {self._operator}"
+        return f"{front} ({self.func()}): {self._code}: {self._text}"
+
+    def code(self):
+        return self._code
+
+    def desc(self):
+        return self._text
+
+    def file(self):
+        return "ModelImporter.cpp"
+
+    def line(self):
+        return 1
+
+    def func(self):
+        return "importModel"
+
+    def node(self):
+        return self._node
+
+    def node_name(self):
+        return ""
+
+    def node_operator(self):
+        return self._operator
 
 
 class OnnxParser(Scoped):
@@ -119,16 +274,47 @@ class OnnxParser(Scoped):
             raise RuntimeError("trt.OnnxParser: out of memory")
         self._network = network
         self._errors = []
+        self.flags = 0
 
     num_errors = property(lambda self: len(self._errors))
 
-    def get_error(self, i):
-        return self._errors[i]
+    def get_error(self, index):
+        return self._errors[index]
 
     def clear_errors(self):
         self._errors = []
 
-    def parse_from_file(self, path):
+    def supports_operator(self, op_name):
+        """By the list of ONNX operators; those that TensorRT lacks are not known here."""
+        import onnx
+
+        return onnx.defs.has(op_name)
+
+    def set_flag(self, flag):
+        self.flags |= 1 << int(flag)
+
+    def clear_flag(self, flag):
+        self.flags &= ~(1 << int(flag))
+
+    def get_flag(self, flag):
+        return bool(self.flags >> int(flag) & 1)
+
+    def get_used_vc_plugin_libraries(self):
+        return []
+
+    @property
+    def parse_with_weight_descriptors(self):
+        removed_in(11)
+        return self.parse
+
+    @property
+    def supports_model(self):
+        """(whether all of it can be parsed, its subgraphs), until 10; then supports_model_v2."""
+        removed_in(11)
+        return lambda model, path=None: (self.parse(model, path), [(list(range(len(self._network._layers()))), True)])
+
+    def parse_from_file(self, model):
+        path = model
         if refused("trt.OnnxParser.parse_from_file", self._log):
             return False
         if not Path(path).is_file():
@@ -155,9 +341,7 @@ class OnnxParser(Scoped):
             return self._fail("MODEL_DESERIALIZE_FAILED", f"failed to parse {path}: {type(error).__name__}")
         if not model.graph.node:
             return self._fail("INVALID_GRAPH", "the graph is empty")
-        network.model = model
-        network.inputs = [NetworkTensor(*row) for row in compiled.described(model, "inputs")]
-        network.outputs = [NetworkTensor(*row) for row in compiled.described(model, "outputs")]
+        network.filled(model)
         return True
 
     def _fail(self, code, text):
@@ -167,20 +351,41 @@ class OnnxParser(Scoped):
 
 class Profile:
     def __init__(self):
-        self.ranges = {}
+        self.ranges, self._values = {}, {}
 
-    def set_shape(self, key, low, best, high):
+    def set_shape(self, input, min, opt, max):
         if calls.enter("trt.IOptimizationProfile.set_shape") is not None:
             raise RuntimeError("trt.IOptimizationProfile.set_shape: injected failure 700")
-        low, best, high = tuple(low), tuple(best), tuple(high)
+        low, best, high = tuple(min), tuple(opt), tuple(max)
         if not len(low) == len(best) == len(high) or any(not a <= b <= c for a, b, c in zip(low, best, high)):
             raise RuntimeError("set_shape: dimensions are not min <= opt <= max")
-        self.ranges[key] = [list(low), list(best), list(high)]
+        self.ranges[input] = [list(low), list(best), list(high)]
+
+    def get_shape(self, input):
+        """[] where none was set."""
+        return [Dims(shape) for shape in self.ranges.get(input, ())]
+
+    def set_shape_input(self, input, min, opt, max):
+        """Values of an input that is a shape: kept, without effect."""
+        self._values[input] = [list(min), list(opt), list(max)]
+
+    def get_shape_input(self, input):
+        return self._values.get(input, [])
+
+    extra_memory_target = 1.0
 
 
 class TimingCache:
     def __init__(self, data):
         self.data = data
+
+    def combine(self, input_cache, ignore_mismatch):
+        self.data += input_cache.data[len(_cache_header()) if self.data else 0 :]
+        return True
+
+    def reset(self):
+        self.data = b""
+        return True
 
     def serialize(self):
         if calls.enter("trt.ITimingCache.serialize") is not None:
@@ -192,35 +397,84 @@ def _cache_header():
     return f"TIMING {trt_version()} {name()}\n".encode()
 
 
-class BuilderConfig(Scoped):
+class BuilderConfig(Scoped, Kept):
     """IBuilderConfig. Attributes that a release does not have raise, as those of bound classes do."""
 
-    __slots__ = (
-        "_calibration_profile",
-        "_flags",
-        "_int8_calibrator",
-        "_limits",
-        "_log",
-        "_profiles",
-        "_timing",
-        "builder_optimization_level",
-        "hardware_compatibility_level",
-        "profiling_verbosity",
-        "progress_monitor",
-        "used_flags",
-    )
+    KEPT: ClassVar = {
+        "builder_optimization_level": (3, 8, 11),
+        "profiling_verbosity": (0, 8, 11),
+        "hardware_compatibility_level": (0, 8, 11),
+        "runtime_platform": (RuntimePlatform.SAME_AS_BUILD, 10, 11),
+        "progress_monitor": (None, 10, 11),
+        "algorithm_selector": (None, 8, 10),
+        "avg_timing_iterations": (1, 8, 11),
+        "min_timing_iterations": (1, 8, 8),
+        "DLA_core": (-1, 8, 11),
+        "default_device_type": (DeviceType.GPU, 8, 11),
+        "engine_capability": (EngineCapability.STANDARD, 8, 11),
+        "max_aux_streams": (-1, 8, 11),
+        "max_num_tactics": (-1, 10, 11),
+        "plugins_to_serialize": ([], 8, 11),
+        "profile_stream": (0, 8, 11),
+        "quantization_flags": (0, 8, 10),
+        "tiling_optimization_level": (0, 10, 11),
+        "l2_limit_for_tiling": (-1, 10, 11),
+    }
 
     def __init__(self, log):
         self._log = log
-        self._limits = {}
-        self.builder_optimization_level = 3
-        self.profiling_verbosity = self.hardware_compatibility_level = 0
-        self.progress_monitor = None
-        self._flags = {7}  # TF32 is on unless cleared
+        self.reset()
+
+    def reset(self):
+        self._limits, self._previews, self._sources, self._devices = {}, {}, None, {}
+        self._flags = {flag("TF32")}  # on unless cleared
         self._profiles = []
         self._calibration_profile = None
         self._int8_calibrator = None
         self._timing = None
+        self._kept = {}
+
+    def set_preview_feature(self, feature, enable):
+        self._previews[feature] = enable
+
+    def get_preview_feature(self, feature):
+        return self._previews.get(feature, False)
+
+    def set_tactic_sources(self, tactic_sources):
+        self._sources = tactic_sources
+        return True
+
+    def get_tactic_sources(self):
+        return self._sources if self._sources is not None else (1 << len(_kinds.tactic_sources())) - 1
+
+    def set_quantization_flag(self, flag):
+        self.quantization_flags |= 1 << int(flag)
+
+    def clear_quantization_flag(self, flag):
+        self.quantization_flags &= ~(1 << int(flag))
+
+    def get_quantization_flag(self, flag):
+        return bool(self.quantization_flags >> int(flag) & 1)
+
+    def set_device_type(self, layer, device_type):
+        self._devices[layer.name] = device_type
+
+    def get_device_type(self, layer):
+        return self._devices.get(layer.name, self.default_device_type)
+
+    def is_device_type_set(self, layer):
+        return layer.name in self._devices
+
+    def reset_device_type(self, layer):
+        self._devices.pop(layer.name, None)
+
+    def can_run_on_DLA(self, layer):
+        """No GPU here has one."""
+        return False
+
+    def get_calibration_profile(self):
+        self._calibrates()
+        return self._calibration_profile
 
     def set_flag(self, flag):
         self._enter("trt.IBuilderConfig.set_flag")
@@ -241,9 +495,9 @@ class BuilderConfig(Scoped):
     def flags(self, mask):
         self._flags = {bit for bit in range(64) if int(mask) >> bit & 1}
 
-    def set_memory_pool_limit(self, pool, size):
+    def set_memory_pool_limit(self, pool, pool_size):
         self._enter("trt.IBuilderConfig.set_memory_pool_limit")
-        self._limits[pool] = int(size)
+        self._limits[pool] = int(pool_size)
 
     def get_memory_pool_limit(self, pool):
         return self._limits.get(pool, 0)
@@ -298,7 +552,8 @@ class BuilderConfig(Scoped):
             raise TypeError("IInt8EntropyCalibrator2.__init__() must be called when overriding __init__")
         self._int8_calibrator = calibrator
 
-    def create_timing_cache(self, data):
+    def create_timing_cache(self, serialized_timing_cache):
+        data = serialized_timing_cache
         if refused("trt.IBuilderConfig.create_timing_cache", self._log):
             raise RuntimeError("trt.IBuilderConfig.create_timing_cache: injected failure 700")
         if data and not bytes(data).startswith(b"TIMING "):
@@ -325,21 +580,38 @@ class IInt8Calibrator:
     def __init__(self):
         self._constructed = True
 
+    def get_algorithm(self):
+        return CalibrationAlgoType[type(self).ALGORITHM]
+
+    ALGORITHM = "ENTROPY_CALIBRATION_2"
+
+    def get_batch_size(self):
+        return 1
+
+    def get_batch(self, names):
+        raise RuntimeError('Tried to call pure virtual function "IInt8Calibrator::get_batch"')
+
+    def read_calibration_cache(self):
+        return None
+
+    def write_calibration_cache(self, cache):
+        """Kept by those who override it."""
+
 
 class IInt8EntropyCalibrator(IInt8Calibrator):
-    pass
+    ALGORITHM = "ENTROPY_CALIBRATION"
 
 
 class IInt8EntropyCalibrator2(IInt8Calibrator):
-    pass
+    ALGORITHM = "ENTROPY_CALIBRATION_2"
 
 
 class IInt8MinMaxCalibrator(IInt8Calibrator):
-    pass
+    ALGORITHM = "MINMAX_CALIBRATION"
 
 
 class IInt8LegacyCalibrator(IInt8Calibrator):
-    pass
+    ALGORITHM = "LEGACY_CALIBRATION"
 
 
 class IProgressMonitor:
@@ -354,7 +626,15 @@ def until_11(kind):
     return lambda: kind if major() < 11 else None
 
 
-class Builder(Scoped):
+class Builder(Scoped, Kept):
+    KEPT: ClassVar = {
+        "error_recorder": (None, 8, 11),
+        "gpu_allocator": (None, 8, 11),
+        "max_threads": (1, 8, 11),
+        "num_DLA_cores": (0, 8, 11),
+        "max_DLA_batch_size": (1, 8, 11),
+    }
+
     def __init__(self, logger):
         self._log = loggable(logger)
         self._largest = 1
@@ -363,6 +643,23 @@ class Builder(Scoped):
         if not driver() or not visible():
             self._log.log(Severity.ERROR, "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    logger = property(lambda self: self._log)
+
+    def reset(self):
+        """Back to the settings of a new one."""
+        self._kept = {}
+
+    def is_network_supported(self, network, config):
+        """Whether it would be built: here whether its graph is whole."""
+        try:
+            network.whole()
+        except ValueError:
+            return False
+        return True
+
+    def get_plugin_registry(self):
+        return registry
 
     @property
     def platform_has_fast_fp16(self):
@@ -396,7 +693,7 @@ class Builder(Scoped):
             violation(f"create_network with flags {flags} that this TensorRT does not have")
         if major() >= 11 and flags & ~1:
             violation("create_network prefers JIT plugins by accident: a hard-coded shift")
-        return Network(flags)
+        return Network(flags, self)
 
     def create_builder_config(self):
         if refused("trt.Builder.create_builder_config", self._log):
@@ -429,8 +726,13 @@ class Builder(Scoped):
             return None
         return self._plan(network, config)
 
+    def build_serialized_network_to_stream(self, network, config, writer):
+        """From 10.13 on (samples/python/stream_writer of 11)."""
+        plan = self.build_serialized_network(network, config)
+        return plan is not None and writer.write(bytes(plan)) == len(plan)
+
     def _plan(self, network, config):
-        monitor = config.progress_monitor
+        monitor = config.progress_monitor if major() >= 10 else None
         try:
             if monitor is not None:
                 monitor.phase_start("Building engine", None, 1)
@@ -452,13 +754,16 @@ class Builder(Scoped):
             missing = [key for key in dynamic if key not in ranges]
             if missing:
                 raise ValueError(f"optimization profile is missing values for {missing[0]}")
-        precision, batches = self._precision(network, config)
+        whole = network.whole()
+        precision, batches = self._precision(network, whole, config)
         halves = [layer.makes for layer in network._layers() if layer.precision == DataType.HALF]
-        model = compiled.rounded(network.model, precision, batches, halves=halves)
-        if precision == "fp32" and 7 in config._flags and capability() >= (8, 0):
-            simulate.half_weights(model, _tf32)
-        if major() < 10:
-            model = compiled.narrow_outputs(model)
+        tf32 = precision == "fp32" and flag("TF32") in config._flags and capability() >= (8, 0)
+        how = {"precision": precision, "halves": halves, "tf32": tf32}
+        stripped = flag("STRIP_PLAN") in config._flags
+        if stripped:
+            _without_weights(whole)
+        source = whole.SerializeToString()
+        model = finished(whole, how, batches)
         header = {
             "version": trt_version(),
             "gpu": name(),
@@ -470,22 +775,24 @@ class Builder(Scoped):
                 [key, kind_of(dtype).name, list(shape)] for key, dtype, shape in compiled.described(model, "outputs")
             ],
         }
+        if stripped or flag("REFIT") in config._flags:
+            header["refit"] = dict(how, stripped=stripped, source=base64.b64encode(source).decode())
         if config._timing is not None:
             digest = f"{precision} {len(model.graph.node)}\n".encode()
             data = config._timing.data or _cache_header()
             config._timing.data = data if digest in data else data + digest
         return compiled.pack(MAGIC, header, model.SerializeToString())
 
-    def _precision(self, network, config):
+    def _precision(self, network, whole, config):
         if major() >= 11:
-            return ("int8" if compiled.has_qdq(network.model) else "fp32"), None
-        if 1 in config._flags:
-            if compiled.has_qdq(network.model):
+            return ("int8" if compiled.has_qdq(whole) else "fp32"), None
+        if flag("INT8") in config._flags:
+            if compiled.has_qdq(whole):
                 return "int8", None
             if config._int8_calibrator is None:
                 raise ValueError("Calibration table does not exist, and no calibrator was given")
             return "int8", self._calibrate(network, config)
-        return ("fp16" if 0 in config._flags else "fp32"), None
+        return ("fp16" if flag("FP16") in config._flags else "fp32"), None
 
     @staticmethod
     def _calibrate(network, config):
@@ -518,6 +825,24 @@ class Builder(Scoped):
             raise ValueError("Calibration failure occurred with no scaling factors detected")
         calibrator.write_calibration_cache(_cache_of(batches))
         return batches
+
+
+def finished(model, how, batches=None):
+    """The graph as the engine computes it. In place."""
+    model = compiled.rounded(model, how["precision"], batches, halves=how["halves"])
+    if how["tf32"]:
+        simulate.half_weights(model, _tf32)
+    return compiled.narrow_outputs(model) if major() < 10 else model
+
+
+def _without_weights(model):
+    """Values of zero in place of the weights; constants of whole numbers, such as shapes, stay."""
+    from onnx import numpy_helper
+
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f":
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(values), tensor.name))
 
 
 CACHE = b"TRT-EntropyCalibration2\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from enum import IntEnum
+from typing import ClassVar
 
 import numpy as np
 from simulated_gpu import trt_version
@@ -27,26 +28,52 @@ def network_flags():
     return _enumeration("NetworkDefinitionCreationFlag", names[major()])
 
 
+BUILDER_FLAGS = {
+    8: "FP16=0 INT8=1 DEBUG=2 GPU_FALLBACK=3 STRICT_TYPES=4 REFIT=5 DISABLE_TIMING_CACHE=6 TF32=7 SPARSE_WEIGHTS=8 "
+    "SAFETY_SCOPE=9 OBEY_PRECISION_CONSTRAINTS=10 PREFER_PRECISION_CONSTRAINTS=11 DIRECT_IO=12 "
+    "REJECT_EMPTY_ALGORITHMS=13 VERSION_COMPATIBLE=15 EXCLUDE_LEAN_RUNTIME=16 FP8=17",
+    10: "FP16=0 INT8=1 DEBUG=2 GPU_FALLBACK=3 REFIT=4 DISABLE_TIMING_CACHE=5 TF32=6 SPARSE_WEIGHTS=7 SAFETY_SCOPE=8 "
+    "OBEY_PRECISION_CONSTRAINTS=9 PREFER_PRECISION_CONSTRAINTS=10 DIRECT_IO=11 REJECT_EMPTY_ALGORITHMS=12 "
+    "VERSION_COMPATIBLE=13 EXCLUDE_LEAN_RUNTIME=14 FP8=15 ERROR_ON_TIMING_CACHE_MISS=16 BF16=17 "
+    "DISABLE_COMPILATION_CACHE=18 STRIP_PLAN=19 REFIT_IDENTICAL=20 WEIGHT_STREAMING=21 INT4=22 REFIT_INDIVIDUAL=23",
+    11: "DEBUG=2 GPU_FALLBACK=3 REFIT=4 DISABLE_TIMING_CACHE=5 TF32=6 SPARSE_WEIGHTS=7 SAFETY_SCOPE=8 DIRECT_IO=11 "
+    "VERSION_COMPATIBLE=12 EXCLUDE_LEAN_RUNTIME=13 ERROR_ON_TIMING_CACHE_MISS=15 DISABLE_COMPILATION_CACHE=17 "
+    "STRIP_PLAN=18 REFIT_IDENTICAL=19 WEIGHT_STREAMING=20 REFIT_INDIVIDUAL=22 STRICT_NANS=23 MONITOR_MEMORY=24 "
+    "EDITABLE_TIMING_CACHE=26 DISTRIBUTIVE_INDEPENDENCE=27",
+}
+"""Values of NvInfer.h; the numbers moved between releases, and 11 removed what rounds."""
+
+
 def builder_flags():
-    """Values of NvInfer.h 8.6; later ones have names alone here. 11 removed what rounds (reference of its bindings)."""
-    names = {
-        "DEBUG": 2,
-        "GPU_FALLBACK": 3,
-        "REFIT": 5,
-        "DISABLE_TIMING_CACHE": 6,
-        "TF32": 7,
-        "SPARSE_WEIGHTS": 8,
-        "SAFETY_SCOPE": 9,
-        "DIRECT_IO": 12,
-        "VERSION_COMPATIBLE": 15,
-        "EXCLUDE_LEAN_RUNTIME": 16,
-    }
-    if major() < 11:
-        names.update(FP16=0, INT8=1, OBEY_PRECISION_CONSTRAINTS=10, PREFER_PRECISION_CONSTRAINTS=11, FP8=17)
-        names.update(REJECT_EMPTY_ALGORITHMS=13)
-    if major() >= 10:
-        names.update(ERROR_ON_TIMING_CACHE_MISS=18, DISABLE_COMPILATION_CACHE=20, STRIP_PLAN=21)
-    return _enumeration("BuilderFlag", names)
+    pairs = (word.split("=") for word in BUILDER_FLAGS[major()].split())
+    return _enumeration("BuilderFlag", {word: int(number) for word, number in pairs})
+
+
+def flag(name):
+    """The number of a builder flag in this release; -1 where it has none."""
+    return int(getattr(builder_flags(), name, -1))
+
+
+class Kept:
+    """Settings that are kept, without effect: `KEPT` has name: (value, first release, last release). Another name is an
+    AttributeError, as of bound classes."""
+
+    KEPT: ClassVar = {}
+
+    def __getattr__(self, name):
+        row = type(self).KEPT.get(name)
+        if row is None or not row[1] <= major() <= row[2]:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.__dict__.get("_kept", {}).get(name, row[0])
+
+    def __setattr__(self, name, value):
+        if name in type(self).KEPT:
+            getattr(self, name)
+            self.__dict__.setdefault("_kept", {})[name] = value
+        elif name.startswith("_") or hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class LayerType(IntEnum):
@@ -134,9 +161,9 @@ class Logger(ILogger):
         ILogger.__init__(self)
         self.min_severity = min_severity
 
-    def log(self, severity, message):
+    def log(self, severity, msg):
         if severity <= self.min_severity:
-            print(f"[11/20/2026-10:00:00] [TRT] [{'FEWIV'[severity]}] {message}", file=sys.stderr)
+            print(f"[11/20/2026-10:00:00] [TRT] [{'FEWIV'[severity]}] {msg}", file=sys.stderr)
 
 
 def removed_in(release):
@@ -159,13 +186,80 @@ class Scoped:
         return None
 
 
-class Dims(tuple):
-    """A shape; `len`, indexing and slices as of a tuple."""
+class Dims(list):
+    """A shape: equal to tuples and lists, its items may be set, and a slice is a tuple (pyFoundationalTypes.cpp)."""
 
-    __slots__ = ()
+    MAX_DIMS = 8
 
-    def __new__(cls, *values):
-        return tuple.__new__(cls, values[0] if len(values) == 1 and not isinstance(values[0], int) else values)
+    def __init__(self, *values):
+        list.__init__(self, values[0] if len(values) == 1 and not isinstance(values[0], int) else values)
+
+    def __getitem__(self, at):
+        found = list.__getitem__(self, at)
+        return tuple(found) if isinstance(at, slice) else found
+
+    def __eq__(self, other):
+        return isinstance(other, (list, tuple)) and list(self) == list(other)
+
+    __hash__ = None
+
+    def __str__(self):
+        return str(tuple(self))
+
+    __repr__ = __str__
+
+
+class NoDims(Dims):
+    """Dims of rank -1, as calls return that have none: nothing to iterate over, and no length."""
+
+    def __len__(self):
+        raise ValueError("__len__() should return >= 0")
+
+
+class DimsHW(Dims):
+    h = property(lambda self: self[0])
+    w = property(lambda self: self[1])
+
+
+class Permutation(Dims):
+    """An order of axes."""
+
+
+def enumerated(name, words):
+    """An enumeration that counts from 0."""
+    return IntEnum(name, {word: i for i, word in enumerate(words.split())})
+
+
+EngineCapability = enumerated("EngineCapability", "STANDARD SAFETY DLA_STANDALONE")
+DeviceType = enumerated("DeviceType", "GPU DLA")
+QuantizationFlag = enumerated("QuantizationFlag", "CALIBRATE_BEFORE_FUSION")
+LayerInformationFormat = enumerated("LayerInformationFormat", "ONELINE JSON")
+TempfileControlFlag = enumerated("TempfileControlFlag", "ALLOW_IN_MEMORY_FILES ALLOW_TEMPORARY_FILES")
+RuntimePlatform = enumerated("RuntimePlatform", "SAME_AS_BUILD WINDOWS_AMD64")
+CalibrationAlgoType = enumerated(
+    "CalibrationAlgoType", "LEGACY_CALIBRATION ENTROPY_CALIBRATION ENTROPY_CALIBRATION_2 MINMAX_CALIBRATION"
+)
+SerializationFlag = enumerated("SerializationFlag", "EXCLUDE_WEIGHTS EXCLUDE_LEAN_RUNTIME INCLUDE_REFIT")
+AllocationStrategy = enumerated("ExecutionContextAllocationStrategy", "STATIC ON_PROFILE_CHANGE USER_MANAGED")
+OnnxParserFlag = enumerated("OnnxParserFlag", "NATIVE_INSTANCENORM ENABLE_UINT8_AND_ASYMMETRIC_QUANTIZATION_DLA")
+TACTIC_SOURCES = {
+    8: "CUBLAS CUBLAS_LT CUDNN EDGE_MASK_CONVOLUTIONS JIT_CONVOLUTIONS",
+    10: "CUBLAS CUBLAS_LT CUDNN EDGE_MASK_CONVOLUTIONS JIT_CONVOLUTIONS",
+    11: "EDGE_MASK_CONVOLUTIONS JIT_CONVOLUTIONS",
+}
+PREVIEWS = {
+    8: "FASTER_DYNAMIC_SHAPES_0805 DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805 PROFILE_SHARING_0806",
+    10: "PROFILE_SHARING_0806 ALIASED_PLUGIN_IO_10_03",
+    11: "ALIASED_PLUGIN_IO_10_03 RUNTIME_ACTIVATION_RESIZE_10_10",
+}
+
+
+def tactic_sources():
+    return _enumeration("TacticSource", {word: i for i, word in enumerate(TACTIC_SOURCES[major()].split())})
+
+
+def previews():
+    return _enumeration("PreviewFeature", {word: i for i, word in enumerate(PREVIEWS[major()].split())})
 
 
 class TensorFormat(IntEnum):
@@ -256,5 +350,9 @@ def kind_of(dtype):
     return next(kind for kind, numpy in NUMPY.items() if np.dtype(numpy) == np.dtype(dtype))
 
 
-def volume(shape):
-    return int(np.prod(shape))
+def volume(iterable):
+    """1 for a scalar, and for Dims of rank -1."""
+    product = 1
+    for size in iterable:
+        product *= size
+    return product

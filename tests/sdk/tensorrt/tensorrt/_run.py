@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 import weakref
+from typing import ClassVar
 
 import numpy as np
 from simulated_gpu import Execute, calls, compiled, driver, gpu, house, name, simulate, trt_version, violation, visible
@@ -15,6 +17,9 @@ from tensorrt._kinds import (
     NUMPY,
     DataType,
     Dims,
+    EngineCapability,
+    Kept,
+    NoDims,
     Scoped,
     Severity,
     TensorFormat,
@@ -24,11 +29,92 @@ from tensorrt._kinds import (
     major,
     removed_in,
 )
+from tensorrt._plugins import registry
+
+
+def _came_with(release):
+    if major() < release:
+        raise AttributeError(f"came with TensorRT {release}")
+
 
 live = weakref.WeakSet()
 
 
-class Runtime(Scoped):
+class IProfiler:
+    """Base of a program's own."""
+
+    def __init__(self):
+        self._constructed = True
+
+    def report_layer_time(self, layer_name, ms):
+        raise RuntimeError('Tried to call pure virtual function "IProfiler::report_layer_time"')
+
+
+class Profiler(IProfiler):
+    """The one that comes with TensorRT."""
+
+    def report_layer_time(self, layer_name, ms):
+        print(f"{layer_name}: {ms}ms")
+
+
+class IOutputAllocator:
+    """Base of a program's own, for outputs whose shape is known after the execute."""
+
+    def __init__(self):
+        self._constructed = True
+
+
+class EngineInspector(Scoped):
+    """Of the layers the names alone."""
+
+    def __init__(self, engine):
+        self._engine = engine
+        self.execution_context, self.error_recorder = None, None
+
+    def get_layer_information(self, layer_index, format):
+        return self._engine.layers()[layer_index]
+
+    def get_engine_information(self, format):
+        if int(format) == 0:
+            return "\n".join(["Layers:", *self._engine.layers(), "", "Bindings:", *self._engine])
+        return json.dumps({"Layers": self._engine.layers(), "Bindings": list(self._engine)})
+
+
+class SerializationConfig(Scoped):
+    flags = 0
+
+    def set_flag(self, flag):
+        self.flags |= 1 << int(flag)
+        return True
+
+    def clear_flag(self, flag):
+        self.flags &= ~(1 << int(flag))
+        return True
+
+    def get_flag(self, flag):
+        return bool(self.flags >> int(flag) & 1)
+
+
+class Runtime(Scoped, Kept):
+    KEPT: ClassVar = {
+        "DLA_core": (-1, 8, 11),
+        "num_DLA_cores": (0, 8, 11),
+        "error_recorder": (None, 8, 11),
+        "gpu_allocator": (None, 8, 11),
+        "max_threads": (1, 8, 11),
+        "engine_host_code_allowed": (False, 8, 11),
+        "temporary_directory": (None, 8, 11),
+        "tempfile_control_flags": (3, 8, 11),
+    }
+    logger = property(lambda self: self._log)
+
+    def get_plugin_registry(self):
+        return registry
+
+    def load_runtime(self, path):
+        """A runtime of another release in a file: there is none here."""
+        self._log.log(Severity.ERROR, f"cannot load the lean runtime {path}")
+
     def __init__(self, logger):
         self._log = loggable(logger)
         if refused("trt.Runtime", self._log):
@@ -40,11 +126,11 @@ class Runtime(Scoped):
             os.kill(os.getpid(), signal.SIGSEGV)  # what 11 does, a little later
         live.add(self)
 
-    def deserialize_cuda_engine(self, plan):
+    def deserialize_cuda_engine(self, serialized_engine):
         if refused("trt.Runtime.deserialize_cuda_engine", self._log):
             return None
         try:
-            header, graph = compiled.unpack(MAGIC, bytes(plan))
+            header, graph = compiled.unpack(MAGIC, bytes(serialized_engine))
         except ValueError as error:
             self._log.log(Severity.ERROR, f"1: [stdArchiveReader.cpp] Serialization assertion failed: {error}")
             return None
@@ -69,14 +155,75 @@ class ICudaEngine(Scoped):
         self._rows.update({row[0]: (TensorIOMode.OUTPUT, row) for row in header["outputs"]})
         live.add(self)
 
+    refittable = property(lambda self: "refit" in self.header)
+    name = property(lambda self: self.header.get("name", "Unnamed Network 0"))
+
+    def refitted(self, graph):
+        self._graph, self._network = graph, None
+
+    def layers(self):
+        import onnx
+
+        return [node.name or node.output[0] for node in onnx.load_from_string(self._graph).graph.node]
+
+    num_layers = property(lambda self: len(self.layers()))
+    error_recorder = None
+
+    @property
+    def engine_capability(self):
+        return EngineCapability.STANDARD
+
+    def create_engine_inspector(self):
+        return EngineInspector(self)
+
+    def create_serialization_config(self):
+        """From 10."""
+        _came_with(10)
+        return SerializationConfig()
+
+    def serialize_with_config(self, config):
+        _came_with(10)
+        return self.serialize()
+
+    @property
+    def device_memory_size(self):
+        """Working memory of one context: 1 MiB here, whatever the network."""
+        removed_in(11)
+        return 1 << 20
+
+    @property
+    def device_memory_size_v2(self):
+        _came_with(10)
+        return 1 << 20
+
+    def create_execution_context_without_device_memory(self):
+        removed_in(11)
+        return self.create_execution_context()
+
+    def get_tensor_bytes_per_component(self, name, profile_index=0):
+        return self.get_tensor_dtype(name).itemsize
+
+    def get_tensor_components_per_element(self, name, profile_index=0):
+        """-1 where the format has no components: linear."""
+        return -1
+
+    def get_tensor_vectorized_dim(self, name, profile_index=0):
+        return -1
+
+    def get_tensor_format_desc(self, name, profile_index=0):
+        return "Row major linear FP32 format (kLINEAR)"
+
+    def is_shape_inference_io(self, name):
+        return False
+
     num_io_tensors = property(lambda self: len(self._rows))
     num_optimization_profiles = property(lambda self: max(1, len(self.header["profiles"])))
 
-    def get_tensor_name(self, i):
-        return list(self._rows)[i]
+    def get_tensor_name(self, index):
+        return list(self._rows)[index]
 
-    def get_tensor_mode(self, key):
-        return self._rows[key][0] if key in self._rows else TensorIOMode.NONE
+    def get_tensor_mode(self, name):
+        return self._rows[name][0] if name in self._rows else TensorIOMode.NONE
 
     def __len__(self):
         return len(self._rows)
@@ -90,10 +237,10 @@ class ICudaEngine(Scoped):
     def serialize(self):
         return HostMemory(compiled.pack(MAGIC, self.header, self._graph))
 
-    def get_tensor_location(self, key):
+    def get_tensor_location(self, name):
         return TensorLocation.DEVICE
 
-    def get_tensor_format(self, key):
+    def get_tensor_format(self, name, profile_index=0):
         return TensorFormat.LINEAR
 
     @property
@@ -101,23 +248,25 @@ class ICudaEngine(Scoped):
         removed_in(11)
         return False
 
-    # bindings by number, until 8.6
+    # bindings by number, until 8.6: those of each profile one behind the other
 
     @property
     def num_bindings(self):
         removed_in(10)
-        return len(self._rows)
+        return len(self._rows) * self.num_optimization_profiles
 
     def _binding(self, i):
         removed_in(10)
-        return i if isinstance(i, str) else list(self._rows)[i]
+        return i if isinstance(i, str) else list(self._rows)[i % len(self._rows)]
 
-    def get_binding_name(self, i):
-        return self._binding(i)
+    def get_binding_name(self, index):
+        profile = index // len(self._rows)
+        return self._binding(index) + (f" [profile {profile}]" if profile else "")
 
-    def get_binding_index(self, key):
+    def get_binding_index(self, name):
         removed_in(10)
-        return list(self._rows).index(key) if key in self._rows else -1
+        names = [self.get_binding_name(i) for i in range(self.num_bindings)]
+        return names.index(name) if name in names else -1
 
     def binding_is_input(self, i):
         return self.get_tensor_mode(self._binding(i)) == TensorIOMode.INPUT
@@ -125,19 +274,60 @@ class ICudaEngine(Scoped):
     def get_binding_shape(self, i):
         return self.get_tensor_shape(self._binding(i))
 
+    @property
+    def max_batch_size(self):
+        removed_in(10)
+        return 1
+
+    def get_profile_shape(self, profile_index, binding):
+        return self.get_tensor_profile_shape(self._binding(binding), profile_index)
+
+    def get_location(self, index):
+        self._binding(index)
+        return TensorLocation.DEVICE
+
+    def is_shape_binding(self, binding):
+        self._binding(binding)
+        return False
+
+    def is_execution_binding(self, binding):
+        self._binding(binding)
+        return True
+
+    def get_binding_format(self, index):
+        self._binding(index)
+        return TensorFormat.LINEAR
+
+    def get_binding_format_desc(self, index):
+        return self.get_tensor_format_desc(self._binding(index))
+
+    def get_binding_bytes_per_component(self, index):
+        return self.get_binding_dtype(index).itemsize
+
+    def get_binding_components_per_element(self, index):
+        self._binding(index)
+        return -1
+
+    def get_binding_vectorized_dim(self, index):
+        self._binding(index)
+        return -1
+
     def get_binding_dtype(self, i):
         return self.get_tensor_dtype(self._binding(i))
 
-    def get_tensor_shape(self, key):
-        return Dims(self._rows[key][1][2])
+    def get_tensor_shape(self, name):
+        return Dims(self._rows[name][1][2])
 
-    def get_tensor_dtype(self, key):
-        return DataType[self._rows[key][1][1]]
+    def get_tensor_dtype(self, name):
+        return DataType[self._rows[name][1][1]]
 
-    def get_tensor_profile_shape(self, key, i):
-        if self.get_tensor_mode(key) != TensorIOMode.INPUT:
-            raise ValueError("Invalid dimensions with rank -1")
-        return [tuple(shape) for shape in self.header["profiles"][i][key]]
+    def get_tensor_profile_shape(self, name, profile_index):
+        """For anything but an input of a profile three Dims of rank -1, which no error stops a program from using."""
+        profiles = self.header["profiles"]
+        if self.get_tensor_mode(name) != TensorIOMode.INPUT or not 0 <= profile_index < max(1, len(profiles)):
+            return [NoDims(), NoDims(), NoDims()]
+        known = profiles[profile_index] if profiles else {}
+        return [Dims(shape) for shape in known.get(name, [self.get_tensor_shape(name)] * 3)]
 
     def create_execution_context(self):
         if refused("trt.ICudaEngine.create_execution_context", self._log):
@@ -150,8 +340,80 @@ class ICudaEngine(Scoped):
         return simulate.damage(self._network(feed), len(next(iter(feed.values()))))
 
 
-class IExecutionContext(Scoped):
+class IExecutionContext(Scoped, Kept):
+    KEPT: ClassVar = {
+        "name": ("", 8, 11),
+        "debug_sync": (False, 8, 11),
+        "device_memory": (0, 8, 11),
+        "enqueue_emits_profile": (True, 8, 11),
+        "error_recorder": (None, 8, 11),
+        "nvtx_verbosity": (0, 8, 11),
+        "persistent_cache_limit": (0, 8, 11),
+        "profiler": (None, 8, 11),
+        "temporary_allocator": (None, 8, 11),
+    }
+
+    @property
+    def active_optimization_profile(self):
+        return self._profile
+
+    @active_optimization_profile.setter
+    def active_optimization_profile(self, index):
+        """Until 8.6; then set_optimization_profile_async."""
+        removed_in(10)
+        if not self.set_optimization_profile_async(index, 0):
+            raise RuntimeError("Error in set optimization profile")
+
+    all_shape_inputs_specified = True
+
+    def set_aux_streams(self, aux_streams):
+        """Kept, without effect, as what follows is."""
+
+    def set_input_consumed_event(self, event):
+        return True
+
+    def get_input_consumed_event(self):
+        return 0
+
+    def set_device_memory(self, memory, size):
+        self.device_memory = memory
+
+    def report_to_profiler(self):
+        if self.profiler is not None:
+            self._report()
+        return self.profiler is not None
+
+    def _report(self):
+        """One time for the whole network, under the name of its first layer."""
+        self.profiler.report_layer_time(self._engine.layers()[0], 1000 * gpu.clock.last)
+
+    def get_tensor_strides(self, name):
+        shape = self.get_tensor_shape(name)
+        return Dims([int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))])
+
+    def get_strides(self, binding):
+        return self.get_tensor_strides(self._engine._binding(binding))
+
+    def get_max_output_size(self, name):
+        """Bytes at the largest shapes of the profile."""
+        shape = list(self._engine.get_tensor_shape(name))
+        if shape[:1] == [-1]:
+            profile = self._engine.header["profiles"][self._profile]
+            shape[0] = max(high[0] for _, _, high in profile.values())
+        return int(np.prod(shape, dtype=np.int64)) * self._engine.get_tensor_dtype(name).itemsize
+
+    def set_output_allocator(self, name, output_allocator):
+        """Asked for memory before the execute, and told the shape."""
+        if self._engine.get_tensor_mode(name) != TensorIOMode.OUTPUT:
+            return self._say(f"{name} is no output")
+        self._allocators[name] = output_allocator
+        return True
+
+    def get_output_allocator(self, name):
+        return self._allocators.get(name)
+
     def __init__(self, engine, log):
+        self._allocators = {}
         self._engine = engine
         self._log = log
         self._profile = 0
@@ -163,7 +425,8 @@ class IExecutionContext(Scoped):
         self._log.log(Severity.ERROR, f"3: [executionContext.cpp] Error Code 3: API Usage Error ({text})")
         return False
 
-    def set_optimization_profile_async(self, i, stream):
+    def set_optimization_profile_async(self, profile_index, stream_handle):
+        i = profile_index
         if refused("trt.IExecutionContext.set_optimization_profile_async", self._log):
             return False
         if not 0 <= i < self._engine.num_optimization_profiles:
@@ -172,7 +435,8 @@ class IExecutionContext(Scoped):
         self._shapes = {}
         return True
 
-    def set_input_shape(self, key, shape):
+    def set_input_shape(self, name, shape):
+        key = name
         if refused("trt.IExecutionContext.set_input_shape", self._log):
             return False
         if self._engine.get_tensor_mode(key) != TensorIOMode.INPUT:
@@ -189,11 +453,11 @@ class IExecutionContext(Scoped):
         self._shapes[key] = shape
         return True
 
-    def set_binding_shape(self, i, shape):
-        return self.set_input_shape(self._engine._binding(i), shape)
+    def set_binding_shape(self, binding, shape):
+        return self.set_input_shape(self._engine._binding(binding), shape)
 
-    def get_binding_shape(self, i):
-        return self.get_tensor_shape(self._engine._binding(i))
+    def get_binding_shape(self, binding):
+        return self.get_tensor_shape(self._engine._binding(binding))
 
     @property
     def engine(self):
@@ -209,15 +473,16 @@ class IExecutionContext(Scoped):
             raise RuntimeError("trt.IExecutionContext.infer_shapes: injected failure")
         return [row[0] for row in self._engine.header["inputs"] if -1 in row[2] and row[0] not in self._shapes]
 
-    def get_tensor_shape(self, key):
-        shape = self._engine.get_tensor_shape(key)
-        if self._engine.get_tensor_mode(key) == TensorIOMode.INPUT:
-            return self._shapes.get(key, shape)
+    def get_tensor_shape(self, name):
+        shape = self._engine.get_tensor_shape(name)
+        if self._engine.get_tensor_mode(name) == TensorIOMode.INPUT:
+            return self._shapes.get(name, shape)
         if self._shapes and shape[:1] == (-1,):
             return (next(iter(self._shapes.values()))[0], *shape[1:])
         return shape
 
-    def set_tensor_address(self, key, address):
+    def set_tensor_address(self, name, memory):
+        key, address = name, memory
         if refused("trt.IExecutionContext.set_tensor_address", self._log):
             return False
         if self._engine.get_tensor_mode(key) == TensorIOMode.NONE:
@@ -227,18 +492,18 @@ class IExecutionContext(Scoped):
         self._addresses[key] = address
         return True
 
-    def get_tensor_address(self, key):
+    def get_tensor_address(self, name):
         """0 where none was set."""
-        if self._engine.get_tensor_mode(key) == TensorIOMode.NONE:
-            self._say(f"there is no tensor {key}")
-        return self._addresses.get(key, 0)
+        if self._engine.get_tensor_mode(name) == TensorIOMode.NONE:
+            self._say(f"there is no tensor {name}")
+        return self._addresses.get(name, 0)
 
     def execute_v2(self, bindings):
         """Addresses in the order of the tensors, done when it returns."""
         call = "trt.IExecutionContext.execute_v2"
         return not refused(call, self._log) and self._bind(bindings) and self._run(gpu.streams[0], wait=True)
 
-    def execute_async_v2(self, bindings, stream_handle):
+    def execute_async_v2(self, bindings, stream_handle, input_consumed=None):
         """Until 8.6."""
         removed_in(10)
         call = "trt.IExecutionContext.execute_async_v2"
@@ -249,10 +514,13 @@ class IExecutionContext(Scoped):
         return not refused(call, self._log) and self._queued(call, stream_handle)
 
     def _bind(self, bindings):
-        keys = list(self._engine)
-        if len(bindings) != len(keys):
-            return self._say(f"{len(bindings)} bindings given, the engine has {len(keys)}")
-        return all(self.set_tensor_address(key, int(address)) for key, address in zip(keys, bindings))
+        """Addresses of the tensors; until 8.6 those of the profiles before come first."""
+        keys, first = list(self._engine), 0
+        if major() < 10:
+            first = len(keys) * self._profile
+        if len(bindings) < first + len(keys):
+            return self._say(f"{len(bindings)} bindings given, the profile's end at {first + len(keys)}")
+        return all(self.set_tensor_address(key, int(address)) for key, address in zip(keys, bindings[first:]))
 
     def _queued(self, call, stream_handle):
         slow_host = simulate.switches().get("slow_host")
@@ -270,6 +538,13 @@ class IExecutionContext(Scoped):
         header = self._engine.header
         bound = {}
         for key, dtype, _ in header["inputs"] + header["outputs"]:
+            allocator = self._allocators.get(key)
+            if allocator is not None:
+                shape = self.get_tensor_shape(key)
+                needed = int(np.prod(shape)) * np.dtype(NUMPY[DataType[dtype]]).itemsize
+                memory = self._addresses.get(key, 0)
+                self._addresses[key] = int(allocator.reallocate_output(key, memory, needed, 256))
+                allocator.notify_shape(key, Dims(shape))
             if key not in self._addresses:
                 return self._say(f"the address of {key} was never set")
             shape = self.get_tensor_shape(key)
@@ -298,6 +573,9 @@ class IExecutionContext(Scoped):
         stream.ops.append(Execute((id(self), tuple(sorted(addresses))), run, addresses))
         if wait:
             stream.synchronise()
+        if self.profiler is not None and self.enqueue_emits_profile:
+            stream.synchronise()
+            self._report()
         return True
 
 

@@ -22,7 +22,7 @@ class CUresult(IntEnum):
     CUDA_ERROR_UNKNOWN = 999
 
 
-CUdevice = CUcontext = CUstream = CUdeviceptr = int
+CUdevice = CUcontext = CUstream = CUdeviceptr = cuuint32_t = cuuint64_t = int
 OK = CUresult.CUDA_SUCCESS
 _state = {"on": False}
 

@@ -214,6 +214,114 @@ def cudaMemset(address, value, nbytes):
     return (OK,)
 
 
+def cudaMemsetAsync(address, value, nbytes, stream):
+    """Done at once: nothing here can see the difference."""
+    return cudaMemset(address, value, nbytes)
+
+
+class cudaMemAllocationType(IntEnum):
+    cudaMemAllocationTypeInvalid = 0
+    cudaMemAllocationTypePinned = 1
+
+
+class cudaMemAllocationHandleType(IntEnum):
+    cudaMemHandleTypeNone = 0
+    cudaMemHandleTypePosixFileDescriptor = 1
+
+
+class cudaMemLocationType(IntEnum):
+    cudaMemLocationTypeInvalid = 0
+    cudaMemLocationTypeDevice = 1
+
+
+class cudaMemPoolAttr(IntEnum):
+    cudaMemPoolReuseFollowEventDependencies = 1
+    cudaMemPoolAttrReleaseThreshold = 4
+
+
+class cudaMemLocation:
+    type, id = cudaMemLocationType.cudaMemLocationTypeInvalid, 0
+
+
+class cudaMemPoolProps:
+    """Kept: every pool is the memory of the GPU."""
+
+    def __init__(self):
+        self.allocType = cudaMemAllocationType.cudaMemAllocationTypeInvalid
+        self.handleTypes = cudaMemAllocationHandleType.cudaMemHandleTypeNone
+        self.location = cudaMemLocation()
+
+
+def cudaMemPoolCreate(poolProps):
+    return _enter("cudaMemPoolCreate", 1) or (OK, gpu.create(_pools, poolProps))
+
+
+def cudaMemPoolDestroy(memPool):
+    if _pools.pop(int(memPool), None) is None:
+        violation("a memory pool destroyed twice, or never made")
+        return (cudaError_t.cudaErrorInvalidValue,)
+    return _enter("cudaMemPoolDestroy") or (OK,)
+
+
+def cudaMemPoolSetAttribute(memPool, attr, value):
+    return _enter("cudaMemPoolSetAttribute") or (OK,)
+
+
+def cudaDeviceGetDefaultMemPool(device):
+    return _enter("cudaDeviceGetDefaultMemPool", 1) or (OK, 0)
+
+
+def cudaMallocFromPoolAsync(size, memPool, stream):
+    return _enter("cudaMallocFromPoolAsync", 1) or gpu.malloc(size)
+
+
+def cudaMallocAsync(size, hStream):
+    return _enter("cudaMallocAsync", 1) or gpu.malloc(size)
+
+
+def cudaFreeAsync(devPtr, hStream):
+    """In its turn on the stream, so that what was queued before it may still use the memory."""
+    queue = gpu.streams.get(int(hStream))
+    if queue is None:
+        violation("cudaFreeAsync on a stream that does not exist")
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    queue.synchronise()
+    return (gpu.free(devPtr, host=False),)
+
+
+_pools = {}
+
+
+def cudaStreamQuery(stream):
+    queue = gpu.streams.get(int(stream))
+    if queue is None:
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    return (OK if time.perf_counter() >= queue.until else cudaError_t.cudaErrorNotReady,)
+
+
+def cudaStreamWaitEvent(stream, event, flags=0):
+    """The stream goes on when the event is reached."""
+    failed = _enter("cudaStreamWaitEvent")
+    if failed:
+        return failed
+    at = gpu.events[int(event)].at
+    if at is not None:
+        queue = gpu.streams[int(stream)]
+        queue.until = max(queue.until, at)
+    return (OK,)
+
+
+def cudaEventQuery(event):
+    known = gpu.events.get(int(event))
+    if known is None:
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    return (OK if known.at is None or time.perf_counter() >= known.at else cudaError_t.cudaErrorNotReady,)
+
+
+def cudaStreamCreateWithPriority(flags, priority):
+    return cudaStreamCreateWithFlags(flags)
+
+
 def cudaStreamCreateWithFlags(flags):
     return _enter("cudaStreamCreateWithFlags", 1) or (OK, gpu.create(gpu.streams, Stream()))
 

@@ -1,0 +1,577 @@
+"""Networks built layer by layer in the simulated TensorRT, against PyTorch; and weights that are refitted."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from vendor_sweep import simulated, tiny_answer, tiny_batch, tiny_model
+
+F = torch.nn.functional
+VERSIONS = ["8.6.1", "10.3.0", "11.4.0"]
+
+
+@pytest.fixture
+def sdk(monkeypatch, tmp_path):
+    packages = ("tensorrt", "cuda", "pynvml", "simulated_gpu")
+    with simulated(monkeypatch, tmp_path, "tensorrt", packages, "simulated_gpu") as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def trt(sdk):
+    import tensorrt
+
+    return tensorrt
+
+
+def begun(trt):
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(1 if trt.__version__.startswith("8") else 0)
+    return builder, network, builder.create_builder_config()
+
+
+def built(trt, builder, network, config):
+    plan = builder.build_serialized_network(network, config)
+    assert plan is not None
+    return trt.Runtime(trt.Logger()).deserialize_cuda_engine(plan)
+
+
+def run(trt, engine, *arrays):
+    """Outputs of execute_v2, by name."""
+    from cuda.bindings import runtime as cudart
+
+    context, addresses, outputs, fed = engine.create_execution_context(), [], {}, iter(arrays)
+    kinds = cudart.cudaMemcpyKind
+    for i in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(i)
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+            array = np.ascontiguousarray(next(fed))
+        else:
+            array = outputs[name] = np.zeros(engine.get_tensor_shape(name), trt.nptype(engine.get_tensor_dtype(name)))
+        addresses.append(cudart.cudaMalloc(max(1, array.nbytes))[1])
+        cudart.cudaMemcpy(addresses[-1], array, array.nbytes, kinds.cudaMemcpyHostToDevice)
+    assert context.execute_v2(addresses)
+    for address, array in zip(addresses[len(arrays) :], outputs.values(), strict=True):
+        cudart.cudaMemcpy(array, address, array.nbytes, kinds.cudaMemcpyDeviceToHost)
+    for address in addresses:
+        cudart.cudaFree(address)
+    return outputs
+
+
+def values(*shape, seed=0):
+    return np.random.RandomState(seed).uniform(0.1, 1.0, shape).astype(np.float32)
+
+
+def set_to(layer, **settings):
+    for name, value in settings.items():
+        setattr(layer, name, value)
+    return layer
+
+
+KERNEL, BIAS = values(4, 3, 3, 3), values(4)
+T = torch.from_numpy
+LAYERS = {
+    "convolution": (
+        lambda net, trt, x: set_to(
+            net.add_convolution_nd(input=x, num_output_maps=4, kernel_shape=(3, 3), kernel=KERNEL, bias=BIAS),
+            stride_nd=(2, 2), padding_nd=(1, 1),
+        ),
+        lambda x: F.conv2d(x, T(KERNEL), T(BIAS), stride=2, padding=1),
+    ),
+    "convolution without a bias, dilated": (
+        lambda net, trt, x: set_to(net.add_convolution_nd(x, 4, (3, 3), trt.Weights(KERNEL)), dilation_nd=(2, 2)),
+        lambda x: F.conv2d(x, T(KERNEL), dilation=2),
+    ),
+    "deconvolution": (
+        lambda net, trt, x: set_to(
+            net.add_deconvolution_nd(x, 5, (2, 2), values(3, 5, 2, 2), values(5)), stride_nd=(2, 2)
+        ),
+        lambda x: F.conv_transpose2d(x, T(values(3, 5, 2, 2)), T(values(5)), stride=2),
+    ),
+    "largest of a window": (
+        lambda net, trt, x: set_to(net.add_pooling_nd(x, trt.PoolingType.MAX, (3, 3)), stride_nd=(2, 2)),
+        lambda x: F.max_pool2d(x, 3, 2),
+    ),
+    "mean of a window": (
+        lambda net, trt, x: set_to(
+            net.add_pooling_nd(x, trt.PoolingType.AVERAGE, trt.Dims2(2, 2)), stride_nd=(2, 2), padding_nd=(1, 1),
+            average_count_excludes_padding=False,
+        ),
+        lambda x: F.avg_pool2d(x, 2, 2, padding=1),
+    ),
+    "relu": (lambda net, trt, x: net.add_activation(x, trt.ActivationType.RELU), F.relu),
+    "leaky relu": (
+        lambda net, trt, x: set_to(net.add_activation(x, trt.ActivationType.LEAKY_RELU), alpha=0.3),
+        lambda x: F.leaky_relu(x, 0.3),
+    ),
+    "clip": (
+        lambda net, trt, x: set_to(net.add_activation(x, trt.ActivationType.CLIP), alpha=0.2, beta=0.5),
+        lambda x: x.clip(0.2, 0.5),
+    ),
+    "gelu": (lambda net, trt, x: net.add_activation(x, trt.ActivationType.GELU_ERF), F.gelu),
+    "gelu by tanh": (
+        lambda net, trt, x: net.add_activation(x, trt.ActivationType.GELU_TANH),
+        lambda x: F.gelu(x, approximate="tanh"),
+    ),
+    "scaled tanh": (
+        lambda net, trt, x: set_to(net.add_activation(x, trt.ActivationType.SCALED_TANH), alpha=2.0, beta=3.0),
+        lambda x: 2 * torch.tanh(3 * x),
+    ),
+    "product with a constant": (
+        lambda net, trt, x: net.add_elementwise(
+            x, net.add_constant((1, 3, 1, 1), values(3)).get_output(0), trt.ElementWiseOperation.PROD),
+        lambda x: x * T(values(3)).view(1, 3, 1, 1),
+    ),
+    "whole quotient": (
+        lambda net, trt, x: net.add_elementwise(
+            x, net.add_constant((1, 1, 1, 1), np.float32([0.3])).get_output(0), trt.ElementWiseOperation.FLOOR_DIV),
+        lambda x: torch.floor(x / 0.3),
+    ),
+    "matrix product, transposed": (
+        lambda net, trt, x: net.add_matrix_multiply(
+            x, trt.MatrixOperation.NONE, net.add_constant((1, 1, 5, 8), values(5, 8)).get_output(0),
+            trt.MatrixOperation.TRANSPOSE,
+        ),
+        lambda x: x @ T(values(5, 8)).T,
+    ),
+    "shuffle": (
+        lambda net, trt, x: set_to(
+            net.add_shuffle(x), first_transpose=trt.Permutation([0, 2, 3, 1]), reshape_dims=(2, -1, 3),
+            second_transpose=(0, 2, 1),
+        ),
+        lambda x: x.permute(0, 2, 3, 1).reshape(2, -1, 3).permute(0, 2, 1),
+    ),
+    "concatenation": (
+        lambda net, trt, x: set_to(net.add_concatenation([x, x]), axis=2), lambda x: torch.cat([x, x], 2)
+    ),
+    "softmax": (lambda net, trt, x: set_to(net.add_softmax(x), axes=1 << 3), lambda x: x.softmax(3)),
+    "mean over axes": (
+        lambda net, trt, x: net.add_reduce(x, trt.ReduceOperation.AVG, axes=1 << 2 | 1 << 3, keep_dims=False),
+        lambda x: x.mean((2, 3)),
+    ),
+    "sum over an axis": (
+        lambda net, trt, x: net.add_reduce(x, trt.ReduceOperation.SUM, 1 << 1, True), lambda x: x.sum(1, keepdim=True)
+    ),
+    "square root": (lambda net, trt, x: net.add_unary(x, trt.UnaryOperation.SQRT), torch.sqrt),
+    "reciprocal": (lambda net, trt, x: net.add_unary(x, trt.UnaryOperation.RECIP), torch.reciprocal),
+    "scale by channel": (
+        lambda net, trt, x: net.add_scale(x, trt.ScaleMode.CHANNEL, shift=values(3, seed=1), scale=values(3)),
+        lambda x: x * T(values(3)).view(1, 3, 1, 1) + T(values(3, seed=1)).view(1, 3, 1, 1),
+    ),
+    "slice": (
+        lambda net, trt, x: net.add_slice(x, start=(0, 0, 1, 7), shape=(2, 3, 3, 4), stride=(1, 1, 2, -2)),
+        lambda x: x[:, :, 1:6:2].flip(3)[..., ::2],
+    ),
+    "gather": (
+        lambda net, trt, x: net.add_gather(x, net.add_constant((2,), np.int32([2, 0])).get_output(0), 1),
+        lambda x: x[:, [2, 0]],
+    ),
+    "largest two": (lambda net, trt, x: net.add_topk(x, trt.TopKOperation.MAX, 2, 1 << 3), lambda x: x.topk(2, 3)[0]),
+    "resize": (
+        lambda net, trt, x: set_to(net.add_resize(x), shape=(2, 3, 16, 16)),
+        lambda x: F.interpolate(x, scale_factor=2, mode="nearest"),
+    ),
+    "padding": (lambda net, trt, x: net.add_padding_nd(x, (1, 0), (0, 2)), lambda x: F.pad(x, (0, 2, 1, 0))),
+    "einsum": (lambda net, trt, x: net.add_einsum([x, x], "nchw,nchw->nc"), lambda x: (x * x).sum((2, 3))),
+    "normalisation": (
+        lambda net, trt, x: net.add_normalization(
+            x, net.add_constant((1, 1, 1, 8), values(8)).get_output(0),
+            net.add_constant((1, 1, 1, 8), values(8, seed=1)).get_output(0), 1 << 3,
+        ),
+        lambda x: F.layer_norm(x, (8,), T(values(8)), T(values(8, seed=1))),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_computes_what_pytorch_computes(sdk, trt, name):
+    add, expected = LAYERS[name]
+    builder, network, config = begun(trt)
+    x = network.add_input("x", trt.float32, (2, 3, 8, 8))
+    made = add(network, trt, x)
+    made.get_output(0).name = "y"
+    network.mark_output(made.get_output(0))
+    wanted = expected(T(values(2, 3, 8, 8))).numpy()
+    assert made.get_output(0).shape == wanted.shape
+
+    found = run(trt, built(trt, builder, network, config), values(2, 3, 8, 8))
+
+    assert list(found) == ["y"]
+    np.testing.assert_allclose(found["y"], wanted, rtol=1e-5, atol=1e-6)
+    assert sdk.wrongs() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_small_classifier_as_vendor_samples_build_it(sdk, trt, version):
+    """As network_api_pytorch_mnist: shapes are asked for between layers, and settings change after the adding."""
+    sdk.switch(trt_version=version)
+    builder, network, config = begun(trt)
+    x = network.add_input(name="data", dtype=trt.float32, shape=(1, 1, 12, 12))
+    conv = network.add_convolution_nd(x, 6, (5, 5), values(6, 1, 5, 5), values(6))
+    conv.stride_nd = (1, 1)
+    pool = network.add_pooling_nd(input=conv.get_output(0), type=trt.PoolingType.MAX, window_size=(2, 2))
+    pool.stride_nd = trt.Dims2(2, 2)
+    inner = pool.get_output(0)
+    count = int(np.prod(inner.shape))
+    flat = network.add_shuffle(inner)
+    flat.reshape_dims = trt.Dims2(1, count)
+    weights = network.add_constant(trt.Dims2(10, count), values(10, count))
+    none, turned = trt.MatrixOperation.NONE, trt.MatrixOperation.TRANSPOSE
+    product = network.add_matrix_multiply(flat.get_output(0), none, weights.get_output(0), turned)
+    product.get_output(0).name = "prob"
+    network.mark_output(tensor=product.get_output(0))
+
+    found = run(trt, built(trt, builder, network, config), values(1, 1, 12, 12))
+
+    image = T(values(1, 1, 12, 12))
+    features = F.max_pool2d(F.conv2d(image, T(values(6, 1, 5, 5)), T(values(6))), 2)
+    np.testing.assert_allclose(found["prob"], (features.flatten(1) @ T(values(10, 96)).T).numpy(), rtol=1e-5)
+    assert (network.num_layers, network.get_layer(0).name) == (5, "(Unnamed Layer* 0) [Convolution]")
+
+
+def test_layers_are_added_behind_a_parsed_graph(sdk, trt, tmp_path):
+    path = tiny_model(tmp_path / "tiny.onnx")
+    builder, network, config = begun(trt)
+    parser = trt.OnnxParser(network, trt.Logger())
+    assert parser.parse_from_file(model=str(path))
+    network.get_input(0).shape = (4, 3, 8, 8)
+    first = network.get_output(0)
+    more = network.add_activation(first, trt.ActivationType.SIGMOID)
+    network.unmark_output(first)
+    network.mark_output(more.get_output(0))
+    profile = builder.create_optimization_profile()
+    profile.set_shape(input="image", min=(4, 3, 8, 8), opt=(4, 3, 8, 8), max=(4, 3, 8, 8))
+    assert profile.get_shape(input="image") == [(4, 3, 8, 8)] * 3
+    config.add_optimization_profile(profile)
+
+    engine = built(trt, builder, network, config)
+
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    assert names == ["image", "second", more.get_output(0).name]
+
+
+def test_a_setting_that_a_layer_has_not_is_an_error(sdk, trt):
+    _, network, _ = begun(trt)
+    relu = network.add_activation(network.add_input("x", trt.float32, (1, 2)), trt.ActivationType.RELU)
+
+    with pytest.raises(AttributeError, match="no setting stride_nd"):
+        relu.stride_nd = (2, 2)
+    assert not hasattr(relu, "stride_nd")
+    assert relu.type == trt.ActivationType.RELU
+    assert network.add_plugin_v2([], None) is None, "no plug-in is run here"
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_names_of_8_6_are_there_in_8_6(sdk, trt, version):
+    sdk.switch(trt_version=version)
+    _, network, _ = begun(trt)
+    x = network.add_input("x", trt.float32, (1, 3, 8, 8))
+    if version == "10.3.0":
+        for gone in ("add_convolution", "add_pooling", "add_fully_connected"):
+            assert not hasattr(network, gone)
+        return
+    conv = network.add_convolution(input=x, num_output_maps=4, kernel_shape=(3, 3), kernel=KERNEL, bias=BIAS)
+    conv.stride = (2, 2)
+    assert conv.stride_nd == conv.stride == (2, 2)
+    full = network.add_fully_connected(conv.get_output(0), 2, values(2, 36), values(2))
+    assert full.get_output(0).shape == (1, 2, 1, 1)
+
+
+def classifier(path, weight, shift):
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["product"], name="product"),
+        helper.make_node("Add", ["product", "shift"], ["y"], name="sum"),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, [2, 3])], [value("y", TensorProto.FLOAT, [2, 4])],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(shift, "shift")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    return path
+
+
+def refittable(trt, path, *flags):
+    builder, network, config = begun(trt)
+    assert trt.OnnxParser(network, trt.Logger()).parse(path.read_bytes())
+    for flag in flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    config.clear_flag(trt.BuilderFlag.TF32)
+    return built(trt, builder, network, config)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_named_weights_are_refitted(sdk, trt, tmp_path, version):
+    sdk.switch(trt_version=version)
+    engine = refittable(trt, classifier(tmp_path / "a.onnx", values(3, 4), values(4)), "REFIT")
+    assert engine.refittable
+    refitter = trt.Refitter(engine, trt.Logger(trt.Logger.INTERNAL_ERROR))
+    assert sorted(refitter.get_all_weights()) == ["shift", "weight"]
+    assert refitter.get_missing_weights() == []
+    x = values(2, 3)
+    np.testing.assert_allclose(run(trt, engine, x)["y"], x @ values(3, 4) + values(4), rtol=1e-6)
+
+    new = values(3, 4, seed=7)
+    assert refitter.set_named_weights("weight", new)
+    assert not refitter.set_named_weights("weight", new[:2]), "of another size"
+    assert not refitter.set_named_weights("nothing", new)
+    assert refitter.refit_cuda_engine()
+
+    np.testing.assert_allclose(run(trt, engine, x)["y"], x @ new + values(4), rtol=1e-6)
+
+
+def test_weights_in_device_memory_are_read_when_the_engine_is_refitted(sdk, trt, tmp_path):
+    from cuda.bindings import runtime as cudart
+
+    engine = refittable(trt, classifier(tmp_path / "a.onnx", values(3, 4), values(4)), "REFIT")
+    refitter = trt.Refitter(engine, trt.Logger(trt.Logger.INTERNAL_ERROR))
+    refitter.weights_validation = False
+    new = values(3, 4, seed=7)
+    _, address = cudart.cudaMalloc(new.nbytes)
+    held = trt.Weights(trt.DataType.FLOAT, address, new.size)
+    wanted = refitter.get_weights_prototype(weights_name="weight")
+    assert (held.dtype, held.size) == (wanted.dtype, wanted.size)
+    assert refitter.set_named_weights("weight", held, trt.TensorLocation.DEVICE)
+    assert refitter.get_weights_location("weight") == trt.TensorLocation.DEVICE
+    cudart.cudaMemcpy(address, new, new.nbytes, cudart.cudaMemcpyKind.cudaMemcpyHostToDevice)
+    assert refitter.refit_cuda_engine()
+
+    np.testing.assert_allclose(run(trt, engine, values(2, 3))["y"], values(2, 3) @ new + values(4), rtol=1e-6)
+    cudart.cudaFree(address)
+
+
+def test_a_stripped_engine_needs_all_weights_and_takes_them_from_an_onnx_file(sdk, trt, tmp_path):
+    path = classifier(tmp_path / "a.onnx", values(3, 4), values(4))
+    engine = refittable(trt, path, "STRIP_PLAN")
+    assert not run(trt, engine, values(2, 3))["y"].any(), "it has no weights"
+    refitter = trt.Refitter(engine, trt.Logger(trt.Logger.INTERNAL_ERROR))
+    assert refitter.get_missing_weights() == ["shift", "weight"]
+    assert not refitter.refit_cuda_engine()
+    other = trt.OnnxParserRefitter(refitter, trt.Logger())
+    assert not other.refit_from_file(str(tmp_path / "absent.onnx"))
+    assert "could not open" in str(other.get_error(index=0))
+    other.clear_errors()
+    assert other.refit_from_bytes(path.read_bytes())
+    assert other.num_errors == 0
+    assert refitter.refit_cuda_engine()
+
+    np.testing.assert_allclose(run(trt, engine, values(2, 3))["y"], values(2, 3) @ values(3, 4) + values(4), rtol=1e-6)
+
+
+def test_an_engine_that_was_not_built_for_it_is_not_refitted(sdk, trt, tmp_path):
+    engine = refittable(trt, classifier(tmp_path / "a.onnx", values(3, 4), values(4)))
+
+    assert not engine.refittable
+    with pytest.raises(TypeError, match="nullptr"):
+        trt.Refitter(engine, trt.Logger(trt.Logger.INTERNAL_ERROR))
+    sdk.switch(trt_version="8.6.1")
+    assert not hasattr(trt, "OnnxParserRefitter")
+
+
+def test_weights_of_added_layers_are_refitted_by_layer_and_role_or_by_their_name(sdk, trt):
+    builder, network, config = begun(trt)
+    config.set_flag(trt.BuilderFlag.REFIT)
+    conv = network.add_convolution_nd(network.add_input("x", trt.float32, (1, 3, 8, 8)), 4, (3, 3), KERNEL, BIAS)
+    conv.name = "first"
+    network.set_weights_name(BIAS, "the bias")
+    conv.get_output(0).name = "y"
+    network.mark_output(conv.get_output(0))
+    engine = built(trt, builder, network, config)
+    refitter = trt.Refitter(engine, trt.Logger(trt.Logger.INTERNAL_ERROR))
+    assert refitter.get_all_weights() == ["first KERNEL", "the bias"]
+    assert refitter.get_all() == (["first", "the bias"], [trt.WeightsRole.KERNEL, trt.WeightsRole.ANY])
+
+    assert refitter.set_weights("first", trt.WeightsRole.KERNEL, 2 * KERNEL)
+    assert refitter.refit_cuda_engine()
+
+    wanted = F.conv2d(T(values(1, 3, 8, 8)), T(2 * KERNEL), T(BIAS)).numpy()
+    np.testing.assert_allclose(run(trt, engine, values(1, 3, 8, 8))["y"], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("version", "refit", "tf32"), [("8.6.1", 5, 7), ("10.3.0", 4, 6), ("11.4.0", 4, 6)])
+def test_numbers_of_builder_flags_are_those_of_the_release(sdk, trt, version, refit, tf32):
+    sdk.switch(trt_version=version)
+    _, _, config = begun(trt)
+
+    assert (int(trt.BuilderFlag.REFIT), int(trt.BuilderFlag.TF32)) == (refit, tf32)
+    assert config.flags == 1 << tf32, "TF32 is on unless cleared"
+
+
+NAMED = {
+    ("IOptimizationProfile", "set_shape"): "input min opt max",
+    ("IBuilderConfig", "set_memory_pool_limit"): "pool pool_size",
+    ("IBuilderConfig", "create_timing_cache"): "serialized_timing_cache",
+    ("OnnxParser", "parse_from_file"): "model",
+    ("OnnxParser", "get_error"): "index",
+    ("Runtime", "deserialize_cuda_engine"): "serialized_engine",
+    ("ICudaEngine", "get_tensor_name"): "index",
+    ("ICudaEngine", "get_tensor_shape"): "name",
+    ("ICudaEngine", "get_tensor_mode"): "name",
+    ("ICudaEngine", "get_tensor_dtype"): "name",
+    ("ICudaEngine", "get_tensor_profile_shape"): "name profile_index",
+    ("IExecutionContext", "set_input_shape"): "name shape",
+    ("IExecutionContext", "set_tensor_address"): "name memory",
+    ("IExecutionContext", "get_tensor_address"): "name",
+    ("IExecutionContext", "set_optimization_profile_async"): "profile_index stream_handle",
+    ("IExecutionContext", "execute_async_v3"): "stream_handle",
+    ("IExecutionContext", "execute_v2"): "bindings",
+    ("INetworkDefinition", "get_layer"): "index",
+    ("INetworkDefinition", "add_reduce"): "input op axes keep_dims",
+    ("INetworkDefinition", "add_topk"): "input op k axes",
+    ("Refitter", "set_weights"): "layer_name role weights",
+    ("Logger", "log"): "severity msg",
+}
+
+
+@pytest.mark.parametrize("call", NAMED, ids=".".join)
+def test_arguments_have_the_names_of_the_bindings(sdk, trt, call):
+    owner, name = call
+
+    known = [key for key in inspect.signature(getattr(getattr(trt, owner), name)).parameters if key != "self"]
+
+    assert known == NAMED[call].split()
+
+
+def two_profiles(trt, path):
+    builder, network, config = begun(trt)
+    assert trt.OnnxParser(network, trt.Logger()).parse_from_file(str(path))
+    for most in (4, 8):
+        profile = builder.create_optimization_profile()
+        profile.set_shape("image", (1, 3, 8, 8), (most, 3, 8, 8), (most, 3, 8, 8))
+        config.add_optimization_profile(profile)
+    return built(trt, builder, network, config)
+
+
+def test_bindings_of_several_profiles_lie_one_behind_the_other_in_8_6(sdk, trt, tmp_path):
+    from cuda.bindings import runtime as cudart
+
+    sdk.switch(trt_version="8.6.1")
+    engine = two_profiles(trt, tiny_model(tmp_path / "tiny.onnx"))
+    assert engine.num_bindings == 6
+    assert [engine.get_binding_name(i) for i in (0, 3)] == ["image", "image [profile 1]"]
+    assert engine.get_binding_index("first [profile 1]") == 4
+    assert engine.get_profile_shape(1, "image")[2] == (8, 3, 8, 8)
+    context = engine.create_execution_context()
+    context.active_optimization_profile = 1
+    assert context.set_binding_shape(3, (2, 3, 8, 8))
+    images = tiny_batch(2)
+    out = np.zeros(context.get_binding_shape(4), np.float32)
+    rest = np.zeros(context.get_binding_shape(5), np.float32)
+    addresses = [cudart.cudaMalloc(array.nbytes)[1] for array in (images, out, rest)]
+    cudart.cudaMemcpy(addresses[0], images, images.nbytes, cudart.cudaMemcpyKind.cudaMemcpyHostToDevice)
+
+    assert not context.execute_v2(addresses), "those of the first profile are missing"
+    assert context.execute_v2([0, 0, 0, *addresses])
+
+    cudart.cudaMemcpy(out, addresses[1], out.nbytes, cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost)
+    np.testing.assert_allclose(out, tiny_answer(tmp_path / "tiny.onnx", images)["first"], rtol=1e-6)
+
+
+def test_the_shape_of_an_output_in_a_profile_is_no_shape(sdk, trt, tmp_path):
+    """Samples ask for it and go on: three Dims of rank -1, which iterate over nothing."""
+    engine = two_profiles(trt, tiny_model(tmp_path / "tiny.onnx"))
+
+    shapes = engine.get_tensor_profile_shape("first", 0)
+
+    assert [trt.volume(shape) for shape in shapes] == [1, 1, 1]
+    with pytest.raises(ValueError, match="should return >= 0"):
+        len(shapes[0])
+    assert engine.get_tensor_profile_shape("image", 1)[2] == (8, 3, 8, 8)
+
+
+def test_an_output_allocator_is_asked_and_told_and_a_profiler_hears_of_the_time(sdk, trt, tmp_path):
+    from cuda.bindings import runtime as cudart
+
+    engine = refittable(trt, classifier(tmp_path / "a.onnx", values(3, 4), values(4)))
+    heard = []
+
+    class Allocator(trt.IOutputAllocator):
+        def __init__(self):
+            trt.IOutputAllocator.__init__(self)
+
+        def reallocate_output(self, tensor_name, memory, size, alignment):
+            heard.append((tensor_name, size))
+            return cudart.cudaMalloc(size)[1]
+
+        def notify_shape(self, tensor_name, shape):
+            heard.append((tensor_name, tuple(shape)))
+
+    class Profiler(trt.IProfiler):
+        def report_layer_time(self, layer_name, ms):
+            heard.append((layer_name, ms > 0))
+
+    context = engine.create_execution_context()
+    context.profiler = Profiler()
+    assert context.set_output_allocator("y", Allocator())
+    _, address = cudart.cudaMalloc(24)
+    cudart.cudaMemcpy(address, values(2, 3), 24, cudart.cudaMemcpyKind.cudaMemcpyHostToDevice)
+    context.set_tensor_address("x", address)
+    assert context.execute_async_v3(0)
+
+    assert heard == [("y", 32), ("y", (2, 4)), ("product", True)]
+    assert context.get_tensor_strides("y") == (4, 1)
+
+
+def test_dims_are_compared_and_changed_like_lists(trt):
+    shape = trt.Dims([1, 3, 8, 8])
+    shape[0] = 4
+
+    assert shape == (4, 3, 8, 8) == tuple(shape)
+    assert shape[1:] == (3, 8, 8)
+    assert str(shape) == "(4, 3, 8, 8)"
+    assert trt.DimsHW(2, 3).h == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_registry_of_plug_ins_is_looked_into(sdk, trt, version):
+    sdk.switch(trt_version=version)
+    registry = trt.get_plugin_registry()
+    listed = registry.all_creators if version != "8.6.1" else registry.plugin_creator_list
+    find = registry.get_creator if version != "8.6.1" else registry.get_plugin_creator
+
+    assert "EfficientNMS_TRT" in [creator.name for creator in listed]
+    assert find("EfficientNMS_TRT", "1", "").field_names[0].name == "score_threshold"
+    assert find("EfficientNMS_TRT", "9", "") is None
+    assert registry.load_library("/nowhere.so") is None
+
+    class Mine(trt.IPluginCreator):
+        def __init__(self):
+            trt.IPluginCreator.__init__(self)
+            self.name, self.plugin_version = "Mine", "1"
+            self.field_names = trt.PluginFieldCollection(
+                [trt.PluginField("pads", np.array([1, 2], np.int32), trt.PluginFieldType.INT32)]
+            )
+
+    mine = Mine()
+    assert registry.register_creator(mine, "")
+    assert not registry.register_creator(Mine(), "")
+    assert find("Mine", "1", "").field_names[0].size == 2
+    assert registry.deregister_creator(mine)
+    assert find("Mine", "1", "") is None
+
+
+def test_memory_of_a_pool_and_of_a_stream(sdk):
+    from cuda.bindings import driver, runtime
+
+    properties = runtime.cudaMemPoolProps()
+    properties.location.type = runtime.cudaMemLocationType.cudaMemLocationTypeDevice
+    error, pool = runtime.cudaMemPoolCreate(properties)
+    assert error == 0
+    threshold = runtime.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
+    assert runtime.cudaMemPoolSetAttribute(pool, threshold, driver.cuuint64_t(1 << 20)) == (0,)
+    _, stream = runtime.cudaStreamCreate()
+    for error, address in (runtime.cudaMallocFromPoolAsync(64, pool, stream), runtime.cudaMallocAsync(64, stream)):
+        assert error == 0
+        assert runtime.cudaMemsetAsync(address, 3, 64, stream) == (0,)
+        assert runtime.cudaFreeAsync(address, stream) == (0,)
+    assert runtime.cudaMemPoolDestroy(pool) == (0,)
+    assert runtime.cudaStreamQuery(stream) == (0,)
+    runtime.cudaStreamDestroy(stream)
+    assert sdk.wrongs() == []
