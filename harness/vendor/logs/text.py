@@ -29,13 +29,24 @@ _ESCAPE = re.compile(
     r"|\[\d{1,3}(?:;\d{1,3})*m"  # a colour whose escape character was lost
 )
 
-_OVERWRITTEN = re.compile(r"[\r\b\x0b\x0c]+|(?<=it/s\])|(?<=s/it\])")  # also after a bar that ends without a line feed
+_STAGE = r"\[(?:\w+ )?(?:data read|preprocess|infer|inference|post|postprocess)\]\s*throughputRate"
+"""benchmark's lines after its first. The wide-and-deep variant of the tool has "[wide preprocess]" and another."""
+
+_OVERWRITTEN = re.compile(
+    r"[\r\b\x0b\x0c]+|(?<=it/s\])|(?<=s/it\])"  # also after a bar that ends without a line feed
+    rf"|(?<=\d)(?={_STAGE})"  # a page that lost the line feeds between benchmark's lines, or between trtexec's
+    r"|(?<=[\w%])(?=\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[[IWEFV]\])"
+)
+
+_RETYPED = str.maketrans("\uff0c\uff1a\uff08\uff09", ",:()")
+"""Full-width punctuation of a Chinese keyboard, in logs that went through an editor."""
 
 OWN = r"(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\]\s*)?\[(?:INFO|[IWEFV])\]\s*"
 """What the tools themselves write before a line: [INFO], or trtexec's time stamp and level."""
 
 _BEGINNINGS = (
-    r"\[(?:e2e|data read|preprocess|infer|inference|post|postprocess)\]\s*throughputRate",
+    r"\[?\[e2e\]\s*throughputRate",
+    _STAGE,
     r"ave_throughputRate\s*[=:]",
     r"Inference (?:average )?time",
     r"[Tt]hroughput \(?1000\*",
@@ -125,7 +136,7 @@ def lines_of(source: str, text: str) -> tuple[list[str], list[int]]:
     Raises DataError when something stands before the lines that cannot be taken away."""
     lines, numbers = [], []
     for number, line in enumerate(re.split(r"\r?\n", _unpacked(text.lstrip("\ufeff"))), 1):
-        parts = [part.strip() for part in _OVERWRITTEN.split(_ESCAPE.sub("", line))]
+        parts = [part.strip() for part in _OVERWRITTEN.split(_ESCAPE.sub("", line.translate(_RETYPED)))]
         for part in [part for part in parts if part] or [""]:
             lines.append(part)
             numbers.append(number)

@@ -51,6 +51,75 @@ def test_a_missing_blank_in_benchmarks_lines_is_no_damage():
     assert parse(text.replace(", ", ",").replace(": ", ":").replace("] ", "]"))[0].per_device == 500
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\n[", "["),  # a page joined the lines
+        ("[e2e]", "[[e2e]"),  # its markup doubled a bracket
+        (", moduleLatency", "\uff0cmoduleLatency"),  # retyped on a Chinese keyboard
+        (": ", "\uff1a"),
+        (", Interface", " Interface"),
+        (", moduleLatency", " moduleLatency"),
+        ("atency", "antency"),  # the wide-and-deep variant, which also prepares two inputs
+        (
+            "[preprocess] throughputRate: 240, moduleLatency: 4.16667\n",
+            "[wide preprocess] throughputRate: 240, moduleLatency: 4.16667\n"
+            "[deep preprocess] throughputRate: 250, moduleLatency: 4\n",
+        ),
+    ],
+)
+def test_benchmarks_lines_are_read_as_published_logs_have_them(old, new):
+    text = log_samples.benchmark()
+    assert old in text
+
+    (found,) = parse(text.replace(old, new))
+
+    assert (found.per_device, found.batch, found.doubts) == (500, 4, ())
+
+
+def test_a_second_preparation_is_checked_too():
+    two = log_samples.benchmark().replace(
+        "[preprocess] throughputRate: 240,", "[deep preprocess] throughputRate: 250, moduleLatency: 4\n"
+        "[wide preprocess] throughputRate: 231,"
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"wide preprocess\] throughputRate x moduleLatency is 962\.5"):
+        parse(two)
+
+
+def test_a_stage_that_stands_twice_is_two_runs():
+    text = log_samples.benchmark()
+    with pytest.raises(DataError, match=r"\[e2e\] line stands 2 times"):
+        parse(text + text.replace("[e2e]", "[[e2e]"))
+
+
+@pytest.mark.parametrize(("module", "doubted"), [(1.981, False), (1.979, True)])
+def test_an_interface_that_takes_longer_than_its_module_is_doubted(module, doubted):
+    (found,) = parse(log_samples.benchmark().replace("moduleLatency: 3\n", f"moduleLatency: {module}\n"))
+
+    assert ("the interface, a part of the module, takes longer" in " ".join(found.doubts)) is doubted
+
+
+# 60 images of which post-processing takes 1 s a batch of 8 and inference 50 ms each: it ends long before the run does
+SLOW_POST = """[e2e] throughputRate: 6, latency: 10000
+[data read] throughputRate: 250, moduleLatency: 4
+[preprocess] throughputRate: 240, moduleLatency: 4.16667
+[infer] throughputRate: 20, Interface throughputRate: 25, moduleLatency: 50
+[post] throughputRate: 1, moduleLatency: 1000
+"""
+
+
+@pytest.mark.parametrize("batch", [6, 8, 16])
+def test_where_post_processing_is_slow_a_stated_batch_need_not_be_the_quotient_of_rates(batch):
+    """It may be any that the times allow; the quotient, 20, would be of none."""
+    assert parse(SLOW_POST, batch=batch)[0].batch == batch
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_where_post_processing_is_slow_the_times_still_refuse_a_batch(batch):
+    with pytest.raises(DataError, match="of another batch"):
+        parse(SLOW_POST, batch=batch)
+
+
 # --- msame --------------------------------------------------------------------------------------------------------
 SLOW = [200.0, 8.0, 8.2, 7.8, 8.0]
 
@@ -246,6 +315,20 @@ def test_the_newest_summary_lists_begin_and_end_beside_the_spread():
 def test_a_pipeline_summary_that_contradicts_itself_is_refused(change, words):
     with pytest.raises(DataError, match=words):
         parse(json.dumps({**PIPELINE, **change}), batch=8)
+
+
+def test_a_summary_without_its_list_of_files_is_read():
+    """As pages show it: from its second key on."""
+    text = (
+        '"NPU_compute_time": {"min": 3.5, "max": 9.5, "mean": 4.0, "median": 3.9, "percentile(99%)": 9.0},\n'
+        '"H2D_latency": {"min": 1, "max": 2, "mean": 1.5, "median": 1.5, "percentile(99%)": 2},\n'
+        '"throughput": 4000.0}\n'
+    )
+    (found,) = parse(text)
+
+    assert (found.per_device, found.batch, found.latency_ms) == (4000, 16, 4.0)
+    with pytest.raises(DataError, match="no end of the JSON"):
+        parse(text.rsplit("}", 1)[0])
 
 
 @pytest.mark.parametrize("text", ['{"NPU_compute_time":' + "[" * 100_000, '{"NPU_compute_time": ' + "9" * 5000 + "}"])

@@ -171,3 +171,10 @@ def test_an_implicit_batch_of_any_size_counts_images(batch):
 
     assert found.per_device == pytest.approx(0.99 * batch * 250)
     assert found.notes == (f"implicit batch: the rate counts images, {batch} a query",)
+
+
+def test_lines_that_a_page_joined_are_read():
+    stamped = log_samples.trtexec_7().replace("[I]", "[07/20/2021-01:49:12] [I]")
+
+    (found,) = parse(stamped.replace("\n", ""), batch=8)
+    assert (found.per_device, found.batch) == (2000, 8)
