@@ -1,9 +1,12 @@
-"""chipproof fetch: where weights and data sets come from, and the download of what has a published digest."""
+"""chipproof fetch: where weights and data sets come from, and the download of what has a published digest.
+
+urllib and not pooch: pooch 1.9 begins an interrupted download anew, and needs requests."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,27 +18,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.errors import UsageError, WeightsError
+from harness.report.messages import Translate, language, translation
+from harness.store import whole_file
+from tools.language import LangOption
 
 if TYPE_CHECKING:
     from harness.models.base import Model, Weights
 
-SETS: dict[str, tuple[str, str]] = {
-    "imagenet": ("https://image-net.org/download.php", "ILSVRC2012 validation images; an account is needed"),
+SETS: dict[str, tuple[tuple[str, ...], str]] = {
+    "imagenet": (("https://image-net.org/download.php",), "ILSVRC2012 validation images; an account is needed"),
     "widerface": (
-        "http://shuoyang1213.me/WIDERFACE/",
-        "WIDER_val.zip; the four .mat files: github.com/biubug6/Pytorch_Retinaface, widerface_evaluate/ground_truth",
+        ("http://shuoyang1213.me/WIDERFACE/", "https://github.com/biubug6/Pytorch_Retinaface"),
+        "WIDER_val.zip; the four .mat files lie in widerface_evaluate/ground_truth",
     ),
-    "coco": ("https://cocodataset.org/#download", "val2017.zip and annotations_trainval2017.zip"),
+    "coco": (("https://cocodataset.org/#download",), "val2017.zip and annotations_trainval2017.zip"),
     "peta": (
-        "http://mmlab.ie.cuhk.edu.hk/projects/PETA.html",
-        "19,000 images, of which label.json names 7,600: gitee.com/ascend/ModelZoo-PyTorch, Deepmar_for_Pytorch",
+        ("http://mmlab.ie.cuhk.edu.hk/projects/PETA.html", "https://gitee.com/ascend/ModelZoo-PyTorch"),
+        "19,000 images; label.json, which names 7,600 of them: Deepmar_for_Pytorch",
     ),
 }
-"""Data set -> (page, what to take from it). A person must agree to their terms, so they are not downloaded here."""
+"""Data set -> (addresses, what to take from them). A person must agree to their terms: they are not downloaded here."""
 
 TIMEOUT_S = 30
 CHUNK = 1 << 20
 MOST = 1_000_000_000  # bytes that a checkpoint may have
+RANGE_NOT_SATISFIABLE = 416
 SLOW_S, SLOWEST = 60.0, 1000.0  # after so many seconds, fewer bytes a second are a broken line
 
 
@@ -46,6 +53,7 @@ def command(
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch weights that have a published digest")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the rows as JSON")] = False,
+    lang: LangOption = None,
 ) -> None:
     """Say where the weights and data sets of NAMES come from and where they belong; with --download, fetch weights
     whose digest is published and check them."""
@@ -57,7 +65,7 @@ def command(
     if unknown:
         raise UsageError(f"{unknown[0]!r} is neither a model nor a data set", hint=", ".join((*matrix.models(), *SETS)))
     if download and names and sets:
-        name, (url, _) = next(iter(sets.items()))
+        name, ((url, *_), _) = next(iter(sets.items()))
         raise UsageError(
             f"{name} is not downloaded: its owners ask a person to agree to their terms",
             hint=f"fetch it by hand from {url}; chipproof fetch {name} says what belongs where",
@@ -67,14 +75,14 @@ def command(
     if download and data is not None:
         _fetch_all(list(rows.values()), data, asked=bool(names))
     table = [_model_row(model, data) for model in rows.values()] + [
-        {"name": name, "kind": "data set", "state": _set_state(name, data), "url": url, "what": what,
+        {"name": name, "kind": "data set", "state": _set_state(name, data), "url": url, "also": also, "what": what,
          "belongs": f"DATA/{name}/", "digest": None}
-        for name, (url, what) in sets.items()
+        for name, ((url, *also), what) in sets.items()
     ]  # fmt: skip
     if as_json:
         print(json.dumps(table, ensure_ascii=False, indent=1))
         return
-    _show(table)
+    _show(table, translation(language(lang, encoding=sys.stdout.encoding)))
 
 
 def _model_row(model: Model, data: Path | None) -> dict[str, Any]:
@@ -84,8 +92,8 @@ def _model_row(model: Model, data: Path | None) -> dict[str, Any]:
     found = "no --data" if data is None else state(weights, find(model, data))
     digest = f"sha256 {weights.sha256}" if weights.sha256 else f"md5 {weights.md5}" if weights.md5 else None
     return {
-        "name": model.name, "kind": "weights", "state": found, "url": weights.url,
-        "what": " or ".join(weights.files), "belongs": f"DATA/weights/{weights.files[0]}", "digest": digest,
+        "name": model.name, "kind": "weights", "state": found, "url": weights.url, "also": [],
+        "what": " / ".join(weights.files), "belongs": f"DATA/weights/{weights.files[0]}", "digest": digest,
     }  # fmt: skip
 
 
@@ -93,6 +101,9 @@ def _set_state(name: str, data: Path | None) -> str:
     if data is None:
         return "no --data"
     return "here" if (data / name).is_dir() else "missing"
+
+
+STATES = ("no --data", "missing", "here", "here, no digest published", "here, digest right", "here, digest WRONG")
 
 
 def state(weights: Weights, path: Path | None) -> str:
@@ -112,16 +123,14 @@ def _right(weights: Weights, path: Path) -> bool:
     return found.hexdigest() == (weights.sha256 or weights.md5)
 
 
-def _show(table: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", "state", "where from", "what", "belongs at"):
-        shown.add_column(column, overflow="fold")
+def _show(table: list[dict[str, Any]], t: Translate) -> None:
+    """A block a row. Addresses and paths stand on lines of their own and are never broken, so that they can be
+    copied whole whatever the width of the terminal."""
     for row in table:
-        shown.add_row(row["name"], row["state"], row["url"], row["what"], row["belongs"])
-    Console(highlight=False, markup=False).print(shown)
+        print(f"{row['name']}: {t(row['state'])}")
+        print(f"  {t(row['what'])}")
+        print(row["url"], *row["also"], sep="\n")
+        print(f"-> {row['belongs']}\n")
 
 
 def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
@@ -156,24 +165,45 @@ def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
 
 
 def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] = lambda done, total: None) -> None:
-    """Download to `path`. Raises WeightsError, and leaves no file, when it is incomplete or has another digest."""
-    from harness.store import whole_file
-
+    """Download to `path`. What an earlier download left in `path`.part is gone on from. Raises WeightsError when it is
+    incomplete, and leaves the part; when it has another digest, or is more than any checkpoint, leaves nothing."""
     by_hand = f"fetch it by hand from {weights.url} to {path}"
+    part = path.with_name(f"{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not (part.is_file() and _right(weights, part)):
+            _download(weights.url, part, by_hand, tell)
+        if not _right(weights, part):
+            part.unlink()
+            raise WeightsError(
+                f"what {weights.url} gave is not the published file: its digest is another", hint=by_hand
+            )
         with whole_file(path) as beside:
-            _download(weights, beside, by_hand, tell)
+            part.replace(beside)
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise WeightsError(f"{weights.url} cannot be fetched: {reason}", hint=by_hand) from error
+        size = part.stat().st_size if part.is_file() else 0
+        hint = f"run it again: it goes on after {size} bytes; or {by_hand}" if size else by_hand
+        raise WeightsError(f"{weights.url} cannot be fetched: {reason}", hint=hint) from error
 
 
-def _download(weights: Weights, path: Path, by_hand: str, tell: Callable[[int, int | None], None]) -> None:
-    """Write what the publisher gives to `path`. Raises WeightsError for too much, too slowly, too little, or another
-    file than the published one."""
-    with urllib.request.urlopen(weights.url, timeout=TIMEOUT_S) as answer, path.open("wb") as file:
+def _download(url: str, part: Path, by_hand: str, tell: Callable[[int, int | None], None]) -> None:
+    """Bring `part` to its end: what it has is not asked for again (RFC 9110, 14.2), unless the publisher gives all of
+    it. Raises WeightsError for too much, too slowly or too little."""
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != RANGE_NOT_SATISFIABLE or not have:
+            raise
+        part.unlink()  # there is no more of it, and it is not the file
+        return _download(url, part, by_hand, tell)
+    goes_on = (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
+    have = have if goes_on else 0
+    with answer, part.open("ab" if goes_on else "wb") as file:
         length = answer.headers.get("Content-Length")
-        total, done = int(length) if length else None, 0
+        total, done = have + int(length) if length else None, have
         begun = time.monotonic()
         while chunk := answer.read1(CHUNK):  # what has come: a drip would keep read() for ever
             file.write(chunk)
@@ -181,12 +211,13 @@ def _download(weights: Weights, path: Path, by_hand: str, tell: Callable[[int, i
             tell(done, total)
             seconds = time.monotonic() - begun
             if max(done, total or 0) > MOST:
-                raise WeightsError(f"{weights.url} gives more than {MOST / 1e6:.0f} MB, no checkpoint", hint=by_hand)
-            if seconds > SLOW_S and done / seconds < SLOWEST:
-                raise WeightsError(
-                    f"{weights.url} gives {done / seconds:.0f} bytes/s: {done} in {seconds:.0f} s", hint=by_hand
-                )
+                part.unlink()
+                raise WeightsError(f"{url} gives more than {MOST / 1e6:.0f} MB, no checkpoint", hint=by_hand)
+            if seconds > SLOW_S and (done - have) / seconds < SLOWEST:
+                rate = (done - have) / seconds
+                raise WeightsError(f"{url} gives {rate:.0f} bytes/s: {done - have} in {seconds:.0f} s", hint=by_hand)
     if total is not None and done != total:
-        raise WeightsError(f"{weights.url} broke off after {done} of {total} bytes", hint="try again")
-    if not _right(weights, path):
-        raise WeightsError(f"what {weights.url} gave is not the published file: its digest is another", hint=by_hand)
+        raise WeightsError(
+            f"{url} broke off after {done} of {total} bytes", hint=f"run it again: it goes on after {done} bytes"
+        )
+    return None

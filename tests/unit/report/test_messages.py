@@ -18,11 +18,11 @@ from harness.report.messages import CATALOGUES, LANGUAGES, compiled, entries, la
 from harness.report.records import Record, head_line
 from harness.report.terminal import terminal
 from harness.vocabulary import MARKS, STAGES
-from tools import doctor
+from tools import doctor, fetch
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [*sorted((ROOT / "harness" / "report").glob("*.py")),
-           *(ROOT / "tools" / f"{name}.py" for name in ("doctor", "compare", "history", "report")),
+           *(ROOT / "tools" / f"{name}.py" for name in ("doctor", "compare", "history", "report", "fetch")),
            ROOT / "tests" / "ending.py"]  # fmt: skip
 ZH = entries((CATALOGUES / "zh.po").read_text(encoding="utf-8"))
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
@@ -49,6 +49,7 @@ def used():
     found |= set(re.findall(r'STOPPED\] = (?:.* or )?"([^"]+)"', stops))
     found |= {*compare.TITLES, *(name for columns in compare.COLUMNS for name in columns)}
     found |= {*doctor.AREAS, *(state.value for state in doctor.State), doctor.EACH, doctor.DRAWN, doctor.SEEDED}
+    found |= {*fetch.STATES, *(what for _, what in fetch.SETS.values())}
     return found - {""}
 
 

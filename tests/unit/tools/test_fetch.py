@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from rich.cells import cell_len
 
 from harness import matrix
 from harness.errors import UsageError, WeightsError
@@ -18,13 +19,24 @@ CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than two chunks
 SHA, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
 
 
+class Address(str):
+    """Of a server that keeps the ranges that it was asked for."""
+
+    def __new__(cls, text, asked):
+        made = super().__new__(cls, text)
+        made.asked = asked
+        return made
+
+
 @pytest.fixture
 def server(monkeypatch):
-    """Serves CONTENT at /whole, half of it under its full length at /short, a page at /page."""
+    """Serves CONTENT at /whole and a page at /page; at /parts what is asked for of CONTENT, of which the first answer
+    breaks off. Keeps the ranges that were asked for."""
+    asked = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            bodies = {"/whole": CONTENT, "/short": CONTENT[:700_000], "/page": b"<html>please log in</html>"}
+            bodies = {"/whole": CONTENT, "/page": b"<html>please log in</html>"}
             if self.path in ("/endless", "/drip"):
                 self.send_response(200)
                 self.end_headers()
@@ -33,12 +45,25 @@ def server(monkeypatch):
                         self.wfile.write(b"x" if self.path == "/drip" else b"x" * 100_000)
                         time.sleep(0.05 if self.path == "/drip" else 0)
                 return
+            if self.path == "/parts":
+                asked.append(self.headers["Range"])
+                start = int(self.headers["Range"][6:-1]) if self.headers["Range"] else 0
+                if start >= len(CONTENT):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if start else 200)
+                if start:
+                    self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+                self.send_header("Content-Length", str(len(CONTENT) - start))
+                self.end_headers()
+                self.wfile.write(CONTENT[start:] if start else CONTENT[:700_000])
+                return
             if self.path not in bodies:
                 self.send_error(404)
                 return
             body = bodies[self.path]
             self.send_response(200)
-            self.send_header("Content-Length", str(len(CONTENT) if self.path == "/short" else len(body)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
@@ -49,7 +74,7 @@ def server(monkeypatch):
     with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
+        yield Address(f"http://127.0.0.1:{httpd.server_port}", asked)
         httpd.shutdown()
         thread.join()
 
@@ -80,14 +105,57 @@ def test_a_download_is_whole_and_checked(server, tmp_path, digest):
     assert told[-1] == (len(CONTENT), len(CONTENT))
 
 
-@pytest.mark.parametrize(("path", "says"), [("endless", "more than 5 MB"), ("drip", "bytes/s")])
-def test_a_stream_that_does_not_end_is_refused_and_nothing_is_left(server, tmp_path, monkeypatch, path, says):
+def test_a_download_that_broke_off_goes_on_where_it_ended(server, tmp_path):
+    told, path = [], tmp_path / "model.pth"
+
+    with pytest.raises(WeightsError, match=r"broke off|cannot be fetched") as broken:
+        fetch.fetch(weights(f"{server}/parts"), path)
+    assert not path.exists()
+    assert "goes on after 700000 bytes" in broken.value.hint
+    fetch.fetch(weights(f"{server}/parts"), path, lambda *at: told.append(at))
+
+    assert server.asked == [None, "bytes=700000-"]
+    assert path.read_bytes() == CONTENT
+    assert told[0][0] > 700_000
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("part", "way"),
+    [(CONTENT[:5], "whole"), (b"x" * len(CONTENT), "parts"), (CONTENT, "gone"), (CONTENT[:9], "whole")],
+)
+def test_a_part_is_gone_on_from_only_where_that_gives_the_file(server, tmp_path, part, way):
+    """A publisher that gives all of it again; a part of another file, as long as the file; a part that is all of it."""
+    (tmp_path / "model.pth.part").write_bytes(part)
+
+    if way == "parts":
+        with pytest.raises(WeightsError):  # begun anew, and that broke off
+            fetch.fetch(weights(f"{server}/{way}"), tmp_path / "model.pth")
+        assert (tmp_path / "model.pth.part").stat().st_size == 700_000
+        return
+    fetch.fetch(weights(f"{server}/{way}"), tmp_path / "model.pth")
+
+    assert (tmp_path / "model.pth").read_bytes() == CONTENT
+    assert not (tmp_path / "model.pth.part").exists()
+
+
+def test_a_wrong_part_costs_one_more_download(server, tmp_path):
+    (tmp_path / "model.pth.part").write_bytes(b"another file")
+
+    with pytest.raises(WeightsError, match="digest is another"):
+        fetch.fetch(weights(f"{server}/parts"), tmp_path / "model.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("path", "says", "left"), [("endless", "more than 5 MB", 0), ("drip", "bytes/s", 1)])
+def test_a_stream_that_does_not_end_is_refused(server, tmp_path, monkeypatch, path, says, left):
     monkeypatch.setattr(fetch, "MOST", 5_000_000)
     monkeypatch.setattr(fetch, "SLOW_S", 0.5)
 
     with pytest.raises(WeightsError, match=says):
         fetch.fetch(weights(f"{server}/{path}"), tmp_path / "model.pth")
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["model.pth.part"][:left]
 
 
 def test_a_file_url_is_fetched_too(tmp_path):
@@ -100,7 +168,7 @@ def test_a_file_url_is_fetched_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/short", "broke off|cannot be fetched"), ("/page", "digest is another"), ("/gone", "Not Found")],
+    [("/page", "digest is another"), ("/gone", "Not Found")],
 )
 def test_a_bad_answer_leaves_nothing_behind(server, tmp_path, path, words):
     with pytest.raises(WeightsError, match=words):
@@ -180,3 +248,18 @@ def test_an_unknown_name_and_a_missing_folder_are_refused(rows):
         fetch.command(["regnet"], None)
     with pytest.raises(UsageError, match="no folder to download into"):
         fetch.command(["a"], None, download=True)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_addresses_can_be_copied_whole_at_80_columns(monkeypatch, capsys, lang):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    fetch.command(None, None, lang=lang)
+
+    lines = capsys.readouterr().out.splitlines()
+    urls = {model.weights.url for model in matrix.models().values()} | {u for us, _ in fetch.SETS.values() for u in us}
+    assert max(map(len, urls)) > 80
+    assert urls <= set(lines)
+    assert max(cell_len(line) for line in lines if line not in urls) <= 80
+    assert "-> DATA/weights/gfocal_r50_fpn_1x.pth" in lines
+    assert ("regnety_016: 未给出 --data" in lines) is (lang == "zh")
