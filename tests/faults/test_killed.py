@@ -5,6 +5,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -75,6 +77,7 @@ def test_a_run_that_is_killed_keeps_what_it_had_judged_and_leaves_no_process(con
     assert gone(children)
 
 
+ROOT = Path(__file__).parents[2]
 LABS = {
     "testbed and cpu": (("cpu",), "tiny_classes and ((fp32 and bs4 and (export or numerics or accuracy)) or "
                         "(testbed and fp32 and (throughput or targets)))", ()),
@@ -226,3 +229,52 @@ def test_a_results_folder_without_a_run_resumes_nothing(conform, tmp_path):
     watch = conform("tiny_classes and fp32 and bs4 and export", more=(f"--results={tmp_path}", "--resume=latest"))
 
     assert set(watch.seen.values()) == {"PASS"}
+
+
+def several(cache, results, *more):
+    """A run of two processes, each with a simulated chip."""
+    marks = "(t4 or ascend310p) and regnety_016 and fp16 and bs4 and (export or numerics)"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "-m", marks, "-n2"]
+    given = ["--simulate", f"--cache={cache}", f"--results={results}", *more]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+    with (results.parent / "said.txt").open("a") as said:
+        return subprocess.Popen(
+            [*command, *given], cwd=ROOT, env=settings, stdout=said, stderr=said, start_new_session=True
+        )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """(cache, what a run of two processes says)."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert several(folder / "cache", folder / "results").wait(600) == 0, (folder / "said.txt").read_text()
+    (path,) = (folder / "results").glob("*.jsonl")
+    return folder / "cache", plain(read_run(path).records)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lab", ["simulated"], indirect=True)
+@pytest.mark.parametrize("killed", ["a process", "all at once", "the one that sums up"])
+def test_of_several_processes_any_may_be_killed(lab, undisturbed, tmp_path, killed):
+    cache, whole = undisturbed
+    results = tmp_path / "results"
+    run = several(cache, results)
+    until(lambda: any('"record"' in part.read_text() for part in results.glob("*.part")), 300)
+    if killed == "a process":
+        next(one for one in workers(run.pid) if "readline" in " ".join(one.cmdline())).kill()  # execnet's first words
+    elif killed == "all at once":
+        os.killpg(run.pid, signal.SIGKILL)
+    else:
+        run.kill()
+    run.wait(300)
+    processes = of(run, tmp_path)
+    assert gone(processes), f"left: {processes}"
+
+    for _ in range(2):  # what a process died in is an error of the first
+        if several(cache, results, "--resume=latest").wait(300) == 0:
+            break
+
+    said = (tmp_path / "said.txt").read_text()
+    check(results, whole)
+    assert "verdicts taken over" in said
+    assert gone(of(run, tmp_path))

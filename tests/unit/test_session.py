@@ -227,6 +227,34 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
     assert {record.outcome for record in read_run(records).records} == {"SKIP"}
 
 
+MEANWHILE = {
+    "the folder is removed": "import shutil\n"
+    "def pytest_runtest_teardown(item): shutil.rmtree(item.config.getoption('results'))\n",
+    "the disk is full": "from harness.errors import StoreError\n"
+    "from harness.report.journal import Journal\n"
+    "add = Journal.add\n"
+    "def full(book, line):\n"
+    "    if line['kind'] == 'record': raise StoreError('No space left on device', hint='free some')\n"
+    "    add(book, line)\n"
+    "Journal.add = full\n",
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_what_was_judged_is_on_disk_at_the_end_whatever_became_of_its_journal(tmp_path, what):
+    (tmp_path / "meanwhile.py").write_text(MEANWHILE[what])
+
+    done = session(*ABSENT, "-k", "exported", "-p", "meanwhile", f"--results={tmp_path / 'results'}",
+                   PYTHONPATH=str(tmp_path))  # fmt: skip
+
+    (records,) = (tmp_path / "results").glob("*.jsonl")
+    kept = read_run(records)
+    assert [record.outcome for record in kept.records] == ["SKIP"]
+    assert (kept.footer["asked"], kept.footer["stopped"]) == (1, "")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("all records are on disk now" in done.stderr) == (what == "the disk is full")
+
+
 def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
     xml, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
     done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}", f"--junitxml={xml}",
