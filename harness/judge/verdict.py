@@ -12,6 +12,7 @@ import numpy as np
 from harness.baselines import Cell, Deviation
 from harness.case import Precision
 from harness.errors import InvalidMeasurement
+from harness.judge.sampled import ALL, Sampled
 from harness.judge.stats import (
     Drop,
     images_to_resample,
@@ -43,10 +44,15 @@ class Verdict:
         return f"{self.outcome}: {self.text}"
 
 
-def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = SLACK) -> Verdict:
+def judge_agreement(
+    chip: Score, reference: Score, metric: str, slack: float = SLACK, sampled: Sampled = ALL
+) -> Verdict:
     """Whether the chip's score is at most `slack` (relative) below the reference's score on the same images.
 
-    Answers that are right or wrong are paired and judged exactly, other metrics by a paired bootstrap over images.
+    Answers that are right or wrong are paired and judged exactly, other metrics by a paired bootstrap over images. The
+    bounds are at the level of the look of `sampled`, so that looking again after more images does not raise the error
+    rate.
+
     Raises InvalidMeasurement when the two were scored on different numbers of images, or when the reference scores 0.
     """
     if chip.samples != reference.samples or chip.samples < 1:
@@ -60,24 +66,24 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
         return Verdict(Outcome.INCONCLUSIVE, text, {"metric": metric, "samples": chip.samples})
     relative_drop(before, after)
     counted = metric in chip.hits and metric in reference.hits
-    drop = _drop(chip, reference, metric, counted)
+    confidence = sampled.confidence(chip.samples)
+    drop = _drop(chip, reference, metric, counted, confidence)
     if math.isinf(drop.high):
-        return _too_few(
-            metric, after, before, drop.samples, images_to_resample(reference.resample, metric, drop.samples)
-        )
+        more = images_to_resample(reference.resample, metric, drop.samples)
+        return _too_few(metric, after, before, drop.samples, more, sampled)
     p = mcnemar(drop.lost or 0, drop.gained or 0) if counted else None
     basis = f"paired bootstrap over {drop.samples} images"
     if counted:
         basis = f"{drop.samples} paired answers, {drop.lost} lost and {drop.gained} gained (exact; McNemar p = {p:.3g})"
     text = (
         f"{metric} {percent(after)} against {percent(before)} of the reference, a relative drop of "
-        f"{percent(drop.value)}, one-sided 95 % bounds {percent(drop.low)} and {percent(drop.high)}; "
-        f"allowed {percent(slack)}; {basis}"
+        f"{percent(drop.value)}, one-sided {percent(confidence)} bounds {percent(drop.low)} and "
+        f"{percent(drop.high)}; allowed {percent(slack)}; {basis}{sampled.told(chip.samples)}"
     )
     details: dict[str, Any] = {
         "metric": metric, "measured": after, "reference": before, "drop": drop.value, "low": drop.low,
         "high": drop.high, "slack": slack, "samples": drop.samples, "lost": drop.lost, "gained": drop.gained,
-        "test": "exact" if counted else "bootstrap", "p": p,
+        "test": "exact" if counted else "bootstrap", "p": p, **sampled.details(chip.samples),
     }  # fmt: skip
     if drop.high <= slack:
         return Verdict(Outcome.PASS, text, details)
@@ -87,10 +93,8 @@ def judge_agreement(chip: Score, reference: Score, metric: str, slack: float = S
         return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
     if drop.low > slack:
         return Verdict(Outcome.FAIL, text, details)
-    details["needed"] = more = _needed(drop, slack, reference, metric, counted)
-    what = "answers" if counted else "images"
-    ask = f"about {more} more {what} would decide" if more else "too close to what is allowed for any number to decide"
-    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
+    more = _needed(drop, slack, reference, metric, counted)
+    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {sampled.wanted(more)}", {**details, **sampled.lacks(more)})
 
 
 RUINED = 0.5  # share of what is found in an image that changed
@@ -98,13 +102,14 @@ BUDGET = {Precision.FP32: 0.01, Precision.FP16: 0.01, Precision.INT8: 0.05}  # s
 SURELY = 0.01  # chance of a FAIL when as many images are ruined as the budget allows
 
 
-def judge_tail(shares: Mapping[str, float], precision: Precision) -> Verdict:
+def judge_tail(shares: Mapping[str, float], precision: Precision, sampled: Sampled = ALL) -> Verdict:
     """FAIL when more images are ruined than the budget of `precision` allows, by the exact lower bound of their share
-    (share_bounds at `SURELY`); else PASS. `shares` says by the name of an image how much of what is found in it
-    changed (metrics.changes, 0..1). A mean over images hides a few that are lost altogether."""
+    (share_bounds at `SURELY`, at the level of the look of `sampled`); else PASS. `shares` says by the name of an image
+    how much of what is found in it changed (metrics.changes, 0..1). A mean over images hides a few that are lost
+    altogether."""
     ruined = sum(share > RUINED for share in shares.values())
     worst = sorted(shares, key=lambda name: -shares[name])[:3]
-    verdict = tail_of(ruined, len(shares), precision)
+    verdict = tail_of(ruined, len(shares), precision, sampled)
     told = [{"image": name, "share": round(shares[name], 4)} for name in worst if shares[name] > 0]
     text = verdict.text
     if ruined:
@@ -112,42 +117,62 @@ def judge_tail(shares: Mapping[str, float], precision: Precision) -> Verdict:
     return Verdict(verdict.outcome, text, {**verdict.details, "most_changed": told})
 
 
-def tail_of(ruined: int, images: int, precision: Precision) -> Verdict:
-    """The verdict on a number of ruined images."""
+def tail_of(ruined: int, images: int, precision: Precision, sampled: Sampled = ALL) -> Verdict:
+    """The verdict on a number of ruined images. `high` in its details is the upper bound of their share, at the level
+    of the bounds of a drop."""
     budget = BUDGET[precision]
-    low, _ = share_bounds(ruined, images, SURELY)
+    low, _ = share_bounds(ruined, images, SURELY * sampled.share(images))
+    _, high = share_bounds(ruined, images, 1 - sampled.confidence(images))
     beyond = low > budget
     text = f"in {ruined} of {images} images more than {RUINED:.0%} of what is found changed"
     text += f", surely in more than {low:.1%} of all; allowed {budget:.0%}" if beyond else f"; allowed {budget:.0%}"
-    details = {"ruined": ruined, "images": images, "budget": budget, "low": low}
+    text += sampled.told(images)
+    details = {"ruined": ruined, "images": images, "budget": budget, "low": low, "high": high,
+               **sampled.details(images)}  # fmt: skip
     return Verdict(Outcome.FAIL if beyond else Outcome.PASS, text, details)
 
 
-def _drop(chip: Score, reference: Score, metric: str, counted: bool) -> Drop:
+def images_decide(verdicts: Mapping[str, Verdict]) -> bool:
+    """Whether no more images have to be asked for verdicts on the metrics of one data set and on its tail: each metric
+    is PASS or FAIL, and the share of ruined images is known to be on one side of its budget. A PASS of the tail alone
+    is not enough: it says only that nothing was proved."""
+    return all(
+        verdict.outcome is Outcome.FAIL
+        or (verdict.outcome is Outcome.PASS and verdict.details["high"] <= verdict.details.get("budget", math.inf))
+        for verdict in verdicts.values()
+    )
+
+
+def _drop(chip: Score, reference: Score, metric: str, counted: bool, confidence: float) -> Drop:
     """The drop with its bounds: exact where answers are `counted`, else from a paired bootstrap."""
     if counted:
-        return paired_drop(chip.hits[metric], reference.hits[metric])
+        return paired_drop(chip.hits[metric], reference.hits[metric], confidence)
     return paired_bootstrap(
-        chip.resample, reference.resample, metric, chip.samples, answers=reference.answers.get(metric)
+        chip.resample,
+        reference.resample,
+        metric,
+        chip.samples,
+        confidence=confidence,
+        answers=reference.answers.get(metric),
     )
 
 
 def _needed(drop: Drop, slack: float, reference: Score, metric: str, counted: bool) -> int | None:
-    """How many more answers (`counted`) or images would decide; None when no reasonable number would."""
+    """How many more images would decide; None when no reasonable number would."""
     if counted:
         return needed(drop, slack, int(np.count_nonzero(reference.hits[metric])))
     return more_images(drop, slack, answers=reference.answers.get(metric))
 
 
-def _too_few(metric: str, after: float, before: float, images: int, more: int | None) -> Verdict:
+def _too_few(metric: str, after: float, before: float, images: int, more: int | None, sampled: Sampled) -> Verdict:
     """INCONCLUSIVE, because most bootstrap draws of so few images leave the metric undefined."""
-    ask = f"about {more} more images like these would do" if more else "give other images"
+    ask = sampled.wanted(more) if more else "give other images"
     text = (
         f"{metric} {percent(after)} against {percent(before)} of the reference, but most draws of {images} images "
         f"leave it undefined: no bound can be given; {ask}"
     )
     details = {"metric": metric, "measured": after, "reference": before, "drop": relative_drop(before, after),
-               "samples": images, "needed": more}  # fmt: skip
+               "samples": images, **sampled.details(images), **sampled.lacks(more)}  # fmt: skip
     return Verdict(Outcome.INCONCLUSIVE, text, details)
 
 

@@ -79,7 +79,7 @@ def test_three_hundred_equal_answers_pass_and_a_hundred_leave_it_open():
     verdict = judge_agreement(classified(np.ones(100)), classified(np.ones(100)), "top1")
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.details["needed"] == pytest.approx(200, abs=3)
-    assert f"about {verdict.details['needed']} more answers would decide" in verdict.text
+    assert f"about {verdict.details['needed']} more images would decide" in verdict.text
 
 
 def test_the_number_still_needed_decides():
