@@ -70,6 +70,7 @@ MARKS: dict[str, str] = {
     "scenes": "pictures drawn by the suite; the reference's own answers are the labels",
     "partial": "only part of the published data set was there",
     "limited": "--limit cut the data set",
+    "sampled": "images were drawn until the verdict was decided; the record says how many of how many",
     "kept": "answers of an earlier run of the same engine on the same images, scored again; speed and outputs are new",
     "host-bound": "the host enqueued as slowly as the device computed: the figure is the host's",
     "x4": "one device was measured and stands for a card of four",

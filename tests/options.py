@@ -98,7 +98,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="reset a chip's device with the vendor's tool, once a run, when it has hung in two cases",
     )
     group.addoption("--device", type=int, metavar="N", help="use only this device of the chip")
-    group.addoption("--limit", type=int, metavar="N", help="only N images of each data set, drawn at random")
+    group.addoption("--limit", type=int, metavar="N", help="at most N images of each data set, drawn at random")
     group.addoption(
         "--prepared-gb",
         type=float,

@@ -56,10 +56,14 @@ class Dataset:
         """`limit` samples drawn at random, in the set's order, as `take` gives them. The draw depends on their names
         alone (lowest SHA-256), so that every machine draws the same, and a larger sample holds the smaller ones: the
         first images of a set are of one folder or one event, and no sample of it."""
-        if limit >= len(self):
-            return self
+        return self.parts([limit])[0] if limit < len(self) else self
+
+    def parts(self, ends: Sequence[int]) -> list[Dataset]:
+        """Disjoint parts in the random order of `sample`, each as `take` gives it: the first `k` parts together hold
+        the samples of sample(ends[k - 1])."""
         digests = [hashlib.sha256(f"sample {one.id}".encode()).digest() for one in self.samples]
-        return self.take(sorted(sorted(range(len(self)), key=digests.__getitem__)[:limit]))
+        drawn = sorted(range(len(self)), key=digests.__getitem__)
+        return [self.take(sorted(drawn[begin:end])) for begin, end in zip([0, *ends], ends, strict=False)]
 
     def head(self, limit: int) -> Dataset:
         """The first `limit` samples, as `take` gives them."""

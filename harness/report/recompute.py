@@ -15,6 +15,7 @@ from harness.case import Precision
 from harness.errors import DataError, HarnessError
 from harness.judge.known import excuse
 from harness.judge.numerics import Tolerance, tolerance_again
+from harness.judge.sampled import again
 from harness.judge.throughput import FLOOR
 from harness.judge.verdict import SLACK, Verdict, judge_agreement, judge_published, tail_of
 from harness.metrics.base import Score
@@ -114,7 +115,7 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
         if "ruined" not in record.values:
             raise _Cannot("nothing was measured")
         ruined, images = (int(record.values[name] or 0) for name in ("ruined", "images"))
-        verdict = _reported(tail_of(ruined, images, record.case.precision), record)
+        verdict = _reported(tail_of(ruined, images, record.case.precision, again(record.values)), record)
         return _excused(verdict, record, book, record.metric)
     if record.metric in ("devices", "last batch", "first batch"):
         raise _Cannot("it compares outputs, which are not kept")
@@ -131,7 +132,7 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
         return Score({metric: float(np.mean(hits))}, int(line["images"]), lambda weights: {}, {metric: hits})
 
     slack = SLACK if "bound_of" not in record.facts else float(record.values["slack"] or 0)
-    verdict = _reported(judge_agreement(score(chip), score(reference), metric, slack), record)
+    verdict = _reported(judge_agreement(score(chip), score(reference), metric, slack, again(record.values)), record)
     return _excused(verdict, record, book, record.metric)
 
 

@@ -51,8 +51,14 @@ def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
             ]
             if r.outcome is Outcome.PASS and not any(figure != "-" for figure in figures):
                 continue  # a check of the answers themselves, without a figure
-            rows.append([str(r.case), r.metric, *figures, str(r.facts.get("images", "-")), r.outcome])
+            rows.append([str(r.case), r.metric, *figures, _images(r), r.outcome])
     return rows
+
+
+def _images(record: Record) -> str:
+    """Such as "512 of 5000", or only how many where these are all that there are."""
+    asked, of = record.facts.get("images", "-"), record.values.get("images_of")
+    return f"{asked} of {of:.0f}" if of and of != asked else str(asked)
 
 
 ACCURACY_COLUMNS = ["case", "metric", "source", "published", "reference", "measured", "drop %", "images", "verdict"]

@@ -10,6 +10,7 @@ from typing import Any
 from harness.case import Case, Predictions
 from harness.datasets.base import Dataset
 from harness.errors import DataError
+from harness.judge.sampled import Sampled
 from harness.judge.verdict import Verdict
 from harness.metrics import score
 from harness.metrics.base import Score
@@ -31,6 +32,8 @@ class Evaluation:
     also: Mapping[str, Verdict]  # verdicts on the chip's answers themselves, by metric
     task: str  # of the model
     marks: tuple[str, ...]  # of the images, and "kept": answers of an earlier run of the same engine on the same images
+    whole: Dataset  # of which the images were drawn, or the same
+    sampled: Sampled
 
     @cached_property
     def changes(self) -> list[Difference]:
@@ -40,8 +43,8 @@ class Evaluation:
     @property
     def facts(self) -> dict[str, Any]:
         """Facts about the images for the records of these figures; `end_to_end` is images per second."""
-        data = self.dataset
-        return {"dataset": data.name, "dataset_kind": data.kind, "dataset_digest": data.digest, "images": len(data),
+        data, kind = self.dataset, self.whole.kind
+        return {"dataset": data.name, "dataset_kind": kind, "dataset_digest": data.digest, "images": len(data),
                 "dataset_note": data.note, "end_to_end": self.images_per_second}  # fmt: skip
 
 
@@ -56,10 +59,13 @@ def evaluate(
     answers: Answers,
     reference: Sequence[Predictions],
     dataset: Dataset,
-    limit: int | None,
+    whole: Dataset,
+    sampled: Sampled,
     seeded: bool,
+    limit: int | None,
 ) -> Evaluation:
-    """Scores of the chip's answers and the reference's on `dataset`: the data set that was answered, or a part of it.
+    """Scores of the chip's answers and the reference's on `dataset`: what was answered, or a part of it. It was drawn
+    from `whole`, unless it is the same. `reference` has the order of `answers.dataset`.
 
     A seeded network was never trained, so the reference's own answers serve as its labels. Raises DataError when an
     answer is missing."""
@@ -72,6 +78,7 @@ def evaluate(
         )
     theirs, ours = ([found[place[name]] for name in ids] for found in (reference, answers.found))
     truth = None if seeded else dataset.truth
+    drawn = ("sampled",) if dataset is not whole else ()
     return Evaluation(
         score(task, ours, truth, ids, theirs),
         score(task, theirs, truth, ids, theirs),
@@ -81,5 +88,7 @@ def evaluate(
         len(answers.found) / answers.seconds,
         answers.also,
         task,
-        (*marks_of(dataset, limit), *(("kept",) if answers.kept else ())),
+        (*marks_of(whole, limit), *drawn, *(("kept",) if answers.kept else ())),
+        whole,
+        sampled,
     )

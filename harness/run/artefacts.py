@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib.util
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -335,9 +336,9 @@ def reference_answers(
     network: Callable[[], nn.Module],
     prepare: Callable[[Sample], Prepared],
     advance: Callable[[], Callable[[int], None]],
-) -> list[Predictions]:
-    """The reference's predictions for every image of the data set. `prepare` reads and prepares one by the protocol,
-    normalised by the host; `advance` starts a progress count of images.
+) -> tuple[list[Predictions], float]:
+    """(the reference's predictions for every image of the data set, seconds they took). `prepare` reads and prepares
+    one by the protocol, normalised by the host; `advance` starts a progress count of images.
     Raises DataError when the stored predictions are not one per image."""
     inputs = {
         "model": model.name,
@@ -347,16 +348,19 @@ def reference_answers(
     }
 
     def make(path: Path) -> None:
+        begun = time.perf_counter()
         found = predictions.of_the_reference(network(), model, protocol, dataset, prepare, advance())
-        save_arrays(path, predictions.pack(found))
+        save_arrays(path, {**predictions.pack(found), "seconds": np.array([time.perf_counter() - begun])})
 
     path = _get(store, "reference", key("reference", inputs, model), make)
-    kept = predictions.unpack(load_arrays(path))
+    arrays = load_arrays(path)
+    seconds = float(arrays.pop("seconds", np.zeros(1))[0])
+    kept = predictions.unpack(arrays)
     if len(kept) != len(dataset):
         raise DataError(
             f"the kept reference answers for {len(kept)} images of {len(dataset)}", hint=f"delete {path.parent}"
         )
-    return kept
+    return kept, seconds
 
 
 def witness_outputs(

@@ -49,6 +49,25 @@ def unlike(answers: Sequence[Answer], alike: Callable[[Answer, Answer], bool]) -
     return tuple(range(len(answers))) if tie else tuple(sorted(chain.from_iterable(groups[1:])))
 
 
+def _alike(twice: int, images: int, devices: int) -> Verdict:
+    text = f"{twice} of {images} images were answered by two of the {devices} devices each, and alike"
+    return Verdict(Outcome.PASS, text, {"asked_twice": twice, "asked": images, "of_devices": devices})
+
+
+def together(one: Mapping[str, Verdict], other: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """Verdicts on the answers to two blocks of images as those on both: the worse one, and of two PASS the later. What
+    says how many images were asked of two devices says it of both."""
+
+    def both(earlier: Verdict, later: Verdict) -> Verdict:
+        worse = min(later, earlier, key=lambda verdict: verdict.outcome.severity)
+        if worse.outcome is not Outcome.PASS or "asked_twice" not in worse.details:
+            return worse
+        twice, images = (earlier.details[name] + later.details[name] for name in ("asked_twice", "asked"))
+        return _alike(twice, images, later.details["of_devices"])
+
+    return {**one, **other, **{name: both(one[name], other[name]) for name in one.keys() & other.keys()}}
+
+
 class Card:
     """Sessions of one engine, one for each device of a card, by the devices' names such as "device 2". `prepare` reads
     and prepares an image as the engine takes it."""
@@ -148,9 +167,7 @@ class Card:
             row = self._unlike(first(number), self._outputs(other, images, places), len(places))
             if row is not None:
                 return self._blamed(images, places, row)
-        seen = sum(map(len, groups.values()))
-        text = f"{seen} of {len(images)} images were answered by two of the {len(names)} devices each, and alike"
-        return Verdict(Outcome.PASS, text, {"asked_twice": seen})
+        return _alike(sum(map(len, groups.values())), len(images), len(names))
 
     def _blamed(self, images: Dataset, places: list[int], row: int) -> Verdict:
         answers = [_rows(self._outputs(name, images, places), row) for name in self.sessions]

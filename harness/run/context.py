@@ -85,7 +85,7 @@ class RunContext:
         self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
         self._networks: dict[str, nn.Module] = {}
-        self._references: dict[tuple[str, str, str], list[Predictions]] = {}
+        self._references: dict[tuple[str, str, str], tuple[list[Predictions], float]] = {}
         self._in_vain: dict[Device, set[str]] = {}  # processes that did not leave a device within --wait
         self._peer: Worker | None = None
         self._told: set[str] = set()
@@ -250,8 +250,8 @@ class RunContext:
             self.settings.store, model, protocol, resolved, lambda: eager.network(model, resolved.path)
         )
 
-    def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> list[Predictions]:
-        """The reference's predictions for every image of the data set."""
+    def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> tuple[list[Predictions], float]:
+        """(the reference's predictions for every image of the data set, seconds they took)."""
         memo = (model.name, protocol.name, dataset.digest)
         if memo not in self._references:
             self._references[memo] = artefacts.reference_answers(

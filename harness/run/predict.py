@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol as Typed
 
@@ -30,7 +30,13 @@ class Answers:
     found: list[Predictions]
     seconds: float
     kept: bool
-    also: Mapping[str, Verdict] = field(default_factory=dict)  # verdicts on the answers themselves (Card.check)
+    also: Mapping[str, Verdict] = field(default_factory=dict)  # verdicts on the answers themselves (Card.ask)
+
+
+def in_order(dataset: Dataset, parts: Sequence[tuple[Dataset, Sequence[Predictions]]]) -> list[Predictions]:
+    """The predictions for the images of `dataset`, in its order, from (data set, predictions) of its parts."""
+    found = {sample.id: one for part, answers in parts for sample, one in zip(part.samples, answers, strict=True)}
+    return [found[sample.id] for sample in dataset.samples]
 
 
 def alike(one: Predictions, other: Predictions) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from harness.case import Precision
 from harness.judge.repeat import Judged
-from harness.judge.verdict import SLACK, judge_agreement, judge_published, judge_tail
+from harness.judge.verdict import judge_published
 from harness.run.case_answers import answers_of
 from harness.run.engine import Variant
 from harness.vocabulary import Outcome
@@ -14,11 +14,10 @@ from harness.vocabulary import Outcome
 pytestmark = pytest.mark.accuracy
 
 
-def published(bench, metric):
+def published(answers, metric):
     """Authors' figure and chip's figure, for the table: this test judges by neither."""
-    table = bench.context.settings.baselines
-    cells = {"source": table.source(bench.case.model, metric), "published": table.cell(bench.case, metric)}
-    return {name: cell.value for name, cell in cells.items() if cell is not None}
+    cells = zip(("source", "published"), answers.published.get(metric, ()), strict=False)
+    return {name: cell.value for name, cell in cells if cell is not None}
 
 
 def reported(verdict):
@@ -27,24 +26,16 @@ def reported(verdict):
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
-def agreements(bench, run):
-    """The verdict on each metric, by the bounds of the lab where it has any."""
-    row = bench.bound("accuracy")
-    slack = SLACK if row.drop is None else row.drop
-    return {m: row.told(judge_agreement(run.chip, run.reference, m, slack)) for m in bench.model.metrics}
-
-
 def agreement(bench, keep_answers, keep_pictures):
-    run = answers_of(bench).evaluation
+    answers = answers_of(bench)
+    run = answers.evaluation
     keep_answers(bench, run)
     pictures = keep_pictures(bench, run)
-    verdicts = agreements(bench, run)
-    shares = {sample.id: one.share for sample, one in zip(run.dataset.samples, run.changes, strict=True)}
-    verdicts["tail"] = judge_tail(shares, bench.case.precision)
+    verdicts = answers.verdicts(run)
     if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
         verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
 
-    beside = {m: replace(v, details={**v.details, **published(bench, m)}) for m, v in verdicts.items()}
+    beside = {m: replace(v, details={**v.details, **published(answers, m)}) for m, v in verdicts.items()}
     worst = min(beside, key=lambda metric: beside[metric].outcome.severity)
     beside[worst] = replace(beside[worst], details={**beside[worst].details, **pictures})
     return Judged({**beside, **run.also}, run.marks, run.facts)
@@ -55,9 +46,11 @@ def test_the_chip_agrees_with_the_reference(judge, keep_answers, keep_pictures):
 
 
 def suppressed(bench):
-    run = answers_of(bench).evaluate(Variant(raw=False, nms=True))
-    verdicts = {f"{metric} suppressed by chip": verdict for metric, verdict in agreements(bench, run).items()}
-    return Judged(verdicts, run.marks, run.facts)
+    answers = answers_of(bench)
+    run = answers.evaluate(Variant(raw=False, nms=True))
+    verdicts = answers.verdicts(run)
+    named = {f"{metric} suppressed by chip": verdicts[metric] for metric in bench.model.metrics}
+    return Judged(named, run.marks, run.facts)
 
 
 @pytest.mark.other_engine
@@ -68,26 +61,25 @@ def test_suppressing_on_the_chip_finds_the_same_objects(bench, judge):
     judge(suppressed)
 
 
-def against_published(bench, told):
-    run = answers_of(bench).on_the_whole_set
+def against_published(bench):
+    answers = answers_of(bench)
+    run = answers.on_the_whole_set
     table = bench.context.settings.baselines
     verdicts = {
         metric: judge_published(run.chip.values[metric], *pair, table.deviation(bench.case, "published", metric))
-        for metric, pair in told.items()
+        for metric, pair in answers.published.items()
     }
     return Judged(verdicts, run.marks, run.facts)
 
 
 def test_published_accuracy_is_reached(bench, judge):
-    if marks := [mark for mark in bench.marks if mark != "emulated"]:
+    answers = answers_of(bench)
+    if marks := answers.not_published:
         pytest.skip(f"published figures hold for the published weights; here: {', '.join(marks)}")
-    table, case = bench.context.settings.baselines, bench.case
-    figures = {metric: (table.source(case.model, metric), table.cell(case, metric)) for metric in bench.model.metrics}
-    told = {metric: pair for metric, pair in figures.items() if any(pair)}
-    if not told:
-        pytest.skip(f"no accuracy of {case} is published")
-    if marks := answers_of(bench).marks:
-        here = (*marks, bench.context.dataset(bench.model).note)
+    if not answers.published:
+        pytest.skip(f"no accuracy of {bench.case} is published")
+    if answers.marks:
+        here = (*answers.marks, bench.context.dataset(bench.model).note)
         pytest.skip(f"published figures hold for the whole set; here: {', '.join(filter(None, here))}")
 
-    judge(lambda bench: against_published(bench, told), stage="published")
+    judge(against_published, stage="published")

@@ -52,6 +52,19 @@ def test_a_sample_is_drawn_by_name_keeps_the_order_and_grows():
     assert 60 < sum(places) / 50 < 140
 
 
+def test_parts_are_disjoint_and_together_those_of_a_sample():
+    whole = replace(four(), samples=[Sample(f"s{i}", lambda: None) for i in range(200)], truth=list(range(200)))
+
+    parts = whole.parts((20, 50, 200))
+
+    assert [len(part) for part in parts] == [20, 30, 150]
+    assert all(part.truth == sorted(part.truth) for part in parts)
+    assert sorted(parts[0].truth + parts[1].truth) == whole.sample(50).truth
+    assert sorted(part for one in parts for part in one.truth) == whole.truth
+    assert parts[0].digest == whole.sample(20).digest
+    assert whole.parts([200]) == [whole]
+
+
 def test_parts_of_scenes_are_scenes_and_truth_may_be_absent():
     part = four("scenes", truth=None).head(2)
 

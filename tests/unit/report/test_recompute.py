@@ -51,6 +51,20 @@ def test_ruined_images_are_counted_again_and_comparisons_of_outputs_are_not():
     assert "FAIL instead of PASS" in checks[1].why
 
 
+def test_a_tail_is_judged_again_at_the_level_of_its_look():
+    def record(look):
+        values = {"ruined": 13, "images": 512, "look": look, "images_of": 5000}
+        return SimpleNamespace(
+            case=Case.parse("regnety_016-cpu-fp32-bs1"), stage="accuracy", metric="tail", outcome=Outcome.FAIL,
+            values=values, facts={}, marks=(), text="",
+        )  # fmt: skip
+
+    table = SimpleNamespace(digest="", deviation=lambda *case: None)
+    checks = recompute(SimpleNamespace(records=[record(1), record(2)], lines=[], header={}), None, table)
+
+    assert [check.result for check in checks] == ["same", "differs"]
+
+
 def test_a_tail_that_was_not_measured_is_not_recomputed(tmp_path):
     assert check(tmp_path, Record(CASE, "accuracy", "INVALID", "busy", "tail")) == (
         "not recomputed", "nothing was measured"

@@ -15,6 +15,15 @@ def test_columns_without_a_figure_are_left_out():
     assert columns == ["case", "metric", "measured", "verdict"]
 
 
+def test_a_part_of_the_images_is_told_with_the_number_of_all():
+    def row(of):
+        values = {"measured": 0.5, "images_of": of}
+        return tables.accuracy_rows([Record(CASE, "accuracy", "PASS", "x", "top1", values, (), {"images": 512})])[0]
+
+    place = tables.ACCURACY_COLUMNS.index("images")
+    assert (row(5000)[place], row(512)[place], row(None)[place]) == ("512 of 5000", "512", "512")
+
+
 def test_what_is_worst_comes_first():
     outcomes = ["PASS", "INCONCLUSIVE", "FAIL", "PASS", "ERROR"]
     rows = tables.other_rows([Record(CASE, "numerics", outcome, "x") for outcome in outcomes])

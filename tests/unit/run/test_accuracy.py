@@ -8,6 +8,7 @@ import pytest
 from harness.case import Case
 from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError
+from harness.judge.sampled import Sampled
 from harness.run.accuracy import evaluate, marks_of
 from harness.run.predict import Answers
 
@@ -27,8 +28,9 @@ def dataset(truth, kind="whole"):
 WHOLE = dataset([1, 2, 3, 4])
 
 
-def judged(found, reference, data=WHOLE, answered=WHOLE, limit=None, seeded=False, kept=False):
-    return evaluate(CASE, "classes", Answers(answered, found, 2.0, kept), reference, data, limit, seeded)
+def judged(found, reference, data=WHOLE, answered=WHOLE, limit=None, seeded=False, kept=False, whole=None):
+    answers = Answers(answered, found, 2.0, kept)
+    return evaluate(CASE, "classes", answers, reference, data, whole or data, Sampled(), seeded, limit)
 
 
 def test_both_sides_are_scored_by_the_labels():
@@ -75,6 +77,14 @@ def test_what_limits_a_figure_is_said(kind, limit, marks):
 
 def test_answers_of_an_earlier_run_are_marked():
     assert judged(classes(1, 2, 3, 4), classes(1, 2, 3, 4), kept=True).marks == ("kept",)
+
+
+def test_images_that_were_drawn_are_marked_and_are_of_the_kind_of_their_set():
+    drawn = judged(classes(1, 2, 3, 4), classes(1, 2, 3, 4), data=WHOLE.take([0, 2]), whole=WHOLE)
+
+    assert drawn.marks == ("sampled",)
+    assert (drawn.facts["images"], drawn.facts["dataset_kind"]) == (2, "whole")
+    assert drawn.facts["dataset_digest"] != WHOLE.digest
 
 
 def test_a_record_says_which_images_were_looked_at():

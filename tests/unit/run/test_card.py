@@ -11,7 +11,7 @@ from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError, RunError
 from harness.models.base import Frame, Prepared
 from harness.reference import predictions
-from harness.run.card import ASKED_TWICE, Card, unlike
+from harness.run.card import ASKED_TWICE, Card, together, unlike
 from harness.vocabulary import Outcome
 
 MODEL = SimpleNamespace(input="image", heavy=False)
@@ -88,8 +88,25 @@ def test_a_card_whose_devices_answer_alike_passes_and_says_on_how_many_images():
     _, verdicts = asked(card(Device(), Device()), images(100))
 
     assert verdicts["devices"].outcome is Outcome.PASS
-    assert verdicts["devices"].details == {"asked_twice": ASKED_TWICE}
+    assert verdicts["devices"].details == {"asked_twice": ASKED_TWICE, "asked": 100, "of_devices": 2}
     assert list(verdicts) == ["devices", "first batch"], "the last batch is full"
+
+
+def test_two_blocks_are_told_as_one():
+    first, second = (asked(card(Device(), Device()), images(count))[1] for count in (100, 20))
+
+    both = together(first, second)["devices"]
+    assert both.text == f"{ASKED_TWICE + 20} of 120 images were answered by two of the 2 devices each, and alike"
+    assert both.details == {"asked_twice": ASKED_TWICE + 20, "asked": 120, "of_devices": 2}
+
+
+def test_what_is_wrong_in_one_block_is_wrong_in_both():
+    _, sound = asked(card(Device(), Device()), images(10))
+    _, broken = asked(card(Device(), Device(lambda numbers: -numbers)), images(8))
+
+    assert together(sound, broken)["devices"] is together(broken, sound)["devices"] is broken["devices"]
+    assert together({}, sound) == together(sound, {}) == sound
+    assert list(together(sound, broken)) == ["devices", "last batch", "first batch"]
 
 
 @pytest.mark.parametrize("bad", [0, 2])

@@ -1,16 +1,29 @@
-"""What a case answers: which devices of a card are asked."""
+"""What a case answers: how many images are asked, in which order and of which devices, and what that is scored on."""
 
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from harness import matrix
 from harness.backends.base import BuildSpec, Device
-from harness.run.case_answers import CaseAnswers
+from harness.case import Case
+from harness.datasets.base import Dataset, Sample
+from harness.errors import DataError
+from harness.judge.policy import Policy
+from harness.judge.stats import looks
+from harness.judge.verdict import Verdict
+from harness.run.case_answers import CaseAnswers, answers_of
 from harness.run.case_run import CaseRun
-from harness.run.engine import Built
+from harness.run.engine import Built, Variant
+from harness.store import Store
+from harness.vocabulary import Outcome
+
+IMAGES = 2000
+ONE = np.eye(1000, dtype=np.float32)
 
 
 @pytest.mark.parametrize(("processes", "devices"), [(1, 4), (2, 1)])
@@ -40,3 +53,212 @@ def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatc
 
     with CaseAnswers(bench)._card(bench.variant) as card:
         assert list(card.sessions) == [f"device {n}" for n in range(devices)]
+
+
+# ---------------------------------------------------------------------------------------------- how many images
+
+
+def images(count=IMAGES, kind="partial"):
+    samples = [Sample(f"n{i}", lambda: None) for i in range(count)]
+    return Dataset("imagenet", kind, samples, count, [i % 10 for i in range(count)], "digest")
+
+
+def classes(*numbers):
+    return [{"logits": ONE[number]} for number in numbers]
+
+
+class Bench:
+    """A case whose chip answers as the reference does, apart from the images that `lost` names."""
+
+    def __init__(self, monkeypatch, tmp_path, dataset, lost=lambda place: False, precision="fp16", **more):
+        self.lost, self.asked, self.opened, self.referred = lost, [], 0, []
+        case = Case.parse(f"regnety_016-t4-{precision}-bs4")
+        cells = more.pop("cells", {})
+        table = SimpleNamespace(source=lambda model, metric: cells.get(metric), cell=lambda case, metric: None)
+        settings = SimpleNamespace(
+            store=Store(tmp_path), baselines=table, limit=more.pop("limit", None),
+            progress=lambda what, total: lambda done: None,
+        )  # fmt: skip
+        held = dataset.take(range(40, len(dataset)))
+        self.context = SimpleNamespace(
+            settings=settings, dataset=lambda model: dataset, calibration=lambda model: (None, held),
+            reference=self.reference, weights=lambda model: SimpleNamespace(seeded=False),
+        )  # fmt: skip
+        model = SimpleNamespace(task="classes", metrics=("top1", "top5"), name="regnety_016", heavy=False)
+        self.run = SimpleNamespace(
+            context=self.context, case=case, model=model, protocol=None, variant=Variant(raw=False), anew=False,
+            marks=more.pop("marks", ()), chip=SimpleNamespace(keeps=more.pop("keeps", False)), devices_agreed=False,
+            bound=lambda stage: Policy().bound(case, stage, date.today()),
+            built=lambda variant: Built(Path("/cache/engine/1/e"), None),
+        )  # fmt: skip
+        assert not more
+
+        @contextmanager
+        def card(answers, variant):
+            self.opened += 1
+            yield SimpleNamespace(ask=self.ask)
+
+        monkeypatch.setattr(CaseAnswers, "_card", card)
+        monkeypatch.setattr("harness.run.artefacts.key", lambda kind, inputs, model: [kind, inputs])
+
+    def again(self):
+        """The answers in another process."""
+        self.asked.clear()
+        return CaseAnswers(self.run)
+
+    def ask(self, few, advance):
+        self.asked.append([int(sample.id[1:]) for sample in few.samples])
+        found = classes(*[(i % 10 + self.lost(i)) % 1000 for i in self.asked[-1]])
+        return found, {"devices": Verdict(Outcome.PASS, "", {"asked_twice": 4, "asked": len(found), "of_devices": 2})}
+
+    def reference(self, model, protocol, few):
+        self.referred.append(len(few))
+        return classes(*[int(sample.id[1:]) % 10 for sample in few.samples]), 0.5 * len(few)
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    return lambda *given, **more: Bench(monkeypatch, tmp_path, *(given or (images(),)), **more)
+
+
+def test_asking_ends_when_the_verdicts_are_decided(bench):
+    case = bench()
+    answers = CaseAnswers(case.run)
+    scored = answers.evaluation
+
+    assert [len(block) for block in case.asked] == case.referred == [512]
+    assert scored.marks == ("partial", "sampled")
+    assert (scored.facts["images"], scored.sampled.look, scored.sampled.of) == (512, 1, IMAGES)
+    assert {name: verdict.outcome for name, verdict in answers.verdicts(scored).items()} == dict.fromkeys(
+        ("top1", "top5", "tail"), Outcome.PASS
+    )
+    assert answers.verdicts(scored)["top1"].text.endswith("; look 1, at 512 of 2000 images")
+
+
+def test_images_are_asked_in_the_random_order_of_limit_and_scored_in_that_of_the_set(bench):
+    case = bench(lost=lambda i: i % 100 == 7)
+    scored = CaseAnswers(case.run).evaluation
+    whole = images()
+
+    for number, end in enumerate(looks(IMAGES), 1):
+        together = sorted(i for block in case.asked[:number] for i in block)
+        assert [f"n{i}" for i in together] == [sample.id for sample in whole.sample(end).samples]
+    assert [sample.id for sample in scored.dataset.samples] == [sample.id for sample in whole.samples]
+    assert case.asked[0][-1] > 1500, "not the first images"
+
+
+def test_what_is_not_decided_is_asked_on_until_all_images_are(bench):
+    """1 of 100 lost is what is allowed."""
+    case = bench(lost=lambda i: i % 100 == 7)
+    answers = CaseAnswers(case.run)
+    scored = answers.evaluation
+    top1 = answers.verdicts(scored)["top1"]
+
+    assert [len(block) for block in case.asked] == [512, 512, 976]
+    assert case.opened == 1, "one card for all blocks"
+    assert (top1.outcome, scored.sampled.look, scored.marks) == (Outcome.INCONCLUSIVE, 3, ("partial",))
+    assert scored.sampled.image_s == pytest.approx(0.5, abs=0.1), "the reference takes half a second an image"
+    assert scored.also["devices"].details == {"asked_twice": 12, "asked": IMAGES, "of_devices": 2}
+    assert case.run.devices_agreed
+
+
+def test_a_chip_that_is_wrong_is_known_at_the_first_look(bench):
+    case = bench(lost=lambda i: i % 10 == 7)
+    answers = CaseAnswers(case.run)
+
+    assert answers.verdicts(answers.evaluation)["top1"].outcome is Outcome.FAIL
+    assert [len(block) for block in case.asked] == [512]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "every"),
+    [
+        ("whole", {}, True),
+        ("whole", {"marks": ("emulated",)}, True),
+        ("whole", {"marks": ("seeded",)}, False),
+        ("whole", {"marks": ("simulated",)}, False),
+        ("whole", {"cells": {}}, False),
+        ("whole", {"limit": IMAGES}, False),
+        ("partial", {}, False),
+        ("scenes", {}, False),
+    ],
+)
+def test_every_image_is_asked_where_published_accuracy_is_judged_and_only_there(bench, kind, more, every):
+    case = bench(images(kind=kind), **{"cells": {"top1": "78.0"}, **more})
+    answers = CaseAnswers(case.run)
+
+    assert answers.all_asked is every
+    assert [len(block) for block in case.asked] == []
+    answers.evaluation  # noqa: B018
+    assert [len(block) for block in case.asked] == ([IMAGES] if every else [512])
+    if every:
+        assert answers.on_the_whole_set.marks == ()
+        assert answers.evaluation.sampled.confidence(IMAGES) == 0.95, "one look has all of the allowed error"
+        assert sum(case.referred) == IMAGES
+    else:
+        with pytest.raises(DataError, match="512 of 2000 images were asked"):
+            answers.on_the_whole_set  # noqa: B018
+
+
+def test_another_variant_is_asked_until_it_is_decided_though_the_published_one_is_asked_all(bench):
+    case = bench(images(kind="whole"), cells={"top1": "78.0"})
+    answers = CaseAnswers(case.run)
+
+    assert len(answers.evaluation.dataset) == IMAGES
+    assert len(answers.evaluate(Variant(raw=False, nms=True)).dataset) == 512
+
+
+def test_a_small_set_is_asked_at_once(bench):
+    case = bench(images(300))
+    scored = CaseAnswers(case.run).evaluation
+
+    assert [len(block) for block in case.asked] == [300]
+    assert scored.marks == ("partial",)
+    assert scored.sampled.confidence(300) == 0.95
+
+
+def test_an_int8_engine_is_not_scored_on_its_calibration_images(bench):
+    case = bench(precision="int8")
+    scored = CaseAnswers(case.run).evaluation
+    ids = {int(sample.id[1:]) for sample in scored.dataset.samples}
+
+    assert len(case.asked[0]) == 512
+    assert ids == set(case.asked[0]) - set(range(40))
+    assert scored.sampled.of == IMAGES - 40
+
+
+def test_kept_answers_are_compared_block_by_block_and_lead_to_the_same_verdict(bench):
+    case = bench(lost=lambda i: i % 100 == 7, keeps=True)
+    first = CaseAnswers(case.run)
+    before = first.verdicts(first.evaluation)
+    again = case.again()
+
+    assert {name: v.text for name, v in again.verdicts(again.evaluation).items()} == {
+        n: v.text for n, v in before.items()
+    }
+    assert again.evaluation.marks == ("partial", "kept")
+    assert [len(block) for block in case.asked] == [12, 12, 12], "a few of each block"
+
+
+def test_a_chip_that_broke_since_is_asked_all_again(bench):
+    """Its kept answers to the second block are wrong today, so those to the first are not trusted either. They are
+    right, and decide nothing alone: the second block is asked as well."""
+    case = bench(lost=lambda i: i % 100 == 7, keeps=True)
+    CaseAnswers(case.run).evaluation  # noqa: B018
+    second = {sample.id for sample in images().parts(looks(IMAGES))[1].samples}
+    case.lost = lambda i: f"n{i}" in second
+    again = case.again()
+
+    assert again.answers.kept is False
+    assert [len(block) for block in case.asked] == [12, 12, 512, 512]
+    assert again.verdicts(again.evaluation)["top1"].outcome is Outcome.FAIL
+
+
+def test_tests_of_one_case_share_its_answers(bench):
+    class Run(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    one, other = (Run(**vars(bench().run)) for _ in range(2))
+
+    assert answers_of(one) is answers_of(one)
+    assert answers_of(other) is not answers_of(one)
