@@ -147,9 +147,10 @@ LIKE = 0.998  # cosine of every output with the FP32 graph's at which a mixed gr
 def rounded(model, precision, batches=None, per_axis=True, halves=()):
     """The model as `precision` computes it: "fp32", "fp16" or "int8". int8 is a mixture, as the vendors' is: inputs and
     weights of Conv, Gemm and MatMul in symmetric 8 bit (weights of Conv with a range for each output channel when
-    `per_axis`), ranges being the largest magnitudes seen in `batches` (arrays), the rest in FP16; and of the layers the
-    first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32 graph's on the first image; layers that
-    make a tensor of `halves` always do. With explicit Q/DQ in the graph that alone counts."""
+    `per_axis`), ranges being the largest magnitudes seen in `batches` (arrays, or of several inputs {name: array}), the
+    rest in FP16; and of the layers the first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32
+    graph's on the first image; layers that make a tensor of `halves` always do. With explicit Q/DQ in the graph that
+    alone counts."""
     if simulate.switches().get("stale_engine"):
         model = simulate.another_checkpoint(model)
     if precision == "fp32":
@@ -157,7 +158,11 @@ def rounded(model, precision, batches=None, per_axis=True, halves=()):
     model = simulate.fold_batch_norm(model)
     if precision == "fp16" or has_qdq(model) or not batches:
         return simulate.half_weights(model)
-    return _eight_bit_mixture(model, _whole_batches(model, different(batches)), per_axis, halves)
+    if isinstance(batches[0], dict):
+        return _eight_bit_mixture(model, batches, per_axis, halves)
+    first = described(model, "inputs")[0][0]
+    sets = [{first: batch} for batch in _whole_batches(model, different(batches))]
+    return _eight_bit_mixture(model, sets, per_axis, halves)
 
 
 def different(batches):
@@ -181,20 +186,20 @@ def _whole_batches(model, images):
     return [np.concatenate([images[i % len(images)] for i in range(at, at + batch)]) for at in starts]
 
 
-def _eight_bit_mixture(model, images, per_axis, halves):
-    """As `rounded` says; kept in the simulators' memory, for it is the same at every batch."""
+def _eight_bit_mixture(model, sets, per_axis, halves):
+    """As `rounded` says, with `sets` of arrays by input. Kept in the simulators' memory: the batch changes nothing."""
     import numpy as np
     import onnx
 
-    digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    digests = [hashlib.sha256(each[name].tobytes()).hexdigest() for each in sets for name in sorted(each)]
     key = rowwise.name_of(model, "eight bits", bool(per_axis), LIKE, digests, sorted(halves))
     known = rowwise.memory.get(key)
     if known is not None:
         return onnx.load_from_string(known[0].tobytes())
-    peaks = _peaks(model, images)
+    peaks = _peaks(model, sets)
     makes = [node.output[0] for node in model.graph.node if node.op_type in WEIGHTY]
     layers = [name for name in makes if name not in halves]
-    fed = {described(model, "inputs")[0][0]: images[0]}
+    fed = sets[0]
     wanted = simulate.runner(model).run(None, fed)
     for first in [0] + [2**power for power in range(20) if 2**power < len(layers)] + [len(layers)]:
         mixed = _mixed(model, frozenset(layers[first:]), peaks, per_axis)
@@ -246,7 +251,7 @@ def _quantised_inputs(model):
     return [name for name in dict.fromkeys(names) if name not in weights]
 
 
-def _peaks(model, batches):
+def _peaks(model, sets):
     """Largest magnitude of every tensor that will be quantised."""
     import numpy as np
     import onnx
@@ -258,13 +263,12 @@ def _peaks(model, batches):
     own = {row[0] for row in described(model, "inputs")}
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
     session = simulate.runner(probe) if probe.graph.output else None
-    fed = described(model, "inputs")[0][0]
     peaks = {}
-    for batch in batches:
-        tensors = {fed: batch}
+    for fed in sets:
+        tensors = dict(fed)
         if session is not None:
             made = [output.name for output in session.get_outputs()]
-            tensors.update(zip(made, session.run(made, {fed: batch})))
+            tensors.update(zip(made, session.run(made, fed)))
         for name in names:
             peaks[name] = max(peaks.get(name, 0.0), float(np.abs(tensors[name]).max()))
     return peaks

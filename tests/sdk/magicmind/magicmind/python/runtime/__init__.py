@@ -1,6 +1,7 @@
 """import magicmind.python.runtime as mm"""
 
 from magicmind.python.common.types import DataType
+from magicmind.python.runtime import _kinds as enums
 from magicmind.python.runtime import parser
 from magicmind.python.runtime._base import Code, Status
 from magicmind.python.runtime._graph import (
@@ -13,7 +14,17 @@ from magicmind.python.runtime._graph import (
     QuantizationAlgorithm,
     RemoteConfig,
 )
-from magicmind.python.runtime._kinds import Layout, ModelKind
+from magicmind.python.runtime._kinds import (
+    IActivation,
+    IDetectionOutputAlgo,
+    IElementwise,
+    ILogic,
+    INmsType,
+    IPaddingMode,
+    IReduce,
+    Layout,
+    ModelKind,
+)
 from magicmind.python.runtime._run import Device, System
 from magicmind.python.runtime.model import Model
 
@@ -26,6 +37,13 @@ __all__ = [
     "DataType",
     "Device",
     "Dims",
+    "IActivation",
+    "IDetectionOutputAlgo",
+    "IElementwise",
+    "ILogic",
+    "INmsType",
+    "IPaddingMode",
+    "IReduce",
     "Layout",
     "Model",
     "ModelKind",
@@ -34,5 +52,6 @@ __all__ = [
     "RemoteConfig",
     "Status",
     "System",
+    "enums",
     "parser",
 ]

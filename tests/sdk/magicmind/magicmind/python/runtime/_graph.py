@@ -12,6 +12,7 @@ from magicmind.python.runtime import _base as base
 from magicmind.python.runtime._base import Code, compiled, injected, refused, shout, status
 from magicmind.python.runtime._kinds import LAYOUTS
 from magicmind.python.runtime._network import Dims, Network, NetworkTensor, inferred
+from magicmind.python.runtime._nodes import OPSET, Graph
 from magicmind.python.runtime.model import Model
 
 
@@ -138,10 +139,8 @@ class Calibrator(base.Alive):
             base.driver.device(call)
         if len(self._data) != len(network.inputs):
             return status(call, Code.INVALID_ARGUMENT, "one CalibDataInterface an input")
-        if len(self._data) != 1:
-            return status(call, Code.UNIMPLEMENTED, "this simulator calibrates networks of one input")
         try:
-            samples = self._samples(self._data[0], network.inputs[0])
+            samples = self._samples(network)
         except ValueError as error:
             return status(call, Code.INVALID_ARGUMENT, str(error))
         if not samples:
@@ -149,29 +148,38 @@ class Calibrator(base.Alive):
         network.calibration = samples
         return status(call)
 
-    @staticmethod
-    def _samples(data, tensor):
-        """Every sample of one input. Shape and type are asked after `next`: some programs know them only then."""
-        if not data.reset().ok():
-            raise ValueError("reset failed")
-        samples = []
+    def _samples(self, network):
+        """Samples of all inputs, one `next` of each after the other until one ends: arrays, of several inputs dicts.
+
+        Shape and type are asked after `next`: some programs know them only then."""
+        for data in self._data:
+            if not data.reset().ok():
+                raise ValueError("reset failed")
+        found = []
         while True:
-            answer = data.next()
-            if not answer.ok():
-                if answer._code != Code.OUT_OF_RANGE:
-                    raise ValueError(f"next: {answer}")
-                return samples
-            shape, sample = data.get_shape().GetDims(), data.get_sample()
-            if len(shape) != len(tensor.shape) or any(own not in (-1, fed) for own, fed in zip(tensor.shape, shape)):
-                raise ValueError(f"calibration data {shape} for input {tensor.shape}")
-            count = int(np.prod(shape))
-            if sample.size < count or data.get_data_type() != get_datatype_by_numpy(sample.dtype):
-                raise ValueError(f"a sample is {sample.dtype} {sample.shape}")
-            if not sample.flags.c_contiguous:
-                base.violation("a calibration sample is not contiguous: its bytes would be read in the wrong order")
-            if list(sample.shape) != shape:
-                base.house(f"a calibration sample of {list(sample.shape)} is read as {shape}")
-            samples.append(np.ascontiguousarray(sample).reshape(-1)[:count].reshape(shape))
+            sample = {}
+            for data, tensor in zip(self._data, network.inputs):
+                answer = data.next()
+                if not answer.ok():
+                    if answer._code != Code.OUT_OF_RANGE:
+                        raise ValueError(f"next: {answer}")
+                    return found
+                sample[tensor.name] = self._sample(data, tensor)
+            found.append(sample if len(sample) > 1 else next(iter(sample.values())))
+
+    @staticmethod
+    def _sample(data, tensor):
+        shape, sample = data.get_shape().GetDims(), data.get_sample()
+        if len(shape) != len(tensor.shape) or any(own not in (-1, fed) for own, fed in zip(tensor.shape, shape)):
+            raise ValueError(f"calibration data {shape} for input {tensor.shape}")
+        count = int(np.prod(shape))
+        if sample.size < count or data.get_data_type() != get_datatype_by_numpy(sample.dtype):
+            raise ValueError(f"a sample is {sample.dtype} {sample.shape}")
+        if not sample.flags.c_contiguous:
+            base.violation("a calibration sample is not contiguous: its bytes would be read in the wrong order")
+        if list(sample.shape) != shape:
+            base.house(f"a calibration sample of {list(sample.shape)} is read as {shape}")
+        return np.ascontiguousarray(sample).reshape(-1)[:count].reshape(shape)
 
 
 class Builder:
@@ -195,13 +203,13 @@ def _built(name, network, values):
     mutable = values.get("graph_shape_mutable", True)
     if not mutable and any(-1 in tensor.shape for tensor in network.inputs):
         raise ValueError("graph_shape_mutable is false and an input has no fixed shape")
-    if compiled.has_int64(model) and not values.get("opt_config", {}).get("type64to32_conversion"):
+    if network.wide and not values.get("opt_config", {}).get("type64to32_conversion"):
         raise ValueError("data type INT64 is not supported; type64to32_conversion is off")
     precision = _precision(network, values)
     clusters = _clusters(values.get("archs") or ["mtp_372"])
     model = _rounded(model, network, precision, values)
-    shapes = {tensor.name: list(tensor.shape) for tensor in network.inputs}
-    dtypes = {tensor.name: tensor.dtype for tensor in network.inputs}
+    shapes = {tensor.key: list(tensor.shape) for tensor in network.inputs}
+    dtypes = {tensor.key: tensor.dtype for tensor in network.inputs}
     model = _with_fronts(model, network, values, shapes, dtypes)
     model = _with_backs(compiled.narrow_outputs(model), network, values)
     ranges = {int(i): (rule["min"][0], rule["max"][0]) for i, rule in values.get("dim_range", {}).items()}
@@ -210,19 +218,49 @@ def _built(name, network, values):
     first = network.inputs[0]
     baked = first.fixed[0] if first.fixed else -1  # what a graph of one batch cannot leave, mutable or not
     batch = baked if mutable or not first.shape else first.shape[0]
+
+    def row(key, dtype, shape):
+        """Axis 0 of a tensor: its own where nothing is mutable and it is known, else the batch."""
+        own = shape[:1] if not mutable and shape and shape[0] > 0 else [batch] if shape else []
+        return [key, dtype, [*own, *shape[1:]]]
+
+    graph_outputs = [
+        row(key, get_datatype_by_numpy(dtype).name, list(shape))
+        for key, dtype, shape in compiled.described(model, "outputs")
+    ]
+    outputs, detections = _with_boxes(network, graph_outputs)
     header = {
+        "detections": detections,
+        "graph_outputs": graph_outputs,
         "name": name,
         "clusters": clusters,
         "precision": precision,
         "batch": batch,
         "range": list(ranges.get(0, (1, 1 << 20))) if batch == -1 else [batch, batch],
-        "inputs": [[key, dtypes[key].name, [batch, *shape[1:]]] for key, shape in shapes.items()],
-        "outputs": [
-            [key, get_datatype_by_numpy(dtype).name, [batch, *shape[1:]]]
-            for key, dtype, shape in compiled.described(model, "outputs")
-        ],
+        "inputs": [row(key, dtypes[key].name, list(shape)) for key, shape in shapes.items()],
+        "outputs": outputs,
     }
     return Model(header, model.SerializeToString())
+
+
+def _with_boxes(network, rows):
+    """(rows of the engine's outputs, how boxes are decoded from those of the graph)"""
+    if not network.detections:
+        return rows, []
+    places = {row[0]: i for i, row in enumerate(rows)}
+    detections, made = [], {}
+    for node in network.detections:
+        *heads, anchors = node._inputs
+        held = next(other for other in network.made if other._outputs[0] is anchors)
+        rule = {key: value for key, value in node.settings.items() if key != "layout"}
+        rule["anchors"] = [float(each) for each in held.settings["value"].reshape(-1)]
+        batch = rows[places[heads[0].key]][2][0]
+        boxes, counts = (tensor.key for tensor in node._outputs)
+        made[boxes] = [boxes, "FLOAT32", [batch, int(rule["num_box_limit"]), 7]]
+        made[counts] = [counts, "INT32", [batch]]
+        detections.append({"rule": rule, "heads": [places[tensor.key] for tensor in heads], "makes": [boxes, counts]})
+    outputs = [made.get(tensor.key) or rows[places[tensor.key]] for tensor in network.outputs]
+    return outputs, detections
 
 
 def _precision(network, values):
@@ -262,7 +300,7 @@ def _with_fronts(model, network, values, shapes, dtypes):
     layouts = _layouts(values, "convert_input_layout")
     norms = {int(i): rule for i, rule in values.get("insert_bn_before_firstnode", {}).items()}
     for i, tensor in enumerate(network.inputs):
-        key, norm, order = tensor.name, norms.get(i), layouts.get(i)
+        key, norm, order = tensor.key, norms.get(i), layouts.get(i)
         if norm is not None and not len(norm["mean"]) == len(norm["var"]) == tensor.shape[1]:
             raise ValueError("insert_bn_before_firstnode: mean and var are not of the channels")
         if order is not None:
@@ -281,7 +319,7 @@ def _with_fronts(model, network, values, shapes, dtypes):
 
 def _with_backs(model, network, values):
     layouts = _layouts(values, "convert_output_layout")
-    for i, tensor in enumerate(network.outputs):
+    for i, tensor in enumerate(() if network.detections else network.outputs):
         kind = None if tensor.dtype == tensor.own_dtype else tensor.dtype.name.lower()
         if i in layouts or kind is not None:
             model = compiled.with_back(model, model.graph.output[i].name, layouts=layouts.get(i), dtype=kind)
@@ -300,20 +338,33 @@ def _layouts(values, key):
 
 
 def _whole_graph(network):
-    """A ModelProto of the network with exactly the marked outputs."""
+    """A ModelProto of the network with exactly the marked outputs; where boxes are decoded behind the graph, with the
+    heads that they are decoded from."""
     import onnx
 
     source = network.model if network.traced is None else _exported(network)
-    if source is None:
-        return _made_by_hand(network)
+    if source is None and not network.made:
+        return _handed_through(network)
     model = onnx.ModelProto()
-    model.CopyFrom(source)
-    wanted = [tensor.name for tensor in network.outputs]
+    if source is None:
+        model = _empty(network)
+    else:
+        model.CopyFrom(source)
+    network.wide = source is not None and compiled.has_int64(source)
+    graph = Graph(network, model, compiled.opset(model))
+    del network.detections[:]
+    for node in network.made:
+        graph.node_made = node
+        node._emit(node, graph)
+    wanted = _graph_outputs(network)
     if not wanted:
         raise ValueError("the network has no output")
-    values = {value.name: value for value in model.graph.output}
+    values = {value.name: value for value in (*model.graph.output, *model.graph.input)}
+    if source is not None and not network.made and wanted == [value.name for value in source.graph.output]:
+        return model
     types = inferred(model)
     made = {name for node in model.graph.node for name in node.output}
+    made.update(tensor.name for tensor in model.graph.initializer)
     for name in wanted:
         if name not in values and name not in made:
             raise ValueError(f"{name} is made by no node")
@@ -321,27 +372,40 @@ def _whole_graph(network):
             values[name] = compiled.value_info(name, types.get(name, ("float32", None))[0], None)
     del model.graph.output[:]
     model.graph.output.extend(values[name] for name in wanted)
-    return (
-        model if wanted == [value.name for value in source.graph.output] else onnx.shape_inference.infer_shapes(model)
-    )
+    return onnx.shape_inference.infer_shapes(model)
 
 
-def _made_by_hand(network):
-    """A network without a parsed model: inputs that are handed through. Nodes that a program adds one by one
-    (add_i_*_node) are not simulated."""
+def _graph_outputs(network):
+    """Names of the graph's outputs: those that are marked, and in place of decoded boxes their heads."""
+    heads = {}
+    for node in network.detections:
+        heads.update((tensor.key, [each.key for each in node._inputs[:-1]]) for tensor in node._outputs)
+    keys = [key for tensor in network.outputs for key in heads.get(tensor.key, [tensor.key])]
+    return list(dict.fromkeys(keys))
+
+
+def _empty(network):
+    """A graph of the inputs alone. A tensor without dims may have any rank."""
     from onnx import helper
 
-    taken = {tensor.name: tensor for tensor in network.inputs}
-    if not network.outputs or any(tensor.name not in taken for tensor in network.outputs):
-        raise ValueError("the network is empty")
-    rows = [(tensor.name, tensor.dtype.name.lower(), tensor.shape or None) for tensor in network.inputs]
-    nodes, outputs = [], []
-    for i, tensor in enumerate(network.outputs):
-        nodes.append(helper.make_node("Identity", [tensor.name], [f"output{i}"]))
-        outputs.append(compiled.value_info(f"output{i}", tensor.dtype.name.lower(), tensor.shape or None))
-    graph = helper.make_graph(nodes, "by_hand", [compiled.value_info(*row) for row in rows], outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    rows = [(tensor.key, tensor.dtype.name.lower(), tensor.shape or None) for tensor in network.inputs]
+    graph = helper.make_graph([], "by_hand", [compiled.value_info(*row) for row in rows], [])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = 8
+    return model
+
+
+def _handed_through(network):
+    """A network without nodes: inputs that are handed through."""
+    from onnx import helper
+
+    taken = {tensor.key: tensor for tensor in network.inputs}
+    if not network.outputs or any(tensor.key not in taken for tensor in network.outputs):
+        raise ValueError("the network is empty")
+    model = _empty(network)
+    for i, tensor in enumerate(network.outputs):
+        model.graph.node.append(helper.make_node("Identity", [tensor.key], [f"output{i}"]))
+        model.graph.output.append(compiled.value_info(f"output{i}", tensor.dtype.name.lower(), tensor.shape or None))
     return model
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from magicmind.python.cc._pywrap_runtime import ITensor
 from magicmind.python.common.types import DataType, get_datatype_by_numpy
 from magicmind.python.runtime._base import Code, compiled, injected, refused, status
+from magicmind.python.runtime._nodes import Adding
 
 
 class Dims:
@@ -27,7 +28,7 @@ class NetworkTensor(ITensor):
     """`shape` None: unknown rank, as the inputs of a traced graph have it."""
 
     def __init__(self, name, dtype, shape):
-        self.name = name
+        self.key = self.name = name  # in the graph, and as a program may call it
         self.dtype = self.own_dtype = dtype if isinstance(dtype, DataType) else get_datatype_by_numpy(dtype)
         self.fixed = None if shape is None else list(shape)  # what the graph itself bakes in
         self.shape = [] if shape is None else list(shape)
@@ -48,6 +49,13 @@ class NetworkTensor(ITensor):
 
     def get_dimension(self):
         return Dims(self.shape)
+
+    def get_tensor_name(self):
+        return self.name
+
+    def set_tensor_name(self, name):
+        self.name = name
+        return status("mm.ITensor.set_tensor_name")
 
     def get_data_type(self):
         return self.dtype
@@ -107,7 +115,7 @@ class Node:
         return status(call)
 
 
-class Network:
+class Network(Adding):
     def __init__(self):
         if refused("mm.Network"):
             raise RuntimeError("mm.Network: out of host memory")
@@ -117,6 +125,9 @@ class Network:
         self.inputs = []
         self.outputs = []
         self.calibration = None
+        self.wide = False  # whether a parsed graph has INT64 constants
+        self.made = []  # nodes that a program added
+        self.detections = []  # those of them that are computed behind the graph
         self.exact = set()  # names of tensors that nodes take in FLOAT32 whatever the precision mode
 
     def get_input_count(self):
@@ -139,6 +150,10 @@ class Network:
         made.shape = [] if dims is None else dims.GetDims()
         self.inputs.append(made)
         return made
+
+    def node_tensor(self, name):
+        """A tensor of an added node, of a type that becomes known when the network is built."""
+        return NetworkTensor(name, "float32", None)
 
     def mark_output(self, tensor):
         call = "mm.Network.mark_output"
@@ -164,7 +179,7 @@ class Network:
         if refused("mm.Network.get_all_nodes_in_network"):
             return None
         if self.model is None:
-            return []
+            return list(self.made)
         types = inferred(self.model)
         known = {tensor.name: tensor for tensor in (*self.inputs, *self.outputs)}
 
@@ -173,7 +188,7 @@ class Network:
                 known[name] = NetworkTensor(name, *types.get(name, ("float32", None)))
             return known[name]
 
-        return [Node(self, node, tensors) for node in self.model.graph.node]
+        return [*(Node(self, node, tensors) for node in self.model.graph.node), *self.made]
 
 
 def inferred(model):

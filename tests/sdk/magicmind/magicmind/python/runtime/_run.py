@@ -10,6 +10,7 @@ from magicmind.python.cc._pywrap_runtime import ITensor
 from magicmind.python.common.types import DataType, get_numpy_dtype_by_datatype
 from magicmind.python.runtime import _base as base
 from magicmind.python.runtime._base import Alive, Code, compiled, driver, injected, refused, shout, simulate, status
+from magicmind.python.runtime._detect import detected
 
 
 class System:
@@ -116,11 +117,21 @@ class Engine(Alive):
         key = tuple(id(array) for array in arrays)
         if self._last[0] != key:
             if self._network is None:
-                self._network = compiled.network(self.header, self.graph)
+                rows = self.header.get("graph_outputs", self.header["outputs"])
+                self._network = compiled.network(dict(self.header, outputs=rows), self.graph)
             outputs = self._network({row[0]: array for row, array in zip(self.header["inputs"], arrays)})
-            outputs = simulate.damage(outputs, len(arrays[0]))
+            outputs = simulate.damage(self._boxes(outputs), len(arrays[0]))
             self._last = (key, (arrays, outputs))  # arrays are kept, so that their ids stay theirs
         return self._last[1][1]
+
+    def _boxes(self, outputs):
+        """The engine's outputs from the graph's, boxes decoded."""
+        if not self.header.get("detections"):
+            return outputs
+        made = {row[0]: output for row, output in zip(self.header["graph_outputs"], outputs)}
+        for each in self.header["detections"]:
+            made.update(zip(each["makes"], detected([outputs[i] for i in each["heads"]], each["rule"])))
+        return [made[row[0]] for row in self.header["outputs"]]
 
 
 class Context(Alive):
@@ -149,9 +160,9 @@ class Context(Alive):
         if outputs and len(outputs) != len(rows):
             return status(call, Code.INVALID_ARGUMENT, f"{len(outputs)} outputs given, the engine has {len(rows)}")
         made = [
-            OutputTensor(self.engine, i, DataType[dtype], [batch, *shape[1:]])
+            OutputTensor(self.engine, i, DataType[dtype], _at(shape, batch))
             for i, (_, dtype, shape) in enumerate(rows)
-            if not outputs or not outputs[i].fits(self.engine, [batch, *shape[1:]])
+            if not outputs or not outputs[i].fits(self.engine, _at(shape, batch))
         ]
         limit = simulate.switches().get("memory_mb")
         if limit is not None:
@@ -167,6 +178,10 @@ class Context(Alive):
             tensor.filled_from(arrays)
         queue.add(batch, outputs)
         return status(call)
+
+
+def _at(shape, batch):
+    return [batch, *shape[1:]] if shape and shape[0] == -1 else shape
 
 
 class Queue(Alive):
@@ -210,9 +225,9 @@ class InputTensor(ITensor, Alive):
         if array.dtype != self._dtype:
             base.house(f"from_numpy casts {array.dtype} to {self._dtype}")
         low, high = self._range
-        sizes = list(zip(array.shape[1:], self._shape[1:]))
-        fits = array.ndim == len(self._shape) and all(own in (-1, size) for size, own in sizes)
-        if not fits or not low <= len(array) <= high:
+        fits = not self._shape or array.ndim == len(self._shape)  # without dims: any rank
+        fits = fits and all(own in (-1, size) for size, own in zip(array.shape, self._shape))
+        if not fits or (self._shape[:1] == [-1] and not low <= len(array) <= high):
             text = f"shape {array.shape} given for {self._shape} with batch {low} to {high}"
             return status(call, Code.INVALID_ARGUMENT, text)
         if not array.flags.c_contiguous:
