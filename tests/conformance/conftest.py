@@ -74,7 +74,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def limits_of(config: pytest.Config, chip: Chip) -> Limits | None:
     """What the policy and the options set for a chip, an option before the policy; None when neither sets anything."""
     rules = config.stash[POLICY].limits_of(chip.name)
-    memory = config.getoption("memory_limit") or rules.pop("memory_gb", None)
+    of_policy = rules.pop("memory_gb", None)
+    memory = config.getoption("memory_limit") or of_policy
     seconds = [*(f"{name}={value}" for name, value in rules.items()), *config.getoption("time_limit")]
     return limits(seconds, memory) if seconds or memory is not None else None
 

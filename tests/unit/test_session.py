@@ -17,9 +17,11 @@ from types import SimpleNamespace
 import pytest
 
 from harness import matrix
+from harness.judge.policy import Policy
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
-from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, RECORDS, TESTS, Book, Gathering
+from tests.conformance.conftest import limits_of
+from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, POLICY, RECORDS, TESTS, Book, Gathering
 from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
@@ -287,6 +289,16 @@ def test_a_required_chip_of_which_nothing_was_selected_is_a_failure(tmp_path):
 
     assert done.returncode == Status.LABORATORY, done.stdout
     assert "--require mlu370_s4: nothing ran on it" in done.stdout
+
+
+def test_an_option_comes_before_the_same_limit_of_the_policy():
+    rules = Policy(limits={"": {"memory_gb": 32.0, "run": 60.0, "load": 5.0}})
+    given = {"memory_limit": 24.0, "time_limit": ["run=90"]}
+    config = SimpleNamespace(stash={POLICY: rules}, getoption=given.get)
+
+    found = limits_of(config, matrix.chips()["cpu"])
+
+    assert (found.memory, found.run, found.load) == (24e9, 90.0, 5.0)
 
 
 @pytest.mark.parametrize(
