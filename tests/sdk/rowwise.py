@@ -158,10 +158,15 @@ class Memory:
             return
         import numpy as np
 
-        handle, part = tempfile.mkstemp(dir=str(folder), suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, *arrays)
-        os.replace(part, str(folder / (key + ".npz")))  # noqa: PTH105
+        part = ""
+        try:
+            handle, part = tempfile.mkstemp(dir=str(folder), suffix=".part")
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, *arrays)
+            os.replace(part, str(folder / (key + ".npz")))  # noqa: PTH105
+        except OSError:  # full, or another user's: it is computed again
+            if part:
+                os.unlink(part)  # noqa: PTH108
 
     def _hold(self, key, arrays):
         if key in self._held:

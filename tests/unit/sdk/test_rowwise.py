@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -209,3 +210,15 @@ def test_eight_bits_are_the_same_however_the_calibration_set_is_batched(compiled
     assert whole == alone
     other = compiled.rounded(onnx.load(tiny_model(tmp_path / "tiny.onnx")), "int8", [3 * images]).SerializeToString()
     assert other != whole, "another calibration set makes another engine"
+
+
+def test_a_folder_that_takes_nothing_costs_no_answer(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+
+    (out,) = rowwise.Rows("doubling", Counting())(batch(0))
+
+    assert np.array_equal(out, 2 * batch(0)["image"])
+    assert not list((tmp_path / "memory").rglob("*.part"))
