@@ -18,7 +18,21 @@ from harness.report.messages import language, translation
 from harness.report.records import Record, Run, read_run, write_run
 from harness.report.records import footer as end_of_run
 from harness.report.terminal import terminal
-from tests.session import ASKED, BASELINE, BOOK, CLOCK, EARLIER, POLICY, RECORDS, STOPPED, TESTS, header, say, stem_of
+from tests.session import (
+    ASKED,
+    BASELINE,
+    BOOK,
+    CLOCK,
+    EARLIER,
+    POLICY,
+    RECORDS,
+    STOPPED,
+    TESTS,
+    header,
+    opening,
+    say,
+    stem_of,
+)
 
 UNSHOWN = pytest.StashKey[str]()  # why there are no pages of the records, or nothing
 UNMET = pytest.StashKey[list[str]]()  # what the lab's policy asks and the run does not give
@@ -96,7 +110,7 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
         if not written or book.unwritten:  # in parts (pytest -n), or the disk was full or the folder removed meanwhile
             parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
             lines = [line for part in (*parts, *([path] if path.exists() else [])) for line in read_run(part).lines]
-            write_run(path, header(config), records, asked, stopped, lines, config.stash[TESTS])
+            write_run(path, opening(config), records, asked, stopped, lines, config.stash[TESTS])
             for part in parts:
                 part.unlink()
             if book.unwritten:

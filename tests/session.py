@@ -232,10 +232,8 @@ class Book:
             return
         try:
             if self._journal is None:
-                earlier = self.config.stash[EARLIER]
-                also = {"asked": len(self.config.stash[ASKED]), "resumes": [file.name for file in earlier.files]}
-                self._journal = Journal(path, {**header(self.config), **also})
-                for engine in earlier.engines.values():
+                self._journal = Journal(path, opening(self.config))
+                for engine in self.config.stash[EARLIER].engines.values():
                     self._journal.add(engine)
             self._journal.add(line)
         except HarnessError as error:
@@ -301,8 +299,11 @@ class Gathering:
             return
         named = {str(case): case for case in matrix.cases()}
         named |= {lineup_id(case): case for case in matrix.lineups()}
+        named |= {str(own.case): own.case for own in self.config.stash[OWN]}
         if found[2] in named:
-            record = Record(named[found[2]], found[1], Outcome.ERROR, str(report.longrepr))
+            case = named[found[2]]
+            stage = found[1] if found[1] in STAGE_MARKERS else "throughput" if "throughput" in found[0] else "numerics"
+            record = Record(case, stage, Outcome.ERROR, str(report.longrepr), marks=not_the_chip(self.config, case))
             add_record(self.config, record, plain(report.nodeid))
 
     @pytest.hookimpl(optionalhook=True)
@@ -352,6 +353,12 @@ def header(config: pytest.Config) -> dict[str, object]:
         "policy": config.stash[POLICY].digest,
         "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
     }
+
+
+def opening(config: pytest.Config) -> dict[str, object]:
+    """The first line of this run's record file."""
+    resumes = [file.name for file in config.stash[EARLIER].files]
+    return {**header(config), "asked": len(config.stash[ASKED]), "resumes": resumes}
 
 
 def _told(value: object) -> object:

@@ -19,7 +19,7 @@ from harness.report import compare as changes
 from harness.report.compare import compare
 from harness.report.journal import NONE
 from harness.report.messages import language
-from harness.report.records import Run, merge, read_parts, read_run, write_run, write_whole
+from harness.report.records import Run, merge, not_resumed, read_parts, read_run, write_run, write_whole
 from harness.report.terminal import terminal
 from tools.language import LangOption
 
@@ -35,13 +35,14 @@ def files_of(given: Sequence[Path]) -> list[Path]:
     return files
 
 
-def left_behind(given: Sequence[Path]) -> list[Run]:
-    """Runs of several processes that nobody summed up, from their parts: one a run whose own file is not there."""
+def left_behind(given: Sequence[Path]) -> dict[Path, Run]:
+    """Runs of several processes that nobody summed up, from their parts, by the first of these: one a run whose own
+    file is not there."""
     parts: dict[Path, list[Path]] = defaultdict(list)
     for folder in (path for path in given if path.is_dir()):
         for part in sorted(folder.glob("*.part")):
             parts[part.with_name(part.name.rsplit(".", 2)[0] + ".jsonl")].append(part)
-    return [read_parts(found) for whole, found in parts.items() if not whole.exists()]
+    return {found[0]: read_parts(found) for whole, found in parts.items() if not whole.exists()}
 
 
 def command(
@@ -66,7 +67,7 @@ def command(
     given = files_of(files)
     for path in given:
         _check(path)
-    runs = [*map(read_run, given), *left_behind(files)]
+    runs = not_resumed({**{path: read_run(path) for path in given}, **left_behind(files)})
     run, chosen = merge(runs), language(lang, encoding=sys.stdout.encoding)
     found = None if baseline is None else compare(read_run(baseline), run)
     told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from harness.report import journal
 from harness.store import whole_file
 from harness.vocabulary import Outcome
 
+AGAIN = (Outcome.ERROR, Outcome.INVALID)  # what --resume runs again
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -221,6 +222,19 @@ def head_line(records: Iterable[Record], asked: int, stopped: str = "") -> str:
     return (
         f"ran {len(cases)} of {asked} cases" + (f": {counts}" if counts else "") + (f"; {stopped}" if stopped else "")
     )
+
+
+def not_resumed(runs: Mapping[Path, Run]) -> list[Run]:
+    """Runs, by their files, without what a run that resumed them did again: errors in a stage of a case
+    that it reached, and that they did not come to their end."""
+    found = []
+    for path, run in runs.items():
+        later = [other for other in runs.values() if path.name in other.header.get("resumes", ())]
+        again = {(record.case, record.stage) for other in later for record in other.records if ran(record)}
+        left = (r for r in run.records if r.outcome not in AGAIN or (r.case, r.stage) not in again)
+        footer = {**run.footer, "stopped": ""} if later else run.footer
+        found.append(replace(run, records=tuple(left), footer=footer))
+    return found
 
 
 def merge(runs: Sequence[Run]) -> Run:

@@ -19,10 +19,11 @@ from apart import Apart, plain, until
 from harness import matrix, store
 from harness.chips import CHIPS
 from harness.report.journal import read as journal_of
-from harness.report.records import read_run
+from harness.report.records import merge, not_resumed, read_run
 from harness.run import devices
 from harness.store import Store
 from tests.resume import FINAL
+from tools.report import left_behind
 
 MARKS = "tiny_classes and fp32 and bs4 and (export or numerics or accuracy)"
 
@@ -277,4 +278,7 @@ def test_of_several_processes_any_may_be_killed(lab, undisturbed, tmp_path, kill
     said = (tmp_path / "said.txt").read_text()
     check(results, whole)
     assert "verdicts taken over" in said
+    told = merge(not_resumed({**{path: read_run(path) for path in results.glob("*.jsonl")}, **left_behind([results])}))
+    assert plain(told.records) == whole
+    assert told.footer["stopped"] == ""
     assert gone(of(run, tmp_path))

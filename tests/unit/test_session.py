@@ -17,11 +17,12 @@ from types import SimpleNamespace
 import pytest
 
 from harness import matrix
+from harness.case import Case
 from harness.judge.policy import Policy
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.conformance.conftest import limits_of
-from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, POLICY, RECORDS, TESTS, Book, Gathering
+from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, OWN, POLICY, RECORDS, TESTS, Book, Gathering
 from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
@@ -103,12 +104,12 @@ def test_processes_share_the_devices_of_a_chip_and_no_test_is_lost(tmp_path):
     assert len(list((tmp_path / "cache" / "engine").glob("*/meta.json"))) == len(set(built))
 
 
-def gathering():
+def gathering(**options):
     """Of pytest's configuration what Gathering needs."""
-    config = SimpleNamespace(stash={RECORDS: {}, FRESH: [], ASKED: set(), TESTS: {}, ATTEMPTS: Counter()})
+    config = SimpleNamespace(stash={RECORDS: {}, FRESH: [], ASKED: set(), TESTS: {}, ATTEMPTS: Counter(), OWN: []})
     config.stash[BOOK] = Book(config)
     config.stash[BOOK].silent = True
-    config.getoption = lambda name: None
+    config.getoption = options.get
     return config
 
 
@@ -122,6 +123,19 @@ def test_a_process_that_dies_is_an_error_on_record(tmp_path):
     (record,) = config.stash[RECORDS].values()
     assert (str(record.case), record.stage, record.outcome) == ("regnety_016-cpu-fp32-bs1", "accuracy", "ERROR")
     assert "crashed" in record.text
+
+
+def test_the_error_of_a_process_that_died_has_the_marks_and_the_stage_of_its_test():
+    config, own = gathering(simulate=True), Case.parse("mine-t4-fp16-bs1")
+    config.stash[OWN] = [SimpleNamespace(case=own)]
+    for test in ("test_own.py::test_throughput_is_measured[mine-t4-fp16-bs1]",
+                 "test_numerics.py::test_outputs_are_those_of_the_reference[regnety_016-t4-fp16-bs1]"):  # fmt: skip
+        report = SimpleNamespace(nodeid=f"tests/conformance/{test}", longrepr="worker 'gw0' crashed")
+        Gathering(config).pytest_runtest_logreport(report)
+
+    assert {(r.case.model, r.stage, r.outcome, r.marks) for r in config.stash[RECORDS].values()} == {
+        ("mine", "throughput", "ERROR", ("simulated",)), ("regnety_016", "numerics", "ERROR", ("simulated",))
+    }  # fmt: skip
 
 
 def test_a_crash_is_not_forgotten_for_a_skip_that_another_process_reports():

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,17 @@ from harness.case import Case
 from harness.errors import DataError, StoreError
 from harness.report import ci
 from harness.report.journal import Journal
-from harness.report.records import Record, Run, head_line, merge, read_parts, read_run, write_run, write_whole
+from harness.report.records import (
+    Record,
+    Run,
+    head_line,
+    merge,
+    not_resumed,
+    read_parts,
+    read_run,
+    write_run,
+    write_whole,
+)
 
 HEADER = {
     "time": "2026-01-01T00:00:00Z",
@@ -266,6 +277,26 @@ def test_of_several_runs_the_newest_record_counts_and_a_skip_gives_way():
 
     assert [r.values["measured"] for r in merged.records] == [0.3]
     assert [r.values["measured"] for r in merge([old, new]).records] == [0.1]
+
+
+def test_what_a_resumed_run_did_again_is_told_of_that_alone():
+    """A process that died in a test that had told nothing left an error under another metric than the verdict has."""
+    died = replace(record(outcome="ERROR", metric="the same input"), stage="numerics")
+    busy, judged = record(stage="throughput", metric="", outcome="INVALID"), record(stage="export", metric="")
+    first = Run({"time": "1"}, (died, busy, judged), {"asked": 1, "stopped": "STOPPED by SIGTERM"})
+    now = replace(record(metric="repeated"), stage="numerics")
+    second = Run({"time": "2", "resumes": ["a.jsonl"]}, (now,), {"asked": 1, "stopped": ""})
+
+    told = merge(not_resumed({Path("a.jsonl"): first, Path("b.jsonl"): second}))
+    alone = merge(not_resumed({Path("a.jsonl"): first, Path("c.jsonl"): replace(second, header={"time": "2"})}))
+
+    def of(run):
+        return sorted((r.stage, r.metric, r.outcome.value) for r in run.records)
+
+    assert of(told) == of(Run({}, (busy, judged, now), {}))
+    assert told.footer["stopped"] == ""
+    assert of(alone) == of(Run({}, (died, busy, judged, now), {}))
+    assert alone.footer["stopped"] == "STOPPED by SIGTERM"
 
 
 def test_a_simulated_record_never_takes_the_place_of_a_real_one():
