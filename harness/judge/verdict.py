@@ -207,8 +207,9 @@ def judge_published(
         "published": None if cell is None else cell.value, "drop": drop, "bound": bound,
         "deviation": None if deviation is None else f"{deviation.file}:{deviation.line}",
     }  # fmt: skip
-    whose = "the authors'" if source else "the chip's published"
-    seen = f"{aim.metric} {percent(measured)}, {percent(drop)} below {whose} {percent(aim.value)}"
+    seen = f"{aim.metric} {percent(measured)}, {percent(drop)} below the chip's published {percent(aim.value)}"
+    if source:
+        seen = f"{aim.metric} {percent(measured)}, {percent(drop)} below the authors' {percent(aim.value)}"
     if deviation is not None:
         return _deviating(measured, bound, cell, deviation, seen, details)
     text = f"{seen}; asked at least {percent(bound)} ({aim.document}, {aim.section})"

@@ -102,16 +102,16 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
     for cause in red:
         count = t("{n} cases", n=len(cause.cases)) + ": " if len(cause.cases) > 1 else ""
         parts.append(f"- **{cause.outcome}** {', '.join(cause.stages)}: {count}{where(cause.cases, t)}: "
-                     f"{tables.escaped(cause.text)}")  # fmt: skip
-        parts += [f"  - {t('next')}: {tables.escaped(cause.next)}"] if cause.next else []
+                     f"{tables.escaped(t(cause.text))}")  # fmt: skip
+        parts += [f"  - {t('next')}: {tables.escaped(t(cause.next))}"] if cause.next else []
         parts.append(f"  - {t('again')}: `{cause.command}`")
     parts += ["", changes, ""] if changes else [""]
-    for title, columns, rows in tables.sections(records):
+    for title, columns, rows in tables.sections(records, t):
         parts += [f"## {t(title)}", "", "| " + " | ".join(map(t, columns)) + " |", "|" + " --- |" * len(columns)]
         parts += ["| " + " | ".join(map(tables.escaped, row)) + " |" for row in rows]
         parts.append("")
     parts += [
-        "- " + t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=tables.escaped(reason))
+        "- " + t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=tables.escaped(t(reason)))
         for chips, reason, count in tables.skips(records)
     ]
     marks = sorted({mark for record in records if ran(record) for mark in record.marks})

@@ -254,7 +254,7 @@ def blocks(found: Comparison, t: Translate) -> list[Block]:
         return t("worse") if worse else t("better")
 
     flips = [
-        [f.case, f"{f.stage} {f.metric}".strip(), f.before, f.after, direction(f.worse), f.text] for f in found.flips
+        [f.case, f"{f.stage} {f.metric}".strip(), f.before, f.after, direction(f.worse), t(f.text)] for f in found.flips
     ]
     moves = [
         [m.case, f"{m.stage} {m.metric}".strip(), *_figures(m), f"{m.p:.1g}", direction(m.worse)] for m in found.moves

@@ -68,7 +68,7 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         outcomes=[(name, count) for name in Outcome if (count := Counter(r.outcome for r in records)[name])],
         ran=where(cases, t) if cases else t("nothing"),
         idle=ci.idle(records, required),
-        skips=[(count, ", ".join(chips), reason) for chips, reason, count in tables.skips(records)][:LISTED],
+        skips=[(count, ", ".join(chips), t(reason)) for chips, reason, count in tables.skips(records)][:LISTED],
         marks=[(mark, t(MARKS.get(mark, "")), count) for mark, count in sorted(marks.items())],
         causes=[_card(cause, shown, t) for cause in red],
         undecided=[_card(cause, shown, t) for cause in causes(records, [Outcome.INCONCLUSIVE], options)],
@@ -76,7 +76,7 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         grid=grid(records),
         signs={**SIGNS, Outcome.PASS: "\N{CHECK MARK}"},
         stages=STAGES,
-        tables=_tables(records),
+        tables=_tables(records, t),
         numeric=tables.NUMERIC,
         models=list(dict.fromkeys(r.case.model for r in records)),
         chips=list(dict.fromkeys(r.case.chip for r in records)),
@@ -160,15 +160,15 @@ def _card(cause: Cause, shown: Mapping[tuple[Case, str], str], t: Translate) -> 
         "stages": ", ".join(cause.stages),
         "where": where(cause.cases, t),
         "count": len(cause.cases),
-        "text": cause.text,
-        "next": cause.next,
+        "text": t(cause.text),
+        "next": t(cause.next),
         "command": cause.command,
         "cases": cause.cases,
         "shown": next((shown[key] for r in cause.records if (key := (r.case, r.stage)) in shown), ""),
     }
 
 
-def _tables(records: Sequence[Record]) -> list[Table]:
+def _tables(records: Sequence[Record], t: Translate) -> list[Table]:
     found = []
     for name, (title, columns, rows) in zip(
         ("accuracy", "throughput"), (tables.accuracy(records), tables.throughput(records)), strict=True
@@ -185,7 +185,7 @@ def _tables(records: Sequence[Record]) -> list[Table]:
                 )
             )
     order = sorted(records, key=lambda record: record.outcome.severity)
-    rows = [[str(r.case), r.stage, r.metric, r.outcome, r.text] for r in order]
+    rows = [[str(r.case), r.stage, r.metric, r.outcome, t(r.text)] for r in order]
     everything = [(r.case, r.outcome.value, row) for r, row in zip(order, rows, strict=True)]
     return [*found, Table("records", "Every record", ["case", "stage", "metric", "verdict", "why"], everything)]
 

@@ -1,23 +1,27 @@
 """The sentences of summaries and reports in English and Chinese, through gettext.
 
 A catalogue is harness/report/languages/<language>.po, text in the format of GNU gettext; the English sentence is the
-key. What a record says (its `text`) is kept in the language in which it was written."""
+key. A record keeps its text in English; the reader gets it clause by clause. The catalogue has a clause as a pattern
+with {0}, {1} ... where its values stand, so that records of any age and of any machine can be read in any language."""
 
 from __future__ import annotations
 
 import ast
 import gettext
 import io
+import itertools
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 LANGUAGES = ("en", "zh")
 CATALOGUES = Path(__file__).with_name("languages")
+SUFFIX = r"((?:[ ,(\[].*?)?)"
+MARKS = {"; ": "；", ": ": "："}
 
 
 class Translate(Protocol):
@@ -44,21 +48,78 @@ def language(
 
 @cache
 def translation(lang: str = "en") -> Translate:
-    """The function that puts a sentence into `lang`. A sentence that the catalogue lacks stays English."""
-    said = _catalogue(lang).gettext
+    """The function that puts a sentence, or a record's text, into `lang`. What the catalogue lacks stays English."""
+    known = {} if lang == "en" else entries((CATALOGUES / f"{lang}.po").read_text(encoding="utf-8"))
+    said = gettext.GNUTranslations(io.BytesIO(compiled(known))).gettext if known else str
+    patterns = [_Pattern(key, told) for key, told in known.items() if re.search(r"\{\d", key)]
+    patterns.sort(key=lambda pattern: -pattern.size)
 
     def translate(sentence: str, /, **values: object) -> str:
-        text = said(sentence) if sentence else ""
-        return text.format(**values) if values else text
+        if not sentence:
+            return ""
+        text = said(sentence)
+        if values:
+            return text.format(**values)
+        return _told(text, said, patterns) if text == sentence and known else text
 
     return translate
 
 
-def _catalogue(lang: str) -> gettext.NullTranslations:
-    path = CATALOGUES / f"{lang}.po"
-    if lang == "en":
-        return gettext.NullTranslations()
-    return gettext.GNUTranslations(io.BytesIO(compiled(entries(path.read_text(encoding="utf-8")))))
+class _Pattern:
+    """A clause with its translation. `literal` is its longest piece without a value, `size` the length of all."""
+
+    def __init__(self, key: str, told: str) -> None:
+        pieces = re.split(r"\{(\d+)\}", key)
+        self.literal, self.size = max(pieces[::2], key=len), len("".join(pieces[::2]))
+        self.places = [int(place) for place in pieces[1::2]]
+        self.told = told
+        form = re.escape(pieces[0])
+        for at, (before, after) in enumerate(itertools.pairwise(pieces[::2])):
+            attached = before[-1:].isalpha() or (at > 0 and not before)  # it may be missing
+            form += (SUFFIX if attached else "(.*?)") + re.escape(after)
+        self._form = re.compile(form, re.DOTALL)
+
+    def values(self, clause: str) -> dict[int, str] | None:
+        """Place -> value, or nothing for another clause."""
+        found = self._form.fullmatch(clause) if self.literal in clause else None
+        return None if found is None else dict(zip(self.places, found.groups(), strict=True))
+
+
+def clauses(text: str) -> list[str]:
+    """The clauses of a text, and between them the marks that part them (MARKS). What stands in brackets is not parted;
+    brackets that never close are none."""
+    found, depth, paired = [""], 0, text.count("(") == text.count(")")
+    for piece in re.split(r"([()]|; |: )", text):
+        depth += paired * ((piece == "(") - (piece == ")"))
+        if piece in MARKS and depth <= 0:
+            found += [piece, ""]
+        else:
+            found[-1] += piece
+    return found
+
+
+def _told(text: str, said: Callable[[str], str], patterns: Sequence[_Pattern]) -> str:
+    """A text clause by clause, each with its values. A mark beside a clause that was translated is the reader's."""
+    pieces = clauses(text) if text else []  # gettext has the catalogue's header for ""
+    whole, mark, new = "", "", True
+    while pieces:
+        ends = range(len(pieces), 0, -2)  # a sentence of several clauses may be known as a whole
+        end = next((end for end in ends if said(piece := "".join(pieces[:end])) != piece), 1)
+        before = "".join(pieces[:end])
+        now = _clause(before, said, patterns)
+        whole += (MARKS[mark] if mark and (new or now != before) else mark) + now
+        new, mark = now != before, pieces[end] if end < len(pieces) else ""
+        pieces = pieces[end + 1 :]
+    return whole
+
+
+def _clause(clause: str, said: Callable[[str], str], patterns: Sequence[_Pattern]) -> str:
+    if clause and (told := said(clause)) != clause:
+        return told
+    for pattern in patterns:
+        if (values := pattern.values(clause)) is not None:
+            return pattern.told.format(*(_told(values[place], said, patterns) for place in sorted(values)))
+    return clause
 
 
 def entries(text: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.report.messages import Translate
 from harness.report.records import Record, ran
 from harness.vocabulary import Outcome
 
@@ -153,9 +154,11 @@ def throughput(records: Sequence[Record]) -> Section:
     return title, THROUGHPUT_COLUMNS, throughput_rows(records)
 
 
-def sections(records: Sequence[Record]) -> list[Section]:
-    """The tables that are not empty; columns in which nothing stands are left out."""
-    whole = (accuracy(records), throughput(records), (OTHERS, OTHER_COLUMNS, other_rows(records)))
+def sections(records: Sequence[Record], t: Translate) -> list[Section]:
+    """The tables that are not empty, with the records' texts in the reader's language; columns in which nothing stands
+    are left out."""
+    others = [[*row[:3], t(row[3])] for row in other_rows(records)]
+    whole = (accuracy(records), throughput(records), (OTHERS, OTHER_COLUMNS, others))
     return [(title, *filled(columns, rows)) for title, columns, rows in whole if rows]
 
 

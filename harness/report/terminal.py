@@ -66,7 +66,7 @@ def terminal(
         last.append(Text(t("report: {path}", path=report)))
     last.append(Text(head(records, asked, stopped, t), "bold"))
     figures = _figures(records, width, t)
-    told = _passed(records, width) if verbose else []
+    told = _passed(records, width, t) if verbose else []
     if not verbose and len(first) + len(figures) + len(last) > room:
         figures = []
         if any(r.values for r in records if ran(r)):
@@ -139,7 +139,7 @@ def _red(found: Sequence[Cause], width: int, t: Translate) -> list[Text]:
     short, full = found[IN_FULL:], found[:IN_FULL]
     lines: list[Text] = []
     for cause in short[:IN_SHORT]:
-        lines.append(_cut(f"{cause.outcome} {where(cause.cases, t)}: {cause.text}", width, COLOURS[cause.outcome]))
+        lines.append(_cut(f"{cause.outcome} {where(cause.cases, t)}: {t(cause.text)}", width, COLOURS[cause.outcome]))
     if len(short) > IN_SHORT:
         more = len(short) - IN_SHORT
         lines.append(Text(t("and {n} more causes, in the report or with pytest -v", n=more)))
@@ -158,10 +158,11 @@ def _title(cause: Cause, width: int, t: Translate) -> Text:
 
 
 def _body(cause: Cause, width: int, rows: int, t: Translate) -> list[Text]:
-    text = t("first: {text}", text=cause.text) if len(cause.records) > 1 else cause.text
+    told = t(cause.text)
+    text = t("first: {text}", text=told) if len(cause.records) > 1 else told
     lines = _shortened(text, width - 2, rows)
     if cause.next:
-        lines += _shortened(t("next: {text}", text=cause.next), width - 2, 1 if rows < 3 else 2)
+        lines += _shortened(t("next: {text}", text=t(cause.next)), width - 2, 1 if rows < 3 else 2)
     return [*(Text("  ") + line for line in lines), *_pasteable(t("again:") + " " + cause.command, width)]
 
 
@@ -180,7 +181,7 @@ def _undecided(records: Sequence[Record], width: int, t: Translate) -> list[Text
     """Three lines at most: what could not be decided, and why."""
     found = causes(records, [Outcome.INCONCLUSIVE])
     lines = [
-        _cut(f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {cause.text}", width, "yellow")
+        _cut(f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {t(cause.text)}", width, "yellow")
         for cause in found[:3]
     ]
     if len(found) > 3:
@@ -193,11 +194,12 @@ def _skips(records: Sequence[Record], width: int, t: Translate, verbose: bool) -
     """One entry a reason, however many chips share it. Where there is no room, what was seen is cut before the next
     step is; where little of it would stand, the next step is the command that tells all of it."""
     groups = tables.skips(records)
+    seen_then = rf"(.*?[(（])(.*)([)）][;；] ?{re.escape(t('next'))}[:：] ?)(.*)"
     lines: list[Text] = []
     for chips, reason, count in groups:
-        text = t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=reason)
+        text = t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=t(reason))
         rows = 99 if verbose else 4 if len(groups) <= 2 else 2
-        if len(_wrapped(text, width)) > rows and (parts := re.fullmatch(r"(.*? \()(.*)(\); next: )(.*)", text)):
+        if len(_wrapped(text, width)) > rows and (parts := re.fullmatch(seen_then, text)):
             before, seen, after, step = parts.groups()
             left = rows * (width - WORD) - cell_len(before + after)
             step = step if left - cell_len(step) >= SEEN else "chipproof doctor"
@@ -220,18 +222,18 @@ def _marks(records: Sequence[Record], width: int, t: Translate, verbose: bool) -
     ]
 
 
-def _passed(records: Sequence[Record], width: int) -> list[Text]:
+def _passed(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
     """Every text that is in no table, the worst first."""
     lines: list[Text] = []
     for case, stage, verdict, why in tables.other_rows(records):
         lines.append(Text(f"{verdict:<13}", COLOURS.get(verdict, "")) + Text(f"{case}  {stage}"))
-        lines += [Text("    ") + line for line in _wrapped(why, width - 4)]
+        lines += [Text("    ") + line for line in _wrapped(t(why), width - 4)]
     return [*lines, Text()] if lines else []
 
 
 def _figures(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
     lines: list[Text] = []
-    for title, columns, rows in tables.sections(records):
+    for title, columns, rows in tables.sections(records, t):
         if title != tables.OTHERS:
             lines += [*_table(t(title), columns, rows, width, t), Text()]
     return lines

@@ -1,20 +1,29 @@
 """Summaries and reports are whole in both languages."""
 
 import ast
+import itertools
 import re
 import string
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_runs import ALL, agreed, run_of, timed, whole_matrix
 
 from harness import matrix
 from harness.backends.base import OTHERS
-from harness.case import Case
+from harness.baselines import load
+from harness.case import Case, Precision
+from harness.judge.numerics import judge_numerics
+from harness.judge.stats import Estimate
+from harness.judge.throughput import Effort, judge_floor
+from harness.judge.verdict import judge_agreement, judge_published, judge_tail
+from harness.metrics.base import Score
 from harness.report import ci, compare, tables
 from harness.report.causes import head
 from harness.report.html import page
-from harness.report.messages import CATALOGUES, LANGUAGES, compiled, entries, language, translation
+from harness.report.messages import CATALOGUES, LANGUAGES, clauses, compiled, entries, language, translation
 from harness.report.records import Record, head_line
 from harness.report.terminal import terminal
 from harness.vocabulary import MARKS, STAGES
@@ -24,6 +33,28 @@ ROOT = Path(__file__).parents[3]
 SOURCES = [*sorted((ROOT / "harness" / "report").glob("*.py")),
            *(ROOT / "tools" / f"{name}.py" for name in ("doctor", "compare", "history", "report", "fetch")),
            ROOT / "tests" / "ending.py"]  # fmt: skip
+JUDGED = [
+    path for folder in ("harness/judge", "harness/run", "tests/conformance")
+    for path in sorted((ROOT / folder).glob("*.py")) if path.name != "policyfile.py"
+]  # fmt: skip
+JUDGED += [ROOT / "harness" / name for name in ("worker/process.py", "worker/pipe.py", "store.py")]
+"""Files whose sentences stand in records. What is wrong with a policy file is said before anything runs."""
+ASIDE = {
+    "{0} depends on the model's code", "{0} depends on the backend's code", "{0} device {1} ({2})", "device {0}",
+    "passed over", "the report has no pictures, they cannot be written", "reference {0}", "card {0}", "{0} over {1}",
+    "eager PyTorch", r"^VmHWM:\s+(\d+) kB", "finish() comes before the next command to a worker that measures",
+    "start() comes before finish()", "keys of a store key must be strings", "note of a build that ended",
+    "the engine has the outputs {}", "the model's are {}", "sent {!r}, which is no reply", "worker's log",
+    "worker of {0} {1}{2}", "the worker of {0} {1}",
+}  # fmt: skip
+"""Clauses of JUDGED that no record shows, or that read the same in every language."""
+EVIDENCE = {
+    "no {0} on PATH", "no module {0} in {1}", "no {0}", "look at {0}", "{0} is not on PATH", "windows",
+    "{0} cannot be imported under {1}", "worker of {0} died of {1} in {2}", "worker of {0} exited with {1} in {2}",
+    "worker of {0} hung in {1} for more than {2} s", "it printed nothing (in {0})",
+    "worker of {0} hung in {1} for more than {2} s, and cannot be killed",
+}  # fmt: skip
+"""Clauses of other files, and of several strings, that records show often."""
 ZH = entries((CATALOGUES / "zh.po").read_text(encoding="utf-8"))
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
 
@@ -50,7 +81,38 @@ def used():
     found |= {*compare.TITLES, *(name for columns in compare.COLUMNS for name in columns)}
     found |= {*doctor.AREAS, *(state.value for state in doctor.State), doctor.EACH, doctor.DRAWN, doctor.SEEDED}
     found |= {*fetch.STATES, *(what for _, what in fetch.SETS.values())}
-    return found - {""}
+    return (found | set(said()) | EVIDENCE) - {"", *ASIDE}
+
+
+def sentences(path):
+    """Every string of a file that is no docstring; of an f-string with NUL in the places of its values."""
+    tree, seen = ast.parse(path.read_text(encoding="utf-8")), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            seen.add(node.value)  # a docstring
+        elif isinstance(node, ast.JoinedStr):
+            seen |= {value for value in node.values if isinstance(value, ast.Constant)}
+            specs = [value.format_spec for value in node.values if isinstance(value, ast.FormattedValue)]
+            seen |= {part for spec in specs if spec for part in ast.walk(spec)}
+            if node not in seen:
+                yield "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in seen:
+            yield node.value
+
+
+def said():
+    """Clauses of the sentences that judges write, with {0}, {1} ... for their values. A clause has two words at least,
+    one of four letters where it has values; one that goes on an earlier sentence has that as its first value. Commands
+    are none."""
+    for text in (text for path in JUDGED for text in sentences(path)):
+        for clause in map(str.rstrip, clauses(text)[::2]):
+            whole = "\0" + clause if clause[:1] in (",", " ") else clause
+            words = re.search("[A-Za-z]{4}" if "\0" in whole else "[a-z]", whole)
+            command = re.match(r"pytest |rm |lsof |chipproof |[-/%]|.*%Y", whole)
+            if words and not command and re.search(r"\S \S", whole.replace("\0", "x")):
+                places = itertools.count()
+                yield re.sub("\0", lambda _, places=places: f"{{{next(places)}}}", whole)
 
 
 def hints():
@@ -85,6 +147,82 @@ def test_values_are_filled_in():
     assert translation("en")("{n} cases", n=3) == "3 cases"
     assert translation("zh")("{n} cases", n=3) == "3 个用例"
     assert translation("zh")("a sentence that no catalogue has") == "a sentence that no catalogue has"
+
+
+def test_a_records_text_is_read_clause_by_clause_with_its_values():
+    t = translation("zh")
+
+    assert t("asked at least 95 % (vendor.md, 3.2); allowed 1 %") == "要求至少 95 %（vendor.md，3.2）；允许 1 %"
+    assert t("measured again in a new process: the same") == "重测（新进程中）：结果相同"
+    assert t("t4 is absent (no nvidia-smi on PATH; no module trt in /p); next: restart it") == (
+        "t4 不在（PATH 中没有 nvidia-smi；/p 中没有模块 trt）；下一步：restart it"
+    )
+    assert t("aclrtMalloc gave 207001: out of memory; see plog") == "aclrtMalloc gave 207001: out of memory; see plog"
+    assert t("3 images (0.9 s) of ( it") == "3 images (0.9 s) of ( it"
+    assert translation("en")("measured again in a new process: the same").startswith("measured again")
+    assert t("a: b; c (d; e: f); g") == "a: b; c (d; e: f); g"
+    assert t("delete the row; : x") == "请删除该行；: x"
+    for more, told in (("", ""), (" (0.8 and 1.2 times eager PyTorch)", "（分别是 PyTorch eager 的 0.8 倍和 1.2 倍）")):
+        assert t(f"1.2 ms at batch 1, 4.8 ms at batch 4{more}") == f"batch 1 为 1.2 毫秒，batch 4 为 4.8 毫秒{told}"
+
+
+def test_brackets_hold_a_clause_together_and_those_that_never_close_are_none():
+    assert clauses("a (b; c: d); e: f") == ["a (b; c: d)", "; ", "e", ": ", "f"]
+    assert clauses("a (b; c") == ["a (b", "; ", "c"]
+    assert "".join(clauses("x) ; (y: z")) == "x) ; (y: z"
+
+
+def test_a_verdict_has_no_english_sentence_left_and_all_its_figures():
+    """As the judges write them."""
+    t, cell = translation("zh"), load().cell(CASE, "throughput")
+    right = np.arange(400) % 10 > 0
+    worse = right & (np.arange(400) >= 80)
+    fewer = right & (np.arange(400) != 1)
+    scores = {name: Score({"top1": float(hits.mean())}, 400, dict, {"top1": hits})
+              for name, hits in (("right", right), ("worse", worse), ("fewer", fewer))}  # fmt: skip
+    outputs = {"class": np.linspace(-1, 1, 4000).reshape(2, 2000)}
+    slow, fast = (Estimate(v * cell.value, 0.99 * v * cell.value, 1.01 * v * cell.value, 0.01, 60) for v in (0.95, 9.0))
+    verdicts = [
+        *(judge_agreement(scores[name], scores["right"], "top1") for name in scores),
+        judge_tail({f"image{n}": float(n < 20) for n in range(100)}, Precision.FP16),
+        judge_published(0.75, None, replace(cell, metric="top1", value=0.78)),
+        judge_floor(slow, cell, effort=Effort(look=1, seconds=40.0)),
+        judge_floor(fast, cell),
+        judge_numerics(outputs, outputs, Precision.FP16),
+        judge_numerics({"class": outputs["class"] * 2}, outputs, Precision.FP16),
+    ]
+    assert len({verdict.outcome for verdict in verdicts}) == 4
+
+    for verdict in verdicts:
+        told = t(verdict.text)
+        kept = told.replace("McNemar p", "").replace("PyTorch eager", "").replace(cell.document, "")
+        assert re.findall(r"[a-z]{3,} [a-z]{2,}", kept.replace(cell.section, "")) == [], told
+        assert sorted(re.findall(r"\d+", told)) == sorted(re.findall(r"\d+", verdict.text))
+
+
+def test_every_page_and_summary_tells_verdicts_in_chinese():
+    case = Case.parse("regnety_016-t4-fp16-bs4")
+    red = Record(case, "numerics", "FAIL", "outputs class instead of scores", facts={"next": "delete the row"})
+    skipped = Record(CASE, "export", "SKIP", "t4 is absent (no nvidia-smi on PATH); next: see its tools")
+    open_ = Record(case, "accuracy", "INCONCLUSIVE", "top1 is undefined on these 9 images", "top1")
+    run = run_of([red, skipped, open_])
+    before = run_of([Record(case, "numerics", "PASS", "x")])
+    flipped = compare.compare(before, run)
+    texts = [terminal(run.records, 2, 100, False, lang="zh"), ci.markdown(run, "zh"), page(run, "zh"),
+             terminal(run.records, 2, 100, False, lang="zh", verbose=True)]  # fmt: skip
+
+    for text in texts:
+        for part in (
+            "输出是 class，应为 scores",
+            "请删除该行",
+            "top1 在这 9 张图片上没有定义",
+            "PATH 中没有 nvidia-smi",
+        ):
+            assert part in text, part
+        assert "instead of" not in text
+        assert "is absent" not in text
+    for text in (compare.markdown(flipped, "zh"), compare.html(flipped, "zh")):
+        assert "输出是 class，应为 scores" in text
 
 
 @pytest.mark.parametrize(

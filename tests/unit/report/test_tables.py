@@ -10,7 +10,7 @@ CASE = Case.parse("regnety_016-cpu-fp32-bs1")
 
 
 def test_columns_without_a_figure_are_left_out():
-    ((_, columns, _),) = tables.sections([Record(CASE, "accuracy", "PASS", "x", "top1", {"measured": 0.5})])
+    ((_, columns, _),) = tables.sections([Record(CASE, "accuracy", "PASS", "x", "top1", {"measured": 0.5})], str)
 
     assert columns == ["case", "metric", "measured", "verdict"]
 
