@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import shlex
+import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -136,13 +138,29 @@ def not_the_chip(config: pytest.Config, case: Case) -> tuple[str, ...]:
 
 
 def again(item: pytest.Item) -> str:
-    """The command that runs a test again, in the same environment and with the same options."""
+    """The command that runs a test again where the run was started, in the same environment and with the same
+    options."""
     config = item.config
-    given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner")}
+    given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "policy")}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
     options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")] + _of_backend_and_model(config)
     options += [f"--{name}" for name in SWITCHES if config.getoption(name)]
-    return " ".join([*_environment(config), shlex.join(["python", "-m", "pytest", item.nodeid, *options])])
+    here = Path(config.invocation_params.dir)
+    file, sign, test = item.nodeid.partition("::")
+    place = file if here == config.rootpath else os.path.relpath(config.rootpath / file, here)
+    words = [called("python", config), "-m", "pytest", place + sign + test, *options]
+    return " ".join([*_environment(config), shlex.join(words)])
+
+
+def called(program: str, config: pytest.Config) -> str:
+    """What a shell calls a program of this Python's environment where the run was started: its name when PATH leads
+    there, else its path."""
+    folder, here = Path(sys.executable).parent, Path(config.invocation_params.dir)
+    found = shutil.which(program)
+    if found is not None and Path(found).parent == folder:
+        return program
+    path = folder / program
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _of_backend_and_model(config: pytest.Config) -> list[str]:
@@ -162,18 +180,15 @@ def _environment(config: pytest.Config) -> list[str]:
 
 
 def way_on(item: pytest.Item) -> dict[str, str]:
-    """What helps on after a red test, by name: the commands to run it again and to diagnose its case, the engine, the
-    worker's log, the device and its SDK. Only what there is."""
+    """What helps on after a red test, by name: the command to run it again, where outputs or answers were compared the
+    one to diagnose its case, the engine, the worker's log, the device and its SDK. Only what there is."""
     found = {"again": again(item)}
     case, bench = case_of(item), getattr(item, "funcargs", {}).get("bench")
     if case is None or bench is None:
         return found
     config = item.config
-    given = {name: config.getoption(name) for name in ("data", "cache")}
-    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    options += bench.context.settings.pythons.options(case.chip)
-    options += _of_backend_and_model(config) + (["--simulate"] if config.getoption("simulate") else [])
-    found["diagnose"] = " ".join([*_environment(config), shlex.join(["chipproof", "diagnose", str(case), *options])])
+    if stage_of(item) in ("numerics", "accuracy"):
+        found["diagnose"] = _diagnose(config, case, bench.context.settings.pythons.options(case.chip))
     settings = bench.context.settings
     if engine := settings.store.latest.get("engine"):
         found["engine"] = str(engine)
@@ -184,6 +199,14 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     if "present" in vars(bench.engine):
         found["device"], found["version"] = bench.device.name, bench.present.version
     return found
+
+
+def _diagnose(config: pytest.Config, case: Case, pythons: list[str]) -> str:
+    given = {name: config.getoption(name) for name in ("data", "cache")}
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    options += pythons + _of_backend_and_model(config) + (["--simulate"] if config.getoption("simulate") else [])
+    words = [called("chipproof", config), "diagnose", str(case), *options]
+    return " ".join([*_environment(config), shlex.join(words)])
 
 
 WORDS = {"again": "again", "diagnose": "why", "engine": "engine", "log": "log", "device": "device", "version": "SDK"}

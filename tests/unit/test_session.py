@@ -22,7 +22,7 @@ from harness.judge.policy import Policy
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.conformance.conftest import limits_of
-from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, OWN, POLICY, RECORDS, TESTS, Book, Gathering
+from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, OWN, POLICY, RECORDS, TESTS, Book, Gathering, called
 from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +102,40 @@ def test_processes_share_the_devices_of_a_chip_and_no_test_is_lost(tmp_path):
     assert all("measured" in r.values and "x4" not in r.marks for r in timed), "the whole card was measured"
     built = [line["digest"] for line in run.lines if line.get("kind") == "engine"]
     assert len(list((tmp_path / "cache" / "engine").glob("*/meta.json"))) == len(set(built))
+
+
+def test_a_command_to_paste_names_the_python_of_the_run_and_its_tests_from_where_it_was_started(tmp_path):
+    """Without .venv on PATH `python` is another one, and from another folder the tests stand elsewhere."""
+    (tmp_path / "red.py").write_text(
+        "from harness.errors import RunError\n"
+        "def pytest_pyfunc_call(pyfuncitem): raise RunError('planted', hint='none')\n"
+    )
+    (tmp_path / "lab.toml").write_text("")
+    more = ["-p", "no:cacheprovider", "-p", "red", "-q", "--results=here", "--policy=lab.toml", "-k", "exported"]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+    settings |= {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT))), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "tools", "run", "cpu and fp32 and bs1 and regnety_016", *more]
+    subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, timeout=300)
+    (records,) = (tmp_path / "here").glob("*.jsonl")
+    (red,) = read_run(records).records
+
+    done = subprocess.run(["sh", "-c", red.facts["again"] + " --collect-only -q"], cwd=tmp_path, env=settings,
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
+
+    assert "--policy=lab.toml" in red.facts["again"]
+    assert done.returncode == 0, red.facts["again"] + done.stdout + done.stderr
+    assert "test_the_exported_file" in done.stdout, done.stdout
+
+
+def test_a_program_that_path_leads_to_goes_by_its_name(monkeypatch):
+    folder = Path(sys.executable).parent
+    name = Path(sys.executable).name
+    started = [SimpleNamespace(invocation_params=SimpleNamespace(dir=where)) for where in (folder.parent, Path("/"))]
+
+    monkeypatch.setenv("PATH", str(folder))
+    assert called(name, started[0]) == name
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert called(name, started[0]) == f"{folder.name}/{name}"
 
 
 def gathering(**options):
@@ -440,7 +474,8 @@ def test_the_screen_that_ends_a_red_run_shows_what_failed_why_and_the_command_to
     four = "cpu and fp32 and (regnety_016 or deepmar_resnet50)"
     given += ["-m", four, f"--results={tmp_path}", f"--lang={lang}"]
 
-    shown, written = screen_after([sys.executable, "-m", "pytest", *given, tmp_path / "test_red.py"])
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    shown, written = screen_after([sys.executable, "-m", "pytest", *given, tmp_path / "test_red.py"], PATH=path)
 
     text = "\n".join(shown)
     assert max(map(len, shown)) <= 80, text
