@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,12 @@ from harness.run import devices, throughput
 from harness.run.case_run import CaseRun
 from harness.run.throughput import Measurement, Side
 from harness.worker.process import RemoteSession, Worker
+
+
+@lru_cache(maxsize=1)
+def speed_of(run: CaseRun) -> CaseSpeed:
+    """The throughput of that run: tests of one case share it, so that a card is measured once."""
+    return CaseSpeed(run)
 
 
 class CaseSpeed:

@@ -6,8 +6,9 @@ from harness.errors import DeviceError, InvalidMeasurement
 from harness.judge.repeat import Judged
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
-from harness.run.case_speed import CaseSpeed, untold
-from harness.run.throughput import judged, slower, speed_of
+from harness.run import throughput
+from harness.run.case_speed import speed_of, untold
+from harness.run.throughput import judged, slower
 from harness.vocabulary import Outcome
 from tests.session import COSTLY
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.throughput
 
 def cards(bench, keep, simulated):
     """One verdict a card; a card that breaks off takes nothing from the others."""
-    case, asked, verdicts, speeds, runs = bench.case, CaseSpeed(bench), {}, {}, []
+    case, asked, verdicts, speeds, runs = bench.case, speed_of(bench), {}, {}, []
     cell = bench.context.settings.baselines.cell(case, "throughput")
     for number in asked.cards:
         try:
@@ -28,7 +29,7 @@ def cards(bench, keep, simulated):
             verdicts[number] = Verdict(Outcome.INVALID, f"not measured: {error.fact}", broken)
             continue
         runs.append(run)
-        speeds[number] = speed_of(run, case.batch)
+        speeds[number] = throughput.speed_of(run, case.batch)
         keep({**of_measurement(case, run, None), "card": f"card {number}", "again": bench.anew})
         verdict = judged(run, speeds[number], case.batch, cell, None, asked.floor)
         if simulated:
@@ -44,7 +45,7 @@ def cards(bench, keep, simulated):
 
 
 def test_every_card_reaches_what_was_published(bench, judge, keep, simulated_latency):
-    if bench.chip.emulated or bench.chip.timed_in_turn or len(CaseSpeed(bench).cards) == 1:
+    if bench.chip.emulated or bench.chip.timed_in_turn or len(speed_of(bench).cards) == 1:
         pytest.skip("one card of this chip is here, and test_throughput measures it")
 
     judge(lambda bench: cards(bench, keep, simulated_latency is not None), skip=simulated_latency is None)

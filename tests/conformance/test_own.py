@@ -13,7 +13,7 @@ from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict
 from harness.reference import own as reference
 from harness.report.samples import of_measurement
-from harness.run.case_speed import CaseSpeed, untold
+from harness.run.case_speed import speed_of, untold
 from harness.run.own_run import OwnRun
 from harness.vocabulary import Outcome
 
@@ -63,7 +63,7 @@ def test_a_row_does_not_depend_on_its_place(own, bench, judge):
 
 
 def measured(bench, keep, simulated_latency):
-    asked = CaseSpeed(bench)
+    asked = speed_of(bench)
     run, speed = asked.measurement, asked.estimate
     keep({**of_measurement(bench.case, run, None), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,

@@ -6,7 +6,7 @@ from harness.judge.repeat import Judged
 from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
-from harness.run.case_speed import CaseSpeed, untold
+from harness.run.case_speed import speed_of, untold
 from harness.run.throughput import judged
 from harness.vocabulary import Outcome
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.throughput
 
 
 def measured(bench, keep, simulated_latency):
-    asked = CaseSpeed(bench)
+    asked = speed_of(bench)
     run, speed = asked.measurement, asked.estimate
     keep({**of_measurement(bench.case, run, asked.at_least), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,

@@ -10,6 +10,7 @@ from harness.baselines import Deviation
 from harness.errors import BaselineError
 from harness.report.recompute import recompute
 from harness.report.records import read_run
+from harness.run import throughput
 from harness.worker.process import Worker
 
 
@@ -167,10 +168,14 @@ def test_every_card_is_judged_and_the_slow_one_named(cards, planted):
     assert {check.record.metric: check.result for check in again} == {f"card {n}": "same" for n in range(3)}, again
 
 
-def test_cards_are_judged_by_the_labs_floor_and_come_out_again(cards, planted):
+def test_cards_are_measured_once_judged_by_the_labs_floor_and_come_out_again(cards, planted, monkeypatch):
+    measured, measure = [], throughput.card_until_decided
+    monkeypatch.setattr(throughput, "card_until_decided", lambda *given: measured.append(given) or measure(*given))
+
     found, path = cards("at_60_percent", '[[bound]]\ncase = "tiny_*"\nreason = "x"\nfloor = 0.4\n')
 
     assert {record.outcome for record in found.values()} == {"PASS"}, found
+    assert len(measured) == 3
     assert all(record.facts["bound_of"] == "lab.toml:1" for record in found.values())
     again = [check for check in recompute(read_run(path), path.parent, planted.table) if check.record.metric]
     assert {check.result for check in again} == {"same"}, again
