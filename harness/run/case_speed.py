@@ -119,7 +119,8 @@ class CaseSpeed:
             stack.enter_context(worker.load(built.path, device, built.spec, run.rows))
             for worker, device in zip(workers, card, strict=True)
         ]
-        sides = [Side(str(self.case), session, inputs, session.run(inputs), other) for session in sessions]
+        stand_in = self.context.simulated(self.chip)
+        sides = [Side(str(self.case), session, inputs, session.run(inputs), other, stand_in) for session in sessions]
         if earlier is not None:
             throughput.check_processes(sides[0], earlier)
         first = card[0].card == run.device.card

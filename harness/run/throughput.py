@@ -208,13 +208,15 @@ def until_decided(
 @dataclass(frozen=True)
 class Side:
     """One measured session: its name, its inputs, and its outputs for them before the measurement; `changed` are other
-    inputs, by default the images upside down."""
+    inputs, by default the images upside down. `simulated`: its times are those of a simulator, which does keep outputs.
+    """
 
     who: str
     session: RemoteSession
     inputs: Tensors
     answered: Tensors
     changed: Tensors | None = None
+    simulated: bool = False
 
     def audit(self) -> None:
         """Raises InvalidMeasurement when the outputs after the timed runs differ from those before, beyond rounding."""
@@ -261,6 +263,8 @@ class Side:
         that keeps outputs by their inputs computes the first of each pair only.
 
         Raises InvalidMeasurement when the repeated ones are quicker, beyond `REMEMBERED`."""
+        if self.simulated:
+            return
         new: list[float] = []
         again: list[float] = []
         end = time.perf_counter() + FRESH_S

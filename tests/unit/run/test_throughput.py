@@ -333,6 +333,15 @@ def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds,
     assert one.session.fed[1] is one.turned[0]
 
 
+def test_the_times_of_a_simulator_are_not_held_against_it():
+    """It keeps outputs to be quick, and under load its first execute of new inputs takes longer than its pace."""
+    one = replace(side(Remembering(0.01, 0.001)), simulated=True)
+
+    one.check_fresh()
+
+    assert not one.session.fed
+
+
 def test_a_slow_engine_is_asked_a_few_times_only(monkeypatch):
     monkeypatch.setattr(measuring, "FRESH_S", 0.0)
     one = side(Remembering(2.0, 0.5))
