@@ -54,7 +54,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     records = list(config.stash[RECORDS].values())
     if hasattr(config, "workeroutput"):
         _close(config, records)
-        config.workeroutput["asked"] = [str(case) for case in config.stash[ASKED]]
         config.workeroutput["unwritten"] = config.stash[BOOK].unwritten
         return
     if config.getoption("collectonly"):

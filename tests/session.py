@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -320,18 +320,26 @@ class Gathering:
         found = re.search(r"test_(\w+)\.py::.*\[(.+)\]$", plain(report.nodeid))
         if hasattr(report, "chipproof") or not found:
             return
-        named = {str(case): case for case in matrix.cases()}
-        named |= {lineup_id(case): case for case in matrix.lineups()}
-        named |= {str(own.case): own.case for own in self.config.stash[OWN]}
-        if found[2] in named:
-            case = named[found[2]]
+        if (case := self._named.get(found[2])) is not None:
             stage = found[1] if found[1] in STAGE_MARKERS else "throughput" if "throughput" in found[0] else "numerics"
             record = Record(case, stage, Outcome.ERROR, str(report.longrepr), marks=not_the_chip(self.config, case))
             add_record(self.config, record, plain(report.nodeid))
 
+    @property
+    def _named(self) -> dict[str, Case]:
+        """Cases by what stands in brackets in the name of a test."""
+        named = {str(case): case for case in matrix.cases()}
+        named |= {lineup_id(case): case for case in matrix.lineups()}
+        return named | {str(own.case): own.case for own in self.config.stash[OWN]}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Iterable[str]) -> None:
+        """All processes collect the same tests: what is asked is known before any of them ends."""
+        brackets = {plain(test).rpartition("[")[2].removesuffix("]") for test in ids}
+        self.config.stash[ASKED] |= {case for name, case in self._named.items() if name in brackets}
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        self.config.stash[ASKED] |= {Case.parse(name) for name in getattr(node, "workeroutput", {}).get("asked", ())}
         unwritten = getattr(node, "workeroutput", {}).get("unwritten", "")
         self.config.stash[BOOK].unwritten = self.config.stash[BOOK].unwritten or unwritten
 

@@ -22,7 +22,7 @@ from harness.judge.policy import Policy
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.conformance.conftest import limits_of
-from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, OWN, POLICY, RECORDS, TESTS, Book, Gathering, called
+from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, OWN, POLICY, RECORDS, TESTS, Book, Gathering, called, lineup_id
 from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +170,20 @@ def test_the_error_of_a_process_that_died_has_the_marks_and_the_stage_of_its_tes
     assert {(r.case.model, r.stage, r.outcome, r.marks) for r in config.stash[RECORDS].values()} == {
         ("mine", "throughput", "ERROR", ("simulated",)), ("regnety_016", "numerics", "ERROR", ("simulated",))
     }  # fmt: skip
+
+
+def test_what_is_asked_is_known_before_any_process_ends():
+    """A run that was stopped said "ran 2 of 0 cases"."""
+    config = gathering()
+    lineup = next(case for case in matrix.lineups() if (case.model, case.chip) == ("regnety_016", "t4"))
+    ids = [f"tests/conformance/test_export.py::test_the_exported_file_is_the_model[regnety_016-t4-fp16-bs{batch}]@t4"
+           for batch in (1, 4)]  # fmt: skip
+    ids += [f"tests/conformance/test_targets.py::test_latency_depends_on_the_batch[{lineup_id(lineup)}]",
+            "tests/unit/test_case.py::test_names"]  # fmt: skip
+
+    Gathering(config).pytest_xdist_node_collection_finished(None, ids)
+
+    assert config.stash[ASKED] == {Case.parse("regnety_016-t4-fp16-bs1"), Case.parse("regnety_016-t4-fp16-bs4"), lineup}
 
 
 def test_a_crash_is_not_forgotten_for_a_skip_that_another_process_reports():
