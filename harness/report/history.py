@@ -98,8 +98,9 @@ def _series(runs: Sequence[Run]) -> dict[tuple[Case, str, str], list[Point]]:
     for run in sorted(runs, key=lambda run: str(run.header.get("time", ""))):
         for record in run.records:
             value = record.values.get("measured")
+            copied = record.stage == "targets"  # of the throughput of the best batch
             simulated = "simulated" in record.marks
-            if value and ran(record) and record.outcome is not Outcome.INVALID and not simulated:
+            if value and ran(record) and record.outcome is not Outcome.INVALID and not (simulated or copied):
                 point = Point(run, record, float(value))
                 found.setdefault((record.case, record.stage, record.metric), []).append(point)
     for key, points in found.items():

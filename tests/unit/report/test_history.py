@@ -70,6 +70,13 @@ def test_a_trend_marks_the_run_from_which_a_version_of_its_own_case_is_another()
     assert trends(runs[:1]) == []
 
 
+def test_the_rate_that_a_target_repeats_is_no_figure_of_its_own():
+    runs = [replace(run, records=(*run.records, replace(real(timed(SERIES, 100.0)), stage="targets", metric="t4")))
+            for run in past([100.0] * 3)]  # fmt: skip
+
+    assert [(trend.stage, trend.metric) for trend in trends(runs)] == [("throughput", "")]
+
+
 def test_the_last_record_files_of_a_folder_are_read_and_what_is_none_is_named(tmp_path):
     for day, run in enumerate(past([1.0, 2.0, 3.0])):
         header = {name: value for name, value in run.header.items() if name != "kind"}
