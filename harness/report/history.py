@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +77,8 @@ def read(folder: Path, most: int | None = None) -> tuple[list[Run], list[str]]:
 
 
 def series(runs: Sequence[Run], case: Case, stage: str, metric: str = "") -> list[Point]:
-    """The figure of a case in runs of one host, oldest first: those of the host of the newest run that has it.
-    Simulated and INVALID ones are no figures."""
+    """The figure of a case in runs of one host, oldest first: those of the host of the newest run that has it, and on
+    as many images. Simulated and INVALID ones are no figures."""
     return _series(runs).get((case, stage, metric), [])
 
 
@@ -104,9 +105,13 @@ def _series(runs: Sequence[Run]) -> dict[tuple[Case, str, str], list[Point]]:
                 point = Point(run, record, float(value))
                 found.setdefault((record.case, record.stage, record.metric), []).append(point)
     for key, points in found.items():
-        host = points[-1].run.header.get("host")
-        found[key] = [point for point in points if point.run.header.get("host") == host]
+        found[key] = [point for point in points if _under(point) == _under(points[-1])]
     return found
+
+
+def _under(point: Point) -> tuple[Any, Any]:
+    """Host and number of images: where either is another, so is the figure, whatever the chip does."""
+    return point.run.header.get("host"), point.record.facts.get("images")
 
 
 def _noted(before: Point, after: Point) -> Beside:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from made_runs import SERIES, past, run_of, timed
+from made_runs import SERIES, agreed, past, run_of, timed
 
 from harness.case import Case
 from harness.errors import DataError
@@ -68,6 +68,14 @@ def test_a_trend_marks_the_run_from_which_a_version_of_its_own_case_is_another()
     }
     assert list(alone.marks) == [14]
     assert trends(runs[:1]) == []
+
+
+def test_accuracy_on_fewer_images_is_another_figure():
+    """A verdict that is decided early is one on part of the images."""
+    runs = [run_of([replace(real(agreed(SERIES, "top1")), facts={"images": images})], time=f"2026-01-0{day}")
+            for day, images in enumerate((512, 1024, 512, 512), 1)]  # fmt: skip
+
+    assert [point.run.header["time"][-1] for point in series(runs, SERIES, "accuracy", "top1")] == ["1", "3", "4"]
 
 
 def test_the_rate_that_a_target_repeats_is_no_figure_of_its_own():
