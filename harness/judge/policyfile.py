@@ -6,12 +6,14 @@ import hashlib
 import os
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
 from datetime import date
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from harness.errors import UsageError
@@ -157,13 +159,18 @@ def _limits(path: Path, given: Any, steps: Collection[str], chips: Collection[st
 
 
 def _environment(path: Path, given: Any, chips: Collection[str]) -> dict[str, Mapping[str, str]]:
-    """Variables by chip; $NAME in a value is that of the environment in which pytest was started."""
+    """Variables by chip; $NAME in a value is that of the environment in which pytest was started, and nothing where it
+    is not set, as in a shell."""
     right = isinstance(given, dict) and all(isinstance(table, dict) for table in given.values())
     if not right or not all(isinstance(value, str) for table in given.values() for value in table.values()):
         raise UsageError(f"{path}: environment is no table of tables of texts",
                          hint='write [environment.ascend310p] and below it NAME = "value"')  # fmt: skip
     _known(f"{path}: environment", given, chips)
-    return {chip: {name: os.path.expandvars(value) for name, value in table.items()} for chip, table in given.items()}
+    here = defaultdict(str, os.environ)
+    return {
+        chip: {name: Template(value).safe_substitute(here) for name, value in table.items()}
+        for chip, table in given.items()
+    }
 
 
 def _pythons(path: Path, given: Any) -> tuple[str, ...]:

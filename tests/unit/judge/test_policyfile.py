@@ -70,9 +70,12 @@ def test_limits_of_a_chip_come_before_those_of_all(tmp_path):
 
 def test_a_variable_may_hold_others_of_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB", "/opt/lab")
-    policy = read(tmp_path, '[environment.ascend310p]\nLD_LIBRARY_PATH = "/cann:$LAB/lib"\nLEVEL = "3"')
+    monkeypatch.delenv("NOT_SET", raising=False)
+    given = 'LD_LIBRARY_PATH = "/cann:$LAB/lib$NOT_SET"\nLEVEL = "3"\nPRICE = "$$5 or ${LAB}$"'
+    policy = read(tmp_path, f"[environment.ascend310p]\n{given}")
 
-    assert policy.environment == {"ascend310p": {"LD_LIBRARY_PATH": "/cann:/opt/lab/lib", "LEVEL": "3"}}
+    wanted = {"LD_LIBRARY_PATH": "/cann:/opt/lab/lib", "LEVEL": "3", "PRICE": "$5 or /opt/lab$"}
+    assert policy.environment == {"ascend310p": wanted}
 
 
 ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
