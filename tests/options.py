@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from harness import matrix
 from harness.backends.registry import backend_options, backends, pythons
+from harness.case import Case
 from harness.errors import HarnessError, UsageError
 from harness.report import webhook
 from harness.report.messages import LANGUAGES
@@ -176,6 +179,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for name in re.findall(r"[\w:+\-.\[\]\\/]+", expression):
         if name in known or name in ("and", "or", "not", "True", "False", "None"):
             continue
+        with suppress(HarnessError):
+            case = Case.parse(name)
+            marks = f"{case.model} and {case.chip} and {case.precision} and bs{case.batch}"
+            raise _refused(f"-m: {name} is a case, not a marker", f"-m {shlex.quote(marks)}")
         near = difflib.get_close_matches(name, known, 1)
         fact = f"-m: no marker {name}; chips: {', '.join(matrix.chips())}; models: {', '.join(matrix.models())}"
         raise _refused(fact, f"did you mean {near[0]}? all: pytest --markers" if near else "pytest --markers")
@@ -205,6 +212,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     if config.getoption("all_cards") and config.getoption("dist", "no") != "no":
         raise pytest.UsageError("--all-cards measures one card after the other, in one process: leave out -n")
+    if config.getoption("shard"):
+        from tests import shards  # needs pytest-xdist
+
+        shards.shard_of(config.getoption("shard"))
     for spec in (*(config.getoption("tx", None) or ()), *(config.getoption("px", None) or ())):
         if re.search(r"\b(ssh|vagrant_ssh|socket)=", spec):
             raise _refused(

@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 OLDEST = (3, 10)
 OLDEST_WORKER = (3, 7)
 EACH = "chipproof fetch says where to get each"
-DRAWN, SEEDED = "no --data: scenes are drawn in its place", "seeded weights take its place"
+DRAWN, SEEDED = "no --data: scenes are drawn instead", "no checkpoint: seeded weights are used"
 AREAS = ("machine", "packages", "chips", "sdks", "data sets", "weights", "storage")
 ROOM = 5e9  # bytes; engines, exports and reference outputs of all models take about that
 
@@ -313,20 +313,21 @@ def sets(data: Path | None) -> Iterator[Finding]:
     from harness.datasets.base import Absent
 
     for name in SETS:
-        get = f"chipproof fetch {name} says where to get it"
         if data is None:
             yield Finding("data sets", name, State.ABSENT, DRAWN, EACH)
             continue
         try:
             found = datasets.load(name, data)
         except Absent as error:
-            yield Finding("data sets", name, State.ABSENT, error.fact, error.hint)
+            yield Finding("data sets", name, State.ABSENT, error.fact.removeprefix(f"{name}: "), error.hint)
         except HarnessError as error:
-            yield Finding("data sets", name, State.BROKEN, error.fact, error.hint)
+            yield Finding("data sets", name, State.BROKEN, error.fact.removeprefix(f"{name}: "), error.hint)
         else:
             whole = found.kind == "whole"
             detail = f"{len(found)} of {found.total} pictures" + (f"; {found.note}" if found.note else "")
-            yield Finding("data sets", name, State.OK if whole else State.PART, detail, "" if whole else get)
+            yield Finding(
+                "data sets", name, State.OK if whole else State.PART, detail, "" if whole else f"chipproof fetch {name}"
+            )
 
 
 def checkpoints(data: Path | None) -> Iterator[Finding]:
@@ -393,7 +394,7 @@ def told(findings: Sequence[Finding], width: int, lang: str) -> str:
         text += _hung(f"  {state}{' ' * max(1, 8 - cell_len(state))}", body, width)
         if row.next:
             text += _hung("          ", t("next: {text}", text=t(row.next)), width)
-    head = [piece for line in lines for piece in (_hung("", line, width) or [""])]
+    head = [piece for line in lines for piece in (_hung("", line, width, 2) or [""])]
     return "\n".join([*head, *text]) + "\n"
 
 
@@ -407,10 +408,9 @@ def conclusion(findings: Sequence[Finding], t: Translate) -> list[str]:
         lines.append(t("you can run: {chip} -> {command}", chip=name, command=own))
     if not here:
         lines.append(t("no chip was found: pytest -m cpu --simulate tries the suite itself"))
-    for finding in findings:
-        if finding.state is State.BROKEN:
-            lines.append(t("broken: {name}: {detail}", name=finding.name, detail=finding.detail))
-            lines += [t("next: {text}", text=finding.next)] if finding.next else []
+    for names, row in _shared([finding for finding in findings if finding.state is State.BROKEN]):
+        lines.append(t("broken: {name}: {detail}", name=", ".join(names), detail=t(row.detail)))
+        lines += ["  " + t("next: {text}", text=t(row.next))] if row.next else []
     for names, row in _shared([f for f in findings if f.area == "chips" and f.state is State.ABSENT]):
         lines.append(t("{chips}: absent; to have it: {hint}", chips=", ".join(names), hint=t(row.next)))
     return lines
@@ -421,21 +421,23 @@ def _shared(findings: Sequence[Finding]) -> list[tuple[list[str], Finding]]:
     groups: dict[tuple[str, State, str, str], list[Finding]] = {}
     for finding in findings:
         detail = re.sub(rf"\b{re.escape(finding.name)}\b", "*", finding.detail)
-        key = (finding.area, finding.state, finding.next if finding.area == "chips" else detail, finding.next)
+        unseen = finding.area == "chips" and finding.state is State.ABSENT
+        key = (finding.area, finding.state, finding.next if unseen else detail, finding.next)
         groups.setdefault(key, []).append(finding)
     return [([finding.name for finding in group], group[0]) for group in groups.values()]
 
 
-def _hung(first: str, text: str, width: int) -> list[str]:
-    """Lines of at most `width` cells, the later ones under the text."""
+def _hung(first: str, text: str, width: int, later: int | None = None) -> list[str]:
+    """Lines of at most `width` cells, the later ones under the text or `later` cells in."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.text import Text
 
-    room = max(20, width - cell_len(first))
+    later = cell_len(first) if later is None else later
+    room = max(20, width - max(cell_len(first), later))
     wrapped = Text(text).wrap(Console(width=room, file=io.StringIO()), room, overflow="fold")
     lines = [line.plain.rstrip() for line in wrapped]
-    return [(first if i == 0 else " " * cell_len(first)) + line for i, line in enumerate(lines)]
+    return [(first if i == 0 else " " * later) + line for i, line in enumerate(lines)]
 
 
 def evidence(findings: Sequence[Finding]) -> str:

@@ -29,6 +29,8 @@ def command(
         raise UsageError(
             f"{select} stands where the marker expression belongs", hint='chipproof run "ascend310p and bs1" [OPTIONS]'
         )
+    if {"and", "or", "not"}.intersection(context.args):
+        raise UsageError("the marker expression is not one word", hint="put it in quotes: chipproof run 'cpu and fp32'")
     conformance(select, context.args)
 
 

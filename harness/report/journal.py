@@ -21,7 +21,7 @@ from harness.errors import DataError, StoreError
 SCHEMA = 2
 MOST = 1 << 30  # bytes of a file that is read at all
 AGAIN = "move it away and run the suite again"
-NONE = "give the folder that --results DIR wrote: chipproof report DIR"
+NONE = "give a record file (.jsonl) of a folder that pytest --results DIR wrote; all of it: chipproof report DIR"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def read(path: Path) -> Lines:
     """The lines of a journal. Raises DataError for a file that is none, is of another schema, or was changed."""
     try:
         if not path.is_file():
-            raise DataError(f"{path} is no file", hint=NONE)
+            raise DataError(f"{path} is a folder" if path.is_dir() else f"there is no file {path}", hint=NONE)
         if path.stat().st_size > MOST:
             raise DataError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, more than any run writes", hint=AGAIN)
         *whole, rest = path.read_bytes().split(b"\n")

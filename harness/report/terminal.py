@@ -87,8 +87,9 @@ def _grid(found: Grid, width: int, t: Translate) -> list[Text]:
     models = [row.models[0] if len(row.models) == 1 else t("all {n} models", n=len(row.models)) for row in found.rows]
     edge = max(map(cell_len, chips)), max(map(cell_len, models))
     every = max((batches for _, batches in found.columns), key=len, default=())
-    for step in (max((len(str(b)) for b in every), default=1) + 1, 1):
-        widths = [max(len(batches) * step, min(len(stage), 8 if step > 1 else 4)) for stage, batches in found.columns]
+    wide = max((len(str(b)) for b in every), default=1) + 1
+    for step, most in ((wide, NARROWEST), (wide, 8), (1, 4)):
+        widths = [max(len(batches) * step, min(len(stage), most)) for stage, batches in found.columns]
         if sum(edge) + 2 + sum(widths) + len(widths) - 1 <= width:
             break
     else:  # names too long for one line: the chip gets a line of its own
@@ -214,7 +215,7 @@ def _marks(records: Sequence[Record], width: int, t: Translate, verbose: bool) -
         return []
     names = ", ".join(mark.upper() for mark in sorted(marks))
     if not verbose:
-        return [_cut(t("marks: {names}; what they mean: README.md#marks", names=names), width, "yellow")]
+        return _wrapped(t("marks: {names}; what they mean: README.md#marks", names=names), width, "yellow")
     return [
         line
         for mark in sorted(marks)

@@ -42,6 +42,7 @@ def session(*arguments, **environment):
     )
 
 
+CASE = "regnety_016-ascend310p-fp16-bs1"
 ABSENT = ("-m", "ascend310p and regnety_016 and bs1")
 
 
@@ -382,6 +383,8 @@ def test_an_option_comes_before_the_same_limit_of_the_policy():
         ("--sdk-python=/no/such/python", "no such program\n  next: see what is here: chipproof doctor"),
         ("-m ascend31p", "-m: no marker ascend31p; chips: ascend310, "),
         ("-m ascend31p and fp16", "next: did you mean ascend310p? all: pytest --markers"),
+        (f"-m {CASE}", "is a case, not a marker\n  next: -m 'regnety_016 and ascend310p and fp16 and bs1'"),
+        ("--shard=4/3", "with K from 1 to N"),
         ("--onnx-input=a=0:1", "--onnx-input a=0:1 needs --onnx FILE"),
         ("--sdk-python=rk3588=/no/such/python", "rk3588=/no/such/python: no such program"),
         ("--sdk-python=rk3589=/usr/bin/python3", "no such chip"),
@@ -395,6 +398,8 @@ def test_a_wrong_option_is_refused_before_anything_runs(option, said):
 
     assert done.returncode == 4, done.stdout
     assert said in done.stderr + done.stdout
+    assert "collected" not in done.stdout
+    assert "ran 0 of" not in done.stdout
 
 
 def test_the_header_names_settings_so_that_a_typo_shows():

@@ -44,3 +44,10 @@ def test_a_file_that_never_was_a_record_is_not_said_to_be_damaged(content, tmp_p
     with pytest.raises(DataError, match=r"is no record file|has no header") as refused:
         read(tmp_path / "model.txt")
     assert refused.value.hint.endswith("chipproof report DIR")
+
+
+def test_what_is_no_file_is_told_apart_from_a_folder(tmp_path):
+    for path, said in ((tmp_path, "is a folder"), (tmp_path / "none.jsonl", "there is no file")):
+        with pytest.raises(DataError, match=said) as refused:
+            read(path)
+        assert refused.value.hint.startswith("give a record file (.jsonl)")

@@ -53,8 +53,17 @@ EVIDENCE = {
     "{0} cannot be imported under {1}", "worker of {0} died of {1} in {2}", "worker of {0} exited with {1} in {2}",
     "worker of {0} hung in {1} for more than {2} s", "it printed nothing (in {0})",
     "worker of {0} hung in {1} for more than {2} s, and cannot be killed",
+    "there is no folder {0}", "there is no picture in {0}", "{0} holds {1} entries, first {2}, and no picture",
+    "put under --data", "{0} is not a folder", "give the folder that holds imagenet/, widerface/, ...",
+    "{0} of {1} pictures", "pictures without labels", "there is no {0}",
+    "{0} of {1} files in {2} are not pictures, first {3}", "fetch them again, or remove them and their labels",
+    "the set is then partial", "{0} is empty", "fetch the file again",
+    "{0} names {1} pictures that are not there, first {2}", "fetch them, or remove their lines", "{0} cannot be read",
+    "check its permissions", "{0} files, {1} GB", "{0} GB free", "{0} cannot be written",
+    "give --cache another folder", "free space, or give --cache another disk", "{0} GB are needed for everything",
+    "{0} has no NumPy, which the worker needs", "{0} {1}, {2} cores, {3} GB memory", "get it again",
 }  # fmt: skip
-"""Clauses of other files, and of several strings, that records show often."""
+"""Clauses of other files, and of several strings, that records and chipproof doctor show often."""
 ZH = entries((CATALOGUES / "zh.po").read_text(encoding="utf-8"))
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import ALL, HEADER, LOST, agreed, timed, whole_matrix
+from rich.cells import cell_len
 
 from harness import matrix
 from harness.case import Case, Precision
@@ -261,3 +262,15 @@ def test_a_skip_without_room_for_what_was_seen_and_the_next_step_names_the_comma
     )
 
     assert told.count("sees 1 x 910B3") == told.count("next: chipproof doctor") == len(chips)
+
+
+def test_stages_are_named_whole_and_marks_told_whole_where_80_columns_have_room():
+    marks = ("limited", "scenes", "seeded", "simulated", "unsteady")
+    records = [Record(Case.parse(f"regnety_016-ascend310p-fp16-bs{batch}"), stage, "PASS", "fine", marks=marks)
+               for stage in ("export", "numerics", "accuracy", "throughput") for batch in (1, 4)]  # fmt: skip
+
+    for lang, place in (("en", "README.md#marks"), ("zh", "README.zh-CN.md#结果标注")):
+        text = said(records, lang=lang)
+        assert "numerics accuracy throughput" in text, text
+        assert place in text, text
+        assert all(cell_len(line) <= 80 for line in text.splitlines()), text

@@ -307,6 +307,19 @@ def test_what_is_broken_stands_in_the_conclusion_with_its_next_step(tmp_path, ca
     assert "next: pip install 'numpy>=999'" in head
 
 
+@pytest.mark.parametrize(("lang", "said"), [("en", "is not a folder"), ("zh", "不是目录")])
+def test_a_data_folder_that_is_not_there_is_told_once_and_in_the_readers_language(
+    lang, said, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "300")
+    out = run(capsys, "--cache", tmp_path, "--data", tmp_path / "none", "--lang", lang)[1]
+    head = out[: out.index("\n\n")]
+
+    assert head.count(said) == 1, head
+    assert "imagenet, widerface, coco, peta" in head
+    assert "give the folder" not in head or lang == "en"
+
+
 def test_without_any_trace_no_worker_is_started(monkeypatch, tmp_path):
     asked = []
     monkeypatch.undo()

@@ -74,3 +74,10 @@ def test_without_the_conformance_tests_it_cannot_run(started, monkeypatch, tmp_p
     assert run_with("cpu") == 2
     assert "there are no tests at" in capsys.readouterr().err
     assert started.calls == []
+
+
+def test_markers_without_quotes_are_not_taken_for_files(started, capsys):
+    assert run_with("cpu", "and", "fp32", "--limit", "3") == 2
+
+    assert not started.calls
+    assert "put it in quotes: chipproof run 'cpu and fp32'" in capsys.readouterr().err
