@@ -31,9 +31,9 @@ PACKAGES = (
 
 
 def decided_by(context: RunContext, case: Case, options: Mapping[str, str], own: OwnModel | None = None) -> str:
-    """SHA-256 over the suite's code, the published figures, the options, the packages, the chip with its SDK, and the
-    content of weights and data set, or of a model of the user's `own`. Raises DeviceError, WeightsError and
-    DataError."""
+    """SHA-256 over the suite's code, the published figures, the options, the packages, the chip with its SDK and the
+    lab's variables, and the content of weights and data set, or of a model of the user's `own`. Raises DeviceError,
+    WeightsError and DataError."""
     chip = matrix.chips()[case.chip]
     present = context.present(chip)
     return artefacts.digest_of({
@@ -43,6 +43,7 @@ def decided_by(context: RunContext, case: Case, options: Mapping[str, str], own:
         "options": dict(options),
         "packages": {name: artefacts.installed(name) for name in PACKAGES},
         "chip": [present.backend, present.version, [device.name for device in present.devices], repr(chip)],
+        "environment": dict(context.settings.policy.environment.get(chip.name, {})),  # with what $NAME stands for here
         "backend": artefacts.code_digest((registry.backend(present.backend).module,)) if present.backend else "",
         **(_of_model(context, case) if own is None else {"own": own.digest, "inputs": own.inputs_digest}),
     })  # fmt: skip

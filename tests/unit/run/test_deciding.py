@@ -9,6 +9,7 @@ from harness import matrix
 from harness.backends.base import Device
 from harness.case import Case
 from harness.chips import CHIPS
+from harness.judge.policy import Policy
 from harness.run import artefacts
 from harness.run.deciding import decided_by
 from harness.run.devices import Presence
@@ -16,9 +17,10 @@ from harness.run.devices import Presence
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
 
 
-def context(version="1.0", data="d", table="t"):
+def context(version="1.0", data="d", table="t", path="/sdk"):
     present = Presence("ort", version, (Device(0, "CPU"),), "here")
-    settings = SimpleNamespace(data=None, baselines=SimpleNamespace(digest=table))
+    rules = Policy(environment={"cpu": {"LD_LIBRARY_PATH": path}})
+    settings = SimpleNamespace(data=None, baselines=SimpleNamespace(digest=table), policy=rules)
     return SimpleNamespace(
         present=lambda chip: present, settings=settings, dataset=lambda model: SimpleNamespace(digest=data)
     )
@@ -28,8 +30,8 @@ def test_the_same_is_decided_by_the_same():
     assert decided_by(context(), CASE, {"limit": "8"}) == decided_by(context(), CASE, {"limit": "8"})
 
 
-@pytest.mark.parametrize("change", [{"version": "1.1"}, {"data": "e"}, {"table": "u"}])
-def test_another_sdk_data_set_or_table_decides_anew(change):
+@pytest.mark.parametrize("change", [{"version": "1.1"}, {"data": "e"}, {"table": "u"}, {"path": "/other"}])
+def test_another_sdk_data_set_table_or_variable_decides_anew(change):
     assert decided_by(context(**change), CASE, {}) != decided_by(context(), CASE, {})
 
 
