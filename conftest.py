@@ -272,7 +272,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
         pytest.xfail(told)
     if any(record.outcome.red for record in records):
         pytest.fail(told, pytrace=False)
-    if any(record.outcome is Outcome.INCONCLUSIVE for record in records):
+    if earlier.ended.get(test) != "passed" and any(record.outcome is Outcome.INCONCLUSIVE for record in records):
         pytest.skip(told)
     return True
 

@@ -27,6 +27,7 @@ class Earlier:
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     decided_by: dict[str, str] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    ended: dict[str, str] = field(default_factory=dict)  # pytest's outcome
     patience: dict[str, str] = field(default_factory=dict)  # of the run that measured the test
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # by digest: each run repeats those before it
 
@@ -97,4 +98,5 @@ def _add(found: Earlier, lines: Sequence[Mapping[str, Any]]) -> None:
             if mine and all(record.outcome in FINAL for record in mine):
                 found.records[test], found.samples[test] = mine, samples[test]
                 found.decided_by[test] = str(line["decided_by"])
+                found.ended[test] = str(line.get("outcome", ""))
                 found.patience[test] = str((lines[0].get("options") or {}).get("patience"))
