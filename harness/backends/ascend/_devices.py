@@ -159,7 +159,8 @@ def health(device: Device) -> Health:
     what it is compared with are other moments under load."""
     rows = _npu_smi.rows()
     if rows is None:
-        return Health(note="npu-smi is not on PATH: occupancy, temperature and clock are not known")
+        note = "npu-smi is not on PATH: occupancy, temperature and clock are not known"
+        return Health(note=note, untold=note)
     row = next((row for row in rows if row.shown == device.number), None)
     if row is None:
         raise DeviceError(f"npu-smi no longer shows device {device.number}", _npu_smi.HINT)
@@ -167,6 +168,7 @@ def health(device: Device) -> Health:
     busy = row.busy if page.busy is None else page.busy
     healthy = row.health.upper() == "OK"
     others = tuple(process for process in row.processes if not _own(process))
+    unknown = [*(["utilisation unknown (npu-smi: NA)"] if busy is None else []), *([row.untold] if row.untold else [])]
     clock = "" if page.clock_mhz is None else f", AI cores at {page.clock_mhz:g} MHz"
     return Health(
         healthy=healthy,
@@ -177,6 +179,7 @@ def health(device: Device) -> Health:
         clock_mhz=page.clock_mhz if page.busy is not None and page.busy >= LOADED else None,
         temperature_c=row.celsius,
         note="" if healthy else f"npu-smi: health {row.health}{clock}",
+        untold=", ".join(unknown),
     )
 
 

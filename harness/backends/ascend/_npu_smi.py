@@ -21,7 +21,8 @@ SECONDS = 15  # npu-smi on a sick card can hang; a worker is given 60 to look
 
 class Row(NamedTuple):
     """One chip as the table shows it. `device` is its number for pyACL, which counts from 0; `shown` the number in the
-    table, a physical one under Phy-ID; `npu` the card, `chip` its place on the card."""
+    table, a physical one under Phy-ID; `npu` the card, `chip` its place on the card; `untold` what the table does not
+    tell of its processes, and why."""
 
     device: int
     shown: int
@@ -33,6 +34,7 @@ class Row(NamedTuple):
     busy: float | None  # 0..1
     processes: tuple[str, ...]
     held_mb: tuple[float | None, ...] = ()  # the memory of each of them
+    untold: str = ""
 
 
 def rows() -> list[Row] | None:
@@ -120,9 +122,11 @@ def _hint(said: str) -> str:
 
 def parse(text: str) -> list[Row]:
     """Chips of the table that `npu-smi info` prints, in its order; lines outside the table, such as the driver's
-    complaint DrvMngGetConsoleLogLevel, are passed over. Raises DeviceError on a table it cannot read."""
+    complaint DrvMngGetConsoleLogLevel, are passed over. A process whose row names a card and no chip is on all chips of
+    the card. Raises DeviceError on a table it cannot read."""
     found: list[Row] = []
-    processes: dict[tuple[int, int], list[tuple[str, float | None]]] = {}
+    processes: dict[tuple[int, int | None], list[tuple[str, float | None]]] = {}
+    untold = "processes unknown (npu-smi prints no table of them)"
     upper: list[str] | None = None
     inside = 0  # column of the process number in this container, in the table of processes
     column = ""
@@ -133,12 +137,15 @@ def parse(text: str) -> list[Row]:
             continue
         first = cells[0].split()
         if "Process id" in cells:
-            listing, inside = True, cells.index(INSIDE) if INSIDE in cells else 0
+            listing, inside, untold = True, cells.index(INSIDE) if INSIDE in cells else 0, ""
         elif listing:
-            if len(cells) >= 3 and len(first) == 2 and first[0].isdigit() and first[1].isdigit():
-                who = "{} {}".format(_process(cells, inside), " ".join(cells[2].split()[:1]))
+            if len(cells) >= 3 and len(first) in (1, 2) and all(word.isdigit() for word in first):
+                who = "{} {}".format(_process(cells, inside), " ".join(cells[2].split()[:1])).strip()
                 held = _number(cells[3].split()[0]) if len(cells) > 3 and cells[3] else None
-                processes.setdefault((int(first[0]), int(first[1])), []).append((who, held))
+                place = (int(first[0]), int(first[1]) if len(first) > 1 else None)
+                processes.setdefault(place, []).append((who, held))
+            elif "No running processes" not in line:
+                untold = f"processes unknown (npu-smi: {' '.join(line.split())})"
         elif first[:1] == ["Chip"]:
             column = first[1] if len(first) > 1 else ""
         elif len(cells) >= 3 and first and first[0].isdigit():
@@ -149,11 +156,16 @@ def parse(text: str) -> list[Row]:
                 upper = None
     if upper is not None or (not found and "NPU" not in text):
         raise DeviceError(f"npu-smi printed a table that cannot be read: {text.strip()[:300]}", _hint(text))
-    return [_with(row, processes.get((row.npu, row.chip), [])) for row in found]
+    return [
+        _with(row, [*processes.get((row.npu, row.chip), []), *processes.get((row.npu, None), [])], untold)
+        for row in found
+    ]
 
 
-def _with(row: Row, processes: list[tuple[str, float | None]]) -> Row:
-    return row._replace(processes=tuple(who for who, _ in processes), held_mb=tuple(held for _, held in processes))
+def _with(row: Row, processes: list[tuple[str, float | None]], untold: str) -> Row:
+    return row._replace(
+        processes=tuple(who for who, _ in processes), held_mb=tuple(held for _, held in processes), untold=untold
+    )
 
 
 INSIDE = "Process id in container"  # a column of the newest drivers; NA where the driver cannot tell

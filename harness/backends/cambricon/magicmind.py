@@ -9,7 +9,7 @@ import os
 import re
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -137,8 +137,8 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[_Session]:
 
 
 class _Session:
-    """An engine on a card. Outputs carry the ONNX names: the engine's own where it kept them all, else by position,
-    which is the order of the ONNX graph and must be that of `spec.outputs`."""
+    """An engine on a card. Inputs and outputs carry the ONNX names: the engine's own where it kept them, else by
+    position, which is the order of the ONNX graph and must be that of `spec`."""
 
     def __init__(self, spec: BuildSpec) -> None:
         self.inputs: tuple[TensorSpec, ...] = ()
@@ -172,18 +172,18 @@ class _Session:
                 make("mm.Model.get_output_dimensions", model.get_output_dimensions),
             )
         )
-        own = _plain(list(make("mm.Model.get_output_names", model.get_output_names)))
         if len(inputs) != len(spec.inputs) or len(outputs) != len(spec.outputs):
             raise RunError(
                 f"the engine has {len(inputs)} inputs and {len(outputs)} outputs, "
                 f"the model {len(spec.inputs)} and {len(spec.outputs)}",
                 hint="the engine is another model's: build it again",
             )
-        by_name = set(own) == set(spec.outputs)
-        self._order = tuple(own.index(name) if by_name else i for i, name in enumerate(spec.outputs))
+        fed = _named(make("mm.Model.get_input_names", model.get_input_names), [tensor.name for tensor in spec.inputs])
+        told = _named(make("mm.Model.get_output_names", model.get_output_names), list(spec.outputs))
+        self._order = tuple(told.index(name) for name in spec.outputs)
         self.inputs = tuple(
-            TensorSpec(tensor.name, np.dtype(dtype_of(dtype)).name, self._shape(dims))
-            for tensor, (dtype, dims) in zip(spec.inputs, inputs)
+            TensorSpec(name, np.dtype(dtype_of(dtype)).name, self._shape(dims))
+            for name, (dtype, dims) in zip(fed, inputs)
         )
         self.outputs = tuple(
             TensorSpec(name, np.dtype(dtype_of(outputs[i][0])).name, self._shape(outputs[i][1]))
@@ -265,6 +265,19 @@ def _device_count(mm: Any) -> int:
         return int(calls.make("mm.System.device_count", opened.device_count))
 
 
-def _plain(names: list[str]) -> list[str]:
-    """ONNX names: MagicMind may write them as `main/name:0`."""
-    return [re.sub(r":0$", "", re.sub(r"^main/", "", name)) for name in names]
+def _named(own: Sequence[str], wanted: list[str]) -> list[str]:
+    """The ONNX names of an engine's inputs or outputs, in the engine's order. MagicMind may write them as
+    `main/name:0`. Raises RunError where names it kept show another order and two others tell nothing."""
+    plain = [re.sub(r":0$", "", re.sub(r"^main/", "", name)) for name in own]
+    if len(plain) != len(wanted) or len(set(plain)) != len(plain):
+        return wanted
+    rest = [name for name in wanted if name not in plain]
+    moved = any(name in wanted and name != at for name, at in zip(plain, wanted))
+    if moved and len(rest) > 1:
+        raise RunError(
+            f"the engine's names {list(own)} are in another order than the model's {wanted} and do not all tell which "
+            "is which",
+            hint="export the graph with names that the parser keeps (letters, digits and _)",
+        )
+    left = iter(rest)
+    return [name if name in wanted else next(left) for name in plain]

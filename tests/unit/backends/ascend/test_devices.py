@@ -93,6 +93,7 @@ def test_health_without_npu_smi_says_what_is_not_known(monkeypatch, tmp_path):
 
     assert health.busy is None
     assert "npu-smi is not on PATH" in health.note
+    assert health.untold == health.note
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,60 @@ def test_physical_numbers_are_not_taken_for_pyacls_count():
     assert [row.processes for row in rows] == [("692318 python3",), ("77 python3",)], "in this container, where told"
 
 
+TABLE = """
++==============+=================+=============================================+
+| NPU     Chip              | Process id    | Process name             | Process memory(MB)      |
++==============+=================+=============================================+
+"""
+ROW = "| 1       0                 | 837666        | python                   | 132                     |\n"
+FLAT = """
+| NPU ID                    | Process id    | Process name             | Process memory(MB)      |
+| 1                         | 99            | infer                    | 256                     |
+| No running processes found in NPU 4 |
+"""
+NAMELESS = "| 1       1                 | 1333928       |                          | 37709                   |\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "processes"),
+    [
+        (TABLE + ROW, (("837666 python",), (), (), ())),
+        (FLAT, (("99 infer",), ("99 infer",), (), ())),  # which chip of the card is not told: both are busy
+        (TABLE + NAMELESS, ((), ("1333928",), (), ())),
+    ],
+)
+def test_processes_are_laid_to_the_chip_or_else_to_the_card(table, processes):
+    rows = _npu_smi.parse(DUO + table)
+
+    assert tuple(row.processes for row in rows) == processes
+    assert {row.untold for row in rows} == {""}
+
+
+@pytest.mark.parametrize(
+    ("table", "untold"),
+    [
+        ("", "prints no table of them"),
+        (TABLE + ROW.replace("1       0", "all      "), "837666"),
+        (TABLE + ROW.replace("|", " ").replace(" ", "|", 1), "837666"),
+    ],
+)
+def test_processes_that_the_table_does_not_tell_are_not_taken_for_none(table, untold):
+    rows = _npu_smi.parse(DUO + table)
+
+    assert {row.processes for row in rows} == {()}
+    assert all(row.untold.startswith("processes unknown") and untold in row.untold for row in rows)
+
+
+def test_what_a_page_does_not_tell_of_a_devices_use_is_on_record(monkeypatch):
+    page = P.replace("| 0       0         | 0000:82:00.0    | 0  ", "| 0       0         | 0000:82:00.0    | NA ")
+    monkeypatch.setattr(_npu_smi, "rows", lambda: _npu_smi.parse(page[: page.index("| NPU     Chip ")]))
+    monkeypatch.setattr(_npu_smi, "page", lambda npu, chip: _npu_smi.Page())
+    first, second = (_devices.health(Device(number, "310P3")) for number in (0, 1))
+
+    assert first.untold == ("utilisation unknown (npu-smi: NA), processes unknown (npu-smi prints no table of them)")
+    assert second.untold == "processes unknown (npu-smi prints no table of them)"
+
+
 def test_usage_and_clock_are_those_of_the_chip_that_was_asked_for():
     assert _npu_smi.parse_page(COMMON, 0) == (0.0, 960.0)
     assert _npu_smi.parse_page(COMMON, 1) == (0.97, 1080.0), "and not of the board's controller below it"
@@ -301,6 +355,15 @@ def test_the_program_is_asked_and_its_table_read(monkeypatch, tmp_path, layout, 
     assert {(row.name, row.busy, row.health) for row in rows} == {(soc[len("Ascend") :], 0.25, "OK")}
     assert {row.npu for row in rows} == ({1, 112} if soc == "Ascend310" else set(range(8)))
     assert {row.processes for row in rows} == {() if layout == "old" else ("837666 python",)}
+
+
+@pytest.mark.parametrize(("how", "who"), [("flat", "837666 python"), ("nameless", "837666")])
+def test_processes_without_a_chip_or_a_name_hold_the_card_all_the_same(monkeypatch, tmp_path, how, who):
+    with cann(monkeypatch, tmp_path) as sdk:
+        sdk.switch(processes=how, busy=0.25)
+        health = _devices.health(_devices.devices(".*").devices[0])
+
+    assert health.processes == (who,)
 
 
 def test_no_program_is_none_and_a_failing_one_an_error(monkeypatch, tmp_path):

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from magicmind_tiny import DEVICE, distance, run
+from onnx import TensorProto, helper
 from vendor_sweep import NORMALIZE, VirtualTime, tiny_answer, tiny_batch, tiny_pixels, tiny_spec
 
-from harness.backends.base import Device
+from harness.backends.base import Device, TensorSpec
 from harness.backends.cambricon import magicmind
 from harness.errors import DeviceError, RunError
 from harness.vendor import logs
@@ -90,6 +91,52 @@ def test_names_that_the_parser_kept_win_over_position(sdk, onnx, engine):
 
     assert list(outputs) == ["second", "first"]
     assert distance(outputs, tiny_answer(onnx, tiny_batch())) == 0
+
+
+@pytest.mark.parametrize(
+    ("kept", "named"),
+    [
+        (["main/b:0", "main/a:0", "main/c:0"], ["b", "a", "c"]),
+        (["b", "add_1:0", "a"], ["b", "c", "a"]),  # by elimination
+        (["a", "add_1:0", "add_2:0"], ["a", "b", "c"]),
+        (["x", "y", "z"], ["a", "b", "c"]),
+        (["x", "x", "x"], ["a", "b", "c"]),
+    ],
+)
+def test_each_name_that_was_kept_decides_and_the_others_fill_up(kept, named):
+    assert magicmind._named(kept, ["a", "b", "c"]) == named
+
+
+def test_an_order_that_no_longer_holds_is_not_trusted_for_the_names_that_were_lost():
+    with pytest.raises(RunError, match="another order"):
+        magicmind._named(["main/b:0", "x", "y"], ["a", "b", "c"])
+
+
+TWO = (TensorSpec("plus", "float32", (-1, 4)), TensorSpec("minus", "float32", (-1, 4)))
+
+
+def two_inputs(path):
+    boxes = [helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, ["N", 4]) for tensor in TWO]
+    out = helper.make_tensor_value_info("difference", TensorProto.FLOAT, ["N", 4])
+    graph = helper.make_graph([helper.make_node("Sub", ["plus", "minus"], ["difference"])], "two", boxes, [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_inputs_are_fed_by_the_names_that_the_engine_kept(sdk, tmp_path, engine):
+    onnx = two_inputs(tmp_path / "two.onnx")
+    spec = replace(tiny_spec("fp32"), inputs=TWO, outputs=("difference",))
+    magicmind.build(onnx, engine, spec)
+    turned = replace(spec, inputs=TWO[::-1])
+    fed = {"plus": np.full((2, 4), 5, np.float32), "minus": np.full((2, 4), 3, np.float32)}
+
+    with magicmind.load(engine, DEVICE, turned) as session:
+        session.write(fed)
+        session.execute()
+        answer = session.read()
+
+    assert (answer["difference"] == 2).all()
 
 
 # --- time ----------------------------------------------------------------------------------------------------------
