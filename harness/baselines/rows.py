@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from harness.case import Precision
+from harness.case import Case, Precision
+from harness.errors import InvalidMeasurement
 
 SCALES = {"%": Decimal("0.01"), "fraction": Decimal(1), "images/s": Decimal(1)}  # printed unit -> ours
 UNITS = {"card": "images/s", "device": "images/s per device", "execution": "executions/s"}  # of a throughput
@@ -45,6 +46,22 @@ class Cell:
     def lowest(self) -> float:
         """The smallest number that prints as this figure, in the unit of `value`."""
         return float((self.printed - ulp(self.printed) / 2) * self.scale)
+
+    def check_of(self, case: Case, metric: str) -> Cell:
+        """This figure, where it is one by which the case may be judged: of its model and metric; a chip's also of its
+        chip and precision; a throughput of its batch. Raises InvalidMeasurement."""
+        mine: list[object] = [self.model, self.metric]
+        asked: list[object] = [case.model, metric]
+        if self.role != "source":
+            mine, asked = [*mine, self.chip, self.precision], [*asked, case.chip, case.precision]
+        if metric == "throughput":
+            mine, asked = [*mine, self.batch], [*asked, case.batch]
+        if mine != asked:
+            raise InvalidMeasurement(
+                f"{case} {metric} would be judged by {self.place}, the {self.metric} of {self.subject}",
+                hint="this is a fault of the suite: report it",
+            )
+        return self
 
     @property
     def place(self) -> str:

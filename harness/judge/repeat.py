@@ -10,6 +10,7 @@ from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
+REFUSED = "refused"  # a fact of a verdict that stands for an InvalidMeasurement, which says itself what is wrong
 SUSPECT = (Outcome.FAIL, Outcome.INVALID)  # an outcome that differs from one of these does not repeat
 
 
@@ -58,7 +59,8 @@ def confirmed(
     outcomes differ, one of them red, is INVALID. The details hold both.
 
     An InvalidMeasurement stands for an INVALID of every metric, another error for an ERROR: a second measurement that
-    breaks off does not unsay the first. Raises InvalidMeasurement when neither gave a verdict."""
+    breaks off does not unsay the first. One that is invalid says why, which is then what is wrong with the first too.
+    Raises InvalidMeasurement when neither gave a verdict."""
     if isinstance(first, InvalidMeasurement) and isinstance(second, HarnessError):
         raise InvalidMeasurement(f"{first.fact}; measured again {how}: {second.fact}", hint=first.hint) from first
     names = [name for one in (first, second) if not isinstance(one, HarnessError) for name in one]
@@ -67,9 +69,10 @@ def confirmed(
 
 
 def _of(verdicts: Mapping[str, Verdict] | HarnessError, name: str) -> Verdict | None:
+    if isinstance(verdicts, InvalidMeasurement):
+        return Verdict(Outcome.INVALID, verdicts.fact, {"hint": verdicts.hint, REFUSED: True})
     if isinstance(verdicts, HarnessError):
-        outcome = Outcome.INVALID if isinstance(verdicts, InvalidMeasurement) else Outcome.ERROR
-        return Verdict(outcome, verdicts.fact, {"hint": verdicts.hint})
+        return Verdict(Outcome.ERROR, verdicts.fact, {"hint": verdicts.hint})
     return verdicts.get(name)  # kept answers are not compared with those of another device
 
 
@@ -80,6 +83,9 @@ def _both(first: Verdict, second: Verdict, how: Again) -> Verdict:
     told = {"first": first.outcome.value, "second": second.outcome.value, "second_text": second.text,
             "second_values": values}  # fmt: skip
     details = {**first.details, **told}
+    if first.outcome is not second.outcome and REFUSED in second.details:
+        text = f"{second.text}. Found when it was measured again {how}, after {first.outcome}: {first.text}"
+        return Verdict(Outcome.INVALID, text, details)
     if first.outcome is second.outcome:
         return replace(first, text=f"{first.text}; measured again {how}: the same", details=details)
     text = (

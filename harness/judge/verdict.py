@@ -28,6 +28,7 @@ from harness.metrics.base import Score
 from harness.vocabulary import Outcome
 
 SLACK = 0.01  # relative accuracy a chip may lose
+TOO_GOOD = 0.03  # relative: no chip finds so much more than the network's authors; chips' own figures exceed by 0.5 %
 FEWEST_IMAGES = 5  # n images that all lose happen by chance once in 2**n: from 5 on in less than 5 %
 
 
@@ -192,7 +193,7 @@ def judge_published(
     `measured` is a fraction 0..1, on the whole data set with the published weights. `source` is the authors' figure,
     `cell` the chip's published one, which is used where the authors published none. With a `deviation` the bound is the
     chip's own published figure, to its last printed digit; a measurement that would pass without the deviation fails
-    until the row is deleted.
+    until the row is deleted. More than `TOO_GOOD` above the figure is INVALID.
 
     Raises InvalidMeasurement when `measured` is not in 0..1, and when there is neither `source` nor `cell`."""
     if not 0 <= measured <= 1:
@@ -213,6 +214,9 @@ def judge_published(
     if deviation is not None:
         return _deviating(measured, bound, cell, deviation, seen, details)
     text = f"{seen}; asked at least {percent(bound)} ({aim.document}, {aim.section})"
+    if measured > (1 + TOO_GOOD) * aim.value:
+        cause = "another metric, other labels or images that were trained on are scored"
+        return Verdict(Outcome.INVALID, f"{text}; more than {percent(TOO_GOOD)} above it: {cause}", details)
     return Verdict(Outcome.PASS if measured >= bound else Outcome.FAIL, text, details)
 
 

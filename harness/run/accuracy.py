@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from harness.case import Case, Predictions
 from harness.datasets.base import Dataset
-from harness.errors import DataError
+from harness.errors import DataError, InvalidMeasurement
 from harness.judge.sampled import Sampled
 from harness.judge.verdict import Verdict
 from harness.metrics import score
 from harness.metrics.base import Score
 from harness.metrics.changes import Difference, compared
 from harness.run.predict import Answers
+
+TELLING = 1000  # numbers: of so many, those of a network in FP32 never equal another program's in every bit
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,20 @@ def marks_of(dataset: Dataset, limit: int | None) -> tuple[str, ...]:
     return (*(() if dataset.kind == "whole" else (dataset.kind,)), *(("limited",) if limit is not None else ()))
 
 
+def check_apart(calibrated: Dataset, scored: Dataset) -> None:
+    """Raises DataError when an image that the engine was calibrated on is scored."""
+    both = {sample.id for sample in calibrated.samples} & {sample.id for sample in scored.samples}
+    if both:
+        raise DataError(
+            f"{len(both)} images were calibrated on and are scored, such as {min(both)}",
+            hint="this is a fault of the suite: report it",
+        )
+
+
+def _same(one: Predictions, other: Predictions) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
 def evaluate(
     case: Case,
     task: str,
@@ -68,7 +86,7 @@ def evaluate(
     from `whole`, unless it is the same. `reference` has the order of `answers.dataset`.
 
     A seeded network was never trained, so the reference's own answers serve as its labels. Raises DataError when an
-    answer is missing."""
+    answer is missing, InvalidMeasurement when all answers are the reference's bit by bit."""
     ids = [sample.id for sample in dataset.samples]
     place = {sample.id: i for i, sample in enumerate(answers.dataset.samples)}
     if len(answers.found) != len(place):
@@ -77,6 +95,12 @@ def evaluate(
             hint="this is a fault of the suite: report it",
         )
     theirs, ours = ([found[place[name]] for name in ids] for found in (reference, answers.found))
+    values = sum(np.size(value) for answer in ours for value in answer.values())
+    if values >= TELLING and all(map(_same, ours, theirs)):
+        raise InvalidMeasurement(
+            f"all {values} numbers of the chip's answers are the reference's in every bit: it was scored twice",
+            hint="sums in another order always differ in their last bits; this is a fault of the suite: report it",
+        )
     truth = None if seeded else dataset.truth
     drawn = ("sampled",) if dataset is not whole else ()
     return Evaluation(

@@ -61,6 +61,9 @@ class CaseAnswers:
         """The authors' figure and the chip's, by metric, of the metrics that have one."""
         table = self.context.settings.baselines
         pairs = {m: (table.source(self.case.model, m), table.cell(self.case, m)) for m in self.model.metrics}
+        for metric, pair in pairs.items():
+            for cell in filter(None, pair):
+                cell.check_of(self.case, metric)
         return {metric: pair for metric, pair in pairs.items() if any(pair)}
 
     @property
@@ -123,6 +126,11 @@ class CaseAnswers:
         context, model, limit = self.context, self.model, self.context.settings.limit
         held_out = self.case.precision is Precision.INT8 and not calibrated
         whole = context.calibration(model)[1] if held_out else context.dataset(model)
+        if held_out:
+            accuracy.check_apart(context.calibration(model)[0], whole)
+        if self.run.anew:
+            context.check_reference(model, self.run.protocol, 1)
+            context.check_answers(model, self.run.protocol, self._blocks[0])
         answered = {sample.id for sample in answers.dataset.samples}
         dataset = whole.take([i for i, sample in enumerate(whole.samples) if sample.id in answered])
         reference, seconds = self._reference(answers.dataset)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.backends.base import Device, Health
+from harness.baselines import Cell
 from harness.case import Tensors
 from harness.judge import stats
 from harness.judge.throughput import FLOOR
@@ -68,12 +69,17 @@ class CaseSpeed:
         return usual if usual is None or floor is None else floor
 
     @property
+    def cell(self) -> Cell | None:
+        """The published throughput of the case; None where none is. Raises InvalidMeasurement for one of another."""
+        cell = self.context.settings.baselines.cell(self.case, "throughput")
+        return None if cell is None else cell.check_of(self.case, "throughput")
+
+    @property
     def conclude(self) -> throughput.Conclude | None:
         """The function that judges the blocks measured so far; None where throughput is not judged."""
-        cell = self.context.settings.baselines.cell(self.case, "throughput")
-        if self.context.simulated(self.chip) or (cell is None and not self.run.has_peer):
+        if self.context.simulated(self.chip) or (self.cell is None and not self.run.has_peer):
             return None
-        return throughput.conclusion(self.case.batch, cell, self.at_least, self.chip.devices_per_card, self.floor)
+        return throughput.conclusion(self.case.batch, self.cell, self.at_least, self.chip.devices_per_card, self.floor)
 
     def _patience(self, default: float) -> float:
         asked = self.context.settings.patience

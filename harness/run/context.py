@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,17 +21,19 @@ from harness.case import Precision, Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
-from harness.errors import DeviceError, WorkerError
-from harness.judge.numerics import Loss, losses
+from harness.errors import DeviceError, InvalidMeasurement, WorkerError
+from harness.export import export
+from harness.judge.numerics import Loss, judge_numerics, losses
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan
 from harness.models.base import Model, Protocol
-from harness.reference import arithmetic, eager
-from harness.run import artefacts, devices
+from harness.reference import arithmetic, eager, predictions
+from harness.run import artefacts, devices, predict
 from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
 from harness.run.prepared import PREPARED_GB, PreparedImages
 from harness.store import Store
+from harness.vocabulary import Outcome
 from harness.worker.limits import Limits
 from harness.worker.process import RemoteSession, Worker
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+ANSWERED_AGAIN = 2  # images that the reference answers once more when a verdict is red
+OF_FP32 = 1e-4  # rms: these networks lose 1e-6 to 1e-5 in FP32; TF32, FP16 and BF16 lose from 3e-4 on
 WITNESS_IMAGES = 5  # images whose raw outputs are compared with the reference's; a batch repeats them
 CALIBRATION = 32  # at most so many images for the calibration of an INT8 engine
 CALIBRATION_SCENE = 2000  # index of the first scene used for calibration; tests use lower ones
@@ -273,6 +278,43 @@ class RunContext:
             self.settings.store, model, protocol, self.weights(model), images, lambda: self.network(model)
         )
 
+    def check_reference(self, model: Model, protocol: Protocol, count: int) -> None:
+        """The reference on the first `count` images once more: as it was kept, and as ONNX Runtime computes the
+        exported file. Raises InvalidMeasurement when either differs: then it is not the chip that is wrong."""
+        images = self._prepared(model, protocol, count)
+        today = predictions.raw_outputs(self.network(model), model, images)
+        kept, file = self.witnesses(model, protocol, count), self.exported(model, protocol)
+        beside: dict[str, tuple[Tensors, str]] = {
+            "its kept outputs": (kept, f"delete the folder witness in {self.settings.store.root}, then run again"),
+            "ONNX Runtime on the exported file": (
+                dict(zip(model.outputs, export.computed(file, model.input, images), strict=True)),
+                f"delete {file.parent}, then run again; if it stays, the export is wrong: report it",
+            ),
+        }
+        for what, (found, hint) in beside.items():
+            verdict = judge_numerics(found, today, Precision.FP32)
+            if verdict.outcome is Outcome.FAIL:
+                raise InvalidMeasurement(
+                    f"eager PyTorch and {what} differ, so it is not the chip that is wrong: {verdict.text}", hint=hint
+                )
+
+    def check_answers(self, model: Model, protocol: Protocol, dataset: Dataset) -> None:
+        """A few images are answered by the reference once more. Raises InvalidMeasurement when an answer is not the
+        kept one: then it is not the chip that is wrong."""
+        kept, _ = self.reference(model, protocol, dataset)
+        places = sorted(random.sample(range(len(dataset)), min(ANSWERED_AGAIN, len(dataset))))
+        prepare = self.prepared.prepare(dataset.name, protocol, False)
+        today = predictions.of_the_reference(
+            self.network(model), model, protocol, dataset.take(places), prepare, lambda done: None
+        )
+        for place, answer in zip(places, today, strict=True):
+            if not predict.alike(kept[place], answer):
+                raise InvalidMeasurement(
+                    f"the reference answers {dataset.samples[place].id} otherwise than it was kept: it is not the chip "
+                    "that is wrong",
+                    hint=f"delete the folder reference in {self.settings.store.root}, then run again",
+                )
+
     def loss(self, model: Model, protocol: Protocol, precision: Precision) -> dict[str, Loss]:
         """What the arithmetic of `precision` alone costs each output, by ONNX name, on the first images of the data
         set; {} for FP32 where `Settings.exact` is off."""
@@ -288,7 +330,15 @@ class RunContext:
             )  # fmt: skip
             wanted = self.witnesses(model, protocol, count)
             plain = precision is not Precision.FP32
-            self._losses[memo] = losses(rounded, wanted) if plain else losses(wanted, rounded)
+            found = losses(rounded, wanted) if plain else losses(wanted, rounded)
+            worst = max((loss.rms for loss in found.values()), default=0.0)
+            if not plain and worst > OF_FP32:
+                raise InvalidMeasurement(
+                    f"the reference loses {worst:.2g} (rms) against FP64; FP32 loses less than {OF_FP32:g}",
+                    hint="let PyTorch compute in FP32 (no TF32, no BF16: TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, "
+                    "ONEDNN_DEFAULT_FPMATH_MODE), delete the folders witness and reference of the cache, run again",
+                )
+            self._losses[memo] = found
         return self._losses[memo]
 
     def _prepared(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -14,7 +15,7 @@ from harness import matrix
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.case import Case, Precision
-from harness.errors import DeviceError
+from harness.errors import DataError, DeviceError
 from harness.export.export import NMS_OUTPUTS
 from harness.run import artefacts
 from harness.run.context import RunContext
@@ -49,6 +50,8 @@ class Built:
 class CaseEngine:
     """The engine of one case: what is compiled, with which options, and where it is stored. Raises UsageError for a
     case whose model or chip does not exist."""
+
+    _checked: str | None = None  # the calibration file whose images were looked at
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False) -> None:
         self.context = context
@@ -152,9 +155,30 @@ class CaseEngine:
         dataset, _ = self.context.calibration(self.model)
         return artefacts.calibration_file(self.context.settings.store, self.model, self.protocol, dataset)
 
+    def check_calibration(self, path: Path) -> None:
+        """Raises DataError when the file does not hold the calibration images, prepared as the reference is fed; a few
+        are prepared once more."""
+        dataset, _ = self.context.calibration(self.model)
+        rows = np.load(path, mmap_mode="r")
+        fault = f"delete {path.parent}, then run again"
+        if len(rows) != len(dataset):
+            raise DataError(f"{len(rows)} images are there to calibrate on, not {len(dataset)}", hint=fault)
+        for place in {0, len(dataset) - 1, random.randrange(len(dataset))}:
+            sample = dataset.samples[place]
+            if not np.array_equal(rows[place], self.protocol.preprocess(sample.read(), False).tensor):
+                raise DataError(
+                    f"image {place} to calibrate on is not {sample.id} as the reference is fed: the engine would be "
+                    "calibrated on other values than it meets",
+                    hint=fault,
+                )
+
     def built(self, worker: Worker, variant: Variant) -> Built:
-        """The compiled engine, from the store or built by the worker. Raises BuildError."""
+        """The compiled engine, from the store or built by the worker. Raises BuildError, and DataError when it would be
+        calibrated on other images."""
         source, spec = self.source(variant), self.spec(variant)
+        if spec.calibration not in (None, self._checked):
+            self.check_calibration(Path(str(spec.calibration)))
+            self._checked = spec.calibration
         store, backend = self.context.settings.store, registry.backend(self.present.backend)
 
         def get(anew: bool) -> Path:

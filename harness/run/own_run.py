@@ -84,6 +84,9 @@ class OwnEngine(CaseEngine):
             raise BuildError(f"INT8 of {self.own.path.name} has no rows to calibrate on", hint=ROWS)
         return artefacts.own_rows_file(self.context.settings.store, self.own.parted()[0])
 
+    def check_calibration(self, path: Path) -> None:
+        """Nothing: the file holds the user's own rows."""
+
     def spec(self, variant: Variant) -> BuildSpec:
         """As for a published model. Raises BuildError for a backend that does not compile ONNX."""
         try:
@@ -120,6 +123,7 @@ class OwnRun(CaseRun):
     """One case of the user's file on its chip. Accuracy is not asked: there are no labels."""
 
     engine: OwnEngine
+    another_program = False  # ONNX Runtime is the reference, and the cpu's
     rows = False  # an output need not have the batch at axis 0; shapes are compared with the reference's
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False, *, model: OwnModel) -> None:

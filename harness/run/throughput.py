@@ -19,7 +19,15 @@ from harness.baselines import Cell
 from harness.case import Tensors
 from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate, throughput
-from harness.judge.throughput import FLOOR, SHORTEST, Effort, judge_floor, judge_in_flight, judge_ratio
+from harness.judge.throughput import (
+    FLOOR,
+    SHORTEST,
+    Effort,
+    judge_counted,
+    judge_floor,
+    judge_in_flight,
+    judge_ratio,
+)
 from harness.judge.timing import FEWEST, Plan, Timing, Window, joined, overlap_rates
 from harness.judge.verdict import Verdict
 from harness.run.card import unlike
@@ -125,7 +133,8 @@ def judged(
 ) -> Verdict:
     """The verdict on a measurement: against the published `cell`; without one, against `eager` times eager PyTorch in
     the same run; without that, INCONCLUSIVE. INVALID when there was other load or when the rate does not fit the
-    latencies. `speed` is images per second of one card, `floor` the share of the published figure that is asked."""
+    latencies or the windows. `speed` is images per second of one card, `floor` the share of the published figure that
+    is asked."""
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
         return Verdict(Outcome.INVALID, text, {"waited": True})
@@ -138,7 +147,10 @@ def judged(
     flight = judge_in_flight(
         speed.value, batch, run.devices_of_card, run.latencies, max(timing.in_flight for timing in run.timings)
     )
-    return flight if flight.outcome is Outcome.INVALID and "width" not in verdict.details else verdict
+    if flight.outcome is Outcome.INVALID and "width" not in verdict.details:
+        return flight
+    counted = judge_counted(speed.value, batch * run.scaled, run.timings)
+    return counted if counted.outcome is Outcome.INVALID else verdict
 
 
 def speed_of(run: Measurement, batch: int) -> Estimate:

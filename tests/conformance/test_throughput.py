@@ -25,8 +25,7 @@ def measured(bench, keep, simulated_latency):
 
     if simulated_latency is not None:
         return Judged({"": simulated(run, figures, simulated_latency)}, marks, untold(run))
-    cell = bench.context.settings.baselines.cell(bench.case, "throughput")
-    verdict = judged(run, speed, bench.case.batch, cell, asked.at_least, asked.floor)
+    verdict = judged(run, speed, bench.case.batch, asked.cell, asked.at_least, asked.floor)
     verdict = bench.bound("throughput").told(verdict)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**figures, **verdict.details, "against": against, "floor": asked.floor}

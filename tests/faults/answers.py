@@ -49,6 +49,42 @@ def pixels_are_not_divided(plant):
     plant.chip("not_divided")
 
 
+@fault(WRONG)
+def the_mean_is_off_by_one_level(plant):
+    """A mean of 0..1 that was rounded before it was multiplied by 255: some points are lost, or none."""
+    plant.chip("mean_off_by_one")
+
+
+@fault("numerics FAIL, accuracy INCONCLUSIVE, published FAIL")
+def the_deviations_of_red_and_blue_change_places(plant):
+    """Half a point is lost: the deviations of the channels are nearly the same."""
+    plant.chip("deviation_swapped")
+
+
+@fault(WRONG, also="objects")
+def pictures_are_mirrored(plant):
+    """Near chance where left and right matter, unnoticed on symmetric objects."""
+    plant.chip("mirrored")
+
+
+@fault(WRONG, also="objects")
+def pictures_are_moved_by_a_pixel(plant):
+    """A crop that rounds the other way: tenths of a point, boxes by a stride of the picture's scale."""
+    plant.chip("moved")
+
+
+@fault("numerics FAIL", batch=1)
+def bright_pixels_are_taken_for_negative_ones(plant):
+    """Bytes are read as signed: right on dark pictures."""
+    plant.chip("signed_pixels")
+
+
+@fault(WRONG)
+def every_row_is_fed_the_first_picture(plant):
+    """Right in a benchmark that fills the batch with one picture."""
+    plant.chip("first_alone:4")
+
+
 # ------------------------------------------------------------------------------------------- prepared wrongly, by us
 
 
@@ -186,6 +222,54 @@ def the_softmax_is_missing(plant):
 def the_softmax_runs_along_another_axis(plant):
     """The scores at one position do not add up to one; AP falls."""
     plant.chip("softmax_over_cells")
+
+
+@fault("numerics INVALID, accuracy FAIL, published FAIL")  # of its first execute in a process the answer is right
+def the_answer_of_the_execute_before_is_read(plant):
+    """Two buffers take turns, and the wrong one is read; right when one input is repeated."""
+    plant.chip("late")
+
+
+@fault("numerics INVALID, accuracy FAIL, published FAIL")
+def the_last_row_is_that_of_the_execute_before(plant):
+    """A copy that is one row short; right when one batch is repeated."""
+    plant.chip("last_row_late:4")
+
+
+@fault(WRONG)
+def rows_change_places_in_pairs(plant):
+    """Right at batch 1; at even batches every answer is its neighbour's."""
+    plant.chip("pairs_swapped")
+
+
+@fault("numerics FAIL")
+def outputs_are_scaled_by_two_thousandths(plant):
+    """Classes are the same: a scale of quantisation that was rounded."""
+    plant.chip("scaled")
+
+
+@fault(WRONG)
+def outputs_saturate(plant):
+    """The best classes have one value; the first of them wins."""
+    plant.chip("saturates")
+
+
+@fault("numerics FAIL", model="objects")
+def small_values_become_zero(plant):
+    """Boxes of low scores are gone; AP falls by less than may be lost."""
+    plant.chip("flushes_small")
+
+
+@fault(WRONG, model="objects")
+def an_output_is_laid_out_the_other_way_round(plant):
+    """The number of values is right: N x 4 x C is read as N x C x 4."""
+    plant.chip("transposed")
+
+
+@fault("accuracy FAIL")
+def the_chip_moves_away_with_time(plant):
+    """Right when it is looked at, a little off after minutes; classes are the same."""
+    plant.chip("moves_away")
 
 
 @fault("numerics FAIL", model="faces")

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from harness import matrix, store
-from harness.baselines import Deviation
+from harness.baselines import Baselines, Deviation
 from harness.export import export
-from harness.reference import predictions
-from harness.run import case_speed, context, engine, predict, throughput
+from harness.reference import eager, predictions
+from harness.run import case_answers, case_run, case_speed, context, engine, predict, throughput
 from harness.worker.limits import Limits
 from harness.worker.process import Worker
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT
-from tests.faults.plant import fault, timed
+from tests.faults.plant import UNTIMED, fault, timed
 
 BROKEN = "numerics ERROR, accuracy ERROR, published ERROR"
 
@@ -69,18 +69,167 @@ def a_compiler_says_that_it_is_done_and_is_not(plant):
     plant.chip("says_done")
 
 
-@fault("numerics FAIL", batch=1, marks="int8 and numerics", names="outputs_are_those")
-def an_engine_is_calibrated_for_another_model(plant):
-    """1 to 20 points are lost, in INT8 only."""
+def calibrated(plant, change):
+    """Another file is calibrated on than the one that was made."""
     calibration = engine.CaseEngine.calibration
 
     def another(self):
         path = plant.folder / "another" / "calibration.npy"
         path.parent.mkdir(exist_ok=True)
-        np.save(path, np.load(calibration(self)) * 58 + 110)
+        np.save(path, np.ascontiguousarray(change(np.load(calibration(self))), np.float32))
         return path
 
     plant.monkeypatch.setattr(engine.CaseEngine, "calibration", another)
+
+
+IN_INT8 = {"batch": 1, "marks": "int8 and numerics", "names": "outputs_are_those"}
+
+
+@fault("numerics ERROR", **IN_INT8)
+def an_engine_is_calibrated_for_another_model(plant):
+    """1 to 20 points are lost, in INT8 only."""
+    calibrated(plant, lambda images: images * 58 + 110)
+
+
+@fault("numerics ERROR", **IN_INT8)
+def an_engine_is_calibrated_on_swapped_colours(plant):
+    """Tenths of a point are lost, in INT8 only."""
+    calibrated(plant, lambda images: images[:, ::-1])
+
+
+@fault("numerics ERROR", **IN_INT8)
+def an_engine_is_calibrated_on_one_picture(plant):
+    """Ranges are too narrow for other pictures: some answers are wrong, in INT8 only."""
+    calibrated(plant, lambda images: images[:1])
+
+
+@fault("numerics ERROR", **IN_INT8)
+def an_engine_is_calibrated_on_one_picture_many_times(plant):
+    """As above; the number of pictures is right."""
+    calibrated(plant, lambda images: np.repeat(images[:1], len(images), axis=0))
+
+
+@fault("accuracy ERROR, published ERROR", batch=1, marks="int8 and accuracy")
+def pictures_that_were_calibrated_on_are_scored(plant):
+    """INT8 loses a little less than on pictures that it has not met."""
+    sound = context.RunContext.calibration
+
+    def leaking(self, model):
+        _, rest = sound(self, model)
+        return rest.take(range(32)), rest
+
+    plant.monkeypatch.setattr(context.RunContext, "calibration", leaking)
+
+
+def compiled_in(plant, precision):
+    sound = engine.CaseEngine.spec
+    plant.monkeypatch.setattr(
+        engine.CaseEngine, "spec", lambda self, variant: replace(sound(self, variant), precision=precision)
+    )
+
+
+@fault("numerics INVALID", batch=1, marks="fp16 and numerics")
+def an_engine_for_fp16_computes_in_fp32(plant):
+    """All outputs are right, at half the speed: a flag of the compiler that is not set, or ignored."""
+    compiled_in(plant, "fp32")
+
+
+@fault("numerics INVALID", batch=1, marks="int8 and numerics")
+def an_engine_for_int8_computes_in_fp16(plant):
+    """Nothing is lost, at half the speed: no layer was quantised, and no message says so."""
+    compiled_in(plant, "fp16")
+
+
+def forgetting(plant, kind, part):
+    """Keys of that kind lack a part, such as "source" or "spec.batch"."""
+    sound, (outer, _, inner) = store.Store.get, part.partition(".")
+
+    def get(self, key, build, *, kind, suffix="", anew=False, of=kind):
+        kept = dict(key)
+        if kind == of and inner:
+            kept[outer] = {name: value for name, value in kept[outer].items() if name != inner}
+        elif kind == of:
+            del kept[outer]
+        return sound(self, kept, build, kind=kind, suffix=suffix, anew=anew)
+
+    plant.monkeypatch.setattr(store.Store, "get", get)
+    plant.own_cache()
+
+
+def after_other_weights(plant, kind):
+    """What is kept of that kind is of weights that were there before, for its key lacks them."""
+    forgetting(plant, kind, "weights")
+    path = plant.own_data() / "weights" / "tiny_classes.pth"
+    torch.save({key: value.flip(0) for key, value in torch.load(path, weights_only=True).items()}, path)
+    plant.conform(f"tiny_classes and bs4 and fp32 and {UNTIMED}", "", plant.data, plant.cache)
+    plant.data = plant.world.data
+
+
+@fault("numerics INVALID", batch=1, marks="(fp16 or fp32) and numerics")
+def the_key_of_an_engine_lacks_its_precision(plant):
+    """Whichever precision is built first is measured for all."""
+    forgetting(plant, "engine", "spec.precision")
+
+
+@fault(BROKEN, marks=f"fp32 and {UNTIMED}")
+def the_key_of_an_engine_lacks_its_batch(plant):
+    """Whichever batch is built first is loaded for all."""
+    forgetting(plant, "engine", "spec.batch")
+
+
+@fault("numerics INVALID, accuracy INVALID, published INVALID")
+def the_exported_file_outlives_its_weights(plant):
+    """The chip is blamed for an older file."""
+    after_other_weights(plant, "onnx")
+
+
+@fault("accuracy INVALID")
+def the_answers_of_the_reference_outlive_its_weights(plant):
+    """The chip is blamed for answers that it never gave."""
+    after_other_weights(plant, "reference")
+
+
+@fault("numerics INVALID")
+def the_outputs_of_the_reference_outlive_its_weights(plant):
+    """As above, for raw outputs."""
+    after_other_weights(plant, "witness")
+
+
+@fault("numerics INVALID, accuracy INVALID, published INVALID")
+def other_weights_are_exported_and_nobody_looks(plant):
+    """The check after the export was taken out, for it took long."""
+    other_weights_are_exported(plant)
+    plant.monkeypatch.setattr(export, "check", lambda *given: None)
+
+
+@fault("export ERROR, numerics ERROR, accuracy ERROR, published ERROR")
+def the_variance_is_a_little_off_in_the_export(plant):
+    """Batch norm is folded with another epsilon: every output is a percent off, and few answers change."""
+
+    def off(sound, model, protocol, state, path, nms=False):
+        moved = {key: value * (1.01 if "running_var" in key else 1) for key, value in state.items()}
+        sound(model, protocol, moved, path, nms=nms)
+
+    plant.code(export, "export", off)
+    plant.anew("export")
+
+
+@fault("numerics INVALID")
+def the_reference_computes_in_half_precision(plant):
+    """PyTorch uses TF32 or FP16 where the machine has it: the chip is held to a reference that is no better."""
+
+    def half(sound, *given):
+        return {name: value.astype(np.float16).astype(np.float32) for name, value in sound(*given).items()}
+
+    plant.code(eager, "outputs", half)
+    plant.anew("reference.eager")
+
+
+@fault("numerics INVALID, accuracy INCONCLUSIVE")
+def the_reference_is_left_in_training(plant):
+    """Batch norm uses the statistics of the batch: the chip is blamed."""
+    plant.code(eager, "network", lambda sound, *given: sound(*given).train())
+    plant.anew("reference.eager")
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -154,6 +303,70 @@ def the_last_batch_is_dropped_unless_it_is_full(plant):
         return found[: len(found) // batch * batch]
 
     plant.monkeypatch.setattr(predict, "predict", cut)
+
+
+@fault("accuracy ERROR, published ERROR")
+def the_last_answer_is_the_one_before(plant):
+    """An index that is off at the end of a batch that is not full."""
+    sound = predictions.predict
+
+    def repeated(*given):
+        found = list(sound(*given))
+        return [*found[:-1], found[-2]]
+
+    plant.monkeypatch.setattr(predict, "predict", repeated)
+
+
+@fault("accuracy ERROR, published ERROR", model="objects")
+def frames_change_places_in_a_batch(plant):
+    """Boxes are mapped back to the size of another picture; right where all have one size."""
+    plant.code(predictions, "_interpret", lambda sound, read, outputs, frames: sound(read, outputs, frames[::-1]))
+    plant.anew("reference.predictions")
+
+
+@fault("accuracy ERROR, published ERROR", model="objects")
+def the_frame_of_the_first_picture_serves_all(plant):
+    """Chip and reference agree, and both are wrong on pictures of another size."""
+    first = []
+
+    def one(sound, read, outputs, frames):
+        first.append(frames[0])
+        return sound(read, outputs, [first[0]] * len(frames))
+
+    plant.code(predictions, "_interpret", one)
+    plant.anew("reference.predictions")
+
+
+@fault("accuracy ERROR, published ERROR")
+def pictures_overtake_each_other(plant):
+    """Threads hand on what is ready first: chip and reference agree, and every second label is another's."""
+
+    def hasty(samples, prepare):
+        samples = list(samples)
+        for i in range(0, len(samples) - 1, 2):
+            samples[i : i + 2] = samples[i + 1], samples[i]
+        return map(prepare, samples)
+
+    plant.monkeypatch.setattr(predictions, "stream", hasty)
+    plant.anew("reference.predictions")
+
+
+@fault("accuracy INVALID, published INVALID")
+def the_reference_is_scored_twice(plant):
+    """The chip loses nothing, on every run."""
+    sound = case_answers.CaseAnswers._scored
+
+    def scored(self, answers, whole):
+        reference = self.context.reference(self.model, self.run.protocol, answers.dataset)
+        return sound(self, replace(answers, found=reference), whole)
+
+    plant.monkeypatch.setattr(case_answers.CaseAnswers, "_scored", scored)
+
+
+@fault("numerics INVALID", names="outputs_are_those")
+def the_outputs_of_the_reference_are_compared_with_themselves(plant):
+    """An error of exactly zero."""
+    plant.monkeypatch.setattr(case_run.CaseRun, "first", property(case_run.CaseRun.wanted.func))
 
 
 @fault("published FAIL")
@@ -261,6 +474,30 @@ def a_chip_at_60_percent_counts_for_four(plant):
     """2.4 times the published throughput: one device of a card, scaled."""
     plant.chip("at_60_percent")
     plant.monkeypatch.setattr(throughput.Measurement, "scaled", 4.0)
+
+
+@timed("throughput INVALID")
+def the_figure_of_another_batch_is_asked(plant):
+    """A chip at 60 percent passes by what batch 1 reaches."""
+    plant.chip("at_60_percent")
+
+    def other(sound, table, case, metric):
+        return sound(table, replace(case, batch=1), metric)
+
+    plant.code(Baselines, "cell", other)
+
+
+@timed("throughput INVALID")
+def only_the_best_windows_are_counted(plant):
+    """A rate that the device has now and then."""
+    plant.chip("now_and_then_another")
+    plant.code(throughput, "throughput", lambda sound, rates: sound(sorted(rates)[-len(rates) // 10 :]))
+
+
+@timed("throughput INVALID")
+def executes_are_counted_and_not_images(plant):
+    """A quarter of the published throughput at batch 4, all of it at batch 1."""
+    plant.code(throughput, "speed_of", lambda sound, run, batch: sound(run, 1))
 
 
 @timed("throughput FAIL")

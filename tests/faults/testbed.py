@@ -191,6 +191,16 @@ def per_channel(change):
 
 
 INPUTS = {
+    "moved": lambda tensor: np.ascontiguousarray(np.roll(tensor, 1, axis=-1 if tensor.dtype == np.float32 else -2)),
+    "mirrored": lambda tensor: np.ascontiguousarray(
+        tensor[..., ::-1] if tensor.dtype == np.float32 else tensor[..., ::-1, :]
+    ),
+    "first_alone": lambda tensor: np.repeat(tensor[:1], len(tensor), axis=0),
+    "signed_pixels": lambda tensor: (
+        tensor if tensor.dtype == np.float32 else tensor.view(np.int8).clip(0).view(np.uint8)
+    ),
+    "mean_off_by_one": per_channel(lambda x, mean, std: x + 1 / std),
+    "deviation_swapped": per_channel(lambda x, mean, std: x * (std / std[::-1])),
     "channels_swapped": swapped,
     "channels_swapped_in_pixels": lambda tensor: tensor if tensor.dtype == np.float32 else swapped(tensor),
     "mean_twice": per_channel(lambda x, mean, std: (x - mean) / std),
@@ -278,6 +288,38 @@ def wrong_under_load(outputs, session):
     return {name: value * np.float32(0.9 if session.runs > 1 else 1) for name, value in outputs.items()}
 
 
+reads = 0
+
+
+def moves_away(outputs, session):
+    """Two percent off after some executes: a clock, a temperature, a counter that runs over."""
+    global reads
+    reads += 1
+    return {name: value * np.float32(1.02 if reads > 60 else 1) for name, value in outputs.items()}
+
+
+before = {}
+
+
+def late(outputs, session):
+    """The buffer that is read is that of the execute before."""
+    then = before.get(session, outputs)
+    before[session] = {name: value.copy() for name, value in outputs.items()}
+    return {name: value.copy() for name, value in then.items()}
+
+
+def last_row_late(outputs, session):
+    """The same for the last row of a batch alone."""
+    for name, value in late(outputs, session).items():
+        outputs[name][-1] = value[-1]
+    return outputs
+
+
+def pairs_swapped(value):
+    even = value[: len(value) // 2 * 2]
+    return np.concatenate([even.reshape(-1, 2, *value.shape[1:])[:, ::-1].reshape(even.shape), value[len(even) :]])
+
+
 def wrong_at_first(outputs, session):
     return {name: -value if at_first() else value for name, value in outputs.items()}
 
@@ -290,6 +332,14 @@ def wrong_then_dies(outputs, session):
 
 
 OUTPUTS = {
+    "moves_away": moves_away,
+    "late": late,
+    "last_row_late": last_row_late,
+    "pairs_swapped": each(pairs_swapped),
+    "scaled": each(lambda value: value * np.float32(1.002)),
+    "saturates": each(lambda value: np.minimum(value, np.quantile(value, 0.995))),
+    "flushes_small": each(lambda value: np.where(np.abs(value) < 1e-2, np.float32(0), value)),
+    "transposed": each(lambda value: np.ascontiguousarray(value.swapaxes(-1, -2)).reshape(value.shape)),
     "wrong_then_dies": wrong_then_dies,
     "leaks_into_the_next_row": leaks_into_the_next_row,
     "wrong_at_first": wrong_at_first,

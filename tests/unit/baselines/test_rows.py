@@ -5,7 +5,8 @@ from decimal import Decimal
 import pytest
 
 from harness.baselines.rows import Cell, ulp
-from harness.case import Precision
+from harness.case import Case, Precision
+from harness.errors import InvalidMeasurement
 from harness.vocabulary import ACCURACIES
 
 
@@ -69,3 +70,36 @@ def test_the_lowest_number_that_prints_as_a_figure_is_half_a_digit_below_it():
 @pytest.mark.parametrize(("unit", "shown"), [("images/s", "736.1 images/s"), ("%", "736.1 %"), ("fraction", "736.1")])
 def test_a_figure_is_shown_with_its_unit_and_source(unit, shown):
     assert str(cell(unit=unit)) == f"{shown} (A, 7.1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "fits"),
+    [
+        ("regnety_016-t4-fp16-bs4", "throughput", True),
+        ("regnety_016-t4-fp16-bs8", "throughput", False),
+        ("regnety_016-t4-int8-bs4", "throughput", False),
+        ("regnety_016-cuda-fp16-bs4", "throughput", False),
+        ("deepmar_resnet50-t4-fp16-bs4", "throughput", False),
+        ("regnety_016-t4-fp16-bs4", "top1", False),
+    ],
+)
+def test_a_case_is_judged_by_its_own_figure_alone(text, metric, fits):
+    if fits:
+        assert cell().check_of(Case.parse(text), metric) == cell()
+        return
+    with pytest.raises(
+        InvalidMeasurement, match=r"would be judged by baselines/x\.toml:12, the throughput of regnety_016"
+    ):
+        cell().check_of(Case.parse(text), metric)
+
+
+def test_an_accuracy_holds_for_every_batch_and_that_of_the_authors_for_every_chip():
+    top1 = cell(metric="top1")
+    authors = cell(metric="top1", chip=None, precision=None, batch=None, role="source")
+
+    assert top1.check_of(Case.parse("regnety_016-t4-fp16-bs8"), "top1") == top1
+    assert authors.check_of(Case.parse("regnety_016-cpu-fp32-bs1"), "top1") == authors
+    with pytest.raises(InvalidMeasurement):
+        top1.check_of(Case.parse("regnety_016-cuda-fp16-bs8"), "top1")
+    with pytest.raises(InvalidMeasurement):
+        authors.check_of(Case.parse("regnety_016-cpu-fp32-bs1"), "top5")

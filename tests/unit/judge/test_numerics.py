@@ -10,7 +10,7 @@ import pytest
 from harness.baselines import load
 from harness.case import Precision
 from harness.errors import InvalidMeasurement
-from harness.judge.numerics import TOLERANCES, Loss, judge_numerics, losses, tolerance_again
+from harness.judge.numerics import TOLERANCES, Loss, in_precision, judge_numerics, losses, tolerance_again
 from harness.judge.verdict import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -274,3 +274,28 @@ def test_details_travel_as_json():
     for verdict in verdicts:
         assert json.loads(json.dumps(verdict.details, allow_nan=False)) == verdict.details
         assert str(verdict).startswith(verdict.outcome.value + ": ")
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "wanted"),
+    [(INT8, 0.1, PASS), (INT8, 0.004, INVALID), (FP16, 0.004, PASS), (FP16, 1e-6, INVALID), (FP32, 1e-6, PASS)],
+)
+def test_an_engine_more_exact_than_its_precision_computes_in_another(precision, error, wanted):
+    """The arithmetic costs 0.15 in INT8 and 0.005 in FP16."""
+    reference = tensors()
+    chip = {name: value * np.float32(1 + error) for name, value in reference.items()}
+    loss = dict.fromkeys(reference, Loss({INT8: 0.15, FP16: 0.005, FP32: 3e-6}[precision], 0.2))
+
+    verdict = in_precision(judge_numerics(chip, reference, precision, loss), precision)
+
+    assert verdict.outcome is wanted
+    assert (f"a higher precision than {precision}" in verdict.text) == (wanted is INVALID)
+    assert in_precision(judge_numerics(chip, reference, precision), precision).outcome is PASS, "its loss is not known"
+
+
+def test_a_failure_is_not_too_exact():
+    reference = tensors()
+    chip = {name: -value for name, value in reference.items()}
+    loss = dict.fromkeys(reference, Loss(1e3, 1e3))
+
+    assert in_precision(judge_numerics(chip, reference, FP16, loss), FP16).outcome is FAIL

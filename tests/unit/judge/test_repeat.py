@@ -96,6 +96,18 @@ def test_a_second_measurement_that_breaks_off_does_not_unsay_the_first():
     assert verdict.details["second_text"] == "worker died of SIGSEGV"
 
 
+def test_a_second_measurement_that_says_what_is_wrong_is_believed():
+    wrong = InvalidMeasurement("the kept reference is stale", hint="delete it")
+
+    (verdict,) = confirmed({"": FAIL}, wrong, SAME).values()
+
+    assert verdict.outcome is Outcome.INVALID
+    assert verdict.text == (
+        "the kept reference is stale. Found when it was measured again in a new process, after FAIL: cosine 0.5"
+    )
+    assert (verdict.details["first"], verdict.details["second"]) == ("FAIL", "INVALID")
+
+
 def test_invalid_twice_stays_what_it_is():
     with pytest.raises(InvalidMeasurement) as caught:
         confirmed(BUSY, InvalidMeasurement("still busy", hint="wait"), TIMED)

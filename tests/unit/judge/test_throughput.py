@@ -19,11 +19,13 @@ from harness.judge.throughput import (
     WRONG,
     Effort,
     judge_batches,
+    judge_counted,
     judge_floor,
     judge_in_flight,
     judge_ratio,
     judge_target,
 )
+from harness.judge.timing import Timing, Window
 from harness.judge.verdict import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -402,3 +404,19 @@ def test_details_travel_as_json(registry):
     for verdict in verdicts:
         assert json.loads(json.dumps(verdict.details, allow_nan=False)) == verdict.details
         assert str(verdict).startswith(verdict.outcome.value + ": ")
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome"), [(80.0, Outcome.PASS), (83.9, Outcome.PASS), (84.1, Outcome.INVALID), (75.9, Outcome.INVALID),
+                          (160.0, Outcome.INVALID)],
+)  # fmt: skip
+def test_a_rate_is_that_of_all_executes_in_all_windows(told, outcome):
+    """Two devices: 10 executes in 2 s and 15 in 1 s, 4 images each, are 5 + 15 executes and 80 images a second."""
+    slow = Timing((), (Window(0, 1, 4), Window(1, 2, 6)), ())
+    quick = Timing((), (Window(0, 1, 15),), ())
+
+    verdict = judge_counted(told, 4, (slow, quick))
+
+    assert verdict.outcome is outcome
+    assert verdict.details == {"counted": 80.0}
+    assert "of 3 windows" in verdict.text

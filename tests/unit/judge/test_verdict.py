@@ -316,3 +316,13 @@ def test_details_travel_as_json(registry):
     for verdict in verdicts:
         assert json.loads(json.dumps(verdict.details, allow_nan=False)) == verdict.details
         assert str(verdict).startswith(verdict.outcome.value + ": ")
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(1.0, PASS), (1.029, PASS), (1.031, INVALID)])
+def test_an_accuracy_far_above_the_published_one_is_no_success(registry, share, outcome):
+    source = registry.source("regnety_016", "top1")
+
+    verdict = judge_published(share * source.value, source, None)
+
+    assert verdict.outcome is outcome
+    assert ("another metric, other labels" in verdict.text) == (outcome is INVALID)

@@ -7,9 +7,9 @@ import pytest
 
 from harness.case import Case
 from harness.datasets.base import Dataset, Sample
-from harness.errors import DataError
+from harness.errors import DataError, InvalidMeasurement
 from harness.judge.sampled import Sampled
-from harness.run.accuracy import evaluate, marks_of
+from harness.run.accuracy import check_apart, evaluate, marks_of
 from harness.run.predict import Answers
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
@@ -30,7 +30,8 @@ WHOLE = dataset([1, 2, 3, 4])
 
 def judged(found, reference, data=WHOLE, answered=WHOLE, limit=None, seeded=False, kept=False, whole=None):
     answers = Answers(answered, found, 2.0, kept)
-    return evaluate(CASE, "classes", answers, reference, data, whole or data, Sampled(), seeded, limit)
+    other = [{name: np.float32(0.9) * value for name, value in one.items()} for one in reference]  # other last bits
+    return evaluate(CASE, "classes", answers, other, data, whole or data, Sampled(), seeded, limit)
 
 
 def test_both_sides_are_scored_by_the_labels():
@@ -94,3 +95,17 @@ def test_a_record_says_which_images_were_looked_at():
         "dataset": "imagenet", "dataset_kind": "whole", "dataset_digest": "digest", "images": 4, "dataset_note": "none",
         "end_to_end": 2.0,
     }  # fmt: skip
+
+
+def test_a_reference_that_is_scored_in_the_place_of_the_chip_is_seen():
+    answers = classes(1, 2, 3, 4)
+
+    with pytest.raises(InvalidMeasurement, match="all 4000 numbers of the chip's answers are the reference's"):
+        evaluate(CASE, "classes", Answers(WHOLE, answers, 2.0, False), answers, WHOLE, WHOLE, Sampled(), False, None)
+
+
+def test_images_that_were_calibrated_on_are_not_scored():
+    check_apart(WHOLE.take([0, 1]), WHOLE.take([2, 3]))
+
+    with pytest.raises(DataError, match="1 images were calibrated on and are scored, such as n1"):
+        check_apart(WHOLE.take([0, 1]), WHOLE.take([1, 2]))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -12,7 +13,8 @@ from harness.backends import registry
 from harness.backends.base import Device
 from harness.case import Case, Precision
 from harness.chips import CHIPS
-from harness.errors import DeviceError, UsageError
+from harness.datasets.base import Dataset, Sample
+from harness.errors import DataError, DeviceError, UsageError
 from harness.judge.policy import Policy
 from harness.run.devices import Presence
 from harness.run.engine import CaseEngine, Variant, _Beside
@@ -248,3 +250,24 @@ def test_only_a_backend_that_promises_it_is_given_torchscript(runner, traced):
 
     assert engine.variant.traced is traced
     assert engine.variant.tiers == ((1, 4, 8) if traced else ())
+
+
+def test_a_calibration_file_of_other_images_is_refused(tmp_path):
+    """Of three images, each prepared as its number."""
+    samples = [Sample(f"n{i}", lambda i=i: i) for i in range(3)]
+    engine = object.__new__(CaseEngine)
+    engine.model = None
+    engine.protocol = SimpleNamespace(preprocess=lambda image, raw: SimpleNamespace(tensor=np.full((1, 2), image)))
+    engine.context = SimpleNamespace(
+        calibration=lambda model: (Dataset("n", "whole", samples, 3, None, "digest"), None)
+    )
+
+    def check(*numbers):
+        np.save(tmp_path / "calibration.npy", np.stack([np.full((1, 2), number) for number in numbers]))
+        engine.check_calibration(tmp_path / "calibration.npy")
+
+    check(0, 1, 2)
+    with pytest.raises(DataError, match="2 images are there to calibrate on, not 3"):
+        check(0, 1)
+    with pytest.raises(DataError, match="image 2 to calibrate on is not n2 as the reference is fed"):
+        check(0, 1, 1)
