@@ -144,10 +144,11 @@ def command(
 ) -> None:
     """Judge healthy chips whose speed has noise, and print how often that is red, undecided, or outside its interval.
 
-    Every published throughput is measured as on a chip (windows of a second until the verdict is known), by a chip that
-    is exactly as fast as was published, in runs that differ by 3 %. Then every fault of tests/faults is planted, and
-    the table says which stage caught it and what it said. Exit status 1 when more than one run in a thousand is red,
-    intervals miss, or a fault is not caught where it should be."""
+    Every published throughput is measured as on a chip (windows of a second until the verdict is known), by a chip
+    that is exactly as fast as was published, in runs that differ by 3 %. Then every fault of tests/faults is planted,
+    and the table says which stage caught it, what it said, and the fewest images with which accuracy shows it. Exit
+    status 1 when more than one run in a thousand is red, intervals miss, or a fault is not caught where it should.
+    """
     chosen = {name: make for name, make in NOISES.items() if noise in ("", name)}
     if not chosen:
         raise UsageError(f"--noise {noise}: there is no such noise", hint=f"there are {', '.join(NOISES)}")
@@ -246,6 +247,7 @@ class Planted:
     found: str
     message: str
     as_told: bool  # red at the stages that tests/faults names, and at no other
+    images: int | None = None  # the fewest with which the accuracy shows it; None where that does not
 
     @property
     def caught(self) -> bool:
@@ -278,7 +280,8 @@ def _planted(case: ElementTree.Element) -> Planted:
     told = {one.get("name"): one.get("value") or "" for one in case.iter("property")}
     broken = any(case.find(tag) is not None for tag in ("failure", "error"))
     name = told.get("fault") or str(case.get("name"))
-    return Planted(name, told.get("found", ""), told.get("message", ""), not broken)
+    images = int(told["images"]) if told.get("images") else None
+    return Planted(name, told.get("found", ""), told.get("message", ""), not broken, images)
 
 
 def _lines(counts: dict[str, Count]) -> Iterator[str]:
@@ -310,6 +313,7 @@ def _faults(planted: Sequence[Planted] | None) -> Iterator[str]:
     yield f"{len(planted)} faults planted, {caught} caught, {len(missed)} not as tests/faults says"
     for one in planted:
         sign = " " if one.as_told else "!"
-        yield f"{sign} {one.name}: {one.found or 'nothing is red'}"
+        images = f"; accuracy shows it from {one.images} images on" if one.images else ""
+        yield f"{sign} {one.name}: {one.found or 'nothing is red'}{images}"
         if one.message:
             yield f"    {one.message[:TOLD]}{'...' if len(one.message) > TOLD else ''}"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.vocabulary import STAGE_MARKERS
+from harness.judge.verdict import judge_agreement, judge_tail
+from harness.run import accuracy
+from harness.vocabulary import STAGE_MARKERS, Outcome
 from tests.faults import answers, circumstances, tiny  # noqa: F401 - they fill the list
 from tests.faults.plant import FAULTS, Plant
 
@@ -50,10 +52,58 @@ def test_an_int8_engine_is_not_asked_about_its_calibration_images_but_where_the_
     assert {record.facts["calibration"] for record in by_stage.values()} == {"32 images of tiny_classes, partial"}
 
 
+class Scored:
+    """What was scored in a run: the fewest of those images with which the accuracy is red."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        sound = accuracy.evaluate
+        monkeypatch.setattr(accuracy, "evaluate", lambda *given: self.asked.append(given) or sound(*given))
+        self.sound = sound
+
+    def red(self, images):
+        """Whether that many images, drawn as by --limit, show the fault in a metric or in the tail."""
+        case, task, answered, reference, dataset, _, seeded = self.asked[0]
+        run = self.sound(case, task, answered, reference, dataset.sample(images), images, seeded)
+        found = [judge_agreement(run.chip, run.reference, metric) for metric in tiny.MODELS[case.model].metrics]
+        shares = {sample.id: one.share for sample, one in zip(run.dataset.samples, run.changes, strict=True)}
+        return any(verdict.outcome is Outcome.FAIL for verdict in (*found, judge_tail(shares, case.precision)))
+
+    def fewest(self):
+        """By bisection: one image fewer does not show it; None where all do not."""
+        few, enough = 0, len(self.asked[0][4])
+        if not self.red(enough):
+            return None
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            few, enough = (few, middle) if self.red(middle) else (middle, enough)
+        return enough
+
+
+def test_the_fewest_images_are_those_that_show_a_fault_and_one_fewer_does_not(conform, planted, monkeypatch):
+    monkeypatch.setenv("TESTBED", "wrong_sometimes")
+    scored = Scored(monkeypatch)
+    conform("tiny_classes and fp32 and bs4 and accuracy")
+
+    fewest = scored.fewest()
+
+    assert 5 < fewest < 150, "one picture in ten is wrong"
+    assert scored.red(fewest)
+    assert not scored.red(fewest - 1)
+
+
+def test_of_a_sound_chip_no_number_of_images_is_red(conform, planted, monkeypatch):
+    scored = Scored(monkeypatch)
+    conform("tiny_classes and fp32 and bs4 and accuracy")
+
+    assert scored.fewest() is None
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, tmp_path, record_property):
     plant = Plant(planted, monkeypatch, tmp_path, conform, planted.data, cache)
     fault.plant(plant)
+    scored = Scored(monkeypatch)
 
     watch = conform(fault.marks, fault.names, plant.data, plant.cache)
 
@@ -67,6 +117,8 @@ def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, 
     record_property("fault", told(fault))  # chipproof selftest reads these
     record_property("found", ", ".join(f"{stage} {outcome}" for stage, outcome in found.items()))
     record_property("message", next(iter(watch.messages), ""))
+    if fault.caught.get("accuracy") == "FAIL":
+        record_property("images", scored.fewest() or "")
     assert watch.seen, "no conformance test was selected"
     assert found == fault.caught, f"{fault.field}\n" + "\n".join(watch.texts)
     assert not beside, f"another case was not clean: {beside}\n" + "\n".join(watch.texts)

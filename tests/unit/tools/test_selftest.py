@@ -118,6 +118,13 @@ def test_a_fault_that_nobody_catches_fails_the_command(capsys, monkeypatch):
     assert "\n! the mean is forgotten: nothing is red\n" in out
 
 
+def test_the_table_has_the_fewest_images():
+    shown = list(selftest._faults([selftest.Planted("a row is wrong", "accuracy FAIL", "", True, 31), CAUGHT]))
+
+    assert "  a row is wrong: accuracy FAIL; accuracy shows it from 31 images on" in shown
+    assert "  the chip is slow: throughput FAIL" in shown
+
+
 def test_without_the_tests_no_fault_is_planted(tmp_path):
     assert selftest.plant(tmp_path / "test_faults.py") is None
     assert list(selftest._faults(None))[1].startswith("no planted faults here")
@@ -136,13 +143,14 @@ def test_the_faults_are_planted_by_their_tests(tmp_path):
         "    record_property('fault', f'fault {n}')\n"
         "    record_property('found', 'numerics FAIL')\n"
         "    record_property('message', 'FAIL class <b>')\n"
+        "    record_property('images', 7 if n else '')\n"
         "    assert n == 0\n"
     )
 
     planted = selftest.plant(tests)
 
     assert planted == [
-        selftest.Planted("fault 1", "numerics FAIL", "FAIL class <b>", False),
+        selftest.Planted("fault 1", "numerics FAIL", "FAIL class <b>", False, 7),
         selftest.Planted("test_a_planted_fault_is_caught[2]", "", "", False),
         selftest.Planted("fault 0", "numerics FAIL", "FAIL class <b>", True),
     ]
