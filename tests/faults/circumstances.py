@@ -4,7 +4,6 @@ wrong, its docstring how that shows in the field."""
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from harness.export import export
 from harness.reference import eager, predictions
 from harness.run import case_answers, case_run, case_speed, context, engine, predict, throughput
 from harness.worker.limits import Limits
-from harness.worker.process import Worker
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT
 from tests.faults.plant import UNTIMED, fault, timed
@@ -385,6 +383,10 @@ def another_provider_does_the_work(plant):
     plant.chip("falls_back")
 
 
+def limited(plant, limits):
+    plant.code(context, "Worker", lambda sound, *given, **more: sound(*given, **{**more, "limits": limits}))
+
+
 BESIDE = {"batch": 1, "marks": "fp32 and numerics", "names": "outputs_are_those"}
 
 
@@ -397,14 +399,14 @@ def the_sdk_takes_its_process_down(plant):
 @fault("numerics ERROR", **BESIDE)
 def a_call_never_comes_back(plant):
     """The run hangs until someone stops it."""
-    plant.monkeypatch.setattr(context, "Worker", partial(Worker, limits=Limits(run=10.0)))
+    limited(plant, Limits(run=10.0))
     plant.chip("hangs:1")
 
 
 @fault("numerics ERROR", **BESIDE)
 def the_sdk_takes_all_memory(plant):
     """The kernel kills the largest process."""
-    plant.monkeypatch.setattr(context, "Worker", partial(Worker, limits=Limits(memory=500 << 20)))
+    limited(plant, Limits(memory=500 << 20))
     plant.chip("grows:1")
 
 
