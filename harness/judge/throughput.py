@@ -34,7 +34,7 @@ WIDEST = 1.5  # high / low of an interval: targets ask for 1.2 to 1.6, so a wide
 SHORTEST = 50e-6  # seconds: of a shorter execute, the call alone is a large part
 SLOPPY = 4.0  # allowed ratio of executes at once for such an execute
 IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to executes in flight; counted twice, it is 2
-COUNTED = 0.05  # relative: windows are equally long up to one execute, and those of several devices end apart
+COUNTED = 0.05  # relative: windows of several devices end apart
 AN_HOUR = 3600.0  # seconds: the longest --patience that a message asks for
 
 
@@ -144,17 +144,12 @@ def judge_ratio(
 
 
 def judge_counted(images_per_second: float, images: float, timings: Sequence[Timing]) -> Verdict:
-    """Whether a throughput is that of all executes in all windows: `images` of each execute over the time that they
-    took, device by device. Otherwise windows were left out, or images counted twice: INVALID."""
-    rates = [
-        sum(window.executes for window in one.windows) / sum(window.stop - window.start for window in one.windows)
-        for one in timings
-    ]
+    """Whether a throughput is that of all windows: the mean of their rates, device by device, with `images` in each
+    execute. Otherwise windows were left out, or images counted twice: INVALID."""
+    rates = [sum(one.rates) / len(one.rates) for one in timings]
     whole = images * sum(rates)
-    text = (
-        f"{images_per_second:.6g} images/s are told; all executes of {sum(len(one.windows) for one in timings)} "
-        f"windows over the time that they took are {whole:.6g} images/s"
-    )
+    windows = sum(len(one.windows) for one in timings)
+    text = f"{images_per_second:.6g} images/s are told; the mean of all {windows} windows is {whole:.6g} images/s"
     if abs(images_per_second / whole - 1) <= COUNTED:
         return Verdict(Outcome.PASS, text, {"counted": whole})
     cause = "windows are left out, or images or devices are counted twice"

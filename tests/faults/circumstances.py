@@ -354,9 +354,9 @@ def the_reference_is_scored_twice(plant):
     """The chip loses nothing, on every run."""
     sound = case_answers.CaseAnswers._scored
 
-    def scored(self, answers, whole):
-        reference = self.context.reference(self.model, self.run.protocol, answers.dataset)
-        return sound(self, replace(answers, found=reference), whole)
+    def scored(self, answers, *given, **more):
+        reference, _ = self._reference(answers.dataset)
+        return sound(self, replace(answers, found=reference), *given, **more)
 
     plant.monkeypatch.setattr(case_answers.CaseAnswers, "_scored", scored)
 

@@ -63,15 +63,16 @@ class Scored:
 
     def red(self, images):
         """Whether that many images, drawn as by --limit, show the fault in a metric or in the tail."""
-        case, task, answered, reference, dataset, _, seeded = self.asked[0]
-        run = self.sound(case, task, answered, reference, dataset.sample(images), images, seeded)
+        case, task, answered, reference, dataset, whole, sampled, seeded, _ = self.asked[-1]
+        few = dataset.sample(images)
+        run = self.sound(case, task, answered, reference, few, whole, sampled, seeded, images)
         found = [judge_agreement(run.chip, run.reference, metric) for metric in tiny.MODELS[case.model].metrics]
         shares = {sample.id: one.share for sample, one in zip(run.dataset.samples, run.changes, strict=True)}
         return any(verdict.outcome is Outcome.FAIL for verdict in (*found, judge_tail(shares, case.precision)))
 
     def fewest(self):
         """By bisection: one image fewer does not show it; None where all do not."""
-        few, enough = 0, len(self.asked[0][4])
+        few, enough = 0, len(self.asked[-1][4])
         if not self.red(enough):
             return None
         while enough - few > 1:

@@ -81,7 +81,7 @@ class Bench:
         )  # fmt: skip
         held = dataset.take(range(40, len(dataset)))
         self.context = SimpleNamespace(
-            settings=settings, dataset=lambda model: dataset, calibration=lambda model: (None, held),
+            settings=settings, dataset=lambda model: dataset, calibration=lambda model: (dataset.take(range(40)), held),
             reference=self.reference, weights=lambda model: SimpleNamespace(seeded=False),
         )  # fmt: skip
         model = SimpleNamespace(task="classes", metrics=("top1", "top5"), name="regnety_016", heavy=False)
@@ -113,7 +113,8 @@ class Bench:
 
     def reference(self, model, protocol, few):
         self.referred.append(len(few))
-        return classes(*[int(sample.id[1:]) % 10 for sample in few.samples]), 0.5 * len(few)
+        found = classes(*[int(sample.id[1:]) % 10 for sample in few.samples])
+        return [{"logits": answer["logits"] * 0.9} for answer in found], 0.5 * len(few)  # other last bits
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ def test_a_chip_that_broke_since_is_asked_all_again(bench):
     case = bench(lost=lambda i: i % 100 == 7, keeps=True)
     CaseAnswers(case.run).evaluation  # noqa: B018
     second = {sample.id for sample in images().parts(looks(IMAGES))[1].samples}
-    case.lost = lambda i: f"n{i}" in second
+    case.lost = lambda i: i % 100 == 7 or f"n{i}" in second
     again = case.again()
 
     assert again.answers.kept is False
