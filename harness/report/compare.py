@@ -9,6 +9,8 @@ from html import escape
 from typing import Any
 
 from harness.case import Case
+from harness.judge.sampled import again
+from harness.judge.stats import quantile
 from harness.report import tables
 from harness.report.messages import Translate, translation
 from harness.report.records import Record, Run, ran
@@ -16,7 +18,6 @@ from harness.vocabulary import Outcome
 
 FAMILY = 0.001  # chance that a comparison of two equal runs names any figure at all, however many it compares
 MATTERS = 0.01  # relative change of a throughput, or change of a drop, below which nothing is named
-ONE_SIDED = 1.6449  # standard errors from a drop to each of its one-sided 95 % bounds
 WINDOWS = 11  # samples taken for a throughput whose record does not say of how many windows it is
 DECIDED = (Outcome.FAIL, Outcome.ERROR, Outcome.INVALID, Outcome.PASS)
 BESIDE = ("backend", "version", "driver", "firmware", "device", "clock", "weights", "weights_digest", "dataset_digest",
@@ -173,11 +174,16 @@ def _drop(old: Record, new: Record) -> Tested | None:
     if any(side.get(name) is None for side in (v, w) for name in ("drop", "low", "high")):
         return None
     before, after = float(v["drop"] or 0.0), float(w["drop"] or 0.0)
-    errors = [(float(side["high"] or 0.0) - float(side["low"] or 0.0)) / (2 * ONE_SIDED) for side in (v, w)]
-    size = math.hypot(*errors)
+    size = math.hypot(*map(_error, (v, w)))
     change = after - before
     p = math.erfc(abs(change) / size / math.sqrt(2)) if size else 0.0 if change else 1.0
     return "drop", before, after, change, p, change > 0
+
+
+def _error(values: Mapping[str, float | None]) -> float:
+    """The standard error that the one-sided bounds of a drop tell, at the level of their look."""
+    confidence = again(values).confidence(int(values.get("samples") or 0))
+    return (float(values["high"] or 0.0) - float(values["low"] or 0.0)) / (2 * quantile(math.inf, 1 - confidence))
 
 
 def _holm(tested: Sequence[Move]) -> Iterator[Move]:

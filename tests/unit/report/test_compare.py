@@ -108,6 +108,19 @@ def test_a_drop_that_grew_beyond_its_bounds_is_worse():
     assert move.change == pytest.approx(0.029)
 
 
+def test_bounds_of_a_later_look_are_wider_and_tell_the_same_error():
+    """An error of 0.4 %: at the second of several looks a bound lies 2.39 of them away, and a change of 2 % is 3.5."""
+    values = {"look": 2, "images_of": 5000, "samples": 1024}
+    before, after = (
+        run_of([replace(record, values={**record.values, **values, "low": drop - 0.00958, "high": drop + 0.00958})])
+        for drop in (0.0, 0.02)
+        for record in [agreed(CASE, "top1", drop=drop)]
+    )
+
+    (move,) = compare(before, after).moves
+    assert move.p == pytest.approx(0.0004, rel=0.05)
+
+
 def test_what_an_engine_costs_is_told_where_it_changed():
     usual = {"build_s": 10.0, "engine_mb": 40.0, "worker_peak_mb": 800.0, "device_peak_mb": 500.0}
     before, alike, heavier = (
