@@ -18,7 +18,7 @@ def command(
     chip: Annotated[str, typer.Option("--chip", help="the chip, a name as for pytest -m")] = "cpu",
     select: Annotated[str, typer.Option("--select", help="further markers: 'fp16 and bs4', 'numerics'")] = "",
 ) -> None:
-    """Compile MODEL for a chip, run it there on drawn inputs, hold it against ONNX Runtime, and time it.
+    """Compile MODEL for a chip, run it there on drawn inputs, compare it with ONNX Runtime, and time it.
 
     Inputs are drawn by dtype and range; --onnx-input NAME=LOW:HIGH bounds one, NAME=FILE.npy gives its rows. Any other
     option goes to pytest as it is: --simulate, --results, --cache, --sdk-python, --backend-option, --patience. Exit

@@ -31,11 +31,33 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("tools.report", "Show, merge and convert the records of runs."),
     "verify": ("tools.verify", "Compute the verdicts of a run again, from what was kept beside them."),
     "compare": ("tools.compare", "Say what changed between two runs."),
-    "history": ("tools.history", "Show a case over many runs, and since when a figure is another."),
+    "history": ("tools.history", "Show a case over many runs, and since which run a figure differs."),
     "clean": ("tools.clean", "Show and remove what an interrupted run left, and what of the cache is old."),
     "diagnose": ("tools.diagnose", "Find the first diverging layer, and the mistake that explains it."),
 }
 """Verb -> module with a function `command`, and the verb's line in the overview."""
+
+EXAMPLES = {
+    "doctor": "chipproof doctor --data /datasets --sdk-python /usr/bin/python3",
+    "fetch": "chipproof fetch regnety_016 --data /datasets --download",
+    "export": "chipproof export regnety_016 --out regnety.onnx",
+    "build": "chipproof build regnety_016-ascend310p-fp16-bs16 --out regnety.om",
+    "preprocess": "chipproof preprocess regnety_016 --images pictures --out prepared",
+    "run": "chipproof run 'ascend310p and bs1' --require ascend310p",
+    "check": "chipproof check model.onnx --chip ascend310p",
+    "evaluate": "chipproof evaluate regnety_016 --outputs out --format msame --data /datasets",
+    "logs": "chipproof logs msame.log --chip ascend310 --model regnety_016 --batch 16",
+    "baselines": "chipproof baselines lint",
+    "policy": "chipproof policy update results",
+    "selftest": "chipproof selftest --runs 100 --no-faults",
+    "report": "chipproof report results --html report.html",
+    "verify": "chipproof verify results",
+    "compare": "chipproof compare yesterday.jsonl today.jsonl --md changes.md",
+    "history": "chipproof history regnety_016-ascend310p-fp16-bs16 --results results",
+    "clean": "chipproof clean --older 30 --remove",
+    "diagnose": "chipproof diagnose regnety_016-ascend310p-fp16-bs16",
+}
+"""Verb -> the command that ends its help."""
 
 PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
 
@@ -53,7 +75,8 @@ def app(verb: str | None) -> typer.Typer:
         command = import_module(module).command if name == verb else _unnamed
         passes_on = {"allow_extra_args": True, "ignore_unknown_options": True}
         settings = passes_on if getattr(command, "passes_on", False) else None
-        root.command(name, short_help=line, context_settings=settings)(command)
+        example = f"Example: {EXAMPLES[name]}"
+        root.command(name, short_help=line, epilog=example, context_settings=settings)(command)
     root.callback()(_overview)
     return root
 

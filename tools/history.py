@@ -23,7 +23,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print the series and their changes as JSON")] = False,
     lang: LangOption = None,
 ) -> None:
-    """Show the figures of CASE in every run of one host, and since which run one of them is another.
+    """Show the figures of CASE in every run of one host, and since which run one of them differs.
 
     Exit status: 0 the newest figure is on the level of the first, 1 a figure changed for the worse, 2 could not run."""
     wanted, t = Case.parse(case), translation(language(lang, encoding=sys.stdout.encoding))
@@ -42,7 +42,8 @@ def command(
         told.append((f"{stage} {metric}".strip(), points, changes))
     if not told:
         raise DataError(
-            f"no run in {results} has a figure of {wanted}", hint="give another folder with --results, or another case"
+            f"no figure of {wanted} in the {len(runs)} runs of {results}; what is simulated or INVALID does not count",
+            hint="give another folder with --results, or another case",
         )
     if as_json:
         series = [_as_json(*each) for each in told]

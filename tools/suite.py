@@ -25,7 +25,7 @@ CacheOption = Annotated[
     Path | None, typer.Option("--cache", envvar="CHIPPROOF_CACHE", help="where exports and engines are kept")
 ]
 SimulateOption = Annotated[
-    bool, typer.Option("--simulate", help="put the simulated SDK in the place of the vendor's; $CHIPPROOF_SIM sets it")
+    bool, typer.Option("--simulate", help="replace the vendor's SDK with a simulated one; $CHIPPROOF_SIM sets it")
 ]
 PythonOption = Annotated[
     list[str] | None,

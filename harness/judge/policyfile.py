@@ -84,7 +84,7 @@ def _row(kind: type[Row], given: Mapping[str, Any], place: str, cases: Collectio
         raise UsageError(f"{place}: {absent[0]} is missing", hint=f"a row has {', '.join(known)}")
     for name, wanted in CHECKS.items():
         if name in values and not wanted(values[name]):
-            raise UsageError(f"{place}: {name} = {values[name]!r} cannot be", hint=HINTS[name])
+            raise UsageError(f"{place}: {name} = {values[name]!r} is not allowed", hint=HINTS[name])
     if "outcome" in values:
         values["outcome"] = Outcome(values["outcome"])
     if kind is Gate and "figure" not in values:
@@ -154,7 +154,7 @@ def _limits(path: Path, given: Any, steps: Collection[str], chips: Collection[st
         _known(place, table, words)
         for name, value in table.items():
             if not _number(value) or value <= 0:
-                raise UsageError(f"{place}: {name} = {value!r} cannot be", hint="write a number above 0")
+                raise UsageError(f"{place}: {name} = {value!r} is not allowed", hint="write a number above 0")
     return {chip: {name: float(value) for name, value in table.items()} for chip, table in tables.items()}
 
 

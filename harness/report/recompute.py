@@ -67,7 +67,7 @@ def _check(record: Record, book: _Evidence) -> Check:
     try:
         how = STAGES_AGAIN.get(record.stage)
         if how is None:
-            raise _Cannot(f"{record.stage}: what it rests on is not kept")
+            raise _Cannot("what it rests on is not kept")
         verdict = how(record, book)
     except _Cannot as reason:
         return Check(record, "not recomputed", str(reason))

@@ -50,6 +50,7 @@ ASIDE = {
 """Clauses of JUDGED that no record shows, or that read the same in every language."""
 EVIDENCE = {
     "no {0} on PATH", "no module {0} in {1}", "no {0}", "look at {0}", "{0} is not on PATH", "windows",
+    "worst of {0} outputs of {1} rows at {2}",
     "{0} cannot be imported under {1}", "worker of {0} died of {1} in {2}", "worker of {0} exited with {1} in {2}",
     "worker of {0} hung in {1} for more than {2} s", "it printed nothing (in {0})",
     "worker of {0} hung in {1} for more than {2} s, and cannot be killed",
@@ -170,6 +171,7 @@ def test_a_records_text_is_read_clause_by_clause_with_its_values():
     assert t("3 images (0.9 s) of ( it") == "3 images (0.9 s) of ( it"
     assert translation("en")("measured again in a new process: the same").startswith("measured again")
     assert t("a: b; c (d; e: f); g") == "a: b; c (d; e: f); g"
+    assert t("worst of 2 outputs of 4 rows at fp16: box") == "2 个输出中最差的一个（每个 4 行，fp16）：box"
     assert t("delete the row; : x") == "请删除该行；: x"
     for more, told in (("", ""), (" (0.8 and 1.2 times eager PyTorch)", "（分别是 PyTorch eager 的 0.8 倍和 1.2 倍）")):
         assert t(f"1.2 ms at batch 1, 4.8 ms at batch 4{more}") == f"batch 1 为 1.2 毫秒，batch 4 为 4.8 毫秒{told}"

@@ -22,7 +22,7 @@ def check(tmp_path, record):
 def test_a_record_without_its_evidence_is_not_recomputed(tmp_path):
     told = {
         "throughput": "its windows are not kept", "accuracy": "its answers are not kept",
-        "export": "export: what it rests on is not kept",
+        "export": "what it rests on is not kept",
     }  # fmt: skip
     for stage, why in told.items():
         assert check(tmp_path, Record(CASE, stage, "PASS", "fine")) == ("not recomputed", why)

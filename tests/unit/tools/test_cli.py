@@ -7,12 +7,14 @@ import inspect
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import log_samples
 import pytest
+import typer
 
 from harness.errors import DataError
 from tools import cli
@@ -261,6 +263,16 @@ def test_run_passes_every_option_of_the_suite_on_to_pytest(tmp_path):
     assert "regnety_016-ascend310p-fp16-bs1" in done.stdout
     for said in ("--limit 3", "--device 0", "--runner acl", "--simulate"):
         assert said in done.stdout
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_help_of_a_verb_ends_with_a_command_that_the_verb_takes(verb, capsys):
+    program, name, *words = shlex.split(cli.EXAMPLES[verb])
+
+    typer.main.get_command(cli.app(verb)).commands[name].make_context(name, words)  # raises for a wrong option
+
+    assert (program, name) == ("chipproof", verb)
+    assert cli.EXAMPLES[verb] in " ".join(run(capsys, verb, "--help")[1].split())
 
 
 def test_run_refuses_what_pytest_does_not_know(tmp_path):

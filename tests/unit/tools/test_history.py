@@ -1,6 +1,7 @@
 """chipproof history reads the runs of a folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from made_runs import SERIES, past
@@ -23,6 +24,16 @@ def run_verb(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
         cli.main(list(map(str, arguments)))
     return ended.value.code, capsys.readouterr().out
+
+
+def test_a_case_without_figures_is_told_with_the_runs_that_were_read(files, capsys, tmp_path):
+    for run in past([100.0]):
+        files("a.jsonl", replace(run, records=tuple(replace(r, marks=("simulated",)) for r in run.records)))
+
+    with pytest.raises(SystemExit):
+        cli.main(["history", str(SERIES), "--results", str(tmp_path)])
+
+    assert f"in the 1 runs of {tmp_path}; what is simulated or INVALID does not" in capsys.readouterr().err
 
 
 def test_the_history_verb_reads_a_folder(files, capsys, tmp_path):
