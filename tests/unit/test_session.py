@@ -320,6 +320,25 @@ def test_what_was_judged_is_on_disk_at_the_end_whatever_became_of_its_journal(tm
     assert ("all records are on disk now" in done.stderr) == (what == "the disk is full")
 
 
+def test_where_the_results_cannot_be_written_to_the_end_the_records_are_elsewhere(tmp_path):
+    (tmp_path / "meanwhile.py").write_text(
+        MEANWHILE["the disk is full"] + "from harness.report import records\n"
+        "whole = records.write_whole\n"
+        "def none(path, content):\n"
+        "    if 'results' in path.parts: raise StoreError('No space left on device', hint='free some')\n"
+        "    whole(path, content)\n"
+        "records.write_whole = none\n"
+    )
+
+    done = session(*ABSENT, "-k", "exported", "-p", "meanwhile", f"--results={tmp_path / 'results'}",
+                   PYTHONPATH=str(tmp_path), TMPDIR=str(tmp_path))  # fmt: skip
+
+    assert done.returncode == Status.LABORATORY, done.stdout + done.stderr
+    (records,) = tmp_path.glob("chipproof-records-*/*.jsonl")
+    assert [record.outcome for record in read_run(records).records] == ["SKIP"]
+    assert "".join(str(records).split()) in "".join(done.stdout.split())
+
+
 def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
     xml, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
     done = session(*ABSENT, "--require=ascend310p", f"--cache={tmp_path}", f"--junitxml={xml}",
