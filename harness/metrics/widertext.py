@@ -47,14 +47,16 @@ def text(sample: str, prediction: Predictions) -> str:
 def read(folder: Path, ids: Sequence[str]) -> list[Rows]:
     """Rows of each sample, in the order of `ids` (event/name), each in the order of its file.
 
-    Raises DataError when a sample has not exactly one file, a file belongs to no sample, a count is not the number of
-    lines, a line is not five finite numbers, or a size is negative."""
+    Raises DataError when no file is one of a sample, a sample has not exactly one, a file belongs to no sample, a count
+    is not the number of lines, a line is not five finite numbers, or a size is negative."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", hint="it holds <event>/<name>.txt")
     found: dict[str, Rows] = {}
     order: list[str] = []
     known = set(ids)
     for path in sorted(folder.glob("*/*.txt")):
+        if path.name.startswith("._"):  # macOS puts these beside files on foreign disks
+            continue
         first, result = _parse(path)
         name = first.strip().rpartition("/")[2].removesuffix(".jpg")
         sample = f"{path.parent.name}/{name}"
@@ -66,31 +68,64 @@ def read(folder: Path, ids: Sequence[str]) -> list[Rows]:
             )
         order.append(sample)
         found[order[-1]] = result
+    if not known & set(order):
+        raise _elsewhere(folder)
     check_order(sorted(ids), sorted(order))
     return [found[sample] for sample in ids]
 
 
+def _elsewhere(folder: Path) -> DataError:
+    """There are no results: the error that says where there may be some."""
+    other = next((path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".txt"), None)
+    return DataError(
+        f"{folder} holds no result <event>/<name>.txt of a picture" + (f", but {other}" if other else ""),
+        hint="name the folder that holds the folders of the events, as 0--Parade, with a .txt for each picture",
+    )
+
+
 def notes(found: Sequence[Rows], truth: Sequence[Faces], score: Score) -> list[str]:
-    """Notes on valid rows that give a wrong AP: results cut at a threshold, or corners instead of width and height."""
+    """Notes on valid rows that give a wrong AP: results cut at a threshold, scores that are none, boxes that are not
+    x y width height in pixels."""
     every = np.concatenate([row for row in found if len(row)] or [np.empty((0, 5))])
     if not len(every):
         return []
     said = []
-    lowest = float(every[:, 4].min())
-    if lowest >= CUT:
+    lowest, highest = float(every[:, 4].min()), float(every[:, 4].max())
+    if lowest < 0 or highest > 1:
+        said.append(
+            f"scores go from {lowest:.3g} to {highest:.3g}, not from 0 to 1: the fifth number of a line is the score"
+        )
+    elif lowest >= CUT:
         said.append(
             f"the lowest of {len(every)} scores is {lowest:.3g}: results that are cut at a threshold have a lower AP;"
             f" the published ones keep scores from {KEPT_FROM}"
         )
+    if every[:, :4].max() <= 1:
+        return [*said, "all boxes lie between 0 and 1: the files hold pixels of the picture as it is on disk"]
     if (every[:, 2:4] > every[:, :2]).all(axis=1).mean() > 0.95:  # as right > left, bottom > top
         corners = [np.column_stack([row[:, :2], row[:, 2:4] - row[:, :2], row[:, 4]]) for row in found]
-        other = evaluate([np.maximum(row, 0) for row in corners], truth)
-        if np.nansum(list(other.values.values())) > np.nansum(list(score.values.values())):
-            said.append(
-                "the boxes look like corners (x1 y1 x2 y2), the files hold x y width height; read as corners, ap_hard"
-                f" is {100 * other.values['ap_hard']:.2f} % instead of {100 * score.values['ap_hard']:.2f} %"
-            )
+        said += _better("corners (x1 y1 x2 y2)", "corners", corners, truth, score, 0)
+    if np.nan_to_num(list(score.values.values())).max() < BAD:
+        centred = [np.column_stack([row[:, :2] - row[:, 2:4] / 2, row[:, 2:]]) for row in found]
+        said += _better("centres (cx cy width height)", "centres", centred, truth, score, BAD)
     return said
+
+
+BAD = 0.3
+"""An AP below which boxes are also read as centres, and by how much that must be better, over the three sets."""
+
+
+def _better(
+    form: str, word: str, read_so: list[Rows], truth: Sequence[Faces], score: Score, margin: float
+) -> list[str]:
+    """A note when the rows `read_so` give a sum of APs that is better by more than `margin`."""
+    other = evaluate([np.maximum(row, 0) for row in read_so], truth)
+    if np.nansum(list(other.values.values())) <= np.nansum(list(score.values.values())) + margin:
+        return []
+    return [
+        f"the boxes look like {form}, the files hold x y width height; read as {word}, ap_hard"
+        f" is {100 * other.values['ap_hard']:.2f} % instead of {100 * score.values['ap_hard']:.2f} %"
+    ]
 
 
 def _parse(path: Path) -> tuple[str, Rows]:

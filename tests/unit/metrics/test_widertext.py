@@ -198,6 +198,28 @@ def test_large_faces_at_the_corner_of_a_picture_are_no_corners():
     assert widertext.notes(found, truth, widerface.evaluate(found, truth)) == []
 
 
+def test_centres_in_the_place_of_corners_show():
+    (note,) = said(np.column_stack([FACE[:, :2] + FACE[:, 2:] / 2, FACE[:, 2:]]), [0.99, 0.02])
+
+    assert "look like centres (cx cy width height)" in note
+    assert "ap_hard is 100.00 % instead of" in note
+
+
+def test_a_model_that_finds_nothing_has_no_note_on_centres():
+    assert said(FACE + 400, [0.99, 0.02]) == []
+
+
+def test_boxes_in_parts_of_the_picture_show():
+    (note,) = said(FACE / 1024, [0.99, 0.02])
+
+    assert note.startswith("all boxes lie between 0 and 1")
+
+
+@pytest.mark.parametrize("scores", [[99, 2], [0.9, -3]])
+def test_scores_that_are_none_show(scores):
+    assert any("the fifth number of a line is the score" in note for note in said(FACE, scores))
+
+
 def test_no_faces_at_all_show_nothing():
     assert said(np.empty((0, 4)), []) == []
 
@@ -207,6 +229,33 @@ def test_a_result_file_that_is_no_text_is_refused(results):
 
     with pytest.raises(DataError, match="cannot be read"):
         widertext.read(results, IDS)
+
+
+@pytest.mark.parametrize("where", ["pred/{}", "{}.TXT", "flat"])
+def test_results_that_lie_elsewhere_are_named_with_the_way_there(results, where):
+    for sample in IDS:
+        path = results / f"{sample}.txt"
+        other = results / {"flat": f"{path.stem}.txt"}.get(where, where.format(sample))
+        other = other.with_suffix(".TXT" if where.endswith("TXT") else ".txt")
+        other.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(other)
+
+    with pytest.raises(
+        DataError, match=r"holds no result <event>/<name>\.txt of a picture, but .*_1\.(txt|TXT)"
+    ) as caught:
+        widertext.read(results, IDS)
+    assert "folders of the events" in caught.value.hint
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"of a picture\n"):
+        widertext.read(tmp_path, IDS)
+
+
+def test_macos_own_files_are_no_results(results):
+    (results / "0--Parade" / "._0_Parade_1.txt").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+
+    assert len(widertext.read(results, IDS)) == 2
 
 
 def test_a_missing_result_folder_is_refused(tmp_path):
