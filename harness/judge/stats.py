@@ -192,10 +192,11 @@ def mcnemar(lost: int, gained: int) -> float:
     return float(bdtrc(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
 
 
-def needed(drop: Drop, slack: float, right: int) -> int | None:
+def needed(drop: Drop, slack: float, right: int, look: int = 1) -> int | None:
     """How many more samples, of which one is an image, would decide whether the drop exceeds `slack`, at the rates seen
-    so far and at the last of their `looks`; None when more than `PLENTY` would be needed. `right` is the number of
-    answers that the reference has right. Raises ValueError for a drop without counted answers."""
+    so far and at the last of their `looks`, which is no earlier than `look`; None when more than `PLENTY` would be
+    needed. `right` is the number of answers that the reference has right. Raises ValueError for a drop without counted
+    answers."""
     if drop.lost is None or drop.gained is None:
         raise ValueError("only drops of counted answers can be extrapolated; use more_images for the others")
     lost, gained = drop.lost, drop.gained
@@ -203,7 +204,7 @@ def needed(drop: Drop, slack: float, right: int) -> int | None:
     def decided(samples: int) -> bool:
         grown = samples / drop.samples
         hits = round(right * grown)
-        alpha = (1 - CONFIDENCE) * spent(len(looks(samples)), last=True)
+        alpha = (1 - CONFIDENCE) * spent(max(look, len(looks(samples))), last=True)
         at = _drop_bounds(
             min(round(lost * grown), hits), min(round(gained * grown), samples - hits), hits, samples, alpha
         )
@@ -305,14 +306,14 @@ def images_to_resample(reference: Resample, metric: str, samples: int, draws: in
     return _smallest_more(mostly_defined, samples)
 
 
-def more_images(drop: Drop, slack: float, answers: int | None = None) -> int | None:
-    """How many more images would make a bootstrap decide at the last of their `looks`; None when the drop is too close
-    to the slack. Error and skew shrink with the square root of the number of images."""
+def more_images(drop: Drop, slack: float, answers: int | None = None, look: int = 1) -> int | None:
+    """How many more images would make a bootstrap decide at the last of their `looks`, which is no earlier than `look`;
+    None when the drop is too close to the slack. Error and skew shrink with the square root of the number of images."""
     each = (answers or drop.samples) / drop.samples
 
     def decided(images: int) -> bool:
         root = math.sqrt(images / drop.samples)
-        alpha = (1 - CONFIDENCE) * spent(len(looks(images)), last=True)
+        alpha = (1 - CONFIDENCE) * spent(max(look, len(looks(images))), last=True)
         low, high = resampled_bounds(
             drop.value, drop.error / root, drop.skew / root, images, round(images * each), alpha
         )

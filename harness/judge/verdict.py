@@ -94,7 +94,7 @@ def judge_agreement(
         return Verdict(Outcome.INCONCLUSIVE, f"{text}; {ask}", details)
     if drop.low > slack:
         return Verdict(Outcome.FAIL, text, details)
-    more = _needed(drop, slack, reference, metric, counted)
+    more = _needed(drop, slack, reference, metric, counted, sampled.look)
     return Verdict(Outcome.INCONCLUSIVE, f"{text}; {sampled.wanted(more)}", {**details, **sampled.lacks(more)})
 
 
@@ -158,11 +158,11 @@ def _drop(chip: Score, reference: Score, metric: str, counted: bool, confidence:
     )
 
 
-def _needed(drop: Drop, slack: float, reference: Score, metric: str, counted: bool) -> int | None:
+def _needed(drop: Drop, slack: float, reference: Score, metric: str, counted: bool, look: int) -> int | None:
     """How many more images would decide; None when no reasonable number would."""
     if counted:
-        return needed(drop, slack, int(np.count_nonzero(reference.hits[metric])))
-    return more_images(drop, slack, answers=reference.answers.get(metric))
+        return needed(drop, slack, int(np.count_nonzero(reference.hits[metric])), look)
+    return more_images(drop, slack, answers=reference.answers.get(metric), look=look)
 
 
 def _too_few(metric: str, after: float, before: float, images: int, more: int | None, sampled: Sampled) -> Verdict:

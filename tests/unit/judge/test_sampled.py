@@ -1,6 +1,7 @@
 """How many images decide: what is told of a look, and how often looking after every block leads to a wrong verdict."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_what_would_decide_is_told_in_images_seconds_and_the_option():
     assert limited.text.endswith("; about 200 more images (50 s) would decide: --limit 332")
     assert timed.details["needed_s"] == 50
     assert "needed_s" not in plain.details
+
+
+def test_a_second_look_at_a_set_that_would_be_looked_at_once_says_how_many_more_decide():
+    """Of an INT8 engine some images of a look are calibration images: 760 are left of a set of 800, which has two."""
+    right, look = np.arange(760) < 330, Sampled(2, 760)
+    counted_, resampled = classified(right), counted(np.stack([right, np.ones(760)], 1))
+
+    told = judge_agreement(counted_, counted_, "top1", sampled=look)
+    assert "more images would decide" in told.text, "none of 330 lost is 1.1 %, at half of the allowed error"
+    assert 75 < told.details["needed"] < 95  # 367 right ones
+    few = replace(resampled, answers={"ap": 330})
+    assert judge_agreement(few, few, "ap", sampled=look).details["needed"] > 0
 
 
 # ---------------------------------------------------------------------------------------------- when to stop
