@@ -163,6 +163,13 @@ def test_what_is_not_decided_is_asked_on_until_all_images_are(bench):
     assert case.run.devices_agreed
 
 
+@pytest.mark.parametrize(("limit", "told"), [(IMAGES, True), (IMAGES + 1, False), (None, False)])
+def test_another_limit_is_asked_for_where_it_was_in_the_way(bench, limit, told):
+    answers = CaseAnswers(bench(lost=lambda i: i % 140 == 7, limit=limit).run)
+
+    assert (": --limit " in answers.verdicts(answers.evaluation)["top1"].text) is told
+
+
 def test_a_chip_that_is_wrong_is_known_at_the_first_look(bench):
     case = bench(lost=lambda i: i % 10 == 7)
     answers = CaseAnswers(case.run)
@@ -228,6 +235,13 @@ def test_an_int8_engine_is_not_scored_on_its_calibration_images(bench):
     assert scored.sampled.of == IMAGES - 40
 
 
+def test_published_accuracy_of_an_int8_engine_is_on_all_images(bench):
+    answers = CaseAnswers(bench(images(kind="whole"), precision="int8", cells={"top1": "78.0"}).run)
+
+    assert len(answers.evaluation.dataset) == IMAGES - 40
+    assert len(answers.on_the_whole_set.dataset) == IMAGES
+
+
 def test_kept_answers_are_compared_block_by_block_and_lead_to_the_same_verdict(bench):
     case = bench(lost=lambda i: i % 100 == 7, keeps=True)
     first = CaseAnswers(case.run)
@@ -239,6 +253,33 @@ def test_kept_answers_are_compared_block_by_block_and_lead_to_the_same_verdict(b
     }
     assert again.evaluation.marks == ("partial", "kept")
     assert [len(block) for block in case.asked] == [12, 12, 12], "a few of each block"
+
+
+@pytest.mark.parametrize(("count", "heavy", "few"), [(300, False, 12), (301, False, 13), (300, True, 4)])
+def test_a_few_images_are_asked_again_and_the_last_batch_where_it_is_filled_up(bench, count, heavy, few):
+    case = bench(images(count), keeps=True)
+    case.run.model.heavy = heavy
+    CaseAnswers(case.run).evaluation  # noqa: B018
+    again = case.again().evaluation
+
+    (asked,) = case.asked
+    assert len(asked) == few
+    assert (count - 1 in asked) or count % 4 == 0
+    assert "devices" not in again.also, "a few images are too few to say that the devices agree"
+    assert not case.run.devices_agreed
+
+
+def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_all(bench, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("harness.run.case_answers.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    case = bench(keeps=True)
+    CaseAnswers(case.run).evaluation  # noqa: B018
+    monkeypatch.setattr("harness.run.case_answers.images_decide", lambda verdicts: False)
+    scored = case.again().evaluation
+
+    assert [len(block) for block in case.asked] == [12, 512, 976]
+    assert scored.marks == ("partial", "kept")
+    assert scored.facts["end_to_end"] == pytest.approx(IMAGES / 3), "a second a block"
 
 
 def test_a_chip_that_broke_since_is_asked_all_again(bench):
