@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from harness.report.messages import Translate, translation
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -15,17 +17,27 @@ EVERY_S = 30.0  # seconds between two lines in a log; work that takes less has n
 
 class Shown:
     """Counts of long work, on `stream`. Called with what is done and how much there is of it, it starts a count; the
-    function that comes back adds to it. Work named as one of `cases` says which of them it is."""
+    function that comes back adds to it. Work named as one of `cases` says which of them it is, in the language `lang`.
+    """
 
-    def __init__(self, stream: TextIO, cases: Sequence[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._cases, self._clock = stream, cases, clock
+    def __init__(
+        self,
+        stream: TextIO,
+        cases: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        lang: str = "en",
+    ) -> None:
+        self._stream, self._cases, self._clock, self._t = stream, cases, clock, translation(lang)
         self._lock = threading.Lock()
         self._bars: Progress | None = None  # while something is counted on a terminal
 
     def __call__(self, what: str, total: int) -> Callable[[int], None]:
         if what in self._cases:
-            what = f"case {self._cases.index(what) + 1} of {len(self._cases)}: {what}"
-        return self._bar(what, total) if self._stream.isatty() else _lines(self._stream, what, total, self._clock)
+            t, n, m = self._t, self._cases.index(what) + 1, len(self._cases)
+            what = t("case {n} of {m}: {what}", n=n, m=m, what=what)
+        if self._stream.isatty():
+            return self._bar(what, total)
+        return _lines(self._stream, what, total, self._clock, self._t)
 
     def clear(self) -> None:
         """Give the terminal back, also from work that broke off."""
@@ -60,7 +72,7 @@ def _bars(stream: TextIO) -> Progress:
     return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
-def _lines(stream: TextIO, what: str, total: int, clock: Callable[[], float]) -> Callable[[int], None]:
+def _lines(stream: TextIO, what: str, total: int, clock: Callable[[], float], t: Translate) -> Callable[[int], None]:
     begun = told = clock()
     seen = 0
 
@@ -72,7 +84,8 @@ def _lines(stream: TextIO, what: str, total: int, clock: Callable[[], float]) ->
             return
         told = now
         left = (now - begun) / seen * (total - seen)
-        stream.write(f"chipproof: {what}: {seen} of {total}, about {left:.0f} s left\n")
+        far = t("{n} of {m}, about {left} s left", n=seen, m=total, left=f"{left:.0f}")
+        stream.write(f"chipproof: {what}: {far}\n")
         stream.flush()
 
     return advance

@@ -23,7 +23,7 @@ from harness.vocabulary import MARKS, Outcome
 
 NARROWEST = 80
 SCREEN = 24  # lines of the smallest terminal: what is needed stands on its last screen
-IN_FULL = 3  # causes that are shown with text and command
+IN_FULL = 3  # causes at most that are shown with text and command
 IN_SHORT = 6  # further causes, a line each
 SEEN = 24  # cells of what was seen of an absent chip that say something
 WORD = 12  # cells that a line loses where a long word goes to the next
@@ -58,13 +58,14 @@ def terminal(
     t, width = translation(lang), max(width, NARROWEST)
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
     first = [line for part in (_grid(grid(records), width, t), _undecided(records, width, t)) for line in part]
-    last = [*_skips(records, width, t, verbose), *_red(red, width, t), *_marks(records, width, t, verbose)]
+    last = _marks(records, width, t, verbose)
     last += _wrapped(t("since the baseline: {text}", text=changed), width, "bold") if changed else []
     for failure in failures:
         last += _wrapped(failure, width, COLOURS[Outcome.FAIL])
     if report is not None:
         last.append(Text(t("report: {path}", path=report)))
     last.append(Text(head(records, asked, stopped, t), "bold"))
+    last = [*_skips(records, width, t, verbose), *_red(red, width, t, SCREEN - 2 - _height(last, width)), *last]
     figures = _figures(records, width, t)
     told = _passed(records, width, t) if verbose else []
     if not verbose and len(first) + len(figures) + len(last) > room:
@@ -135,19 +136,28 @@ def _left(text: str, width: int) -> str:
     return text + " " * max(0, width - cell_len(text))
 
 
-def _red(found: Sequence[Cause], width: int, t: Translate) -> list[Text]:
-    """The worst causes in full and last, so that the last screen shows them; further ones above, a line each."""
-    short, full = found[IN_FULL:], found[:IN_FULL]
+def _red(found: Sequence[Cause], width: int, t: Translate, room: int) -> list[Text]:
+    """The worst causes in full and last, so that the last screen, which has that much room, shows them; further ones
+    above, a line each. Of as many in full as there is room for, but of one at least."""
+    told = [
+        (count, [line for cause in found[:count] for line in (_title(cause, width, t), *_body(cause, width, rows, t))])
+        for count in range(min(IN_FULL, len(found)), 0, -1)
+        for rows in ((2, 1) if count > 2 else (4, 2))
+    ]
+    count, full = next((one for one in told if _height(one[1], width) <= room), told[-1] if told else (0, []))
+    short = found[count:]
     lines: list[Text] = []
     for cause in short[:IN_SHORT]:
         lines.append(_cut(f"{cause.outcome} {where(cause.cases, t)}: {t(cause.text)}", width, COLOURS[cause.outcome]))
     if len(short) > IN_SHORT:
         more = len(short) - IN_SHORT
         lines.append(Text(t("and {n} more causes, in the report or with pytest -v", n=more)))
-    rows = 2 if len(full) > 2 else 4
-    for cause in full:
-        lines += [_title(cause, width, t), *_body(cause, width, rows, t)]
-    return lines
+    return lines + full
+
+
+def _height(lines: Sequence[Text], width: int) -> int:
+    """Rows of a terminal that the lines take: a word that is longer than it, such as a test's name, takes more."""
+    return sum(max(1, -(-line.cell_len // width)) for line in lines)
 
 
 def _title(cause: Cause, width: int, t: Translate) -> Text:
@@ -162,9 +172,13 @@ def _body(cause: Cause, width: int, rows: int, t: Translate) -> list[Text]:
     told = t(cause.text)
     text = t("first: {text}", text=told) if len(cause.records) > 1 else told
     lines = _shortened(text, width - 2, rows)
-    if cause.next:
-        lines += _shortened(t("next: {text}", text=t(cause.next)), width - 2, 1 if rows < 3 else 2)
-    return [*(Text("  ") + line for line in lines), *_pasteable(t("again:") + " " + cause.command, width)]
+    lines = [Text("  ") + line for line in lines]
+    if re.match("(chipproof|pytest) ", cause.next):
+        lines += _pasteable(t("next: {text}", text=cause.next), width)
+    elif cause.next:
+        said = _shortened(t("next: {text}", text=t(cause.next)), width - 2, 1 if rows < 3 else 2)
+        lines += [Text("  ") + line for line in said]
+    return [*lines, *_pasteable(t("again:") + " " + cause.command, width)]
 
 
 def _pasteable(command: str, width: int) -> list[Text]:

@@ -25,6 +25,7 @@ from harness.judge.repeat import Again, Judged, confirmed, suspect
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.report import pictures
+from harness.report.messages import language
 from harness.report.progress import Shown
 from harness.report.records import Record, Run, merge, read_run
 from harness.report.samples import write_answers
@@ -129,7 +130,8 @@ def _progress(config: pytest.Config, cases: Iterable[Case | None]) -> Callable[[
     """Bars or lines of long work; none in a process of pytest -n, which has no terminal."""
     if hasattr(config, "workerinput"):
         return lambda what, total: lambda done: None
-    shown = Shown(config.stash[SCREEN], [str(case) for case in dict.fromkeys(cases) if case is not None])
+    names = [str(case) for case in dict.fromkeys(cases) if case is not None]
+    shown = Shown(config.stash[SCREEN], names, lang=language(config.getoption("lang")))
     config.stash[PROGRESS] = shown
     return shown
 

@@ -63,6 +63,8 @@ EVIDENCE = {
     "check its permissions", "{0} files, {1} GB", "{0} GB free", "{0} cannot be written",
     "give --cache another folder", "free space, or give --cache another disk", "{0} GB are needed for everything",
     "{0} has no NumPy, which the worker needs", "{0} {1}, {2} cores, {3} GB memory", "get it again",
+    "STOPPED by {0} before its end", "CUT OFF after line {0}", "CUT OFF after line {0}, in {1}",
+    "its processes ended and nobody summed them up",
 }  # fmt: skip
 """Clauses of other files, and of several strings, that records and chipproof doctor show often."""
 ZH = entries((CATALOGUES / "zh.po").read_text(encoding="utf-8"))

@@ -33,6 +33,16 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left():
     ]
 
 
+def test_a_line_in_chinese():
+    log, clock = io.StringIO(), Clock()
+    advance = Shown(log, ["a", "b"], clock, "zh")("b", 100)
+
+    clock.now += EVERY_S
+    advance(25)
+
+    assert log.getvalue() == "chipproof: 用例 2/2：b: 25/100，大约还要 90 秒\n"
+
+
 def test_short_work_has_no_line():
     log = io.StringIO()
     advance = Shown(log)("reference", 5)

@@ -58,6 +58,32 @@ def test_the_last_screen_says_what_failed_why_and_the_command_to_run_next(tmp_pa
     assert screen[-1].startswith(f"ran {ALL} of {ALL} cases")
 
 
+def test_causes_with_long_commands_fit_the_last_screen_too_and_no_command_is_cut():
+    """A node id that is longer than a line takes two rows of a terminal; of three such causes two stand in full."""
+    names = ("device 0 was lost", "outputs are wrong", "it is too slow")
+    test = "tests/conformance/test_throughput.py::test_throughput_reaches_what_was_published"
+    records = [
+        Record(case, "throughput", "ERROR", f"{name}; {'evidence ' * 40}", facts={
+            "next": f"chipproof diagnose {case} --cache=/a/folder/of/caches --data=/datasets/of/the/lab",
+            "again": f"pytest '{test}[{case}]'",
+        })
+        for case, name in zip(matrix.cases()[:3], names, strict=True)
+    ]  # fmt: skip
+    lines = said(records, report=Path("/results/latest.html")).splitlines()
+    end, rows = [], 1  # pytest's own last line
+    for line in reversed(lines):
+        rows += -(-len(line) // 80) or 1
+        if rows > 24:
+            break
+        end.insert(0, line)
+    text = "\n".join(end)
+
+    assert all(name in text for name in names)
+    assert text.count("next: chipproof diagnose") == text.count("again: pytest") == 2
+    assert text.count("--data=/datasets/of/the/lab") == 2
+    assert "ERROR throughput" in end[1]
+
+
 def test_of_many_causes_the_worst_three_are_told_last_and_in_full():
     records = [
         Record(case, "numerics", "FAIL" if at < 3 else "ERROR", f"cause {'abcdefghijklmnop'[at]}", "", {}, ())
