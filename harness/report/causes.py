@@ -18,6 +18,7 @@ from harness.vocabulary import STAGES, Outcome
 PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python", "backend_option", "onnx", "onnx_input")
 """Options that a repeated run needs as well; the last four may be given several times."""
 
+UNITS = "us|ms|s|images|values|answers|windows|bytes|MB|GB|MHz|of"  # a number before one of these is no error code
 SWITCHES = ("tune", "simulate")
 """The same for options without a value."""
 
@@ -65,8 +66,8 @@ def causes(
 
 def normalised(record: Record) -> str:
     """The record's text without what differs from case to case: names of the case, outputs, places and numbers. Error
-    codes of six digits (pyACL) and such as E10001 (ATC) stay: another code is another cause. Of a FAIL only the first
-    clause counts, for the rest is the evidence."""
+    codes of six digits (pyACL), which have no unit, and such as E10001 (ATC) stay: another code is another cause. Of a
+    FAIL only the first clause counts, for the rest is the evidence."""
     text = " ".join(record.text.split())
     if record.outcome is Outcome.FAIL:
         text = text.split(";")[0]
@@ -78,7 +79,7 @@ def normalised(record: Record) -> str:
     text = re.sub(r"\w+\[[\d, ]*\]", "*", text)  # elements of outputs
     if record.outcome is Outcome.FAIL:
         text = re.sub(r"\([^()]*\)", "", text)  # documents and intervals
-    text = re.sub(r"\b(?!\d{6}\b)(?:0x[0-9a-f]+|\d[\d,.]*(?:e[+-]?\d+)?)\b", "#", text)
+    text = re.sub(rf"\b(?!\d{{6}}\b(?! (?:{UNITS})\b))(?:0x[0-9a-f]+|\d[\d,.]*(?:e[+-]?\d+)?)\b", "#", text)
     return re.sub(r"\s+", " ", text).strip()
 
 

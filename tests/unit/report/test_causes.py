@@ -20,6 +20,13 @@ def test_what_failed_for_the_same_reason_is_one_cause_and_another_code_is_anothe
     assert [len(cause.records) for cause in causes(records, [Outcome.ERROR])] == [2, 1]
 
 
+def test_a_figure_of_six_digits_with_its_unit_is_no_code():
+    texts = ("an execute takes 27894.2 us", "an execute takes 128508 us")
+    records = [Record(case, "throughput", "INVALID", text) for case, text in zip(matrix.cases(), texts, strict=False)]
+
+    assert len(causes(records, [Outcome.INVALID])) == 1
+
+
 def test_names_of_cases_models_and_outputs_are_no_causes():
     records = [
         Record(
