@@ -55,13 +55,16 @@ def gpus() -> tuple[tuple[Gpu, ...], str]:
     try:
         with _library() as nvml:
             driver = _text(_ask(nvml, "nvmlSystemGetDriverVersion"))
-            found = []
-            for number in range(_ask(nvml, "nvmlDeviceGetCount")):
-                handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", number)
-                bus = plain_bus(_ask(nvml, "nvmlDeviceGetPciInfo", handle).busId)
-                name, uuid = (_text(_ask(nvml, f"nvmlDeviceGet{what}", handle)) for what in ("Name", "UUID"))
-                found.append(Gpu(number, name, bus, driver, uuid))
-        evidence = "NVML: " + (", ".join(f"{gpu.number} {gpu.name}" for gpu in found) or "no GPU")
+            found, broken = [], []
+            count = _ask(nvml, "nvmlDeviceGetCount")
+            for number in range(count):
+                try:
+                    found.append(_gpu(nvml, number, driver))
+                except nvml.NVMLError as error:  # fallen off the bus, or in need of a reset: the others are well
+                    if not found and number == count - 1:
+                        raise
+                    broken.append(f"{number} does not answer ({_why(error)})")
+        evidence = "NVML: " + (", ".join([*(f"{gpu.number} {gpu.name}" for gpu in found), *broken]) or "no GPU")
         return tuple(found), evidence
     except Exception as error:  # NVMLError, or a library that is not there
         lost = _why(error)
@@ -70,6 +73,13 @@ def gpus() -> tuple[tuple[Gpu, ...], str]:
     if found:
         evidence = "nvidia-smi: " + ", ".join(f"{gpu.number} {gpu.name}" for gpu in found)
     return tuple(found), f"{lost}; {evidence}"
+
+
+def _gpu(nvml: Any, number: int, driver: str) -> Gpu:
+    handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", number)
+    bus = plain_bus(_ask(nvml, "nvmlDeviceGetPciInfo", handle).busId)
+    name, uuid = (_text(_ask(nvml, f"nvmlDeviceGet{what}", handle)) for what in ("Name", "UUID"))
+    return Gpu(number, name, bus, driver, uuid)
 
 
 def hidden(count: int, known: int) -> str:
@@ -150,10 +160,16 @@ def _unseen(used: float, held: list[float | None]) -> float | None:
     return None if None in held else max(0.0, used - sum(mb for mb in held if mb is not None))
 
 
+BROKEN = ("requires reset", "is lost")  # "[GPU requires reset]", "[GPU is lost]" in the place of a value
+
+
 def _from_smi(number: int, lost: str) -> Health:
     rows, evidence = _smi([f"--id={number}", "--query-gpu=" + _FIELDS], _COLUMNS)
     if not rows:
         return Health(healthy=False, note=f"GPU {number} does not answer: {lost}; {evidence}")
+    wrong = [field for field in rows[0] if any(word in field.lower() for word in BROKEN)]
+    if wrong:
+        return Health(healthy=False, note=f"GPU {number}: {lost}; nvidia-smi: {wrong[0]}")
     told = _Told()
     busy, temperature, now = (
         told.of(what, lambda field=field: _number(field))  # type: ignore[misc]

@@ -10,7 +10,7 @@ from trt_tiny import DEVICE
 from vendor_sweep import tiny_spec
 
 from harness.backends.base import Device
-from harness.backends.nvidia import trt
+from harness.backends.nvidia import _nvml, trt
 from harness.errors import DeviceError, InvalidMeasurement
 from harness.run.devices import check_idle
 
@@ -103,6 +103,24 @@ def test_what_nvidia_smi_does_not_tell_is_unknown_and_said(sdk, kind, word):
     assert (health.busy, health.processes, health.temperature_c) == (None, (), None)
     for what in ("utilisation", "processes", "throttling", "temperature"):
         assert f"{what} unknown (nvidia-smi: {word})" in health.note
+
+
+def test_a_gpu_that_requires_a_reset_is_not_healthy(sdk):
+    sdk.switch(nvml="absent", nvidia_smi="reset")
+
+    health = trt.health(DEVICE)
+
+    assert not health.healthy
+    assert "nvidia-smi: [GPU requires reset]" in health.note
+
+
+def test_a_gpu_that_fell_off_the_bus_does_not_hide_the_others(sdk):
+    sdk.switch(devices=3, fail=[["nvmlDeviceGetHandleByIndex", 2, 15]])
+
+    found, evidence = _nvml.gpus()
+
+    assert [gpu.number for gpu in found] == [0, 2]
+    assert "NVML: 0 Tesla T4, 2 Tesla T4, 1 does not answer (NVML: nvmlDeviceGetHandleByIndex failed" in evidence
 
 
 @pytest.mark.parametrize("source", ["library", "absent"])
