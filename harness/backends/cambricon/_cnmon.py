@@ -12,8 +12,11 @@ DEV = Path("/dev")
 UNNAMED = "MLU of unknown name"
 
 # the two lines of one card; the middle column is the bus id (5.x) or "On v4.20.6" (4.20)
-_FIRST = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(MLU\S+)\s+(v\S+)\s*\|\s*(.*?)\s*\|\s*(?:(\d+)\s*%|N/A)\s+(\S+)\s*\|")
-_SECOND = re.compile(r"^\|\s*(\S+)\s+(-?\d+)\s*C\s+(\d+)\s*W/\s*(\d+)\s*W\s*\|\s*(\d+)\s*MiB/\s*(\d+)\s*MiB\s*\|")
+_FIRST = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(MLU\S+)\s+(v\S+|N/A)\s*\|\s*(.*?)\s*\|\s*(?:(\d+)\s*%|N/A)\s+(\S+)\s*\|")
+_SECOND = re.compile(
+    r"^\|\s*(\S+)\s+(?:(-?\d+)\s*C|N/A)\s+(?:\d+\s*W|N/A)\s*/\s*(?:\d+\s*W|N/A)\s*"
+    r"\|\s*(?:(\d+)\s*MiB|N/A)\s*/\s*(?:\d+\s*MiB|N/A)\s*\|"
+)
 _PROCESS = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(\d+)\s+(.*?)\s+(\d+)\s*MiB\s*\|")
 _DRIVER = re.compile(r"\bDriver\s+(v\d\S*)")
 
@@ -65,10 +68,10 @@ def parse_table(text: str) -> list[Card]:
                 first.group(3),
                 title.group(1) if title else middle.group(0) if middle else "",
                 int(first.group(6)) / 100.0 if first.group(6) else None,
-                float(second.group(2)),
+                float(second.group(2)) if second.group(2) else None,
                 None if holders is None else tuple((pid, name) for _, pid, name, _ in here),
                 tuple(mb for *_, mb in here),
-                float(second.group(5)),
+                float(second.group(3)) if second.group(3) else None,
             )
         )
     return found

@@ -94,7 +94,14 @@ def health(device: Device) -> Health:
     mine = own_mb((pid, mb) for (pid, _), mb in zip(card.processes, card.held_mb))
     unseen = None if card.used_mb is None else max(0.0, card.used_mb - sum(card.held_mb))
     return Health(
-        True, card.busy, others, temperature_c=card.temperature_c, note=evidence, own_mb=mine, unseen_mb=unseen
+        True,
+        card.busy,
+        others,
+        temperature_c=card.temperature_c,
+        note=evidence,
+        own_mb=mine,
+        unseen_mb=unseen,
+        untold="utilisation unknown (cnmon: N/A)" if card.busy is None else "",
     )
 
 

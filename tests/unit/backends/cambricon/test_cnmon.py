@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from harness.backends.cambricon import _cnmon
+from harness.backends.base import Device
+from harness.backends.cambricon import _cnmon, magicmind
 from harness.backends.cambricon._cnmon import Card
 
 # printed by a machine with driver 5.10.10
@@ -97,6 +98,27 @@ def test_a_utilisation_that_is_not_told_is_unknown():
     (card,) = _cnmon.parse_table(TABLE.replace("| 0%                N/A |", "| N/A               N/A |"))
 
     assert (card.name, card.busy, card.processes) == ("MLU370-X4", None, ())
+
+
+@pytest.mark.parametrize(
+    ("told", "untold", "card"),
+    [
+        ("41C ", "N/A ", Card(0, "MLU370-X4", "v5.10.10", 0.0, None, (), (), 0.0)),
+        ("27 W/ 150 W", "N/A / N/A  ", Card(0, "MLU370-X4", "v5.10.10", 0.0, 41.0, (), (), 0.0)),
+        ("0 MiB/ 23308 MiB", "N/A /      N/A  ", Card(0, "MLU370-X4", "v5.10.10", 0.0, 41.0, (), (), None)),
+        ("v1.1.6", "N/A   ", Card(0, "MLU370-X4", "v5.10.10", 0.0, 41.0, (), (), 0.0)),
+    ],
+)
+def test_a_figure_that_is_not_told_does_not_hide_the_card(told, untold, card):
+    assert _cnmon.parse_table(TABLE.replace(told, untold)) == [card]
+
+
+def test_a_utilisation_that_is_not_told_is_on_record(bare):
+    program(bare, TABLE.replace("| 0%                N/A |", "| N/A               N/A |"))
+
+    health = magicmind.health(Device(0, "MLU370-X4", card=0))
+
+    assert (health.busy, health.untold) == (None, "utilisation unknown (cnmon: N/A)")
 
 
 def test_a_damaged_row_is_no_card():
