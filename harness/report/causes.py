@@ -33,6 +33,11 @@ class Cause:
     command: str
 
     @property
+    def next_is_command(self) -> bool:
+        """Whether the advice can be pasted as it stands."""
+        return self.next.startswith(("chipproof ", "pytest "))
+
+    @property
     def text(self) -> str:
         """What the first of its records says."""
         return " ".join(self.records[0].text.split())

@@ -103,7 +103,8 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
         count = t("{n} cases", n=len(cause.cases)) + ": " if len(cause.cases) > 1 else ""
         parts.append(f"- **{cause.outcome}** {', '.join(cause.stages)}: {count}{where(cause.cases, t)}: "
                      f"{tables.escaped(t(cause.text))}")  # fmt: skip
-        parts += [f"  - {t('next')}: {tables.escaped(t(cause.next))}"] if cause.next else []
+        step = f"`{cause.next}`" if cause.next_is_command else tables.escaped(t(cause.next))
+        parts += [f"  - {t('next')}: {step}"] if cause.next else []
         parts.append(f"  - {t('again')}: `{cause.command}`")
     parts += ["", changes, ""] if changes else [""]
     for title, columns, rows in tables.sections(records, t):

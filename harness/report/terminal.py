@@ -173,7 +173,7 @@ def _body(cause: Cause, width: int, rows: int, t: Translate) -> list[Text]:
     text = t("first: {text}", text=told) if len(cause.records) > 1 else told
     lines = _shortened(text, width - 2, rows)
     lines = [Text("  ") + line for line in lines]
-    if re.match("(chipproof|pytest) ", cause.next):
+    if cause.next_is_command:
         lines += _pasteable(t("next: {text}", text=cause.next), width)
     elif cause.next:
         said = _shortened(t("next: {text}", text=t(cause.next)), width - 2, 1 if rows < 3 else 2)

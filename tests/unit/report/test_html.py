@@ -175,7 +175,18 @@ def test_every_fact_of_a_record_is_in_the_page():
 def test_a_stopped_run_says_so():
     run = replace(run_of([timed(CASE, 1.0)]), footer={"asked": 9, "stopped": "STOPPED before its end"})
 
-    assert "STOPPED" in page(run)
+    assert page(run).count("STOPPED before its end") == 2  # in the title and in the banner
+    assert page(run, "zh").count("STOPPED：未运行到结束") == 2
+
+
+def test_a_next_step_that_is_a_command_is_shown_as_one():
+    records = [Record(CASE, "numerics", "FAIL", "x", facts={"next": "chipproof diagnose <it>"})]
+
+    assert "<code>chipproof diagnose &lt;it&gt;</code>" in page(run_of(records))
+    assert "`chipproof diagnose <it>`" in ci.markdown(run_of(records))
+    records = [Record(CASE, "numerics", "FAIL", "x", facts={"next": "look at <it>"})]
+    assert "look at &lt;it&gt;" in page(run_of(records))
+    assert "<code>look" not in page(run_of(records))
 
 
 SHAPE = {"output": "class", "sample": 0, "largest": 1.0, "counts": [1] * 41, "heat": ["0123450123" * 4] * 40,
