@@ -18,7 +18,6 @@ from harness.errors import InvalidMeasurement
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
-ROUNDED = 1e-12  # a spread of drops below this is that of their rounding
 MOST_DRAWS = 2  # draws for each resample that is wanted: at least half of the draws must define the metric
 FEWEST_WINDOWS = 3
 # thresholds above which an interval of windows is doubtful; shares are of 3,000 simulated series, see tests/unit/judge
@@ -269,7 +268,7 @@ def paired_bootstrap(
     if len(drops) < resamples:
         return Drop(value, -math.inf, math.inf, samples)
     error = float(np.std(drops))
-    skew = float(np.mean((np.array(drops) - np.mean(drops)) ** 3)) / error**3 if error > ROUNDED else 0.0
+    skew = float(np.mean((np.array(drops) - np.mean(drops)) ** 3)) / error**3 if error else 0.0
     low, high = resampled_bounds(value, error, skew, samples, answers or samples, 1 - confidence)
     return Drop(value, low, high, samples, error=error, skew=skew)
 

@@ -148,15 +148,16 @@ def test_a_difference_within_the_tolerance_is_rounding():
 
 
 def test_what_a_chip_suppresses_itself_is_not_compared():
-    protocol = SimpleNamespace(**vars(PROTOCOL), postprocess_suppressed=PROTOCOL.postprocess)
+    protocol = SimpleNamespace(**vars(PROTOCOL), postprocess_suppressed=lambda outputs, frame: {"boxes": outputs["y"]})
     whole = card(Device(), Device(lambda numbers: -numbers), nms=True)
     whole.protocol = protocol
 
-    assert asked(whole, images(10))[1] == {}
+    assert whole.ask(images(10), lambda done: None)[1] == {}
 
 
 def test_one_device_has_no_other_to_be_compared_with():
     assert list(asked(card(Device()), images(8))[1]) == ["first batch"]
+    assert asked(card(Device()), images(4))[1] == {}, "a batch that is the only one"
 
 
 def test_a_last_batch_that_is_filled_up_is_asked_full():
@@ -200,6 +201,13 @@ def test_a_device_that_moves_away_with_time_is_seen():
     assert asked(card(Device()), images(44))[1]["first batch"].outcome is Outcome.PASS
 
 
+def test_outputs_that_are_all_zero_do_not_move():
+    _, verdicts = asked(card(Device(lambda numbers: 0 * numbers)), images(8))
+
+    assert verdicts["first batch"].outcome is Outcome.PASS
+    assert verdicts["first batch"].details == {"drift": 0.0}
+
+
 def test_images_that_change_places_on_their_way_are_an_error_of_the_suite(monkeypatch):
     sound = predictions.stream
     back = lambda samples, prepare: iter(list(sound(samples, prepare))[::-1])  # noqa: E731
@@ -217,6 +225,15 @@ def test_an_answer_that_is_not_that_of_its_outputs_is_an_error_of_the_suite(monk
 
     with pytest.raises(DataError, match="the answer on record for 9 is not the one that its outputs give"):
         asked(card(Device(), batch=10), images(10))
+
+
+def test_an_answer_with_more_than_its_outputs_give_is_an_error_of_the_suite(monkeypatch):
+    sound = predictions._interpret
+    more = lambda *given: [{**one, "labels": one["value"]} for one in sound(*given)]  # noqa: E731
+    monkeypatch.setattr(predictions, "_interpret", more)
+
+    with pytest.raises(DataError, match="is not the one that its outputs give"):
+        asked(card(Device()), images(10))
 
 
 def test_a_device_that_breaks_off_stops_the_others():

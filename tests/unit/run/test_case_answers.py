@@ -269,6 +269,14 @@ def test_a_few_images_are_asked_again_and_the_last_batch_where_it_is_filled_up(b
     assert not case.run.devices_agreed
 
 
+def test_of_fewer_images_than_are_asked_again_all_are(bench):
+    case = bench(images(10), keeps=True)
+    CaseAnswers(case.run).evaluation  # noqa: B018
+
+    assert case.again().evaluation.marks == ("partial", "kept")
+    assert [sorted(block) for block in case.asked] == [list(range(10))]
+
+
 def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_all(bench, monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr("harness.run.case_answers.time", SimpleNamespace(perf_counter=lambda: next(clock)))
