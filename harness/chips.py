@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.case import Precision
+from harness.errors import UsageError
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 
@@ -14,7 +16,7 @@ FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 class Chip:
     """`match` is the regular expression a device's vendor name must match as a whole; `target` is what the compiler
     calls the chip when no device is there to ask. `backends` are tried in order: the first that finds a device
-    drives it."""
+    drives it. Raises UsageError for a row that no run could use."""
 
     name: str
     title: str
@@ -34,6 +36,21 @@ class Chip:
     hint: str = ""  # what to do when it is absent
     emulated: bool = False  # its runtime is the vendor's own simulator of the chip: throughput is not judged
     simulated: Mapping[str, object] = field(default_factory=dict, hash=False)  # what --simulate puts in its place
+
+    def __post_init__(self) -> None:
+        def refuse(fact: str, hint: str) -> None:
+            raise UsageError(f"chip {self.name!r}: {fact}", hint=hint)
+
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            refuse("the name cannot be a pytest marker", "write lower-case letters, digits and _, a letter first")
+        if not self.batches or list(self.batches) != sorted({*self.batches} - {0}):
+            refuse(f"batches are {self.batches}", "write them rising, each once, from 1 on: (1, 8, 32)")
+        if not all(isinstance(precision, Precision) for precision in self.precisions):
+            refuse(f"precisions are {self.precisions}", "write members of harness.case.Precision: (Precision.FP16,)")
+        try:
+            re.compile(self.match)
+        except re.error as error:
+            refuse(f"match is {self.match!r}: {error}", "write a regular expression that fits the device's whole name")
 
 
 ASCEND_HINT = "install the driver and CANN, then: source /usr/local/Ascend/ascend-toolkit/set_env.sh"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness import baselines
-from harness.backends.registry import loaded, with_plugins
+from harness.backends.registry import backend, loaded, with_plugins
 from harness.baselines import Baselines
 from harness.baselines.registry import check_reach
 from harness.case import Case, Precision
@@ -23,8 +23,16 @@ T = TypeVar("T")
 
 @cache
 def chips() -> dict[str, Chip]:
-    """CHIPS and the rows of entry-point group `chipproof.chips`."""
-    return with_plugins(CHIPS, "chipproof.chips", Chip)
+    """CHIPS and the rows of entry-point group `chipproof.chips`. Raises UsageError for one that names a backend that
+    there is not."""
+    rows = with_plugins(CHIPS, "chipproof.chips", Chip)
+    for chip in rows.values():
+        for name in chip.backends:
+            try:
+                backend(name)
+            except UsageError as error:
+                raise UsageError(f"chip {chip.name!r}: {error.fact}", hint=error.hint) from error
+    return rows
 
 
 @cache

@@ -1,12 +1,14 @@
 """The table of chips: whole rows, and the names that drivers give their devices."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from harness.backends.registry import BACKENDS
 from harness.case import Precision
 from harness.chips import CHIPS
+from harness.errors import UsageError
 
 # names as the vendors' tools and libraries print them
 NAMES = {
@@ -51,3 +53,21 @@ def test_a_card_of_four_devices_is_the_ascend_310_alone():
 
 def test_a_row_can_be_a_key():
     assert len({*CHIPS.values(), *CHIPS.values()}) == len(CHIPS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("name", "Ascend910B", "the name cannot be a pytest marker"),
+        ("name", "910b", "the name cannot be a pytest marker"),
+        ("batches", (8, 1), r"batches are \(8, 1\)"),
+        ("batches", (1, 1), r"batches are \(1, 1\)"),
+        ("batches", (0, 1), r"batches are \(0, 1\)"),
+        ("batches", (), r"batches are \(\)"),
+        ("precisions", ("fp16",), "precisions are"),
+        ("match", "(910", r"match is '\(910': missing"),
+    ],
+)
+def test_a_row_that_no_run_could_use_is_refused(field, value, said):
+    with pytest.raises(UsageError, match=said):
+        replace(CHIPS["t4"], **{field: value})

@@ -349,7 +349,8 @@ def test_the_example_of_a_chip_is_a_row_with_names_and_its_table_has_the_fields_
 
         fields = {field.name: field for field in dataclasses.fields(Chip)}
         assert not call.args
-        assert {word.arg for word in call.keywords} <= told <= set(fields)
+        assert {word.arg for word in call.keywords} <= told
+        assert told == set(fields)
         needed = {name for name, field in fields.items() if field.default is field.default_factory}
         assert needed <= told
 

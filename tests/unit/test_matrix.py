@@ -76,6 +76,13 @@ def test_an_installed_package_adds_a_chip(monkeypatch):
     assert Case("regnety_016", "tpu9", Precision.FP16, 1) in matrix.cases()
 
 
+def test_a_chip_whose_backend_there_is_not_is_refused_before_anything_runs(monkeypatch):
+    with_plugin(monkeypatch, Chip("tpu9", "TPU 9", ("aclx",), "TPU", "tpu", (Precision.FP16,), (1,)))
+
+    with pytest.raises(UsageError, match="chip 'tpu9': there is no backend aclx"):
+        matrix.chips()
+
+
 @pytest.mark.parametrize("row", ["baselines", Path("/no/such/folder")])
 def test_published_figures_that_are_no_folder_are_refused(monkeypatch, row):
     monkeypatch.setattr(matrix, "entry_points", lambda group: [Point(row)])

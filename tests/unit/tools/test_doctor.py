@@ -285,7 +285,7 @@ def test_the_conclusion_comes_first_with_the_command_of_each_chip(tmp_path, caps
     lines = run(capsys, "--cache", tmp_path, "--lang", "en")[1].splitlines()
 
     assert lines[0] == "you can run: cpu -> make run"
-    head = " ".join(lines[: lines.index("")])
+    head = " ".join(line.strip() for line in lines[: lines.index("")])
     assert re.search(r"ascend310, ascend310p\b.*?: absent; to have it: install the driver and CANN", head)
 
 
