@@ -412,6 +412,12 @@ def test_bounds_from_error_and_skew_are_those_of_a_poisson_number_of_losses(lost
     assert (0.98 if lost > 2 else 0.92) * most <= high <= 1.1 * most
 
 
+def test_one_image_has_bounds():
+    low, high = resampled_bounds(0.0, 0.0, 0.0, 1, 5, 0.05)
+
+    assert (low, high) == (0.0, stats.unseen_share(5))
+
+
 def test_the_longer_tail_of_a_bootstrap_widens_its_own_side_only():
     even, right, left = (resampled_bounds(0.01, 0.002, skew, 500, 10_000, 0.05) for skew in (0.0, 0.9, -0.9))
 

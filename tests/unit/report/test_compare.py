@@ -135,12 +135,14 @@ def test_what_an_engine_costs_is_told_where_it_changed():
 
 def test_figures_of_other_images_are_not_compared():
     before, after = (
-        run_of([replace(agreed(CASE, "top1", drop=drop), facts={"images": n})]) for drop, n in ((0.0, 96), (0.3, 5000))
+        run_of([replace(agreed(CASE, "top1", drop=drop), facts={"images": n, "dataset_digest": f"of {n}"})])
+        for drop, n in ((0.0, 512), (0.3, 5000))
     )
     found = compare(before, after)
 
     assert found.moves == ()
-    assert "96 and 5000 images" in found.unlike[0]
+    assert "512 and 5000 images" in found.unlike[0]
+    assert found.beside == (), "the data set is the same"
 
 
 def test_what_ran_in_one_run_only_and_what_is_decided_in_one_only_is_listed_and_not_worse():
