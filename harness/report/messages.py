@@ -80,15 +80,21 @@ class _Pattern:
         self._form = re.compile(form, re.DOTALL)
 
     def values(self, clause: str) -> dict[int, str] | None:
-        """Place -> value, or nothing for another clause."""
+        """Place -> value, or nothing for another clause: no value has a bracket without the other one."""
         found = self._form.fullmatch(clause) if self.literal in clause else None
-        return None if found is None else dict(zip(self.places, found.groups(), strict=True))
+        if found is None or (_paired(clause) and not all(map(_paired, found.groups()))):
+            return None
+        return dict(zip(self.places, found.groups(), strict=True))
+
+
+def _paired(text: str) -> bool:
+    return text.count("(") == text.count(")")
 
 
 def clauses(text: str) -> list[str]:
     """The clauses of a text, and between them the marks that part them (MARKS). What stands in brackets is not parted;
     brackets that never close are none."""
-    found, depth, paired = [""], 0, text.count("(") == text.count(")")
+    found, depth, paired = [""], 0, _paired(text)
     for piece in re.split(r"([()]|; |: )", text):
         depth += paired * ((piece == "(") - (piece == ")"))
         if piece in MARKS and depth <= 0:

@@ -64,7 +64,7 @@ EVIDENCE = {
     "give --cache another folder", "free space, or give --cache another disk", "{0} GB are needed for everything",
     "{0} has no NumPy, which the worker needs", "{0} {1}, {2} cores, {3} GB memory", "get it again",
     "STOPPED by {0} before its end", "CUT OFF after line {0}", "CUT OFF after line {0}, in {1}",
-    "its processes ended and nobody summed them up",
+    "its processes ended and nobody summed them up", "no card under {0}", "ONNX Runtime {0} has no {1}", "it has {0}",
 }  # fmt: skip
 """Clauses of other files, and of several strings, that records and chipproof doctor show often."""
 ZH = entries((CATALOGUES / "zh.po").read_text(encoding="utf-8"))
@@ -168,6 +168,9 @@ def test_a_records_text_is_read_clause_by_clause_with_its_values():
     assert t("measured again in a new process: the same") == "重测（新进程中）：结果相同"
     assert t("t4 is absent (no nvidia-smi on PATH; no module trt in /p); next: restart it") == (
         "t4 不在（PATH 中没有 nvidia-smi；/p 中没有模块 trt）；下一步：restart it"
+    )
+    assert t("rk3588 is absent (rknn: rknn cannot be imported under /p: No module named 'rknn')") == (
+        "rk3588 不在（rknn：rknn 无法在 /p 下导入：No module named 'rknn'）"
     )
     assert t("aclrtMalloc gave 207001: out of memory; see plog") == "aclrtMalloc gave 207001: out of memory; see plog"
     assert t("3 images (0.9 s) of ( it") == "3 images (0.9 s) of ( it"
