@@ -113,11 +113,11 @@ def sentences(path):
             yield node.value
 
 
-def said():
+def said(files=JUDGED):
     """Clauses of the sentences that judges write, with {0}, {1} ... for their values. A clause has two words at least,
     one of four letters where it has values; one that goes on an earlier sentence has that as its first value. Commands
     are none."""
-    for text in (text for path in JUDGED for text in sentences(path)):
+    for text in (text for path in files for text in sentences(path)):
         for clause in map(str.rstrip, clauses(text)[::2]):
             whole = "\0" + clause if clause[:1] in (",", " ") else clause
             words = re.search("[A-Za-z]{4}" if "\0" in whole else "[a-z]", whole)
@@ -128,8 +128,9 @@ def said():
 
 
 def hints():
-    """Next steps of chips and SDKs: they may stay English, for a new chip is one file."""
-    return {chip.hint for chip in matrix.chips().values()} | {sdk.hint for sdk in doctor._sdks()} | {OTHERS}
+    """Next steps of chips and SDKs, and what backends say: they may stay English, for a new chip is one file."""
+    backends = set(said((ROOT / "harness" / "backends").rglob("*.py")))
+    return backends | {chip.hint for chip in matrix.chips().values()} | {sdk.hint for sdk in doctor._sdks()} | {OTHERS}
 
 
 @pytest.mark.parametrize("name", ["ascend310", "mlu370_s4", "t4", "intel_gpu", "intel_npu", "htp_v73", "rk3588"])
