@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 from harness.judge import policy
 from harness.report import ci, webhook
 from harness.report.causes import PASSED_ON, SWITCHES
+from harness.report.journal import begun
 from harness.report.messages import language, translation
 from harness.report.records import Record, Run, read_run, write_run
 from harness.report.records import footer as end_of_run
@@ -111,7 +112,8 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
         written = _close(config, records) and path.exists()
         if not written or book.unwritten:  # in parts (pytest -n), or the disk was full or the folder removed meanwhile
             parts = sorted(folder.glob(f"{stem_of(config)}.*.part"))
-            lines = [line for part in (*parts, *([path] if path.exists() else [])) for line in read_run(part).lines]
+            left = [part for part in (*parts, path) if part.exists() and begun(part)]
+            lines = [line for part in left for line in read_run(part).lines]
             write_run(path, opening(config), records, asked, stopped, lines, config.stash[TESTS])
             for part in parts:
                 part.unlink()

@@ -47,7 +47,8 @@ def latest(results: Path) -> list[Path]:
     """The files of the newest run in a folder: its own, or the parts that its processes left. [] without any."""
     runs: dict[str, list[Path]] = defaultdict(list)
     for path in (*results.glob("*.jsonl"), *results.glob("*.part")):
-        runs[path.name.split(".")[0]].append(path)
+        if path.is_file() and journal.begun(path):  # no pipe, no folder, no link to nothing
+            runs[path.name.split(".")[0]].append(path)
     if not runs:
         return []
     newest = max(runs.values(), key=lambda paths: max(path.stat().st_mtime_ns for path in paths))

@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.report import ci
 from harness.report import compare as changes
 from harness.report.compare import compare
-from harness.report.journal import NONE
+from harness.report.journal import NONE, begun
 from harness.report.messages import language
 from harness.report.records import Run, merge, not_resumed, read_parts, read_run, write_run, write_whole
 from harness.report.terminal import terminal
@@ -25,8 +25,9 @@ from tools.language import LangOption
 
 
 def files_of(given: Sequence[Path]) -> list[Path]:
-    """The record files that are meant: of a folder, all in it. Raises UsageError when there is none."""
-    files = [file for path in given for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
+    """The record files that are meant: of a folder, all in it that a run wrote a line to. Raises UsageError when there
+    is none."""
+    files = [file for path in given for file in (_in(path, "*.jsonl") if path.is_dir() else [path])]
     if not files and not left_behind(given):
         raise UsageError(
             f"there is no record file in {', '.join(map(str, given))}",
@@ -35,12 +36,16 @@ def files_of(given: Sequence[Path]) -> list[Path]:
     return files
 
 
+def _in(folder: Path, pattern: str) -> list[Path]:
+    return [path for path in sorted(folder.glob(pattern)) if not path.is_file() or begun(path)]
+
+
 def left_behind(given: Sequence[Path]) -> dict[Path, Run]:
     """Runs of several processes that nobody summed up, from their parts, by the first of these: one a run whose own
     file is not there."""
     parts: dict[Path, list[Path]] = defaultdict(list)
     for folder in (path for path in given if path.is_dir()):
-        for part in sorted(folder.glob("*.part")):
+        for part in _in(folder, "*.part"):
             parts[part.with_name(part.name.rsplit(".", 2)[0] + ".jsonl")].append(part)
     return {found[0]: read_parts(found) for whole, found in parts.items() if not whole.exists()}
 

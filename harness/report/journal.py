@@ -102,6 +102,12 @@ def _unwritable(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path} cannot be written: {error}", hint="give another folder (--results), or free some space")
 
 
+def begun(path: Path) -> bool:
+    """Whether a file has a first line: a run that is killed as it begins leaves an empty one, or half a header."""
+    with path.open("rb") as file:
+        return b"\n" in file.read(1 << 20)
+
+
 def read(path: Path) -> Lines:
     """The lines of a journal. Raises DataError for a file that is none, is of another schema, or was changed."""
     try:

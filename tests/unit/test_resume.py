@@ -1,5 +1,6 @@
 """Which verdicts of an earlier run stand."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from harness.case import Case
 from harness.report.records import Record, read_run, write_run
 from harness.vocabulary import Outcome
-from tests.resume import Earlier, read
+from tests.resume import Earlier, latest, read
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,14 @@ def test_a_run_of_several_processes_is_resumed_like_any_other(tmp_path):
     assert earlier.samples["a"] == [{"kind": "windows", "test": "a"}]
     assert earlier.kept("b", "d") is None
     assert earlier.attempts == {"a": 1, "b": 1}
+
+
+def test_what_is_no_file_is_no_run(tmp_path):
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "pipe.part")
+    (tmp_path / "killed.jsonl").write_text('{"kind": "head')
+    assert latest(tmp_path) == []
+
+    (tmp_path / "run.jsonl").write_text("{}\n")
+    assert latest(tmp_path) == [tmp_path / "run.jsonl"]

@@ -34,6 +34,8 @@ def test_a_folder_stands_for_the_record_files_and_the_left_parts_in_it(tmp_path,
     ):
         book = Journal(tmp_path / name, {"time": "2026-01-01T00:00:00Z", "asked": 3})
         book.add(Record(Case.parse(f"regnety_016-cpu-fp32-{case}"), "numerics", outcome, "as it is").as_json())
+    for name in ("c.jsonl", "d.gw0.part"):
+        (tmp_path / name).write_text("")  # of a run that was killed as it began
 
     with pytest.raises(SystemExit) as ended:
         cli.main(["report", str(tmp_path)])
