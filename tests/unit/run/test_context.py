@@ -1,5 +1,6 @@
 """What all cases of a run share: chips are looked for once, images are held out, what is asked for is made once."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,11 +8,12 @@ import pytest
 import torch
 
 from harness import baselines
-from harness.backends.base import Device
+from harness.backends.base import Device, Health
 from harness.backends.registry import Pythons
 from harness.chips import CHIPS
 from harness.datasets.base import Absent, Dataset, Sample
-from harness.errors import DataError
+from harness.errors import DataError, DeviceError
+from harness.judge.policy import Policy
 from harness.models import MODELS
 from harness.run import context
 from harness.run.context import CALIBRATION, RunContext, Settings
@@ -71,6 +73,15 @@ def test_a_simulated_chip_is_one_whose_worker_gets_another_environment(tmp_path)
     assert not shared.simulated(CHIPS["cpu"])
 
 
+def test_a_worker_gets_the_labs_variables_and_a_simulators_before_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(context, "Worker", lambda backend, env, **_: env)
+    rules = Policy(environment={"t4": {"LAB": "1", "PATH": "/lab"}})
+    shared = run(tmp_path, policy=rules, environment=lambda chip: {"PATH": "/simulated"})
+
+    assert shared.worker(CHIPS["t4"], "trt") == {"LAB": "1", "PATH": "/simulated"}
+    assert shared.worker(CHIPS["ascend310"], "acl") == {"PATH": "/simulated"}
+
+
 def test_a_worker_runs_under_the_interpreter_of_its_chip(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(context, "Worker", lambda backend, python, **_: started.append((backend, python)))
@@ -83,6 +94,30 @@ def test_a_worker_runs_under_the_interpreter_of_its_chip(tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------- images
+
+
+@pytest.mark.parametrize(
+    ("health", "refused"),
+    [
+        (Health(), ""),
+        (Health(processes=("1 init",)), "is not reset, for it is used by 1 init"),
+        (Health(unseen_mb=5000.0), "is not reset, for it is used by what is not shown here"),
+    ],
+)
+def test_a_card_that_others_use_is_not_reset(tmp_path, monkeypatch, health, refused):
+    """The second device of the card is the one that is in use."""
+    pair = tuple(Device(number, "310P3", card=4) for number in (0, 1))
+    worker = SimpleNamespace(health=lambda one: Health() if one is pair[0] else health, reset=lambda one: "done")
+    monkeypatch.setattr(RunContext, "present", lambda self, chip: Presence("acl", "8.0", pair, "here"))
+    monkeypatch.setattr(RunContext, "lease", lambda self, chip, device, holder, exclusive: nullcontext())
+    monkeypatch.setattr(RunContext, "worker", lambda self, chip, backend, who="": nullcontext(worker))
+    context = run(tmp_path)
+
+    if refused:
+        with pytest.raises(DeviceError, match=refused):
+            context.reset(CHIPS["ascend310p"])
+    else:
+        assert context.reset(CHIPS["ascend310p"]) == "done"
 
 
 def test_without_data_scenes_are_drawn_as_many_as_the_model_says(tmp_path):

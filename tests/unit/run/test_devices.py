@@ -309,9 +309,11 @@ def test_a_device_that_others_use_is_waited_for_and_who_they_are_is_told(monkeyp
     )
 
 
-def test_who_does_not_leave_is_waited_for_once(monkeypatch):
+@pytest.mark.parametrize(
+    "health", [Health(busy=0.9, processes=(f"{1 << 22} train.py",), own=1), Health(unseen_mb=5000.0)]
+)
+def test_who_does_not_leave_is_waited_for_once(monkeypatch, health):
     monkeypatch.setattr(devices, "VACANT_S", 0.01)
-    health = Health(busy=0.9, processes=(f"{1 << 22} train.py",), own=1)
     asked = []
 
     def ask():
