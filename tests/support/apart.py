@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -68,14 +69,17 @@ def until(there: Callable[[], object], seconds: float = 60.0) -> None:
 
 def plain(records: Iterable[Record]) -> dict[tuple[str, str, str], tuple[object, ...]]:
     """What a record says, without what differs from run to run."""
-    costs = ("build_s", "worker_peak_mb", "device_peak_mb")
+    costs = ("build_s", "worker_peak_mb", "device_peak_mb", "needed_s")
 
     def varies(r: Record) -> bool:  # by a clock, or by images that are drawn at random
         return r.stage in ("throughput", "targets") or r.metric == "devices"
 
+    def said(text: str) -> str:
+        return re.sub(r" \([\d.e+-]+ s\) would decide", " would decide", text)
+
     return {
         (str(r.case), r.stage, r.metric): (r.outcome,)
         if varies(r)
-        else (r.outcome, r.text, {k: v for k, v in r.values.items() if k not in costs}, set(r.marks) - {"kept"})
+        else (r.outcome, said(r.text), {k: v for k, v in r.values.items() if k not in costs}, set(r.marks) - {"kept"})
         for r in records
     }
