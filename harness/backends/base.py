@@ -126,7 +126,8 @@ class Health:
 
 class Session(Protocol):
     """An engine loaded on a device. A session that cannot be timed from outside also has `measure(plan) -> Timing`; one
-    whose `execute(times)` has several computed at the same time says how many, `in_flight`."""
+    whose `execute(times)` has several computed at the same time says how many, `in_flight`, and has `write_at(place,
+    inputs)` and `read_at(place)` for each of them, counted from 0."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -108,10 +108,12 @@ class CaseSpeed:
             plan, patience = self.context.settings.plan, self._patience(throughput.CHIP_PATIENCE_S)
             blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look)
             after = tuple(watcher.health(device) for device in card)
+            memory = sides[0].check_flat()
             devices.check_same(card, before, after, during)
             note = devices.incomparable(card, before, after)
         of_card = self.chip.devices_per_card
-        return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note)
+        return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note,
+                           memory=memory)  # fmt: skip
 
     def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack) -> list[Side]:
         """A session on each device, its outputs held against the reference, an earlier process and one another."""
@@ -154,9 +156,10 @@ class CaseSpeed:
                 sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
             patience = self._patience(throughput.CPU_PATIENCE_S)
             blocks, effort, load = throughput.pairs_until_decided(sides, self.conclude, patience)
+            memory = sides[0].check_flat()
         after = (run.worker.health(run.device),)
         chip, peer = throughput.apart(blocks)
-        return Measurement(chip, peer, 1, before, after, effort, load)
+        return Measurement(chip, peer, 1, before, after, effort, load, memory=memory)
 
 
 def untold(*runs: Measurement) -> dict[str, Any]:

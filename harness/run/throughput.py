@@ -50,6 +50,8 @@ LOOKS = 3  # at most so many checks of outputs on changed inputs before each blo
 FRESH_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=2, latencies=0)  # one execute of new inputs, then one more
 FRESH, FRESH_FEWEST, FRESH_S = 15, 2, 2.0  # times that it is run at most and at least; seconds after which it ends
 REMEMBERED = 0.5  # allowed ratio of a repeated execute to one of new inputs; caches of a host give 0.8 and more
+FLAT_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=1000, latencies=0, limit_s=1.0)  # executes one by one
+GROWTH_MB = 4.0  # MB in a thousand executes: a buffer of 4 KB, the smallest piece of memory, lost at each
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
 
 Block = tuple[Timing, ...]
@@ -76,6 +78,7 @@ class Measurement:
     disturbed: str = ""
     devices_here: int = 1
     note: str = ""  # facts about the devices that could not be compared
+    memory: Mapping[str, float] = field(default_factory=dict)  # of a worker over executes (Side.check_flat)
 
     @cached_property
     def timings(self) -> tuple[Timing, ...]:
@@ -292,6 +295,45 @@ class Side:
                 hint="the runtime keeps outputs of inputs that it has seen; its throughput cannot be trusted",
             )
 
+    def check_together(self, draw: random.Random) -> None:
+        """Give as many executes as can be in flight together two inputs in a random order: each must give the outputs
+        that its inputs give alone. Raises InvalidMeasurement when one does not."""
+        if self.session.places == 1:
+            return
+        pairs = ((self.inputs, self.answered), self.turned)
+        order = [0, 1, *draw.choices((0, 1), k=self.session.places - 2)]  # both are there
+        draw.shuffle(order)
+        found = self.session.together([pairs[one][0] for one in order])
+        wrong = [place for place, one in enumerate(order) if _unlike(found[place], pairs[one][1])]
+        if wrong:
+            raise InvalidMeasurement(
+                f"{self.who}: of {len(order)} executes in flight together, {len(wrong)} give other outputs than alone: "
+                f"number {', '.join(str(place + 1) for place in wrong)}",
+                hint="executes share a buffer: measure with one at a time (intel_*: --backend-option streams=1), and "
+                "report it to the vendor",
+            )
+
+    def check_flat(self) -> dict[str, float]:
+        """Run a thousand executes, or as many as a second allows, twice: {"memory_growth_mb": MB by which the process
+        grew the second time, "memory_executes": their number}; {} where the system does not tell.
+
+        Raises InvalidMeasurement when it grew by more than `GROWTH_MB` both times: the first time a runtime may fill
+        its pools, the second it may not."""
+        grown: list[float] = []
+        executes = 0
+        for _ in range(2):
+            before = self.session.resident_mb
+            if before is None or self.simulated:
+                return {}
+            executes = sum(window.executes for window in self.session.measure(self.inputs, FLAT_PLAN).windows)
+            grown.append((self.session.resident_mb or before) - before)
+        if min(grown) > GROWTH_MB:
+            raise InvalidMeasurement(
+                f"{self.who}: the process grew by {grown[0]:.3g} MB, then by {grown[1]:.3g} MB in {executes} executes",
+                hint="the runtime or its backend keeps memory at each execute: a server would run out of it; report it",
+            )
+        return {"memory_growth_mb": round(grown[1], 3), "memory_executes": float(executes)}
+
 
 def _unlike(found: Tensors, wanted: Tensors) -> str:
     """Name of the first output that differs beyond rounding, or "". NaN equals NaN, because numerics judges NaN."""
@@ -397,6 +439,9 @@ def card_until_decided(
         now = next(plans)
         return at_once(sides, now if now is plan else replace(now, windows=windows, limit_s=left), look=look)
 
+    draw = random.Random()
+    for side in sides:
+        side.check_together(draw)
     found = until_decided(measure, conclude, plan.windows, patience_s)
     for side in sides:
         side.check_fresh()
@@ -449,6 +494,7 @@ def pairs_until_decided(
                 return block
 
     sides[0].look(random.Random())
+    sides[0].check_together(random.Random())
     blocks, effort = until_decided(measure, conclude, PAIRS, patience_s, "pairs of windows")
     sides[0].check_fresh()
     quiet = [block for block, said in zip(blocks, kept, strict=True) if not said]

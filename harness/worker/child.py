@@ -100,7 +100,8 @@ class Commands:
             tensors = {name: [wire.plain(spec) for spec in getattr(session, name)] for name in ("inputs", "outputs")}
             number = 1 + max(self._sessions, default=0)
             self._sessions[number] = (session, undo.pop_all())
-        return dict(tensors, session=number)
+        places = int(getattr(session, "in_flight", 1)) if hasattr(session, "write_at") else 1
+        return dict(tensors, session=number, places=places)
 
     def unload(self, session: int) -> None:
         """Release a session."""
@@ -117,6 +118,19 @@ class Commands:
         """Write the inputs, execute once, read the outputs."""
         self._write(session, inputs).execute(1)
         return self.read(session)
+
+    def write_at(self, session: int, place: int, inputs: Any) -> None:
+        """Write the inputs of one of several executes that are in flight together."""
+        self._free = wire.end(inputs)
+        self._sessions[session][0].write_at(place, self._memory.views(inputs))
+
+    def execute(self, session: int, times: int) -> None:
+        """Execute what was written."""
+        self._sessions[session][0].execute(times)
+
+    def read_at(self, session: int, place: int) -> Any:
+        """Outputs of one of the executes that were in flight together."""
+        return self._memory.put(self._sessions[session][0].read_at(place), self._free)
 
     def measure(self, session: int, inputs: Any, plan: Dict[str, Any]) -> Dict[str, Any]:
         """Time the session by `plan`; without inputs it keeps those it has."""

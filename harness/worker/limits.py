@@ -30,6 +30,9 @@ LIMIT_OF = {
     "unload": "load",
     "reset": "load",
     "read": "run",
+    "write_at": "run",
+    "execute": "run",
+    "read_at": "run",
     "quit": "close",
 }
 """Command -> the limit that holds for it, where that has another name."""

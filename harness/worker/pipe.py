@@ -112,13 +112,22 @@ class Pipe:
     @property
     def peak_mb(self) -> float | None:
         """Most resident memory of the process so far, in MB; None where the system does not tell (Linux's VmHWM)."""
+        return self._status("VmHWM")
+
+    @property
+    def resident_mb(self) -> float | None:
+        """Resident memory of the process now, in MB, without files that it maps and memory that it shares; None where
+        the system does not tell (Linux's RssAnon)."""
+        return self._status("RssAnon")
+
+    def _status(self, field: str) -> float | None:
         if self._process is None:
             return None
         try:
             status = Path(f"/proc/{self._process.pid}/status").read_text()
         except OSError:
             return None
-        match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+        match = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
         return round(int(match[1]) / 1024, 1) if match else None
 
     def _start(self, commands: int, replies: int, memory: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ class Worker:
             )
         outputs = tuple(by_name[name] for name in spec.outputs or by_name)
         batched = rows and all(tensor.shape[:1] == (-1,) for tensor in spec.inputs)
-        return RemoteSession(self.pipe, tensors["session"], inputs, outputs, batched)
+        return RemoteSession(self.pipe, tensors["session"], inputs, outputs, batched, tensors["places"])
 
 
 class RemoteSession:
@@ -136,10 +136,12 @@ class RemoteSession:
         inputs: tuple[base.TensorSpec, ...],
         outputs: tuple[base.TensorSpec, ...],
         batched: bool = True,
+        places: int = 1,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self._batched = batched  # axis 0 of every output is the batch
+        self.places = places  # executes that can be in flight together, each with inputs of its own
         self._pipe = pipe
         self._number = number
         self._batch = 0
@@ -161,6 +163,22 @@ class RemoteSession:
         the outputs not what it says; `finite` refuses NaN and infinity as well."""
         layout = self._pipe.call("run", self._pipe.limits.run, session=self._number, inputs=self._put(inputs))
         return self._outputs(layout, finite)
+
+    @property
+    def resident_mb(self) -> float | None:
+        """Resident memory of the process now, in MB; None where the system does not tell."""
+        return self._pipe.resident_mb
+
+    def together(self, batches: Sequence[Tensors], *, finite: bool = True) -> list[Tensors]:
+        """Outputs of as many batches as there are `places`, all in flight together. Raises RunError as run does."""
+        ask, limit = self._pipe.call, self._pipe.limits.run
+        for place, inputs in enumerate(batches):
+            ask("write_at", limit, session=self._number, place=place, inputs=self._put(inputs))
+        ask("execute", limit, session=self._number, times=len(batches))
+        return [
+            self._outputs(ask("read_at", limit, session=self._number, place=place), finite)
+            for place in range(len(batches))
+        ]
 
     def measure(self, inputs: Tensors | None, plan: Plan) -> Timing:
         """Raw samples of back-to-back executes of one batch; None: of the one that it was fed last."""

@@ -18,7 +18,7 @@ def measured(bench, keep, simulated_latency):
     run, speed = asked.measurement, asked.estimate
     keep({**of_measurement(bench.case, run, asked.at_least), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
-               "spread": speed.spread, **percentiles(run.latencies), **run.device_peak_mb}  # fmt: skip
+               "spread": speed.spread, **percentiles(run.latencies), **run.device_peak_mb, **run.memory}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))
     marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()

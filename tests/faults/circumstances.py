@@ -551,6 +551,18 @@ def what_is_timed_is_not_done(plant):
 
 
 @timed("throughput INVALID")
+def executes_in_flight_share_a_buffer(plant):
+    """Right when one waits for the other, and when all have one input, as in a benchmark."""
+    plant.chip("shares_a_buffer")
+
+
+@timed("throughput INVALID")
+def a_buffer_is_lost_at_each_execute(plant):
+    """Right and quick; a server dies after a day."""
+    plant.chip("leaks")
+
+
+@timed("throughput INVALID")
 def outputs_differ_under_load(plant):
     """What was timed is not what was scored."""
     plant.chip("wrong_under_load")

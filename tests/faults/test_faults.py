@@ -183,6 +183,16 @@ def test_kept_answers_do_not_hide_a_chip_that_broke_since(keeping, conform, monk
     assert not any("kept" in r.marks for r in broken)
 
 
+def test_executes_in_flight_with_buffers_of_their_own_are_sound(conform, monkeypatch):
+    monkeypatch.setenv("TESTBED", "flies")
+
+    (record,) = conform("tiny_classes and fp32 and bs4 and throughput").records
+
+    assert record.outcome == "PASS", record.text
+    assert record.values["memory_growth_mb"] < 4
+    assert record.values["memory_executes"] > 100
+
+
 def test_a_figure_of_windows_that_vary_is_marked(conform, monkeypatch):
     steady = conform("tiny_classes and fp32 and bs4 and throughput").records
 

@@ -101,7 +101,8 @@ def load(engine, device, spec):
     alone = dataclasses.replace(spec, options={"threads": 1})  # the networks are smaller than a thread's start
     with ort.load(engine, device, alone, **provider) as inner:
         planted = ONLY in ("", str(spec.batch)) and DEVICE in ("", str(device.index))
-        yield Session(inner, FAULT if planted else "", spec)
+        kind = Flying if FAULT in ("flies", "shares_a_buffer") else Session
+        yield kind(inner, FAULT if planted else "", spec)
 
 
 class Session:
@@ -148,6 +149,30 @@ class Session:
             return self.kept
         self.kept = self.read_as({name: value.copy() for name, value in self.inner.read().items()}, self)
         return self.kept
+
+
+class Flying(Session):
+    """Three executes in flight, each with inputs and outputs of its own; or with outputs that all share."""
+
+    in_flight = 3
+
+    def write(self, inputs):
+        self.fed_at, self.made_at = {}, {}
+        super().write(inputs)
+
+    def write_at(self, place, inputs):
+        self.fed_at[place] = {name: tensor.copy() for name, tensor in inputs.items()}
+
+    def execute(self, times=1):
+        if not self.fed_at:
+            super().execute(times)
+        for place, inputs in list(self.fed_at.items())[:times]:
+            Session.write(self, inputs)
+            super().execute(1)
+            self.made_at[place] = self.read()
+
+    def read_at(self, place):
+        return self.made_at[max(self.made_at) if self.fault == "shares_a_buffer" else place]
 
 
 def pace(batch):
@@ -383,6 +408,15 @@ def grows(session, times):
     del taken
 
 
+kept = []
+
+
+def leaks(session, times):
+    """A buffer of 64 KB is kept at each call."""
+    session.inner.execute(1)
+    kept.append(np.ones(1 << 16, np.uint8))
+
+
 def remembers(session, times):
     """Inputs that were seen before are not computed again, and take no time."""
     if session.runs == times:
@@ -401,5 +435,12 @@ def skips_every_second(session, times):
         session.inner.execute(1)
 
 
-RUNS = {"dies": dies, "hangs": hangs, "grows": grows, "remembers": remembers, "skips_every_second": skips_every_second}
+RUNS = {
+    "dies": dies,
+    "leaks": leaks,
+    "hangs": hangs,
+    "grows": grows,
+    "remembers": remembers,
+    "skips_every_second": skips_every_second,
+}
 PACES["remembers"] = PACES["does_not_wait"]

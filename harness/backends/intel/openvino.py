@@ -153,13 +153,17 @@ class _Session:
         self._last: Any = None
 
     def write(self, inputs: Tensors) -> None:
+        for place in range(self.in_flight):
+            self.write_at(place, inputs)
+
+    def write_at(self, place: int, inputs: Tensors) -> None:
+        """Inputs of one request alone."""
         check(inputs, self.inputs, "input")
         with _failing(DeviceError, "openvino.InferRequest.get_tensor"):
-            for request in self._requests:
-                for name, port in self._fed.items():
-                    tensor = request.get_tensor(port)
-                    tensor.shape = inputs[name].shape  # of an engine for several batches it has none yet
-                    tensor.data[...] = inputs[name]
+            for name, port in self._fed.items():
+                tensor = self._requests[place].get_tensor(port)
+                tensor.shape = inputs[name].shape  # of an engine for several batches it has none yet
+                tensor.data[...] = inputs[name]
 
     def execute(self, times: int = 1) -> None:
         ring = self._requests
@@ -188,8 +192,15 @@ class _Session:
     def read(self) -> Tensors:
         if self._last is None:
             raise RunError("nothing was executed", hint="write, execute, then read")
+        return self._read(self._last)
+
+    def read_at(self, place: int) -> Tensors:
+        """Outputs of one request."""
+        return self._read(self._requests[place])
+
+    def _read(self, request: Any) -> Tensors:
         with _failing(DeviceError, "openvino.InferRequest.get_tensor"):
-            return {name: np.array(self._last.get_tensor(port).data) for name, port in self._made.items()}
+            return {name: np.array(request.get_tensor(port).data) for name, port in self._made.items()}
 
 
 # what is compiled

@@ -67,6 +67,8 @@ def paired(monkeypatch):
                 measure=timed("chip"),
                 read=lambda: answers,
                 run=lambda inputs: {"y": next(iter(inputs.values())).ravel()},
+                places=1,
+                resident_mb=None,
             ),
             worker=SimpleNamespace(health=lambda device: None),
         )  # fmt: skip
@@ -112,7 +114,7 @@ def duo(monkeypatch):
         asked.append(("load", device.index))
         yield SimpleNamespace(
             run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": IMAGES},
-            finish=lambda: Timing((), (Window(0.0, 1.0, 1),), ()),
+            finish=lambda: Timing((), (Window(0.0, 1.0, 1),), ()), places=1, resident_mb=None,
         )  # fmt: skip
 
     def health(device):

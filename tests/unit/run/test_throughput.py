@@ -196,6 +196,8 @@ def test_other_load_all_the_time_leaves_no_verdict():
 class Session:
     """Sums its inputs row by row; of its executes, counted from 1, those in `skipped` are not done."""
 
+    places, resident_mb = 1, None
+
     def __init__(self, skipped=lambda number: False, factor=1.0, windows_skip=False):
         self.skipped, self.factor, self.windows_skip = skipped, factor, windows_skip
         self.executes, self.result, self.plans = 0, None, []
@@ -359,6 +361,72 @@ def test_a_card_and_a_cpu_are_both_asked(monkeypatch):
     measuring.pairs_until_decided([side()], None, 60.0, lambda: None)
 
     assert asked == ["chip", "two", "chip"]
+
+
+class Together(Session):
+    """Three executes in flight; with `shared` all have the outputs of the last."""
+
+    places = 3
+
+    def __init__(self, shared):
+        super().__init__()
+        self.shared, self.fed = shared, []
+
+    def together(self, batches):
+        self.fed.append(batches)
+        found = [self.run(inputs) for inputs in batches]
+        return [found[-1]] * len(found) if self.shared else found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_executes_in_flight_together_give_what_each_gives_alone(shared):
+    for seed in range(10):
+        one = side(Together(shared))
+        if shared:
+            with pytest.raises(InvalidMeasurement, match=r"of 3 executes in flight together, [12] give other outputs"):
+                one.check_together(random.Random(seed))
+        else:
+            one.check_together(random.Random(seed))
+        (fed,) = one.session.fed
+        assert {inputs is INPUTS for inputs in fed} == {True, False}, "both inputs are there"
+
+
+def test_a_device_that_runs_one_execute_at_a_time_is_not_asked_for_several():
+    side().check_together(random.Random(0))  # it has no `together`
+
+
+class Growing(Session):
+    """Its resident memory before and after each stretch, in MB."""
+
+    def __init__(self, *resident):
+        super().__init__()
+        self.resident = iter(resident)
+
+    @property
+    def resident_mb(self):
+        return next(self.resident)
+
+
+@pytest.mark.parametrize(
+    ("resident", "grown"),
+    [((100, 109, 109, 109.5), 0.5), ((100, 101, 101, 109), 8), ((100, 109, 109, 118), None), ((100, 99, 99, 98), -1)],
+)
+def test_a_process_that_grows_with_every_execute_is_no_server(resident, grown):
+    one = side(Growing(*resident))
+
+    if grown is None:
+        with pytest.raises(InvalidMeasurement, match="the process grew by 9 MB, then by 9 MB in 10000 executes"):
+            one.check_flat()
+    else:
+        assert one.check_flat() == {"memory_growth_mb": grown, "memory_executes": 10_000}
+
+
+def test_memory_that_the_system_does_not_tell_is_no_figure():
+    one = side()
+
+    assert one.check_flat() == {}
+    assert replace(side(Growing(1, 2, 3, 4)), simulated=True).check_flat() == {}
+    assert one.session.plans == []
 
 
 def test_another_process_must_give_the_same_outputs():

@@ -76,6 +76,21 @@ def test_what_a_session_was_fed_last_is_measured_again_without_being_sent_again(
         assert session.read()["y"].tolist() == (2 * (X + 1)).tolist()
 
 
+def test_executes_in_flight_together_have_inputs_and_outputs_of_their_own():
+    with worker("runs_two_at_once") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        one, other = session.together([{"x": X}, {"x": X + 7}])
+
+        assert session.places == 2
+    assert one["y"].tolist() == (2 * X).tolist()
+    assert other["y"].tolist() == (2 * (X + 7)).tolist()
+
+
+def test_one_execute_at_a_time_is_what_a_session_has_that_says_nothing():
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        assert session.places == 1
+        assert 1 < session.resident_mb <= chip.peak_mb
+
+
 def test_two_devices_of_a_card_are_measured_at_once(tmp_path):
     """Each waits in its first execute until the other is in its own: measured in turn, they would never end."""
     plan = Plan(warmup_s=0.0, window_s=0.05, windows=3, latencies=0)

@@ -374,6 +374,19 @@ def test_all_requests_are_fed_and_the_last_execute_is_read(engine):
                 nearly(session.read(), expected(x), 1e-5)
 
 
+@real
+def test_requests_in_flight_together_have_inputs_and_outputs_of_their_own(engine):
+    wanted = spec(options={"streams": 2})
+
+    with backend.load(engine(wanted), CPU, wanted) as session:
+        fed = [images(2, seed=seed) for seed in range(session.in_flight)]
+        for place, x in enumerate(fed):
+            session.write_at(place, {"image": x})
+        session.execute(session.in_flight)
+        for place, x in enumerate(fed):
+            nearly(session.read_at(place), expected(x), 1e-5)
+
+
 class Request:
     """An infer request that notes what is done to it."""
 
