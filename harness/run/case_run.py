@@ -175,11 +175,18 @@ class CaseRun:
 
     @property
     def costs(self) -> dict[str, float | None]:
-        """What the engine cost: seconds to build, MB of its file, most resident MB of the worker so far, and where the
-        device tells it, MB of its memory that the suite holds with the engine loaded and run."""
+        """What the engine cost: seconds to build, MB of its file, most resident MB of the worker so far; where the
+        device tells it, MB of its memory that the suite holds with the engine loaded and run; and where the runtime
+        tells it, the share of the graph's nodes that run on the device."""
         told = self.context.settings.store.told(self.built().path)
         size = round(told["bytes"] / 1e6, 3)
-        return {"build_s": told["seconds"], "engine_mb": size, "worker_peak_mb": self.worker.peak_mb, **self._on_device}
+        return {"build_s": told["seconds"], "engine_mb": size, "worker_peak_mb": self.worker.peak_mb, **self._on_device,
+                **self._placed}  # fmt: skip
+
+    @property
+    def _placed(self) -> dict[str, float | None]:
+        share = self.session.on_chip
+        return {} if share is None else {"on_chip": round(share, 4)}
 
     @property
     def _on_device(self) -> dict[str, float | None]:

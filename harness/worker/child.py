@@ -101,7 +101,7 @@ class Commands:
             number = 1 + max(self._sessions, default=0)
             self._sessions[number] = (session, undo.pop_all())
         places = int(getattr(session, "in_flight", 1)) if hasattr(session, "write_at") else 1
-        return dict(tensors, session=number, places=places)
+        return dict(tensors, session=number, places=places, on_chip=getattr(session, "on_chip", None))
 
     def unload(self, session: int) -> None:
         """Release a session."""

@@ -120,7 +120,9 @@ class Worker:
             )
         outputs = tuple(by_name[name] for name in spec.outputs or by_name)
         batched = rows and all(tensor.shape[:1] == (-1,) for tensor in spec.inputs)
-        return RemoteSession(self.pipe, tensors["session"], inputs, outputs, batched, tensors["places"])
+        return RemoteSession(
+            self.pipe, tensors["session"], inputs, outputs, batched, tensors["places"], tensors["on_chip"]
+        )
 
 
 class RemoteSession:
@@ -137,11 +139,13 @@ class RemoteSession:
         outputs: tuple[base.TensorSpec, ...],
         batched: bool = True,
         places: int = 1,
+        on_chip: float | None = None,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self._batched = batched  # axis 0 of every output is the batch
         self.places = places  # executes that can be in flight together, each with inputs of its own
+        self.on_chip = on_chip  # share of the graph's nodes that run on the device; None where the runtime is silent
         self._pipe = pipe
         self._number = number
         self._batch = 0

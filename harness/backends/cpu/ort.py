@@ -79,9 +79,10 @@ def load(
             "asked for {}, ONNX Runtime took {}".format(provider, ", ".join(session.get_providers())),
             hint="a library of that provider is missing: see the worker's log",
         )
+    loaded = _Session(ort, session, provider, device.index)
     if provider != CPU:
-        _refuse_fallback(ort, engine, wanted, spec)
-    yield _Session(ort, session, provider, device.index)
+        loaded.on_chip = _refuse_fallback(ort, engine, wanted, spec)
+    yield loaded
 
 
 def missing(provider: str) -> str:
@@ -119,7 +120,10 @@ def cores() -> int:
 
 
 class _Session:
-    """A session with its inputs and outputs bound, so that an execute is one call."""
+    """A session with its inputs and outputs bound, so that an execute is one call. `on_chip`: the share of its nodes
+    that run on the provider."""
+
+    on_chip = 1.0
 
     def __init__(self, ort: Any, session: Any, provider: str, index: int) -> None:
         self.inputs = tuple(_tensor(value) for value in session.get_inputs())
@@ -216,8 +220,9 @@ def _tensor(value: Any) -> TensorSpec:
 # who does the work
 
 
-def _refuse_fallback(ort: Any, engine: Path, provider: tuple[str, dict[str, str]], spec: BuildSpec) -> None:
-    """Run once under the profiler and see where every node ran. Raises InvalidMeasurement."""
+def _refuse_fallback(ort: Any, engine: Path, provider: tuple[str, dict[str, str]], spec: BuildSpec) -> float:
+    """Run once under the profiler and see where every node ran: the share of them on the provider, shape arithmetic
+    counted too. Raises InvalidMeasurement when others ran elsewhere."""
     import json
 
     import numpy as np
@@ -238,6 +243,13 @@ def _refuse_fallback(ort: Any, engine: Path, provider: tuple[str, dict[str, str]
             "{} nodes ran on the CPU and not on {}: {}".format(len(strayed), provider[0], ", ".join(strayed[:5])),
             hint="the provider lacks these operators: the figure would be the CPU's",
         )
+    return on_provider(events, provider[0])
+
+
+def on_provider(events: list[dict[str, Any]], provider: str) -> float:
+    """Share of the nodes of a profile that ran on the provider; 1 for a profile without nodes."""
+    ran = [event["args"]["provider"] for event in events if event.get("cat") == "Node" and "provider" in event["args"]]
+    return sum(name == provider for name in ran) / len(ran) if ran else 1.0
 
 
 def on_the_cpu(events: list[dict[str, Any]]) -> list[str]:

@@ -200,6 +200,17 @@ def test_nodes_that_a_provider_left_to_the_cpu_are_invalid_and_named(source, tmp
         ort._refuse_fallback(onnxruntime, tmp_path / "e", ("CPUExecutionProvider", {}), spec())
 
 
+def test_the_share_of_nodes_on_the_provider_counts_shape_arithmetic_too():
+    def node(provider):
+        return {"cat": "Node", "args": {"provider": provider}}
+
+    events = [*[node("CUDAExecutionProvider")] * 3, node(ort.CPU), {"cat": "Session", "args": {}},
+              {"cat": "Node", "args": {}}]  # fmt: skip
+
+    assert ort.on_provider(events, "CUDAExecutionProvider") == 0.75
+    assert ort.on_provider([], "CUDAExecutionProvider") == 1.0
+
+
 def test_shape_arithmetic_on_the_cpu_is_no_fallback():
     def event(name, provider, dtype):
         told = {"provider": provider, "op_name": name, "output_type_shape": [{dtype: [4]}]}
