@@ -193,16 +193,23 @@ def _pasteable(command: str, width: int) -> list[Text]:
 
 
 def _undecided(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
-    """Three lines at most: what could not be decided, and why."""
+    """Three causes at most, two lines each: what could not be decided, why, and what would decide."""
     found = causes(records, [Outcome.INCONCLUSIVE])
-    lines = [
-        _cut(f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {t(cause.text)}", width, "yellow")
-        for cause in found[:3]
-    ]
+    lines: list[Text] = []
+    for cause in found[: 3 if len(found) == 3 else 2]:
+        text = f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {t(cause.text)}"
+        lines += _shortened(_with_its_end(text, 2 * (width - WORD)), width, 2, "yellow")
     if len(found) > 3:
-        lines[-1] = Text(t("and {n} more reasons for INCONCLUSIVE, in the report or with pytest -v", n=len(found) - 2),
-                         "yellow")  # fmt: skip
+        lines += [Text(t("and {n} more reasons for INCONCLUSIVE, in the report or with pytest -v", n=len(found) - 2),
+                       "yellow")]  # fmt: skip
     return lines
+
+
+def _with_its_end(text: str, room: int) -> str:
+    """The text in `room` cells: what is cut stands before its last clause, which says what would decide."""
+    before, mark, last = re.split(r"(; |；)(?=[^;；]*$)", text) if re.search("; |；", text) else (text, "", "")
+    left = room - cell_len(mark + last)
+    return text if cell_len(text) <= room or left < SEEN else _cut(before, left).plain + mark + last
 
 
 def _skips(records: Sequence[Record], width: int, t: Translate, verbose: bool) -> list[Text]:

@@ -251,7 +251,10 @@ def check_idle(device: Device, health: Health) -> None:
     tell is not held against it."""
     name = f"{device.name} {device.index}"
     if not health.healthy:
-        raise InvalidMeasurement(f"{name} is not healthy: {health.note or 'it does not say why'}", hint="see its tools")
+        raise InvalidMeasurement(
+            f"{name} is not healthy: {health.note or 'it does not say why'}",
+            hint="npu-smi info, cnmon or nvidia-smi tells more",
+        )
     if users(health):
         raise InvalidMeasurement(
             f"{name} is used by {', '.join(users(health))}", hint="measure when the device is idle"

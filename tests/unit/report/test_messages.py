@@ -220,7 +220,9 @@ def test_a_verdict_has_no_english_sentence_left_and_all_its_figures():
 def test_every_page_and_summary_tells_verdicts_in_chinese():
     case = Case.parse("regnety_016-t4-fp16-bs4")
     red = Record(case, "numerics", "FAIL", "outputs class instead of scores", facts={"next": "delete the row"})
-    skipped = Record(CASE, "export", "SKIP", "t4 is absent (no nvidia-smi on PATH); next: see its tools")
+    skipped = Record(
+        CASE, "export", "SKIP", "t4 is absent (no nvidia-smi on PATH); next: measure when the device is idle"
+    )
     open_ = Record(case, "accuracy", "INCONCLUSIVE", "top1 is undefined on these 9 images", "top1")
     run = run_of([red, skipped, open_])
     before = run_of([Record(case, "numerics", "PASS", "x")])

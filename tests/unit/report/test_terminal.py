@@ -290,6 +290,24 @@ def test_a_skip_without_room_for_what_was_seen_and_the_next_step_names_the_comma
     assert told.count("sees 1 x 910B3") == told.count("next: chipproof doctor") == len(chips)
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_what_would_decide_is_told_in_two_lines_of_80_columns(lang):
+    record = Record(
+        LONGEST, "accuracy", "INCONCLUSIVE",
+        "top1 100 % against 100 % of the reference, a relative drop of 0 %, one-sided 95 % bounds 0 % and 31.32 %; "
+        "allowed 1 %; 8 paired answers, 0 lost and 0 gained (exact; McNemar p = 1); about 292 more images (374 s) "
+        "would decide: --limit 300",
+        "top1",
+    )  # fmt: skip
+
+    lines = [line for line in said([record], lang=lang).splitlines() if line.strip()]
+    start = next(i for i, line in enumerate(lines) if line.startswith("INCONCLUSIVE accuracy"))
+
+    assert "--limit 300" in "".join(lines[start : start + 2]), lines
+    assert "..." in "".join(lines[start : start + 2]), lines
+    assert all(cell_len(line) <= 80 for line in lines)
+
+
 def test_stages_are_named_whole_and_marks_told_whole_where_80_columns_have_room():
     marks = ("limited", "scenes", "seeded", "simulated", "unsteady")
     records = [Record(Case.parse(f"regnety_016-ascend310p-fp16-bs{batch}"), stage, "PASS", "fine", marks=marks)
