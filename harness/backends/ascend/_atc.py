@@ -253,6 +253,9 @@ def _python_first(directory: Path) -> str:
     return str(folder)
 
 
+HAL = "libascend_hal.so"  # of the driver, not of the toolkit; atc does not start without it
+
+
 def _failure(status: int, said: str, made: int, again: str) -> BuildError:
     code = error_code(said)
     if status < 0:
@@ -263,6 +266,10 @@ def _failure(status: int, said: str, made: int, again: str) -> BuildError:
         what = f"atc reports success but left {made} engines"
     tail = "\n".join(said.rstrip().splitlines()[-LINES:])
     advice = COMPILER_ADVICE.get(code or "", "read the compiler's message, then see $HOME/ascend/log")
+    if code is None and HAL in said:
+        advice = (
+            f"the driver is not here: map /usr/local/Ascend/driver into the container, or put {HAL} on LD_LIBRARY_PATH"
+        )
     return BuildError(f"{what}\n{tail}", f"{advice}; to see it again: {again}")
 
 

@@ -158,7 +158,11 @@ COMPILER_ADVICE = {
     "E16005": "the ONNX file imports two operator sets: export the model again",
     "E19010": "the operator has no ONNX parser in this release: export with opset 11, or install the operator package",
     "E19025": "an input has another shape than the graph's",
-    "E40020": "a Python module of the compiler is missing: pip install decorator sympy attrs numpy scipy psutil",
+    "E20001": "an operator, named in the message, cannot be compiled with its arguments: try a static batch",
+    **dict.fromkeys(  # by release, oldest first
+        ("E40000", "E40020", "EC0010"),
+        "a Python module of the compiler is missing: pip install decorator sympy attrs numpy scipy psutil",
+    ),
     "EZ0501": "the operator is not known to this release of CANN",
     "EZ3002": "no engine of this chip runs the operator",
     "EZ3003": "no kernel of this chip runs the operator with these types",

@@ -401,6 +401,16 @@ def test_the_first_error_code_of_the_compiler_is_found(said, code):
     assert _atc.error_code(said) == code
 
 
+def test_a_compiler_without_the_driver_is_told_with_the_driver():
+    """As users of containers published it; the loader's words carry no code."""
+    said = (
+        "atc.bin: error while loading shared libraries: libascend_hal.so: cannot open shared object file: No such file"
+    )
+
+    assert "map /usr/local/Ascend/driver" in _atc._failure(127, said, 0, "atc").hint
+    assert "map /usr" not in _atc._failure(255, f"E10001: bad\n{said}", 0, "atc").hint
+
+
 @pytest.mark.parametrize("messages", ["plain", "titled"])
 def test_a_code_behind_a_title_gets_its_advice(sdk, messages):
     sdk.switch(atc_messages=messages)

@@ -48,3 +48,9 @@ def test_every_code_with_advice_of_its_kind_has_a_name_and_one_kind():
 @pytest.mark.parametrize("code", ["E10016", "E11016"])
 def test_a_wrong_output_node_is_told_under_both_numbers_of_the_manuals(code):
     assert "export the model again" in COMPILER_ADVICE[code]
+
+
+@pytest.mark.parametrize("code", ["E40000", "E40020", "EC0010"])
+def test_a_missing_python_module_is_told_under_the_number_of_each_release(code):
+    """Published: `EC0010: [PID: 129520] ... Failed to import Python module [... No module named 'decorator'.]`."""
+    assert "pip install decorator" in COMPILER_ADVICE[code]
