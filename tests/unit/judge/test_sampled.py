@@ -53,6 +53,25 @@ def test_a_look_is_told_and_comes_back_from_its_record():
     assert again({}) == ALL
 
 
+def test_bounds_are_those_of_the_level_of_the_look():
+    """The second of five: 1 - 0.05 / 6."""
+    look, level = Sampled(2, 5000), 1 - 0.05 / 6
+    reference = np.ones(1024)
+    chip = np.arange(1024) >= 4
+    exact = stats.paired_drop(chip, reference.astype(bool), level)
+    told = judge_agreement(classified(chip), classified(reference), "top1", sampled=look).details
+    assert (told["low"], told["high"]) == (exact.low, exact.high)
+
+    rows = [np.stack([side, np.ones(1024)], 1) for side in (chip, reference)]
+    drawn = stats.paired_bootstrap(*(counted(row).resample for row in rows), "ap", 1024, confidence=level, answers=1024)
+    told = judge_agreement(*map(counted, rows), "ap", sampled=look).details
+    assert (told["low"], told["high"]) == (drawn.low, drawn.high)
+
+    tail = judge_tail({str(i): float(i < 4) for i in range(1024)}, Precision.FP16, look).details
+    assert tail["high"] == stats.share_bounds(4, 1024, 0.05 / 6)[1]
+    assert tail["low"] == stats.share_bounds(4, 1024, 0.01 / 6)[0]
+
+
 def test_what_would_decide_is_told_in_images_seconds_and_the_option():
     few = classified(np.ones(100))
     plain, timed, limited = (

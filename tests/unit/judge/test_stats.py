@@ -159,6 +159,26 @@ def test_what_is_needed_is_what_decides():
     assert paired_drop(*answers(round(0.8 * less), 0, 0, less)).high > 0.01
 
 
+def test_what_is_needed_allows_for_the_looks_that_so_many_images_have():
+    """4 of 700 lost: more than 768 images are needed, which are looked at twice."""
+    drop = paired_drop(*answers(700, 4, 0, 700))
+    total = 700 + needed(drop, 0.01, 700)
+    lost = round(4 * total / 700)
+
+    assert len(looks(total)) > 1
+    assert paired_drop(*answers(total, lost, 0, total), confidence_at(1 / len(looks(total)))).high <= 0.01
+    less = total - 1 - total // 100
+    fewer = paired_drop(*answers(less, round(4 * less / 700), 0, less), confidence_at(1 / len(looks(less))))
+    assert fewer.high > 0.01 or round(4 * less / 700) < lost
+
+    seen = Drop(0.004, 0.0, 0.02, 700, error=0.003)
+    total = 700 + more_images(seen, 0.01)
+    at = [resampled_bounds(0.004, 0.003 / math.sqrt(n / 700), 0.0, n, n, 0.05 / len(looks(n)))[1]
+          for n in (total, total - total // 50)]  # fmt: skip
+    assert len(looks(total)) > 1
+    assert at[0] <= 0.01 < at[1]
+
+
 def test_nothing_more_is_needed_when_all_is_decided():
     assert needed(paired_drop(*answers(500, 0, 0, 500)), 0.01, 500) == 0
 
