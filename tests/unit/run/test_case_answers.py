@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from datetime import date
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,8 +149,9 @@ def test_images_are_asked_in_the_random_order_of_limit_and_scored_in_that_of_the
     assert case.asked[0][-1] > 1500, "not the first images"
 
 
-def test_what_is_not_decided_is_asked_on_until_all_images_are(bench):
-    """1 of 100 lost is what is allowed."""
+def test_what_is_not_decided_is_asked_on_until_all_images_are(bench, monkeypatch):
+    """1 of 100 lost is what is allowed. A block takes a second on the chip."""
+    monkeypatch.setattr("harness.run.case_answers.time", SimpleNamespace(perf_counter=count().__next__))
     case = bench(lost=lambda i: i % 100 == 7)
     answers = CaseAnswers(case.run)
     scored = answers.evaluation
@@ -158,7 +160,7 @@ def test_what_is_not_decided_is_asked_on_until_all_images_are(bench):
     assert [len(block) for block in case.asked] == [512, 512, 976]
     assert case.opened == 1, "one card for all blocks"
     assert (top1.outcome, scored.sampled.look, scored.marks) == (Outcome.INCONCLUSIVE, 3, ("partial",))
-    assert scored.sampled.image_s == pytest.approx(0.5, abs=0.1), "the reference takes half a second an image"
+    assert scored.sampled.image_s == pytest.approx(0.5 + 3 / IMAGES), "the reference takes half a second an image"
     assert scored.also["devices"].details == {"asked_twice": 12, "asked": IMAGES, "of_devices": 2}
     assert case.run.devices_agreed
 
@@ -288,6 +290,17 @@ def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_
     assert [len(block) for block in case.asked] == [12, 512, 976]
     assert scored.marks == ("partial", "kept")
     assert scored.facts["end_to_end"] == pytest.approx(IMAGES / 3), "a second a block"
+
+
+@pytest.mark.parametrize(("limit", "option"), [(None, False), (IMAGES, True), (IMAGES + 1, False)])
+def test_limit_is_named_only_where_it_is_in_the_way(bench, limit, option):
+    case = bench(lost=lambda i: i % 250 == 7, limit=limit)
+    answers = CaseAnswers(case.run)
+    case.run.bound = lambda stage: SimpleNamespace(drop=0.005, told=lambda verdict: verdict)
+    verdict = answers.verdicts(answers.evaluation)["top1"]
+
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert (f": --limit {IMAGES + verdict.details['needed']}" in verdict.text) is option
 
 
 def test_a_chip_that_broke_since_is_asked_all_again(bench):
