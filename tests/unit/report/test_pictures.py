@@ -6,6 +6,7 @@ import pytest
 
 from harness.case import Case
 from harness.datasets.base import Dataset, Sample
+from harness.judge.sampled import Sampled
 from harness.metrics import changes
 from harness.metrics.changes import BOXES
 from harness.report.messages import translation
@@ -32,7 +33,8 @@ def boxes(*rows, labels=None):
 def of(task, found, wanted, truth=None, height=600, width=960):
     samples = [Sample(f"n{i}", lambda i=i: image(i, height, width)) for i in range(len(found))]
     data = Dataset("drawn", "scenes", samples, len(found), truth, "digest")
-    return evaluate(CASE, task, Answers(data, found, 1.0, False), wanted, data, None, seeded=truth is None)
+    answers = Answers(data, found, 1.0, False)
+    return evaluate(CASE, task, answers, wanted, data, data, Sampled(), seeded=truth is None, limit=None)
 
 
 def logits(*best, size=1000):
