@@ -20,7 +20,6 @@ def publish(
     found = None if baseline is None else compare.compare(baseline, run)
     told = ("", "") if found is None else (compare.markdown(found, lang), compare.html(found, lang))
     write_whole(folder / "latest.md", ci.markdown(run, lang, told[0]))
-    past = history.read(folder, PAST)[0] if folder.is_dir() else []
-    write_whole(folder / "latest.html", page(run, lang, told[1], [folder], past))
+    write_whole(folder / "latest.html", page(run, lang, told[1], [folder], history.read(folder, PAST)[0]))
     write_whole(folder / "latest.csv", ci.comma_separated(run.records))
     return ci.github(run, environment, lang)
