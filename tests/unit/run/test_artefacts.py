@@ -348,6 +348,20 @@ def test_answers_of_another_number_of_images_are_refused(monkeypatch):
         artefacts.reference_answers(**{**inputs, "store": Told(), "dataset": Data("a", [1, 2])})
 
 
+def test_answers_of_the_reference_are_kept_with_the_seconds_they_took(tmp_path, monkeypatch):
+    faces = {"boxes": np.array([[1, 2, 3, 4]], np.float32), "scores": np.array([0.5], np.float32)}
+    clock = iter((10.0, 12.5))
+    monkeypatch.setattr(artefacts, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(artefacts.predictions, "of_the_reference", lambda *given: [faces])
+    parameters = inspect.signature(artefacts.reference_answers).parameters
+    inputs = {name: GIVEN[name][0] if name in GIVEN else None for name in parameters}
+    inputs |= {"store": Store(tmp_path), "dataset": Data("a", [1]), "network": lambda: None, "advance": lambda: None}
+
+    for _ in range(2):
+        ((found,), seconds) = artefacts.reference_answers(**inputs)
+        assert (found["boxes"].tolist(), seconds) == ([[1, 2, 3, 4]], 2.5)
+
+
 def test_answers_of_a_chip_are_kept_with_the_seconds_they_took(tmp_path):
     store, asked = Store(tmp_path), []
     faces = {"boxes": np.array([[1, 2, 3, 4]], np.float32), "scores": np.array([0.5], np.float32)}

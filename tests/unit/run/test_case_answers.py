@@ -292,17 +292,6 @@ def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_
     assert scored.facts["end_to_end"] == pytest.approx(IMAGES / 3), "a second a block"
 
 
-@pytest.mark.parametrize(("limit", "option"), [(None, False), (IMAGES, True), (IMAGES + 1, False)])
-def test_limit_is_named_only_where_it_is_in_the_way(bench, limit, option):
-    case = bench(lost=lambda i: i % 250 == 7, limit=limit)
-    answers = CaseAnswers(case.run)
-    case.run.bound = lambda stage: SimpleNamespace(drop=0.005, told=lambda verdict: verdict)
-    verdict = answers.verdicts(answers.evaluation)["top1"]
-
-    assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert (f": --limit {IMAGES + verdict.details['needed']}" in verdict.text) is option
-
-
 def test_a_chip_that_broke_since_is_asked_all_again(bench):
     """Its kept answers to the second block are wrong today, so those to the first are not trusted either. They are
     right, and decide nothing alone: the second block is asked as well."""
