@@ -42,6 +42,10 @@ class Cause:
         """What the first of its records says."""
         return " ".join(self.records[0].text.split())
 
+    def told(self, t: Translate) -> str:
+        """The same in the reader's language."""
+        return " ".join(t(self.records[0].text).split())
+
     @property
     def stages(self) -> tuple[str, ...]:
         """Stages at which it occurred, each once."""

@@ -102,7 +102,7 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
     for cause in red:
         count = t("{n} cases", n=len(cause.cases)) + ": " if len(cause.cases) > 1 else ""
         parts.append(f"- **{cause.outcome}** {', '.join(cause.stages)}: {count}{where(cause.cases, t)}: "
-                     f"{tables.escaped(t(cause.text))}")  # fmt: skip
+                     f"{tables.escaped(cause.told(t))}")  # fmt: skip
         step = f"`{cause.next}`" if cause.next_is_command else tables.escaped(t(cause.next))
         parts += [f"  - {t('next')}: {step}"] if cause.next else []
         parts.append(f"  - {t('again')}: `{cause.command}`")

@@ -160,7 +160,7 @@ def _card(cause: Cause, shown: Mapping[tuple[Case, str], str], t: Translate) -> 
         "stages": ", ".join(cause.stages),
         "where": where(cause.cases, t),
         "count": len(cause.cases),
-        "text": t(cause.text),
+        "text": cause.told(t),
         "next": Markup("<code>{}</code>").format(cause.next) if cause.next_is_command else t(cause.next),
         "command": cause.command,
         "cases": cause.cases,

@@ -21,7 +21,7 @@ from typing import Protocol
 LANGUAGES = ("en", "zh")
 CATALOGUES = Path(__file__).with_name("languages")
 SUFFIX = r"((?:[ ,(\[].*?)?)"
-MARKS = {"; ": "；", ": ": "："}
+MARKS = {"; ": "；", ": ": "：", "\n": "\n"}
 
 
 class Translate(Protocol):
@@ -95,7 +95,7 @@ def clauses(text: str) -> list[str]:
     """The clauses of a text, and between them the marks that part them (MARKS). What stands in brackets is not parted;
     brackets that never close are none."""
     found, depth, paired = [""], 0, _paired(text)
-    for piece in re.split(r"([()]|; |: )", text):
+    for piece in re.split(r"([()]|; |: |\n)", text):
         depth += paired * ((piece == "(") - (piece == ")"))
         if piece in MARKS and depth <= 0:
             found += [piece, ""]

@@ -148,7 +148,7 @@ def _red(found: Sequence[Cause], width: int, t: Translate, room: int) -> list[Te
     short = found[count:]
     lines: list[Text] = []
     for cause in short[:IN_SHORT]:
-        lines.append(_cut(f"{cause.outcome} {where(cause.cases, t)}: {t(cause.text)}", width, COLOURS[cause.outcome]))
+        lines.append(_cut(f"{cause.outcome} {where(cause.cases, t)}: {cause.told(t)}", width, COLOURS[cause.outcome]))
     if len(short) > IN_SHORT:
         more = len(short) - IN_SHORT
         lines.append(Text(t("and {n} more causes, in the report or with pytest -v", n=more)))
@@ -169,7 +169,7 @@ def _title(cause: Cause, width: int, t: Translate) -> Text:
 
 
 def _body(cause: Cause, width: int, rows: int, t: Translate) -> list[Text]:
-    told = t(cause.text)
+    told = cause.told(t)
     text = t("first: {text}", text=told) if len(cause.records) > 1 else told
     lines = _shortened(text, width - 2, rows)
     lines = [Text("  ") + line for line in lines]
@@ -197,7 +197,7 @@ def _undecided(records: Sequence[Record], width: int, t: Translate) -> list[Text
     found = causes(records, [Outcome.INCONCLUSIVE])
     lines: list[Text] = []
     for cause in found[: 3 if len(found) == 3 else 2]:
-        text = f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {t(cause.text)}"
+        text = f"{cause.outcome} {', '.join(cause.stages)}, {where(cause.cases, t)}: {cause.told(t)}"
         lines += _shortened(_with_its_end(text, 2 * (width - WORD)), width, 2, "yellow")
     if len(found) > 3:
         lines += [Text(t("and {n} more reasons for INCONCLUSIVE, in the report or with pytest -v", n=len(found) - 2),

@@ -173,6 +173,7 @@ def test_a_records_text_is_read_clause_by_clause_with_its_values():
     assert t("rk3588 is absent (rknn: rknn cannot be imported under /p: No module named 'rknn')") == (
         "rk3588 不在（rknn：rknn 无法在 /p 下导入：No module named 'rknn'）"
     )
+    assert t("atc reports success but left 0 engines\nATC run: x") == "atc 报告成功，却留下 0 个引擎\nATC run: x"
     assert t("aclrtMalloc gave 207001: out of memory; see plog") == "aclrtMalloc gave 207001: out of memory; see plog"
     assert t("3 images (0.9 s) of ( it") == "3 images (0.9 s) of ( it"
     assert translation("en")("measured again in a new process: the same").startswith("measured again")
@@ -219,7 +220,7 @@ def test_a_verdict_has_no_english_sentence_left_and_all_its_figures():
 
 def test_every_page_and_summary_tells_verdicts_in_chinese():
     case = Case.parse("regnety_016-t4-fp16-bs4")
-    red = Record(case, "numerics", "FAIL", "outputs class instead of scores", facts={"next": "delete the row"})
+    red = Record(case, "numerics", "FAIL", "outputs class instead of scores\nlast", facts={"next": "delete the row"})
     skipped = Record(
         CASE, "export", "SKIP", "t4 is absent (no nvidia-smi on PATH); next: measure when the device is idle"
     )
