@@ -45,6 +45,18 @@ def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str
         raise pytest.UsageError(_told(wrong[0]))
 
 
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: Any) -> None:
+    """Say where the tests are, where a chip was named and pytest found none."""
+    marks = set(re.findall(r"\w+", config.getoption("markexpr", "")))
+    if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED or not marks or config.pluginmanager.hasplugin("tests.options"):
+        return
+    from harness.chips import CHIPS
+
+    if marks & set(CHIPS):
+        here = f"the tests of chipproof are in {PROJECT}"
+        terminalreporter.write_line(f"{here}\n  next: cd {PROJECT}, or: chipproof run '{config.getoption('markexpr')}'")
+
+
 def _told(option: str) -> str:
     """What is wrong with an option that pytest does not know, and the next step."""
     file = PROJECT / "tests" / "options.py"

@@ -1,8 +1,11 @@
 """pytest is started again with the path that it lacked, in this project and nowhere else."""
 
 import contextlib
+import os
 import re
+import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,6 +57,20 @@ def test_in_a_folder_of_the_checkout_its_settings_are_given_too(below, again):
     project = str(rooted.PROJECT)
     assert command[3:6] == [f"--rootdir={project}", "-c", f"{project}/pyproject.toml"]
     assert command[6:] == [f"{project}/tests/conformance", "-m", "cpu", "--data", "data"]
+
+
+@pytest.mark.parametrize(("marks", "told"), [("cpu and fp32", True), ("slow", False)])
+def test_pytest_outside_of_the_checkout_is_told_where_the_tests_are(marks, told, tmp_path):
+    """The installed package loads the plug-in; where it is not installed the module is one of the user's."""
+    named = [] if any(point.name == "chipproof" for point in entry_points(group="pytest11")) else ["-p", "tools.rooted"]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+
+    done = subprocess.run([sys.executable, "-m", "pytest", *named, "-p", "no:cacheprovider", "-m", marks],
+                          cwd=tmp_path, env={**settings, "PYTHONPATH": str(rooted.PROJECT)},
+                          capture_output=True, text=True, timeout=120)  # fmt: skip
+
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert (f"cd {rooted.PROJECT}, or: chipproof run '{marks}'" in done.stdout) == told
 
 
 @pytest.mark.parametrize(
