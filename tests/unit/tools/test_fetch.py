@@ -31,7 +31,8 @@ class Address(str):
 @pytest.fixture
 def server(monkeypatch):
     """Serves CONTENT at /whole and a page at /page; at /parts what is asked for of CONTENT, of which the first answer
-    breaks off. Keeps the ranges that were asked for."""
+    breaks off; at /shifted all of it, as if that had been asked for; at /refused nothing; at /huge a length beyond all.
+    Keeps the ranges that were asked for."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,6 +45,16 @@ def server(monkeypatch):
                     while True:
                         self.wfile.write(b"x" if self.path == "/drip" else b"x" * 100_000)
                         time.sleep(0.05 if self.path == "/drip" else 0)
+                return
+            if self.path == "/refused":
+                self.send_error(416)
+                return
+            if self.path in ("/shifted", "/huge"):
+                self.send_response(206 if self.path == "/shifted" else 200)
+                self.send_header("Content-Range", f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")
+                self.send_header("Content-Length", str(len(CONTENT) if self.path == "/shifted" else 1 << 40))
+                self.end_headers()
+                self.wfile.write(CONTENT)
                 return
             if self.path == "/parts":
                 asked.append(self.headers["Range"])
@@ -123,10 +134,11 @@ def test_a_download_that_broke_off_goes_on_where_it_ended(server, tmp_path):
 
 @pytest.mark.parametrize(
     ("part", "way"),
-    [(CONTENT[:5], "whole"), (b"x" * len(CONTENT), "parts"), (CONTENT, "gone"), (CONTENT[:9], "whole")],
+    [(CONTENT[:5], "whole"), (b"x" * len(CONTENT), "parts"), (CONTENT, "gone"), (CONTENT[:9], "shifted")],
 )
 def test_a_part_is_gone_on_from_only_where_that_gives_the_file(server, tmp_path, part, way):
-    """A publisher that gives all of it again; a part of another file, as long as the file; a part that is all of it."""
+    """A publisher that gives all of it again; a part of another file, as long as the file; a part that is all of it; a
+    publisher that gives another range than was asked for."""
     (tmp_path / "model.pth.part").write_bytes(part)
 
     if way == "parts":
@@ -156,6 +168,17 @@ def test_a_stream_that_does_not_end_is_refused(server, tmp_path, monkeypatch, pa
     with pytest.raises(WeightsError, match=says):
         fetch.fetch(weights(f"{server}/{path}"), tmp_path / "model.pth")
     assert [each.name for each in tmp_path.iterdir()] == ["model.pth.part"][:left]
+
+
+def test_a_length_beyond_any_checkpoint_is_refused_before_so_much_has_come(server, tmp_path):
+    with pytest.raises(WeightsError, match="more than 1000 MB"):
+        fetch.fetch(weights(f"{server}/huge"), tmp_path / "model.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_publisher_that_refuses_even_the_whole_file_is_told_as_that(server, tmp_path):
+    with pytest.raises(WeightsError, match="Requested Range Not Satisfiable"):
+        fetch.fetch(weights(f"{server}/refused"), tmp_path / "model.pth")
 
 
 def test_a_file_url_is_fetched_too(tmp_path):
