@@ -5,6 +5,7 @@ import pytest
 
 from harness import matrix
 from harness.judge.golden import judge_golden
+from harness.judge.worked import judge_examples
 from harness.reference import golden
 
 pytestmark = pytest.mark.protocol
@@ -16,4 +17,4 @@ def test_the_suite_prepares_and_reads_as_the_authors_do(lineup, suite, present, 
     if not compared:
         pytest.skip(f"no golden answers of {lineup.model} are known")
 
-    accept(judge_golden(compared), protocol=protocol.name)
+    accept(judge_examples(judge_golden(compared)), protocol=protocol.name)

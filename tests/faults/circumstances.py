@@ -11,6 +11,8 @@ import torch
 from harness import matrix, store
 from harness.baselines import Baselines, Deviation
 from harness.export import export
+from harness.judge import numerics, stats
+from harness.judge import throughput as judging
 from harness.reference import eager, predictions
 from harness.run import case_answers, case_run, case_speed, context, engine, predict, throughput
 from harness.worker.limits import Limits
@@ -372,6 +374,27 @@ def a_known_failure_no_longer_fails(plant):
     """The exception stays after its reason is gone and hides the next fault."""
     excuse = Deviation("tiny_classes-*", "published", "top1", "lost in translation", "nowhere", "tiny.toml", 2)
     plant.monkeypatch.setattr(matrix, "published", lambda: replace(plant.world.table, deviations=(excuse,)))
+
+
+# ------------------------------------------------------------------------------------------- judges
+
+
+@fault("protocol FAIL")
+def the_upper_end_of_an_interval_decides(plant):
+    """A chip passes by what it might reach."""
+    plant.monkeypatch.setattr(stats.Estimate, "bound", lambda seen, alpha, *, upper: 1.2 * seen.high)
+
+
+@fault("protocol FAIL")
+def errors_are_told_in_another_unit(plant):
+    """An absolute error is held against a relative tolerance: networks with small outputs pass."""
+    plant.monkeypatch.setattr(numerics, "_over", lambda error, size: error / 1000)
+
+
+@fault("protocol FAIL")
+def a_rate_may_be_three_times_what_the_latency_allows(plant):
+    """Images are counted twice, and nobody asks."""
+    plant.monkeypatch.setattr(judging, "IN_FLIGHT", 3.0)
 
 
 # ------------------------------------------------------------------------------------------- the worker

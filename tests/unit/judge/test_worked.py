@@ -1,0 +1,58 @@
+"""Each worked example has its outcome, and usual mistakes in a judge are seen by one of them."""
+
+import pytest
+
+from harness.judge import numerics, stats, throughput, verdict
+from harness.judge.verdict import Verdict
+from harness.judge.worked import examples, judge_examples
+from harness.vocabulary import Outcome
+
+GOLDEN = Verdict(Outcome.PASS, "31 results equal those of the authors' programs", {"compared": 31})
+
+
+@pytest.mark.parametrize(("what", "found", "wanted"), list(examples()), ids=lambda value: str(value)[:40])
+def test_an_example_has_the_outcome_that_was_worked_out(what, found, wanted):
+    assert found.outcome is wanted, found.text
+
+
+def test_a_judge_that_judges_adds_how_many_were_looked_at():
+    told = judge_examples(GOLDEN)
+
+    assert told.outcome is Outcome.PASS
+    assert told.text.endswith(f"; {len(list(examples()))} worked examples are judged rightly")
+    assert told.details == {"compared": 31}
+
+
+def test_a_verdict_that_is_red_already_stays():
+    red = Verdict(Outcome.FAIL, "a wrong preparation")
+
+    assert judge_examples(red) is red
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "wrong"),
+    [
+        (stats.Estimate, "bound", lambda self, alpha, *, upper: 1.2 * self.high),
+        (numerics, "_over", lambda error, size: error / 1000),
+        (numerics, "_over", lambda error, size: 100 * error),
+        (throughput, "IN_FLIGHT", 3.0),
+        (throughput, "CEILING", 10.0),
+        (throughput, "RANGE", (-1.0, 1.5)),
+        (throughput, "RANGE", (0.02, 5.0)),
+        (throughput, "COUNTED", 2.0),
+        (throughput, "BETWEEN", 0.3),
+        (verdict, "TOO_GOOD", 1.0),
+        (verdict, "percent", None),
+    ],
+)
+def test_a_judge_that_does_not_judge_is_seen(where, name, wrong, monkeypatch):
+    if wrong is None:
+        monkeypatch.setattr(verdict.judge_published, "__defaults__", (None, 0.1))
+    else:
+        monkeypatch.setattr(where, name, wrong)
+
+    told = judge_examples(GOLDEN)
+
+    assert told.outcome is Outcome.FAIL
+    assert "worked examples are judged wrongly" in told.text
+    assert told.text.endswith("no verdict of this run can be trusted")
