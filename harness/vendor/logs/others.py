@@ -10,6 +10,7 @@ from harness.vendor.logs.log import NUMBER, ROUNDING, WHOLE, Log, Throughput
 def mm_run(log: Log, text: str) -> list[Throughput]:
     """Counts images, unlike trtexec; the figure is of all devices of the run together."""
     number, rate, figures = _mm_rate(log)
+    _mm_shapes(log, figures)
     mean = _mm_latency(log)
     batch = log.batch(figures)
     devices = _mm_devices(log)
@@ -48,6 +49,21 @@ def _mm_rate(log: Log) -> tuple[int, float, float]:
     if abs(figures / max(1, round(figures)) - 1) > 2e-3:
         log.contradiction(f"{rate:g}/s for {seconds:g} s in {iterations} iterations is no batch", number)
     return number, rate, figures
+
+
+def _mm_shapes(log: Log, figures: float) -> None:
+    """Raises DataError when the inputs had several shapes, over which the figures are means, or another batch than the
+    figures. Of several inputs the largest first axis counts: magicmind_cloud's guide to mm_run."""
+    groups = {}
+    for line in log.lines:
+        match = re.match(r"Input shape group\s+(\d+)\s*:(.*)", line)
+        if match:
+            groups[match.group(1)] = [int(size) for size in re.findall(r"\[(\d{1,9})\b", match.group(2))]
+    if len(groups) > 1:
+        log.refuse(f"one throughput of {len(groups)} input shapes", "measure one shape a run")
+    for sizes in groups.values():
+        if sizes and abs(figures / max(1, *sizes) - 1) > 2e-3:
+            log.another_batch(f"its figures say {figures:.5g}, its input shapes {max(sizes)}")
 
 
 def _mm_latency(log: Log) -> float:

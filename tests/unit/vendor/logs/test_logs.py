@@ -100,6 +100,8 @@ def test_the_published_logs_whose_lines_disagree_say_so():
         (json.dumps(SUMMARY, indent=1), "ais_bench", 4000, 16, 4.0, None),
         (MM, "mm_run", 615.385, 8, 12.9, 0),
         (MM_NEWER, "mm_run", 615.385, 8, 12.9, 0),
+        (MM.replace("[input: [8,", "[main/arg:0: [1, 3, 24, 24], main/arg:1: [], a: [8,"), "mm_run", 615.385, 8, 12.9, 0),
+        (MM + "Input shape group             0: [input: [8, 3, 672, 1024]]\n", "mm_run", 615.385, 8, 12.9, 0),  # --analysis
         (TRT10, "trtexec", 128.422 * 16, 16, 7.76549, None),
         (REGNET, "benchmark", 714.514, 16, 16000 / 714.514, None),
         (REGNET.replace("[infer]", "[inference]").replace("[post]", "[postprocess]"), "benchmark", 714.514, 16, 16000 / 714.514, None),
@@ -241,6 +243,8 @@ DAMAGED = [
     ("mm_run: cut in the figure", MM_NEWER, swap("615.385", "615."), 8, "damaged or cut off"),
     ("mm_run: stated batch 4", MM, str, 4, "another batch"),
     ("mm_run: two runs", MM, twice, 8, "several runs"),
+    ("mm_run: two shapes", MM, lambda text: text + "Input shape group 1: [input: [8, 3, 64, 64]]\n", 8, "2 input shapes"),
+    ("mm_run: shapes of another batch", MM, swap("[input: [8,", "[input: [16,"), 8, "another batch"),
     # trtexec
     ("trtexec 7: no mean", TRT7, without("mean"), 16, "mean expected"),
     ("trtexec 7: no total", TRT7, without("total compute"), 16, "total expected"),
