@@ -215,6 +215,7 @@ def test_a_chip_that_computes_wrongly_fails(fault, tmp_path):
 
     assert done.returncode == 1, done.stdout
     assert outcomes(records)["own_m-ascend310p-fp16-bs4", ""] == "FAIL"
+    assert "INVALID" not in outcomes(records).values(), "the reference is not to blame"
 
 
 def test_a_file_that_cannot_be_tested_ends_the_run_with_the_reason(tmp_path):
