@@ -43,16 +43,22 @@ class Process:
         self.shutting_down = True
 
 
-def test_a_test_in_which_a_process_died_is_not_given_to_another_and_the_rest_of_its_lineup_is():
-    tests = [f"{NUMERICS}[regnety_016-{chip}-fp16-bs{batch}]" for chip in CHIPS for batch in (1, 2, 4)]
+def started(tests):
+    """The scheduler with those tests, and its two processes."""
     sched = ByLineup(
         SimpleNamespace(option=SimpleNamespace(loadscopereorder=True), getvalue=lambda name: ["popen"] * 2)
     )
-    dies, stays = Process("gw0"), Process("gw1")
-    for process in (dies, stays):
+    both = Process("gw0"), Process("gw1")
+    for process in both:
         sched.add_node(process)
         sched.add_node_collection(process, tests)
     sched.schedule()
+    return sched, *both
+
+
+def test_a_test_in_which_a_process_died_is_not_given_to_another_and_the_rest_of_its_lineup_is():
+    tests = [f"{NUMERICS}[regnety_016-{chip}-fp16-bs{batch}]" for chip in CHIPS for batch in (1, 2, 4)]
+    sched, dies, stays = started(tests)
     first, *rest = list(dies.given)
     sched.mark_test_complete(dies, first)
 
@@ -62,3 +68,15 @@ def test_a_test_in_which_a_process_died_is_not_given_to_another_and_the_rest_of_
 
     assert sorted(stays.given) == sorted({*range(len(tests))} - {first, rest[0]})
     assert sched.tests_finished
+
+
+def test_of_a_lineup_of_one_test_in_which_a_process_died_nothing_is_left_to_do():
+    tests = [f"{NUMERICS}[regnety_016-{chip}-fp16-bs1]" for chip in CHIPS]
+    sched, dies, stays = started(tests)
+    given = list(stays.given)
+
+    lost = sched.remove_node(dies)
+
+    assert lost == tests[dies.given[0]]
+    assert scope_of(lost) not in {*sched.workqueue, *sched.assigned_work[stays]}
+    assert dies.given[0] not in stays.given[len(given) :]

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from harness import matrix
-from harness.backends.base import BuildSpec, Device
+from harness.backends.base import BuildSpec, Device, Health
+from harness.errors import DeviceError
 from harness.run.case_run import CaseRun
 from harness.run.engine import Built
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
+LOST = DeviceError("npu-smi did not answer", hint="see its tools")
 CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 
 
@@ -63,6 +65,22 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
     for batch, (chip, reference) in found.items():
         assert chip["y"].tolist() == (2 * rows[:batch]).tolist()
         assert reference["y"].tolist() == [row % 5 for row in range(batch)]
+
+
+@pytest.mark.parametrize(("held", "told"), [(511.96, {"device_peak_mb": 512.0}), (None, {}), (LOST, {})])
+def test_memory_of_the_device_is_a_cost_and_a_tool_that_fails_costs_no_verdict(monkeypatch, held, told):
+    def health(device):
+        if held is LOST:
+            raise LOST
+        return Health(own_mb=held)
+
+    store = SimpleNamespace(told=lambda path: {"bytes": 2_000_000, "seconds": 3.0})
+    bench = CaseRun(SimpleNamespace(settings=SimpleNamespace(store=store, process=0)), FP32)
+    monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
+    vars(bench.engine)["present"] = SimpleNamespace(devices=[Device(0, "CPU")])
+    vars(bench).update(worker=SimpleNamespace(health=health, peak_mb=100.0), session=SimpleNamespace(on_chip=None))
+
+    assert bench.costs == {"build_s": 3.0, "engine_mb": 2.0, "worker_peak_mb": 100.0, **told}
 
 
 @pytest.mark.parametrize(
