@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Sequence
 
 from harness.vendor.logs.log import NUMBER, ROUNDING, WHOLE, Log, Throughput
 
 
 def mm_run(log: Log, text: str) -> list[Throughput]:
-    """Counts images, unlike trtexec; the figure is of all devices of the run together."""
+    """Counts images, unlike trtexec. A summary a device (its source, ReportPerDev), or one figure of all together."""
+    devices = _mm_devices(log)
+    parts = _mm_summaries(log)
+    if 1 < len(parts) == len(devices):
+        return [_mm_figure(part, [number], ()) for number, part in parts]
+    count = len(devices)
+    return [_mm_figure(log, devices, (f"mean of {count} devices that ran together",) if count > 1 else ())]
+
+
+def _mm_figure(log: Log, devices: Sequence[int | None], notes: tuple[str, ...]) -> Throughput:
     number, rate, figures = _mm_rate(log)
     _mm_shapes(log, figures)
     mean = _mm_latency(log)
     batch = log.batch(figures)
-    devices = _mm_devices(log)
     single = devices[0] if len(devices) == 1 else None
-    count = max(1, len(devices))
-    notes = (f"mean of {count} devices that ran together",) if count > 1 else ()
-    return [
-        Throughput(
-            "mm_run", rate / count, batch, mean, "Throughput (qps)", (number,), single, log.source, notes=notes,
-        )
-    ]  # fmt: skip
+    return Throughput(
+        "mm_run", rate / max(1, len(devices)), batch, mean, "Throughput (qps)", (number,), single, log.source,
+        notes=notes,
+    )  # fmt: skip
+
+
+def _mm_summaries(log: Log) -> list[tuple[int | None, Log]]:
+    """Each Performance Summary of one run with what stands before the first, and the device named above it."""
+    starts = [i for i, line in enumerate(log.lines) if re.fullmatch("=+ Performance Summary", line)]
+    found = []
+    for before, start, end in zip([0, *starts], starts, [*starts[1:], len(log.lines)]):
+        if any(re.search(r"--magicmind_model\b", line) for line in log.lines[start:end]):
+            return []  # the command line of another run
+        named = [match for match in map(_MM_DEVICE.search, log.lines[before:start]) if match and match.group(2)]
+        kept = [*range(starts[0]), *range(start, end)]
+        part = replace(log, lines=tuple(log.lines[i] for i in kept), numbers=tuple(log.numbers[i] for i in kept))
+        found.append((int(named[-1].group(1)) if named else None, part))
+    return found
+
+
+_MM_DEVICE = re.compile(r"=+ (?:Device|Report Dev) (\d{1,9}) (?:(Utilization|PMU)|Analysis) Summary")
 
 
 def _mm_rate(log: Log) -> tuple[int, float, float]:
@@ -94,7 +118,7 @@ def _mm_devices(log: Log) -> list[int]:
         match = re.search(r"(?<!\S)--devices(?:<\w+>)?(?:\s*[=:]\s*|\s+)((?:\d{1,9}[ ,]+)*\d{1,9})[ ,]*(?=--|$)", line)
         if match:
             said |= {int(index) for index in re.findall(r"\d+", match.group(1))}
-        match = re.search(r"Device (\d{1,9}) Utilization Summary", line)
+        match = _MM_DEVICE.search(line)
         if match:
             said.add(int(match.group(1)))
     return sorted(said)

@@ -113,6 +113,33 @@ def test_two_mlus_of_one_run_share_the_figure():
     assert "2 devices" in figure.notes[0]
 
 
+FIRST, _, SUMMARY = MM.replace("--devices 0", "--devices 0 1").partition("\n")
+SECOND = SUMMARY.replace("615.385", "610.687").replace("76.9231", "76.3359").replace("13.0\n", "13.1\n")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_summary_a_device_is_a_figure_a_device(named):
+    """As mm_run's source has it; utilisation is printed where it was asked for."""
+    above = [f"=================== Device {i} Utilization Summary\n" if named else "" for i in (0, 1)]
+    analysis = "=================== Report Dev 1 Analysis Summary\n"
+
+    first, second = parse("\n".join([FIRST, analysis + above[0] + SUMMARY, above[1] + SECOND]))
+
+    assert (first.per_device, second.per_device) == (615.385, 610.687)
+    assert (first.device, second.device) == ((0, 1) if named else (None, None))
+    assert (first.batch, second.notes) == (8, ())
+
+
+def test_two_runs_on_two_devices_are_no_figure_a_device():
+    with pytest.raises(DataError, match="several runs"):
+        parse("\n".join([FIRST, SUMMARY, FIRST, SECOND]))
+
+
+def test_a_summary_more_than_devices_is_several_runs():
+    with pytest.raises(DataError, match="several runs"):
+        parse("\n".join([FIRST, SUMMARY, SECOND, SECOND]))
+
+
 def test_a_trtexec_warning_stays_with_the_figure():
     (figure,) = parse(TRT10)
 
