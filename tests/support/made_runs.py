@@ -1,6 +1,7 @@
 """Records of runs that never ran: the whole matrix with failures where a test wants them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -73,3 +74,11 @@ def past(values, versions=None, noise=0.01, seed=0, **header):
                         (), facts)  # fmt: skip
         runs.append(run_of([record], time=f"2026-01-{day + 1:02d}T00:00:00Z", **header))
     return runs
+
+
+def heavy(records):
+    """With as many facts as a real record has."""
+    facts = {"backend": "acl", "engine": "a" * 64, "version": "CANN 7.0.0 " * 8, "device": "Ascend310P3 " * 6}
+    return [
+        replace(r, facts={**facts, **r.facts, "digest": f"{i:064x}", "own": "b" * 400}) for i, r in enumerate(records)
+    ]
