@@ -389,3 +389,15 @@ def test_mm_run_prints_what_the_log_reader_reads(sdk, onnx, engine, layout):
     (figure,) = logs.parse(printed, tool="mm_run")
 
     assert figure.per_device == pytest.approx(4 / 0.004, rel=1e-5)
+
+
+def test_mm_run_of_two_cards_and_two_inputs_is_a_figure_a_card(sdk, tmp_path, engine):
+    spec = replace(tiny_spec("fp32"), inputs=TWO, outputs=("difference",))
+    magicmind.build(two_inputs(tmp_path / "two.onnx"), engine, spec)
+    command = ["mm_run", "--magicmind_model", str(engine), "--devices", "0", "1", "--iterations", "1000"]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
+
+    figures = logs.parse(printed, tool="mm_run")
+
+    assert [(figure.device, figure.batch) for figure in figures] == [(0, 2), (1, 2)]
+    assert figures[0].per_device == figures[1].per_device
