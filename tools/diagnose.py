@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 OnnxOption = Annotated[Path | None, typer.Option("--onnx", help="the file, for a case of an ONNX file of your own")]
 OnnxInputOption = Annotated[
-    list[str] | None, typer.Option("--onnx-input", help="as for pytest: NAME=LOW:HIGH or NAME=FILE.npy")
+    list[str] | None,
+    typer.Option("--onnx-input", metavar="NAME=VALUE", help="as for pytest: NAME=LOW:HIGH or NAME=FILE.npy"),
 ]
 
 

@@ -18,5 +18,5 @@ def spoken(lang: str | None) -> str | None:
 
 LangOption = Annotated[
     str | None,
-    typer.Option("--lang", help=f"language: {', '.join(LANGUAGES)} (default: the locale's)", callback=spoken),
+    typer.Option("--lang", metavar="|".join(LANGUAGES), help="language (default: the locale's)", callback=spoken),
 ]

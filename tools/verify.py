@@ -17,7 +17,7 @@ from tools.report import files_of
 
 def command(
     results: Annotated[list[Path], typer.Argument(help="folders of results, or record files (.jsonl)")],
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the checks as JSON")] = False,
 ) -> None:
     """Check that record files are as they were written, and compute every verdict again that the raw windows, answers
     and errors kept in them decide. Exit status: 1 when one does not come out, 2 when a file was changed."""
