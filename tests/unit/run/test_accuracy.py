@@ -104,6 +104,13 @@ def test_a_reference_that_is_scored_in_the_place_of_the_chip_is_seen():
         evaluate(CASE, "classes", Answers(WHOLE, answers, 2.0, False), answers, WHOLE, WHOLE, Sampled(), False, None)
 
 
+def test_a_few_numbers_may_be_the_references_in_every_bit():
+    few = [{"logits": np.where(np.arange(12) == number, 1.0, -1.0)} for number in range(4)]
+    done = evaluate(CASE, "attributes", Answers(WHOLE, few, 2.0, False), few, WHOLE, WHOLE, Sampled(), True, None)
+
+    assert done.chip.values["instance_accuracy"] == 1.0
+
+
 def test_images_that_were_calibrated_on_are_not_scored():
     check_apart(WHOLE.take([0, 1]), WHOLE.take([2, 3]))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from ascend_tiny import DEVICE
 from vendor_sweep import SDK
 
-from harness.backends.ascend import _devices, acl
+from harness.backends import _own_processes
+from harness.backends.ascend import _devices, _npu_smi, acl
 from harness.backends.base import Device
 from harness.errors import DeviceError
 
@@ -131,3 +134,15 @@ def test_a_chip_that_is_not_there_is_not_reset(sdk):
 
     with pytest.raises(DeviceError, match="does not show device 6"):
         acl.reset(Device(6, "310"))
+
+
+def test_a_process_without_a_number_is_of_others_and_its_memory_is_not_the_suites(monkeypatch):
+    row = _npu_smi.Row(0, 0, "310P3", 0, 0, "OK", 40.0, 0.0, ("NA python", f"{os.getppid()} python"), (300.0, 200.0))
+    monkeypatch.setattr(_npu_smi, "rows", lambda: [row])
+    monkeypatch.setattr(_npu_smi, "page", lambda npu, chip: _npu_smi.Page())
+    monkeypatch.setattr(_devices, "ours", lambda number: number == os.getppid())
+    monkeypatch.setattr(_own_processes, "ours", lambda number: number == os.getppid())
+
+    health = _devices.health(Device(0, "310P3"))
+
+    assert (health.processes, health.own, health.own_mb) == (("NA python",), 1, 200.0)
