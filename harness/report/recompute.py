@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from harness.baselines import Baselines
-from harness.case import Precision
 from harness.errors import DataError, HarnessError
 from harness.judge.known import excuse
 from harness.judge.numerics import Tolerance, tolerance_again
 from harness.judge.sampled import again
 from harness.judge.throughput import FLOOR
-from harness.judge.verdict import SLACK, Verdict, judge_agreement, judge_published, tail_of
+from harness.judge.verdict import SLACK, Verdict, judge_agreement, judge_published, of_seeded, tail_of
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, read_answers
@@ -137,10 +136,9 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
 
 
 def _reported(verdict: Verdict, record: Record) -> Verdict:
-    """INT8 of a seeded network is reported, not judged."""
-    if record.case.precision is Precision.INT8 and "seeded" in record.marks:
-        return Verdict(Outcome.INCONCLUSIVE, verdict.text, verdict.details)
-    return verdict
+    """What reduced precision costs a seeded network is reported, not judged."""
+    seeded = "seeded" in record.marks
+    return of_seeded(verdict, record.case.precision, record.metric) if seeded else verdict
 
 
 def _published(record: Record, book: _Evidence) -> Verdict:

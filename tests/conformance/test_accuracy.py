@@ -4,12 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness.case import Precision
 from harness.judge.repeat import Judged
-from harness.judge.verdict import judge_published
+from harness.judge.verdict import judge_published, of_seeded
 from harness.run.case_answers import answers_of
 from harness.run.engine import Variant
-from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.accuracy
 
@@ -20,10 +18,11 @@ def published(answers, metric):
     return {name: cell.value for name, cell in cells if cell is not None}
 
 
-def reported(verdict):
-    """Hardly an answer of a seeded network has a margin that eight bits keep: its drop says nothing of trained ones."""
-    text = f"reported, not judged, for seeded weights say nothing of what INT8 costs trained ones: {verdict.text}"
-    return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
+def judged(bench, run):
+    verdicts = answers_of(bench).verdicts(run)
+    if "seeded" not in bench.marks:
+        return verdicts
+    return {metric: of_seeded(verdict, bench.case.precision, metric) for metric, verdict in verdicts.items()}
 
 
 def agreement(bench, keep_answers, keep_pictures):
@@ -31,9 +30,7 @@ def agreement(bench, keep_answers, keep_pictures):
     run = answers.evaluation
     keep_answers(bench, run)
     pictures = keep_pictures(bench, run)
-    verdicts = answers.verdicts(run)
-    if bench.case.precision is Precision.INT8 and "seeded" in bench.marks:
-        verdicts = {metric: reported(verdict) for metric, verdict in verdicts.items()}
+    verdicts = judged(bench, run)
 
     beside = {m: replace(v, details={**v.details, **published(answers, m)}) for m, v in verdicts.items()}
     worst = min(beside, key=lambda metric: beside[metric].outcome.severity)
@@ -48,7 +45,7 @@ def test_the_chip_agrees_with_the_reference(judge, keep_answers, keep_pictures):
 def suppressed(bench):
     answers = answers_of(bench)
     run = answers.evaluate(Variant(raw=False, nms=True))
-    verdicts = answers.verdicts(run)
+    verdicts = judged(bench, run)
     named = {f"{metric} suppressed by chip": verdicts[metric] for metric in bench.model.metrics}
     return Judged(named, run.marks, run.facts)
 

@@ -13,7 +13,7 @@ from harness.baselines import load
 from harness.case import Case, Precision
 from harness.errors import InvalidMeasurement
 from harness.judge.stats import Drop
-from harness.judge.verdict import Outcome, judge_agreement, judge_published, judge_tail
+from harness.judge.verdict import Outcome, Verdict, judge_agreement, judge_published, judge_tail, of_seeded
 from harness.metrics.base import Score
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -326,3 +326,24 @@ def test_an_accuracy_far_above_the_published_one_is_no_success(registry, share, 
 
     assert verdict.outcome is outcome
     assert ("another metric, other labels" in verdict.text) == (outcome is INVALID)
+
+
+@pytest.mark.parametrize(
+    ("precision", "metric", "expected"),
+    [
+        (Precision.FP32, "top1", {}),
+        (Precision.FP16, "top1", {FAIL: INCONCLUSIVE}),
+        (Precision.FP16, "tail", {}),
+        (Precision.INT8, "top1", {FAIL: INCONCLUSIVE, PASS: INCONCLUSIVE}),
+        (Precision.INT8, "tail", {FAIL: INCONCLUSIVE, PASS: INCONCLUSIVE}),
+    ],
+)
+@pytest.mark.parametrize("outcome", [PASS, FAIL, INCONCLUSIVE])
+def test_what_reduced_precision_costs_a_seeded_network_is_reported(precision, metric, expected, outcome):
+    """A healthy FP16 chip changes 2 in 100 of its first places, of which 1 in 100 may go."""
+    verdict = of_seeded(Verdict(outcome, "22 of 1000 lost", {"drop": 0.022}), precision, metric)
+
+    assert verdict.outcome is expected.get(outcome, outcome)
+    assert verdict.details == {"drop": 0.022}
+    told = f"seeded weights say nothing of what {precision.upper()} costs trained ones: 22 of 1000 lost"
+    assert (told in verdict.text) is (precision is Precision.INT8 or outcome in expected)
