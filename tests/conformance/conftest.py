@@ -32,6 +32,7 @@ from harness.report.samples import write_answers
 from harness.run.accuracy import Evaluation
 from harness.run.case_answers import answers_of
 from harness.run.case_run import CaseRun, has_peer
+from harness.run.case_speed import speed_of
 from harness.run.context import CHIP_PLAN, RunContext, Settings
 from harness.run.simulation import simulator
 from harness.store import Store
@@ -171,8 +172,10 @@ class Benches:
         if self.taken is None:
             return
         bench, self.taken = self.taken, None
+        for shared in (answers_of, speed_of):  # what its tests shared
+            shared.cache_clear()
         try:
-            bench.close()
+            bench.leave_device()
         except HarnessError as error:
             facts = {"fact": error.fact, "hint": error.hint}
             record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
