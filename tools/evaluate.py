@@ -236,7 +236,7 @@ def _published_precision(published: Baselines, chip: str, model: str) -> Precisi
 
 def _rows(model: Model, score: Score, published: Baselines, case: Case | None, judged: bool) -> list[dict[str, Any]]:
     """A row a metric: measured, source and published figures, verdict."""
-    from harness.judge.verdict import judge_published
+    from harness.judge.accuracy import judge_published
 
     rows = []
     for name in model.metrics:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from harness.case import Precision, Tensors
+from harness.judge.accuracy import SLACK
 from harness.judge.numerics import judge_numerics
-from harness.judge.verdict import SLACK, Verdict
+from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
 

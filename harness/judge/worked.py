@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from harness.baselines import Cell
 from harness.case import Precision, Tensors
+from harness.judge.accuracy import judge_agreement, judge_published
 from harness.judge.numerics import judge_numerics
 from harness.judge.stats import Estimate, throughput
 from harness.judge.throughput import judge_batches, judge_counted, judge_floor, judge_in_flight, judge_ratio
 from harness.judge.timing import Timing, Window
-from harness.judge.verdict import Verdict, judge_agreement, judge_published
+from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
 from harness.vocabulary import Outcome
 

@@ -16,7 +16,7 @@ from harness.vocabulary import Outcome
 
 SERIES = 6  # colours in the style sheet: s0 to s5; each has a shape of its own too
 NAMED = 36  # letters of what changed beside a line over time
-ALLOWED = 0.01  # relative drop that is drawn as allowed where a record names none: judge.verdict.SLACK
+ALLOWED = 0.01  # relative drop that is drawn as allowed where a record names none: judge.accuracy.SLACK
 PERCENTILES = (("latency_p50_us", "p50"), ("latency_p90_us", "p90"), ("latency_p99_us", "p99"),
                ("latency_p999_us", "p99.9"))  # fmt: skip
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from harness.baselines import Baselines
 from harness.errors import DataError, HarnessError
+from harness.judge.accuracy import SLACK, judge_agreement, judge_published, of_seeded, tail_of
 from harness.judge.known import excuse
 from harness.judge.numerics import Tolerance, tolerance_again
 from harness.judge.sampled import again
 from harness.judge.throughput import FLOOR
-from harness.judge.verdict import SLACK, Verdict, judge_agreement, judge_published, of_seeded, tail_of
+from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, read_answers

@@ -12,9 +12,10 @@ from harness.baselines import Cell
 from harness.case import Precision, Predictions
 from harness.datasets.base import Dataset
 from harness.errors import DataError
+from harness.judge.accuracy import SLACK, images_decide, judge_agreement, judge_tail
 from harness.judge.sampled import Sampled
 from harness.judge.stats import looks
-from harness.judge.verdict import SLACK, Verdict, images_decide, judge_agreement, judge_tail
+from harness.judge.verdict import Verdict
 from harness.run import accuracy, artefacts, predict
 from harness.run.accuracy import Evaluation
 from harness.run.card import Card, together

@@ -23,10 +23,10 @@ from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
 from harness.errors import DeviceError, InvalidMeasurement, WorkerError
 from harness.export import export
+from harness.judge.accuracy import RUINED
 from harness.judge.numerics import Loss, judge_numerics, losses
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan
-from harness.judge.verdict import RUINED
 from harness.metrics.changes import compared
 from harness.models.base import Model, Protocol
 from harness.reference import arithmetic, eager, predictions

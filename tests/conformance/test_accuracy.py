@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from harness.judge.accuracy import judge_published, of_seeded
 from harness.judge.repeat import Judged
-from harness.judge.verdict import judge_published, of_seeded
 from harness.run.case_answers import answers_of
 from harness.run.engine import Variant
 

@@ -15,7 +15,7 @@ import torch
 from harness import datasets, matrix
 from harness.backends import registry
 from harness.chips import Chip
-from harness.judge import verdict
+from harness.judge import accuracy
 from harness.judge.stats import paired_bootstrap
 from harness.judge.timing import Plan
 from harness.report.ci import Status
@@ -86,7 +86,7 @@ def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest
     monkeypatch.setattr(
         RunContext, "__init__", lambda suite, settings: begin(suite, replace(settings, plan=PLAN, patience=0.0))
     )
-    monkeypatch.setattr(verdict, "paired_bootstrap", partial(paired_bootstrap, resamples=100))
+    monkeypatch.setattr(accuracy, "paired_bootstrap", partial(paired_bootstrap, resamples=100))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("CHIPPROOF_DATA", raising=False)
     return world

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.judge.verdict import judge_agreement, judge_tail
+from harness.judge.accuracy import judge_agreement, judge_tail
 from harness.run import accuracy
 from harness.vocabulary import STAGE_MARKERS, Outcome
 from tests.faults import answers, circumstances, tiny  # noqa: F401 - they fill the list

@@ -11,7 +11,7 @@ from harness.baselines import load
 from harness.case import Precision
 from harness.errors import InvalidMeasurement
 from harness.judge.numerics import TOLERANCES, Loss, in_precision, judge_numerics, losses, tolerance_again
-from harness.judge.verdict import Outcome
+from harness.vocabulary import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
 ANY_CELL = load().best("gfocalv2_r50_fpn", "t4")

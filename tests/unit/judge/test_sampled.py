@@ -11,8 +11,8 @@ from scipy.stats import binom
 from harness import metrics
 from harness.case import Precision
 from harness.judge import stats, verdict
+from harness.judge.accuracy import images_decide, judge_agreement, judge_tail
 from harness.judge.sampled import ALL, Sampled, again
-from harness.judge.verdict import images_decide, judge_agreement, judge_tail
 from harness.metrics.base import Score
 from harness.metrics.coco import Objects
 from harness.vocabulary import Outcome

@@ -26,7 +26,7 @@ from harness.judge.throughput import (
     judge_target,
 )
 from harness.judge.timing import Timing, Window
-from harness.judge.verdict import Outcome
+from harness.vocabulary import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
 ANY_CELL = load().best("gfocalv2_r50_fpn", "t4")

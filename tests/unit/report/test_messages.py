@@ -15,10 +15,10 @@ from harness import matrix
 from harness.backends.base import OTHERS
 from harness.baselines import load
 from harness.case import Case, Precision
+from harness.judge.accuracy import judge_agreement, judge_published, judge_tail
 from harness.judge.numerics import judge_numerics
 from harness.judge.stats import Estimate
 from harness.judge.throughput import Effort, judge_floor
-from harness.judge.verdict import judge_agreement, judge_published, judge_tail
 from harness.metrics.base import Score
 from harness.report import ci, compare, tables
 from harness.report.causes import head
