@@ -22,4 +22,5 @@ class Verdict:
 
 
 def percent(share: float) -> str:
+    """A share in percent, with four digits."""
     return f"{100 * share:.4g} %"

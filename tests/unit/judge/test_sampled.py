@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from harness import metrics
 from harness.case import Precision
-from harness.judge import stats, verdict
+from harness.judge import accuracy, stats
 from harness.judge.accuracy import images_decide, judge_agreement, judge_tail
 from harness.judge.sampled import ALL, Sampled, again
 from harness.metrics.base import Score
@@ -160,7 +160,7 @@ def wrong_ways(score, draw, metric, slack, sizes=SIZES, runs=RUNS, spending=True
 
 @pytest.fixture
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(verdict, "paired_bootstrap", partial(stats.paired_bootstrap, resamples=100))
+    monkeypatch.setattr(accuracy, "paired_bootstrap", partial(stats.paired_bootstrap, resamples=100))
 
 
 def top1(loss, gain, right=0.8):

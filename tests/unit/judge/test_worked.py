@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.judge import numerics, stats, throughput, verdict
+from harness.judge import accuracy, numerics, stats, throughput
 from harness.judge.verdict import Verdict
 from harness.judge.worked import examples, judge_examples
 from harness.vocabulary import Outcome
@@ -41,13 +41,13 @@ def test_a_verdict_that_is_red_already_stays():
         (throughput, "RANGE", (0.02, 5.0)),
         (throughput, "COUNTED", 2.0),
         (throughput, "BETWEEN", 0.3),
-        (verdict, "TOO_GOOD", 1.0),
-        (verdict, "percent", None),
+        (accuracy, "TOO_GOOD", 1.0),
+        (accuracy, "judge_published", None),
     ],
 )
 def test_a_judge_that_does_not_judge_is_seen(where, name, wrong, monkeypatch):
     if wrong is None:
-        monkeypatch.setattr(verdict.judge_published, "__defaults__", (None, 0.1))
+        monkeypatch.setattr(accuracy.judge_published, "__defaults__", (None, 0.1))
     else:
         monkeypatch.setattr(where, name, wrong)
 
