@@ -86,7 +86,7 @@ def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monk
 def test_the_worker_of_the_peer_stays_and_a_dead_one_is_replaced(suite):
     def process():
         with suite.peer(MODEL, CPU, SMALL):
-            return suite._peer._process.pid
+            return suite._peer.pipe._process.pid
 
     first = process()
     assert process() == first
