@@ -7,7 +7,7 @@ import numpy as np
 from magicmind.python.cc._pywrap_runtime import ITensor
 from magicmind.python.common.types import DataType, get_datatype_by_numpy
 from magicmind.python.runtime._base import Code, compiled, injected, refused, status
-from magicmind.python.runtime._nodes import Adding
+from magicmind.python.runtime._nodes import Adding, Described
 
 
 class Dims:
@@ -65,7 +65,7 @@ class NetworkTensor(ITensor):
         return status("mm.ITensor.set_data_type")
 
 
-class Node:
+class Node(Described):
     """A node as get_all_nodes_in_network lists it. Forced to FLOAT32, it keeps its constants whole."""
 
     def __init__(self, network, node, tensors):
@@ -74,24 +74,6 @@ class Node:
         self._type = node.op_type
         self._inputs = [tensors(name) for name in node.input if name]
         self._outputs = [tensors(name) for name in node.output if name]
-
-    def get_node_name(self):
-        return self._name
-
-    def get_node_type(self):
-        return self._type
-
-    def get_input_count(self):
-        return len(self._inputs)
-
-    def get_output_count(self):
-        return len(self._outputs)
-
-    def get_input(self, i):
-        return self._inputs[i]
-
-    def get_output(self, i):
-        return self._outputs[i]
 
     def set_precision(self, i, dtype):
         call = "mm.INode.set_precision"

@@ -24,41 +24,14 @@ from magicmind.python.runtime._kinds import (
 OPSET = 13  # of a network that no parser filled
 
 
-class MadeNode:
-    """A node that a program added. Its setters are those of its kind; each answers a Status."""
-
-    def __init__(self, network, kind, inputs, emit, count, settings):
-        number = len(network.made)
-        self._network, self._kind, self._emit = network, kind, emit
-        self.settings = dict(settings)
-        self._name = f"main/{kind}_{number}"
-        self._inputs = list(inputs)
-        self._outputs = [network.node_tensor(f"{self._name}:{i}") for i in range(count)]
-
-    def __getattr__(self, name):
-        settings = self.__dict__.get("settings", {})
-        if not name.startswith("set_") or name[4:] not in settings:
-            raise AttributeError(f"I{self._kind.title()}Node has no {name}")
-
-        def put(*values):
-            call = f"mm.INode.{name}"
-            failed = injected(call)
-            if failed:
-                return failed
-            settings[name[4:]] = values[0] if len(values) == 1 else values
-            return status(call)
-
-        return put
+class Described:
+    """What every node tells of itself: its name, type, inputs and outputs."""
 
     def get_node_name(self):
         return self._name
 
     def get_node_type(self):
-        return self._kind
-
-    def set_node_name(self, name):
-        self._name = name
-        return status("mm.INode.set_node_name")
+        return self._type
 
     def get_input_count(self):
         return len(self._inputs)
@@ -71,6 +44,37 @@ class MadeNode:
 
     def get_output(self, i):
         return self._outputs[i]
+
+
+class MadeNode(Described):
+    """A node that a program added. Its setters are those of its kind; each answers a Status."""
+
+    def __init__(self, network, kind, inputs, emit, count, settings):
+        number = len(network.made)
+        self._network, self._type, self._emit = network, kind, emit
+        self.settings = dict(settings)
+        self._name = f"main/{kind}_{number}"
+        self._inputs = list(inputs)
+        self._outputs = [network.node_tensor(f"{self._name}:{i}") for i in range(count)]
+
+    def __getattr__(self, name):
+        settings = self.__dict__.get("settings", {})
+        if not name.startswith("set_") or name[4:] not in settings:
+            raise AttributeError(f"I{self._type.title()}Node has no {name}")
+
+        def put(*values):
+            call = f"mm.INode.{name}"
+            failed = injected(call)
+            if failed:
+                return failed
+            settings[name[4:]] = values[0] if len(values) == 1 else values
+            return status(call)
+
+        return put
+
+    def set_node_name(self, name):
+        self._name = name
+        return status("mm.INode.set_node_name")
 
     def set_precision(self, i, dtype):
         held = self._network.exact
@@ -112,7 +116,7 @@ class Graph:
     def constant(self, tensor):
         """The values of a constant. Raises ValueError for another tensor: the compiler wants to know them."""
         for node in self.network.made:
-            if node._kind == "const" and node._outputs[0] is tensor:
+            if node._type == "const" and node._outputs[0] is tensor:
                 return node.settings["value"]
         raise ValueError(f"{tensor.name} is no constant")
 
