@@ -23,6 +23,10 @@ FLOORS = (  # a room is a file of harness/ or a folder, or a file of a folder th
     "diagnose report",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
+TOP_LEVEL = set(
+    ".ci .editorconfig .gitignore .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md LICENSE Makefile README.md README.zh-CN.md "
+    "baselines conftest.py docs harness pyproject.toml tests tools".split()
+)
 TOP = len(FLOORS)  # conftest, tests, tools
 FILES = [
     path.relative_to(ROOT)
@@ -99,6 +103,14 @@ def place_of(module):
     """Where the tests of a module stand: the same folder under tests/unit, without a leading underscore."""
     folder = module.parent if module.parts[0] == "tools" else module.parent.relative_to("harness")
     return Path("tests/unit") / folder / f"test_{module.stem.lstrip('_')}.py"
+
+
+def test_nothing_stray_lies_at_the_top():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a checkout of git")
+    top = {name.split("/")[0] for name in tracked.stdout.splitlines()}
+    assert top == TOP_LEVEL, top ^ TOP_LEVEL
 
 
 def test_every_module_has_a_test_file_of_its_name():
