@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import io
 import json
 import os
@@ -14,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
@@ -28,6 +27,7 @@ from packaging.requirements import Requirement  # comes with pytest
 
 from harness.errors import HarnessError, UsageError, WorkerError
 from harness.report.messages import Translate, language, translation
+from tools.evidence import evidence, matching
 from tools.fetch import SETS
 from tools.language import LangOption
 from tools.suite import CacheOption, DataOption, PythonOption, cache_folder
@@ -103,7 +103,8 @@ def command(
     if bundle is not None:
         from harness.report.records import write_whole
 
-        write_whole(bundle, evidence(findings))
+        lines = [f"{f.area} {f.name}: {f.state.value}: {f.detail}" for f in findings]
+        write_whole(bundle, evidence(lines, _sdks()))
         print(
             translation(language(lang, encoding=sys.stdout.encoding))(
                 "written: {path}; read it before you send it", path=bundle
@@ -246,7 +247,7 @@ def untraced(chip: Chip, pythons: Pythons, asked: Mapping[str, Interpreter]) -> 
 
 def traceless(sdk: Sdk, sdk_python: str, python: Interpreter) -> str:
     """What was looked for in vain, or nothing when there is any trace of the vendor's driver or SDK."""
-    if any(map(_files, sdk.nodes)) or any(map(shutil.which, sdk.programs)) or sdk.module in python.modules:
+    if any(map(matching, sdk.nodes)) or any(map(shutil.which, sdk.programs)) or sdk.module in python.modules:
         return ""
     if any(os.environ.get(name) for name in sdk.variables):
         return ""
@@ -438,71 +439,3 @@ def _hung(first: str, text: str, width: int, later: int | None = None) -> list[s
     wrapped = Text(text).wrap(Console(width=room, file=io.StringIO()), room, overflow="fold")
     lines = [line.plain.rstrip() for line in wrapped]
     return [(first if i == 0 else " " * later) + line for i, line in enumerate(lines)]
-
-
-def evidence(findings: Sequence[Finding]) -> str:
-    """Findings, the tables of the vendors' tools and the versions of their drivers as text that can be sent to others:
-    without host and user names, home folders, serial numbers, addresses and processes."""
-    parts = ["chipproof doctor --bundle", ""]
-    parts += [f"{f.area} {f.name}: {f.state.value}: {f.detail}" for f in findings]
-    for sdk in _sdks():
-        for command in sdk.tables:
-            if shutil.which(command[0]) is None:
-                continue
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30)
-                text = done.stdout + done.stderr
-            except (OSError, subprocess.TimeoutExpired) as error:
-                text = str(error)
-            parts += ["", f"$ {' '.join(command)}", _without_addresses(_without_processes(text))]
-        for path in (path for pattern in sdk.files for path in _files(pattern)):
-            with suppress(OSError):
-                parts += ["", f"# {path}", path.read_text(encoding="utf-8", errors="replace")]
-    return scrubbed("\n".join(parts)) + "\n"
-
-
-def _files(pattern: str) -> list[Path]:
-    return sorted(Path("/").glob(pattern.lstrip("/")))
-
-
-def _without_addresses(table: str) -> str:
-    """Without IPv4 addresses; a version of four parts, such as npu-smi 23.0.3.1, stays."""
-    address = r"\b(?:\d{1,3}\.){3}\d{1,3}\b"
-
-    def told(found: re.Match[str]) -> str:
-        before = table[max(0, found.start() - 20) : found.start()]
-        return found[0] if re.search(r"(?i)(version|smi|driver|firmware|cnmon|\bv)[\s:=|]*$", before) else "<address>"
-
-    return re.sub(address, told, table)
-
-
-def _without_processes(table: str) -> str:
-    """The table up to its list of processes, whose names and folders are other people's."""
-    kept = []
-    for line in table.splitlines():
-        if re.search(r"\bProcess(es)?(:| id| name|\s*\|)", line, re.IGNORECASE):
-            kept.append("(processes are left out)")
-            break
-        kept.append(line.rstrip())
-    return "\n".join(kept)
-
-
-def scrubbed(text: str) -> str:
-    """Without what names a machine or a person."""
-    home = str(Path.home())
-    text = text.replace(home, "~") if len(home) > 1 else text
-    text = re.sub(r"(/home/|/Users/|/data/home/)[^/\s:;,'\"]+", r"\1<user>", text)
-    for name, word in ((platform.node(), "<host>"), (platform.node().split(".")[0], "<host>"), (_user(), "<user>")):
-        if len(name) > 1 and name != "root":
-            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word, text)
-    text = re.sub(r"(?i)\b(?:GPU-|MLU-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>", text)
-    text = re.sub(r"(?i)\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", "<mac>", text)
-    label = r"(?:serial(?: ?(?:number|num|no\.?))?|s/?n|board id|vdie id|die id|uuid|hostname|host name)"
-    return re.sub(rf"(?im)(\b{label}\s*[:=|]\s*)[^\s|][^|\n]*", r"\1<removed>", text)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, in containers
-        return ""

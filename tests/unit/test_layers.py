@@ -23,10 +23,10 @@ FLOORS = (  # a room is a file of harness/ or a folder, or a file of a folder th
     "diagnose report",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
-TOP_LEVEL = set(
-    ".ci .editorconfig .gitignore .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md LICENSE Makefile README.md README.zh-CN.md "
-    "baselines conftest.py docs harness pyproject.toml tests tools".split()
-)
+FOLDERS = {".ci", "baselines", "docs", "harness", "tests", "tools"}
+BESIDE = {"README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "conftest.py"}
+SETTINGS = {".editorconfig", ".gitignore", ".pre-commit-config.yaml", "pyproject.toml"}
+TOP_LEVEL = FOLDERS | BESIDE | SETTINGS
 TOP = len(FLOORS)  # conftest, tests, tools
 FILES = [
     path.relative_to(ROOT)
