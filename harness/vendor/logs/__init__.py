@@ -45,6 +45,8 @@ def parse(text: str, *, source: str = "log", tool: str | None = None, batch: int
         raise DataError(f"a batch of {batch} was stated", hint="state a batch of 1 or more")
     lines, numbers = lines_of(source, text)
     log = Log(source, tuple(lines), tuple(numbers), batch)
+    if not lines and text.strip():
+        log.refuse("there are only explanations and verbose lines", "give the whole output of one finished run")
     if not lines:
         log.cut("line at all")
     _no_failure(log)

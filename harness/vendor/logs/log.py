@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from re import Match
-from typing import Any, NoReturn
+from typing import Any, Collection, NoReturn
 
 from harness.errors import DataError
 
@@ -20,7 +20,6 @@ ROUNDING = 2e-5  # relative: two figures printed with six digits may differ by t
 BATCH_IN_NAME = (r"_batchsize_(\d{1,9})(?!\d)", r"(?<=[_-])bs(\d{1,9})(?![_\d]*\d)")
 BATCH_IN_LINE = (
     r"(?<!\S)--?(?:batch_?size|batch|dymBatch)(?:<\w+>)?(?:\s*[=:]\s*|\s+)(\d{1,9})(?!\S)",
-    r"--shapes=[^\s:]+:(\d{1,9})x",
     r"(?<=[_-])bs(\d{1,9})(?:_[a-zA-Z]\w*)?\.(?:om|onnx|plan|engine|trt|magicmind|model)\b",
     r"PureInfer_perf_of_\S*?[_-]bs(\d{1,9})\S*_in_device",
     r"^Batch: ([2-9]|[1-9]\d{1,8})$",  # trtexec says 1 where it was not told
@@ -101,14 +100,22 @@ class Log:
             )
         return found[0]
 
-    def batch(self, figures: float | None = None) -> int:
-        """The batch on which the caller, the file name, the text and the figures agree. Raises DataError when they
-        differ or none of them says it."""
+    def batch(self, figures: float | None = None, axes: Collection[int] = ()) -> int:
+        """The batch on which the caller, the file name, the text, the figures and the first axes of the inputs, where
+        the log shows them, agree. Raises DataError when they differ or none of them says it."""
         said = self.said_batches()
+        if len(set(axes)) == 1:
+            said.append(("the shape of its input", min(axes)))
         if len({n for _, n in said}) > 1:
             self.another_batch(", ".join(f"{who} says {n}" for who, n in said))
+        first = " and ".join(map(str, sorted(set(axes))))
+        if axes and said and said[0][1] not in axes:
+            self.another_batch(f"{said[0][0]} says {said[0][1]}, the inputs begin with {first}")
         if not said and figures is None:
-            self.refuse("the log does not say its batch", "state it: --batch N")
+            self.refuse(
+                f"inputs that begin with {first} do not say the batch" if axes else "the log does not say its batch",
+                "state it: --batch N",
+            )
         who, batch = said[0] if said else ("a whole number", max(1, round(figures or 0)))
         if figures is not None and abs(figures / batch - 1) > 2e-3:
             self.another_batch(f"its figures say {figures:.5g}, {who} says {batch}")

@@ -34,7 +34,6 @@ def test_a_run_says_a_thing_once(lines, fact):
     ("line", "batch"),
     [
         ("./benchmark -batch_size=16 -om_path=m.om", 16),
-        ("trtexec --shapes=image:8x3x224x224", 8),
         ("msame --model ./gfocal_bs4.om", 4),
         ("[INFO] try get model batchsize:32", 32),
         ("Batch: 64", 64),
@@ -59,6 +58,17 @@ def test_the_name_of_a_file_says_batch_and_device():
 def test_those_who_disagree_about_the_batch_are_named():
     with pytest.raises(DataError, match="the caller says 8, line 11 says 16"):
         log("-batch_size=16", stated=8).batch()
+
+
+def test_the_first_axes_of_the_inputs_say_the_batch_where_they_agree():
+    assert log().batch(axes=[8, 8]) == 8
+    assert log(stated=16).batch(axes=[1, 16]) == 16
+    with pytest.raises(DataError, match="the caller says 16, the shape of its input says 8"):
+        log(stated=16).batch(axes=[8, 8])
+    with pytest.raises(DataError, match="the caller says 4, the inputs begin with 1 and 16"):
+        log(stated=4).batch(axes=[16, 1, 16])
+    with pytest.raises(DataError, match="inputs that begin with 1 and 16 do not say the batch"):
+        log().batch(axes=[16, 1])
 
 
 def test_the_figures_of_a_log_say_its_batch_too():

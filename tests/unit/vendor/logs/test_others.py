@@ -205,3 +205,79 @@ def test_lines_that_a_page_joined_are_read():
 
     (found,) = parse(stamped.replace("\n", ""), batch=8)
     assert (found.per_device, found.batch) == (2000, 8)
+
+
+@pytest.mark.parametrize(
+    ("command", "lines", "batch"),
+    [
+        ("--onnx=m.onnx --shapes=image:8x3x4x4", (), 8),
+        ("--onnx=m.onnx --shapes=x:0:8x28x28", (), 8),  # a name of TensorFlow
+        ("--onnx=m.onnx --shapes='x:0':8x28x28", (), 8),
+        ("--onnx=m.onnx --shapes=ids:8", (), 8),
+        ("--onnx=m.onnx --shapes=ids:8x128,mask:8x128", (), 8),
+        ("--onnx=m.onnx --optShapes=x:32x3x4x4", ("Input inference shape : x:0=8x28x28",), 8),
+        ("--loadEngine=m.plan", ("Batch: Explicit", "Created input binding for x:0 with dimensions 8x28x28"), 8),
+        ("--loadEngine=m.plan", ("Input binding for image with dimensions 8x3x4x4",), 8),
+        (
+            "--loadEngine=m.plan",
+            ("Input binding for ids with dimensions 8", "Output binding for y with dimensions 3"),
+            8,
+        ),
+    ],
+)
+def test_shapes_of_the_inputs_say_the_batch(command, lines, batch):
+    """Else a log of batch 8 is judged at whatever batch the caller states."""
+    text = log_samples.trtexec(command).replace("[I] ===", "".join(f"[I] {line}\n" for line in lines) + "[I] ===")
+
+    assert parse(text)[0].batch == batch
+    with pytest.raises(DataError, match="another batch: the caller says 16"):
+        parse(text, batch=16)
+
+
+def test_inputs_of_two_first_axes_leave_the_batch_to_the_caller():
+    text = log_samples.trtexec("--onnx=m.onnx --shapes=im_shape:1x2,image:8x3x4x4")
+
+    assert parse(text, batch=8)[0].per_device == pytest.approx(0.99 * 8 * 250)
+    with pytest.raises(DataError, match="begin with 1 and 8 do not say the batch"):
+        parse(text)
+    with pytest.raises(DataError, match="the caller says 16, the inputs begin with 1 and 8"):
+        parse(text, batch=16)
+
+
+def test_shapes_of_an_implicit_batch_hold_one_image():
+    text = log_samples.trtexec("--loadEngine=net.plan --batch=8", rate_times=8)
+    text = text.replace(
+        "[I] ===", "[I] Batch: 8\n[I] Created input binding for data with dimensions 3x224x224\n[I] ==="
+    )
+
+    assert parse(text)[0].batch == 8
+
+
+def idle(share, walls=True):
+    """A log of a GPU that computes in this share of the time, 4 ms a query."""
+    text, rate = log_samples.trtexec("--onnx=net.onnx --shapes=image:8x3x4x4", walls=walls), 250 * share
+    return text.replace("247.5 qps", f"{rate:g} qps").replace("Time: 2.97 s", f"Time: {rate * 3 * 4 / 1000:g} s")
+
+
+@pytest.mark.parametrize("share", [0.64, 0.28])
+def test_a_gpu_that_waits_is_told_where_the_wall_time_shows_it(share):
+    """Published logs of a desktop card without --useSpinWait have 0.75, those of tiny networks 0.15."""
+    (found,) = parse(idle(share))
+
+    assert found.per_device == pytest.approx(8 * 250 * share)
+    assert found.notes[-1].startswith(f"the GPU computed in {100 * share:.0f} % of the time")
+    with pytest.raises(DataError, match="contradicts itself"):
+        parse(idle(share, walls=False))
+
+
+def test_a_clock_of_single_precision_rounds_short_latencies():
+    """0.05 ms a query: published logs of 8.6 differ by 0.03 % there."""
+    text = log_samples.trtexec("--onnx=net.onnx --shapes=image:8x3x4x4", gpu=0.05)
+    copies = [line for line in text.splitlines() if "Latency" in line and "H2D" not in line and "D2H" not in line]
+
+    assert parse(text.replace(copies[0], copies[0].replace("1.05 ms", "1.0502 ms")))[0].batch == 8
+
+
+def test_a_paste_of_explanations_alone_is_called_so():
+    with pytest.raises(DataError, match="only explanations"):
+        parse("[11/01/2024-10:33:09] [V] === Explanations of the performance metrics ===\n[V] Throughput: in words\n")
