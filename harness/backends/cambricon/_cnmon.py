@@ -12,11 +12,8 @@ DEV = Path("/dev")
 UNNAMED = "MLU of unknown name"
 
 # the two lines of one card; the middle column is the bus id (5.x) or "On v4.20.6" (4.20)
-_FIRST = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(MLU\S+)\s+(v\S+|N/A)\s*\|\s*(.*?)\s*\|\s*(?:(\d+)\s*%|N/A)\s+(\S+)\s*\|")
-_SECOND = re.compile(
-    r"^\|\s*(\S+)\s+(?:(-?\d+)\s*C|N/A)\s+(?:\d+\s*W|N/A)\s*/\s*(?:\d+\s*W|N/A)\s*"
-    r"\|\s*(?:(\d+)\s*MiB|N/A)\s*/\s*(?:\d+\s*MiB|N/A)\s*\|"
-)
+_FIRST = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(MLU\S+)\s+[^|]*\|\s*([^|]*?)\s*\|\s*(?:(\d+)\s*%)?[^|]*\|")
+_SECOND = re.compile(r"^\|\s*\S+\s+(?:(-?\d+)\s*C\b)?[^|]*\|\s*(?:(\d+)\s*MiB\b)?[^|]*\|")
 _PROCESS = re.compile(r"^\|\s*(\d+)\s+(\S+)\s+(\d+)\s+(.*?)\s+(\d+)\s*MiB\s*\|")
 _DRIVER = re.compile(r"\bDriver\s+(v\d\S*)")
 
@@ -48,30 +45,31 @@ def cards() -> tuple[tuple[Card, ...], str]:
 
 
 def parse_table(text: str) -> list[Card]:
-    """Cards of cnmon's default table, drivers 4.20 to 5.10. A card whose lines cannot be read whole is left out.
-    Processes are None where the table ends before them or has a row that cannot be read: that is no idle card."""
+    """Cards of cnmon's default table, drivers 4.20 to 5.10. What a card does not tell, or tells by another word, is
+    None; the card is there. A number that comes again is a virtual function of that card. Processes are None where
+    the table ends before them or has a row that cannot be read: that is no idle card."""
     head, _, tail = text.partition("Processes:")
     title = _DRIVER.search(head.split("Card", 1)[0])
     holders = _holders(tail)
-    found = []
+    found: list[Card] = []
     lines = head.splitlines()
     for line, after in zip(lines, lines[1:]):
         first, second = _FIRST.match(line), _SECOND.match(after)
-        if first is None or second is None:
+        if first is None or int(first.group(1)) in [card.number for card in found]:
             continue
         number = int(first.group(1))
         here = [row for row in holders or [] if row[0] == number]
-        middle = re.search(r"\bv\d\S*", first.group(5))
+        middle = re.search(r"\bv\d\S*", first.group(4))
         found.append(
             Card(
                 number,
                 first.group(3),
                 title.group(1) if title else middle.group(0) if middle else "",
-                int(first.group(6)) / 100.0 if first.group(6) else None,
-                float(second.group(2)) if second.group(2) else None,
+                int(first.group(5)) / 100.0 if first.group(5) else None,
+                float(second.group(1)) if second and second.group(1) else None,
                 None if holders is None else tuple((pid, name) for _, pid, name, _ in here),
                 tuple(mb for *_, mb in here),
-                float(second.group(3)) if second.group(3) else None,
+                float(second.group(2)) if second and second.group(2) else None,
             )
         )
     return found

@@ -124,7 +124,10 @@ def plain_bus(text: Any) -> str:
     writes the domain with eight digits, CUDA with four."""
     plain = (text.decode("ascii", "replace") if isinstance(text, bytes) else str(text)).strip("\0 ").lower()
     domain, _, rest = plain.partition(":")
-    return f"{int(domain, 16):x}:{rest}" if rest else plain
+    try:
+        return f"{int(domain, 16):x}:{rest}" if rest else plain
+    except ValueError:  # "[Unknown Error: 999]": a GPU without an address that can be read
+        return plain
 
 
 def _bindings() -> Any:

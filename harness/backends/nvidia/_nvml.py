@@ -71,7 +71,8 @@ def gpus() -> tuple[tuple[Gpu, ...], str]:
     rows, evidence = _smi(["--query-gpu=" + _FIELDS], _COLUMNS)
     found = [Gpu(int(row[0]), row[7], plain_bus(row[1]), row[2], row[6]) for row in rows if row[0].isdigit()]
     if found:
-        evidence = "nvidia-smi: " + ", ".join(f"{gpu.number} {gpu.name}" for gpu in found)
+        names = "nvidia-smi: " + ", ".join(f"{gpu.number} {gpu.name}" for gpu in found)
+        evidence = f"{names}; {evidence}" if evidence else names
     return tuple(found), f"{lost}; {evidence}"
 
 
@@ -208,7 +209,7 @@ def _processes(number: int) -> list[list[str]]:
     """[PID, MiB, name] of each process; the name comes last: nvidia-smi quotes nothing, and a name may hold commas.
     Raises _FailedError, or _UnknownError where a row carries no number."""
     rows, evidence = _smi([f"--id={number}", "--query-compute-apps=pid,used_memory,process_name"], 3)
-    if not rows and evidence != NO_ROW:
+    if evidence not in ("", NO_ROW):
         raise _FailedError(evidence)
     for row in rows:
         if not row[0].isdigit():
@@ -329,24 +330,35 @@ def reset(number: int) -> str:
 
 
 def _smi(arguments: list[str], columns: int) -> tuple[list[list[str]], str]:
-    """Rows of nvidia-smi's CSV, and why there are none."""
+    """Rows of nvidia-smi's CSV, and what went wrong beside them: a GPU that is lost, or a library that speaks before
+    the program, does not hide the others. NO_ROW where nothing did and there is no row."""
     command = ["nvidia-smi", *arguments, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     except FileNotFoundError:
         return [], "nvidia-smi is not on PATH"
     except (OSError, subprocess.TimeoutExpired) as error:
         return [], f"nvidia-smi failed: {error}"
-    text = done.stdout.decode("utf-8", "replace").strip()
-    if done.returncode:
-        last = text.splitlines()[-1:] or ["no output"]
-        return [], f"nvidia-smi exited with {done.returncode}: {last[0]}"
-    lines = [line for line in text.splitlines() if line.strip() and not line.lower().startswith(("warning", "no "))]
-    rows = [_row(line, columns) for line in lines]
-    broken = [line for line, row in zip(lines, rows) if len(row) != columns]
-    if broken:
-        return [], f"nvidia-smi printed a row that cannot be read: {broken[0]}"
+    text, errors = (part.decode("utf-8", "replace").strip() for part in (done.stdout, done.stderr or b""))
+    rows, others = [], []
+    for line in filter(str.strip, text.splitlines()):
+        row = _row(line, columns)
+        if len(row) == columns:
+            rows.append(row)
+        elif not line.lower().startswith(("warning", "no running")):
+            others.append(line)
+    if done.returncode not in (0, INFOROM):
+        words = (errors or text).splitlines()[-1:] if not others else others[-1:]
+        return (
+            [] if columns == 1 else rows
+        ), f"nvidia-smi exited with {done.returncode}: {(words or ['no output'])[0]}"
+    if others:
+        return rows, f"nvidia-smi printed a row that cannot be read: {others[0]}"
     return rows, "" if rows else NO_ROW
+
+
+INFOROM = 14
+"""nvidia-smi(1), return value: the infoROM is corrupted, which it says below an answer that is whole."""
 
 
 def _row(line: str, columns: int) -> list[str]:

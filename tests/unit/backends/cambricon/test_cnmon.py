@@ -121,8 +121,69 @@ def test_a_utilisation_that_is_not_told_is_on_record(bare):
     assert (health.busy, health.untold) == (None, "utilisation unknown (cnmon: N/A)")
 
 
-def test_a_damaged_row_is_no_card():
-    assert _cnmon.parse_table(TABLE.replace("41C", "??C")) == []
+@pytest.mark.parametrize(
+    ("told", "other", "card"),
+    [
+        ("41C", "??C", Card(0, "MLU370-X4", "v5.10.10", 0.0, None, (), (), 0.0)),
+        ("41C", "ERR", Card(0, "MLU370-X4", "v5.10.10", 0.0, None, (), (), 0.0)),
+        ("0 MiB/ 23308 MiB", "0 MiB/ xxxxx MiB", Card(0, "MLU370-X4", "v5.10.10", 0.0, 41.0, (), (), 0.0)),
+        (
+            "0%                N/A |",
+            "ERR               N/A |",
+            Card(0, "MLU370-X4", "v5.10.10", None, 41.0, (), (), 0.0),
+        ),
+        ("27 W/ 150 W", " 27.5 / 150 W", Card(0, "MLU370-X4", "v5.10.10", 0.0, 41.0, (), (), 0.0)),
+        ("MLU370-X4    v1.1.6", "MLU590-M9          ", Card(0, "MLU590-M9", "v5.10.10", 0.0, 41.0, (), (), 0.0)),
+    ],
+)
+def test_a_card_that_tells_another_word_is_there(told, other, card):
+    assert told in TABLE
+    assert _cnmon.parse_table(TABLE.replace(told, other)) == [card]
+
+
+def test_a_second_line_that_is_cut_off_leaves_the_card():
+    cut = TABLE[: TABLE.index("|  0%   41C") + 9]
+
+    assert _cnmon.parse_table(cut) == [Card(0, "MLU370-X4", "v5.10.10", 0.0)]
+
+
+def test_the_virtual_functions_of_a_card_are_no_cards():
+    row = TABLE.splitlines(keepends=True)[6:9]
+    virtual = TABLE.replace("".join(row), "".join(row) + "".join(row).replace("| 0     /", "| 0     1"))
+
+    assert [card.number for card in _cnmon.parse_table(virtual)] == [0]
+
+
+# as published for two MLU370-X8 with driver 5.10.22: Mode in place of SR-IOV, MI in place of VF
+MODES = """\
+Wed Nov  8 16:16:45 2023
++------------------------------------------------------------------------------+
+| CNMON v5.10.22                                               Driver v5.10.22 |
++-------------------------------+----------------------+-----------------------+
+| Card  VF  Name       Firmware |               Bus-Id | Util        Ecc-Error |
+| Fan   Temp      Pwr:Usage/Cap |         Memory-Usage | Mode     Compute-Mode |
+|===============================+======================+=======================|
+| 0     /   MLU370-X8    v1.1.6 |         0000:13:00.0 | 0%                  0 |
+|  0%   28C        107 W/ 250 W |     0 MiB/ 20638 MiB | FULL          Default |
++-------------------------------+----------------------+-----------------------+
+| 1     /   MLU370-X8    v1.1.6 |         0000:16:00.0 | 100%                0 |
+|  0%   32C        107 W/ 250 W | 12034 MiB/ 20638 MiB | FULL          Default |
++-------------------------------+----------------------+-----------------------+
+
++------------------------------------------------------------------------------+
+| Processes:                                                                   |
+|  Card  MI  PID     Command Line                             MLU Memory Usage |
+|==============================================================================|
+|  1     /   4711    python3 train.py                                12000 MiB |
++------------------------------------------------------------------------------+
+"""
+
+
+def test_the_table_of_a_driver_with_modes_is_read():
+    calm, worn = _cnmon.parse_table(MODES)
+
+    assert calm == Card(0, "MLU370-X8", "v5.10.22", 0.0, 28.0, (), (), 0.0)
+    assert worn == Card(1, "MLU370-X8", "v5.10.22", 1.0, 32.0, ((4711, "python3 train.py"),), (12000.0,), 12034.0)
 
 
 def test_cnmon_comes_first(bare):

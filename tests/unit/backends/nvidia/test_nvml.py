@@ -161,6 +161,117 @@ def test_a_row_that_cannot_be_read_is_no_idle_gpu(sdk, monkeypatch):
     assert "a row that cannot be read: something else" in health.note
 
 
+T4 = "{0}, 00000000:{1}:00.0, 470.82.01, 0, 41, 300, GPU-{0}, Tesla T4"
+TWO = T4.format(0, "3B") + "\n" + T4.format(1, "86")
+LOST = "Unable to determine the device handle for GPU 0000:86:00.0: GPU is lost.  Reboot the system to recover this GPU"
+PRELOAD = "ERROR: ld.so: object 'libgtk3-nocsd.so.0' from LD_PRELOAD cannot be preloaded: ignored."
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
+DRIVER = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest NVIDIA "
+    "driver is installed and running."
+)
+ORIN = "0, [N/A], 540.4.0, [N/A], [N/A], [N/A], 00000000-0000-0000-0000-000000000000, Orin (nvgpu)"
+
+
+@pytest.fixture
+def printed(sdk, monkeypatch, tmp_path):
+    """An nvidia-smi that answers the query of GPUs, that of processes and any other with (stdout, stderr, status)."""
+
+    def program(gpus, processes=("", "", 0)):
+        sdk.switch(nvml="absent")
+        cases = []
+        for pattern, (out, err, status) in (("--query-gpu=index*", gpus), ("--query-compute-apps*", processes)):
+            name = pattern.strip("-*=")
+            (tmp_path / (name + ".out")).write_text(out + "\n" * bool(out), "latin-1")
+            (tmp_path / (name + ".err")).write_text(err + "\n" * bool(err))
+            cases.append(f"{pattern}) cat {tmp_path}/{name}.out; cat {tmp_path}/{name}.err >&2; exit {status};;")
+        path = tmp_path / "nvidia-smi"
+        path.write_text('#!/bin/sh\nfor word in "$@"; do case $word in\n' + "\n".join(cases) + "\nesac; done\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return program
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "status", "numbers", "word"),
+    [
+        (TWO, "", 0, [0, 1], "nvidia-smi: 0 Tesla T4, 1 Tesla T4"),
+        (TWO + "\nWARNING: infoROM is corrupted at gpu 0000:3B:00.0", "", 14, [0, 1], "0 Tesla T4, 1 Tesla T4"),
+        (T4.format(0, "3B") + "\n" + LOST, "", 0, [0], "cannot be read: Unable to determine the device handle"),
+        (LOST + "\n" + T4.format(0, "3B"), "", 15, [0], "exited with 15: Unable to determine the device handle"),
+        (T4.format(0, "3B"), LOST, 255, [0], "exited with 255: Unable to determine the device handle"),
+        (TWO, PRELOAD, 0, [0, 1], "0 Tesla T4, 1 Tesla T4"),
+        (PRELOAD + "\n" + TWO, "", 0, [0, 1], "0 Tesla T4, 1 Tesla T4"),
+        (ORIN, "", 0, [0], "0 Orin (nvgpu)"),
+        (T4.format(0, "3B").replace("00000000:3B:00.0", "[Unknown Error: 999]"), "", 0, [0], "0 Tesla T4"),
+        (MISMATCH, "", 18, [], "exited with 18: " + MISMATCH),
+        (MISMATCH + "\nNVML library version: 535.54", "", 18, [], "Driver/library version mismatch"),
+        ("Failed to initialize NVML: Unknown Error", "", 255, [], "Failed to initialize NVML: Unknown Error"),
+        ("Failed to initialize NVML: Insufficient Permissions", "", 4, [], "Insufficient Permissions"),
+        (
+            "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system.",
+            "",
+            12,
+            [],
+            "couldn't find libnvidia-ml.so",
+        ),
+        (DRIVER, "", 9, [], "exited with 9: NVIDIA-SMI has failed"),
+        ("No devices were found", "", 6, [], "exited with 6: No devices were found"),
+        ("No devices were found", "", 0, [], "No devices were found"),
+        ('Field "uuid" is not a valid field to query.', "", 2, [], "is not a valid field to query"),
+        (
+            "",
+            "nvidia-smi: error while loading shared libraries: libc.so.6",
+            127,
+            [],
+            "error while loading shared libraries",
+        ),
+        ("", "Segmentation fault (core dumped)", 139, [], "exited with 139: Segmentation fault"),
+        ("", "", 0, [], "nvidia-smi printed no row"),
+    ],
+)
+def test_pages_of_real_machines_hide_no_gpu_and_invent_none(printed, out, err, status, numbers, word):
+    printed((out, err, status))
+
+    found, evidence = _nvml.gpus()
+
+    assert [gpu.number for gpu in found] == numbers
+    assert word in evidence
+
+
+@pytest.mark.parametrize(
+    ("gpu", "processes", "healthy", "others", "untold"),
+    [
+        ("0", ("", "", 0), True, (), False),
+        ("0", ("No running processes found", "", 0), True, (), False),
+        ("0", ("524, [N/A], [Insufficient Permissions]", "", 0), True, ("524 [Insufficient Permissions]",), False),
+        ("0", ("7001, 449, [Not Found]", "", 0), True, ("7001 [Not Found]",), False),
+        ("0", ("7001, 449, C:\\a, b\\train.exe", "", 0), True, ("7001 C:\\a, b\\train.exe",), False),
+        ("0", ("7001, 449, \xff\xfe", "", 0), True, ("7001 \ufffd\ufffd",), False),
+        ("0", ("7001, 449, ", "", 0), True, ("7001 ",), False),
+        ("0", ("7001, 449, a\nWARNING: infoROM is corrupted at gpu 0000:3B:00.0", "", 14), True, ("7001 a",), False),
+        ("0", ("[N/A], [N/A], [N/A]", "", 0), True, (), True),
+        ("0", ("[Insufficient Permissions], [N/A], [N/A]", "", 0), True, (), True),
+        ("[Unknown Error]", ("7001, 449, a", "", 0), True, ("7001 a",), True),
+        ("[N/A]", ("", "", 0), True, (), True),
+        ("0", ("No devices were found", "", 0), False, (), False),
+        ("0", ("7001, 449, a\n" + LOST, "", 0), False, (), False),
+        ("0", ("7001, 449, a", "", 15), False, (), False),
+        ("0", ("", "Segmentation fault (core dumped)", 139), False, (), False),
+        ("[GPU is lost]", ("", "", 0), False, (), False),
+    ],
+)
+def test_pages_of_real_machines_make_no_busy_gpu_idle(printed, gpu, processes, healthy, others, untold):
+    printed((T4.format(0, "3B").replace("470.82.01, 0,", f"470.82.01, {gpu},"), "", 0), processes)
+
+    health = trt.health(DEVICE)
+
+    assert (health.healthy, health.processes) == (healthy, others)
+    if healthy:
+        assert any(word in health.untold for word in ("utilisation", "processes")) == untold
+
+
 def test_warnings_among_the_rows_are_no_gpu(sdk):
     sdk.switch(nvml="absent", nvidia_smi="warns")
 
