@@ -10,6 +10,7 @@ from harness.case import Precision
 from harness.errors import UsageError
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+EAGER, ONNX_RUNTIME = PEERS = "eager PyTorch", "ONNX Runtime"  # rows of harness.run.peers
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Chip:
     normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
     keeps: bool = False  # its answers follow from the engine's key alone, and are kept like the reference's
     least_of_eager: float | None = None  # asked where nothing is published: FP32 throughput / that of eager PyTorch
-    timed_in_turn: bool = False  # timed window by window in turn with eager PyTorch, not on all devices at once
+    timed_in_turn: bool = False  # timed window by window in turn with its peers, not on all devices at once
+    peers: tuple[str, ...] = (EAGER,)  # programs that this is at FP32: eager PyTorch is asked for, the others are told
     shared: bool = False  # other programs use it too: batches are compared by their ratios to eager PyTorch
     hint: str = ""  # what to do when it is absent
     emulated: bool = False  # its runtime is the vendor's own simulator of the chip: throughput is not judged
@@ -47,6 +49,8 @@ class Chip:
             refuse(f"batches are {self.batches}", "write them rising, each once, from 1 on: (1, 8, 32)")
         if not all(isinstance(precision, Precision) for precision in self.precisions):
             refuse(f"precisions are {self.precisions}", "write members of harness.case.Precision: (Precision.FP16,)")
+        if unknown := set(self.peers) - set(PEERS):
+            refuse(f"no peer is called {', '.join(sorted(unknown))}", f"there are {', '.join(PEERS)}")
         try:
             re.compile(self.match)
         except re.error as error:
@@ -163,6 +167,7 @@ CHIPS: dict[str, Chip] = {
             normalizes=True,
             least_of_eager=1.0,
             timed_in_turn=True,
+            peers=(EAGER, ONNX_RUNTIME),
             shared=True,
             hint=OPENVINO_HINT,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,25 @@ def judge_ratio(
         f"spread {percent(ratio.spread)}"
     )
     return _decide(ratio, at_least, text, _quotient(ratio, at_least), effort)
+
+
+def told_beside(verdict: Verdict, name: str, chip: Sequence[float], other: Sequence[float]) -> Verdict:
+    """The verdict with how many times as fast as another program the chip is. `chip` and `other` are rates of windows
+    measured in turn in one run. The outcome stays; a lab that asks for a ratio sets a gate on the figure, which is
+    called after the program: `onnx_runtime_ratio`."""
+    ratio = paired_ratio(chip, other)
+    place = (
+        "the chip is slower"
+        if ratio.high < 1
+        else "the chip is faster"
+        if ratio.low > 1
+        else "no difference is certain"
+    )
+    figure = f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}_ratio"
+    figures = {figure: ratio.value, f"{figure}_low": ratio.low, f"{figure}_high": ratio.high}
+    beside = {**verdict.details.get("beside", {}), name: [ratio.value, ratio.low, ratio.high]}
+    return Verdict(verdict.outcome, f"{verdict.text}; {ratio} times {name} in the same run; not judged; {place}",
+                   {**verdict.details, **figures, "beside": beside})  # fmt: skip
 
 
 def judge_counted(images_per_second: float, images: float, timings: Sequence[Timing]) -> Verdict:

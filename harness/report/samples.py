@@ -30,6 +30,7 @@ def of_measurement(case: Case, run: Measurement, at_least: float | None) -> dict
         "kind": "windows", "case": str(case), "devices_of_card": run.devices_of_card, "at_least": at_least,
         "blocks": [[timing.to_json() for timing in block] for block in run.blocks],
         "peer": [asdict(window) for window in run.peer], "effort": asdict(run.effort), "disturbed": run.disturbed,
+        "beside": {name: [asdict(window) for window in windows] for name, windows in run.beside.items()},
     }  # fmt: skip
 
 
@@ -38,7 +39,8 @@ def measurement_of(line: Mapping[str, Any]) -> Measurement:
     blocks = tuple(tuple(Timing.from_json(timing) for timing in block) for block in line["blocks"])
     peer = tuple(Window(**window) for window in line["peer"])
     effort = Effort(**line["effort"])
-    return Measurement(blocks, peer, line["devices_of_card"], (), (), effort, line["disturbed"])
+    beside = {name: tuple(Window(**one) for one in windows) for name, windows in line.get("beside", {}).items()}
+    return Measurement(blocks, peer, line["devices_of_card"], (), (), effort, line["disturbed"], beside=beside)
 
 
 def write_answers(

@@ -28,6 +28,12 @@ def _ratio(record: Record) -> str:
     return text if ends is None else f"{text} ({ends[0]:.2f}..{ends[1]:.2f})"
 
 
+def _beside(record: Record) -> str:
+    """ "1.11x ONNX Runtime (1.08..1.14)": to programs that were measured in turn and not asked for."""
+    told = record.facts.get("beside", {}).items()
+    return ", ".join(f"{_cell(ratio, 'ratio')} {name} ({low:.2f}..{high:.2f})" for name, (ratio, low, high) in told)
+
+
 def ratio_interval(record: Record) -> tuple[float, float] | None:
     """Ends of the interval of a throughput record's ratio: on record, or those of the figure over a published one,
     which is exact."""
@@ -64,7 +70,8 @@ def _images(record: Record) -> str:
 
 ACCURACY_COLUMNS = ["case", "metric", "source", "published", "reference", "measured", "drop %", "images", "verdict"]
 THROUGHPUT_COLUMNS = [
-    "model", "chip", "precision", "batch", "img/s per card", "95 % interval", "published", "against", "ratio", "best",
+    "model", "chip", "precision", "batch", "img/s per card", "95 % interval", "published", "against", "ratio", "beside",
+    "best",
     "p50 us", "p90 us", "p99 us", "p99.9 us", "verdict",
 ]  # fmt: skip
 LATENCIES = ("latency_p50_us", "latency_p90_us", "latency_p99_us", "latency_p999_us")
@@ -90,7 +97,7 @@ NUMERIC = {
 
 
 def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
-    """One row a batch, the best batch marked; `against` names what the ratio is to."""
+    """One row a batch, the best batch marked; `against` names what the ratio is to, `beside` tells further ratios."""
     timed = [r for r in records if r.stage == "throughput" and r.values.get("measured") is not None]
     best: dict[tuple[str, str, str], float] = {}
     for r in timed:
@@ -105,7 +112,7 @@ def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
         rows.append([
             *key, str(r.case.batch), _cell(r.values["measured"], "rate"), interval,
             _cell(r.values.get("published"), "rate"), str(r.facts.get("against", "-")),
-            _ratio(r), "best" if r.values["measured"] == best[key] else "",
+            _ratio(r), _beside(r), "best" if r.values["measured"] == best[key] else "",
             *(_cell(r.values.get(name), "time") for name in LATENCIES), r.outcome,
         ])  # fmt: skip
     return rows

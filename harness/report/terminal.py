@@ -262,7 +262,7 @@ def _figures(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
 
 
 DROPPED_FIRST = ("against", "images", "best", "p90 us", "p99.9 us", "95 % interval", "source", "published", "p50 us",
-                 "p99 us", "reference")  # fmt: skip
+                 "p99 us", "reference", "beside")  # fmt: skip
 """Columns that a narrow terminal leaves out, in this order."""
 
 

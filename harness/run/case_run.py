@@ -297,15 +297,16 @@ class CaseRun:
             raise InvalidMeasurement(verdict.text, hint="see what each computes: pytest -m numerics --device N")
 
     @property
-    def has_peer(self) -> bool:
-        """Whether it is timed in turn with eager PyTorch."""
-        return has_peer(self.case)
+    def peers(self) -> tuple[str, ...]:
+        """Programs that it is timed in turn with."""
+        return peers_of(self.case)
 
     def bound(self, stage: str) -> Asked:
         """The lab's bounds for that stage of the case."""
         return self.context.settings.policy.bound(self.case, stage, date.today())
 
 
-def has_peer(case: Case) -> bool:
-    """Whether the case is timed in turn with eager PyTorch, which is a fair peer at FP32 only."""
-    return matrix.chips()[case.chip].timed_in_turn and case.precision is Precision.FP32
+def peers_of(case: Case) -> tuple[str, ...]:
+    """Programs that the case is timed in turn with. They compute in FP32, so they are fair peers there only."""
+    chip = matrix.chips()[case.chip]
+    return chip.peers if chip.timed_in_turn and case.precision is Precision.FP32 else ()

@@ -1,4 +1,4 @@
-"""How fast one case is: windows on a card, or in turn with eager PyTorch, until what the case is asked is decided."""
+"""How fast one case is: windows on a card, or in turn with its peers, until what the case is asked is decided."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 from harness.backends.base import Device, Health
 from harness.baselines import Cell
 from harness.case import Tensors
+from harness.chips import EAGER
 from harness.judge import stats
 from harness.judge.throughput import FLOOR
-from harness.run import devices, throughput
+from harness.run import devices, peers, throughput
 from harness.run.case_run import CaseRun
 from harness.run.throughput import Measurement, Side
 from harness.worker.process import RemoteSession, Worker
@@ -77,9 +78,15 @@ class CaseSpeed:
     @property
     def conclude(self) -> throughput.Conclude | None:
         """The function that judges the blocks measured so far; None where throughput is not judged."""
-        if self.context.simulated(self.chip) or (self.cell is None and not self.run.has_peer):
+        if self.context.simulated(self.chip) or (self.cell is None and EAGER not in self.peers):
             return None
-        return throughput.conclusion(self.case.batch, self.cell, self.at_least, self.chip.devices_per_card, self.floor)
+        devices = self.chip.devices_per_card
+        return throughput.conclusion(self.case.batch, self.cell, self.at_least, devices, self.floor, self.peers)
+
+    @property
+    def peers(self) -> list[str]:
+        """Programs that it is timed in turn with, in that order: eager PyTorch is last, see throughput.PAUSE_S."""
+        return sorted(self.run.peers, key=lambda name: name == EAGER)
 
     def _patience(self, default: float) -> float:
         asked = self.context.settings.patience
@@ -141,25 +148,25 @@ class CaseSpeed:
                 run.compare_devices(dict(zip(named, sessions, strict=True)))
         return sides
 
-    # ---------------------------------------------------------------- in turn with eager PyTorch
+    # ---------------------------------------------------------------- in turn with its peers
 
     def _in_turn(self) -> Measurement:
-        """Windows of the chip and, at FP32, of eager PyTorch, in turn."""
+        """Windows of the chip and, at FP32, of its peers, in turn."""
         run = self.run
         before = (run.worker.health(run.device),)
         sides = [Side(str(self.case), run.session, run.inputs(run.variant.raw), run.first, run.changed())]
         with ExitStack() as stack:
-            if run.has_peer:
+            for name in self.peers:
                 images: Tensors = {n: v.astype(np.float32, copy=False) for n, v in run.inputs(False).items()}
-                eager = stack.enter_context(self.context.peer(run.model, run.device, run.engine.plain_spec()))
-                answered = eager.run(images)  # the second run: a large network allocates some of its memory only then
-                sides.append(Side(f"eager PyTorch beside {self.case}", eager, images, answered))
+                peer = stack.enter_context(peers.opened(self.context, name, run.engine))
+                answered = peer.run(images)  # the second run: a large network allocates some of its memory only then
+                sides.append(Side(f"{name} beside {self.case}", peer, images, answered))
             patience = self._patience(throughput.CPU_PATIENCE_S)
             blocks, effort, load = throughput.pairs_until_decided(sides, self.conclude, patience)
             memory = sides[0].check_flat()
         after = (run.worker.health(run.device),)
-        chip, peer = throughput.apart(blocks)
-        return Measurement(chip, peer, 1, before, after, effort, load, memory=memory)
+        chip, beside = throughput.apart(blocks, self.peers)
+        return Measurement(chip, beside.pop(EAGER, ()), 1, before, after, effort, load, memory=memory, beside=beside)
 
 
 def untold(*runs: Measurement) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.backends import registry
-from harness.backends.base import BuildSpec, Device, Health
+from harness.backends.base import Device, Health
 from harness.baselines import Baselines
 from harness.case import Precision, Predictions, Tensors
 from harness.chips import Chip
@@ -37,7 +37,7 @@ from harness.run.prepared import PREPARED_GB, PreparedImages
 from harness.store import Store
 from harness.vocabulary import Outcome
 from harness.worker.limits import Limits
-from harness.worker.process import RemoteSession, Worker
+from harness.worker.process import Worker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,7 +94,7 @@ class RunContext:
         self._networks: dict[str, nn.Module] = {}
         self._references: dict[tuple[str, str, str], tuple[list[Predictions], float]] = {}
         self._in_vain: dict[Device, set[str]] = {}  # processes that did not leave a device within --wait
-        self._peer: Worker | None = None
+        self._peers: dict[str, Worker] = {}
         self._told: set[str] = set()
         self._stack = ExitStack()
 
@@ -105,11 +105,11 @@ class RunContext:
             self.settings.tell(text)
 
     def close(self) -> None:
-        """End the peer's worker, and give back the space of prepared images."""
+        """End the workers of peers, and give back the space of prepared images."""
         if "prepared" in vars(self):
             self.prepared.close()
-        if self._peer is not None:
-            self._peer.kill()  # PyTorch takes seconds to exit by itself
+        for worker in self._peers.values():
+            worker.kill()  # PyTorch takes seconds to exit by itself
         self._stack.close()
 
     @cached_property
@@ -351,18 +351,12 @@ class RunContext:
         images = np.stack([prepare(sample).tensor for sample in dataset.head(count).samples])
         return images.astype(np.float32, copy=False)
 
-    # ---------------------------------------------------------------- the peer of the embedded chip
+    # ---------------------------------------------------------------- peers of a chip that is timed in turn
 
-    @contextmanager
-    def peer(self, model: Model, device: Device, spec: BuildSpec) -> Iterator[RemoteSession]:
-        """A session of eager PyTorch in a worker, to be timed. The worker stays until `close`."""
-        known = replace(spec, options={"model": model.name})
-        with self.expect_peer().load(self.weights(model).path, device, known) as session:
-            yield session
-
-    def expect_peer(self) -> Worker:
-        """The peer's worker, started if needed. It imports PyTorch for seconds in the background; call this early."""
-        if self._peer is None or not self._peer.alive:
-            log = None if self.settings.logs is None else self.settings.logs / "peer.log"
-            self._peer = self._stack.enter_context(Worker("harness.reference.peer", log=log))
-        return self._peer
+    def peer_worker(self, backend: str, log: str) -> Worker:
+        """The worker of a peer's backend, which stays until `close`, started if needed. PyTorch is imported for seconds
+        in the background; call this early. `log` is its name in the folder of logs."""
+        if backend not in self._peers or not self._peers[backend].alive:
+            path = None if self.settings.logs is None else self.settings.logs / f"{log}.log"
+            self._peers[backend] = self._stack.enter_context(Worker(backend, log=path))
+        return self._peers[backend]

@@ -160,9 +160,9 @@ class OwnRun(CaseRun):
         return self.own.draw(self.case.batch, OTHER)
 
     @property
-    def has_peer(self) -> bool:
-        """No: there is no PyTorch module."""
-        return False
+    def peers(self) -> tuple[str, ...]:
+        """None: there is no PyTorch module."""
+        return ()
 
     @cached_property
     def wanted(self) -> Tensors:

@@ -1,4 +1,4 @@
-"""How throughput is measured: the devices of a card at once, or a CPU and eager PyTorch in turn, until the verdict is
+"""How throughput is measured: the devices of a card at once, or a CPU and its peers in turn, until the verdict is
 known. The outputs of timed executes must equal those of untimed ones."""
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from harness.backends.base import Health
 from harness.baselines import Cell
 from harness.case import Tensors
+from harness.chips import EAGER
 from harness.errors import HarnessError, InvalidMeasurement
 from harness.judge.stats import FULL, Estimate, throughput
 from harness.judge.throughput import (
@@ -27,6 +28,7 @@ from harness.judge.throughput import (
     judge_floor,
     judge_in_flight,
     judge_ratio,
+    told_beside,
 )
 from harness.judge.timing import FEWEST, Plan, Timing, Window, joined, overlap_rates
 from harness.judge.verdict import Verdict
@@ -41,7 +43,7 @@ SINGLES_PLAN = Plan(warmup_s=0.0, window_s=0.001, windows=1, latencies=1000, lat
 REWARM_S = 0.2  # seconds of warm-up before further windows: the engine has just run
 PAUSE_S = 0.03  # seconds after eager PyTorch: its OpenMP threads (libgomp) spin for about 10 ms, each on a core
 PAIRS_LIMIT_S = 3.0  # seconds for the first look
-PAIRS = 8  # windows of the chip and of eager PyTorch, one after the other, at the first look
+PAIRS = 8  # windows of the chip and of each peer, one after the other, at the first look
 FEW_GROWTH = 3  # growth below FULL windows: a slow engine is judged before a full series uses up its patience
 LOOK_S = 1.5  # seconds between two health queries under load: a vendor's tool takes up to a second of the host
 GROWTH = 1.5  # windows at a look relative to the look before: few looks leave more of the allowed error for each
@@ -55,7 +57,7 @@ GROWTH_MB = 4.0  # MB in a thousand executes: a buffer of 4 KB, the smallest pie
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
 
 Block = tuple[Timing, ...]
-"""The result of one stretch of measuring: a series for each device, or for chip and eager PyTorch."""
+"""The result of one stretch of measuring: a series for each device, or for the chip and its peers, eager last."""
 Conclude = Callable[[tuple[Block, ...], Effort], Verdict]
 """A function that gives the verdict on the blocks so far."""
 
@@ -65,7 +67,8 @@ class Measurement:
     """Raw windows of the devices of one card, measured at the same time, and the devices' health before and after.
 
     `blocks` are the stretches, one for each look at the verdict. `peer` holds the windows of eager PyTorch, measured
-    between those of the chip, for ratios. `disturbed` describes other load that never stopped, or is "".
+    between those of the chip, for ratios, and `beside` those of its other peers, by name. `disturbed` describes other
+    load that never stopped, or is "".
     `devices_of_card` is the number of devices on a card of the published figures, `devices_here` the number on this
     card; a card with more is measured on `devices_of_card` devices."""
 
@@ -79,6 +82,7 @@ class Measurement:
     devices_here: int = 1
     note: str = ""  # facts about the devices that could not be compared
     memory: Mapping[str, float] = field(default_factory=dict)  # of a worker over executes (Side.check_flat)
+    beside: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
 
     @cached_property
     def timings(self) -> tuple[Timing, ...]:
@@ -137,7 +141,7 @@ def judged(
     """The verdict on a measurement: against the published `cell`; without one, against `eager` times eager PyTorch in
     the same run; without that, INCONCLUSIVE. INVALID when there was other load or when the rate does not fit the
     latencies or the windows. `speed` is images per second of one card, `floor` the share of the published figure that
-    is asked."""
+    is asked. Ratios to the programs of `run.beside` are told and change no outcome."""
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
         return Verdict(Outcome.INVALID, text, {"waited": True})
@@ -147,6 +151,8 @@ def judged(
         verdict = judge_ratio(run.timings[0].rates, [window.rate for window in run.peer], eager, run.effort)
     else:
         verdict = Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
+    for name, windows in run.beside.items():
+        verdict = told_beside(verdict, name, run.timings[0].rates, [window.rate for window in windows])
     flight = judge_in_flight(
         speed.value, batch, run.devices_of_card, run.latencies, max(timing.in_flight for timing in run.timings)
     )
@@ -168,20 +174,28 @@ def slower(speeds: Mapping[int, Estimate]) -> dict[int, float]:
     return {number: 1 - speed.value / middle for number, speed in speeds.items() if speed.high < (1 - OUTLIER) * middle}
 
 
-def apart(blocks: Sequence[Block]) -> tuple[tuple[Block, ...], tuple[Window, ...]]:
-    """(blocks of the chip alone, windows of eager PyTorch); no windows where it was not measured."""
-    peer = tuple(window for block in blocks for timing in block[1:] for window in timing.windows)
-    return tuple(block[:1] for block in blocks), peer
+def apart(blocks: Sequence[Block], peers: Sequence[str]) -> tuple[tuple[Block, ...], dict[str, tuple[Window, ...]]]:
+    """(blocks of the chip alone, windows of each peer by name); `peers` are measured after the chip, in this order."""
+    if not peers:
+        return tuple(blocks), {}
+    series = zip(*(block[1:] for block in blocks), strict=True)
+    windows = (joined(parts).windows for parts in series)
+    return tuple(block[:1] for block in blocks), dict(zip(peers, windows, strict=True))
 
 
 def conclusion(
-    batch: int, cell: Cell | None, eager: float | None, devices_of_card: int, floor: float = FLOOR
+    batch: int,
+    cell: Cell | None,
+    eager: float | None,
+    devices_of_card: int,
+    floor: float = FLOOR,
+    peers: Sequence[str] = (),
 ) -> Conclude:
-    """A function that applies `judged` to blocks of that case."""
+    """A function that applies `judged` to blocks of that case. `peers` as in apart."""
 
     def conclude(blocks: tuple[Block, ...], effort: Effort) -> Verdict:
-        chip, peer = (blocks, ()) if eager is None else apart(blocks)
-        run = Measurement(chip, peer, devices_of_card, (), (), effort)
+        chip, windows = apart(blocks, peers)
+        run = Measurement(chip, windows.get(EAGER, ()), devices_of_card, (), (), effort)
         return judged(run, speed_of(run, batch), batch, cell, eager, floor)
 
     return conclude
@@ -451,8 +465,8 @@ def card_until_decided(
 def in_turn(sides: Sequence[Side], pairs: int = 0, limit_s: float = -1.0) -> Block:
     """One Timing for each side, measured window by window in turn, so that other load slows all sides alike.
 
-    Eager PyTorch is last. Slow engines get fewer windows. Inputs are sent with the first window and stay on the device.
-    Raises InvalidMeasurement when outputs differ afterwards."""
+    The chip is first, eager PyTorch last. Slow engines get fewer windows. Inputs are sent with the first window and
+    stay on the device. Raises InvalidMeasurement when outputs differ afterwards."""
     timings: list[list[Timing]] = [[] for _ in sides]
     pairs, limit_s = pairs or PAIRS, limit_s if limit_s >= 0 else PAIRS_LIMIT_S
     end = time.perf_counter() + limit_s
@@ -472,7 +486,7 @@ def pairs_until_decided(
     patience_s: float,
     others: Callable[[], Load | None] | None = None,
 ) -> tuple[tuple[Block, ...], Effort, str]:
-    """(blocks, effort, other load): chip and eager PyTorch in turn until the verdict is known, then single executes of
+    """(blocks, effort, other load): the chip and its peers in turn until the verdict is known, then single executes of
     the chip.
 
     A block during which other programs used more than `LOADED` of the cores is measured again when they are idle, for

@@ -29,9 +29,10 @@ from harness.report.messages import language
 from harness.report.progress import Shown
 from harness.report.records import Record, Run, merge, read_run
 from harness.report.samples import write_answers
+from harness.run import peers
 from harness.run.accuracy import Evaluation
 from harness.run.case_answers import answers_of
-from harness.run.case_run import CaseRun, has_peer
+from harness.run.case_run import CaseRun, peers_of
 from harness.run.case_speed import speed_of
 from harness.run.context import CHIP_PLAN, RunContext, Settings
 from harness.run.simulation import simulator
@@ -121,8 +122,8 @@ def suite(
     )
     items = [item for item in request.session.items if not pytestconfig.getoption("onnx")]
     timed = {case_of(item) for item in items if stage_of(item) == "throughput"}
-    if any(case is not None and has_peer(case) for case in timed):
-        shared.expect_peer()
+    for name in {name for case in timed if case is not None for name in peers_of(case)}:
+        peers.expect(shared, name)
     yield shared
     shared.close()
 

@@ -3,9 +3,10 @@
 import pytest
 
 from harness import matrix
+from harness.chips import EAGER
 from harness.judge.throughput import judge_batches, judge_target
 from harness.judge.verdict import Verdict
-from harness.run.case_run import has_peer
+from harness.run.case_run import peers_of
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.targets
@@ -42,7 +43,9 @@ def test_latency_depends_on_the_batch(lineup, speeds, accept):
 
     latencies = {batch: run.latency for batch, run in mine.items()}
     beside = {batch: run.ratio for batch, run in mine.items() if run.ratio is not None}
-    ratios = beside if has_peer(lineup) and len(beside) == len(mine) else None  # none of one that other load disturbed
+    ratios = (
+        beside if EAGER in peers_of(lineup) and len(beside) == len(mine) else None
+    )  # none of one that other load disturbed
     noise = {batch: run.estimate.spread for batch, run in mine.items()}
     verdict = judge_batches(latencies, ratios, shared=matrix.chips()[lineup.chip].shared, noise=noise)
 

@@ -65,6 +65,7 @@ def test_a_row_can_be_a_key():
         ("batches", (0, 1), r"batches are \(0, 1\)"),
         ("batches", (), r"batches are \(\)"),
         ("precisions", ("fp16",), "precisions are"),
+        ("peers", ("TVM",), "no peer is called TVM"),
         ("match", "(910", r"match is '\(910': missing"),
     ],
 )

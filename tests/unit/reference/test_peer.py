@@ -9,14 +9,17 @@ import torch
 
 from harness import baselines
 from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.chips import EAGER
 from harness.errors import DeviceError
 from harness.models import MODELS
+from harness.run import peers
 from harness.run.context import ResolvedWeights, RunContext, Settings
 from harness.store import Store
 
 MODEL = MODELS["retinaface_mobilenet025"]
 CPU = Device(0, "CPU")
 SMALL = BuildSpec("fp32", 2, (TensorSpec(MODEL.input, "float32", (-1, 3, 64, 96)),), MODEL.outputs)
+ENGINE = SimpleNamespace(model=MODEL, protocol=None, device=CPU, plain_spec=lambda: SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def suite(tmp_path_factory):
     shared._weights[MODEL.name] = ResolvedWeights(folder / "weights.pt", "as drawn", True, "as drawn")
     yield shared
     shared.close()
-    assert not shared._peer.alive
+    assert not any(worker.alive for worker in shared._peers.values())
 
 
 @pytest.mark.slow
@@ -36,7 +39,7 @@ def test_the_peer_computes_what_the_reference_computes(suite):
     images = np.random.default_rng(0).random((2, 3, 64, 96), np.float32)
     wanted = suite.eager(MODEL, images)
 
-    with suite.peer(MODEL, CPU, SMALL) as session:
+    with peers.opened(suite, EAGER, ENGINE) as session:
         found = session.run({MODEL.input: images})
 
     assert list(found) == list(MODEL.outputs) == list(wanted)
@@ -78,17 +81,17 @@ def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monk
         suite._weights, MODEL.name, ResolvedWeights(tmp_path / "weights.pt", "another's", True, "drawn")
     )
 
-    with pytest.raises(DeviceError, match=r"state_dict"), suite.peer(MODEL, CPU, SMALL):
+    with pytest.raises(DeviceError, match=r"state_dict"), peers.opened(suite, EAGER, ENGINE):
         pass
 
 
 @pytest.mark.slow
 def test_the_worker_of_the_peer_stays_and_a_dead_one_is_replaced(suite):
     def process():
-        with suite.peer(MODEL, CPU, SMALL):
-            return suite._peer.pipe._process.pid
+        with peers.opened(suite, EAGER, ENGINE):
+            return peers.expect(suite, EAGER).pipe._process.pid
 
     first = process()
     assert process() == first
-    suite._peer.kill()
+    peers.expect(suite, EAGER).kill()
     assert process() != first

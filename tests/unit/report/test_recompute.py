@@ -7,7 +7,7 @@ from harness.judge.timing import Timing, Window
 from harness.report.recompute import recompute
 from harness.report.records import Record, Run
 from harness.report.samples import of_measurement
-from harness.run.throughput import Measurement, speed_of
+from harness.run.throughput import Measurement, judged, speed_of
 from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
@@ -69,6 +69,24 @@ def test_a_tail_that_was_not_measured_is_not_recomputed(tmp_path):
     assert check(tmp_path, Record(CASE, "accuracy", "INVALID", "busy", "tail")) == (
         "not recomputed", "nothing was measured"
     )  # fmt: skip
+
+
+def test_a_ratio_that_was_only_told_is_computed_again_too(tmp_path):
+    def windows(rate):
+        return tuple(Window(n, n + 1.0, rate) for n in range(20))
+
+    run = Measurement(((Timing((), windows(10), ()),),), windows(5), 1, (), (), beside={"ONNX Runtime": windows(8)})
+    verdict, table = judged(run, speed_of(run, 1), 1, None, 1.0), SimpleNamespace(digest="t", cell=lambda *case: None)
+    table.deviation = lambda *case: None
+    line = of_measurement(CASE, run, 1.0)
+    figures = {name: value for name, value in verdict.details.items() if isinstance(value, float)}
+
+    def told(**more):
+        record = Record(CASE, "throughput", verdict.outcome, "", values={**figures, **more})
+        return recompute(Run({"baselines": "t"}, (record,), {}, lines=(line,)), tmp_path, table)[0]
+
+    assert told().result == "same"
+    assert told(onnx_runtime_ratio=1.5).why == "onnx_runtime_ratio 1.25 instead of 1.5"
 
 
 OWN = Case.parse("own_tiny-cpu-fp32-bs1")

@@ -1,5 +1,7 @@
 """Tables hold every figure of a run, the worst first."""
 
+from dataclasses import replace
+
 from made_runs import timed
 
 from harness.case import Case
@@ -36,6 +38,13 @@ def test_the_best_batch_of_a_line_up_is_marked():
     rows = tables.throughput_rows([timed(CASE, 100.0), timed(four, 140.0)])
 
     assert [row[tables.THROUGHPUT_COLUMNS.index("best")] for row in rows] == ["", "best"]
+
+
+def test_a_program_that_was_timed_in_turn_stands_beside_with_its_interval():
+    told = replace(timed(CASE, 100.0), facts={"beside": {"ONNX Runtime": [0.9, 0.876, 0.93]}})
+    ((_, columns, rows),) = tables.sections([told, timed(replace(CASE, batch=4), 100.0)], str)
+
+    assert [row[columns.index("beside")] for row in rows] == ["0.90x ONNX Runtime (0.88..0.93)", ""]
 
 
 def test_markup_in_a_text_is_shown_and_not_followed():

@@ -16,6 +16,7 @@ from harness.errors import InvalidMeasurement
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Verdict
+from harness.run import peers
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.case_speed import CaseSpeed, untold
@@ -24,6 +25,7 @@ from harness.vocabulary import Outcome
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 IMAGES = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+BESIDE = next(case for case in matrix.cases() if str(case).endswith("intel_cpu-fp32-bs1"))
 INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"))
 CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 
@@ -43,11 +45,11 @@ def paired(monkeypatch):
             return measure
 
         @contextmanager
-        def peer(model, device, spec):
-            told.append(f"{model.name} at batch {spec.batch}")
+        def peer(context, name, engine):
+            told.append(f"{name}: {engine.model.name} at batch {engine.plain_spec().batch}")
             yield SimpleNamespace(
                 run=lambda images: told.append("run") or {"y": np.ones(2, np.float32)},
-                measure=timed("eager"),
+                measure=timed(name),
                 read=lambda: {"y": np.full(2, eager_after, np.float32)},
             )
             told.append("gone")
@@ -58,7 +60,7 @@ def paired(monkeypatch):
         settings = SimpleNamespace(
             policy=Policy(), process=0, tune=False, processes=1, patience=0.0, baselines=SimpleNamespace(cell=settled)
         )
-        bench = CaseRun(SimpleNamespace(peer=peer, settings=settings, simulated=settled), case)
+        bench = CaseRun(SimpleNamespace(settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
         vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
         vars(bench).update(
@@ -72,6 +74,7 @@ def paired(monkeypatch):
             ),
             worker=SimpleNamespace(health=lambda device: None),
         )  # fmt: skip
+        monkeypatch.setattr(peers, "opened", peer)
         monkeypatch.setattr(CaseEngine, "calibration", lambda self: None)
         monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
         monkeypatch.setattr(measuring.Load, "now", lambda: None)
@@ -87,9 +90,22 @@ def test_chip_and_eager_pytorch_take_turns_when_its_threads_have_gone_to_sleep(p
     """Eager PyTorch has run before: once when it was loaded, and once more."""
     measurement, told = paired(FP32)
 
-    begun = [f"{FP32.model} at batch {FP32.batch}", "run"]
-    assert told == [*begun, *[f"{measuring.PAUSE_S} s", "chip", "eager"] * measuring.PAIRS, "chip alone", "gone"]
+    begun = [f"eager PyTorch: {FP32.model} at batch {FP32.batch}", "run"]
+    turns = [f"{measuring.PAUSE_S} s", "chip", "eager PyTorch"] * measuring.PAIRS
+    assert told == [*begun, *turns, "chip alone", "gone"]
     assert len(measurement.timings[0].windows) == len(measurement.peer) == measuring.PAIRS
+    assert not measurement.beside
+
+
+def test_every_peer_of_the_chips_row_takes_its_turn_and_eager_pytorch_is_last(paired):
+    measurement, told = paired(BESIDE)
+
+    turns = [f"{measuring.PAUSE_S} s", "chip", "ONNX Runtime", "eager PyTorch"] * measuring.PAIRS
+    assert told[4:-3] == turns
+    assert told[0].startswith(f"ONNX Runtime: {BESIDE.model}")
+    assert [*measurement.beside] == ["ONNX Runtime"]
+    assert len(measurement.timings) == 1
+    assert len(measurement.beside["ONNX Runtime"]) == len(measurement.peer) == measuring.PAIRS
 
 
 def test_eager_pytorch_that_skips_work_while_it_is_timed_is_no_peer(paired):

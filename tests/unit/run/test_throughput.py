@@ -574,9 +574,39 @@ def test_the_verdict_that_ends_a_measurement_takes_chip_and_eager_pytorch_apart(
     block = (series([20] * FULL), series([10] * FULL))
 
     for eager, outcome in ((1.0, Outcome.PASS), (3.0, Outcome.FAIL)):
-        verdict = measuring.conclusion(8, None, eager, 1)((block,), Effort(1, 9.0, "pairs of windows"))
+        conclude = measuring.conclusion(8, None, eager, 1, peers=["eager PyTorch"])
+        verdict = conclude((block,), Effort(1, 9.0, "pairs of windows"))
         assert verdict.outcome is outcome
         assert verdict.details["ratio"] == pytest.approx(2.0)
+
+
+def test_the_verdict_that_ends_a_measurement_is_by_eager_pytorch_whatever_else_takes_turns():
+    block = (series([20] * FULL), series([40] * FULL), series([10] * FULL))
+
+    conclude = measuring.conclusion(8, None, 1.0, 1, peers=["ONNX Runtime", "eager PyTorch"])
+    verdict = conclude((block,), Effort(1, 9.0, "pairs of windows"))
+
+    assert (verdict.outcome, verdict.details["ratio"]) == (Outcome.PASS, pytest.approx(2.0))
+
+
+@pytest.mark.parametrize(
+    ("rate", "place"), [(5, "the chip is faster"), (20, "the chip is slower"), (10, "no difference is certain")]
+)
+def test_a_program_beside_is_told_and_changes_no_outcome(rate, place):
+    windows = [Window(n, n + 1, 10) for n in range(FULL)]
+    other = tuple(Window(n, n + 1 + 0.1 * (n % 3 - 1), rate) for n in range(FULL))
+    run = run_of((Timing((), tuple(windows), ()),), peer=windows, effort=Effort(1, 9.0, "pairs of windows"),
+                 beside={"ONNX Runtime": other})  # fmt: skip
+
+    verdict = of(run, eager=1.0)
+
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.text.endswith(f" times ONNX Runtime in the same run; not judged; {place}")
+    assert verdict.details["ratio"] == 1.0
+    assert verdict.details["onnx_runtime_ratio"] == pytest.approx(10 / rate, rel=0.01)
+    low, high = verdict.details["onnx_runtime_ratio_low"], verdict.details["onnx_runtime_ratio_high"]
+    assert low < verdict.details["onnx_runtime_ratio"] < high
+    assert verdict.details["beside"] == {"ONNX Runtime": [verdict.details["onnx_runtime_ratio"], low, high]}
 
 
 def test_the_verdict_that_ends_a_measurement_is_of_the_batch_and_the_cards_devices():
