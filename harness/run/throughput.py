@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from statistics import median
 
 import numpy as np
@@ -50,10 +50,11 @@ GROWTH = 1.5  # windows at a look relative to the look before: few looks leave m
 OUTLIER = 0.05  # relative to the median of a host's cards: as much as the floor allows to a published figure
 LOOKS = 3  # at most so many checks of outputs on changed inputs before each block of windows
 FRESH_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=2, latencies=0)  # one execute of new inputs, then one more
-FRESH, FRESH_FEWEST, FRESH_S = 15, 2, 2.0  # times that it is run at most and at least; seconds after which it ends
+FRESH, FRESH_ENOUGH = 15, (1, 0.5)  # times that it is run at most; times and seconds that are enough
+FRESH_SURE = (3, 2.0)  # that are enough to accuse a runtime: one stall of a CPU is no proof
 REMEMBERED = 0.5  # allowed ratio of a repeated execute to one of new inputs; caches of a host give 0.8 and more
-FLAT_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=1000, latencies=0, limit_s=1.0)  # executes one by one
-GROWTH_MB = 4.0  # MB in a thousand executes: a buffer of 4 KB, the smallest piece of memory, lost at each
+FLAT_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=1000, latencies=0, limit_s=1.0)  # after a card's windows
+GROWTH_MB = 4.0  # MB in a stretch of executes: in a thousand, a buffer of 4 KB, the smallest piece of memory, each
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
 
 Block = tuple[Timing, ...]
@@ -246,6 +247,13 @@ class Side:
     answered: Tensors
     changed: Tensors | None = None
     simulated: bool = False
+    noted: list[tuple[int, float]] = field(default_factory=list)
+
+    def note(self) -> None:
+        """Note how many executes there were so far, and the process's resident memory after them, for check_flat."""
+        resident = None if self.simulated else self.session.resident_mb
+        if resident is not None:
+            self.noted.append((self.session.executes, resident))
 
     def audit(self) -> None:
         """Raises InvalidMeasurement when the outputs after the timed runs differ from those before, beyond rounding."""
@@ -296,13 +304,21 @@ class Side:
             return
         new: list[float] = []
         again: list[float] = []
-        end = time.perf_counter() + FRESH_S
-        while len(new) < FRESH_FEWEST or (len(new) < FRESH and time.perf_counter() < end):
-            inputs = self.turned[0] if len(new) % 2 else self.inputs
+
+        def remembered() -> bool:
+            gained = median(new) - median(again)
+            return median(again) < REMEMBERED * median(new) and gained > SHORTEST
+
+        begun = time.perf_counter()
+        while True:
+            inputs = self.inputs if len(new) % 2 else self.turned[0]
             first, second = (1 / window.rate for window in self.session.measure(inputs, FRESH_PLAN).windows[:2])
             new.append(first)
             again.append(second)
-        if median(again) < REMEMBERED * median(new) and median(new) - median(again) > SHORTEST:
+            fewest, seconds = FRESH_SURE if remembered() else FRESH_ENOUGH
+            if len(new) == FRESH or (len(new) >= fewest and time.perf_counter() >= begun + seconds):
+                break
+        if remembered():
             raise InvalidMeasurement(
                 f"{self.who}: an execute takes {1e3 * median(new):.3g} ms with new inputs and "
                 f"{1e3 * median(again):.3g} ms when it is repeated",
@@ -328,25 +344,24 @@ class Side:
             )
 
     def check_flat(self) -> dict[str, float]:
-        """Run a thousand executes, or as many as a second allows, twice: {"memory_growth_mb": MB by which the process
-        grew the second time, "memory_executes": their number}; {} where the system does not tell.
+        """Hold the memory against the executes between what was noted, over the measurement and over what came after
+        it: {"memory_growth_mb": MB by which the process grew in the last stretch, "memory_executes": its executes}; {}
+        where the system does not tell.
 
-        Raises InvalidMeasurement when it grew by more than `GROWTH_MB` both times: the first time a runtime may fill
-        its pools, the second it may not."""
-        grown: list[float] = []
-        executes = 0
-        for _ in range(2):
-            before = self.session.resident_mb
-            if before is None or self.simulated:
-                return {}
-            executes = sum(window.executes for window in self.session.measure(self.inputs, FLAT_PLAN).windows)
-            grown.append((self.session.resident_mb or before) - before)
-        if min(grown) > GROWTH_MB:
+        Raises InvalidMeasurement when it grew by more than `GROWTH_MB` in each: in the first a runtime may fill its
+        pools, in the last it may not."""
+        stretches = [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(self.noted)]
+        if not stretches:
+            return {}
+        if min(grown for _, grown in stretches) > GROWTH_MB:
+            (before, first), (after, last) = stretches[0], stretches[-1]
             raise InvalidMeasurement(
-                f"{self.who}: the process grew by {grown[0]:.3g} MB, then by {grown[1]:.3g} MB in {executes} executes",
+                f"{self.who}: the process grew by {first:.3g} MB in {before} executes, "
+                f"then by {last:.3g} MB in {after}",
                 hint="the runtime or its backend keeps memory at each execute: a server would run out of it; report it",
             )
-        return {"memory_growth_mb": round(grown[1], 3), "memory_executes": float(executes)}
+        executes, grown = stretches[-1]
+        return {"memory_growth_mb": round(grown, 3), "memory_executes": float(executes)}
 
 
 def _unlike(found: Tensors, wanted: Tensors) -> str:
@@ -456,9 +471,14 @@ def card_until_decided(
     draw = random.Random()
     for side in sides:
         side.check_together(draw)
+    sides[0].note()
     found = until_decided(measure, conclude, plan.windows, patience_s)
     for side in sides:
         side.check_fresh()
+    sides[0].note()
+    if sides[0].noted:
+        sides[0].session.measure(sides[0].inputs, FLAT_PLAN)
+        sides[0].note()
     return found
 
 
@@ -509,18 +529,24 @@ def pairs_until_decided(
 
     sides[0].look(random.Random())
     sides[0].check_together(random.Random())
+    sides[0].note()
     blocks, effort = until_decided(measure, conclude, PAIRS, patience_s, "pairs of windows")
+    sides[0].note()
     sides[0].check_fresh()
     quiet = [block for block, said in zip(blocks, kept, strict=True) if not said]
-    singles = _singles(sides[0], others, end)
+    singles = _singles(sides[0], quiet, others, end)
+    sides[0].note()
     used = tuple(quiet) or blocks
     last = (replace(used[-1][0], latencies=singles), *used[-1][1:])
     return (*used[:-1], last), effort, "" if quiet else kept[-1]
 
 
-def _singles(side: Side, others: Callable[[], Load | None], end: float) -> tuple[float, ...]:
-    """Seconds of single executes; empty when other programs ran until `end` (time.monotonic), because they lengthen
-    the executes."""
+def _singles(side: Side, blocks: Sequence[Block], others: Callable[[], Load | None], end: float) -> tuple[float, ...]:
+    """Seconds of single executes: those of the windows of `blocks` where each has one, as a slow engine's have, else of
+    further ones; empty when other programs ran until `end` (time.monotonic), because they lengthen the executes."""
+    windows = [window for block in blocks for window in block[0].windows]
+    if windows and all(window.executes == 1 for window in windows):
+        return tuple(window.stop - window.start for window in windows)
     while True:
         before = others()
         timing = side.session.measure(side.inputs, SINGLES_PLAN)

@@ -145,6 +145,7 @@ class RemoteSession:
         self.outputs = outputs
         self._batched = batched  # axis 0 of every output is the batch
         self.places = places  # executes that can be in flight together, each with inputs of its own
+        self.executes = 0  # so far
         self.on_chip = on_chip  # share of the graph's nodes that run on the device; None where the runtime is silent
         self._pipe = pipe
         self._number = number
@@ -166,6 +167,7 @@ class RemoteSession:
         """Outputs of one batch, as fresh arrays. Raises RunError when the inputs are not what the engine takes, or
         the outputs not what it says; `finite` refuses NaN and infinity as well."""
         layout = self._pipe.call("run", self._pipe.limits.run, session=self._number, inputs=self._put(inputs))
+        self.executes += 1
         return self._outputs(layout, finite)
 
     @property
@@ -179,6 +181,7 @@ class RemoteSession:
         for place, inputs in enumerate(batches):
             ask("write_at", limit, session=self._number, place=place, inputs=self._put(inputs))
         ask("execute", limit, session=self._number, times=len(batches))
+        self.executes += len(batches)
         return [
             self._outputs(ask("read_at", limit, session=self._number, place=place), finite)
             for place in range(len(batches))
@@ -201,7 +204,9 @@ class RemoteSession:
             raise ValueError("start() comes before finish()")
         plan, self._measuring = self._measuring, None
         limit = self._pipe.limits.measure + plan.warmup_s + plan.limit_s
-        return Timing.from_json(self._pipe.receive("measure", limit))
+        timing = Timing.from_json(self._pipe.receive("measure", limit))
+        self.executes += sum(window.executes for window in (*timing.warmup, *timing.windows)) + len(timing.latencies)
+        return timing
 
     def read(self, *, finite: bool = True) -> Tensors:
         """Outputs of the last execute, measured or not, as fresh arrays. Raises RunError as run does."""

@@ -40,7 +40,7 @@ def paired(monkeypatch):
         def timed(side):
             def measure(inputs, plan):
                 told.append(side if plan is measuring.PAIR_PLAN else f"{side} alone")
-                return Timing((), (Window(0.0, 1.0, 1),), () if plan is measuring.PAIR_PLAN else (1.0,) * 5)
+                return Timing((), (Window(0.0, 1.0, 2),), () if plan is measuring.PAIR_PLAN else (1.0,) * 5)
 
             return measure
 

@@ -4,6 +4,7 @@ import math
 import random
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -331,8 +332,8 @@ def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds,
     else:
         one.check_fresh()
     assert len(one.session.fed) == measuring.FRESH
-    assert one.session.fed[0] is INPUTS
-    assert one.session.fed[1] is one.turned[0]
+    assert one.session.fed[0] is one.turned[0], "the windows before were fed the usual ones"
+    assert one.session.fed[1] is INPUTS
 
 
 def test_the_times_of_a_simulator_are_not_held_against_it():
@@ -344,13 +345,35 @@ def test_the_times_of_a_simulator_are_not_held_against_it():
     assert not one.session.fed
 
 
-def test_a_slow_engine_is_asked_a_few_times_only(monkeypatch):
-    monkeypatch.setattr(measuring, "FRESH_S", 0.0)
-    one = side(Remembering(2.0, 0.5))
+@pytest.mark.parametrize(("again", "pairs"), [(2.0, 1), (0.5, 3)])
+def test_a_slow_engine_is_asked_once_and_once_more_where_it_seems_to_remember(monkeypatch, again, pairs):
+    monkeypatch.setattr(measuring, "FRESH_ENOUGH", (1, 0.0))
+    monkeypatch.setattr(measuring, "FRESH_SURE", (3, 0.0))
+    one = side(Remembering(2.0, again))
 
-    with pytest.raises(InvalidMeasurement):
+    if pairs > 1:
+        with pytest.raises(InvalidMeasurement):
+            one.check_fresh()
+    else:
         one.check_fresh()
-    assert len(one.session.fed) == 2
+    assert len(one.session.fed) == pairs
+
+
+def test_one_stall_of_an_execute_with_new_inputs_is_no_proof(monkeypatch):
+    monkeypatch.setattr(measuring, "FRESH_ENOUGH", (1, 0.0))
+    one = side(Remembering(2.0, 0.5))
+    stalled = one.session.measure
+
+    def measure(inputs, plan):
+        found = stalled(inputs, plan)
+        one.session.seconds = 0.5
+        return found
+
+    monkeypatch.setattr(one.session, "measure", measure)
+
+    one.check_fresh()
+
+    assert 1 < len(one.session.fed) <= measuring.FRESH
 
 
 def test_a_card_and_a_cpu_are_both_asked(monkeypatch):
@@ -396,7 +419,7 @@ def test_a_device_that_runs_one_execute_at_a_time_is_not_asked_for_several():
 
 
 class Growing(Session):
-    """Its resident memory before and after each stretch, in MB."""
+    """Its resident memory at each note, in MB."""
 
     def __init__(self, *resident):
         super().__init__()
@@ -409,24 +432,61 @@ class Growing(Session):
 
 @pytest.mark.parametrize(
     ("resident", "grown"),
-    [((100, 109, 109, 109.5), 0.5), ((100, 101, 101, 109), 8), ((100, 109, 109, 118), None), ((100, 99, 99, 98), -1)],
+    [((100, 109, 109.5), 0.5), ((100, 101, 109), 8), ((100, 109, 118), None), ((100, 99, 98), -1)],
 )
 def test_a_process_that_grows_with_every_execute_is_no_server(resident, grown):
     one = side(Growing(*resident))
+    for executes in (0, 30, 1030):
+        one.session.executes = executes
+        one.note()
 
     if grown is None:
-        with pytest.raises(InvalidMeasurement, match="the process grew by 9 MB, then by 9 MB in 10000 executes"):
+        told = "the process grew by 9 MB in 30 executes, then by 9 MB in 1000\n"
+        with pytest.raises(InvalidMeasurement, match=told):
             one.check_flat()
     else:
-        assert one.check_flat() == {"memory_growth_mb": grown, "memory_executes": 10_000}
+        assert one.check_flat() == {"memory_growth_mb": grown, "memory_executes": 1000}
 
 
 def test_memory_that_the_system_does_not_tell_is_no_figure():
-    one = side()
+    one, simulated = side(), replace(side(Growing(1, 2, 3, 4)), simulated=True)
+    for each in (one, simulated):
+        each.note()
+        each.note()
 
-    assert one.check_flat() == {}
-    assert replace(side(Growing(1, 2, 3, 4)), simulated=True).check_flat() == {}
-    assert one.session.plans == []
+        assert each.check_flat() == {}
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_memory_is_noted_over_the_windows_and_over_what_comes_after_them(in_turn):
+    one = side(Growing(100, 109, 118))
+
+    if in_turn:
+        measuring.pairs_until_decided([one], None, 60.0, lambda: None)
+    else:
+        card_until_decided([one], PLAN, None, 60.0)
+
+    with pytest.raises(InvalidMeasurement, match=r"by 9 MB in \d+ executes, then by 9 MB in \d+\n"):
+        one.check_flat()
+    assert all(after > before for (before, _), (after, _) in pairwise(one.noted))
+
+
+class Heavy(Session):
+    """Each execute takes 1.2 s, so that a window has one."""
+
+    def finish(self):
+        windows = tuple(Window(2.0 * n, 2.0 * n + 1.2, 1) for n in range(self.plans[-1].windows))
+        return Timing((), windows, (1.2,) * self.plans[-1].latencies)
+
+
+def test_windows_of_one_execute_are_the_single_executes_of_a_slow_engine(monkeypatch):
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
+    one = side(Heavy())
+
+    ((timing,),), _, _ = measuring.pairs_until_decided([one], None, 60.0, lambda: None)
+
+    assert timing.latencies == pytest.approx((1.2,) * 3)
+    assert measuring.SINGLES_PLAN not in one.session.plans
 
 
 def test_another_process_must_give_the_same_outputs():
@@ -452,7 +512,8 @@ def test_a_card_gets_the_plan_first_and_then_windows_only():
 
     blocks, effort = card_until_decided([one], PLAN, lambda blocks, effort: next(verdicts), 60.0)
 
-    first, second = (plan for plan in one.session.plans if plan is not measuring.FRESH_PLAN)
+    after = (measuring.FRESH_PLAN, measuring.FLAT_PLAN)
+    first, second = (plan for plan in one.session.plans if plan not in after)
     assert first == PLAN
     assert (second.windows, second.latencies, second.warmup_s) == (20, 0, 0.2)
     assert second.limit_s <= 60.0
