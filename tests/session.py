@@ -110,7 +110,7 @@ def own_cases(config: pytest.Config) -> list[Own]:
         return []
     from harness.export import own  # imports onnx: not where it is not asked for
     from harness.reference import own as reference
-    from harness.run.own_run import cases
+    from harness.run.own_run import ROWS, cases
 
     try:
         options = own.inputs(bounds, len(given))
@@ -122,6 +122,9 @@ def own_cases(config: pytest.Config) -> list[Own]:
     doubled = [model.name for model in models if [m.name for m in models].count(model.name) > 1]
     if doubled:
         raise pytest.UsageError(f"--onnx: two files are called {doubled[0]}: rename one")
+    for model in models:
+        if model.given and model.lacks_for_int8 and not hasattr(config, "workerinput"):
+            say(config, f"{model.path.name}: INT8 is left out, {model.lacks_for_int8}; {ROWS}")
     return [Own(model, case) for model in models for case in cases(model)]
 
 

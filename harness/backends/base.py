@@ -58,7 +58,7 @@ class BuildSpec:
     outputs: tuple[str, ...]  # ONNX tensor names, in the order in which the suite wants them
     tiers: tuple[int, ...] = ()  # batches that one engine serves, tuned for `batch`; empty: static at `batch`
     normalize: Normalize | None = None  # set: the engine is fed uint8 NHWC and normalises itself
-    calibration: str | None = None  # int8: path of an .npy, float32 (N, C, H, W), already normalised
+    calibration: str | None = None  # int8: path of samples, already normalised (_calibration.calibration_samples)
     tune: bool = False  # the compiler searches longer for a faster engine, where the backend's row says how
     target: str = ""  # what the compiler calls the chip (soc_version, architecture)
     options: dict[str, Any] = field(default_factory=dict)  # options of one backend, recorded with the case

@@ -30,8 +30,9 @@ FEW = 2  # an integer input whose range nothing in the graph tells is drawn from
 
 @dataclass(frozen=True)
 class OwnModel:
-    """An ONNX file as it is tested. `ranges` has low and high (exclusive) of what integer inputs may be; `given` the
-    rows of inputs that the user gave, and `fixed` low and high of those that the user bounded."""
+    """An ONNX file as it is tested. `ranges` has low and high (exclusive) of what integer inputs may be; `given` what
+    the user gave of inputs: axis 0 is the batch where that is free; else it counts whole tensors where the array has an
+    axis more than the input."""
 
     name: str
     path: Path
@@ -51,18 +52,32 @@ class OwnModel:
         return total.hexdigest()
 
     @property
-    def calibrates(self) -> bool:
-        """Whether there are rows to calibrate an INT8 engine on: for its only input, float32 with a free batch."""
-        (first, *others) = self.inputs
-        real = self.given.get(first.name, ())
-        return not others and self.free_batch and first.dtype == "float32" and len(real) >= ROWS_FOR_INT8
+    def lacks_for_int8(self) -> str:
+        """Why no INT8 engine can be calibrated, or "": each input needs rows of its own, for ranges of drawn inputs
+        would not be those of real ones, and all as many."""
+        lacking = [tensor.name for tensor in self.inputs if not self._several(tensor)]
+        counts = {name: len(rows) for name, rows in self.given.items() if name not in lacking}
+        if lacking:
+            return f"no rows are given for {', '.join(lacking)}"
+        if min(counts.values()) < ROWS_FOR_INT8:
+            return f"{min(counts.values())} rows are given, {ROWS_FOR_INT8} are needed"
+        wide = [tensor.name for tensor in self.inputs if tensor.dtype in ("float16", "float64")]
+        if wide:
+            return f"{', '.join(wide)} is not float32, in which compilers are calibrated"
+        told = ", ".join(f"{count} for {name}" for name, count in counts.items())
+        return f"inputs have different numbers of rows: {told}" if len({*counts.values()}) > 1 else ""
 
-    def parted(self) -> tuple[NDArray[Any], OwnModel]:
-        """(every second of the rows that were given, the model fed with the others): what an INT8 engine is calibrated
-        on, and what it is judged by."""
-        (tensor,) = self.inputs
-        rows = self.given[tensor.name]
-        return rows[1::2], replace(self, given={tensor.name: rows[::2]})
+    def _several(self, tensor: TensorSpec) -> bool:
+        """Whether axis 0 of what was given for the input counts samples."""
+        return tensor.name in self.given and (
+            tensor.shape[:1] == (-1,) or self.given[tensor.name].ndim > len(tensor.shape)
+        )
+
+    def parted(self) -> tuple[list[NDArray[Any]], OwnModel]:
+        """(every second of the rows that were given, input by input, the model fed with the others): what an INT8
+        engine is calibrated on, and what it is judged by."""
+        rows = [self.given[tensor.name][1::2] for tensor in self.inputs]
+        return rows, replace(self, given={name: kept[::2] for name, kept in self.given.items()})
 
     def draw(self, batch: int, seed: int = 0) -> Tensors:
         """Inputs at that batch: floats standard normal, bytes over their whole range, integers within what the graph
@@ -75,7 +90,9 @@ class OwnModel:
     ) -> NDArray[np.generic]:
         if tensor.name in self.given:
             rows = self.given[tensor.name]
-            return rows[(np.arange(shape[0]) + seed) % len(rows)] if tensor.shape[:1] == (-1,) else rows
+            if tensor.shape[:1] == (-1,):
+                return rows[(np.arange(shape[0]) + seed) % len(rows)]
+            return rows[seed % len(rows)] if self._several(tensor) else rows
         kind = np.dtype(tensor.dtype)
         if tensor.name in self.ranges:
             low, high = self.ranges[tensor.name]
@@ -292,14 +309,14 @@ def _rows(tensor: TensorSpec, file: Path) -> NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"--onnx-input {tensor.name}={file} cannot be read: {error}",
                          hint="give LOW:HIGH or a file written by numpy.save") from error  # fmt: skip
-    free = tensor.shape[:1] == (-1,)
-    wanted = tensor.shape[1:] if free else tensor.shape
-    if (
-        rows.dtype.name != tensor.dtype
-        or (rows.shape[1:] if free else rows.shape) != wanted
-        or (free and not len(rows))
-    ):
-        shape = ["N", *wanted] if free else list(wanted)
-        raise UsageError(f"{file} is {rows.dtype} {list(rows.shape)}, input {tensor.name} {tensor.dtype} {shape}",
+    free, fixed = tensor.shape[:1] == (-1,), tensor.shape
+    fits = rows.shape[1:] == fixed[1:] and len(rows) if free else rows.shape == fixed
+    if not free and rows.shape[1:] == fixed[1:] and fixed[:1] == (1,) and len(rows) > 1:
+        rows = rows[:, np.newaxis]
+    if rows.dtype.name != tensor.dtype or not (fits or (not free and rows.shape[1:] == fixed and len(rows))):
+        shape = ["N", *fixed[1:]] if free else list(fixed)
+        several = "" if free else f", or {['N', *fixed]} for several"
+        wanted = f"{tensor.dtype} {shape}{several}"
+        raise UsageError(f"{file} is {rows.dtype} {list(rows.shape)}, input {tensor.name} {wanted}",
                          hint="save it with that dtype and shape")  # fmt: skip
     return np.asarray(rows)

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -292,14 +292,19 @@ def own_file(store: Store, model: OwnModel) -> Path:
     return _get(store, "own", key("own", {"digest": model.digest}), make)
 
 
-def own_rows_file(store: Store, rows: NDArray[np.float32]) -> Path:
-    """Path of an .npy file with the user's rows for the calibration of INT8, float32 (N, ...)."""
+def own_rows_file(store: Store, rows: Sequence[NDArray[Any]]) -> Path:
+    """Path of a file with the user's rows for the calibration of INT8, input by input (calibration_samples)."""
 
     def make(path: Path) -> None:
+        kept = [np.ascontiguousarray(one) for one in rows]
         with path.open("wb") as file:
-            np.save(file, np.ascontiguousarray(rows))
+            if len(kept) == 1:
+                np.save(file, kept[0])
+            else:
+                np.savez(file, **{str(place): one for place, one in enumerate(kept)})  # type: ignore[arg-type]
 
-    inputs = {"rows": hashlib.sha256(rows.tobytes()).hexdigest(), "shape": list(rows.shape)}
+    told = [[str(one.dtype), list(one.shape), hashlib.sha256(one.tobytes()).hexdigest()] for one in rows]
+    inputs = {"rows": told}
     return _get(store, "own_rows", key("own_rows", inputs), make)
 
 

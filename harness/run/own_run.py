@@ -27,7 +27,7 @@ from harness.run.engine import Built, CaseEngine, Variant
 from harness.vendor import operators
 from harness.worker.process import RemoteSession, Worker
 
-ROWS = f"give {ROWS_FOR_INT8} or more for its only input: --onnx-input NAME=FILE.npy"
+ROWS = f"give {ROWS_FOR_INT8} or more for each input, as many for all: --onnx-input NAME=FILE.npy"
 OTHER = 1  # seed of the inputs that outputs are checked on between timed runs
 
 
@@ -38,7 +38,7 @@ def cases(model: OwnModel) -> list[Case]:
         Case(model.name, chip.name, precision, batch)
         for chip in matrix.chips().values()
         for precision in chip.precisions
-        if precision is not Precision.INT8 or model.calibrates
+        if precision is not Precision.INT8 or not model.lacks_for_int8
         for batch in _batches(model, chip, precision)
     ]
 
@@ -78,10 +78,9 @@ class OwnEngine(CaseEngine):
         )
 
     def calibration(self) -> Path:
-        """Path of every second row that the user gave, an .npy file of float32 (N, ...). Raises BuildError without
-        rows."""
-        if not self.own.calibrates:
-            raise BuildError(f"INT8 of {self.own.path.name} has no rows to calibrate on", hint=ROWS)
+        """Path of every second row that the user gave. Raises BuildError without rows."""
+        if self.own.lacks_for_int8:
+            raise BuildError(f"INT8 of {self.own.path.name} cannot be calibrated: {self.own.lacks_for_int8}", hint=ROWS)
         return artefacts.own_rows_file(self.context.settings.store, self.own.parted()[0])
 
     def check_calibration(self, path: Path) -> None:
@@ -128,7 +127,7 @@ class OwnRun(CaseRun):
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False, *, model: OwnModel) -> None:
         self._begin(context, case, OwnEngine(context, case, model, anew), anew)
-        self.own = model.parted()[1] if case.precision is Precision.INT8 and model.calibrates else model
+        self.own = model.parted()[1] if case.precision is Precision.INT8 and not model.lacks_for_int8 else model
 
     @cached_property
     def marks(self) -> tuple[str, ...]:
@@ -149,7 +148,7 @@ class OwnRun(CaseRun):
     def _calibrated_on(self) -> dict[str, Any]:
         if self.case.precision is not Precision.INT8:
             return {}
-        return {"calibration": f"{len(self.engine.own.parted()[0])} rows of --onnx-input, none of them judged"}
+        return {"calibration": f"{len(self.engine.own.parted()[0][0])} rows of --onnx-input, none of them judged"}
 
     def inputs(self, raw: bool = False) -> Tensors:
         """One batch of drawn inputs."""

@@ -11,14 +11,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends._calibration import calibration_batches, calibration_samples
+from harness.backends._calibration import Samples, calibration_batches, calibration_samples
 from harness.backends._calls import Calls, let_go
 from harness.backends.base import shape_at
 from harness.backends.cambricon._sdk import sdk, system
 from harness.errors import BuildError
 
 if TYPE_CHECKING:
-    from harness.backends.base import BuildSpec
+    from harness.backends.base import BuildSpec, TensorSpec
 
 PRECISION_MODES = {"fp32": "force_float32", "fp16": "force_float16", "int8": "qint8_mixed_float16"}
 
@@ -110,7 +110,7 @@ def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> 
         calls.ok("mm.ITensor.set_dimension", network.get_input(i).set_dimension, dims)
 
 
-def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, spec: BuildSpec) -> None:
+def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Samples, spec: BuildSpec) -> None:
     """Calibrate on a card with batches in the order of the file; the last is padded from the start of the file. Raises
     BuildError."""
     batch = 1 if spec.tiers else spec.batch
@@ -121,11 +121,11 @@ def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, s
     with system(mm, calls):
         device = calls.make("mm.Device", mm.Device)
         device.id = int(spec.options.get("device", 0))
-        data = _fixed_data(mm, samples, batch)
+        data = [_fixed_data(mm, samples, spec, tensor, batch) for tensor in spec.inputs]
         calibrator = None
         try:
             calls.ok("mm.Device.active", device.active)
-            calibrator = calls.make("mm.Calibrator", mm.Calibrator, [data])
+            calibrator = calls.make("mm.Calibrator", mm.Calibrator, data)
             calls.ok("mm.Calibrator.set_quantization_algorithm", calibrator.set_quantization_algorithm, algorithm)
             calls.ok("mm.Calibrator.calibrate", calibrator.calibrate, network, config)
         except BaseException as error:
@@ -136,32 +136,35 @@ def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Any, s
             del data, device
 
 
-def _fixed_data(mm: Any, samples: Any, batch: int) -> Any:
+def _fixed_data(mm: Any, samples: Samples, spec: BuildSpec, tensor: TensorSpec, batch: int) -> Any:
+    """The calibrator's data of one input: the network's inputs take theirs in turn."""
+
     class FixedCalibData(mm.CalibDataInterface):  # type: ignore[misc]
-        """Samples in the network's layout, normalised float32, because the normalisation is inserted only at build."""
+        """Samples in the network's layout, images normalised, because the normalisation is inserted only at build."""
 
         def __init__(self) -> None:
             super().__init__()
-            self._batches = calibration_batches(samples, batch)
+            self._batches = calibration_batches(samples, spec, batch)
             self._sample: Any = None
 
         def get_shape(self) -> Any:
-            return mm.Dims([batch, *samples.shape[1:]])
+            return mm.Dims(list(shape_at(tensor, batch)))
 
         def get_data_type(self) -> Any:
-            return mm.DataType.FLOAT32
+            return getattr(mm.DataType, tensor.dtype.upper())
 
         def get_sample(self) -> Any:
             return self._sample
 
         def next(self) -> Any:
-            self._sample = next(self._batches, None)
-            if self._sample is None:
+            fed = next(self._batches, None)
+            if fed is None:
                 return mm.Status(mm.Code.OUT_OF_RANGE, "all calibration samples were fed")
+            self._sample = fed[tensor.name]
             return mm.Status.OK()
 
         def reset(self) -> Any:
-            self._batches = calibration_batches(samples, batch)
+            self._batches = calibration_batches(samples, spec, batch)
             return mm.Status.OK()
 
     return FixedCalibData()

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.backends._calibration import calibration_batches, calibration_samples
+from harness.backends._calibration import Samples, calibration_batches, calibration_samples
 from harness.backends.base import trail
 from harness.errors import BuildError
 
@@ -151,7 +151,9 @@ def in_int8(model: Any, spec: BuildSpec, folder: Path, symmetric: bool, reduced:
     layers = [node.name for node in model.graph.node if node.op_type in IN_INT8]
     if not layers:
         raise BuildError(f"no {', '.join(IN_INT8)} in the graph", hint="there is nothing to compute in INT8")
-    told = repr((symmetric, reduced, spec.options.get("method"), layers)).encode() + samples.tobytes()
+    told = repr((symmetric, reduced, spec.options.get("method"), layers)).encode() + b"".join(
+        kept.tobytes() for kept in samples.values()
+    )
     key = hashlib.sha256(model.SerializeToString() + told).hexdigest()
     if key not in _CHOSEN:
         _CHOSEN[key] = _harmless(folder, spec, samples, layers, symmetric, reduced)
@@ -165,10 +167,10 @@ _CHOSEN: dict[str, list[str]] = {}  # by digest: the same graph is built with an
 
 
 def _harmless(
-    folder: Path, spec: BuildSpec, samples: Any, layers: list[str], symmetric: bool, reduced: bool
+    folder: Path, spec: BuildSpec, samples: Samples, layers: list[str], symmetric: bool, reduced: bool
 ) -> list[str]:
     """Layers that will do in INT8: all, or as many of the least harmful parts as stay within `LIKE` and `NEAR`."""
-    batches = list(_batches(samples[:WITNESSES], spec))
+    batches = list(_batches({name: kept[:WITNESSES] for name, kept in samples.items()}, spec))
     wanted = _outputs(folder / "fp32.onnx", batches)
 
     def harm(chosen: list[str], looks: int = WITNESSES) -> float:
@@ -214,7 +216,9 @@ def feed_pixels(model: Any, spec: BuildSpec) -> None:
     fed.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, [dims[0], dims[2], dims[3], dims[1]]))
 
 
-def _quantize(folder: Path, spec: BuildSpec, samples: Any, chosen: list[str], symmetric: bool, reduced: bool) -> None:
+def _quantize(
+    folder: Path, spec: BuildSpec, samples: Samples, chosen: list[str], symmetric: bool, reduced: bool
+) -> None:
     import inspect
 
     from onnxruntime import quantization
@@ -247,9 +251,8 @@ def _quantize(folder: Path, spec: BuildSpec, samples: Any, chosen: list[str], sy
     )
 
 
-def _batches(samples: Any, spec: BuildSpec) -> Iterator[dict[str, Any]]:
-    size = 1 if spec.tiers else spec.batch
-    return ({spec.inputs[0].name: batch} for batch in calibration_batches(samples, size))
+def _batches(samples: Samples, spec: BuildSpec) -> Iterator[Samples]:
+    return calibration_batches(samples, spec, 1 if spec.tiers else spec.batch)
 
 
 def _outputs(path: Path, batches: list[dict[str, Any]]) -> list[Any]:

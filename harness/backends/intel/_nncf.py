@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.backends._calibration import calibration_batches, calibration_samples
-from harness.backends.base import trail
+from harness.backends.base import shape_at, trail
 from harness.backends.intel._quiet import without_telemetry
 from harness.errors import BuildError
 
@@ -21,16 +21,16 @@ def quantised(ov: Any, model: Any, spec: BuildSpec) -> Any:
     Option `preset`: NNCF's other name. Raises BuildError without NNCF, and with NNCF's own words."""
     samples = calibration_samples(spec)
     nncf = _imported()
-    fed = spec.inputs[0]
+    fed = list(calibration_batches(samples, spec, 1))
     trail("nncf.quantize")
     try:
-        model.reshape({fed.name: [1, *fed.shape[1:]]})
+        model.reshape({tensor.name: list(shape_at(tensor, 1)) for tensor in spec.inputs})
         return nncf.quantize(
             model,
-            nncf.Dataset([{fed.name: batch} for batch in calibration_batches(samples, 1)]),
+            nncf.Dataset(fed),
             preset=nncf.QuantizationPreset[spec.options.get("preset", "MIXED")],
             target_device=nncf.TargetDevice[spec.target.partition(".")[0]],
-            subset_size=len(samples),
+            subset_size=len(fed),
         )
     except (RuntimeError, ValueError, KeyError, TypeError, nncf.errors.ValidationError) as error:
         said = " ".join(str(error).split())[:500]

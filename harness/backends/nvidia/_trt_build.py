@@ -164,8 +164,10 @@ def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:
     error, and the engine itself is stored."""
     samples = calibration_samples(spec)
     stream = cuda.stream(stack)
-    address = cuda.memory(stack, spec.batch * samples[0].nbytes)
-    batches = calibration_batches(samples, spec.batch)
+    batches = calibration_batches(samples, spec, spec.batch)
+    one = next(calibration_batches(samples, spec, spec.batch))
+    places = {name: cuda.memory(stack, array.nbytes) for name, array in one.items()}
+    rows = next((len(array) for array in one.values() if array.ndim), 1)
 
     class Calibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -173,19 +175,20 @@ def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:
             self.failed: HarnessError | None = None  # kept here, because exceptions do not pass through TensorRT
 
         def get_batch_size(self) -> int:
-            return spec.batch
+            return rows
 
         def get_batch(self, names: list[str]) -> list[int] | None:
-            batch = next(batches, None)
-            if batch is None:
+            fed = next(batches, None)
+            if fed is None:
                 return None
             try:
-                cuda.to_device(address, batch, stream)
+                for name, array in fed.items():
+                    cuda.to_device(places[name], array, stream)
                 cuda.call("cudaStreamSynchronize", stream)
             except HarnessError as error:
                 self.failed = error
                 return None
-            return [address]
+            return [places[name] for name in names]
 
         def read_calibration_cache(self) -> None:
             return None

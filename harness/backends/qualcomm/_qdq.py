@@ -35,14 +35,13 @@ def quantised(folder: Path, spec: BuildSpec) -> Path:
     from onnxruntime.quantization.execution_providers import qnn
 
     samples = calibration_samples(spec)
-    name = spec.inputs[0].name
 
     class Samples(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = calibration_batches(samples, spec.batch)
+            self._batches = calibration_batches(samples, spec, spec.batch)
 
         def get_next(self) -> Any:
-            return next(({name: batch} for batch in self._batches), None)
+            return next(self._batches, None)
 
     source, made = folder / "float.onnx", folder / "int8.onnx"
     trail("onnxruntime.quantize")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from harness.backends.base import Session, Tensors
 
 PLATFORMS = {"RK3588": "rk3588"}  # device, and its name for the compiler
-MODEL, SETTINGS, SAMPLES, COMPILED = "model.onnx", "settings.json", "calibration.npy", "model.rknn"
+MODEL, SETTINGS, SAMPLES, COMPILED = "model.onnx", "settings.json", "calibration", "model.rknn"
 INSTALL = 'pip install rknn-toolkit2 "setuptools<81" in an environment of its own, then --sdk-python PATH'
 
 
@@ -65,13 +66,16 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
         raise BuildError("RKNN engines have one batch and normalised inputs", hint="leave tiers and normalize empty")
     _sdk()
     algorithm = spec.options.get("algorithm", "normal")
-    settings = {"int8": spec.precision == "int8", "batch": spec.batch, "algorithm": algorithm}
+    inputs = [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in spec.inputs]
+    int8 = spec.precision == "int8"
+    settings = {"int8": int8, "batch": spec.batch, "algorithm": algorithm, "inputs": inputs}
     with tempfile.TemporaryDirectory(prefix=".rknn-", dir=str(engine.parent)) as name:
         folder = Path(name)
         _with_batch(onnx, folder / MODEL, spec.batch)
         (folder / SETTINGS).write_text(json.dumps(settings))
-        if settings["int8"]:
-            np.save(str(folder / SAMPLES), calibration_samples(spec))
+        if int8:
+            calibration_samples(spec)  # refused here rather than in the toolkit's words
+            shutil.copyfile(str(spec.calibration), str(folder / SAMPLES))
         with _built(BuildError, folder, spec.target) as rknn:
             _call(BuildError, "rknn.export_rknn", rknn.export_rknn, str(folder / COMPILED))
         with zipfile.ZipFile(str(folder / "engine"), "w") as archive:
@@ -139,21 +143,24 @@ def _built(kind: type[BuildError] | type[DeviceError], folder: Path, platform: s
     try:
         _call(kind, "rknn.config", rknn.config, target_platform=platform, quantized_algorithm=settings["algorithm"])
         _call(kind, "rknn.load_onnx", rknn.load_onnx, model=str(folder / MODEL))
-        dataset = _dataset(folder, settings["batch"]) if settings["int8"] else None
+        dataset = _dataset(folder, settings) if settings["int8"] else None
         _call(kind, "rknn.build", rknn.build, do_quantization=settings["int8"], dataset=dataset)
         yield rknn
     finally:
         rknn.release()
 
 
-def _dataset(folder: Path, batch: int) -> str:
-    """Path of a list of files, one batch of calibration samples each, as the toolkit reads them."""
+def _dataset(folder: Path, settings: dict[str, Any]) -> str:
+    """Path of a list of files as the toolkit reads them: a line for each batch of calibration samples, a file for each
+    input, in the model's order."""
+    inputs = tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in settings["inputs"])
+    spec = BuildSpec("int8", settings["batch"], inputs, (), calibration=str(folder / SAMPLES))
     lines = []
-    samples = np.load(str(folder / SAMPLES), mmap_mode="r")
-    for number, sample in enumerate(calibration_batches(samples, batch)):
-        path = folder / f"sample-{number}.npy"
-        np.save(str(path), sample)
-        lines.append(str(path))
+    for number, fed in enumerate(calibration_batches(calibration_samples(spec), spec, spec.batch)):
+        paths = [folder / f"sample-{number}-{place}.npy" for place in range(len(inputs))]
+        for path, tensor in zip(paths, inputs):
+            np.save(str(path), fed[tensor.name])
+        lines.append(" ".join(map(str, paths)))
     (folder / "dataset.txt").write_text("\n".join(lines) + "\n")
     return str(folder / "dataset.txt")
 

@@ -226,23 +226,60 @@ def test_every_second_row_calibrates_and_the_others_are_fed(tmp_path):
 
     rows, fed = model.parted()
 
-    assert model.calibrates
-    assert np.array_equal(rows, ROWS[1::2])
+    assert model.lacks_for_int8 == ""
+    assert np.array_equal(rows[0], ROWS[1::2])
     assert np.array_equal(fed.draw(8)["x"], ROWS[0::2])
     assert fed.inputs_digest != model.inputs_digest
 
 
+def given_all(tmp_path, make, **rows):
+    for name, values in rows.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    return read(make, tmp_path, **{name: str(tmp_path / f"{name}.npy") for name in rows})
+
+
+def test_several_inputs_are_calibrated_row_by_row_together(tmp_path):
+    model = given_all(tmp_path, own_models.two_inputs, a=ROWS[:, :3], b=ROWS[:, :5])
+
+    (first, second), fed = model.parted()
+
+    assert model.lacks_for_int8 == ""
+    assert np.array_equal(first[:, 0], second[:, 0])
+    assert np.array_equal(fed.draw(8)["b"], ROWS[0::2, :5])
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (8,), (1, 8)])
+def test_whole_tensors_of_a_fixed_shape_are_counted_and_not_cut(shape, tmp_path):
+    """An array with an axis more is of several; where axis 0 is 1, an array with more there is, too."""
+    tensors = np.random.default_rng(0).standard_normal((10, *shape)).astype(np.float32)
+    saved = tensors[:, 0] if shape[:1] == (1,) else tensors
+    model = given_all(tmp_path, lambda: own_models.dense(shape), x=saved)
+
+    (first,), fed = model.parted()
+
+    assert model.lacks_for_int8 == ""
+    assert np.array_equal(first, tensors[1::2])
+    assert [np.array_equal(fed.draw(1, seed)["x"], tensors[2 * seed]) for seed in (0, 1)] == [True, True]
+
+
+def test_one_whole_tensor_of_a_fixed_shape_is_fed_each_time(tmp_path):
+    tensor = np.ones((4, 8), np.float32)
+    model = given_all(tmp_path, lambda: own_models.dense((4, 8)), x=tensor)
+
+    assert np.array_equal(model.draw(1, 1)["x"], tensor)
+    assert model.lacks_for_int8 == "no rows are given for x"
+
+
 @pytest.mark.parametrize(
-    ("make", "rows", "name"),
+    ("make", "rows", "why"),
     [
-        (own_models.dense, ROWS[:7], "x"),  # too few
-        (own_models.two_inputs, ROWS[:, :3], "a"),  # one of two
-        (own_models.TESTED["no_batch_axis"], None, ""),
-        (own_models.dense, None, ""),
-        (own_models.pixels, None, ""),
+        (own_models.dense, {"x": ROWS[:7]}, "7 rows are given, 8 are needed"),
+        (own_models.two_inputs, {"a": ROWS[:, :3]}, "no rows are given for b"),
+        (own_models.two_inputs, {"a": ROWS[:, :3], "b": ROWS[:9, :5]}, "different numbers of rows: 16 for a, 9 for b"),
+        (own_models.TESTED["doubles"], {"x": ROWS.astype(np.float64)}, "x is not float32"),
+        (own_models.TESTED["no_batch_axis"], {}, "no rows are given for x"),
+        (own_models.pixels, {}, "no rows are given for x"),
     ],
 )
-def test_other_files_are_not_calibrated(make, rows, name, tmp_path):
-    model = read(make, tmp_path) if rows is None else given(tmp_path, make, rows, name)
-
-    assert not model.calibrates
+def test_other_files_are_not_calibrated_and_it_is_said_why(make, rows, why, tmp_path):
+    assert why in given_all(tmp_path, make, **rows).lacks_for_int8

@@ -278,11 +278,13 @@ def test_a_users_own_file_is_kept_by_its_digest():
 def test_rows_for_a_users_file_are_kept_by_their_values(tmp_path):
     store, rows = Told(), np.arange(6, dtype=np.float32).reshape(2, 3)
     for values in (rows, rows + 1, rows):
-        artefacts.own_rows_file(store, values)
+        artefacts.own_rows_file(store, [values])
 
     (_, first, _), (_, changed, _), (_, again, _) = store.keys
     assert first == again != changed
-    np.testing.assert_array_equal(np.load(artefacts.own_rows_file(Told(tmp_path), rows)), rows)
+    np.testing.assert_array_equal(np.load(artefacts.own_rows_file(Told(tmp_path), [rows])), rows)
+    several = np.load(artefacts.own_rows_file(Told(tmp_path), [rows, rows.T]))
+    np.testing.assert_array_equal(several["1"], rows.T)
 
 
 def test_calibration_is_the_prepared_images_stacked(tmp_path):

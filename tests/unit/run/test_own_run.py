@@ -60,7 +60,7 @@ def test_int8_without_rows_is_refused_with_what_to_give(tmp_path):
     engine = OwnEngine(context, Case.parse("own_m-cpu-int8-bs1"), read(own_models.dense, tmp_path))
     vars(engine)["present"] = Presence("ort", "1", (Device(0, "CPU"),), "")
 
-    with pytest.raises(BuildError, match=r"INT8 of m\.onnx has no rows to calibrate on") as raised:
+    with pytest.raises(BuildError, match=r"INT8 of m\.onnx cannot be calibrated: no rows are given for x") as raised:
         engine.plain_spec()
     assert "8 or more" in raised.value.hint
 
@@ -80,6 +80,38 @@ def test_int8_is_judged_on_rows_that_it_was_not_calibrated_on(chip, scale, outco
     (record,) = [line for line in records if line.get("stage") == "numerics"]
 
     assert record["outcome"] == outcome, done.stdout
+    assert record["facts"]["calibration"] == "8 rows of --onnx-input, none of them judged"
+
+
+def test_int8_that_is_left_out_is_told_with_the_reason_where_rows_were_given(tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((8, 3), np.float32))
+    file = own_models.save(own_models.two_inputs, tmp_path / "m.onnx")
+
+    done, _ = run(
+        tmp_path, "-m", "cpu and int8", "--collect-only", f"--onnx={file}", f"--onnx-input=a={tmp_path / 'rows.npy'}"
+    )
+
+    assert (
+        "m.onnx: INT8 is left out, no rows are given for b; give 8 or more for each input" in done.stdout + done.stderr
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["cpu", "t4", "mlu370_s4"])
+@pytest.mark.parametrize("make", ["two_inputs", "fixed"])
+def test_int8_of_several_inputs_and_of_a_fixed_shape_is_judged(chip, make, tmp_path):
+    draw, given = np.random.default_rng(0), []
+    shapes = {"two_inputs": {"a": (16, 3), "b": (16, 5)}, "fixed": {"x": (16, 4, 8)}}[make]
+    for name, shape in shapes.items():
+        np.save(tmp_path / f"{name}.npy", draw.normal(1, 3, shape).astype(np.float32))
+        given.append(f"--onnx-input={name}={tmp_path / f'{name}.npy'}")
+    file = own_models.save(own_models.TESTED[make], tmp_path / "m.onnx")
+
+    done, records = run(tmp_path, "-m", f"{chip} and int8 and bs1 and numerics", "-k", "outputs_are",
+                        f"--onnx={file}", *given, "--simulate")  # fmt: skip
+    (record,) = [line for line in records if line.get("stage") == "numerics"]
+
+    assert record["outcome"] == "PASS", done.stdout
     assert record["facts"]["calibration"] == "8 rows of --onnx-input, none of them judged"
 
 

@@ -798,33 +798,45 @@ class Builder(Scoped, Kept):
     def _calibrate(network, config):
         """Batches of the calibration profile's or the network's own shape, or those that a cache holds. What
         get_batch_size says counts for implicit batches alone: samples/python/efficientnet gives 8 for any network."""
-        calibrator, tensor = config._int8_calibrator, network.inputs[0]
+        calibrator = config._int8_calibrator
         known = calibrator.read_calibration_cache()
         if known:
             return _from_cache(bytes(known))
-        shape = list(tensor.shape)
-        if -1 in shape:
-            if config._calibration_profile is None and not config._profiles:
-                raise ValueError("the network is dynamic and has no calibration profile")
-            profile = config._calibration_profile or config._profiles[0]
-            shape = profile.ranges[tensor.name][1]
-        if calibrator.get_batch_size() != shape[0]:
-            house(f"the calibrator says {calibrator.get_batch_size()} images, {shape[0]} are read")
+        shapes = {}
+        for tensor in network.inputs:
+            shapes[tensor.name] = list(tensor.shape)
+            if -1 in tensor.shape:
+                if config._calibration_profile is None and not config._profiles:
+                    raise ValueError("the network is dynamic and has no calibration profile")
+                profile = config._calibration_profile or config._profiles[0]
+                shapes[tensor.name] = profile.ranges[tensor.name][1]
+        rows = next((shape[0] for shape in shapes.values() if shape), 1)
+        if calibrator.get_batch_size() != rows:
+            house(f"the calibrator says {calibrator.get_batch_size()} images, {rows} are read")
         batches = []
-        nbytes = int(np.prod(shape)) * 4
         while True:
-            addresses = calibrator.get_batch([tensor.name])
+            addresses = calibrator.get_batch(list(shapes))
             if addresses is None:
                 break
-            found = gpu.find(int(addresses[0]), nbytes, "calibration") if isinstance(addresses[0], int) else None
-            if found is None:
-                raise ValueError(f"get_batch returned no device memory of {nbytes} bytes")
-            item, offset = found
-            batches.append(item.data[offset : offset + nbytes].view(np.float32).reshape(shape).copy())
+            if len(addresses) != len(shapes):
+                raise ValueError(f"get_batch returned {len(addresses)} addresses for {len(shapes)} inputs")
+            fed = [Builder._read_back(at, tensor, shapes) for at, tensor in zip(addresses, network.inputs)]
+            batches.append(fed[0] if len(fed) == 1 else dict(zip(shapes, fed)))
         if not batches:
             raise ValueError("Calibration failure occurred with no scaling factors detected")
         calibrator.write_calibration_cache(_cache_of(batches))
         return batches
+
+    @staticmethod
+    def _read_back(address, tensor, shapes):
+        """What lies at a device address for an input."""
+        shape, dtype = shapes[tensor.name], np.dtype(_kinds.nptype(tensor.dtype))
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        found = gpu.find(int(address), nbytes, "calibration") if isinstance(address, int) else None
+        if found is None:
+            raise ValueError(f"get_batch returned no device memory of {nbytes} bytes")
+        item, offset = found
+        return item.data[offset : offset + nbytes].view(dtype).reshape(shape).copy()
 
 
 def finished(model, how, batches=None):
@@ -851,7 +863,10 @@ CACHE = b"TRT-EntropyCalibration2\n"
 def _cache_of(batches):
     """TensorRT writes a scale for each tensor; here the batches themselves, from which the same scales follow."""
     file = io.BytesIO()
-    np.savez(file, *batches)
+    several = [{f"{i} {name}": array for name, array in fed.items()} for i, fed in enumerate(batches)
+               if isinstance(fed, dict)]  # fmt: skip
+    np.savez(file, **{name: array for part in several for name, array in part.items()}) if several \
+        else np.savez(file, *batches)  # fmt: skip
     return CACHE + file.getvalue()
 
 
@@ -860,7 +875,12 @@ def _from_cache(data):
         raise ValueError("Calibration table does not match calibrator algorithm type.")
     try:
         with np.load(io.BytesIO(data[len(CACHE) :]), allow_pickle=False) as kept:
-            return [kept[f"arr_{i}"] for i in range(len(kept.files))]
+            if "arr_0" in kept.files:
+                return [kept[f"arr_{i}"] for i in range(len(kept.files))]
+            fed = {}
+            for name in kept.files:
+                fed.setdefault(int(name.partition(" ")[0]), {})[name.partition(" ")[2]] = kept[name]
+            return [fed[i] for i in sorted(fed)]
     except Exception as error:
         raise ValueError("the calibration cache is damaged") from error
 

@@ -5,6 +5,7 @@ put a class of a few lines in its place, with the calls of Rockchip's "RKNN-Tool
 
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,7 +44,9 @@ class FakeRknn:
             if name == "export_rknn":
                 Path(args[0]).write_bytes(b"RKNN")
             if name == "build" and more["do_quantization"]:
-                FakeRknn.fed = [np.load(line) for line in Path(more["dataset"]).read_text().splitlines()]
+                FakeRknn.fed = [
+                    [np.load(path) for path in line.split()] for line in Path(more["dataset"]).read_text().splitlines()
+                ]
             return FakeRknn.codes.get(name, 0)
 
         return call
@@ -111,12 +114,23 @@ def test_a_load_builds_again_with_the_settings_and_samples_of_the_engine(fake, s
     again = [call for call in fake.calls if call[0] in ("config", "build")]
     assert built[0] == again[0] == ("config", {"target_platform": "rk3588", "quantized_algorithm": "normal"})
     assert again[1][1]["do_quantization"]
-    assert {batch.shape for batch in fake.fed} == {(2, 3, 12, 12)}
-    assert np.array_equal(np.concatenate(fake.fed), images(24, seed=2))
+    fed = [batch for (batch,) in fake.fed]
+    assert {batch.shape for batch in fed} == {(2, 3, 12, 12)}
+    assert np.array_equal(np.concatenate(fed), images(24, seed=2))
     assert np.allclose(found["logits"], images(2).sum((1, 2, 3))[:, None])
     assert "building engine again" in capsys.readouterr().out
     assert fake.released == 2
     assert "model.rknn" in zipfile.ZipFile(tmp_path / "engine").namelist()
+
+
+def test_several_inputs_are_fed_together_a_file_each(fake, source, tmp_path):
+    rows = np.arange(6, dtype=np.float32)[:, None]
+    np.savez(tmp_path / "c.npz", **{"0": rows, "1": 10 * rows})
+    both = replace(spec("int8"), inputs=tuple(TensorSpec(name, "float32", (-1, 1)) for name in "ab"))
+
+    rknn.build(source, tmp_path / "engine", replace(both, calibration=str(tmp_path / "c.npz")))
+
+    assert [[float(array.sum()) for array in line] for line in fake.fed] == [[1, 10], [5, 50], [9, 90]]
 
 
 @pytest.mark.parametrize("call", ["config", "load_onnx", "build", "export_rknn"])
