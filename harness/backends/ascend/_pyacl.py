@@ -1,8 +1,9 @@
 """pyACL with every status checked, and every resource released in reverse order.
 
-pyACL never raises: a call returns its result and then a status, or, for some calls, a handle that is 0 or None after a
-failure. `Vendor.do` is for the first kind, `Vendor.ask` for the second. Both leave the call's name in the trail and
-turn a failure into a DeviceError with the call, the code, its meaning and the vendor's message.
+A failure raises nothing: a call returns its result and then a status, or, for some calls, a handle that is 0 or None
+after a failure. `Vendor.do` is for the first kind, `Vendor.ask` for the second. Both leave the call's name in the trail
+and turn a failure into a DeviceError with the call, the code, its meaning and the vendor's message. Only arguments of a
+wrong type raise: a size, an address, a handle or an index has to be Python's int, which NumPy's integers are not.
 """
 
 from __future__ import annotations

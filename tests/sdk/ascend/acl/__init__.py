@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from simulated_cann import simulate, soc
 
-from acl import chip, mdl, rt, util
-from acl.chip import integer, state, thing, vendor
+from acl import chip, mdl, prof, rt, util
+from acl.chip import integer, small, state, thing, vendor
 
-__all__ = ["chip", "mdl", "rt", "util"]
+__all__ = ["chip", "mdl", "prof", "rt", "util"]
 
 
 @vendor("acl.init")
@@ -52,6 +52,15 @@ def destroy_data_buffer(handle):
     return 0
 
 
+@vendor("acl.update_data_buffer")
+def update_data_buffer(handle, address, size):
+    thing(state.buffers, handle, "a data buffer")
+    if chip.block_at(integer(address, "the address"), integer(size, "the size"), "acl.update_data_buffer") is None:
+        chip.refuse(chip.INVALID_PARAM, f"a data buffer over {address:#x}, which is not device memory")
+    state.buffers[handle] = (address, size)
+    return 0
+
+
 @vendor("acl.get_data_buffer_addr", 0, ...)
 def get_data_buffer_addr(handle):
     return thing(state.buffers, handle, "a data buffer")[0]
@@ -72,9 +81,9 @@ def get_data_buffer_size(handle):
 
 @vendor("acl.create_tensor_desc", 0, ...)
 def create_tensor_desc(dtype, dims, layout):
-    if integer(dtype, "the data type") not in SIZES or not isinstance(dims, (list, tuple)):
+    if small(dtype, "the data type") not in SIZES or not isinstance(dims, (list, tuple)):
         chip.refuse(chip.INVALID_PARAM, f"acl.create_tensor_desc({dtype!r}, {dims!r}, {layout!r})")
-    return chip.tensor_desc(int(dtype), [integer(dim, "a dim") for dim in dims], integer(layout, "the format"))
+    return chip.tensor_desc(int(dtype), [integer(dim, "a dim") for dim in dims], small(layout, "the format"))
 
 
 @vendor("acl.destroy_tensor_desc", None, ...)
@@ -118,7 +127,7 @@ def get_tensor_desc_dim_v2(handle, index):
 
 @vendor("acl.data_type_size", 0, ...)
 def data_type_size(dtype):
-    return SIZES.get(integer(dtype, "the data type"), 0)
+    return SIZES.get(small(dtype, "the data type"), 0)
 
 
 SIZES = {0: 4, 1: 2, 2: 1, 3: 4, 4: 1, 6: 2, 7: 2, 8: 4, 9: 8, 10: 8, 11: 8, 12: 1}  # bytes by aclDataType
@@ -126,7 +135,7 @@ SIZES = {0: 4, 1: 2, 2: 1, 3: 4, 4: 1, 6: 2, 7: 2, 8: 4, 9: 8, 10: 8, 11: 8, 12:
 
 @vendor("acl.app_log", None, ...)
 def app_log(level, message):
-    if not 0 <= integer(level, "the level") <= 3:
+    if not 0 <= small(level, "the level") <= 3:
         chip.refuse(chip.INVALID_PARAM, f"a log level of {level}")
     chip.text(message, "the message")
 
@@ -140,3 +149,28 @@ def get_recent_err_msg():
 @vendor("acl.get_soc_name", None, ...)
 def get_soc_name():
     return soc()
+
+
+class NotSimulatedError(NotImplementedError):
+    """A part of pyACL that exists beside a card and not here."""
+
+
+class Elsewhere:
+    """A module of pyACL of which nothing is simulated: media (DVPP), single operators and the like."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, function):
+        if function.startswith("__"):
+            raise AttributeError(function)
+
+        def absent(*_):
+            raise NotSimulatedError(
+                f"{self._name}.{function} is not simulated: run this beside a card (tests/sdk/ascend/README.md)"
+            )
+
+        return absent
+
+
+media, op, himpi, blas, fv = (Elsewhere("acl." + name) for name in ("media", "op", "himpi", "blas", "fv"))

@@ -8,6 +8,7 @@ runtime would not survive, or would answer with garbage, is written to the ledge
 from __future__ import annotations
 
 import atexit
+import copy
 import ctypes
 import functools
 import itertools
@@ -50,6 +51,7 @@ class Host:
 class Stream:
     def __init__(self, context):
         self.context, self.queue = context, []
+        self.until = 0.0  # when the device is done with what was taken from the queue (time.perf_counter)
         self.lock = threading.RLock()  # held by whoever lets the stream work
         self.reports = None  # where its callbacks go: (thread, queue), once that is subscribed
 
@@ -59,6 +61,13 @@ class Model:
         self.header, self.network, self.context, self.nbytes = header, network, context, nbytes
         self.shapes = []  # of the outputs of the last execute
         self.tier, self.gear, self.key, self.result, self.stream = None, None, None, None, None
+
+
+class Event:
+    """A mark on a stream; `at` is when the stream came to it, None before."""
+
+    def __init__(self):
+        self.stream, self.at = None, None
 
 
 class Dataset:
@@ -78,8 +87,10 @@ class State:
         self.clocks = {}
         self.contexts, self.streams, self.models, self.descs = {}, {}, {}, {}
         self.datasets, self.buffers, self.blocks, self.hosts = {}, {}, {}, {}
-        self.tensor_descs, self.threads = {}, {}
+        self.tensor_descs, self.threads, self.events, self.configs, self.profiles = {}, {}, {}, {}, {}
+        self.default_streams = {}  # by context: the stream that is named 0
         self.dead = set()
+        self.stale = set()  # of these, addresses of a caller's own objects: the memory is there, and another's by now
         self.violations = []
         self.numbers = {
             kind: itertools.count(base, step)
@@ -91,6 +102,9 @@ class State:
                 ("dataset", 0x1F0000000000, 0x40),
                 ("buffer", 0x200000000000, 0x20),
                 ("tensor", 0x210000000000, 0x20),
+                ("event", 0x220000000000, 0x20),
+                ("config", 0x230000000000, 0x20),
+                ("profile", 0x240000000000, 0x20),
             )
         }
         self.next_address = 0x120040000000
@@ -109,6 +123,8 @@ class State:
             "data buffer": len(self.buffers),
             "tensor description": sum(made["owner"] is None for made in self.tensor_descs.values()),
             "thread": len(self.threads),
+            "event": len(self.events),
+            "configuration": len(self.configs) + len(self.profiles),
             "device memory": len(self.blocks),
             "host memory": sum(not host.borrowed for host in self.hosts.values()),
         }
@@ -153,19 +169,21 @@ def vendor(name, *blank):
     without a status (its blank ends with an Ellipsis) answers the blank alone."""
 
     def around(function):
+        alone = not function.__code__.co_argcount  # what takes nothing does not look at what it is given
+
         @functools.wraps(function)
         def called(*args):
             code = calls.enter(name)
             if code is None:
                 try:
-                    return function(*args)
+                    return function() if alone else function(*args)
                 except RefusedError as error:
                     code = error.code
             else:
                 message(f"EZ9999: {name} was made to fail")
             if blank and blank[-1] is Ellipsis:
                 return blank[0]
-            return (*blank, code) if blank else code
+            return (*map(copy.copy, blank), code) if blank else code
 
         return called
 
@@ -181,9 +199,17 @@ def started():
 
 
 def integer(value, what):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        refuse(INVALID_PARAM, f"{what} is {value!r}, not an int")
+    """An address, a handle, a size, an index: pyACL parses them as unsigned long, which is Python's int alone. A NumPy
+    integer is a TypeError there, the one kind of mistake for which it raises."""
+    if not isinstance(value, int):
+        wrong(INVALID_PARAM, f"{what} is {value!r}, not an int")
+        raise TypeError(f"{what} must be int, not {type(value).__name__}")
     return int(value)
+
+
+def small(value, what):
+    """A device, a model, a kind, a policy: pyACL parses them as int, which NumPy's integers are good for as well."""
+    return integer(int(value) if isinstance(value, np.integer) else value, what)
 
 
 def text(value, what):
@@ -193,7 +219,7 @@ def text(value, what):
 
 
 def thing(table, handle, what, code=INVALID_PARAM):
-    handle = integer(handle, what)
+    handle = small(handle, what) if table is state.models else integer(handle, what)
     if handle not in table:
         state_word = "was given back already" if handle in state.dead else "is none"
         refuse(code, f"{handle:#x} as {what}: it {state_word}")
@@ -244,6 +270,7 @@ def sweep_borrowed():
     """Forget host memory whose owner nobody but us holds any more."""
     gone = [a for a, host in state.hosts.items() if host.borrowed and sys.getrefcount(host.owner) <= 2]
     for address in gone:
+        state.stale.add(address)
         drop(state.hosts, address)
 
 
@@ -270,10 +297,30 @@ def place(address, size, what, beyond=False):
     if block is not None:
         return "device", block
     host = host_at(address, size, what, beyond)
+    if host is None and (address not in state.dead or address in state.stale) and mapped(address, size):
+        if address in state.stale:
+            wrong(0, f"{what}: {address:#x} was given back already")
+        simulate.note("house", what=f"{what}: host memory by an address that acl.util did not give")
+        host = Host(address, size, None, borrowed=True)
     if host is None:
         word = "was given back already" if address in state.dead else "belongs to nobody"
         refuse(RT_PARAM, f"{what}: {address:#x} {word}")
     return "host", host
+
+
+def mapped(address, size):
+    """Whether these bytes are memory of this process: the runtime takes any address that a program found by itself, as
+    by `array.ctypes.data`."""
+    end = address
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:  # noqa: PTH123
+        for line in maps:
+            span, rights = line.split()[:2]
+            low, high = (int(word, 16) for word in span.split("-"))
+            if rights.startswith("r") and low <= end < high:
+                end = high  # neighbours are told in order
+                if end >= address + size:
+                    return True
+    return False
 
 
 def host_view(address, size):
@@ -282,6 +329,7 @@ def host_view(address, size):
 
 def borrow(address, size, owner):
     state.dead.discard(address)
+    state.stale.discard(address)
     state.hosts[address] = Host(address, size, owner, borrowed=True)
     return address
 

@@ -52,6 +52,58 @@ def load_from_file_with_mem(path, work, work_size, weights, weights_size):
     return _load(path, lambda: cann.read_engine(_there(path)), context, own=False)
 
 
+@vendor("acl.mdl.load_from_mem_with_mem", 0)
+def load_from_mem_with_mem(address, size, work, work_size, weights, weights_size):
+    integer(work_size, "a size"), integer(weights_size, "a size")
+    return load_from_mem(address, size)
+
+
+# --- loading by a configuration: acl_mdl.h, aclmdlConfigAttr ---------------------------------------------------------
+
+PRIORITY, LOAD_TYPE, PATH, MEMORY, MEMORY_SIZE, WEIGHTS, WEIGHTS_SIZE, WORK, WORK_SIZE = range(9)
+LOADERS = {  # by load type: the function, and the attributes that it takes
+    1: (lambda *given: load_from_file(*given), (PATH,)),
+    2: (lambda *given: load_from_file_with_mem(*given), (PATH, WORK, WORK_SIZE, WEIGHTS, WEIGHTS_SIZE)),
+    3: (lambda *given: load_from_mem(*given), (MEMORY, MEMORY_SIZE)),
+    4: (lambda *given: load_from_mem_with_mem(*given), (MEMORY, MEMORY_SIZE, WORK, WORK_SIZE, WEIGHTS, WEIGHTS_SIZE)),
+}
+
+
+@vendor("acl.mdl.create_config_handle", 0, ...)
+def create_config_handle():
+    handle = next(state.numbers["config"])
+    state.configs[handle] = {}
+    return handle
+
+
+@vendor("acl.mdl.set_config_opt")
+def set_config_opt(handle, attribute, value):
+    made = thing(state.configs, handle, "a configuration")
+    if not 0 <= chip.small(attribute, "the attribute") <= 28:
+        chip.refuse(chip.INVALID_PARAM, f"acl.mdl.set_config_opt of attribute {attribute}")
+    made[int(attribute)] = chip.text(value, "the path") if attribute == PATH else integer(value, "the value")
+    return 0
+
+
+@vendor("acl.mdl.load_with_config", 0)
+def load_with_config(handle):
+    made = thing(state.configs, handle, "a configuration")
+    if made.get(LOAD_TYPE) not in LOADERS:
+        chip.refuse(chip.INVALID_PARAM, f"acl.mdl.load_with_config of load type {made.get(LOAD_TYPE)}")
+    load, needed = LOADERS[made[LOAD_TYPE]]
+    missing = [attribute for attribute in needed if attribute not in made]
+    if missing:
+        chip.refuse(chip.INVALID_PARAM, f"acl.mdl.load_with_config without attributes {missing}")
+    return load(*(made[attribute] for attribute in needed))
+
+
+@vendor("acl.mdl.destroy_config_handle")
+def destroy_config_handle(handle):
+    thing(state.configs, handle, "a configuration")
+    chip.drop(state.configs, handle)
+    return 0
+
+
 def _there(path):
     chip.text(path, "the path")
     if not os.path.isfile(path):  # noqa: PTH113
@@ -177,17 +229,17 @@ def get_output_size_by_index(desc, index):
     return 0 if _free(desc) else _nbytes(_row(desc, "outputs", index))
 
 
-@vendor("acl.mdl.get_input_dims", None)
+@vendor("acl.mdl.get_input_dims", {})
 def get_input_dims(desc, index):
     return _dims(_row(desc, "inputs", index)), 0
 
 
-@vendor("acl.mdl.get_output_dims", None)
+@vendor("acl.mdl.get_output_dims", {})
 def get_output_dims(desc, index):
     return _dims(_row(desc, "outputs", index)), 0
 
 
-@vendor("acl.mdl.get_cur_output_dims", None)
+@vendor("acl.mdl.get_cur_output_dims", {})
 def get_cur_output_dims(desc, index):
     row, model = _row(desc, "outputs", index), _described(desc)
     dims = row["dims"]
@@ -238,7 +290,7 @@ def get_output_index_by_name(desc, name):
     return names.index(name), 0
 
 
-@vendor("acl.mdl.get_input_dims_v2", None)
+@vendor("acl.mdl.get_input_dims_v2", {})
 def get_input_dims_v2(desc, index):
     """The same as get_input_dims but for YUV420SP, which is not simulated."""
     return _dims(_row(desc, "inputs", index)), 0
@@ -260,7 +312,7 @@ def get_output_format(desc, index):
 NCHW, NHWC, ND = 0, 1, 2
 
 
-@vendor("acl.mdl.get_dynamic_hw", None)
+@vendor("acl.mdl.get_dynamic_hw", {})
 def get_dynamic_hw(desc, index):
     header = _described(desc).header
     if integer(index, "the index") not in range(-1, len(header["inputs"])):
@@ -288,7 +340,7 @@ def get_input_dynamic_gear_count(desc, index):
     return len(header.get("gears") or []) if header.get("gear_kind") == "dims" else 0, 0
 
 
-@vendor("acl.mdl.get_input_dynamic_dims", None)
+@vendor("acl.mdl.get_input_dynamic_dims", [])
 def get_input_dynamic_dims(desc, index, count):
     """Each gear as one dims dictionary: the shapes of all inputs, one behind the other."""
     header = _described(desc).header
@@ -334,7 +386,7 @@ def _set_gear(call, kind, model, dataset, index, fits):
     return 0
 
 
-@vendor("acl.mdl.get_dynamic_batch", None)
+@vendor("acl.mdl.get_dynamic_batch", {})
 def get_dynamic_batch(desc):
     tiers = _described(desc).header["tiers"]
     return {"batchCount": len(tiers), "batch": list(tiers)}, 0
@@ -538,9 +590,9 @@ def execute(model, inputs, outputs):
 
 @vendor("acl.mdl.execute_async")
 def execute_async(model, inputs, outputs, stream):
-    made = thing(state.streams, stream, "a stream", chip.RT_STREAM)
-    if made.context != chip.current():
-        return chip.wrong(chip.RT_STREAM, "a stream of another context")
+    from acl import rt
+
+    made = rt._stream(stream)
     loaded = _model(model)
     if loaded.stream is not None and loaded.stream is not made and loaded.stream.queue:
         return chip.wrong(chip.GE_MODEL, "one model on two streams at once")

@@ -12,7 +12,7 @@ import simulated_cann as cann
 from simulated_cann import simulate
 
 from acl import chip
-from acl.chip import Host, Stream, integer, state, thing, vendor
+from acl.chip import Event, Host, Stream, integer, small, state, thing, vendor
 
 
 @vendor("acl.rt.get_device_count", 0)
@@ -24,7 +24,7 @@ def get_device_count():
 @vendor("acl.rt.set_device")
 def set_device(device):
     chip.started()
-    device = integer(device, "the device")
+    device = small(device, "the device")
     if not 0 <= device < cann.device_count():
         return chip.fails(chip.RT_DEVICE, f"EE1001: device {device} is not in [0, {cann.device_count()})")
     state.uses[device] = state.uses.get(device, 0) + 1
@@ -41,7 +41,7 @@ def set_device(device):
 @vendor("acl.rt.reset_device")
 def reset_device(device):
     chip.started()
-    device = integer(device, "the device")
+    device = small(device, "the device")
     if device not in state.uses:
         return chip.wrong(chip.RT_RELEASE, "acl.rt.reset_device of a device that was not set")
     state.uses[device] -= 1
@@ -76,7 +76,7 @@ def reset_device(device):
 @vendor("acl.rt.create_context", 0)
 def create_context(device):
     chip.started()
-    device = integer(device, "the device")
+    device = small(device, "the device")
     if device not in state.uses:
         chip.refuse(chip.RT_DEVICE, "acl.rt.create_context on a device that was not set")
     handle = next(state.numbers["context"])
@@ -143,15 +143,34 @@ def synchronize_stream(handle):
     return 0
 
 
-def _work(stream):
-    """Let the stream do what was queued on it, in order."""
+@vendor("acl.rt.synchronize_device")
+def synchronize_device():
+    context = chip.current()
+    for stream in [*state.streams.values(), *state.default_streams.values()]:
+        if chip.device_of(stream.context) == chip.device_of(context):
+            _work(stream)
+    return 0
+
+
+@vendor("acl.rt.get_device", 0)
+def get_device():
+    """A program may ask before acl.init, to learn whether somebody called it."""
+    handle = getattr(chip.local, "context", None)
+    if handle not in state.contexts or state.contexts[handle].get("dead"):
+        return 0, chip.fails(chip.RT_CONTEXT, "EE1001: no context is bound to this thread")
+    return chip.device_of(handle), 0
+
+
+def _work(stream, last=None):
+    """Let the stream do what was queued on it, in order; up to and with the item `last`."""
     with stream.lock:
-        until = 0.0
         while stream.queue:
             item = stream.queue.pop(0)
             item.finish()
-            until = max(until, item.until)
-    simulate.Clock.wait(until)
+            stream.until = max(stream.until, item.until)
+            if item is last:
+                break
+    simulate.Clock.wait(stream.until)
 
 
 class Queued:
@@ -168,6 +187,113 @@ class Queued:
         for block in self._blocks:
             block.pending -= 1
         self._make()
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+class Recorded:
+    """The mark of an event on a stream: its time is that of what was queued before."""
+
+    def __init__(self, event, stream):
+        self._event, self._stream, self.until = event, stream, time.perf_counter()
+
+    def finish(self):
+        self._event.at = self.until = max(self.until, self._stream.until)
+
+
+class Awaited:
+    """A wait of one stream for an event of another."""
+
+    until = 0.0
+
+    def __init__(self, event):
+        self._event = event
+
+    def finish(self):
+        _reach(self._event)
+        self.until = self._event.at or 0.0
+
+
+def _event(handle):
+    return thing(state.events, handle, "an event")
+
+
+def _reach(event):
+    """Let the stream of an event come to it; one that was never recorded is not waited for."""
+    if event.stream is not None and event.at is None:
+        _work(event.stream, event.mark)
+
+
+@vendor("acl.rt.create_event", 0)
+def create_event():
+    chip.current()
+    handle = next(state.numbers["event"])
+    state.events[handle] = Event()
+    return handle, 0
+
+
+@vendor("acl.rt.create_event_with_flag", 0)
+def create_event_with_flag(flag):
+    small(flag, "the flag")
+    return create_event()
+
+
+@vendor("acl.rt.destroy_event")
+def destroy_event(handle):
+    _event(handle)
+    chip.drop(state.events, handle)
+    return 0
+
+
+@vendor("acl.rt.record_event")
+def record_event(handle, stream):
+    event, made = _event(handle), _stream(stream)
+    event.stream, event.at, event.mark = made, None, Recorded(event, made)
+    made.queue.append(event.mark)
+    return 0
+
+
+@vendor("acl.rt.reset_event")
+def reset_event(handle, stream):
+    event = _event(handle)
+    _stream(stream).queue.append(Queued(lambda: setattr(event, "at", None)))
+    return 0
+
+
+@vendor("acl.rt.synchronize_event")
+def synchronize_event(handle):
+    _reach(_event(handle))
+    return 0
+
+
+@vendor("acl.rt.query_event", 0)
+def query_event(handle):
+    """(0 when the stream has come to it, else 1)."""
+    _reach(_event(handle))
+    return int(_event(handle).at is None), 0
+
+
+@vendor("acl.rt.query_event_status", 0)
+def query_event_status(handle):
+    """(1 when the stream has come to it, else 0)."""
+    _reach(_event(handle))
+    return int(_event(handle).at is not None), 0
+
+
+@vendor("acl.rt.stream_wait_event")
+def stream_wait_event(stream, handle):
+    _stream(stream).queue.append(Awaited(_event(handle)))
+    return 0
+
+
+@vendor("acl.rt.event_elapsed_time", 0.0)
+def event_elapsed_time(start, end):
+    """Milliseconds between two events that were both reached."""
+    times = [_event(handle).at for handle in (start, end)]
+    if None in times:
+        return 0.0, chip.wrong(chip.RT_PARAM, "acl.rt.event_elapsed_time of an event that was not reached")
+    return (times[1] - times[0]) * 1000, 0
 
 
 # --- callbacks -----------------------------------------------------------------------------------------------------
@@ -199,7 +325,7 @@ def launch_callback(function, data, blocks, handle):
 
     def report():
         waiting.put((function, data, done))
-        if integer(blocks, "the block type") and not done.wait(30):
+        if small(blocks, "the block type") and not done.wait(30):
             chip.wrong(chip.REPORT_TIMEOUT, "a callback that no acl.rt.process_report took")
 
     stream.queue.append(Queued(report))
@@ -212,7 +338,7 @@ def process_report(timeout_ms):
     thread = getattr(chip.local, "thread", None)
     if thread is None:
         return chip.wrong(chip.NOT_SUBSCRIBED, "acl.rt.process_report outside a thread of acl.util.start_thread")
-    end = time.monotonic() + (3600 if timeout_ms == -1 else integer(timeout_ms, "the timeout") / 1000)
+    end = time.monotonic() + (3600 if timeout_ms == -1 else small(timeout_ms, "the timeout") / 1000)
     while time.monotonic() < end:
         for stream in list(state.streams.values()):
             if stream.reports is not None and stream.reports[0] == thread:
@@ -228,6 +354,9 @@ def process_report(timeout_ms):
 
 
 def _stream(handle):
+    """0 is the default stream of the context."""
+    if integer(handle, "a stream") == 0:
+        return state.default_streams.setdefault(chip.current(), Stream(chip.current()))
     stream = thing(state.streams, handle, "a stream", chip.RT_STREAM)
     if stream.context != chip.current():
         chip.refuse(chip.RT_STREAM, "a stream of another context")
@@ -243,7 +372,7 @@ def get_run_mode():
 @vendor("acl.rt.malloc", 0)
 def malloc(size, policy):
     context = chip.current()
-    size, policy = integer(size, "the size"), integer(policy, "the policy")
+    size, policy = integer(size, "the size"), small(policy, "the policy")
     if size <= 0 or not 0 <= policy <= 5:
         chip.refuse(chip.RT_PARAM, f"acl.rt.malloc({size}, {policy})")
     if size > room():
@@ -302,7 +431,7 @@ def free_host(address):
 def get_mem_info(attribute):
     """(free, total) bytes: these chips have DDR, 0, and no HBM, 1."""
     chip.current()
-    if integer(attribute, "the attribute") not in range(16):
+    if small(attribute, "the attribute") not in range(16):
         chip.refuse(chip.INVALID_PARAM, f"a memory attribute of {attribute}")
     return (room(), _total(), 0) if attribute == 0 else (0, 0, 0)
 
@@ -310,7 +439,7 @@ def get_mem_info(attribute):
 @vendor("acl.rt.get_device_utilization_rate", None)
 def get_device_utilization_rate(device):
     chip.started()
-    if not 0 <= integer(device, "the device") < cann.device_count():
+    if not 0 <= small(device, "the device") < cann.device_count():
         chip.refuse(chip.RT_DEVICE, f"device {device}")
     busy = int(100 * float(simulate.switches().get("busy", 0)))
     return {
@@ -376,7 +505,7 @@ def _copy(destination, room_there, source, count, kind, queued=False):
     net_infer.py gives a wrong one). This project's backend gives the true one."""
     context = chip.current()
     destination, source = integer(destination, "the destination"), integer(source, "the source")
-    room_there, count, kind = integer(room_there, "dest_max"), integer(count, "the count"), integer(kind, "the kind")
+    room_there, count, kind = integer(room_there, "dest_max"), integer(count, "the count"), small(kind, "the kind")
     if count <= 0 or count > room_there:
         chip.refuse(chip.RT_PARAM, f"acl.rt.memcpy of {count} bytes into {room_there}")
     there, to = chip.place(destination, room_there, "acl.rt.memcpy, destination")

@@ -17,7 +17,7 @@ NPY = {0: "?", 1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "i8", 8:
 @chip.vendor("acl.util.bytes_to_ptr", 0, ...)
 def _bytes_to_ptr(data):
     if not isinstance(data, bytes):
-        raise TypeError("bytes_to_ptr takes bytes")
+        raise ValueError("needs an byte as argument")
     chip.sweep_borrowed()
     address = np.frombuffer(data, np.uint8).ctypes.data
     return chip.borrow(address, len(data), data)
@@ -29,10 +29,18 @@ def _ptr_to_bytes(address, size):
     return chip.host_view(address, size).tobytes()
 
 
+def _old(name, instead):
+    """The NumPy pointers warn at each call in a release that has bytes pointers too."""
+    if "bytes_to_ptr" in _offered():
+        text = f"acl.util.{name} will be deprecated. Please use acl.util.{instead} instead."
+        warnings.warn(text, Warning, stacklevel=4)
+
+
 @chip.vendor("acl.util.numpy_to_ptr", 0, ...)
 def _numpy_to_ptr(array):
+    _old("numpy_to_ptr", "bytes_to_ptr")
     if not isinstance(array, np.ndarray):
-        raise TypeError("numpy_to_ptr takes an ndarray")
+        raise ValueError("needs an ndarray as argument")
     chip.sweep_borrowed()
     if not array.flags.c_contiguous:
         chip.wrong(0, "acl.util.numpy_to_ptr of an array that is not contiguous")
@@ -45,8 +53,9 @@ def _numpy_to_ptr(array):
 @chip.vendor("acl.util.numpy_contiguous_to_ptr", (0, None), ...)
 def _numpy_contiguous_to_ptr(array):
     """(address, the array that it belongs to): a contiguous copy where `array` is not."""
+    _old("numpy_contiguous_to_ptr", "bytes_to_ptr")
     if not isinstance(array, np.ndarray):
-        raise TypeError("numpy_contiguous_to_ptr takes an ndarray")
+        raise ValueError("needs an ndarray as argument")
     chip.sweep_borrowed()
     whole = np.ascontiguousarray(array)
     return chip.borrow(whole.ctypes.data, whole.nbytes, whole), whole
@@ -82,9 +91,13 @@ def _stop_thread(number):
 
 @chip.vendor("acl.util.ptr_to_numpy", None, ...)
 def _ptr_to_numpy(address, shape, code):
-    if not isinstance(shape, tuple) or code not in NPY:
-        chip.wrong(chip.INVALID_PARAM, f"acl.util.ptr_to_numpy(ptr, {shape!r}, {code!r})")
-        return None
+    _old("ptr_to_numpy", "ptr_to_bytes")
+    if not isinstance(shape, tuple):
+        raise ValueError("shape is empty")
+    if not all(isinstance(dim, int) for dim in shape):
+        raise TypeError("the second argument is not list of int")
+    if code not in NPY:
+        chip.refuse(chip.INVALID_PARAM, f"acl.util.ptr_to_numpy with the NumPy type {code!r}, which is not simulated")
     dtype = np.dtype(NPY[code])
     size = int(np.prod(shape)) * dtype.itemsize
     _readable(address, size, "acl.util.ptr_to_numpy")
