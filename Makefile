@@ -6,6 +6,9 @@ FAST   := tests/unit/arrays tests/unit/baselines tests/unit/judge tests/unit/met
           tests/unit/run tests/unit/models tests/unit/test_case.py tests/unit/test_chips.py tests/unit/test_errors.py \
           tests/unit/test_layers.py tests/unit/test_matrix.py tests/unit/test_vocabulary.py
 
+# where it is set, as in many images, each process that a run starts would compile the suite and its libraries anew
+run test test-fast: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help run test test-fast test-vendor lint format bench mutants
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## */\t/' | expand -t 12
