@@ -542,11 +542,13 @@ def pairs_until_decided(
 
 
 def _singles(side: Side, blocks: Sequence[Block], others: Callable[[], Load | None], end: float) -> tuple[float, ...]:
-    """Seconds of single executes: those of the windows of `blocks` where each has one, as a slow engine's have, else of
-    further ones; empty when other programs ran until `end` (time.monotonic), because they lengthen the executes."""
+    """Seconds of single executes: the median of the windows of `blocks` where each has one, as a slow engine's have,
+    else of further ones; empty when other programs ran until `end` (time.monotonic), which lengthen the executes.
+
+    Where a clock changes, one such window in three may be twice as long: their upper quartile does not fit the rate."""
     windows = [window for block in blocks for window in block[0].windows]
     if windows and all(window.executes == 1 for window in windows):
-        return tuple(window.stop - window.start for window in windows)
+        return (median(window.stop - window.start for window in windows),)
     while True:
         before = others()
         timing = side.session.measure(side.inputs, SINGLES_PLAN)

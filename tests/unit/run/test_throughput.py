@@ -472,10 +472,15 @@ def test_memory_is_noted_over_the_windows_and_over_what_comes_after_them(in_turn
 
 
 class Heavy(Session):
-    """Each execute takes 1.2 s, so that a window has one."""
+    """Each execute takes 1.2 s, so that a window has one; in the second window the clock is half as fast."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = iter((1.2, 2.4))
 
     def finish(self):
-        windows = tuple(Window(2.0 * n, 2.0 * n + 1.2, 1) for n in range(self.plans[-1].windows))
+        seconds = next(self.seconds, 1.2)
+        windows = tuple(Window(3.0 * n, 3.0 * n + seconds, 1) for n in range(self.plans[-1].windows))
         return Timing((), windows, (1.2,) * self.plans[-1].latencies)
 
 
@@ -485,7 +490,8 @@ def test_windows_of_one_execute_are_the_single_executes_of_a_slow_engine(monkeyp
 
     ((timing,),), _, _ = measuring.pairs_until_decided([one], None, 60.0, lambda: None)
 
-    assert timing.latencies == pytest.approx((1.2,) * 3)
+    assert timing.latencies == pytest.approx((1.2,))
+    assert of(run_of((timing,), peer=timing.windows), eager=1.0).outcome is not Outcome.INVALID
     assert measuring.SINGLES_PLAN not in one.session.plans
 
 
