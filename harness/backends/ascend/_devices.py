@@ -165,10 +165,11 @@ def health(device: Device) -> Health:
     if row is None:
         raise DeviceError(f"npu-smi no longer shows device {device.number}", _npu_smi.HINT)
     page = _npu_smi.page(row.npu, row.chip)
-    busy = row.busy if page.busy is None else page.busy
+    busy = row.busy if page.busy is None and not page.split else page.busy
     healthy = row.health.upper() == "OK"
     others = tuple(process for process in row.processes if not _own(process))
-    unknown = [*(["utilisation unknown (npu-smi: NA)"] if busy is None else []), *([row.untold] if row.untold else [])]
+    why = "its 0 means nothing on a part of a chip" if page.split else "NA"
+    unknown = [*([f"utilisation unknown (npu-smi: {why})"] if busy is None else []), *filter(None, [row.untold])]
     clock = "" if page.clock_mhz is None else f", AI cores at {page.clock_mhz:g} MHz"
     return Health(
         healthy=healthy,

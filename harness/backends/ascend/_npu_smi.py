@@ -44,10 +44,15 @@ def rows() -> list[Row] | None:
 
 
 class Page(NamedTuple):
-    """One chip on the page `npu-smi info -t common`: usage and clock of one moment; None where it does not tell."""
+    """One chip on the page `npu-smi info -t common`: usage and clock of one moment; None where it does not tell.
+
+    `split`: the page has the chip and no line for its usage. So it is in a container or virtual machine with a part of
+    the chip (a vNPU), and where the driver cannot tell; the table then prints 0, which means nothing (npu-smi's own
+    source, print_common_info and print_card_total_info_second)."""
 
     busy: float | None = None  # 0..1
     clock_mhz: float | None = None
+    split: bool = False
 
 
 def page(npu: int, chip: int) -> Page:
@@ -59,12 +64,14 @@ def page(npu: int, chip: int) -> Page:
         text = _run("info", "-t", "common", "-i", str(npu)) or ""
     except DeviceError:
         text = ""
-    if CLOCK not in text:
+    found = parse_page(text, chip)
+    if CLOCK not in text and not found.split:
         _without_clock.add(npu)
-    return parse_page(text, chip)
+    return found
 
 
-CLOCK = "Aicore curFreq(MHZ)"
+CLOCK, USAGE = "Aicore curFreq(MHZ)", "Aicore Usage Rate(%)"
+TEMPERATURE = "Temperature(C)"  # of each chip, whatever else is told
 _without_clock: set[int] = set()
 
 
@@ -216,5 +223,6 @@ def parse_page(text: str, chip: int) -> Page:
             here = None
         elif here == chip:
             found[key] = value
-    usage = _number(found.get("Aicore Usage Rate(%)", ""))
-    return Page(None if usage is None else usage / 100.0, _number(found.get(CLOCK, "")))
+    usage = _number(found.get(USAGE, ""))
+    clock = _number(found.get(CLOCK, ""))
+    return Page(None if usage is None else usage / 100.0, clock, split=TEMPERATURE in found and USAGE not in found)

@@ -276,10 +276,10 @@ def test_what_a_page_does_not_tell_of_a_devices_use_is_on_record(monkeypatch):
 
 
 def test_usage_and_clock_are_those_of_the_chip_that_was_asked_for():
-    assert _npu_smi.parse_page(COMMON, 0) == (0.0, 960.0)
-    assert _npu_smi.parse_page(COMMON, 1) == (0.97, 1080.0), "and not of the board's controller below it"
-    assert _npu_smi.parse_page(COMMON, 2) == (None, None)
-    assert _npu_smi.parse_page("This device does not support querying common.", 0) == (None, None)
+    assert _npu_smi.parse_page(COMMON, 0) == (0.0, 960.0, False)
+    assert _npu_smi.parse_page(COMMON, 1) == (0.97, 1080.0, False), "and not of the board's controller below it"
+    assert _npu_smi.parse_page(COMMON, 2) == (None, None, False)
+    assert _npu_smi.parse_page("This device does not support querying common.", 0) == (None, None, False)
 
 
 @pytest.mark.parametrize(
@@ -309,6 +309,19 @@ def test_a_clock_is_told_under_load_and_never_compared_with_the_rated_one(
         check_idle(found[0], dataclasses.replace(health, busy=0.0, processes=()))
 
 
+def test_a_part_of_a_chip_is_not_idle_because_the_table_says_0(monkeypatch, tmp_path):
+    """In a container with a vNPU the table prints 0 whatever the load, and the page has no line for it."""
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
+    with cann(monkeypatch, tmp_path) as sdk:
+        sdk.switch(npu_smi="split", busy=0.9)
+        device = _devices.devices(".*").devices[0]
+        looks = [_devices.health(device) for _ in range(2)]
+
+    assert _npu_smi.parse(P)[0].busy == 0.0
+    assert [look.busy for look in looks] == [None, None]
+    assert looks[0].untold == "utilisation unknown (npu-smi: its 0 means nothing on a part of a chip)"
+
+
 def test_usage_and_clock_come_from_one_page(monkeypatch):
     """Between two calls of npu-smi the load may end: usage of the one and clock of the other say nothing together."""
     monkeypatch.setattr(_npu_smi, "rows", lambda: [_npu_smi.Row(0, 0, "310P3", 0, 0, "OK", 40.0, 0.9, ())])
@@ -327,7 +340,7 @@ def test_a_card_without_a_clock_on_its_page_is_asked_for_it_once(monkeypatch, tm
     pages = [_npu_smi.page(1, 0) for _ in range(3)]
 
     assert len(asked) == 1
-    assert pages == [(0.03, None), (None, None), (None, None)]
+    assert pages == [(0.03, None, False), (None, None, False), (None, None, False)]
 
 
 @pytest.mark.parametrize(
@@ -372,7 +385,7 @@ def test_no_program_is_none_and_a_failing_one_an_error(monkeypatch, tmp_path):
         sdk.switch(fail=[["npu-smi", 1, 5]])
         with pytest.raises(DeviceError, match="failed with status 5: dcmi model"):
             _npu_smi.rows()
-        assert _npu_smi.page(0, 0) == (None, None)
+        assert _npu_smi.page(0, 0) == (None, None, False)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert _npu_smi.rows() is None
