@@ -241,7 +241,8 @@ def _slow_first(mean: float, rest: float, listed: bool) -> tuple[tuple[str, ...]
 def _near(log: Log, runs: list[float], mean: float, which: str) -> None:
     if runs and abs(sum(runs) / len(runs) - mean) > 0.006 + 1e-3 * mean:
         log.contradiction(
-            f"{len(runs)} runs{which} take {sum(runs) / len(runs):.4g} ms on average, the summary says {mean:g} ms"
+            f"{len(runs)} runs{which} take {sum(runs) / len(runs):.4g} ms on average, the summary says {mean:g} ms:"
+            " runs were left out of the log, or figures changed"
         )
 
 

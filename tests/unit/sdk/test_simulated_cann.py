@@ -740,6 +740,19 @@ def test_a_graph_of_halves_feeds_itself_and_its_batch_is_no_batch(sdk, tmp_path)
         (["--input_shape=image:-1,3,-1,-1", "--dynamic_dims=1,8;2,8"], "E10042"),
         (["--input_shape=image:-1,3,-1,-1", "--dynamic_dims=1,8,8;2,8,8", "--dynamic_image_size=8,8;9,9"], "E10009"),
         (["--input_shape=image:1,3,-1,-1"], "E10011"),
+        (["--input_shape=image:N,3,8,8"], "E10014"),
+        (["--input_shape=image:1.5,3,8,8"], "E10002"),
+        (["--input_shape=image"], "E10002"),
+        ([SHAPE, "--log=verbose"], "E10010"),
+        ([SHAPE, "--framework=2"], "E10007"),
+        ([SHAPE, "--framework=3"], "E10001"),
+        ([SHAPE, "--framework=0"], "E10008"),
+        ([SHAPE, "--enable_small_channel=true"], "E10006"),
+        ([SHAPE, "--disable_reuse_memory=2"], "E10006"),
+        ([SHAPE, "--op_select_implmode=high_preformance"], "E10001"),
+        ([SHAPE, "--buffer_optimize=off"], "E10001"),
+        ([SHAPE, "--compression_optimize_conf=quant.cfg"], "E10001"),
+        ([SHAPE, "--auto_tune_mode=RL,GA"], "E10001"),
     ],
 )
 def test_what_a_flag_cannot_do_is_refused(sdk, tmp_path, flags, code):
@@ -747,6 +760,35 @@ def test_what_a_flag_cannot_do_is_refused(sdk, tmp_path, flags, code):
 
     assert status == 255
     assert f"\n{code}: " in said
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--op_select_implmode=high_precision_for_all", "--buffer_optimize=off_optimize", "--op_debug_level=1"],
+        ["--save_original_model=false", "--check_report=report.json", "--fusion_switch_file=fusion_switch.cfg"],
+        ["--deterministic=1", "--host_env_os=linux", "--host_env_cpu=aarch64", "--external_weight=0"],
+        ["--optypelist_for_implmode=Gelu,Sigmoid", "--op_select_implmode=high_performance", "--display_model_info=1"],
+        ["--is-input-adjust-hw-layout=false", "-log=info", "--enable_scope_fusion_passes=ScopeLayerNormPass"],
+        ["--out_n=out"],  # getopt_long takes an abbreviation that is unique
+    ],
+)  # fmt: skip
+def test_options_of_published_command_lines_are_taken(sdk, tmp_path, flags):
+    status, said, _ = convert(sdk, tmp_path, SHAPE, *[flag.replace("=out", "=features") for flag in flags])
+
+    assert status == 0, said
+
+
+def test_blanks_in_a_shape_are_passed_over(sdk, tmp_path):
+    """As in command lines that are broken over several lines inside their quotes."""
+    status, said, _ = convert(sdk, tmp_path, "--input_shape= image : -1, 3, 8, 8", "--dynamic_batch_size=1, 2,4")
+
+    assert status == 0, said
+
+
+@pytest.mark.parametrize("flag", ["--input=x", "--strategies=1", "--out=x"])
+def test_an_option_that_does_not_exist_or_is_not_unique_is_refused(sdk, tmp_path, flag):
+    assert convert(sdk, tmp_path, SHAPE, flag)[0] == 255
 
 
 def test_a_precision_mode_of_newer_releases_is_taken(sdk, tmp_path):
