@@ -19,7 +19,7 @@ ROUNDING = 2e-5  # relative: two figures printed with six digits may differ by t
 
 BATCH_IN_NAME = (r"_batchsize_(\d{1,9})(?!\d)", r"(?<=[_-])bs(\d{1,9})(?![_\d]*\d)")
 BATCH_IN_LINE = (
-    r"(?<!\S)--?(?:batch_?size|batch|dymBatch)(?:<\w+>)?(?:\s*[=:]\s*|\s+)(\d{1,9})(?!\S)",
+    r"(?<!\S)--?(?:batch_?size|batch|dymBatch)(?:<[\w<>]+>)?(?:\s*[=:]\s*|\s+)(\d{1,9})(?!\S)",
     r"(?<=[_-])bs(\d{1,9})(?:_[a-zA-Z]\w*)?\.(?:om|onnx|plan|engine|trt|magicmind|model)\b",
     r"PureInfer_perf_of_\S*?[_-]bs(\d{1,9})\S*_in_device",
     r"^Batch: ([2-9]|[1-9]\d{1,8})$",  # trtexec says 1 where it was not told

@@ -115,7 +115,9 @@ def _mm_latency(log: Log) -> float:
 def _mm_devices(log: Log) -> list[int]:
     said = set()
     for line in log.lines:
-        match = re.search(r"(?<!\S)--devices(?:<\w+>)?(?:\s*[=:]\s*|\s+)((?:\d{1,9}[ ,]+)*\d{1,9})[ ,]*(?=--|$)", line)
+        match = re.search(
+            r"(?<!\S)--devices(?:<[\w<>]+>)?(?:\s*[=:]\s*|\s+)((?:\d{1,9}[ ,]+)*\d{1,9})[ ,]*(?=--|$)", line
+        )
         if match:
             said |= {int(index) for index in re.findall(r"\d+", match.group(1))}
         match = _MM_DEVICE.search(line)

@@ -113,6 +113,18 @@ def test_two_mlus_of_one_run_share_the_figure():
     assert "2 devices" in figure.notes[0]
 
 
+@pytest.mark.parametrize("kind", ["<Vector>", "<Vec<Int>>"])
+def test_the_parameters_that_mm_run_lists_say_batch_and_devices(kind):
+    """The tool's own guide has the types in either form; two devices in one figure are not one."""
+    listed = MM.replace("--devices 0", f"\n--batch_size{kind}     : 8\n--devices{kind}        : 0,1\n")
+
+    (figure,) = parse(listed)
+
+    assert figure.per_device == pytest.approx(615.385 / 2)
+    with pytest.raises(DataError, match="another batch"):
+        parse(listed.replace(f"--batch_size{kind}     : 8", f"--batch_size{kind}     : 16"))
+
+
 FIRST, _, SUMMARY = MM.replace("--devices 0", "--devices 0 1").partition("\n")
 SECOND = SUMMARY.replace("615.385", "610.687").replace("76.9231", "76.3359").replace("13.0\n", "13.1\n")
 
