@@ -175,6 +175,9 @@ class Gpu:
         return Error.cudaSuccess, address
 
     def free(self, address, host):
+        """Address 0 is no error, and nothing is freed (CUDA runtime API, cudaFree; Polygraphy does it)."""
+        if int(address) == 0:
+            return Error.cudaSuccess
         item = self.memory.get(int(address))
         if item is None or (item.host is not None) != host:
             violation("{} freed twice, or never allocated".format("host memory" if host else "device memory"))

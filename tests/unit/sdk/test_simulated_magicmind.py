@@ -385,3 +385,21 @@ def test_the_raw_bindings_can_be_imported(mm):
     assert DataType is mm.DataType
     network = SimpleNamespace(tensor=mm.Network().add_input(mm.DataType.FLOAT32))
     assert isinstance(network.tensor, ITensor)
+
+
+def test_tensors_that_a_program_makes_are_fed_and_filled(mm, onnx):
+    """tacotron2_onnx of v1.1 makes its own inputs, bert_tensorflow of v1.2 its outputs."""
+    model = mm.Builder().build_model("tiny", parsed(mm, onnx), configured(mm))
+    context, queue = model.create_i_engine().create_i_context(), mm.Device().create_queue()
+    batch = tiny_batch(2)
+    tensor = mm.Tensor(shape=batch.shape, dtype=mm.DataType.FLOAT32, location=mm.TensorLocation.kMLU)
+
+    assert context.create_outputs([tensor], suppress_infer_shape_error=True) is None
+    assert tensor.from_numpy(batch).ok()
+    outputs = context.create_outputs([tensor])
+    given = list(outputs)
+    assert context.enqueue([tensor], outputs, queue, input_by_tensor_order=True).ok()
+    queue.sync()
+
+    assert outputs == given, "written, not replaced"
+    assert distance([output.asnumpy() for output in outputs], tiny_answer(onnx, batch)) < 1e-5

@@ -21,6 +21,12 @@ def trt(sdk):
     return tensorrt
 
 
+@pytest.fixture(params=["8.6.1", "10.3.0", "11.4.0"])
+def release(request, sdk):
+    sdk.switch(trt_version=request.param)
+    return request.param
+
+
 @pytest.fixture
 def cudart(sdk):
     from cuda.bindings import runtime
@@ -300,3 +306,118 @@ def test_the_old_names_of_cuda_python_are_there(sdk):
 
     assert cudart.cudaGetDeviceCount() == (0, 1)
     assert int(nvrtc.nvrtcVersion()[0]) == 0
+
+
+# --- what programs that list, derive and debug need ------------------------------------------------------------------
+
+
+def test_an_object_lists_what_its_release_has(trt, fixed, release):
+    """Programs go through dir() and ask each name (TensorRT cookbook, 02-API)."""
+    for made in parsed(trt, fixed):
+        names = [name for name in dir(made) if not name.startswith("_")]
+        assert all(hasattr(made, name) for name in names)
+        assert "max_workspace_size" not in names or release.startswith("8")
+
+
+def test_layers_have_a_class_by_their_type(trt, fixed, release):
+    _, network, _ = parsed(trt, fixed)
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    one = next(layer for layer in layers if layer.type == trt.LayerType.CONVOLUTION)
+
+    assert isinstance(one, trt.IConvolutionLayer)
+    assert not isinstance(one, trt.IPoolingLayer)
+    assert trt.IConvolutionLayer is trt.tensorrt.IConvolutionLayer
+    with pytest.raises(AttributeError, match="has no attribute 'INoSuchLayer'"):
+        trt.INoSuchLayer  # noqa: B018
+
+
+def test_what_is_not_simulated_says_so(trt):
+    with pytest.raises(AttributeError, match="ILoop is not simulated: see tests/sdk/tensorrt"):
+        trt.ILoop  # noqa: B018
+    assert issubclass(type("Mine", (trt.IPluginV3, trt.IPluginV3OneCore), {}), trt.IPluginV3)
+
+
+def test_every_free_axis_of_an_output_follows_the_inputs(sdk, trt, cudart, release):
+    """TensorRT cookbook, 01-SimpleDemo: three free axes, of which only the batch was followed."""
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 if release.startswith("8") else 0)
+    tensor = network.add_input("x", trt.float32, (-1, -1, -1))
+    turned = network.add_shuffle(tensor)
+    turned.first_transpose = (0, 2, 1)
+    network.mark_output(turned.get_output(0))
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    profile.set_shape("x", (1, 1, 1), (3, 4, 5), (6, 8, 10))
+    config.add_optimization_profile(profile)
+    engine = trt.Runtime(logger).deserialize_cuda_engine(builder.build_serialized_network(network, config))
+    context = engine.create_execution_context()
+    name = engine.get_tensor_name(1)
+
+    assert -1 in context.get_tensor_shape(name)
+    assert context.set_input_shape("x", (3, 4, 5))
+    assert tuple(context.get_tensor_shape(name)) == (3, 5, 4)
+    assert context.set_input_shape("x", (1, 2, 9))
+    assert tuple(context.get_tensor_shape(name)) == (1, 9, 2)
+
+
+def test_a_calibrator_may_be_none(trt, fixed):
+    _, _, config = parsed(trt, fixed)
+    config.int8_calibrator = None
+
+    assert config.int8_calibrator is None
+
+
+def test_tensors_marked_for_debugging_are_shown_at_each_execute(sdk, trt, cudart, fixed):
+    """samples of 10: mark_debug, a listener on the context, a state for each tensor."""
+    sdk.switch(trt_version="10.3.0")
+    builder, network, config = parsed(trt, fixed)
+    inner = network.get_layer(0).get_output(0)
+    assert network.mark_debug(inner)
+    assert network.is_debug_tensor(inner)
+    logger = trt.Logger(trt.Logger.ERROR)
+    engine = trt.Runtime(logger).deserialize_cuda_engine(builder.build_serialized_network(network, config))
+    seen = []
+
+    class Listener(trt.IDebugListener):
+        def process_debug_tensor(self, addr, location, type, shape, name, stream):
+            values = np.empty(tuple(shape), np.float32)
+            kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+            assert cudart.cudaMemcpy(values, addr, values.nbytes, kind)[0] == 0
+            seen.append((name, values))
+
+    images = tiny_batch(4)
+    context = engine.create_execution_context()
+    listener = Listener()
+    assert context.set_debug_listener(listener)
+    assert context.get_debug_listener() is listener
+    assert engine.num_io_tensors == 1 + network.num_outputs
+    assert not context.set_tensor_debug_state("no such tensor", True)
+    assert context.set_tensor_debug_state(inner.name, True)
+    _, stream = cudart.cudaStreamCreate()
+    for i in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(i)
+        size = 4 * int(np.prod(tuple(engine.get_tensor_shape(name))))
+        _, address = cudart.cudaMalloc(size)
+        context.set_tensor_address(name, address)
+        if i == 0:
+            cudart.cudaMemcpy(address, images, images.nbytes, cudart.cudaMemcpyKind.cudaMemcpyHostToDevice)
+    assert context.execute_async_v3(stream)
+    assert cudart.cudaStreamSynchronize(stream)[0] == 0
+
+    assert [name for name, _ in seen] == [inner.name]
+    assert np.isfinite(seen[0][1]).all()
+    assert seen[0][1].std() > 0
+    assert context.set_all_tensors_debug_state(False)
+    context.execute_async_v3(stream)
+    assert len(seen) == 1
+
+
+def test_the_null_address_is_freed_without_an_error(sdk, cudart):
+    assert cudart.cudaFree(0) == (0,)
+    assert cudart.cudaFreeHost(0) == (0,)
+    assert sdk.wrongs() == []
+
+
+def test_types_of_half_a_byte_have_half_an_item_size(sdk, trt):
+    assert (trt.int4.itemsize, trt.fp4.itemsize, trt.e8m0.itemsize, trt.bfloat16.itemsize) == (0.5, 0.5, 1, 2)
+    assert trt._itemsize(trt.float32) == 4

@@ -56,6 +56,11 @@ def refused(call, log):
     return True
 
 
+def _since(*release):
+    if tuple(int(part) for part in trt_version().split(".")[:2]) < release:
+        raise AttributeError("came with TensorRT {}.{}".format(*release))
+
+
 class HostMemory(Scoped, bytes):
     """IHostMemory: the buffer of a plan or a timing cache."""
 
@@ -81,6 +86,7 @@ class Network(Scoped, Adding):
         self.outputs = []
         self.tensors = {}
         self.named = []
+        self.debugged = []
         self._known, self._depth = {}, 0
 
     @property
@@ -144,6 +150,24 @@ class Network(Scoped, Adding):
         self.unmark_output(tensor)
         return True
 
+    def mark_debug(self, tensor):
+        """From 10: what an IDebugListener is shown."""
+        if tensor not in self._debugged():
+            self.debugged.append(tensor)
+        return True
+
+    def unmark_debug(self, tensor):
+        self.debugged = [known for known in self._debugged() if known is not tensor]
+        return True
+
+    def is_debug_tensor(self, tensor):
+        return any(known is tensor for known in self._debugged())
+
+    def _debugged(self):
+        if major() < 10:
+            raise AttributeError("debug tensors came with TensorRT 10")
+        return self.debugged
+
     def mark_output(self, tensor):
         if tensor not in self.outputs:
             self.outputs.append(tensor)
@@ -192,14 +216,15 @@ class Network(Scoped, Adding):
             raise ValueError("Network must have at least one output" if not self.outputs else "the network is empty")
         if not self.outputs:
             raise ValueError("Network must have at least one output")
-        untouched = not self.made and [tensor.key for tensor in self.outputs] == [
+        marked = self.outputs + [tensor for tensor in self.debugged if tensor not in self.outputs]
+        untouched = not self.made and [tensor.key for tensor in marked] == [
             row[0] for row in compiled.described(self.model, "outputs")
         ]
         if untouched:
             model = type(self.model)()
             model.CopyFrom(self.model)
         else:
-            values = [compiled.value_info(t.key, np.dtype(NUMPY[t.dtype]).name, t.shape) for t in self.outputs]
+            values = [compiled.value_info(t.key, np.dtype(NUMPY[t.dtype]).name, t.shape) for t in marked]
             model = shape_inference.infer_shapes(self._emitted(values))
         names = {tensor.key: tensor.name for tensor in self.tensors.values() if tensor.key != tensor.name}
         for node in model.graph.node:
@@ -283,6 +308,11 @@ class OnnxParser(Scoped):
 
     def clear_errors(self):
         self._errors = []
+
+    def set_builder_config(self, builder_config):
+        """From 10.16, without effect."""
+        _since(10, 16)
+        return True
 
     def supports_operator(self, op_name):
         """By the list of ONNX operators; those that TensorRT lacks are not known here."""
@@ -548,7 +578,7 @@ class BuilderConfig(Scoped, Kept):
     @int8_calibrator.setter
     def int8_calibrator(self, calibrator):
         self._calibrates()
-        if not getattr(calibrator, "_constructed", False):
+        if calibrator is not None and not getattr(calibrator, "_constructed", False):
             raise TypeError("IInt8EntropyCalibrator2.__init__() must be called when overriding __init__")
         self._int8_calibrator = calibrator
 
@@ -711,8 +741,7 @@ class Builder(Scoped, Kept):
         return self._engine("trt.Builder.build_engine", network, config)
 
     def build_engine_with_config(self, network, config):
-        if tuple(int(part) for part in trt_version().split(".")[:2]) < (10, 8):
-            raise AttributeError("build_engine_with_config came with TensorRT 10.8")
+        _since(10, 8)
         return self._engine("trt.Builder.build_engine_with_config", network, config)
 
     def _engine(self, call, network, config):
@@ -764,6 +793,9 @@ class Builder(Scoped, Kept):
             _without_weights(whole)
         source = whole.SerializeToString()
         model = finished(whole, how, batches)
+        outputs = [
+            [key, kind_of(dtype).name, list(shape)] for key, dtype, shape in compiled.described(model, "outputs")
+        ]
         header = {
             "version": trt_version(),
             "gpu": name(),
@@ -771,10 +803,11 @@ class Builder(Scoped, Kept):
             "level": config.builder_optimization_level,
             "profiles": profiles,
             "inputs": [[tensor.name, tensor.dtype.name, list(tensor.shape)] for tensor in network.inputs],
-            "outputs": [
-                [key, kind_of(dtype).name, list(shape)] for key, dtype, shape in compiled.described(model, "outputs")
-            ],
+            "outputs": outputs[: len(network.outputs)],
         }
+        if network.debugged:
+            named = [tensor.name for tensor in network.debugged]
+            header["debug"] = [row for row in outputs if row[0] in named]
         if stripped or flag("REFIT") in config._flags:
             header["refit"] = dict(how, stripped=stripped, source=base64.b64encode(source).decode())
         if config._timing is not None:

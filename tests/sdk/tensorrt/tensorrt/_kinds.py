@@ -22,7 +22,7 @@ def major():
 def network_flags():
     names = {
         8: {"EXPLICIT_BATCH": 0, "EXPLICIT_PRECISION": 1},
-        10: {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1},
+        10: {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1, "PREFER_JIT_PYTHON_PLUGINS": 2, "PREFER_AOT_PYTHON_PLUGINS": 3},
         11: {"STRONGLY_TYPED": 0, "PREFER_JIT_PYTHON_PLUGINS": 1, "PREFER_AOT_PYTHON_PLUGINS": 2},
     }
     return _enumeration("NetworkDefinitionCreationFlag", names[major()])
@@ -35,7 +35,8 @@ BUILDER_FLAGS = {
     10: "FP16=0 INT8=1 DEBUG=2 GPU_FALLBACK=3 REFIT=4 DISABLE_TIMING_CACHE=5 TF32=6 SPARSE_WEIGHTS=7 SAFETY_SCOPE=8 "
     "OBEY_PRECISION_CONSTRAINTS=9 PREFER_PRECISION_CONSTRAINTS=10 DIRECT_IO=11 REJECT_EMPTY_ALGORITHMS=12 "
     "VERSION_COMPATIBLE=13 EXCLUDE_LEAN_RUNTIME=14 FP8=15 ERROR_ON_TIMING_CACHE_MISS=16 BF16=17 "
-    "DISABLE_COMPILATION_CACHE=18 STRIP_PLAN=19 REFIT_IDENTICAL=20 WEIGHT_STREAMING=21 INT4=22 REFIT_INDIVIDUAL=23",
+    "DISABLE_COMPILATION_CACHE=18 STRIP_PLAN=19 REFIT_IDENTICAL=20 WEIGHT_STREAMING=21 INT4=22 REFIT_INDIVIDUAL=23 "
+    "STRICT_NANS=24 MONITOR_MEMORY=25 FP4=26 EDITABLE_TIMING_CACHE=27",
     11: "DEBUG=2 GPU_FALLBACK=3 REFIT=4 DISABLE_TIMING_CACHE=5 TF32=6 SPARSE_WEIGHTS=7 SAFETY_SCOPE=8 DIRECT_IO=11 "
     "VERSION_COMPATIBLE=12 EXCLUDE_LEAN_RUNTIME=13 ERROR_ON_TIMING_CACHE_MISS=15 DISABLE_COMPILATION_CACHE=17 "
     "STRIP_PLAN=18 REFIT_IDENTICAL=19 WEIGHT_STREAMING=20 REFIT_INDIVIDUAL=22 STRICT_NANS=23 MONITOR_MEMORY=24 "
@@ -76,25 +77,17 @@ class Kept:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class LayerType(IntEnum):
-    CONVOLUTION = 0
-    CAST = 1
-    ACTIVATION = 2
-    POOLING = 3
-    SCALE = 5
-    SOFTMAX = 6
-    DECONVOLUTION = 7
-    CONCATENATION = 8
-    ELEMENTWISE = 9
-    UNARY = 11
-    SHUFFLE = 13
-    REDUCE = 14
-    MATRIX_MULTIPLY = 17
-    CONSTANT = 19
-    IDENTITY = 21
-    QUANTIZE = 41
-    DEQUANTIZE = 42
-    OTHER = 99
+LAYER_TYPES = (
+    "CONVOLUTION CAST ACTIVATION POOLING LRN SCALE SOFTMAX DECONVOLUTION CONCATENATION ELEMENTWISE PLUGIN UNARY "
+    "PADDING SHUFFLE REDUCE TOPK GATHER MATRIX_MULTIPLY RAGGED_SOFTMAX CONSTANT IDENTITY PLUGIN_V2 SLICE SHAPE "
+    "PARAMETRIC_RELU RESIZE TRIP_LIMIT RECURRENCE ITERATOR LOOP_OUTPUT SELECT FILL QUANTIZE DEQUANTIZE CONDITION "
+    "CONDITIONAL_INPUT CONDITIONAL_OUTPUT SCATTER EINSUM ASSERTION ONE_HOT NON_ZERO GRID_SAMPLE NMS "
+    "REVERSE_SEQUENCE NORMALIZATION PLUGIN_V3 SQUEEZE UNSQUEEZE CUMULATIVE DYNAMIC_QUANTIZE ATTENTION_INPUT "
+    "ATTENTION_OUTPUT ROTARY_EMBEDDING KV_CACHE_UPDATE MOE DIST_COLLECTIVE FULLY_CONNECTED OTHER"
+)
+LayerType = IntEnum("LayerType", {word: i for i, word in enumerate(LAYER_TYPES.split(" "))})
+"""In the order of release 10; 8.6 has FULLY_CONNECTED in place of CAST, and other numbers from 20 on. The last two are
+the simulator's: a layer of 8.6, and one that a parser made of another operator."""
 
 
 LAYERS = {
@@ -185,6 +178,11 @@ class Scoped:
     def __exit__(self, *error):
         return None
 
+    def __dir__(self):
+        """Without the names that this release does not have: programs list an object and ask each."""
+        kept = [name for name, row in getattr(type(self), "KEPT", {}).items() if row[1] <= major() <= row[2]]
+        return [*kept, *(name for name in object.__dir__(self) if name[:1] == "_" or hasattr(self, name))]
+
 
 class Dims(list):
     """A shape: equal to tuples and lists, its items may be set, and a slice is a tuple (pyFoundationalTypes.cpp)."""
@@ -241,7 +239,29 @@ CalibrationAlgoType = enumerated(
 )
 SerializationFlag = enumerated("SerializationFlag", "EXCLUDE_WEIGHTS EXCLUDE_LEAN_RUNTIME INCLUDE_REFIT")
 AllocationStrategy = enumerated("ExecutionContextAllocationStrategy", "STATIC ON_PROFILE_CHANGE USER_MANAGED")
-OnnxParserFlag = enumerated("OnnxParserFlag", "NATIVE_INSTANCENORM ENABLE_UINT8_AND_ASYMMETRIC_QUANTIZATION_DLA")
+OnnxParserFlag = enumerated(
+    "OnnxParserFlag",
+    "NATIVE_INSTANCENORM ENABLE_UINT8_AND_ASYMMETRIC_QUANTIZATION_DLA REPORT_CAPABILITY_DLA ENABLE_PLUGIN_OVERRIDE "
+    "ADJUST_FOR_DLA",
+)
+GatherMode = enumerated("GatherMode", "DEFAULT ELEMENT ND")
+FillOperation = enumerated("FillOperation", "LINSPACE RANDOM_UNIFORM RANDOM_NORMAL")
+ScatterMode = enumerated("ScatterMode", "ELEMENT ND")
+SampleMode = enumerated("SampleMode", "STRICT_BOUNDS WRAP CLAMP FILL REFLECT")
+ResizeCoordinateTransformation = enumerated("ResizeCoordinateTransformation", "ALIGN_CORNERS ASYMMETRIC HALF_PIXEL")
+ResizeRoundMode = enumerated("ResizeRoundMode", "HALF_UP HALF_DOWN FLOOR CEIL")
+ResizeSelector = enumerated("ResizeSelector", "FORMULA UPPER")
+TripLimit = enumerated("TripLimit", "COUNT WHILE")
+LoopOutput = enumerated("LoopOutput", "LAST_VALUE CONCATENATE REVERSE")
+BoundingBoxFormat = enumerated("BoundingBoxFormat", "CORNER_PAIRS CENTER_SIZES")
+CumulativeOperation = enumerated("CumulativeOperation", "SUM")
+DimensionOperation = enumerated("DimensionOperation", "SUM PROD MAX MIN SUB EQUAL LESS FLOOR_DIV CEIL_DIV")
+TilingOptimizationLevel = enumerated("TilingOptimizationLevel", "NONE FAST MODERATE FULL")
+SeekPosition = enumerated("SeekPosition", "SET CUR END")
+AllocatorFlag = enumerated("AllocatorFlag", "RESIZABLE")
+PluginCapabilityType = enumerated("PluginCapabilityType", "CORE BUILD RUNTIME")
+PluginCreatorVersion = IntEnum("PluginCreatorVersion", {"V1": 0, "V1_PYTHON": 64})
+PluginArgType = enumerated("PluginArgType", "INT")
 TACTIC_SOURCES = {
     8: "CUBLAS CUBLAS_LT CUDNN EDGE_MASK_CONVOLUTIONS JIT_CONVOLUTIONS",
     10: "CUBLAS CUBLAS_LT CUDNN EDGE_MASK_CONVOLUTIONS JIT_CONVOLUTIONS",
@@ -269,6 +289,13 @@ class TensorFormat(IntEnum):
     CHW4 = 3
     CHW16 = 4
     CHW32 = 5
+    DHWC8 = 6
+    CDHW32 = 7
+    HWC = 8
+    DLA_LINEAR = 9
+    DLA_HWC4 = 10
+    HWC16 = 11
+    DHWC = 12
 
 
 class TensorLocation(IntEnum):
@@ -285,6 +312,7 @@ class ProfilingVerbosity(IntEnum):
 class HardwareCompatibilityLevel(IntEnum):
     NONE = 0
     AMPERE_PLUS = 1
+    SAME_COMPUTE_CAPABILITY = 2
 
 
 def loggable(logger):
@@ -318,6 +346,9 @@ class DataType(IntEnum):
     FP8 = 6
     BF16 = 7
     INT64 = 8
+    INT4 = 9
+    FP4 = 10
+    E8M0 = 11
 
     def __str__(self):
         return f"DataType.{self.name}"
@@ -326,7 +357,7 @@ class DataType(IntEnum):
 
     @property
     def itemsize(self):
-        return {0: 4, 1: 2, 2: 1, 3: 4, 4: 1, 5: 1, 6: 1, 7: 2, 8: 8}[self]
+        return {0: 4, 1: 2, 3: 4, 7: 2, 8: 8, 9: 0.5, 10: 0.5}.get(int(self), 1)
 
 
 NUMPY = {

@@ -157,6 +157,10 @@ class Layer:
         self.precision, self.metadata, self._types = DataType.FLOAT, "", {}
         self.precision_is_set = False
 
+    def _rename(self, name):
+        self._name = name
+
+    name = property(lambda self: self._name, _rename)
     num_inputs = property(lambda self: len(self._inputs))
     num_outputs = property(lambda self: len(self._outputs))
 
@@ -165,6 +169,8 @@ class Layer:
 
     def get_output(self, index):
         return self._network.tensor(self._outputs[index]) if index < len(self._outputs) else None
+
+    num_ranks = 1
 
     def set_output_type(self, index, dtype):
         """Kept; outputs are rounded where the precision says so."""
@@ -184,6 +190,30 @@ class Layer:
 
     def reset_precision(self):
         self.precision = DataType.FLOAT
+
+
+class _OfType(type):
+    """A class of one type of layer, such as IConvolutionLayer."""
+
+    def __instancecheck__(cls, layer):
+        return type(layer) is cls or getattr(layer, "type", None) == cls.TYPE
+
+    def __subclasscheck__(cls, other):
+        return other is cls
+
+
+_classes = {}
+
+
+def layer_class(name):
+    """IConvolutionLayer and its like; None for a name of no layer. Programs ask isinstance, or assign __class__."""
+    word = name[1:-5].lower() if name[:1] == "I" and name[-5:] == "Layer" else ""
+    kinds = {kind.name.replace("_", "").lower(): kind for kind in LayerType}
+    if word not in kinds:
+        return None
+    if name not in _classes:
+        _classes[name] = _OfType(name, (MadeLayer,), {"TYPE": kinds[word]})
+    return _classes[name]
 
 
 class MadeLayer(Layer):
@@ -215,7 +245,15 @@ class MadeLayer(Layer):
             object.__setattr__(self, name, value)
         elif name in settings:
             settings[name] = value
-        elif name.startswith("_") or name in ("name", "type", "makes", "precision", "metadata", "precision_is_set"):
+        elif name.startswith("_") or name in (
+            "name",
+            "type",
+            "makes",
+            "precision",
+            "metadata",
+            "precision_is_set",
+            "num_ranks",
+        ):
             object.__setattr__(self, name, value)
         else:
             raise AttributeError(f"a layer of type {self.type} has no setting {name}")

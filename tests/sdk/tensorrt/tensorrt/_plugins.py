@@ -32,9 +32,19 @@ class IPluginCreator:
         self.name = self.plugin_version = self.plugin_namespace = ""
         self.field_names = PluginFieldCollection()
 
+    def create_plugin(self, name, field_collection, phase=None):
+        raise RuntimeError('Tried to call pure virtual function "IPluginCreator::create_plugin"')
+
+    def deserialize_plugin(self, name, serialized_plugin):
+        raise RuntimeError('Tried to call pure virtual function "IPluginCreator::deserialize_plugin"')
+
 
 class IPluginCreatorV3One(IPluginCreator):
     """The one for IPluginV3 (from 10)."""
+
+
+class IPluginCreatorV3Quick(IPluginCreator):
+    """The one for plug-ins by decorators (from 10.7)."""
 
 
 class BuiltIn(IPluginCreator):

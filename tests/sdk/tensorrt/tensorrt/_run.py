@@ -64,6 +64,13 @@ class IOutputAllocator:
         self._constructed = True
 
 
+class IDebugListener:
+    """Base of a program's own: process_debug_tensor(addr, location, type, shape, name, stream) at each execute."""
+
+    def __init__(self):
+        self._constructed = True
+
+
 class EngineInspector(Scoped):
     """Of the layers the names alone."""
 
@@ -153,6 +160,7 @@ class ICudaEngine(Scoped):
         self._network = None
         self._rows = {row[0]: (TensorIOMode.INPUT, row) for row in header["inputs"]}
         self._rows.update({row[0]: (TensorIOMode.OUTPUT, row) for row in header["outputs"]})
+        self._inferred = {}
         live.add(self)
 
     refittable = property(lambda self: "refit" in self.header)
@@ -329,10 +337,38 @@ class ICudaEngine(Scoped):
         known = profiles[profile_index] if profiles else {}
         return [Dims(shape) for shape in known.get(name, [self.get_tensor_shape(name)] * 3)]
 
-    def create_execution_context(self):
+    def create_execution_context(self, strategy=0):
+        """The strategy of allocation (from 10) has no effect."""
         if refused("trt.ICudaEngine.create_execution_context", self._log):
             return None
         return IExecutionContext(self, self._log)
+
+    def is_debug_tensor(self, name):
+        _came_with(10)
+        return name in [row[0] for row in self.header.get("debug", [])]
+
+    def output_shapes(self, given):
+        """Shapes of the outputs for these of the inputs, by ONNX's inference; -1 where the data decide."""
+        import onnx
+
+        key = tuple(sorted(given.items()))
+        if key not in self._inferred:
+            model = onnx.load_from_string(self._graph)
+            for value in model.graph.input:
+                for dim, size in zip(value.type.tensor_type.shape.dim, given.get(value.name, ())):
+                    dim.dim_value = size
+            del model.graph.value_info[:]
+            for value in model.graph.output:
+                value.type.tensor_type.ClearField("shape")
+            rows = compiled.described(onnx.shape_inference.infer_shapes(model, data_prop=True), "outputs")
+            self._inferred[key] = {name: shape for name, _, shape in rows}
+        return self._inferred[key]
+
+    def debugged(self, feed):
+        """(name, type, values) of each tensor marked for debugging."""
+        rows = self.header.get("debug", [])
+        values = compiled.network(dict(self.header, outputs=rows), self._graph)(feed)
+        return [(name, DataType[dtype], value) for (name, dtype, _), value in zip(rows, values)]
 
     def compute(self, feed):
         if self._network is None:
@@ -413,7 +449,7 @@ class IExecutionContext(Scoped, Kept):
         return self._allocators.get(name)
 
     def __init__(self, engine, log):
-        self._allocators = {}
+        self._allocators, self._listener, self._debugged = {}, None, set()
         self._engine = engine
         self._log = log
         self._profile = 0
@@ -477,8 +513,10 @@ class IExecutionContext(Scoped, Kept):
         shape = self._engine.get_tensor_shape(name)
         if self._engine.get_tensor_mode(name) == TensorIOMode.INPUT:
             return self._shapes.get(name, shape)
-        if self._shapes and shape[:1] == (-1,):
-            return (next(iter(self._shapes.values()))[0], *shape[1:])
+        if self._shapes and -1 in shape:
+            free = {row[0] for row in self._engine.header["inputs"] if -1 in row[2]}
+            if free <= set(self._shapes):
+                return tuple(self._engine.output_shapes({key: self._shapes[key] for key in free})[name])
         return shape
 
     def set_tensor_address(self, name, memory):
@@ -532,9 +570,41 @@ class IExecutionContext(Scoped, Kept):
         if stream is None:
             violation(f"{call} on a stream that does not exist")
             return self._say("invalid stream")
-        return self._run(stream)
+        return self._run(stream, handle=int(stream_handle))
 
-    def _run(self, stream, wait=False):
+    def set_debug_listener(self, listener):
+        _came_with(10)
+        self._listener = listener
+        return True
+
+    def get_debug_listener(self):
+        _came_with(10)
+        return self._listener
+
+    def set_tensor_debug_state(self, name, flag):
+        _came_with(10)
+        if name not in [row[0] for row in self._engine.header.get("debug", [])]:
+            return self._say(f"{name} was not marked for debugging")
+        (self._debugged.add if flag else self._debugged.discard)(name)
+        return True
+
+    def set_all_tensors_debug_state(self, flag):
+        _came_with(10)
+        self._debugged = {row[0] for row in self._engine.header.get("debug", [])} if flag else set()
+        return True
+
+    def get_debug_state(self, name):
+        _came_with(10)
+        return name in self._debugged
+
+    def _show(self, name, kind, value, handle):
+        """Values in device memory for as long as the listener looks."""
+        _, address = gpu.malloc(max(1, value.nbytes))
+        gpu.memory[address].data[: value.nbytes] = value.reshape(-1).view(np.uint8)
+        self._listener.process_debug_tensor(address, TensorLocation.DEVICE, kind, Dims(value.shape), name, handle)
+        gpu.free(address, host=False)
+
+    def _run(self, stream, wait=False, handle=0):
         header = self._engine.header
         bound = {}
         for key, dtype, _ in header["inputs"] + header["outputs"]:
@@ -559,6 +629,14 @@ class IExecutionContext(Scoped, Kept):
         engine = self._engine
         fed = [row[0] for row in header["inputs"]]
         given = [row[0] for row in header["outputs"]]
+        shown = [row[0] for row in header.get("debug", []) if row[0] in self._debugged]
+        if shown and self._listener is not None:
+            stream.synchronise()
+            feed = {key: bound[key][0].data[bound[key][1] : bound[key][1] + bound[key][2]] for key in fed}
+            feed = {key: data.copy().view(bound[key][3]).reshape(bound[key][4]) for key, data in feed.items()}
+            for key, kind, value in engine.debugged(feed):
+                if key in shown:
+                    self._show(key, kind, np.ascontiguousarray(value), handle)
 
         def run():
             def array(key):

@@ -24,8 +24,9 @@ from magicmind.python.runtime._kinds import (
     IReduce,
     Layout,
     ModelKind,
+    TensorLocation,
 )
-from magicmind.python.runtime._run import Device, System
+from magicmind.python.runtime._run import Device, System, Tensor
 from magicmind.python.runtime.model import Model
 
 __all__ = [
@@ -52,6 +53,8 @@ __all__ = [
     "RemoteConfig",
     "Status",
     "System",
+    "Tensor",
+    "TensorLocation",
     "enums",
     "parser",
 ]

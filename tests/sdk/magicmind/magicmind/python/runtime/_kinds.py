@@ -30,6 +30,7 @@ ILogic = _numbered("ILogic", "EQ NE GT GE LT LE AND OR XOR NOT")
 IReduce = _numbered("IReduce", "ADD MEAN MAX MIN MUL")
 IPaddingMode = _numbered("IPaddingMode", "EXPLICIT SAME VALID")
 IDetectionOutputAlgo = _numbered("IDetectionOutputAlgo", "YOLOV2 YOLOV3 YOLOV4 YOLOV5 FASTERRCNN SSD")
+TensorLocation = _numbered("TensorLocation", "kHost kMLU kRemoteHost kRemoteMLU")
 INmsType = _numbered("INmsType", "HARD_NMS DIOU_NMS")
 
 

@@ -144,8 +144,20 @@ class Context(Alive):
             return None
         return [InputTensor(self.engine, row) for row in self.engine.header["inputs"]]
 
-    def enqueue(self, inputs, outputs, queue):
-        """An empty list is filled with new tensors; a list that an earlier enqueue filled is written again."""
+    def create_outputs(self, inputs, suppress_infer_shape_error=False):
+        """Tensors for the outputs at the shapes of these inputs; None where an input was never filled."""
+        call = "mm.IContext.create_outputs"
+        if refused(call):
+            return None
+        if any(tensor.on_card is None for tensor in inputs):
+            return None if suppress_infer_shape_error else shout(call, "an input was never filled")
+        batch = len(inputs[0].on_card)
+        rows = self.engine.header["outputs"]
+        return [OutputTensor(self.engine, i, DataType[row[1]], _at(row[2], batch)) for i, row in enumerate(rows)]
+
+    def enqueue(self, inputs, outputs, queue, input_by_tensor_order=False):
+        """An empty list is filled with new tensors; a list that an earlier enqueue filled is written again. Inputs
+        are given in the model's order, by `input_by_tensor_order` or not."""
         call = "mm.IContext.enqueue"
         failed = injected(call)
         if failed:
@@ -210,7 +222,7 @@ class InputTensor(ITensor, Alive):
     def __init__(self, engine, row):
         Alive.__init__(self)
         _, dtype, self._shape = row
-        self._range = engine.header["range"]
+        self._range = engine.header["range"] if engine else (0, 1 << 31)
         self._dtype = np.dtype(get_numpy_dtype_by_datatype(DataType[dtype]))
         self.on_card = None
 
@@ -248,6 +260,14 @@ class InputTensor(ITensor, Alive):
         return self if kind == "tensor" else None
 
 
+class Tensor(InputTensor):
+    """One that a program makes itself, of a fixed shape."""
+
+    def __init__(self, shape, dtype, location=None):
+        row = ("", DataType(dtype).name, [int(size) for size in shape])
+        InputTensor.__init__(self, None, row)
+
+
 class OutputTensor(ITensor, Alive):
     def __init__(self, engine, i, dtype, shape):
         Alive.__init__(self)
@@ -262,6 +282,9 @@ class OutputTensor(ITensor, Alive):
     def fits(self, engine, shape):
         """Whether an enqueue of that engine can write here."""
         return self._engine is engine and self._shape == tuple(shape)
+
+    def to(self, device):
+        """Of a tensor that create_outputs made: where it shall lie, which it does."""
 
     def filled_from(self, arrays):
         self._arrays, self.ready = arrays, False
