@@ -10,6 +10,7 @@ import numpy as np
 
 from harness import metrics
 from harness.arrays import boxes, images
+from harness.datasets import coco, files, imagenet
 from tests.faults import tiny
 from tests.faults.plant import fault
 
@@ -113,6 +114,52 @@ def nearest_pixels_instead_of_bicubic(plant):
 def the_corner_is_cut_out_instead_of_the_middle(plant):
     """0.2 to 1 point below the authors."""
     plant.preparation(images, "middle", lambda sound, image, side: image[:side, :side])
+
+
+# ------------------------------------------------------------------------------------------- read wrongly, by us
+
+
+@fault("protocol FAIL")
+def pictures_are_turned_though_the_authors_ignore_exif(plant):
+    """ImageNet is decoded by OpenCV instead of Pillow: a few pictures lie on their side."""
+    plant.code(images, "_decode", lambda sound, data, decoder: sound(data, "opencv"))
+
+
+@fault("protocol FAIL", model="faces")
+def pictures_are_not_turned_as_exif_says(plant):
+    """Boxes of a few pictures are those of pictures that lie on their side."""
+    plant.code(images, "_opencv", lambda sound, data, upright=True: sound(data, False))
+
+
+@fault("protocol FAIL", also="objects faces")
+def the_decoder_repeats_colours_instead_of_smoothing_them(plant):
+    """A quicker decoder: hundredths of a point, or a tenth."""
+
+    def repeated(sound, data, decoder):
+        image = sound(data, decoder)
+        quick = np.repeat(np.repeat(image[::2, ::2], 2, axis=0), 2, axis=1)[: image.shape[0], : image.shape[1]]
+        return quick if data.startswith(b"\xff\xd8") else image
+
+    plant.code(images, "_decode", repeated)
+
+
+@fault("protocol FAIL, published FAIL", names=FEW_RIGHT)
+def labels_are_counted_from_one_when_they_are_read(plant):
+    """About 0.1 % right, chip and reference alike."""
+    shifted = lambda sound, path: {name: (label + 999) % 1000 for name, label in sound(path).items()}  # noqa: E731
+    plant.code(imagenet, "read_labels", shifted)
+
+
+@fault("protocol FAIL", model="objects")
+def categories_are_counted_without_their_gaps(plant):
+    """The 80 categories of COCO have numbers up to 90: the first eleven classes are right, and no other."""
+    plant.monkeypatch.setattr(coco, "CATEGORY_IDS", tuple(range(1, 91)))
+
+
+@fault("protocol FAIL", also="attributes")
+def pictures_come_in_the_order_of_their_names(plant):
+    """Right where the list is sorted; else every answer has another's label."""
+    plant.code(files, "present", lambda sound, *given: sorted(sound(*given)))
 
 
 # ------------------------------------------------------------------------------------------- answers misread, by us

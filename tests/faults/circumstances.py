@@ -10,8 +10,9 @@ import torch
 
 from harness import matrix, store
 from harness.baselines import Baselines, Deviation
+from harness.case import Precision
 from harness.export import export
-from harness.judge import numerics, stats
+from harness.judge import accuracy, numerics, policy, repeat, sampled, stats, worked
 from harness.judge import throughput as judging
 from harness.reference import eager, predictions
 from harness.run import case_answers, case_run, case_speed, context, engine, predict, throughput
@@ -395,6 +396,99 @@ def errors_are_told_in_another_unit(plant):
 def a_rate_may_be_three_times_what_the_latency_allows(plant):
     """Images are counted twice, and nobody asks."""
     plant.monkeypatch.setattr(judging, "IN_FLIGHT", 3.0)
+
+
+# what the judges decide shows in the worked examples: a sound chip passes them all
+EXAMPLES = {"marks": "fp32 and protocol"}
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def only_the_first_output_is_judged(plant):
+    """Boxes are right, and nobody looks at the scores."""
+
+    def first(sound, chip, reference, *given):
+        return sound(*({"y": next(iter(side.values()))} for side in (chip, reference)), *given)
+
+    plant.code(worked, "judge_numerics", first)
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def the_last_row_of_a_batch_is_not_judged(plant):
+    """A loop that ends one early."""
+
+    def cut(sound, chip, reference, *given):
+        return sound(*({name: value[:3] for name, value in side.items()} for side in (chip, reference)), *given)
+
+    plant.code(worked, "judge_numerics", cut)
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def a_value_may_err_by_as_much_as_the_chips_largest(plant):
+    """The error is held against what the chip gave: one value that is far too large passes."""
+    of_chip = lambda sound, name, sample, ours, wanted: {**sound(name, sample, ours, wanted), "largest": 0.0}  # noqa: E731
+    plant.code(numerics, "_deviation", of_chip)
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def chip_and_reference_change_places_in_the_bootstrap(plant):
+    """A chip that loses objects is taken for one that finds more."""
+    plant.code(
+        accuracy, "paired_bootstrap", lambda sound, chip, reference, *g, **more: sound(reference, chip, *g, **more)
+    )
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def as_many_images_may_be_ruined_at_fp32_as_at_int8(plant):
+    """The budget is looked up with the wrong precision."""
+    plant.monkeypatch.setattr(accuracy, "BUDGET", dict.fromkeys(Precision, 0.05))
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def every_look_may_spend_all_of_the_error(plant):
+    """Looking until it passes: of chips at the bound, a third pass instead of a twentieth."""
+    plant.monkeypatch.setattr(sampled, "spent", lambda look, last=False: 1.0)
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def the_quickest_execute_is_the_latency(plant):
+    """A runtime that skips executes is found by none of the others."""
+    plant.code(judging, "percentile", lambda sound, seconds, share: sound(seconds, 0.0))
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def percentiles_are_told_in_milliseconds(plant):
+    """A policy that asks for at most 2,000 us passes a chip that takes two seconds."""
+    ms = lambda sound, seconds: {n: v / 1000 if n.endswith("_us") else v for n, v in sound(seconds).items()}  # noqa: E731
+    plant.code(worked, "percentiles", ms)
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def a_target_is_judged_upside_down(plant):
+    """The slower of two chips passes, and the quicker fails."""
+    plant.code(judging, "ratio_interval", lambda sound, one, other: sound(other, one))
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def the_warm_up_is_counted(plant):
+    """Tenths of a percent too slow, or a first window that is far out."""
+
+    def counted(sound, *given):
+        told = sound(*given)
+        return replace(told, windows=(*told.warmup, *told.windows))
+
+    plant.code(worked, "measure", counted)
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def the_second_measurement_alone_is_told(plant):
+    """A red verdict is measured until it is green."""
+    plant.code(repeat, "_both", lambda sound, first, second, how: second)
+
+
+@fault("protocol FAIL", **EXAMPLES)
+def a_row_of_a_policy_holds_after_its_last_day(plant):
+    """A failure that was accepted until March is accepted for ever."""
+    plant.monkeypatch.setattr(policy.Row, "ended", lambda row, today: False)
 
 
 # ------------------------------------------------------------------------------------------- the worker

@@ -80,7 +80,7 @@ def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest
     monkeypatch.setattr("harness.models.MODELS", tiny.MODELS)
     monkeypatch.setattr(datasets, "DATASETS", world.loaders)
     monkeypatch.setattr("harness.run.context.DATASETS", world.loaders)
-    answers = {name: partial(tiny.compared, kept) for name, kept in world.golden.items()}
+    answers = {name: partial(tiny.compared, kept, name) for name, kept in world.golden.items()}
     monkeypatch.setattr("harness.reference.golden.GOLDEN", answers)
     monkeypatch.setattr(matrix, "published", lambda: world.table)
     monkeypatch.setattr(

@@ -30,6 +30,7 @@ from harness.metrics.coco import Objects
 from harness.metrics.widerface import Faces
 from harness.models.base import Frame, Model, Prepared, Protocol, Weights
 from harness.models.outputs import checked
+from harness.reference import golden_files
 
 CHIP = Chip(
     "testbed", "a chip for planting faults", ("tests.faults.testbed",), r"testbed \d+", "testbed",
@@ -262,8 +263,13 @@ def make(data: Path) -> World:
     return World(data, loaders, Baselines(tuple(figures), (), (), (), (), (), (), (), "tiny"), golden)
 
 
-def compared(answers: list, protocol: Protocol) -> Iterator[Compared]:
-    """What the functions give now, and what they gave before: the stand-in for the authors' programs."""
+FILES = {"tiny_classes": "imagenet", "tiny_attributes": "peta", "tiny_objects": "coco", "tiny_faces": "widerface"}
+
+
+def compared(answers: list, name: str, protocol: Protocol) -> Iterator[Compared]:
+    """What the functions give now, and what they gave before: the stand-in for the authors' programs; and the small
+    files of the data set of that task."""
+    yield from golden_files.read(FILES[name])
     for i, (shot, prepared, outputs, found) in enumerate(answers):
         yield Compared(f"picture {i}, prepared", protocol.preprocess(shot, False).tensor, prepared.tensor)
         again = protocol.postprocess(outputs, prepared.frame)
