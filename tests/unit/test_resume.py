@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.case import Case
+from harness.report.journal import Journal
 from harness.report.records import Record, read_run, write_run
 from harness.vocabulary import Outcome
 from tests.resume import Earlier, latest, read
@@ -48,6 +49,48 @@ def test_a_run_of_several_processes_is_resumed_like_any_other(tmp_path):
     assert earlier.samples["a"] == [{"kind": "windows", "test": "a"}]
     assert earlier.kept("b", "d") is None
     assert earlier.attempts == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stands"),
+    [
+        (["PASS"], True),
+        (["PASS", "FAIL", "INCONCLUSIVE"], True),
+        (["INVALID"], False),
+        (["PASS", "INVALID"], False),
+        (["ERROR", "PASS"], False),
+        (["SKIP"], False),
+        ([], False),
+    ],
+)
+def test_a_test_stands_when_all_its_verdicts_are_final(outcomes, stands, tmp_path):
+    case = Case.parse("regnety_016-t4-fp16-bs1")
+    records = [Record(case, "accuracy", outcome, "", f"metric {place}") for place, outcome in enumerate(outcomes)]
+    lines = [{"kind": "begin", "test": "a"}, {"kind": "end", "test": "a", "outcome": "failed", "decided_by": "d"}]
+    write_run(tmp_path / "run.jsonl", {}, records, 1, "", lines, {(case, "accuracy", r.metric): "a" for r in records})
+
+    kept = read([tmp_path / "run.jsonl"]).kept("a", "d")
+
+    assert (kept is not None) is stands
+    assert not stands or [record.outcome for record in kept] == outcomes
+
+
+def test_of_a_test_that_was_begun_again_only_the_last_attempt_counts(tmp_path):
+    """It died after its first verdict, and --resume ran it again."""
+    case = Case.parse("regnety_016-t4-fp16-bs1")
+    book = Journal(tmp_path / "run.jsonl", {})
+    for attempt, metric in ((1, "top1"), (2, "top5")):
+        book.add({"kind": "begin", "test": "a", "attempt": attempt})
+        book.add({**Record(case, "accuracy", "PASS", "", metric).as_json(), "test": "a"})
+        book.add({"kind": "answers", "test": "a", "attempt": attempt})
+    book.add({"kind": "end", "test": "a", "outcome": "passed", "decided_by": "d"})
+    book.close()
+
+    earlier = read([tmp_path / "run.jsonl"])
+
+    assert [record.metric for record in earlier.kept("a", "d")] == ["top5"]
+    assert [line["attempt"] for line in earlier.samples["a"]] == [2]
+    assert earlier.attempts["a"] == 2
 
 
 def test_what_is_no_file_is_no_run(tmp_path):

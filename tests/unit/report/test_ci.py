@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+from dataclasses import replace
 
 import pytest
 from made_runs import ALL, HEADER, run_of, timed, whole_matrix
@@ -52,6 +53,13 @@ def test_of_a_required_chip_something_must_have_been_decided(outcomes, expected)
 
     assert ci.status([*elsewhere, *records(*outcomes)], ["ascend310p"]) is expected
     assert ci.status([*elsewhere, *records(*outcomes)], ["ascend310p", "t4"]) is expected
+
+
+@pytest.mark.parametrize(("marks", "expected"), [(("observed",), Status.GOOD), (("scenes",), Status.WRONG)])
+def test_what_a_policy_only_observes_does_not_decide(marks, expected):
+    told = [replace(record, marks=marks) for record in records("FAIL")]
+
+    assert ci.status([*told, *records("PASS", case=OTHER)]) is expected
 
 
 def test_records_that_cannot_be_written_are_the_laboratorys_fault():

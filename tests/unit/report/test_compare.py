@@ -181,3 +181,18 @@ def test_changes_are_the_second_block_of_a_report_and_escaped():
 
     assert text.index('id="failures"') < text.index('id="changes"') < text.index('id="grid"')
     assert "<script>alert" not in text
+
+
+@pytest.mark.parametrize(("errors", "named"), [(3.2, False), (-3.2, False), (3.4, True), (-3.4, True)])
+def test_a_change_of_one_figure_is_named_from_3_3_standard_errors_on_whichever_way_it_goes(errors, named):
+    """Two-sided, at one in a thousand: 3.29 errors of the normal distribution."""
+    error = 0.02
+
+    def run(value):
+        low, high = (value * np.exp(sign * 1.959964 * error) for sign in (-1, 1))
+        figures = {"measured": value, "low": low, "high": high, "samples": 1_000_000}
+        return run_of([Record(CASE, "throughput", "PASS", "fast", "", figures)])
+
+    found = compare(run(100.0), run(100.0 * np.exp(errors * error * np.sqrt(2))))
+
+    assert bool(found.moves) is named

@@ -51,3 +51,13 @@ def test_what_is_no_file_is_told_apart_from_a_folder(tmp_path):
         with pytest.raises(DataError, match=said) as refused:
             read(path)
         assert refused.value.hint.startswith("give a record file (.jsonl)")
+
+
+def test_a_file_that_goes_on_after_its_footer_is_refused(tmp_path):
+    book = Journal(tmp_path / "a.jsonl", {})
+    for kind in ("footer", "record"):
+        book.add({"kind": kind})
+    book.close()
+
+    with pytest.raises(DataError, match="goes on after its footer, at line 3"):
+        read(tmp_path / "a.jsonl")
