@@ -10,8 +10,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 from xml.etree import ElementTree
@@ -21,26 +25,40 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
+from scipy.special import bdtrc
 
 from harness import baselines
 from harness.baselines import Baselines, Cell
 from harness.errors import UsageError
-from harness.judge.stats import Estimate
-from harness.judge.throughput import BETWEEN, Effort, judge_batches, judge_in_flight, judge_target
+from harness.judge.stats import SESSION_WINDOWS, SESSIONS, Estimate
+from harness.judge.throughput import (
+    BETWEEN,
+    FLOOR,
+    ONE_STATE,
+    WRONG,
+    Effort,
+    judge_batches,
+    judge_in_flight,
+    judge_target,
+)
 from harness.judge.timing import Timing, Window
 from harness.judge.verdict import Verdict
-from harness.run.throughput import CHIP_PATIENCE_S, Block, Measurement, conclusion, speed_of, until_decided
+from harness.run.throughput import CHIP_PATIENCE_S, Block, Measurement, judged, speed_of, until_decided
 from harness.vocabulary import Outcome
 
 Rates = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int, int], Rates]
-"""(generator, series, windows) -> rates of mean 1, one row a series."""
+"""(generator, series, windows) -> rates of mean 1, one row a series; each row is a session of its own."""
 
 WINDOWS = 20  # at the first look, a second each, as on a chip
 RED = (Outcome.FAIL, Outcome.INVALID)
 ALLOWED = 1  # runs with a red verdict, in a thousand
+CHANCE = 0.001  # of finding so many missed intervals or wrong verdicts, or more, when the error rate is as told
 COVERED = 0.93, 0.97  # of intervals of 95 %, as far as they are not in doubt
 FAULTS = Path(__file__).parents[1] / "tests" / "faults" / "test_faults.py"
+TOLD_REDS = 5  # red verdicts that are told
+FEW = 40  # runs that a process judges at a time
+AT_FLOOR = 5  # figures exactly at the floor, judged beside each run
 TOLD = 100  # characters of a message that the table shows
 
 
@@ -49,18 +67,18 @@ def independent(rng: np.random.Generator, series: int, windows: int) -> Rates:
     return 1 + 0.02 * rng.standard_normal((series, windows))
 
 
-def correlated(rng: np.random.Generator, series: int, windows: int) -> Rates:
-    """A slowly varying speed with a standard deviation of 2 %: a stationary first-order autoregression with 0.9."""
+def correlated(r: float, rng: np.random.Generator, series: int, windows: int) -> Rates:
+    """A slowly varying speed with a standard deviation of 2 %: a stationary first-order autoregression with `r`."""
     found = np.empty((series, windows))
     found[:, 0] = rng.standard_normal(series)
     for i in range(1, windows):
-        found[:, i] = 0.9 * found[:, i - 1] + math.sqrt(1 - 0.81) * rng.standard_normal(series)
+        found[:, i] = r * found[:, i - 1] + math.sqrt(1 - r * r) * rng.standard_normal(series)
     return 1 + 0.02 * found
 
 
-def two_clocks(rng: np.random.Generator, series: int, windows: int) -> Rates:
-    """Two clock states 5 % apart; the clock changes in one window of ten. Independent noise of 0.5 % is added."""
-    switches = np.cumsum(rng.random((series, windows)) < 0.1, axis=1) + (rng.random((series, 1)) < 0.5)
+def clock(leaves: float, rng: np.random.Generator, series: int, windows: int) -> Rates:
+    """Two clock states 5 % apart; the clock changes in that share of windows. Independent noise of 0.5 % is added."""
+    switches = np.cumsum(rng.random((series, windows)) < leaves, axis=1) + (rng.random((series, 1)) < 0.5)
     return 1 + 0.05 * (switches % 2 - 0.5) + 0.005 * rng.standard_normal((series, windows))
 
 
@@ -71,10 +89,18 @@ def heavy_tails(rng: np.random.Generator, series: int, windows: int) -> Rates:
 
 NOISES: dict[str, Noise] = {
     "independent": independent,
-    "AR(0.9)": correlated,
-    "two clocks": two_clocks,
+    "AR(0.9)": partial(correlated, 0.9),
+    "two clocks": partial(clock, 0.1),
+    "slow clock": partial(clock, 0.01),
     "heavy tails": heavy_tails,
 }
+MORE: dict[str, Noise] = {
+    "AR(0.5)": partial(correlated, 0.5),
+    **{f"clock {leaves:g}": partial(clock, leaves) for leaves in (0.005, 0.02, 0.05)},
+}
+"""Noises that are judged only when they are asked for."""
+OUTLASTING = {"slow clock", *(name for name in MORE if name.startswith("clock"))}
+"""Noises whose states outlast a session: its interval is that of the state it shows, and PASS allows for others."""
 
 
 @dataclass
@@ -92,6 +118,13 @@ class Count:
     doubted_held: int = 0
     seconds: float = 0.0
     reds: list[str] = field(default_factory=list)
+    at_floor: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Count) -> None:
+        """Add the results of further runs."""
+        for name, value in vars(other).items():
+            kept = getattr(self, name)
+            setattr(self, name, (kept + value)[:TOLD_REDS] if name == "reds" else kept + value)
 
     @property
     def figures(self) -> int:
@@ -106,7 +139,7 @@ class Count:
             "undecided_within_runs": self.waits["windows"] / self.figures,
             "interval_covers": self.coverage, "interval_in_doubt": self.doubted / self.figures,
             "interval_in_doubt_covers": self.doubted_held / self.doubted if self.doubted else None,
-            "seconds_a_figure": self.seconds / self.figures, "reds": self.reds,
+            "seconds_a_figure": self.seconds / self.figures, "reds": self.reds, "at_floor": dict(self.at_floor),
         }  # fmt: skip
 
     @property
@@ -126,8 +159,20 @@ class Count:
 
     @property
     def holds(self) -> bool:
-        """Whether at most one run in a thousand is red, and at most 7 % of intervals miss the truth without a doubt."""
-        return self.red * 1000 <= ALLOWED * max(self.runs, 1000) and self.silent <= 1 - COVERED[0]
+        """Whether at most one run in a thousand is red, and the intervals that miss the truth without a doubt, and the
+        figures at the floor that PASS or FAIL, are no more than chance makes of 7 % and of `WRONG`."""
+        decided = max(self.at_floor["PASS"], self.at_floor["FAIL"])
+        counts = (
+            (self.sure - self.sure_held, self.figures, 1 - COVERED[0]),
+            (decided, self.at_floor.total(), WRONG),
+        )
+        by_chance = all(float(bdtrc(number - 1, of, share)) > CHANCE for number, of, share in counts)
+        return self.red * 1000 <= ALLOWED * max(self.runs, 1000) and by_chance
+
+    @property
+    def wrong(self) -> float:
+        """Share of the figures exactly at the floor that PASS."""
+        return self.at_floor["PASS"] / self.at_floor.total()
 
 
 def command(
@@ -138,7 +183,7 @@ def command(
     patience: Annotated[
         float, typer.Option("--patience", min=0, help="seconds a figure is measured")
     ] = CHIP_PATIENCE_S,
-    noise: Annotated[str, typer.Option("--noise", help="only this one")] = "",
+    noise: Annotated[list[str] | None, typer.Option("--noise", help="only this one; repeat for several")] = None,
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="plant the faults of tests/faults")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -147,17 +192,22 @@ def command(
     Every published throughput is measured as on a chip (windows of a second until the verdict is known), by a chip
     that is exactly as fast as was published, in runs that differ by 3 %. Then every fault of tests/faults is planted,
     and the table says which stage caught it, what it said, and the fewest images with which accuracy shows it. Exit
-    status 1 when more than one run in a thousand is red, intervals miss, or a fault is not caught where it should.
+    status 1 when more than one run in a thousand is red, intervals miss, figures that are exactly at the floor PASS or
+    FAIL more often than is told, or a fault is not caught where it should.
     """
-    chosen = {name: make for name, make in NOISES.items() if noise in ("", name)}
-    if not chosen:
-        raise UsageError(f"--noise {noise}: there is no such noise", hint=f"there are {', '.join(NOISES)}")
-    table, counts = baselines.load(), {}
-    with Progress(console=Console(stderr=True), disable=as_json) as progress:
-        for number, (name, make) in enumerate(chosen.items()):
-            task = progress.add_task(name, total=runs)
-            counts[name] = healthy(table, make, runs, np.random.default_rng((seed, number)), patience,
-                                   partial(progress.advance, task))  # fmt: skip
+    unknown = [name for name in noise or () if name not in NOISES | MORE]
+    if unknown:
+        raise UsageError(f"--noise {unknown[0]}: there is no such noise", f"there are {', '.join(NOISES | MORE)}")
+    counts = {name: Count() for name in noise or NOISES}
+    numbers = {name: number for number, name in enumerate(NOISES | MORE)}
+    parts = [(name, min(FEW, runs - begun), (seed, numbers[name], begun), patience)
+             for begun in range(0, runs, FEW) for name in counts]  # fmt: skip
+    with Progress(console=Console(stderr=True), disable=as_json) as progress, ExitStack() as stack:
+        tasks = {name: progress.add_task(name, total=runs) for name in counts}
+        several = runs > FEW and stack.enter_context(ProcessPoolExecutor(mp_context=get_context("spawn")))
+        for part, count in zip(parts, (several.map if several else map)(_part, parts), strict=True):
+            counts[part[0]].add(count)
+            progress.advance(tasks[part[0]], count.runs)
     planted = plant(FAULTS) if faults else ()
     if as_json:
         told = {name: count.as_json() for name, count in counts.items()}
@@ -168,38 +218,65 @@ def command(
         raise typer.Exit(1)
 
 
+def _part(part: tuple[str, int, tuple[int, ...], float]) -> Count:
+    """What a process of the command counts: (noise, runs, seed, seconds of patience)."""
+    name, runs, seed, patience_s = part
+    return healthy(baselines.load(), (NOISES | MORE)[name], runs, np.random.default_rng(seed), patience_s,
+                   name in OUTLASTING)  # fmt: skip
+
+
 def healthy(
     table: Baselines, noise: Noise, runs: int, rng: np.random.Generator, patience_s: float = CHIP_PATIENCE_S,
-    advance: Callable[[], None] = lambda: None,
+    outlasting: bool = False,
 ) -> Count:  # fmt: skip
-    """Judge `runs` runs of every published throughput under that noise."""
+    """Judge `runs` runs of every published throughput under that noise, and beside each `AT_FLOOR` figures exactly at
+    the floor. `outlasting`: states of the noise outlast a session, see `OUTLASTING`."""
     cells = [cell for cell in table.cells if cell.chosen and cell.metric == "throughput"]
     count = Count()
     for _ in range(runs):
-        shifts = rng.normal(0, BETWEEN, len(cells))
-        rates = noise(rng, len(cells), max(WINDOWS, math.ceil(patience_s) + WINDOWS))
-        told = list(_run(table, cells, np.exp(shifts), rates, patience_s, count))
+        shares = np.exp(rng.normal(0, BETWEEN, len(cells)))
+        told = list(_run(table, cells, shares, _sessions(noise, rng, len(cells), patience_s), count, outlasting))
         reds = [str(verdict) for verdict in told if verdict.outcome in RED]
         count.runs += 1
         count.red += bool(reds)
-        count.reds += reds[: 5 - len(count.reds)]
-        advance()
+        count.reds += reds[: TOLD_REDS - len(count.reds)]
+        for cell, sessions in zip(cells, _sessions(noise, rng, AT_FLOOR, patience_s), strict=False):
+            pace = FLOOR * cell.value / (cell.batch or 1)
+            verdict = measured(sessions, pace, cell.batch or 1, cell)[2]
+            count.at_floor[verdict.outcome.value] += 1
     return count
 
 
+@dataclass(frozen=True)
+class Sessions:
+    """Rates of the windows of one figure, relative to their mean: those of its first session, and a row for each fresh
+    one. `patience_s` is what it may take, in windows of a second."""
+
+    first: Rates
+    fresh: Rates
+    patience_s: float
+
+
+def _sessions(noise: Noise, rng: np.random.Generator, figures: int, patience_s: float) -> Iterator[Sessions]:
+    most = math.ceil(patience_s / SESSION_WINDOWS) + 1
+    first = noise(rng, figures, math.ceil(patience_s) + WINDOWS)
+    fresh = noise(rng, figures * most, SESSION_WINDOWS).reshape(figures, most, SESSION_WINDOWS)
+    return (Sessions(*rows, patience_s) for rows in zip(first, fresh, strict=True))
+
+
 def _run(
-    table: Baselines, cells: list[Cell], shares: Rates, rates: Rates, patience_s: float, count: Count
+    table: Baselines, cells: list[Cell], shares: Rates, sessions: Iterator[Sessions], count: Count, outlasting: bool
 ) -> Iterator[Verdict]:
     """Verdicts of one run: every figure, how latencies depend on the batch, and the targets."""
     lineups: dict[tuple[str, str | None, object], dict[int, Estimate]] = {}
-    for cell, share, row in zip(cells, shares, rates, strict=True):
+    for cell, share, rows in zip(cells, shares, sessions, strict=True):
         batch = cell.batch or 1
         pace = share * cell.value / batch  # executes a second
-        blocks, effort, verdict = measured(pace * row, batch, cell, patience_s)
-        speed = speed_of(Measurement(blocks, (), 1, (), (), effort), batch)
-        _note(count, verdict, effort, speed, share * cell.value)
+        effort, speed, verdict = measured(rows, pace, batch, cell)
+        allowed = ONE_STATE if outlasting and speed.sessions < SESSIONS else 0.0
+        _note(count, verdict, effort, speed, share * cell.value, allowed)
         yield verdict
-        yield judge_in_flight(speed.value, batch, 1, [1 / (pace * rate) for rate in row[:WINDOWS]])
+        yield judge_in_flight(speed.value, batch, 1, [1 / (pace * rate) for rate in rows.first[:WINDOWS]])
         lineups.setdefault((cell.model, cell.chip, cell.precision), {})[batch] = speed
     for (model, chip, _), speeds in lineups.items():
         latencies = {batch: batch / speed.value for batch, speed in speeds.items()}
@@ -211,28 +288,41 @@ def _run(
                 yield judge_target(best, other, target)
 
 
-def measured(rates: Rates, batch: int, cell: Cell, patience_s: float) -> tuple[tuple[Block, ...], Effort, Verdict]:
-    """Windows of a second with these rates, one after the other, until the verdict is known."""
-    now = 0
-    conclude = conclusion(batch, cell, None, 1)
+def measured(rows: Sessions, pace: float, batch: int, cell: Cell) -> tuple[Effort, Estimate, Verdict]:
+    """Windows of a second, one after the other and session by session, until the verdict is known. `pace` is the mean
+    of executes a second."""
+    now, fresh, following = 0, iter(rows.fresh), iter(rows.first)
+    told: list[tuple[Effort, Estimate, Verdict]] = []
 
     def measure(windows: int, left: float) -> Block:
         nonlocal now
-        taken = max(1, min(windows, math.ceil(left)))
-        begun, now = now, now + taken
-        return (Timing((), tuple(Window(i, i + 1, rates[i]) for i in range(begun, now)), ()),)
+        rates = list(islice(following, max(1, min(windows, math.ceil(left)))))
+        begun, now = now, now + len(rates)
+        return (Timing((), tuple(Window(i, i + 1, pace * rate) for i, rate in enumerate(rates, begun)), ()),)
 
-    blocks, effort = until_decided(measure, conclude, WINDOWS, patience_s, clock=lambda: float(now))
-    return blocks, effort, conclude(blocks, effort)
+    def renew() -> None:
+        nonlocal following
+        following = iter(next(fresh))
+
+    def conclude(blocks: tuple[Block, ...], effort: Effort) -> Verdict:
+        run = Measurement(blocks, (), 1, (), (), effort)
+        speed = speed_of(run, batch)
+        told.append((effort, speed, judged(run, speed, batch, cell, None)))
+        return told[-1][2]
+
+    blocks, effort = until_decided(measure, conclude, WINDOWS, rows.patience_s, clock=lambda: float(now), renew=renew)
+    if not told or told[-1][0] != effort:
+        conclude(blocks, effort)
+    return told[-1]
 
 
-def _note(count: Count, verdict: Verdict, effort: Effort, speed: Estimate, truth: float) -> None:
+def _note(count: Count, verdict: Verdict, effort: Effort, speed: Estimate, truth: float, allowed: float) -> None:
     count.outcomes[verdict.outcome.value] += 1
     count.seconds += effort.seconds
     count.early += effort.look == 1 and verdict.outcome is not Outcome.INCONCLUSIVE
     if verdict.outcome is Outcome.INCONCLUSIVE:
         count.waits["runs" if verdict.details.get("needed_runs") else "windows"] += 1
-    held = speed.low <= truth <= speed.high
+    held = bool(speed.low * math.exp(-allowed) <= truth <= speed.high * math.exp(allowed))
     if speed.doubt:
         count.doubted, count.doubted_held = count.doubted + 1, count.doubted_held + held
     else:
@@ -289,14 +379,14 @@ def _lines(counts: dict[str, Count]) -> Iterator[str]:
     yield (f"{any_count.runs} healthy runs of {any_count.figures // any_count.runs} figures under each noise; runs "
            f"differ by {BETWEEN:.0%}")  # fmt: skip
     yield f"{'noise':<12} {'red runs':>8} {'PASS':>7} {'undecided':>9} {'(windows)':>9} {'s/figure':>8} " \
-          f"{'95 % covers':>11} {'missed':>7} {'in doubt':>8} {'doubt covers':>12}"  # fmt: skip
+          f"{'95 % covers':>11} {'missed':>7} {'in doubt':>8} {'doubt covers':>12} {'PASS at floor':>13}"  # fmt: skip
     for name, count in counts.items():
         covers = "doubted" if count.coverage is None or count.sure < 0.1 * count.figures else f"{count.coverage:.1%}"
         wide = f"{count.doubted_held / count.doubted:.1%}" if count.doubted else "-"
         yield (
             f"{name:<12} {count.red:>8} {count.outcomes['PASS'] / count.figures:>7.1%} {count.undecided:>9.1%} "
             f"{count.waits['windows'] / count.figures:>9.1%} {count.seconds / count.figures:>8.1f} {covers:>11} "
-            f"{count.silent:>7.1%} {count.doubted / count.figures:>8.1%} {wide:>12}"
+            f"{count.silent:>7.1%} {count.doubted / count.figures:>8.1%} {wide:>12} {count.wrong:>13.1%}"
         )
         yield from (f"  red: {text}" for text in count.reds)
     yield ("undecided: all; (windows): those that longer measuring would decide, the others wait for another run. In "

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ CORRELATED = 0.30  # lag-one correlation: 40 independent windows exceed it in 2 
 OUTLIER = 0.10  # distance from the median, relative
 SKEWNESS = 1.0  # with outliers: the slow windows are a second population (40 normal windows: mean 0, sd 0.37)
 SKEWED_WIDTH = 1.5  # factor on the interval below SKEWED windows: with one slow window in ten, 40 windows cover 98 %
+SESSIONS = 6  # fresh sessions: each in the faster of two clock states by chance in 1.6 % (2**-6), five in 3.1 %
+SESSION_WINDOWS = 4  # windows of each after the first: with its 20, a full series
+POOLED = 0.25  # a chance above this that their windows alone explain how sessions differ: windows count, not sessions
 SKEWED = 120  # windows at which the usual interval covers 94 % although one in ten is 20 % slow (40 windows: 90.5 %)
 PLENTY = 10_000_000  # samples: a decision that needs more is reported as out of reach
 FIRST_LOOK = 512  # images: with none of 399 right answers lost (a top-1 of 78 %), 1 % is excluded at half of alpha
@@ -41,7 +45,9 @@ class Estimate:
 
     `spread` is the coefficient of variation of the `samples`; `worth` is the effective sample size (number of
     independent samples with the same information). `doubt` says why the samples allow no 95 % interval, or is "";
-    with a doubt the interval is wider. `allowance` is the part of that for unseen clock states, on the log scale."""
+    with a doubt the interval is wider. `allowance` is the part of that for unseen clock states, on the log scale.
+    `sessions` counts the fresh sessions that were measured. `slow`: neighbouring samples are alike, so that a fresh
+    session tells more than further samples of the same."""
 
     value: float
     low: float
@@ -51,6 +57,8 @@ class Estimate:
     worth: float = math.inf
     doubt: str = ""
     allowance: float = 0.0
+    sessions: int = 1
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.value:.6g} [{self.low:.6g}, {self.high:.6g}]"
@@ -78,6 +86,7 @@ class Estimate:
         return self.value * math.exp(away if upper else -away)
 
 
+@lru_cache(maxsize=4096)
 def quantile(worth: float, alpha: float) -> float:
     """Upper `alpha` quantile of Student's t for the mean of `worth` independent samples."""
     from scipy.special import ndtri, stdtrit  # scipy.stats takes twice as long to import
@@ -347,6 +356,32 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
     return _widened(mean, half, math.log1p(half), spread, np.log(x / mean), x)
 
 
+def over_sessions(series: Sequence[Sequence[float]]) -> Estimate:
+    """Mean rate of a device from several fresh sessions, each with the rates of its windows.
+
+    Each session is one observation: Student's t over their means, which holds however alike the windows of a session
+    are, when a fresh session draws the state of the device anew. Where sessions differ no more than their windows
+    explain (F test, random effects), the interval is that of `throughput` of all windows. Pooling after such a test
+    errs little when its level is as high as `POOLED` (Bozivich, Bancroft and Hartley, Ann. Math. Statist. 27, 1956).
+    Fewer than `SESSIONS` are one series of windows. Raises as `throughput` does."""
+    from scipy.special import fdtrc  # the survival function of F
+
+    every = replace(throughput([rate for rates in series for rate in rates]), sessions=len(series))
+    if len(series) < SESSIONS:
+        return every
+    means, sizes = np.array([np.mean(rates) for rates in series]), np.array([len(rates) for rates in series])
+    between = float(sizes @ (means - every.value) ** 2) / (len(series) - 1)
+    rest = every.samples - len(series)
+    within = sum(float(np.var(rates)) * len(rates) for rates in series) / rest if rest else 0.0
+    if every.samples >= FULL and within and fdtrc(len(series) - 1, rest, between / within) > POOLED:
+        return every
+    mean = float(means.mean())
+    half = quantile(len(series), (1 - CONFIDENCE) / 2) * float(means.std(ddof=1)) / math.sqrt(len(series)) / mean
+    return Estimate(
+        mean, mean / (1 + half), mean * (1 + half), every.spread, every.samples, len(series), sessions=len(series)
+    )
+
+
 def _widened(
     value: float, down: float, up: float, spread: float, logs: NDArray[np.float64], series: NDArray[np.float64]
 ) -> Estimate:
@@ -357,17 +392,17 @@ def _widened(
     Correlated samples: the interval is the range of the samples, because with so few independent ones Student's t can
     give any width; by simulation the mean lies in that range in 97 to 100 % of cases. Samples with outliers: the usual
     interval times `SKEWED_WIDTH`."""
-    why, worth, allowance = doubt(series), _worth(logs), 0.0
+    why, slow, worth, allowance = doubt(series), _alike(series), _worth(logs), 0.0
     below, above = -float(logs.min()), float(logs.max())
     if logs.size < FULL:
         allowance = math.log1p(UNSEEN)
         down, up = max(down, below) + allowance, max(up, above) + allowance
-    elif why and _alike(series):
+    elif why and slow:
         down, up, worth = below, above, math.inf
     elif why:
         down, up = SKEWED_WIDTH * down, SKEWED_WIDTH * up
     low, high = value * math.exp(-down), value * math.exp(up)
-    return Estimate(value, low, high, spread, logs.size, worth, why, allowance)
+    return Estimate(value, low, high, spread, logs.size, worth, why, allowance, slow=slow)
 
 
 def doubt(series: NDArray[np.float64]) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 from harness.baselines import Cell, Target
 from harness.errors import InvalidMeasurement
 from harness.judge.stats import (
+    SESSION_WINDOWS,
+    SESSIONS,
+    UNSEEN,
     Estimate,
     exact,
     more_windows,
@@ -36,40 +39,55 @@ SHORTEST = 50e-6  # seconds: of a shorter execute, the call alone is a large par
 SLOPPY = 4.0  # allowed ratio of executes at once for such an execute
 IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to executes in flight; counted twice, it is 2
 COUNTED = 0.05  # relative: windows of several devices end apart
+ONE_STATE = UNSEEN / 2  # relative: so far from the mean of a clock's two states is a session that shows one of them
+NEAR = 0.035  # relative, above the bound: `ONE_STATE` and the half-width of a full series whose windows differ by 3 %
 AN_HOUR = 3600.0  # seconds: the longest --patience that a message asks for
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What a figure has cost so far: the number of looks at its verdict, and seconds. `windows` names its samples."""
+    """What a figure has cost so far: the number of looks at its verdict, and seconds. `windows` names its samples.
+    `sessions` counts the fresh sessions: the last `sessions` - 1 blocks are one each, all before them are the first."""
 
     look: int = 1
     seconds: float = 0.0
     windows: str = "windows"
+    sessions: int = 1
 
 
 def _decide(
-    seen: Estimate, bound: float, text: str, details: dict[str, Any], effort: Effort, between: float = 0.0
-) -> Verdict:
+    seen: Estimate, bound: float, text: str, details: dict[str, Any], effort: Effort, between: float = 0.0,
+    one_state: float = 0.0,
+) -> Verdict:  # fmt: skip
     """PASS when the whole interval is at or above the bound, FAIL when all of it is below, else INCONCLUSIVE with the
     time that would decide.
 
     Each end is taken at the level for this look (`spent`), so that looking again after every block does not raise the
     error rate. PASS is wrong for at most `WRONG` of figures at the bound, FAIL in at most `WRONG_RUN` of whole runs.
     FAIL also allows for `between`, the standard deviation between runs on the log scale, because one run says nothing
-    about other days and cards. An interval wider than `WIDEST` decides nothing."""
-    details.update(look=effort.look, doubt=seen.doubt, seconds=effort.seconds)
+    about other days and cards. An interval wider than `WIDEST` decides nothing.
+
+    With fewer than `SESSIONS` fresh sessions PASS asks for `one_state` (relative) more than the bound: a session may
+    show one state only of a clock that changes seldom."""
+    details.update(look=effort.look, doubt=seen.doubt, seconds=effort.seconds, sessions=seen.sessions)
+    unseen = max(one_state - seen.allowance, 0.0) if seen.sessions < SESSIONS else 0.0
     alpha = WRONG_RUN / FAMILY * spent(effort.look)
     up = math.hypot(seen.distance(alpha, upper=True), quantile(math.inf, alpha) * between)
-    if seen.width <= WIDEST and seen.bound(WRONG * spent(effort.look), upper=False) >= bound:
+    low = seen.bound(WRONG * spent(effort.look), upper=False)
+    if seen.width <= WIDEST and low >= bound * math.exp(unseen):
         return Verdict(Outcome.PASS, text, details)
     if seen.width <= WIDEST and seen.value * math.exp(up) < bound:
         return Verdict(Outcome.FAIL, text, details)
-    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {_undecided(seen, bound, effort, between, details)}", details)
+    near = seen.slow or low >= bound or bound <= seen.value < bound * math.exp(NEAR)
+    alone = bool(one_state) and near and seen.sessions < SESSIONS
+    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {_undecided(seen, bound, effort, between, alone, details)}", details)
 
 
-def _undecided(seen: Estimate, bound: float, effort: Effort, between: float, details: dict[str, Any]) -> str:
-    """Why the figure is not decided, and what would decide it. Writes the windows or runs needed into `details`."""
+def _undecided(
+    seen: Estimate, bound: float, effort: Effort, between: float, alone: bool, details: dict[str, Any]
+) -> str:
+    """Why the figure is not decided, and what would decide it. Writes the windows, sessions or runs needed into
+    `details`. `alone`: what was measured is too little for fresh sessions to tell of a clock that changes seldom."""
     if seen.width > WIDEST:
         details["width"] = min(seen.width, 1e9)
         return (
@@ -83,17 +101,26 @@ def _undecided(seen: Estimate, bound: float, effort: Effort, between: float, det
             f"below what is asked, but runs of one chip differ by {percent(between)}: about {runs} runs on other days "
             "or cards, all like this one, would be a FAIL; run it again"
         )
-    more = more_windows(seen, bound)
-    details["needed_windows"] = more
+    more = SESSION_WINDOWS * (SESSIONS - seen.sessions) if alone else more_windows(seen, bound)
     why = seen.doubt or "the interval holds the bound"
+    if alone:
+        unseen = f"a clock state that was not seen may make the mean {percent(ONE_STATE)} lower"
+        why = f"{seen.sessions} of {SESSIONS} fresh sessions: {seen.doubt if seen.slow else unseen}"
     if more is None:
+        details["needed_windows"] = None
         return f"{why}; too close to the bound for any time to decide"
+    if alone or seen.sessions > 1:
+        details["needed_sessions"] = math.ceil(more / SESSION_WINDOWS)
+        ask = f"about {details['needed_sessions']} more fresh sessions would decide"
+    else:
+        details["needed_windows"] = more
+        ask = f"about {more} more {effort.windows} would decide"
     if not effort.seconds:
-        return f"{why}; about {more} more {effort.windows} would decide"
+        return f"{why}; {ask}"
     seconds = effort.seconds * (1 + more / seen.samples)
     if seconds > AN_HOUR:
         return f"{why}; more than an hour would be needed: too close to the bound"
-    return f"{why}; about {more} more {effort.windows} would decide: --patience {math.ceil(1.2 * seconds)}"
+    return f"{why}; {ask}: --patience {math.ceil(1.2 * seconds)}"
 
 
 def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR, effort: Effort = Effort()) -> Verdict:
@@ -106,13 +133,15 @@ def judge_floor(throughput: Estimate, cell: Cell, slack: float = FLOOR, effort: 
         f"{throughput} images/s, {throughput.value / cell.value:.3f} of the published {cell}; asked at least "
         f"{bound:.6g} ({slack:g} of it); {throughput.samples} windows, spread {percent(throughput.spread)}"
     )
+    if throughput.sessions > 1:
+        text += f"; {throughput.sessions} fresh sessions"
     details = {"measured": throughput.value, "low": throughput.low, "high": throughput.high, "published": cell.value,
                "ratio": throughput.value / cell.value, "spread": throughput.spread, "samples": throughput.samples,
                "bound": bound}  # fmt: skip
     if throughput.value > CEILING * cell.value:
         cause = "devices or images are counted twice, or the timing does not wait for the device"
         return Verdict(Outcome.INVALID, f"{text}; over {CEILING:g} times what was published: {cause}", details)
-    return _decide(throughput, bound, text, details, effort, BETWEEN)
+    return _decide(throughput, bound, text, details, effort, BETWEEN, ONE_STATE)
 
 
 def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verdict:

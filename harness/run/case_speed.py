@@ -106,14 +106,19 @@ class CaseSpeed:
             for device, health in zip(every, rested, strict=True):
                 devices.check_idle(device, health)
             before = tuple(rested[: len(card)])
-            sides = self._sides(card, watcher, stack)
+            session = stack.enter_context(ExitStack())
+            sides = self._sides(card, watcher, session)
             during: list[list[Health]] = []
 
             def look() -> None:
                 during.append([watcher.health(device) for device in card])
 
+            def renew() -> None:
+                session.close()
+                sides[:] = self._sides(card, watcher, session, fresh=True)
+
             plan, patience = self.context.settings.plan, self._patience(throughput.CHIP_PATIENCE_S)
-            blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look)
+            blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look, renew)
             after = tuple(watcher.health(device) for device in card)
             memory = sides[0].check_flat()
             devices.check_same(card, before, after, during)
@@ -122,8 +127,9 @@ class CaseSpeed:
         return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note,
                            memory=memory)  # fmt: skip
 
-    def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack) -> list[Side]:
-        """A session on each device, its outputs held against the reference, an earlier process and one another."""
+    def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack, fresh: bool = False) -> list[Side]:
+        """A session on each device, each in a new process, its outputs held against the reference, an earlier process
+        and one another; `fresh` ones on devices that have been compared image by image before."""
         run, earlier = self.run, self.run.earlier
         one = len(card) == 1
         names = [str(self.case) if one else f"{self.case}.device{device.index}" for device in card]
@@ -144,7 +150,7 @@ class CaseSpeed:
         if not one:
             named = [f"device {device.index}" for device in card]
             throughput.check_devices(dict(zip(named, sides, strict=True)), run.judged)
-            if not (first and run.devices_agreed):
+            if not (fresh or (first and run.devices_agreed)):
                 run.compare_devices(dict(zip(named, sessions, strict=True)))
         return sides
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, pairwise, repeat
+from itertools import count, pairwise
 from statistics import median
 
 import numpy as np
@@ -19,7 +19,7 @@ from harness.baselines import Cell
 from harness.case import Tensors
 from harness.chips import EAGER
 from harness.errors import HarnessError, InvalidMeasurement
-from harness.judge.stats import FULL, Estimate, throughput
+from harness.judge.stats import FULL, SESSION_WINDOWS, SESSIONS, Estimate, over_sessions, throughput
 from harness.judge.throughput import (
     FLOOR,
     SHORTEST,
@@ -116,10 +116,11 @@ class Measurement:
     def rates(self) -> tuple[float, ...]:
         """Executes per second of one card, window by window. Devices are combined block by block (overlap_rates),
         because nothing runs between blocks."""
+        scaled = self.scaled
         rates = [
             rate for block in self.blocks for rate in (block[0].rates if len(block) == 1 else overlap_rates(block))
         ]
-        return tuple(rate * self.scaled for rate in rates)
+        return tuple(rate * scaled for rate in rates)
 
     @property
     def latencies(self) -> tuple[float, ...]:
@@ -164,8 +165,13 @@ def judged(
 
 
 def speed_of(run: Measurement, batch: int) -> Estimate:
-    """Images per second of one card, with its interval."""
-    return throughput([batch * rate for rate in run.rates])
+    """Images per second of one card, with its interval; of several sessions, each counts as one observation."""
+    rates = [batch * rate for rate in run.rates]
+    if run.effort.sessions == 1:
+        return throughput(rates)
+    sizes = [min(len(timing.windows) for timing in block) for block in run.blocks]
+    ends = [sum(sizes[: len(sizes) - back]) for back in range(run.effort.sessions - 1, -1, -1)]
+    return over_sessions([rates[begin:end] for begin, end in zip([0, *ends], ends, strict=False)])
 
 
 def slower(speeds: Mapping[int, Estimate]) -> dict[int, float]:
@@ -204,7 +210,8 @@ def conclusion(
 
 def settled(verdict: Verdict) -> bool:
     """Whether more windows cannot change the verdict: it is decided, or needs something other than windows."""
-    waits = verdict.details.get("needed_windows") or "width" in verdict.details
+    needs = verdict.details.get("needed_windows") or verdict.details.get("needed_sessions")
+    waits = needs or "width" in verdict.details
     return verdict.outcome is not Outcome.INCONCLUSIVE or not waits
 
 
@@ -215,24 +222,39 @@ def until_decided(
     patience_s: float,
     windows: str = "windows",
     clock: Callable[[], float] = time.monotonic,
+    renew: Callable[[], None] | None = None,
 ) -> tuple[tuple[Block, ...], Effort]:
     """(blocks, effort): blocks of `measure(windows, seconds left)` until the verdict `conclude(blocks)` is settled or
     `patience_s` seconds are spent; one block without `conclude`.
 
     The first look has `first` windows; each further look has `FEW_GROWTH` times as many up to `FULL`, then `GROWTH`
-    times as many. A verdict that more windows cannot change ends the measurement too."""
-    begun, blocks, wanted = clock(), list[Block](), first
-    while True:
-        have = sum(len(block[0].windows) for block in blocks)
-        left = patience_s - (clock() - begun)
-        blocks.append(measure(wanted - have, left if blocks else max(left, 0.0)))
-        effort = Effort(len(blocks), clock() - begun, windows)
+    times as many. A verdict that more windows cannot change ends the measurement too.
+
+    Where the verdict asks for fresh sessions, and the patience is enough for `SESSIONS`, `renew` begins each, and
+    `SESSION_WINDOWS` are measured in it; looks come after `SESSIONS`, then after half as many more. What it takes to
+    begin a session is not counted."""
+    begun, blocks, sessions = clock(), [measure(first, max(patience_s, 0.0))], 1
+    for look in count(1):
+        effort = Effort(look, clock() - begun, windows, sessions)
         if conclude is None or effort.seconds >= patience_s:
-            return tuple(blocks), effort
-        if settled(conclude(tuple(blocks), effort)):
-            return tuple(blocks), effort
-        have += len(blocks[-1][0].windows)
-        wanted = min(FULL, FEW_GROWTH * have) if have < FULL else round(GROWTH * have)
+            break
+        verdict = conclude(tuple(blocks), effort)
+        if settled(verdict):
+            break
+        have, left = sum(len(block[0].windows) for block in blocks), patience_s - effort.seconds
+        fits = SESSION_WINDOWS * (SESSIONS - 1) * effort.seconds / have <= left
+        if renew is None or not (sessions > 1 or (verdict.details.get("needed_sessions") and fits)):
+            wanted = min(FULL, FEW_GROWTH * have) if have < FULL else round(GROWTH * have)
+            blocks.append(measure(wanted - have, left))
+            continue
+        goal = max(SESSIONS, sessions + sessions // 2)
+        while sessions < goal and clock() - begun < patience_s:
+            now = clock()
+            renew()
+            begun += clock() - now
+            blocks.append(measure(SESSION_WINDOWS, patience_s - (clock() - begun)))
+            sessions += 1
+    return tuple(blocks), effort
 
 
 @dataclass(frozen=True)
@@ -457,22 +479,30 @@ def card_until_decided(
     conclude: Conclude | None,
     patience_s: float,
     look: Callable[[], None] = lambda: None,
+    renew: Callable[[], None] | None = None,
 ) -> tuple[tuple[Block, ...], Effort]:
     """(blocks, effort) of the devices of a card at once until the verdict is known: the plan, then windows only. `look`
-    as in at_once. Raises InvalidMeasurement."""
+    as in at_once; `renew` replaces `sides` by fresh sessions. Raises InvalidMeasurement."""
 
     more = replace(plan, warmup_s=min(REWARM_S, plan.warmup_s), latencies=0)
-    plans = chain([plan], repeat(more))
+    draw, following = random.Random(), plan
 
     def measure(windows: int, left: float) -> Block:
-        now = next(plans)
+        nonlocal following
+        now, following = following, more
         return at_once(sides, now if now is plan else replace(now, windows=windows, limit_s=left), look=look)
 
-    draw = random.Random()
-    for side in sides:
-        side.check_together(draw)
-    sides[0].note()
-    found = until_decided(measure, conclude, plan.windows, patience_s)
+    def begin() -> None:
+        nonlocal following
+        if renew is not None and following is not plan:
+            renew()
+            following = replace(plan, latencies=0)
+        for side in sides:
+            side.check_together(draw)
+        sides[0].note()
+
+    begin()
+    found = until_decided(measure, conclude, plan.windows, patience_s, renew=renew and begin)
     for side in sides:
         side.check_fresh()
     sides[0].note()

@@ -554,6 +554,14 @@ def the_chip_slows_down_meanwhile(plant):
     plant.chip("slows_down")
 
 
+@timed("throughput INCONCLUSIVE")
+def the_first_session_shows_the_faster_of_two_clocks(plant):
+    """97 % of the published throughput in the first process, 92 % in every further one."""
+    plant.chip("fast_at_first")
+    plant.monkeypatch.setenv("TESTBED_ONCE", str(plant.folder / "once"))
+    plant.monkeypatch.setattr(case_speed.CaseSpeed, "_patience", lambda self, default: 60.0)
+
+
 @timed("throughput INVALID")
 def images_are_counted_twice(plant):
     """A rate that already counts images is multiplied by the batch again."""

@@ -1,5 +1,6 @@
 """Intervals and bounds: against scipy, against enumeration, and by how often they hold in simulations."""
 
+import dataclasses
 import itertools
 import math
 
@@ -13,6 +14,7 @@ from harness.errors import InvalidMeasurement
 from harness.judge import stats
 from harness.judge.stats import (
     FULL,
+    SESSIONS,
     Drop,
     Estimate,
     confidence_at,
@@ -23,6 +25,7 @@ from harness.judge.stats import (
     more_images,
     more_windows,
     needed,
+    over_sessions,
     paired_bootstrap,
     paired_drop,
     paired_ratio,
@@ -548,6 +551,57 @@ def test_a_doubt_has_its_reason(rates, reason):
     found = throughput(rates).doubt
 
     assert (reason in found) if reason else not found
+
+
+def of_sessions(noise, rng, first=20, fresh=4, sessions=9):
+    return [NOISES[noise](rng, first), *(NOISES[noise](rng, fresh) for _ in range(sessions - 1))]
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_interval_over_fresh_sessions_holds_whatever_the_noise(noise):
+    """With 40 windows of one session, those of AR(0.9) and of a clock that changes seldom are all in doubt."""
+    rng = np.random.default_rng(21)
+    estimates = [over_sessions(of_sessions(noise, rng)) for _ in range(600)]
+    sure = [e for e in estimates if not e.doubt]
+
+    assert len(sure) >= {"AR(0.9)": 500, "two clocks, seldom": 500, "one in ten slow": 100}.get(noise, 300)
+    assert 0.93 <= np.mean([e.low <= 1000 <= e.high for e in sure]) <= 0.985
+
+
+def test_sessions_that_differ_count_one_by_one_and_others_window_by_window():
+    """By hand: means 980, 1000, 1020 twice, of equal windows; and windows of which those are no news."""
+    means = [980.0, 1000.0, 1020.0] * 2
+    seen = over_sessions([[mean - 1, mean + 1] * 4 for mean in means])
+    half = scipy_stats.t.ppf(0.975, 5) * np.std(means, ddof=1) / math.sqrt(6)
+
+    assert (seen.value, seen.high, seen.worth, seen.sessions) == pytest.approx((1000, 1000 + half, 6, 6))
+    assert seen.low == pytest.approx(1000 / (1 + half / 1000))
+    assert (seen.samples, seen.doubt) == (48, "")
+
+    alike = np.random.default_rng(5).normal(1000, 20, (6, 8))
+    assert over_sessions(list(alike)) == dataclasses.replace(throughput(alike.ravel()), sessions=6)
+
+
+def test_the_first_session_counts_no_more_than_a_fresh_one():
+    series = [[1100.0, 1101.0] * 10, *([mean, mean + 1] * 2 for mean in (1000.0, 1010.0, 990.0, 1005.0, 995.0))]
+
+    assert over_sessions(series).value == pytest.approx((1100 + 5000) / 6 + 0.5)
+
+
+def test_few_sessions_or_few_windows_are_not_taken_for_more():
+    rng = np.random.default_rng(6)
+    five = list(rng.normal(1000, 20, (SESSIONS - 1, 10)))
+
+    assert over_sessions(five) == dataclasses.replace(throughput(np.concatenate(five)), sessions=5)
+    assert over_sessions(list(rng.normal(1000, 20, (6, 3)))).worth == 6, "18 windows are no full series"
+    assert over_sessions([[1000.0] * 8] * 6).low == 1000
+
+
+def test_windows_that_are_alike_say_so():
+    rng = np.random.default_rng(4)
+
+    assert throughput(autoregressive(rng, 60, 0.9)).slow
+    assert not throughput(rng.normal(1000, 20, 60)).slow
 
 
 def test_more_windows_are_those_that_bring_the_interval_off_the_bound():

@@ -132,6 +132,7 @@ def duo(monkeypatch):
             run=lambda inputs: inputs, start=lambda inputs, plan: None, read=lambda: {"image": IMAGES},
             finish=lambda: Timing((), (Window(0.0, 1.0, 1),), ()), places=1, resident_mb=None,
         )  # fmt: skip
+        asked.append(("unload", device.index))
 
     def health(device):
         asked.append(("health", device.index))
@@ -188,6 +189,21 @@ def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_anothe
     assert len(checked) == 1
     CaseSpeed(bench).on_card(1)
     assert checked[1:] == [[f"device {n}" for n in range(4, 8)]]
+
+
+def test_fresh_sessions_are_new_processes_one_at_a_time_on_the_devices_that_are_held(duo, monkeypatch):
+    wanted = Verdict(Outcome.INCONCLUSIVE, "", {"needed_sessions": 5})
+    verdicts = iter([wanted, Verdict(Outcome.PASS, "")])
+    monkeypatch.setattr(CaseSpeed, "conclude", property(lambda self: lambda blocks, effort: next(verdicts)))
+    monkeypatch.setattr(measuring.Side, "look", lambda self, draw: None)
+    monkeypatch.setattr(measuring.Side, "turned", (None, None))
+    duo.bench.context.settings.patience = 3600.0
+
+    run = CaseSpeed(duo.bench).measurement
+
+    what = [what for what, index in duo.asked if what in ("load", "unload", "lease")]
+    assert what == ["lease", "lease", *["load", "unload"] * 6]
+    assert run.effort.sessions == len(run.blocks) == 6
 
 
 def test_outputs_of_an_earlier_process_are_those_of_the_timed_one(duo):

@@ -108,6 +108,67 @@ def test_an_interval_that_is_too_wide_is_measured_on():
     assert measured([wide, Verdict(Outcome.PASS, "")])[0] == [20, 20]
 
 
+SESSIONS_WANTED = Verdict(Outcome.INCONCLUSIVE, "", {"needed_sessions": 5})
+
+
+def in_sessions(verdicts, patience_s=60.0, begins_s=7.0):
+    """(windows, effort, windows of the sessions begun, their looks); it takes `begins_s` seconds to begin a session."""
+    clock, begun, looks, told = Clock(), [], [], iter(verdicts)
+
+    def measure(windows, left):
+        taken = min(windows, max(3, int(left)))
+        clock.now += taken
+        return (series([10] * taken),)
+
+    def renew():
+        begun.append(clock.now)
+        clock.now += begins_s
+
+    def conclude(blocks, effort):
+        looks.append((effort.look, effort.sessions, effort.seconds))
+        return next(told)
+
+    blocks, effort = until_decided(measure, conclude, 20, patience_s, clock=clock, renew=renew)
+    return [len(block[0].windows) for block in blocks], effort, len(begun), looks
+
+
+def test_where_windows_are_not_enough_fresh_sessions_are_begun_and_looked_at_when_there_are_six():
+    windows, effort, begun, looks = in_sessions([SESSIONS_WANTED, Verdict(Outcome.PASS, "")])
+
+    assert windows == [20, 4, 4, 4, 4, 4]
+    assert begun == 5
+    assert looks == [(1, 1, 20.0), (2, 6, 40.0)]
+    assert effort == Effort(2, 40.0, sessions=6), "what it takes to begin one is not counted"
+
+
+def test_further_sessions_follow_until_the_patience_is_spent():
+    windows, effort, begun, looks = in_sessions([SESSIONS_WANTED] * 9)
+
+    assert [look[1] for look in looks] == [1, 6, 9]
+    assert begun == effort.sessions - 1 == 10
+    assert windows == [20, *[4] * 10]
+    assert effort.seconds == 60
+
+
+def test_sessions_that_the_patience_is_too_short_for_are_not_begun():
+    windows, effort, begun, _ = in_sessions([SESSIONS_WANTED] * 9, patience_s=39.0)
+
+    assert begun == 0
+    assert windows == [20, 19]
+    assert effort.sessions == 1
+
+
+def test_a_session_that_follows_windows_of_a_second_look_begins_after_all_of_them():
+    windows, effort, _, _ = in_sessions([INCONCLUSIVE, SESSIONS_WANTED, Verdict(Outcome.PASS, "")], patience_s=600)
+
+    assert windows == [20, 20, 4, 4, 4, 4, 4]
+    assert effort.sessions == 6
+
+
+def test_a_cpu_has_no_fresh_sessions():
+    assert measured([SESSIONS_WANTED, Verdict(Outcome.PASS, "")])[0] == [20, 20]
+
+
 def test_without_a_verdict_to_reach_there_is_one_block():
     blocks, effort = until_decided(lambda windows, left: (series([1] * windows),), None, 8, 60.0)
 
@@ -125,6 +186,19 @@ def test_rates_of_all_blocks_count_and_the_time_between_blocks_does_not():
     two = run_of((series([10]), series([5])), (series([10], 50.0), series([7], 50.0)), devices=2)
     assert two.rates == pytest.approx((15, 17))
     assert len(two.timings) == 2
+
+
+def test_each_session_counts_once_and_all_looks_before_the_fresh_ones_are_one():
+    """Windows of 10, 12 and 11 in two looks, then five sessions."""
+    fresh = [(series([rate, rate + 0.2], 100.0 * rate),) for rate in (10.0, 10.1, 9.9, 10.0, 10.1)]
+    run = run_of((series([10, 12]),), (series([11, 11], 50.0),), *fresh, effort=Effort(3, 40.0, sessions=6))
+    speed = speed_of(run, 8)
+
+    assert len(run.rates) == speed.samples == 14
+    assert speed.value == pytest.approx(8 * (11 + 10.1 + 10.2 + 10.0 + 10.1 + 10.2) / 6)
+    assert speed.sessions == 6
+    two = run_of(*((series([10, 12, 11]), series([5, 6, 5, 6])) for _ in range(6)), effort=Effort(2, 9.0, sessions=6))
+    assert speed_of(two, 1).samples == len(two.rates) == 18, "of several devices, as many as the shortest series has"
 
 
 def test_a_card_of_which_one_device_was_there_counts_for_all_of_them_once():
@@ -524,6 +598,40 @@ def test_a_card_gets_the_plan_first_and_then_windows_only():
     assert (second.windows, second.latencies, second.warmup_s) == (20, 0, 0.2)
     assert second.limit_s <= 60.0
     assert effort.look == len(blocks) == 2
+
+
+def test_a_fresh_session_of_a_card_is_warmed_up_looked_at_and_checked_as_the_first(monkeypatch):
+    sides, old = [side()], []
+    verdicts = iter([SESSIONS_WANTED, Verdict(Outcome.PASS, "")])
+    together = []
+    monkeypatch.setattr(Side, "check_together", lambda self, draw: together.append(self))
+    monkeypatch.setattr(
+        measuring, "time", SimpleNamespace(monotonic=iter(range(1000)).__next__, perf_counter=lambda: 0)
+    )
+
+    def renew():
+        old.extend(sides)
+        sides[:] = [side()]
+
+    plan = replace(PLAN, warmup_s=1.0)
+    blocks, effort = card_until_decided(sides, plan, lambda blocks, effort: next(verdicts), 600.0, renew=renew)
+
+    assert len(blocks) == effort.sessions == 6
+    assert together == [*old, *sides]
+    for one in (*old[1:], *sides):
+        (asked,) = (asked for asked in one.session.plans if asked is not measuring.FRESH_PLAN)
+        assert (asked.windows, asked.warmup_s, asked.latencies) == (4, 1.0, 0)
+    assert old[0].session.plans == [plan]
+
+
+def test_a_fresh_session_that_skips_work_is_told():
+    sides, verdicts = [side()], iter([SESSIONS_WANTED])
+
+    def renew():
+        sides[:] = [side(Session(windows_skip=True))]
+
+    with pytest.raises(InvalidMeasurement, match="differs after the timed runs"):
+        card_until_decided(sides, PLAN, lambda blocks, effort: next(verdicts), 600.0, renew=renew)
 
 
 # ---------------------------------------------------------------------------------------------- other load
