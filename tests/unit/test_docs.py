@@ -409,6 +409,18 @@ def test_the_page_of_verdicts_has_the_numbers_of_the_code(name):
     assert {chip.least_of_eager for chip in matrix.chips().values()} - {None} == {float(least)}
 
 
+@pytest.mark.parametrize("name", ["onnx.md", "onnx.zh-CN.md"])
+def test_the_page_of_own_models_names_every_list_of_operators_and_its_backends(name):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for row in registry.BACKENDS.values():
+        if row.operators:
+            source = (
+                (ROOT / "harness/vendor/onnx_operators" / row.operators).read_text(encoding="utf-8")[2:].split(":")[0]
+            )
+            line = rf"^\|[^|]*`{row.name}`[^|]*\| {re.escape(source)}[:：]"
+            assert re.search(line, text, re.MULTILINE), f"{row.name}: {source}"
+
+
 def test_messages_quoted_in_the_guides_are_those_of_the_code():
     source = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("harness/**/*.py")))
     quoted = {

@@ -18,7 +18,9 @@ def quantised(ov: Any, model: Any, spec: BuildSpec) -> Any:
 
     The preset is MIXED: weights symmetric, activations asymmetric. With NNCF's default, PERFORMANCE, activations are
     symmetric; RetinaFace-mobilenet0.25 and GFocalV2 then lose 1.2 to 1.6 times as much (docs/measured.md).
-    Option `preset`: NNCF's other name. Raises BuildError without NNCF, and with NNCF's own words."""
+    Options: `preset`, NNCF's other name; `overflow_fix`, in which layers weights take 7 of the 8 bits. A CPU without
+    VNNI adds two products in 16 bits, which may overflow; NNCF by itself allows for that in the first layer, and the
+    bits may be worth more (docs/intel.md). Raises BuildError without NNCF, and with NNCF's own words."""
     samples = calibration_samples(spec)
     nncf = _imported()
     fed = list(calibration_batches(samples, spec, 1))
@@ -31,10 +33,18 @@ def quantised(ov: Any, model: Any, spec: BuildSpec) -> Any:
             preset=nncf.QuantizationPreset[spec.options.get("preset", "MIXED")],
             target_device=nncf.TargetDevice[spec.target.partition(".")[0]],
             subset_size=len(fed),
+            **_advanced(nncf, spec),
         )
     except (RuntimeError, ValueError, KeyError, TypeError, nncf.errors.ValidationError) as error:
         said = " ".join(str(error).split())[:500]
         raise BuildError(f"nncf.quantize failed: {said}", hint="build fp32 or fp16 instead") from error
+
+
+def _advanced(nncf: Any, spec: BuildSpec) -> dict[str, Any]:
+    if "overflow_fix" not in spec.options:
+        return {}
+    fix = nncf.OverflowFix[spec.options["overflow_fix"]]
+    return {"advanced_parameters": nncf.AdvancedQuantizationParameters(overflow_fix=fix)}
 
 
 def _imported() -> Any:

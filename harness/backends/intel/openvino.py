@@ -39,6 +39,9 @@ OLDEST = (2026, 4)  # release; older ones were not tried
 CAPABILITY = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8"}  # as OPTIMIZATION_CAPABILITIES names them
 PRODUCTS = ("convolution", "matmul", "fullyconnected", "gemm", "deconvolution")  # layerType, where the time goes
 INT8_TYPES = ("i8", "u8")
+PORTS = ("const", "input", "output", "parameter", "result")  # layerType of what computes nothing
+ON_HOST = "_cpu_impl"  # in the primitiveType of a node that the plugin of a GPU runs on the host
+WHOLE = ("i", "u", "boolean")  # how precisions of shape arithmetic begin, which may run on the host
 INSTALL = 'pip install "chipproof[openvino]" in the suite\'s Python or in the one given by --sdk-python'
 
 
@@ -126,7 +129,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
 
 @contextlib.contextmanager
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
-    """Raises InvalidMeasurement when the engine would run in another precision than `spec.precision`."""
+    """Raises InvalidMeasurement when the engine would run in another precision than `spec.precision`, or elsewhere."""
     ov = _sdk()
     core = ov.Core()
     spec = replace(spec, target=device.target or spec.target)
@@ -135,11 +138,15 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[Session]:
     wrong = _other_precision(core, compiled, spec)
     if wrong:
         raise InvalidMeasurement(wrong, hint="delete the engine and build it again: chipproof clean")
-    yield _Session(compiled, spec)
+    session = _Session(compiled, spec)
+    session.on_chip = _on_device(compiled, spec.target)
+    yield session
 
 
 class _Session:
     """As many infer requests as the plugin wants in flight, each with its own copy of the inputs."""
+
+    on_chip: float | None = None
 
     def __init__(self, compiled: Any, spec: BuildSpec) -> None:
         with _failing(DeviceError, "openvino.CompiledModel.create_infer_request"):
@@ -258,17 +265,57 @@ def _other_precision(core: Any, compiled: Any, spec: BuildSpec) -> str:
 
 def _precisions(compiled: Any) -> dict[str, int]:
     """How many convolutions and matrix products run in which precision; nothing where the plugin does not tell."""
+    counts = {}  # type: dict[str, int]
+    for kind, precision, _ in _nodes(compiled):
+        if kind in PRODUCTS:
+            counts[precision] = counts.get(precision, 0) + 1
+    return counts
+
+
+def _nodes(compiled: Any) -> list[tuple[str, str, str]]:
+    """(layerType in small letters, runtimePrecision, primitiveType) of each node that a plugin made; none where it does
+    not tell."""
     try:
         operations = compiled.get_runtime_model().get_ordered_ops()
-    except RuntimeError:  # a plugin need not have one
-        return {}
-    counts = {}  # type: dict[str, int]
-    for operation in operations:
-        told = operation.get_rt_info()
-        if "layerType" in told and str(told["layerType"].astype(str)).lower() in PRODUCTS:
-            name = str(told["runtimePrecision"].astype(str))
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+    except RuntimeError:  # a plugin need not have a runtime model
+        return []
+    told = [operation.get_rt_info() for operation in operations]
+    words = ("layerType", "runtimePrecision", "primitiveType")
+    rows = [[str(row[word].astype(str)) if word in row else "" for word in words] for row in told]
+    return [(kind.lower(), precision, how) for kind, precision, how in rows if kind]
+
+
+def _on_device(compiled: Any, target: str) -> float | None:
+    """Share of the nodes that run on the device, shape arithmetic counted too; None where the plugin does not tell.
+    EXECUTION_DEVICES names the devices of the whole model. The plugin of a GPU may run single nodes on the host: their
+    kernels are called after that. Raises InvalidMeasurement when others than shape arithmetic run elsewhere."""
+    trail("openvino.CompiledModel.get_property")
+    try:
+        devices = [str(name) for name in compiled.get_property("EXECUTION_DEVICES")]
+    except RuntimeError:
+        return None
+    elsewhere = [name for name in devices if _numbered(name) != _numbered(target)]
+    if elsewhere:
+        raise InvalidMeasurement(
+            "asked for {}, OpenVINO runs the model on {}".format(target, ", ".join(devices)),
+            hint="the figure would be that of another device; report it",
+        )
+    nodes = [node for node in _nodes(compiled) if node[0] not in PORTS]
+    host = [node for node in nodes if ON_HOST in node[2]]
+    strayed = sorted({kind for kind, precision, _ in host if not precision.startswith(WHOLE)})
+    if strayed:
+        raise InvalidMeasurement(
+            "{} of {} nodes run on the host and not on {}: {}".format(
+                len(host), len(nodes), target, ", ".join(strayed[:5])
+            ),
+            hint="the plugin lacks kernels for these operators: the figure would be the host's",
+        )
+    return 1 - len(host) / len(nodes) if nodes else 1.0
+
+
+def _numbered(name: str) -> str:
+    """Name of a device with its number: "GPU" is "GPU.0"."""
+    return name if "." in name else f"{name}.0"
 
 
 # names and words

@@ -98,7 +98,7 @@ def test_int8_for_other_providers_is_symmetric(source, tmp_path, calibration):
 
 
 def test_weights_lose_a_bit_where_the_processor_saturates(source, tmp_path, calibration, monkeypatch):
-    monkeypatch.setattr(ort, "_has_vnni", lambda: False)
+    monkeypatch.setattr(ort, "has_vnni", lambda: False)
     ort.build(source, tmp_path / "e", spec("int8", calibration=calibration))
 
     weights = [numpy_helper.to_array(v) for v in onnx.load(tmp_path / "e").graph.initializer if len(v.dims) == 4]

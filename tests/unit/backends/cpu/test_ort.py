@@ -146,7 +146,7 @@ def test_the_cpu_is_one_device_with_evidence():
 def test_int8_engines_of_processors_with_and_without_vnni_are_kept_apart(monkeypatch):
     versions = set()
     for vnni in (True, False):
-        monkeypatch.setattr(ort, "_has_vnni", lambda vnni=vnni: vnni)
+        monkeypatch.setattr(ort, "has_vnni", lambda vnni=vnni: vnni)
         versions.add(ort.version())
 
     assert len(versions) == 2, "the version is part of the engine's key"

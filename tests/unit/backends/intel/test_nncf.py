@@ -1,6 +1,7 @@
 """What NNCF is asked for, and what its errors become; a stand-in takes its place, for it is an optional package."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +25,7 @@ def nncf(monkeypatch):
     refused = type("ValidationError", (Exception,), {})
     stand_in = SimpleNamespace(
         given={}, error=None, Dataset=list, errors=SimpleNamespace(ValidationError=refused),
+        OverflowFix={"ENABLE": "in all"}, AdvancedQuantizationParameters=dict,
         QuantizationPreset={"MIXED": "mixed", "PERFORMANCE": "performance"}, TargetDevice={"CPU": "cpu"},
     )  # fmt: skip
 
@@ -47,6 +49,14 @@ def test_every_calibration_image_is_given_one_by_one_with_the_mixed_preset(nncf,
 
     assert [batch["image"].shape for batch in nncf.given["data"]] == [(1, 3, 4, 4)] * 5
     assert (nncf.given["preset"], nncf.given["target_device"], nncf.given["subset_size"]) == ("mixed", "cpu", 5)
+
+
+def test_in_which_layers_weights_take_7_bits_is_nncfs_choice_unless_it_is_set(nncf, spec):
+    quantised(None, model(), spec)
+    assert "advanced_parameters" not in nncf.given
+
+    quantised(None, model(), replace(spec, options={"overflow_fix": "ENABLE"}))
+    assert nncf.given["advanced_parameters"] == {"overflow_fix": "in all"}
 
 
 def test_what_nncf_says_is_the_build_error(nncf, spec):

@@ -19,6 +19,7 @@ from ort_small import PIXELS, expected, images, nearly, network
 
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device, Normalize, TensorSpec
+from harness.backends.cpu.ort import has_vnni
 from harness.backends.intel import _nncf
 from harness.backends.intel import openvino as backend
 from harness.case import Case, Precision
@@ -32,6 +33,7 @@ from harness.worker.process import Worker
 from tests.conformance.conftest import skip_absent
 
 CPU = Device(0, "a CPU", 0, "CPU")
+ROOM = {} if has_vnni() else {"overflow_fix": "ENABLE"}  # for INT8 products that are added in 16 bits
 real = pytest.mark.skipif(
     not (find_spec("openvino") and find_spec("nncf")), reason='to run it: pip install "chipproof[openvino]"'
 )
@@ -237,6 +239,66 @@ def test_where_a_plugin_has_no_runtime_model_the_hint_alone_is_read():
     assert backend._other_precision(Plugins(), made, spec("int8")) == ""
 
 
+def placed(devices, *nodes):
+    """A compiled model that runs on these devices, of nodes (layerType, runtimePrecision, primitiveType)."""
+
+    def told(word):
+        return SimpleNamespace(astype=lambda kind: word)
+
+    words = ("layerType", "runtimePrecision", "primitiveType")
+    rows = [dict(zip(words, map(told, node), strict=True)) for node in nodes]
+    model = SimpleNamespace(get_ordered_ops=lambda: [SimpleNamespace(get_rt_info=lambda row=row: row) for row in rows])
+    return SimpleNamespace(get_property=lambda name: devices, get_runtime_model=lambda: model)
+
+
+INPUT, CONVOLUTION = ("Input", "f32", "undef"), ("Convolution", "f16", "convolution_gpu_bfyx_f16__f16")
+SHAPE = ("Gather", "i32", "gather_cpu_impl__i32")
+
+
+@pytest.mark.parametrize(
+    ("target", "devices", "nodes", "share"),
+    [
+        ("CPU", ["CPU"], [("FullyConnected", "f32", "brgemm_avx2_f32")], 1.0),
+        ("GPU", ["GPU.0"], [INPUT, CONVOLUTION], 1.0),
+        ("GPU.1", ["GPU.1"], [INPUT, CONVOLUTION, CONVOLUTION, CONVOLUTION, SHAPE], 0.75),
+        ("NPU", ["NPU"], [], 1.0),
+    ],
+)
+def test_the_share_of_the_nodes_on_the_device_is_told(target, devices, nodes, share):
+    assert backend._on_device(placed(devices, *nodes), target) == share
+
+
+@pytest.mark.parametrize(
+    ("target", "devices", "nodes", "said"),
+    [
+        ("GPU", ["GPU.0", "CPU"], [CONVOLUTION], "asked for GPU, OpenVINO runs the model on GPU.0, CPU"),
+        ("GPU.1", ["GPU.0"], [CONVOLUTION], "asked for GPU.1"),
+        (
+            "GPU",
+            ["GPU"],
+            [CONVOLUTION, ("Softmax", "f32", "softmax_cpu_impl__f32")],
+            "1 of 2 nodes run on the host .* softmax",
+        ),
+    ],
+)
+def test_work_elsewhere_is_refused(target, devices, nodes, said):
+    with pytest.raises(InvalidMeasurement, match=said):
+        backend._on_device(placed(devices, *nodes), target)
+
+
+def test_where_a_plugin_does_not_tell_its_devices_nothing_is_on_record():
+    def silent(name):
+        raise RuntimeError("Unsupported property EXECUTION_DEVICES")
+
+    assert backend._on_device(SimpleNamespace(get_property=silent), "NPU") is None
+
+
+@real
+def test_on_a_cpu_every_node_runs_there(engine):
+    with backend.load(engine(spec()), CPU, spec()) as session:
+        assert session.on_chip == 1.0
+
+
 def replace_runtime_model(made, call):
     return SimpleNamespace(get_property=made.get_property, get_runtime_model=call)
 
@@ -307,7 +369,7 @@ def test_pixels_are_normalised_by_the_engine(engine):
 
 @real
 def test_int8_is_near_the_graph_and_in_int8(engine, calibration, capsys):
-    wanted, x = spec("int8", calibration=calibration), images(2)
+    wanted, x = spec("int8", calibration=calibration, options=ROOM), images(2)
 
     found = outputs(engine(wanted), wanted, x)
 
@@ -464,7 +526,7 @@ def test_inputs_of_another_shape_or_type_are_refused(engine):
 
 @real
 def test_it_runs_in_a_worker(source, tmp_path, calibration):
-    wanted, x = spec("int8", calibration=calibration), images(2)
+    wanted, x = spec("int8", calibration=calibration, options=ROOM), images(2)
     with Worker("openvino", log=tmp_path / "log") as worker:
         (device,) = worker.devices(CHIPS["intel_cpu"].match).devices
         version = worker.version()
