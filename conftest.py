@@ -63,6 +63,7 @@ from tests.session import (
     own_of,
     plain,
     policy_of,
+    refused,
     stage_of,
     way_on,
 )
@@ -87,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[POLICY] = policy_of(config)
     _add_markers(config)
     if config.getoption("dist", "no") == "each":
-        raise pytest.UsageError("--dist each runs every test in every process, on the same device: leave it out")
+        raise refused(config, "--dist each runs every test in every process, on the same device: leave it out")
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Gathering(config))
         config.stash[BOOK].silent = True
@@ -95,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[BASELINE] = None if baseline is None else read_run(baseline)
     except HarnessError as error:
-        raise pytest.UsageError(f"--baseline {baseline}: {error}") from error
+        raise refused(config, f"--baseline {baseline}: {error.fact}", error.hint) from error
     _resume(config)
 
 
@@ -125,13 +126,13 @@ def _resume(config: pytest.Config) -> None:
     if asked is None:
         return
     if asked == "latest" and results is None:
-        raise pytest.UsageError("--resume latest: give --results DIR, the folder of the earlier run")
+        raise refused(config, "--resume latest: give --results DIR, the folder of the earlier run")
     given = getattr(config, "workerinput", {}).get("chipproof_resume")
     try:
         files = [Path(asked)] if asked != "latest" else resume.latest(results) if given is None else map(Path, given)
         config.stash[EARLIER] = resume.read(list(files))
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise refused(config, error) from error
     config.stash[ATTEMPTS].update(config.stash[EARLIER].attempts)
 
 

@@ -6,20 +6,23 @@ import difflib
 import os
 import re
 import shlex
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import matrix
 from harness.backends.registry import backend_options, backends, pythons
 from harness.case import Case
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 from harness.report import webhook
-from harness.report.messages import LANGUAGES
+from harness.report.messages import LANGUAGES, chosen, language, translation
 from harness.run.prepared import PREPARED_GB
 from harness.worker.limits import limits
+from tests.session import reader, refused
 
 FOLDER = "chipproof fetch lists what belongs there; leave --data out for drawn pictures"
 TIERS = {
@@ -30,6 +33,7 @@ TIERS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    _speak_to_the_reader(parser)
     group = parser.getgroup("chipproof", "conformance of AI inference chips")
     group.addoption(
         "--data",
@@ -165,8 +169,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--runner", metavar="BACKEND", help=f"drive the chip by another backend: {', '.join(backends())}")
 
 
-def _refused(fact: str, hint: str) -> pytest.UsageError:
-    return pytest.UsageError(str(UsageError(fact, hint=hint)))
+def _speak_to_the_reader(parser: pytest.Parser) -> None:
+    """Translate what the parser itself refuses: an unknown option, a value of the wrong kind."""
+    own: Any = getattr(parser, "optparser", None)  # of pytest 9; an older one makes it when it parses
+    if own is not None:
+        refuse, t = own.error, translation(language(chosen(sys.argv), encoding=sys.stderr.encoding))
+        own.error = lambda message: refuse(t(message))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -182,10 +190,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         with suppress(HarnessError):
             case = Case.parse(name)
             marks = f"{case.model} and {case.chip} and {case.precision} and bs{case.batch}"
-            raise _refused(f"-m: {name} is a case, not a marker", f"-m {shlex.quote(marks)}")
+            raise refused(session.config, f"-m: {name} is a case, not a marker", f"-m {shlex.quote(marks)}")
         near = difflib.get_close_matches(name, known, 1)
         fact = f"-m: no marker {name}; chips: {', '.join(matrix.chips())}; models: {', '.join(matrix.models())}"
-        raise _refused(fact, f"did you mean {near[0]}? all: pytest --markers" if near else "pytest --markers")
+        raise refused(
+            session.config, fact, f"did you mean {near[0]}? all: pytest --markers" if near else "pytest --markers"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -200,69 +210,75 @@ def pytest_configure(config: pytest.Config) -> None:
         if matrix.figures():
             matrix.published()
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise refused(config, error) from error
     unknown = sorted(set(config.getoption("require")) - set(chips))
     if unknown:
-        raise pytest.UsageError(f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
+        raise refused(config, f"--require {unknown[0]}: no such chip; there are {', '.join(matrix.chips())}")
     if not 0 <= config.getoption("wait") < float("inf"):
-        raise pytest.UsageError(f"--wait {config.getoption('wait')}: give seconds, 0 or more")
+        raise refused(config, f"--wait {config.getoption('wait')}: give seconds, 0 or more")
     try:
         limits(config.getoption("time_limit"), config.getoption("memory_limit"))
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise refused(config, error) from error
     if config.getoption("all_cards") and config.getoption("dist", "no") != "no":
-        raise pytest.UsageError("--all-cards measures one card after the other, in one process: leave out -n")
+        raise refused(config, "--all-cards measures one card after the other, in one process: leave out -n")
     if config.getoption("shard"):
         from tests import shards  # needs pytest-xdist
 
-        shards.shard_of(config.getoption("shard"))
+        try:
+            shards.shard_of(config.getoption("shard"))
+        except HarnessError as error:
+            raise refused(config, error) from error
     for spec in (*(config.getoption("tx", None) or ()), *(config.getoption("px", None) or ())):
         if re.search(r"\b(ssh|vagrant_ssh|socket)=", spec):
-            raise _refused(
+            raise refused(
+                config,
                 f"{spec}: one run does not spread over hosts, for pytest-xdist gives a test to any of them, whatever "
                 "chip it has, and leaves what its records rest on there",
                 "run on each host and merge: docs/ci.md, Several hosts",
             )
     if again := config.getoption("reruns", None):  # of pytest-rerunfailures
-        raise pytest.UsageError(
+        raise refused(
+            config,
             f"--reruns {again}: leave it out. It would tell a FAIL as the PASS of a later try; the suite itself "
-            "measures what is red a second time, and says so when the two differ"
+            "measures what is red a second time, and says so when the two differ",
         )
     limit = config.getoption("limit")
     if limit is not None and limit < 1:
-        raise pytest.UsageError(f"--limit {limit}: give at least 1 image")
+        raise refused(config, f"--limit {limit}: give at least 1 image")
     if not 0 <= config.getoption("prepared_gb") < float("inf"):
-        raise pytest.UsageError(f"--prepared-gb {config.getoption('prepared_gb'):g}: give GB, 0 or more")
+        raise refused(config, f"--prepared-gb {config.getoption('prepared_gb'):g}: give GB, 0 or more")
     patience = config.getoption("patience")
     if patience is not None and not 0 <= patience < float("inf"):
-        raise pytest.UsageError(f"--patience {patience:g}: give seconds, 0 or more")
+        raise refused(config, f"--patience {patience:g}: give seconds, 0 or more")
     data = config.getoption("data")
     if data is not None and not Path(data).is_dir():
-        raise _refused(f"--data {data}: no such folder", FOLDER)
+        raise refused(config, f"--data {data}: no such folder", FOLDER)
     runner = config.getoption("runner")
     if runner is not None and runner not in backends():
-        raise pytest.UsageError(f"--runner {runner}: no such backend; there are {', '.join(backends())}")
+        raise refused(config, f"--runner {runner}: no such backend; there are {', '.join(backends())}")
     try:
         pythons(config.getoption("sdk_python"), matrix.chips())
         backend_options(config.getoption("backend_option"), matrix.chips())
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise refused(config, error) from error
     if (url := config.getoption("webhook")) is not None:
         try:
             webhook.check(url)
         except HarnessError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise refused(config, error) from error
     results = config.getoption("results")
     if results is not None and not config.getoption("collectonly"):
         try:
             results.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=results).close()
         except OSError as error:
-            raise pytest.UsageError(f"--results {results} cannot be written: {error}") from error
+            raise refused(config, f"--results {results} cannot be written: {error}") from error
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"chipproof: data {config.getoption('data') or 'none (drawn scenes)'}"]
+    t = reader(config, sys.stdout)
+    lines = [t("data {folder}", folder=config.getoption("data") or t("none (drawn scenes)"))]
     settings = [
         f"--{name} {value}"
         for name in ("limit", "device", "runner", "patience")
@@ -271,10 +287,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     settings += [f"--time-limit {given}" for given in config.getoption("time_limit")]
     settings += [f"--backend-option {given}" for given in config.getoption("backend_option")]
     if config.getoption("tier") != "full":
-        settings.append(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}")
+        settings.append(t(f"--tier {config.getoption('tier')}: {TIERS[config.getoption('tier')]}"))
     if config.getoption("tune"):
-        settings.append("--tune: engines are tuned where the backend can")
+        settings.append(t("--tune: engines are tuned where the backend can"))
     if config.getoption("simulate"):
-        settings.append("--simulate: SIMULATED SDKs; says nothing about real hardware")
+        settings.append(t("--simulate: SIMULATED SDKs; says nothing about real hardware"))
     typos = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHIPPROOF_")]
-    return lines + [f"chipproof: {line}" for line in settings + typos]
+    return [f"chipproof: {line}" for line in (*lines, *settings, *typos)]

@@ -27,6 +27,7 @@ from harness.judge import policyfile
 from harness.judge.policy import Policy
 from harness.report.causes import SWITCHES
 from harness.report.journal import Journal
+from harness.report.messages import Translate, language, refusal, translation
 from harness.report.records import Record, Run
 from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
@@ -88,7 +89,7 @@ def policy_of(config: pytest.Config) -> Policy:
         found = policyfile.read(Path(path), ids, STEPS)
         pythons(found.pythons, matrix.chips())
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise refused(config, error) from error
     return found
 
 
@@ -118,10 +119,10 @@ def own_cases(config: pytest.Config) -> list[Own]:
         for model in models:
             reference.check(model)
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise refused(config, error) from error
     doubled = [model.name for model in models if [m.name for m in models].count(model.name) > 1]
     if doubled:
-        raise pytest.UsageError(f"--onnx: two files are called {doubled[0]}: rename one")
+        raise refused(config, f"--onnx: two files are called {doubled[0]}: rename one")
     for model in models:
         if model.given and model.lacks_for_int8 and not hasattr(config, "workerinput"):
             say(config, f"{model.path.name}: INT8 is left out, {model.lacks_for_int8}; {ROWS}")
@@ -221,10 +222,23 @@ def footer(way: Mapping[str, str]) -> str:
     return "\n".join(f"  {WORDS[name] + ':':<8}{value}" for name, value in way.items())
 
 
+def reader(config: pytest.Config, stream: Any = None) -> Translate:
+    """Translates for whoever reads the stream, standard error unless another is given."""
+    encoding = getattr(stream or sys.stderr, "encoding", None)
+    return translation(language(config.getoption("lang"), encoding=encoding))
+
+
+def refused(config: pytest.Config, what: str | HarnessError, hint: str = "") -> pytest.UsageError:
+    """The end of a run that cannot begin: an error, or the option, what was given and what is possible."""
+    t = reader(config)
+    error = HarnessError(what, hint) if hint else what
+    return pytest.UsageError(t(error) if isinstance(error, str) else refusal(error, t))
+
+
 def say(config: pytest.Config, text: str) -> None:
     """Tell the user something at once, whatever pytest captures."""
     with suppress(OSError, ValueError):  # a terminal that is gone
-        config.stash[SCREEN].write(f"chipproof: {text}\n")
+        config.stash[SCREEN].write(f"chipproof: {reader(config)(text)}\n")
         config.stash[SCREEN].flush()
 
 

@@ -6,18 +6,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-import pytest
-
+from harness.errors import UsageError
 from harness.report.records import Run
 from tests.session import plain
 from tests.spread import scope_of
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """(k, n) of "k/n". Raises pytest.UsageError."""
+    """(k, n) of "k/n". Raises UsageError."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise pytest.UsageError(f"--shard {text}: write K/N with K from 1 to N, for example 2/4")
+        raise UsageError(f"--shard {text} is no part of a run", hint="write K/N with K from 1 to N, for example 2/4")
     return int(found[1]), int(found[2])
 
 

@@ -9,11 +9,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module, metadata
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.report.messages import Translate
 
 VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("tools.doctor", "Say what is here: packages, chips, data, weights, cache, disk."),
@@ -59,7 +62,8 @@ EXAMPLES = {
 }
 """Verb -> the command that ends its help."""
 
-PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
+PASSED, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+MISUSE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this release of typer keeps it
 
 
 def app(verb: str | None) -> typer.Typer:
@@ -108,9 +112,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in _completed() or arguments if not word.startswith("-")), None)
     try:
-        app(verb)(arguments, prog_name="chipproof")
+        sys.exit(app(verb)(arguments, prog_name="chipproof", standalone_mode=False) or PASSED)
+    except MISUSE as error:
+        correct(error, arguments)
+        sys.exit(COULD_NOT_RUN)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
     except HarnessError as error:
-        refuse(error, machine="--json" in arguments)
+        refuse(error, arguments)
         sys.exit(COULD_NOT_RUN)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer exits with 1, which would mean "a check failed"
@@ -118,7 +127,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise
     except Exception:  # the status of a crash must not read as "a check failed"
         traceback.print_exc()
-        print("chipproof: this is a defect of chipproof itself, please report it", file=sys.stderr)
+        t = _reader(arguments)
+        print(f"chipproof: {t('this is a defect of chipproof itself, please report it')}", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)
 
 
@@ -138,12 +148,32 @@ def _replace_what_cannot_be_shown() -> None:
             stream.reconfigure(errors=errors)
 
 
-def refuse(error: HarnessError, machine: bool) -> None:
-    """Print the fact and the next step to standard error, without a traceback; with `machine` also JSON to standard
-    output."""
-    if machine:
+def _reader(arguments: Sequence[str]) -> Translate:
+    """Translates for whoever reads standard error."""
+    from harness.report.messages import chosen, language, translation
+
+    return translation(language(chosen(arguments), encoding=sys.stderr.encoding))
+
+
+def correct(error: Any, arguments: Sequence[str]) -> None:
+    """Print what is wrong with the command line, an exception of click's, in the reader's language; of a call without
+    any word the help."""
+    t, context, said = _reader(arguments), getattr(error, "ctx", None), error.format_message()
+    asked_nothing = context is not None and said == context.get_help()
+    if context is not None and not asked_nothing:
+        print(t(context.get_usage()), file=sys.stderr)
+        print(t("Try '{command}' for help.", command=f"{context.command_path} --help"), file=sys.stderr, end="\n\n")
+    print(said if asked_nothing else t("Error: {text}", text=t(said)), file=sys.stderr)
+
+
+def refuse(error: HarnessError, arguments: Sequence[str]) -> None:
+    """Print the fact and the next step to standard error, without a traceback; with --json also JSON to standard
+    output, in English whatever the language."""
+    from harness.report.messages import refusal
+
+    if "--json" in arguments:
         print(json.dumps({"error": error.stage, "fact": error.fact, "next": error.hint}, ensure_ascii=False))
-    print(f"chipproof: {error}", file=sys.stderr)
+    print(f"chipproof: {refusal(error, _reader(arguments))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

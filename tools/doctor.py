@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -153,7 +152,7 @@ def machine() -> Iterator[Finding]:
     import psutil
 
     right = sys.version_info >= OLDEST
-    python = f"{platform.python_version()} at {sys.executable}"
+    python = f"{platform.python_version()} ({sys.executable})"
     older = "" if right else f"use Python {'.'.join(map(str, OLDEST))} or newer"
     yield Finding("machine", "python", State.OK if right else State.BROKEN, python, older)
     memory = psutil.virtual_memory()
@@ -390,7 +389,7 @@ def told(findings: Sequence[Finding], width: int, lang: str) -> str:
         if row.area != area:
             text.append(t(row.area))
             area = row.area
-        body = f"{', '.join(names)}: {t(row.detail)}"
+        body = t("{name}: {text}", name=", ".join(names), text=t(row.detail))
         state = t(row.state.value)
         text += _hung(f"  {state}{' ' * max(1, 8 - cell_len(state))}", body, width)
         if row.next:
@@ -431,11 +430,10 @@ def _shared(findings: Sequence[Finding]) -> list[tuple[list[str], Finding]]:
 def _hung(first: str, text: str, width: int, later: int | None = None) -> list[str]:
     """Lines of at most `width` cells, the later ones under the text or `later` cells in."""
     from rich.cells import cell_len
-    from rich.console import Console
-    from rich.text import Text
+
+    from harness.report.lines import wrapped
 
     later = cell_len(first) if later is None else later
     room = max(20, width - max(cell_len(first), later))
-    wrapped = Text(text).wrap(Console(width=room, file=io.StringIO()), room, overflow="fold")
-    lines = [line.plain.rstrip() for line in wrapped]
+    lines = [line.plain.rstrip() for line in wrapped(text, room)]
     return [(first if i == 0 else " " * later) + line for i, line in enumerate(lines)]

@@ -14,6 +14,7 @@ from harness.case import Case
 from harness.errors import DataError
 from harness.report import history as past
 from harness.report.messages import language, translation
+from harness.report.tables import metric_name
 from tools.language import LangOption
 
 
@@ -50,7 +51,8 @@ def command(
         print(json.dumps({"case": case, "alarm_rate": past.ALARM, "series": series}, ensure_ascii=False))
     else:
         for figure, points, changes in told:
-            print(figure)
+            stage, _, metric = figure.partition(" ")
+            print(stage, metric_name(metric, t))
             for point in points:
                 print(f"  {point.run.header.get('time')}  {point.value:>12,.6g}  {point.record.outcome}")
             for change in changes:

@@ -10,11 +10,14 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.errors import UsageError
+from harness.report.messages import Translate, chosen, language, refusal, translation
 
 PROJECT = Path(__file__).resolve().parents[1]
 TESTS = "tests/conformance"
@@ -42,7 +45,7 @@ def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str
     _, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
     wrong = [word.partition("=")[0] for word in unknown if word.startswith("--")]
     if wrong:
-        raise pytest.UsageError(_told(wrong[0]))
+        raise pytest.UsageError(refusal(_unknown(wrong[0]), _reader(given)))
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: Any) -> None:
@@ -53,19 +56,25 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: Any)
     from harness.chips import CHIPS
 
     if marks & set(CHIPS):
-        here = f"the tests of chipproof are in {PROJECT}"
-        terminalreporter.write_line(f"{here}\n  next: cd {PROJECT}, or: chipproof run '{config.getoption('markexpr')}'")
+        step = f"cd {PROJECT}, or: chipproof run '{config.getoption('markexpr')}'"
+        here = UsageError(f"the tests of chipproof are in {PROJECT}", hint=step)
+        terminalreporter.write_line(refusal(here, _reader([str(word) for word in config.invocation_params.args])))
 
 
-def _told(option: str) -> str:
+def _reader(given: Sequence[str]) -> Translate:
+    return translation(language(chosen(given), encoding=sys.stderr.encoding))
+
+
+def _unknown(option: str) -> UsageError:
     """What is wrong with an option that pytest does not know, and the next step."""
     file = PROJECT / "tests" / "options.py"
     ours = set(re.findall(r'"(--[a-z-]+)"', file.read_text(encoding="utf-8"))) if file.is_file() else set()
     if option in ours:
-        return f"{option} is known in the checkout of chipproof only\n  next: cd {PROJECT}, or: chipproof run MARKERS"
+        step = f"cd {PROJECT}, or: chipproof run MARKERS"
+        return UsageError(f"{option} is known in the checkout of chipproof only", hint=step)
     near = difflib.get_close_matches(option, ours, 1)
     step = f"did you mean {near[0]}? all: pytest --help" if near else "pytest --help"
-    return f"there is no option {option}\n  next: {step}"
+    return UsageError(f"there is no option {option}", hint=step)
 
 
 def _will_be_lost(given: list[str]) -> bool:

@@ -181,13 +181,13 @@ class Reader:
                     raise BaselineError(f"{shown}:{header}: unknown key {name}", hint="see baselines/README.md")
             for name, rows in kinds.items():
                 if not isinstance(rows, list) or not all(isinstance(table, dict) for table in rows):
-                    raise BaselineError(f"{shown}:{header}: {name} is not a list of rows", hint="write { ... } rows")
+                    raise BaselineError(f"{shown}:{header}: {name} is not a list of rows", hint="write rows in braces")
                 for table in rows:
                     count += 1
                     row = Row((shown, next(ahead, header)), section, table)
                     self._KINDS[name](self, path.stem, row)
         if count != len(lines):
-            raise BaselineError(f"{shown}:1: {count} rows on {len(lines)} lines", hint="one row a line, { first")
+            raise BaselineError(f"{shown}:1: {count} rows on {len(lines)} lines", hint="one row a line, a brace first")
 
     def _case(self, model: str, row: Row) -> dict[str, Any]:
         return {

@@ -139,7 +139,7 @@ def where(cases: Sequence[Case], t: Translate) -> str:
 def head(records: Sequence[Record], asked: int, stopped: str, t: Translate) -> str:
     """The head line in the reader's language: in English that of the record file."""
     first, _, rest = head_line(records, asked, stopped).partition(": ")
-    counted = re.fullmatch(r"ran (\d+) of (\d+) cases(.*)", first)
+    counted = re.fullmatch(r"ran (\d+) of (\d+) cases?(.*)", first)
     if counted is None:
         return head_line(records, asked, stopped)
     text = t("ran {n} of {m} cases", n=counted[1], m=counted[2]) + counted[3]

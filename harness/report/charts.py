@@ -12,6 +12,7 @@ from typing import Any
 from harness.report.history import Trend
 from harness.report.messages import Translate
 from harness.report.records import Record
+from harness.report.tables import metric_name
 from harness.vocabulary import Outcome
 
 SERIES = 6  # colours in the style sheet: s0 to s5; each has a shape of its own too
@@ -112,7 +113,7 @@ def _drops(model: str, rows: Sequence[Record], t: Translate) -> str:
     marks = [v for v in (-1, -0.1, -0.01, 0, 0.01, 0.1, 1) if edges[0] <= v <= edges[1]]
 
     def told(r: Record) -> str:
-        return f"{r.case.chip} {r.case.precision} bs{r.case.batch} {r.metric}"
+        return f"{r.case.chip} {r.case.precision} bs{r.case.batch} {metric_name(r.metric, t)}"
 
     def draw(r: Record, x: Callable[[float], float], y: float) -> Iterable[str]:
         colour = _colour(r)
@@ -157,7 +158,8 @@ def trend(found: Trend, t: Translate) -> Chart:
     """A figure over runs, evenly spaced: a dashed line where what is on record of the case changed, the newest of them
     named; a dotted one and a diamond where the level did."""
     case = found.case
-    title = " ".join(filter(None, (case.chip, str(case.precision), f"bs{case.batch}", found.stage, found.metric)))
+    figure = found.stage, metric_name(found.metric, t)
+    title = " ".join(filter(None, (case.chip, str(case.precision), f"bs{case.batch}", *figure)))
     rates = found.stage == "throughput"
     values = [point.value * (1 if rates else 100) for point in found.points]
     left, right, top, bottom = 8, 262, 24, 74

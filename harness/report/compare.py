@@ -261,10 +261,19 @@ def blocks(found: Comparison, t: Translate) -> list[Block]:
         return t("worse") if worse else t("better")
 
     flips = [
-        [f.case, f"{f.stage} {f.metric}".strip(), f.before, f.after, direction(f.worse), t(f.text)] for f in found.flips
+        [
+            f.case,
+            f"{f.stage} {tables.metric_name(f.metric, t)}".strip(),
+            f.before,
+            f.after,
+            direction(f.worse),
+            t(f.text),
+        ]
+        for f in found.flips
     ]
     moves = [
-        [m.case, f"{m.stage} {m.metric}".strip(), *_figures(m), f"{m.p:.1g}", direction(m.worse)] for m in found.moves
+        [m.case, f"{m.stage} {tables.metric_name(m.metric, t)}".strip(), *_figures(m), f"{m.p:.1g}", direction(m.worse)]
+        for m in found.moves
     ]
     singles = zip(TITLES[4:], (found.gone, found.new, found.undecided, found.unlike), strict=True)
     lists = [[t(title), line] for title, lines in singles for line in lines]

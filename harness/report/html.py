@@ -171,7 +171,7 @@ def _card(cause: Cause, shown: Mapping[tuple[Case, str], str], t: Translate) -> 
 def _tables(records: Sequence[Record], t: Translate) -> list[Table]:
     found = []
     for name, (title, columns, rows) in zip(
-        ("accuracy", "throughput"), (tables.accuracy(records), tables.throughput(records)), strict=True
+        ("accuracy", "throughput"), (tables.accuracy(records, t), tables.throughput(records, t)), strict=True
     ):
         if rows:
             kept, cells = tables.filled(columns, rows)
@@ -185,7 +185,7 @@ def _tables(records: Sequence[Record], t: Translate) -> list[Table]:
                 )
             )
     order = sorted(records, key=lambda record: record.outcome.severity)
-    rows = [[str(r.case), r.stage, r.metric, r.outcome, t(r.text)] for r in order]
+    rows = [[str(r.case), r.stage, tables.metric_name(r.metric, t), r.outcome, t(r.text)] for r in order]
     everything = [(r.case, r.outcome.value, row) for r, row in zip(order, rows, strict=True)]
     return [*found, Table("records", "Every record", ["case", "stage", "metric", "verdict", "why"], everything)]
 

@@ -18,8 +18,24 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from harness.errors import HarnessError
+from harness.vocabulary import plural, singular
+
 LANGUAGES = ("en", "zh")
 CATALOGUES = Path(__file__).with_name("languages")
+FOREIGN = (
+    "Usage", "No such option", "No such command {0}.", "Missing argument {0}.", "Missing option {0}.",
+    "Missing command.",
+    "Option {0} requires an argument.", "Option {0} requires {1} arguments.", "Option {0} does not take a value.",
+    "Got unexpected extra argument(s) ({0})", "Got unexpected extra argument ({0})", "Invalid value for {0}",
+    "Got unexpected extra arguments ({0})",
+    "{0} (Possible options: {1})", "Value {0} is not a valid {1}.", "{0} is not a valid {1}.", "{0} is not one of {1}.",
+    "Input should be a valid integer, unable to parse string as an integer",
+    "Input should be a valid number, unable to parse string as a number", "Input should be {0}",
+    "argument {0}", "unrecognized arguments", "expected one argument", "expected at least one argument",
+    "invalid choice", "{0} (choose from {1})", "invalid {0} value", "ignored explicit argument {0}",
+)  # fmt: skip
+"""What typer and argparse say of a command line that they cannot read. What is missing here stays English."""
 SUFFIX = r"((?:[ ,(\[].*?)?)"
 MARKS = {"; ": "；", ": ": "：", "\n": "\n"}
 
@@ -46,6 +62,13 @@ def language(
     return "zh"
 
 
+def chosen(arguments: Sequence[str]) -> str | None:
+    """The language that --lang names on a command line that could not be read, or nothing."""
+    found = [after for before, after in itertools.pairwise(arguments) if before == "--lang"]
+    found += [word.removeprefix("--lang=") for word in arguments if word.startswith("--lang=")]
+    return next((word for word in found if word in LANGUAGES), None)
+
+
 @cache
 def translation(lang: str = "en") -> Translate:
     """The function that puts a sentence, or a record's text, into `lang`. What the catalogue lacks stays English."""
@@ -58,11 +81,17 @@ def translation(lang: str = "en") -> Translate:
         if not sentence:
             return ""
         text = said(sentence)
-        if values:
-            return text.format(**values)
-        return _told(text, said, patterns) if text == sentence and known else text
+        text = text.format(**values) if values else text
+        if not known:
+            return singular(text)
+        return _told(text, said, patterns) if text == sentence and not values else text
 
     return translate
+
+
+def refusal(error: HarnessError, t: Translate) -> str:
+    """The fact and the next step of an error, as the reader of `t` gets them."""
+    return f"{t(error.fact)}\n  {t('next: {text}', text=t(error.hint))}"
 
 
 class _Pattern:
@@ -75,7 +104,7 @@ class _Pattern:
         self.told = told
         form = re.escape(pieces[0])
         for at, (before, after) in enumerate(itertools.pairwise(pieces[::2])):
-            attached = before[-1:].isalpha() or (at > 0 and not before)  # it may be missing
+            attached = re.search("[A-Za-z]{2}$", before) or (at > 0 and not before)  # to a word: it may be missing
             form += (SUFFIX if attached else "(.*?)") + re.escape(after)
         self._form = re.compile(form, re.DOTALL)
 
@@ -122,8 +151,9 @@ def _told(text: str, said: Callable[[str], str], patterns: Sequence[_Pattern]) -
 def _clause(clause: str, said: Callable[[str], str], patterns: Sequence[_Pattern]) -> str:
     if clause and (told := said(clause)) != clause:
         return told
+    several = plural(clause)
     for pattern in patterns:
-        if (values := pattern.values(clause)) is not None:
+        if (values := pattern.values(several)) is not None:
             return pattern.told.format(*(_told(values[place], said, patterns) for place in sorted(values)))
     return clause
 

@@ -16,7 +16,7 @@ from harness.case import Case
 from harness.errors import DataError, HarnessError, StoreError
 from harness.report import journal
 from harness.store import whole_file
-from harness.vocabulary import Outcome
+from harness.vocabulary import Outcome, singular
 
 AGAIN = (Outcome.ERROR, Outcome.INVALID)  # what --resume runs again
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -45,6 +45,7 @@ class Record:
         object.__setattr__(self, "outcome", Outcome(self.outcome))  # read back from JSON it is a string
         for name in ("stage", "text", "metric"):
             object.__setattr__(self, name, harmless(getattr(self, name)))
+        object.__setattr__(self, "text", singular(self.text))
         facts = {name: harmless(fact) if isinstance(fact, str) else fact for name, fact in self.facts.items()}
         object.__setattr__(self, "facts", facts)
 
@@ -219,9 +220,8 @@ def head_line(records: Iterable[Record], asked: int, stopped: str = "") -> str:
     cases = {r.case for r in records if ran(r)}
     outcomes = Counter(r.outcome for r in records)
     counts = ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items(), key=lambda item: item[0].severity))
-    return (
-        f"ran {len(cases)} of {asked} cases" + (f": {counts}" if counts else "") + (f"; {stopped}" if stopped else "")
-    )
+    whole = singular(f"ran {len(cases)} of {asked} cases")
+    return whole + (f": {counts}" if counts else "") + (f"; {stopped}" if stopped else "")
 
 
 def not_resumed(runs: Mapping[Path, Run]) -> list[Run]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.report.messages import Translate
+from harness.report.messages import Translate, translation
 from harness.report.records import Record, ran
-from harness.vocabulary import Outcome
+from harness.vocabulary import METRICS, Outcome
+
+ENGLISH = translation("en")
 
 
 def _cell(value: float | None, style: str) -> str:
@@ -47,7 +49,7 @@ def ratio_interval(record: Record) -> tuple[float, float] | None:
     return low / published, high / published
 
 
-def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
+def accuracy_rows(records: Sequence[Record], t: Translate = ENGLISH) -> list[list[str]]:
     """case, metric, source, published, reference, measured, drop, images, verdict. Accuracies in percent."""
     rows = []
     for r in records:
@@ -58,7 +60,7 @@ def accuracy_rows(records: Sequence[Record]) -> list[list[str]]:
             ]
             if r.outcome is Outcome.PASS and not any(figure != "-" for figure in figures):
                 continue  # a check of the answers themselves, without a figure
-            rows.append([str(r.case), r.metric, *figures, _images(r), r.outcome])
+            rows.append([str(r.case), metric_name(r.metric, t), *figures, _images(r), r.outcome])
     return rows
 
 
@@ -96,7 +98,7 @@ NUMERIC = {
 }
 
 
-def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
+def throughput_rows(records: Sequence[Record], t: Translate = ENGLISH) -> list[list[str]]:
     """One row a batch, the best batch marked; `against` names what the ratio is to, `beside` tells further ratios."""
     timed = [r for r in records if r.stage == "throughput" and r.values.get("measured") is not None]
     best: dict[tuple[str, str, str], float] = {}
@@ -112,7 +114,7 @@ def throughput_rows(records: Sequence[Record]) -> list[list[str]]:
         rows.append([
             *key, str(r.case.batch), _cell(r.values["measured"], "rate"), interval,
             _cell(r.values.get("published"), "rate"), str(r.facts.get("against", "-")),
-            _ratio(r), _beside(r), "best" if r.values["measured"] == best[key] else "",
+            _ratio(r), _beside(r), t("best") if r.values["measured"] == best[key] else "",
             *(_cell(r.values.get(name), "time") for name in LATENCIES), r.outcome,
         ])  # fmt: skip
     return rows
@@ -150,22 +152,28 @@ Section = tuple[str, list[str], list[list[str]]]
 """Title, columns and rows."""
 
 
-def accuracy(records: Sequence[Record]) -> Section:
+def metric_name(metric: str, t: Translate) -> str:
+    """In English the metric's own name, by which options and policies call it; else what it is, in that language."""
+    told = t(title := METRICS[metric].title) if metric in METRICS else ""
+    return metric if not told or told == title else told
+
+
+def accuracy(records: Sequence[Record], t: Translate = ENGLISH) -> Section:
     """Title, columns and rows of the accuracy table."""
-    return "Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records)
+    return "Accuracy (%)", ACCURACY_COLUMNS, accuracy_rows(records, t)
 
 
-def throughput(records: Sequence[Record]) -> Section:
+def throughput(records: Sequence[Record], t: Translate = ENGLISH) -> Section:
     """Title, columns and rows of the throughput table."""
     title = "Throughput (images a second and card, inputs on the device)"
-    return title, THROUGHPUT_COLUMNS, throughput_rows(records)
+    return title, THROUGHPUT_COLUMNS, throughput_rows(records, t)
 
 
 def sections(records: Sequence[Record], t: Translate) -> list[Section]:
     """The tables that are not empty, with the records' texts in the reader's language; columns in which nothing stands
     are left out."""
     others = [[*row[:3], t(row[3])] for row in other_rows(records)]
-    whole = (accuracy(records), throughput(records), (OTHERS, OTHER_COLUMNS, others))
+    whole = (accuracy(records, t), throughput(records, t), (OTHERS, OTHER_COLUMNS, others))
     return [(title, *filled(columns, rows)) for title, columns, rows in whole if rows]
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.report import tables
 from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, Grid, Row, grid
+from harness.report.lines import COMMAND, wrapped
 from harness.report.messages import Translate, translation
 from harness.report.records import Record, ran
 from harness.vocabulary import MARKS, Outcome
@@ -59,9 +60,9 @@ def terminal(
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
     first = [line for part in (_grid(grid(records), width, t), _undecided(records, width, t)) for line in part]
     last = _marks(records, width, t, verbose)
-    last += _wrapped(t("since the baseline: {text}", text=changed), width, "bold") if changed else []
+    last += wrapped(t("since the baseline: {text}", text=changed), width, "bold") if changed else []
     for failure in failures:
-        last += _wrapped(failure, width, COLOURS[Outcome.FAIL])
+        last += wrapped(failure, width, COLOURS[Outcome.FAIL])
     if report is not None:
         last.append(Text(t("report: {path}", path=report)))
     last.append(Text(head(records, asked, stopped, t), "bold"))
@@ -114,9 +115,9 @@ def _grid(found: Grid, width: int, t: Translate) -> list[Text]:
             line.append_text(_cells(found, row, stage, batches, step, w)).append(" ")
         lines.append(line)
     legend = "  ".join(f"{SIGNS[outcome]} {outcome}" for outcome in found.outcomes)
-    lines += _wrapped(legend, width, "dim")
+    lines += wrapped(legend, width, "dim")
     if every and not spread:
-        lines += _wrapped(t("signs of a stage, left to right: batch {batches}", batches=" ".join(map(str, every))),
+        lines += wrapped(t("signs of a stage, left to right: batch {batches}", batches=" ".join(map(str, every))),
                           width, "dim")  # fmt: skip
     return [*lines, Text()]
 
@@ -176,7 +177,9 @@ def _body(cause: Cause, width: int, rows: int, t: Translate) -> list[Text]:
     if cause.next_is_command:
         lines += _pasteable(t("next: {text}", text=cause.next), width)
     elif cause.next:
-        said = _shortened(t("next: {text}", text=t(cause.next)), width - 2, 1 if rows < 3 else 2)
+        step = t("next: {text}", text=t(cause.next))
+        rows = 9 if COMMAND.search(step) else 1 if rows < 3 else 2
+        said = _shortened(step, width - 2, rows)
         lines += [Text("  ") + line for line in said]
     return [*lines, *_pasteable(t("again:") + " " + cause.command, width)]
 
@@ -221,7 +224,7 @@ def _skips(records: Sequence[Record], width: int, t: Translate, verbose: bool) -
     for chips, reason, count in groups:
         text = t("skipped {n} x {chips}: {reason}", n=count, chips=", ".join(chips), reason=t(reason))
         rows = 99 if verbose else 4 if len(groups) <= 2 else 2
-        if len(_wrapped(text, width)) > rows and (parts := re.fullmatch(seen_then, text)):
+        if len(wrapped(text, width)) > rows and (parts := re.fullmatch(seen_then, text)):
             before, seen, after, step = parts.groups()
             left = rows * (width - WORD) - cell_len(before + after)
             step = step if left - cell_len(step) >= SEEN else "chipproof doctor"
@@ -236,11 +239,9 @@ def _marks(records: Sequence[Record], width: int, t: Translate, verbose: bool) -
         return []
     names = ", ".join(mark.upper() for mark in sorted(marks))
     if not verbose:
-        return _wrapped(t("marks: {names}; what they mean: README.md#marks", names=names), width, "yellow")
+        return wrapped(t("marks: {names}; what they mean: README.md#marks", names=names), width, "yellow")
     return [
-        line
-        for mark in sorted(marks)
-        for line in _wrapped(f"{mark.upper()}: {t(MARKS.get(mark, ''))}", width, "yellow")
+        line for mark in sorted(marks) for line in wrapped(f"{mark.upper()}: {t(MARKS.get(mark, ''))}", width, "yellow")
     ]
 
 
@@ -249,7 +250,7 @@ def _passed(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
     lines: list[Text] = []
     for case, stage, verdict, why in tables.other_rows(records):
         lines.append(Text(f"{verdict:<13}", COLOURS.get(verdict, "")) + Text(f"{case}  {stage}"))
-        lines += [Text("    ") + line for line in _wrapped(t(why), width - 4)]
+        lines += [Text("    ") + line for line in wrapped(t(why), width - 4)]
     return [*lines, Text()] if lines else []
 
 
@@ -295,9 +296,9 @@ def _table(title: str, given: Sequence[str], told: Sequence[Sequence[str]], widt
         if needed() > width and name in columns:
             left.append(t(name))
             drop(columns.index(name))
-    lines = _wrapped(title, width, "bold")
+    lines = wrapped(title, width, "bold")
     if left:
-        lines += _wrapped(t("left out here: {names}", names=", ".join(left)), width, "dim")
+        lines += wrapped(t("left out here: {names}", names=", ".join(left)), width, "dim")
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
         table.add_column(t(name), justify="right" if name in tables.NUMERIC else "left", no_wrap=True)
@@ -319,18 +320,8 @@ def _rendered(table: Table) -> list[Text]:
     return [Text.from_ansi(line) for line in capture.get().splitlines()]
 
 
-def _wrapped(text: str, width: int, style: str = "") -> list[Text]:
-    """Lines of at most `width` cells; Chinese is broken anywhere, and a word that is too long, too."""
-    console = Console(width=width, file=io.StringIO())
-    return [
-        line
-        for paragraph in text.splitlines() or [""]
-        for line in Text(paragraph, style, end="").wrap(console, width, overflow="fold")
-    ]
-
-
 def _shortened(text: str, width: int, rows: int, style: str = "") -> list[Text]:
-    lines = _wrapped(" ".join(text.split()), width, style)
+    lines = wrapped(" ".join(text.split()), width, style)
     if len(lines) <= rows:
         return lines
     rest = Text(" ".join(line.plain for line in lines[rows - 1 :]), style)

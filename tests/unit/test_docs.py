@@ -305,12 +305,12 @@ def test_the_help_of_the_command_tells_every_exit_status():
 
 def head_lines(page):
     """Head lines that a page quotes, in its language."""
-    quoted = r"`(共 \d+ 个用例[^`]*)`" if page in CHINESE else r"`(ran \d+ of \d+ cases[^`]*)`"
+    quoted = r"`(共 \d+ 个用例[^`]*)`" if page in CHINESE else r"`(ran \d+ of \d+ cases?[^`]*)`"
     return re.findall(quoted, page.read_text(encoding="utf-8"))
 
 
 def in_chinese(line):
-    ran, of, rest = re.fullmatch(r"ran (\d+) of (\d+) cases(.*)", line).groups()
+    ran, of, rest = re.fullmatch(r"ran (\d+) of (\d+) cases?(.*)", line).groups()
     return translation("zh")("ran {n} of {m} cases", n=ran, m=of) + rest
 
 

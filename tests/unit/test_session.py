@@ -52,7 +52,7 @@ def test_an_absent_chip_is_skipped_with_what_was_looked_for_and_what_to_do(tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ascend310p is absent" in done.stdout
     assert "set_env.sh" in done.stdout
-    assert "ran 0 of 1 cases" in done.stdout
+    assert "ran 0 of 1 case" in done.stdout
     (records,) = (tmp_path / "results").glob("*.jsonl")
     assert {record.outcome for record in read_run(records).records} == {"SKIP"}
 
@@ -287,7 +287,7 @@ def test_pages_that_cannot_be_written_take_neither_records_nor_summary_with_them
     done = session(*ABSENT, "-p", "full", f"--results={tmp_path / 'results'}", PYTHONPATH=str(tmp_path))
 
     assert done.returncode == Status.LABORATORY, done.stdout + done.stderr
-    assert "ran 0 of 1 cases" in done.stdout
+    assert "ran 0 of 1 case" in done.stdout
     assert "the records are on disk, their pages are not: " in done.stdout
     assert "No space left" in done.stdout
     (records,) = (tmp_path / "results").glob("*.jsonl")
@@ -423,6 +423,32 @@ def test_a_wrong_option_is_refused_before_anything_runs(option, said):
     assert "ran 0 of" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--limit=0", "--limit 0：请至少给 1 张图片"),
+        ("--limit=many", "参数 --limit：不是有效的 int"),
+        ("--shard=4/3", "  下一步：请写 K/N，K 从 1 到 N"),
+        ("--limt=3", "没有选项 --limt\n  下一步：是不是 --limit？全部：pytest --help"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_chinese(option, said):
+    done = session("-m", "cpu", "--lang=zh", option)
+
+    assert done.returncode == 4, done.stdout
+    assert said in done.stderr + done.stdout
+
+
+def test_the_header_is_in_the_readers_language():
+    done = session(
+        "-v", "--lang=zh", "--collect-only", "-m", "cpu and regnety_016 and bs1", "--tier=quick", "--simulate"
+    )
+
+    assert "chipproof: 数据 无（使用自绘图片）" in done.stdout
+    assert "chipproof: --tier quick：同 nightly" in done.stdout
+    assert "chipproof: --simulate：使用模拟 SDK" in done.stdout
+
+
 def test_the_header_names_settings_so_that_a_typo_shows():
     done = session("--collect-only", "-m", "cpu and regnety_016 and bs1", CHIPPROOF_DATTA="/typo")
 
@@ -445,7 +471,7 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n/??/??.pt is absent\n" in done.stdout
-    assert "\nran 0 of 1 cases" in done.stdout
+    assert "\nran 0 of 1 case" in done.stdout
 
 
 def test_in_junit_and_in_pytests_counts_an_error_is_an_error_and_a_verdict_a_failure(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("xdist")
 
 from harness import matrix
+from harness.errors import UsageError
 from harness.report.records import Run
 from tests import shards
 from tests.spread import scope_of
@@ -38,7 +39,7 @@ def test_known_durations_balance_the_shards():
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0"])
 def test_what_is_no_shard_is_refused(text):
-    with pytest.raises(pytest.UsageError, match="write K/N"):
+    with pytest.raises(UsageError, match="write K/N"):
         shards.shard_of(text)
 
 

@@ -415,7 +415,7 @@ def test_a_figure_with_a_history_is_a_line_with_its_change_and_what_changed_ther
 
     Page(text)
     assert "ascend310p fp16 bs16 throughput, img/s" in section
-    assert "regnety_016: 1 figures, 1 changed" in section
+    assert "regnety_016: 1 figure, 1 changed" in section
     assert "since 2026-01-10T00:00:00Z: 100" in section
     assert "ascend310p version: CANN 6 -&gt; CANN 7" in section
     assert section.count('class="bound"') == 1

@@ -4,14 +4,16 @@ import ast
 import itertools
 import re
 import string
+from collections import defaultdict
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_runs import ALL, agreed, run_of, timed, whole_matrix
 
-from harness import matrix
+from harness import errors, matrix
 from harness.backends.base import OTHERS
 from harness.baselines import load
 from harness.case import Case, Precision
@@ -23,31 +25,72 @@ from harness.metrics.base import Score
 from harness.report import ci, compare, tables
 from harness.report.causes import head
 from harness.report.html import page
-from harness.report.messages import CATALOGUES, LANGUAGES, clauses, compiled, entries, language, translation
+from harness.report.messages import (
+    CATALOGUES,
+    FOREIGN,
+    LANGUAGES,
+    clauses,
+    compiled,
+    entries,
+    language,
+    refusal,
+    translation,
+)
 from harness.report.records import Record, head_line
 from harness.report.terminal import terminal
-from harness.vocabulary import MARKS, STAGES
+from harness.vocabulary import MARKS, METRICS, STAGES
+from tests.options import TIERS
 from tools import doctor, fetch
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [*sorted((ROOT / "harness" / "report").glob("*.py")),
            *(ROOT / "tools" / f"{name}.py" for name in ("doctor", "compare", "history", "report", "fetch")),
-           ROOT / "tests" / "ending.py"]  # fmt: skip
+           ROOT / "tools" / "cli.py", ROOT / "tests" / "ending.py", ROOT / "tests" / "options.py"]  # fmt: skip
 JUDGED = [
     path for folder in ("harness/judge", "harness/run", "tests/conformance")
     for path in sorted((ROOT / folder).glob("*.py")) if path.name != "policyfile.py"
 ]  # fmt: skip
 JUDGED += [ROOT / "harness" / name for name in ("worker/process.py", "worker/pipe.py", "store.py")]
 """Files whose sentences stand in records. What is wrong with a policy file is said before anything runs."""
+ERRING = [
+    path for folder in ("harness", "tools", "tests/conformance") for path in sorted((ROOT / folder).rglob("*.py"))
+    if "backends" not in path.parts or path.parent.name == "backends"
+]  # fmt: skip
+ERRING += [ROOT / "conftest.py", *sorted((ROOT / "tests").glob("*.py"))]
+"""Files whose errors and notes are shown. Those of a backend may be English: a new one is two files."""
+ERRORS = {
+    "BadParameter",
+    "say",
+    "_say",
+    "refuse",
+    "refused",
+    "Absent",
+    *(name for name in vars(errors) if name[0].isupper()),
+}
+"""What is called with sentences for the user."""
+COMMAND = re.compile(r"(pytest|rm|lsof|chipproof|pip|python|iconv|convmv|sed|\w+ =) |[-/%]|.*%Y")
+SENTENCE = re.compile(" (is|cannot|needs|names|lists|says|writes|every|one|both|in|of|two|with|does) ")
+"""Clauses that begin as commands do; words that commands do not have."""
 ASIDE = {
     "{0} depends on the model's code", "{0} depends on the backend's code", "{0} device {1} ({2})", "device {0}",
-    "passed over", "the report has no pictures, they cannot be written", "reference {0}", "card {0}", "{0} over {1}",
-    "eager PyTorch", r"^VmHWM:\s+(\d+) kB", "finish() comes before the next command to a worker that measures",
+    "passed over", "reference {0}", "card {0}", "{0} over {1}",
+    "eager PyTorch", "ONNX Runtime",
+    r"^VmHWM:\s+(\d+) kB", "finish() comes before the next command to a worker that measures",
     "start() comes before finish()", "keys of a store key must be strings", "note of a build that ended",
-    "the engine has the outputs {}", "the model's are {}", "sent {!r}, which is no reply", "worker's log",
-    "worker of {0} {1}{2}", "the worker of {0} {1}",
+    "sent {!r}, which is no reply", "worker's log",
+    "worker of {0} {1}{2}", "the worker of {0} {1}", r"GLOBAL ([\w.]+)", "=+ Performance Summary", "check-model {0}",
+    "GPU Compute", r"NPU_compute_time \(ms\):\s*(?P<spread>.*\d)", "score_range(all rows)", "two clocks", "heavy tails", "slow clock", "clock {0}",
+    "[35 values of 0, 1 or 2], ...}", 'expected {"13056.png"', "x y width height score",
+    "event {0}", '{0} class="{1}"', "{0} is translated twice",
+    *(clause for _, whole in fetch.SETS.values() for clause in clauses(whole)[::2]),
 }  # fmt: skip
 """Clauses of JUDGED that no record shows, or that read the same in every language."""
+SOURCE = {
+    "the worker of \0 \0", "start() comes before finish()", "chipproof policy update RESULTS",
+    "finish() comes before the next command to a worker that measures", "keys of a store key must be strings: \0",
+    "the line says: x y width height score; write the file again",
+}  # fmt: skip
+"""Errors whose English is a defect of ours, a command or a file's content."""
 EVIDENCE = {
     "no {0} on PATH", "no module {0} in {1}", "no {0}", "look at {0}", "{0} is not on PATH", "windows",
     "worst of {0} outputs of {1} rows at {2}",
@@ -65,6 +108,7 @@ EVIDENCE = {
     "{0} has no NumPy, which the worker needs", "{0} {1}, {2} cores, {3} GB memory", "get it again",
     "STOPPED by {0} before its end", "CUT OFF after line {0}", "CUT OFF after line {0}, in {1}",
     "its processes ended and nobody summed them up", "no card under {0}", "ONNX Runtime {0} has no {1}", "it has {0}",
+    "the log is {0}'s, not {1}'s", "then", "models", "protocols", "endings", "the tests of chipproof are in {0}",
 }  # fmt: skip
 """Clauses of other files, and of several strings, that records and chipproof doctor show often."""
 ZH = entries((CATALOGUES / "zh.po").read_text(encoding="utf-8"))
@@ -81,24 +125,30 @@ def literals(path):
                 yield node.args[0].value
 
 
+@cache
 def used():
     found = {text for path in SOURCES for text in literals(path)}
     template = (ROOT / "harness" / "report" / "page.html.j2").read_text(encoding="utf-8")
     found |= {a or b for a, b in re.findall(r"""\bt\((?:"([^"]+)"|'([^']+)')""", template)}
-    found |= {*MARKS.values(), *(stage.question for stage in STAGES.values()), *ci.SENTENCES}
+    found |= {metric.title for metric in METRICS.values()} | {
+        *MARKS.values(),
+        *(stage.question for stage in STAGES.values()),
+        *ci.SENTENCES,
+    }
     found |= {*tables.ACCURACY_COLUMNS, *tables.THROUGHPUT_COLUMNS, *tables.OTHER_COLUMNS, tables.OTHERS, "details"}
     found |= {title for title, _, _ in (tables.accuracy(()), tables.throughput(()))} | {"Every record"}
     stops = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("conftest.py", "tests/ending.py"))
     found |= set(re.findall(r'STOPPED\] = (?:.* or )?"([^"]+)"', stops))
     found |= {*compare.TITLES, *(name for columns in compare.COLUMNS for name in columns)}
     found |= {*doctor.AREAS, *(state.value for state in doctor.State), doctor.EACH, doctor.DRAWN, doctor.SEEDED}
-    found |= {*fetch.STATES, *(what for _, what in fetch.SETS.values())}
-    return (found | set(said()) | EVIDENCE) - {"", *ASIDE}
+    found |= {*FOREIGN, *TIERS.values(), *fetch.STATES, *(what for _, what in fetch.SETS.values())}
+    found |= set(said()) | set(said(node for path in ERRING for node in raised(path))) | EVIDENCE
+    return (found - {"", *ASIDE}) | {what for _, what in fetch.SETS.values()}
 
 
-def sentences(path):
-    """Every string of a file that is no docstring; of an f-string with NUL in the places of its values."""
-    tree, seen = ast.parse(path.read_text(encoding="utf-8")), set()
+def sentences(tree):
+    """Every string of it that is no docstring, with NUL in the places of the values of an f-string or of format()."""
+    seen = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             seen.add(node.value)  # a docstring
@@ -110,26 +160,52 @@ def sentences(path):
                 yield "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in seen:
-            yield node.value
+            yield node.value.replace("{}", "\0")
 
 
-def said(files=JUDGED):
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def raised(path):
+    """The calls that make the errors of a file or say a note, and what the names in them were set to."""
+    nodes = list(ast.walk(parsed(path)))
+    thrown = {node.exc for node in nodes if isinstance(node, ast.Raise)}
+    given = defaultdict(list)
+    found = {}  # in order, each once
+    for node in nodes:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                given[getattr(target, "id", "")].append(node.value)
+        if isinstance(node, ast.FunctionDef):
+            for argument, default in zip(node.args.args[::-1], node.args.defaults[::-1], strict=False):
+                given[argument.arg].append(default)
+    for node in nodes:
+        name = (getattr(node.func, "id", "") or getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+        if name in ERRORS or node in thrown:
+            found[node] = None
+            found |= dict.fromkeys(v for part in ast.walk(node) for v in given.get(getattr(part, "id", None), ()))
+    return found
+
+
+def said(trees=None):
     """Clauses of the sentences that judges write, with {0}, {1} ... for their values. A clause has two words at least,
     one of four letters where it has values; one that goes on an earlier sentence has that as its first value. Commands
     are none."""
-    for text in (text for path in files for text in sentences(path)):
+    for text in (text for tree in (map(parsed, JUDGED) if trees is None else trees) for text in sentences(tree)):
         for clause in map(str.rstrip, clauses(text)[::2]):
             whole = "\0" + clause if clause[:1] in (",", " ") else clause
             words = re.search("[A-Za-z]{4}" if "\0" in whole else "[a-z]", whole)
-            command = re.match(r"pytest |rm |lsof |chipproof |[-/%]|.*%Y", whole)
+            command = COMMAND.match(whole) and not SENTENCE.search(whole)
             if words and not command and re.search(r"\S \S", whole.replace("\0", "x")):
                 places = itertools.count()
                 yield re.sub("\0", lambda _, places=places: f"{{{next(places)}}}", whole)
 
 
+@cache
 def hints():
     """Next steps of chips and SDKs, and what backends say: they may stay English, for a new chip is one file."""
-    backends = set(said((ROOT / "harness" / "backends").rglob("*.py")))
+    backends = set(said(map(parsed, (ROOT / "harness" / "backends").rglob("*.py"))))
     return backends | {chip.hint for chip in matrix.chips().values()} | {sdk.hint for sdk in doctor._sdks()} | {OTHERS}
 
 
@@ -154,6 +230,36 @@ def test_a_translation_takes_the_same_values_and_is_written_in_chinese(sentence)
     assert fields(told) == fields(sentence)
     assert "精度" not in told
     assert re.search(r"[\u4e00-\u9fff]", told) or sentence in ("batch", "p", "sdks") or sentence in hints()
+
+
+def test_every_error_that_is_raised_is_told_in_chinese_with_its_values():
+    """Each with numbers for its values, and as an error of every class."""
+    english, kinds = [], [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    texts = {text for path in ERRING for node in raised(path) for text in sentences(node)}
+    for text, kind in zip(sorted(texts), itertools.cycle(kinds), strict=False):
+        number = itertools.count(71)
+        fact = re.sub("(?<=[a-z]{2})\0", lambda _, number=number: f" ({next(number)})", text)
+        fact = re.sub("\0", lambda _, number=number: str(next(number)), fact)
+        told = refusal(kind(fact, hint=fact), translation("zh"))
+        first, _, then = told.partition("\n  下一步：")
+        assert first == then
+        if re.search(r"(?<![-/`'\"])\b[a-z]{3,} [a-z]{2,} [a-z]{2,}\b(?![-/`'\"])", first) and text not in SOURCE:
+            english.append(first)
+
+    assert len(texts) > 800
+    assert english == []
+
+
+def test_no_sentence_counts_one_in_the_plural():
+    """Nor is a Chinese one lost where the English has the singular."""
+    counted = {key for key in ZH if re.search(r"^[^{}]*\{(n|0)\} [a-z]+s\\b", key)}
+    for key in counted:
+        values = {name: 1 for _, name, _, _ in string.Formatter().parse(key) if name and not name.isdigit()}
+        text = key.format(*[1] * 9, **values)
+        told = translation("en")(key, **values) if values else translation("en")(text)
+        assert not re.search(r"(?<![\w.])1 (?!images/s|ms|us|s)(?!\w+ss\b)[a-z]+s\b(?! (of|at|in|for))", told), told
+        if not values:
+            assert translation("zh")(told) == translation("zh")(text) != text
 
 
 def test_values_are_filled_in():

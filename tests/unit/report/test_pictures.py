@@ -182,6 +182,6 @@ def test_the_reference_is_drawn_above_the_chip_and_each_box_has_its_score(writte
     assert drawn.index('class="rim"') < drawn.index('class="chip alone"') < drawn.index('class="reference"')
     assert '<path class="chip alone" d="M350 10H400V60H350z"><title>chip 0.95</title></path>' in drawn
     assert told(written[2], EN) == (
-        "reference: 2 boxes, 1 that the chip does not have; chip: 1 boxes, 0 that the reference does not have"
+        "reference: 2 boxes, 1 that the chip does not have; chip: 1 box, 0 that the reference does not have"
     )
     assert "<title>参考" in outlines(written[2], translation("zh"))

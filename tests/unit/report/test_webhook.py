@@ -45,7 +45,7 @@ def test_the_head_line_is_posted(address):
     assert webhook.post(f"{url}/200", webhook.body(RUN, 1)) == ""
 
     (told,) = heard
-    assert told["text"].startswith("chipproof on lab-3: not good: the chip is wrong; ran 1 of 1 cases: 1 FAIL")
+    assert told["text"].startswith("chipproof on lab-3: not good: the chip is wrong; ran 1 of 1 case: 1 FAIL")
     assert (told["status"], told["counts"]) == (1, {"FAIL": 1})
 
 

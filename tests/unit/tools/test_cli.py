@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -82,6 +83,32 @@ def test_a_wrong_call_exits_with_2(capsys, arguments):
     status, _, _ = run(capsys, *arguments)
 
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["frobnicate"], "没有命令 'frobnicate'"),
+        (["logs"], "缺少参数 "),
+        (["logs", "--frob"], "没有这个选项：--frob"),
+        (["logs", "x", "--chip"], "选项 '--chip' 需要一个值"),
+        (["doctor", "--json=1"], "选项 '--json' 不带值"),
+        (["doctor", "more"], "多余的参数（more）"),
+        (["doctor", "--lang", "fr"], "'--lang' 的值无效：fr：可选 en, zh"),
+        (["logs", "gone.txt", "--chip", "t4", "--model", "regnety_016"], "请给出工具写出的文本文件"),
+        (["run", "cpu", "and", "fp32"], "标记表达式不是一个参数"),
+    ],
+)
+def test_a_wrong_call_is_told_in_the_readers_language(capsys, monkeypatch, arguments, said):
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+
+    status, _, err = run(capsys, *arguments)
+
+    assert status == 2
+    assert said in err
+    assert not re.search("[a-z]{3,} [a-z]{2,} [a-z]{2,}", re.sub("'.*?'|Errno.*", "", err))
+    monkeypatch.setenv("LC_ALL", "C")
+    assert not re.search("[\u4e00-\u9fff]", run(capsys, *arguments)[2])
 
 
 @pytest.fixture
@@ -163,7 +190,7 @@ def test_json_is_asked_for_by_one_name_everywhere(capsys):
 
 
 def test_a_refusal_for_a_machine_is_json(capsys):
-    cli.refuse(DataError("the set is short", hint="fetch the rest"), machine=True)
+    cli.refuse(DataError("the set is short", hint="fetch the rest"), ["--json"])
 
     assert json.loads(capsys.readouterr().out) == {
         "error": "data",

@@ -37,6 +37,6 @@ def test_the_verb_tells_it_as_table_markdown_and_json_and_by_its_status(files, c
     assert (told["worse"], len(told["moves"]), told["moves"][0]["case"]) == (True, 1, str(SERIES))
     for text in (table, (tmp_path / "out.md").read_text()):
         assert str(SERIES) in text
-        assert "1 figures moved" in text
+        assert "1 figure moved" in text
     assert run_verb(capsys, "compare", a, a)[0] == 0
     assert run_verb(capsys, "compare", a, tmp_path / "none.jsonl")[0] == 2

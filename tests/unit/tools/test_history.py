@@ -33,7 +33,7 @@ def test_a_case_without_figures_is_told_with_the_runs_that_were_read(files, caps
     with pytest.raises(SystemExit):
         cli.main(["history", str(SERIES), "--results", str(tmp_path)])
 
-    assert f"in the 1 runs of {tmp_path}; what is simulated or INVALID does not" in capsys.readouterr().err
+    assert f"in the 1 run of {tmp_path}; what is simulated or INVALID does not" in capsys.readouterr().err
 
 
 def test_the_history_verb_reads_a_folder(files, capsys, tmp_path):
