@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -172,19 +173,32 @@ def _places(values: NDArray[np.float64], start: int) -> list[int]:
     allowed = math.floor(ALARM / 2 * (1 + ORDERS)) - 1  # orders that may be as well sorted
     for statistic, cuts in ((_splits, lambda at: [at + 1]), (_parts, lambda at: _ends(at, len(values)))):
         sizes = statistic(values)
-        chance = np.random.default_rng(0)
-        tried = higher = 0
+        tried, higher, count, least = 0, 0, 64, sizes.max() - 1e-12
         while tried < ORDERS and higher <= allowed:  # more than allowed decides at once: most series are steady
-            count = min(ORDERS - tried, max(1, ELEMENTS // len(values) ** 2))
-            orders = chance.permuted(np.tile(values, (count, 1)), axis=1)
-            higher += int((statistic(orders).max(axis=1) >= sizes.max() - 1e-12).sum())
-            tried += count
+            orders = values[_orders(len(values))[tried : tried + count]]
+            higher += int((statistic(orders).max(axis=1) >= least).sum())
+            tried, count = tried + count, max(1, min(4 * count, ELEMENTS // sizes.size))
         if higher <= allowed:
             places = cuts(int(sizes.argmax()))
             edges = [0, *places, len(values)]
             inner = [_places(values[a:b], start + a) for a, b in itertools.pairwise(edges)]
             return sorted([start + place for place in places] + [place for part in inner for place in part])
     return []
+
+
+@cache
+def _orders(n: int) -> NDArray[np.intp]:
+    """(ORDERS, n): the random orders of n figures, the same for every series."""
+    return np.random.default_rng(0).permuted(np.tile(np.arange(n), (ORDERS, 1)), axis=1)
+
+
+@cache
+def _error(n: int) -> NDArray[np.float64]:
+    """(n + 1, n + 1): the standard error of what each part differs by; infinite for no part, and for all of it."""
+    length = np.abs(np.subtract.outer(np.arange(n + 1), np.arange(n + 1)))
+    error: NDArray[np.float64] = np.sqrt(length * (n - length) / n)
+    error[error == 0] = np.inf
+    return error
 
 
 def _splits(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,10 +215,7 @@ def _parts(values: NDArray[np.float64]) -> NDArray[np.float64]:
     n = values.shape[-1]
     sums = np.zeros((*values.shape[:-1], n + 1))
     np.cumsum(values - values.mean(axis=-1, keepdims=True), axis=-1, out=sums[..., 1:])
-    length = np.abs(np.subtract.outer(np.arange(n + 1), np.arange(n + 1)))
-    error = np.sqrt(length * (n - length) / n)
-    error[error == 0] = np.inf  # no part, or all of it
-    sizes = np.abs(sums[..., :, None] - sums[..., None, :]) / error
+    sizes = np.abs(sums[..., :, None] - sums[..., None, :]) / _error(n)
     return np.asarray(sizes.reshape(*values.shape[:-1], -1))
 
 
