@@ -183,6 +183,17 @@ def test_whoever_looks_for_the_nan_can_have_it():
         assert np.isnan(session.run({"x": X}, finite=False)["y"]).sum() == 1
 
 
+def test_outputs_have_the_order_of_the_model_and_no_others_come_along():
+    """An engine that suppresses boxes itself is read by the order of its outputs."""
+    spec = BuildSpec("fp32", 2, SPEC.inputs, ("y", "z"))
+
+    with worker("lists_outputs_otherwise") as chip, chip.load(Path("e"), DEVICE, spec) as session:
+        found = session.run({"x": X})
+
+    assert [output.name for output in session.outputs] == list(found) == ["y", "z"]
+    assert (found["z"] == found["y"] + 1).all()
+
+
 def test_an_engine_without_the_models_outputs_is_refused():
     spec = BuildSpec("fp32", 2, SPEC.inputs, ("boxes",))
 
