@@ -276,6 +276,6 @@ def _failure(status: int, said: str, made: int, again: str) -> BuildError:
 def error_code(said: str) -> str | None:
     """The first error code that the compiler printed, such as E10016, or None. Old releases print `E10016: text`, newer
     ones `[PID: 7] 2026-03-18-09:02:18.501.341 Invalid_Argument(E10016): text`."""
-    front = r"^\s*(?:\[[^\]\n]*\]\s*)*(?:\d{4}-\d\d-\d\d[-\d:.]*\s+)?"
+    front = r"^\s*(?:\[[^\]\n]*\]\s*)*(?:\d{4}-\d\d-\d\d[-\d:. ]*\s)?"
     match = re.search(front + r"(?:(E[A-Z0-9]\d{4})\b|\w[^\n:()]*\((E[A-Z0-9]\d{4})\)\s*:)", said, re.MULTILINE)
     return match.group(1) or match.group(2) if match else None

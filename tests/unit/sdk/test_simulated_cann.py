@@ -618,6 +618,7 @@ def test_an_engine_of_several_dims_runs_at_each(sdk, tmp_path):
     held, mdl = Held(sdk.acl, engine), sdk.acl.mdl
     count, code = mdl.get_input_dynamic_gear_count(held.desc, -1)
     gears, _ = mdl.get_input_dynamic_dims(held.desc, -1, count)
+    assert (mdl.get_input_data_type(held.desc, 1), held.fed[1][1]) == (3, 2 * 4), "INT32, one for each size of a gear"
     assert (code, [gear["dims"] for gear in gears]) == (0, [[1, 3, 8, 8], [2, 3, 10, 8]])
 
     for gear in gears:

@@ -392,6 +392,7 @@ def test_a_compiler_that_is_killed_is_told(sdk):
             "        TraceBack (most recent call last):\n",
             "E10016",
         ),
+        ("[PID: 7] 2026-03-18 09:02:18.501 Invalid_Argument(E10016): Opname [imag]\n", "E10016"),
         ("[ERROR] 2026-03-18-09:02:18.501.341 EZ9010: No parser\n", "EZ9010"),
         ("as the manual says (E10016), see there\n", None),
         ("see E10016 in the manual\nERROR: unknown command line flag 'x'\n", None),
