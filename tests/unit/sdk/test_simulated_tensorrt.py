@@ -421,3 +421,18 @@ def test_the_null_address_is_freed_without_an_error(sdk, cudart):
 def test_types_of_half_a_byte_have_half_an_item_size(sdk, trt):
     assert (trt.int4.itemsize, trt.fp4.itemsize, trt.e8m0.itemsize, trt.bfloat16.itemsize) == (0.5, 0.5, 1, 2)
     assert trt._itemsize(trt.float32) == 4
+
+
+def test_outputs_without_a_shape_in_the_file_have_one(trt, fixed):
+    """Polygraphy's dynamic_identity.onnx says no shape of its output; it was taken for a single number."""
+    import onnx
+
+    model = onnx.load(str(fixed))
+    told = [tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in model.graph.output]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    onnx.save(model, str(fixed))
+
+    _, network, _ = parsed(trt, fixed)
+
+    assert [tuple(network.get_output(i).shape) for i in range(network.num_outputs)] == told

@@ -371,6 +371,8 @@ class OnnxParser(Scoped):
             return self._fail("MODEL_DESERIALIZE_FAILED", f"failed to parse {path}: {type(error).__name__}")
         if not model.graph.node:
             return self._fail("INVALID_GRAPH", "the graph is empty")
+        if not all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
+            model = onnx.shape_inference.infer_shapes(model)  # a file need not say them
         network.filled(model)
         return True
 
