@@ -178,7 +178,7 @@ class Count:
 def command(
     runs: Annotated[
         int, typer.Option("--runs", min=1, help="healthy runs of the whole matrix, under each noise")
-    ] = 1000,
+    ] = 400,
     seed: Annotated[int, typer.Option("--seed", help="of the noise")] = 0,
     patience: Annotated[
         float, typer.Option("--patience", min=0, help="seconds a figure is measured")
