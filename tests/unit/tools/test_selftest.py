@@ -99,6 +99,7 @@ def test_many_runs_are_judged_in_several_processes(capsys, monkeypatch):
 
 def test_an_interval_that_trusts_correlated_windows_is_seen(monkeypatch):
     monkeypatch.setattr(stats, "CORRELATED", 1.0)
+    monkeypatch.setattr(judging, "ONE_STATE", 0.0)  # no fresh sessions, which would decide most of them
 
     found = count("AR(0.9)")
 
