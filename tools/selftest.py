@@ -43,7 +43,8 @@ from harness.judge.throughput import (
 )
 from harness.judge.timing import Timing, Window
 from harness.judge.verdict import Verdict
-from harness.run.throughput import CHIP_PATIENCE_S, Block, Measurement, judged, speed_of, until_decided
+from harness.run.throughput import CHIP_PATIENCE_S, until_decided
+from harness.run.windows import Block, Measurement, judged, speed_of
 from harness.vocabulary import Outcome
 
 Rates = NDArray[np.float64]

@@ -21,7 +21,7 @@ from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, read_answers
-from harness.run.throughput import judged, speed_of
+from harness.run.windows import judged, speed_of
 from harness.vocabulary import Outcome
 
 CLOSE = 1e-9  # relative: the same figures in the same order give the same result, whatever the machine

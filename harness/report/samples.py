@@ -18,7 +18,7 @@ from harness.judge.throughput import Effort
 from harness.judge.timing import Timing, Window
 from harness.metrics.base import Score
 from harness.report.records import write_whole
-from harness.run.throughput import Measurement
+from harness.run.windows import Measurement
 
 FEW = 64  # logits of an image that are kept whole; of more, the five best classes are
 

@@ -14,9 +14,10 @@ from harness.case import Tensors
 from harness.chips import EAGER
 from harness.judge import stats
 from harness.judge.throughput import FLOOR
-from harness.run import devices, peers, throughput
+from harness.run import devices, peers, side, throughput, windows
 from harness.run.case_run import CaseRun
-from harness.run.throughput import Measurement, Side
+from harness.run.side import Side
+from harness.run.windows import Measurement
 from harness.worker.process import RemoteSession, Worker
 
 
@@ -44,7 +45,7 @@ class CaseSpeed:
     @cached_property
     def estimate(self) -> stats.Estimate:
         """Images per second of one card."""
-        return throughput.speed_of(self.measurement, self.case.batch)
+        return windows.speed_of(self.measurement, self.case.batch)
 
     @property
     def cards(self) -> list[int]:
@@ -76,12 +77,12 @@ class CaseSpeed:
         return None if cell is None else cell.check_of(self.case, "throughput")
 
     @property
-    def conclude(self) -> throughput.Conclude | None:
+    def conclude(self) -> windows.Conclude | None:
         """The function that judges the blocks measured so far; None where throughput is not judged."""
         if self.context.simulated(self.chip) or (self.cell is None and EAGER not in self.peers):
             return None
         devices = self.chip.devices_per_card
-        return throughput.conclusion(self.case.batch, self.cell, self.at_least, devices, self.floor, self.peers)
+        return windows.conclusion(self.case.batch, self.cell, self.at_least, devices, self.floor, self.peers)
 
     @property
     def peers(self) -> list[str]:
@@ -143,13 +144,13 @@ class CaseSpeed:
         stand_in = self.context.simulated(self.chip)
         sides = [Side(str(self.case), session, inputs, session.run(inputs), other, stand_in) for session in sessions]
         if earlier is not None:
-            throughput.check_processes(sides[0], earlier)
+            side.check_processes(sides[0], earlier)
         first = card[0].card == run.device.card
         if not first:
-            throughput.check_right(sides, run.judged)
+            side.check_right(sides, run.judged)
         if not one:
             named = [f"device {device.index}" for device in card]
-            throughput.check_devices(dict(zip(named, sides, strict=True)), run.judged)
+            side.check_devices(dict(zip(named, sides, strict=True)), run.judged)
             if not (fresh or (first and run.devices_agreed)):
                 run.compare_devices(dict(zip(named, sessions, strict=True)))
         return sides
@@ -171,7 +172,7 @@ class CaseSpeed:
             blocks, effort, load = throughput.pairs_until_decided(sides, self.conclude, patience)
             memory = sides[0].check_flat()
         after = (run.worker.health(run.device),)
-        chip, beside = throughput.apart(blocks, self.peers)
+        chip, beside = windows.apart(blocks, self.peers)
         return Measurement(chip, beside.pop(EAGER, ()), 1, before, after, effort, load, memory=memory, beside=beside)
 
 

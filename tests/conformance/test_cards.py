@@ -6,9 +6,9 @@ from harness.errors import DeviceError, InvalidMeasurement
 from harness.judge.repeat import Judged
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
-from harness.run import throughput
+from harness.run import windows
 from harness.run.case_speed import speed_of, untold
-from harness.run.throughput import judged, slower
+from harness.run.windows import judged, slower
 from harness.vocabulary import Outcome
 from tests.session import COSTLY
 
@@ -29,7 +29,7 @@ def cards(bench, keep, simulated):
             verdicts[number] = Verdict(Outcome.INVALID, f"not measured: {error.fact}", broken)
             continue
         runs.append(run)
-        speeds[number] = throughput.speed_of(run, case.batch)
+        speeds[number] = windows.speed_of(run, case.batch)
         keep({**of_measurement(case, run, None), "card": f"card {number}", "again": bench.anew})
         verdict = judged(run, speeds[number], case.batch, cell, None, asked.floor)
         if simulated:

@@ -7,7 +7,7 @@ from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
 from harness.run.case_speed import speed_of, untold
-from harness.run.throughput import judged
+from harness.run.windows import judged
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.throughput

@@ -15,7 +15,7 @@ from harness.export import export
 from harness.judge import accuracy, numerics, policy, repeat, sampled, stats, worked
 from harness.judge import throughput as judging
 from harness.reference import eager, predictions
-from harness.run import case_answers, case_run, case_speed, context, engine, predict, throughput
+from harness.run import case_answers, case_run, case_speed, context, engine, predict, windows
 from harness.worker.limits import Limits
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT
@@ -577,9 +577,9 @@ def images_are_counted_twice(plant):
 
 def counted(plant, times):
     """Rates of the chip, multiplied."""
-    rates = throughput.Measurement.rates.fget
+    rates = windows.Measurement.rates.fget
     plant.monkeypatch.setattr(
-        throughput.Measurement, "rates", property(lambda run: tuple(times * rate for rate in rates(run)))
+        windows.Measurement, "rates", property(lambda run: tuple(times * rate for rate in rates(run)))
     )
 
 
@@ -600,7 +600,7 @@ def a_chip_at_60_percent_counts_double(plant):
 def a_chip_at_60_percent_counts_for_four(plant):
     """2.4 times the published throughput: one device of a card, scaled."""
     plant.chip("at_60_percent")
-    plant.monkeypatch.setattr(throughput.Measurement, "scaled", 4.0)
+    plant.monkeypatch.setattr(windows.Measurement, "scaled", 4.0)
 
 
 @timed("throughput INVALID")
@@ -618,13 +618,13 @@ def the_figure_of_another_batch_is_asked(plant):
 def only_the_best_windows_are_counted(plant):
     """A rate that the device has now and then."""
     plant.chip("now_and_then_another")
-    plant.code(throughput, "throughput", lambda sound, rates: sound(sorted(rates)[-len(rates) // 10 :]))
+    plant.code(windows, "throughput", lambda sound, rates: sound(sorted(rates)[-len(rates) // 10 :]))
 
 
 @timed("throughput INVALID")
 def executes_are_counted_and_not_images(plant):
     """A quarter of the published throughput at batch 4, all of it at batch 1."""
-    plant.code(throughput, "speed_of", lambda sound, run, batch: sound(run, 1))
+    plant.code(windows, "speed_of", lambda sound, run, batch: sound(run, 1))
 
 
 @timed("throughput FAIL")
@@ -654,7 +654,7 @@ def every_second_execute_is_skipped(plant):
 @timed("throughput INVALID")
 def a_card_of_one_device_counts_for_four(plant):
     """Exactly four times too fast."""
-    plant.monkeypatch.setattr(throughput.Measurement, "scaled", 4.0)
+    plant.monkeypatch.setattr(windows.Measurement, "scaled", 4.0)
 
 
 @timed("throughput INVALID, targets INVALID", batch=None)

@@ -86,7 +86,7 @@ def suite_options():
 @cache
 def verb_options(verb):
     command = typer.main.get_command(cli.app(verb)).commands[verb]
-    return {word for parameter in command.params for word in parameter.opts} | {"--help"}
+    return {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
 
 
 @cache

@@ -7,7 +7,7 @@ from harness.judge.timing import Timing, Window
 from harness.report.recompute import recompute
 from harness.report.records import Record, Run
 from harness.report.samples import of_measurement
-from harness.run.throughput import Measurement, judged, speed_of
+from harness.run.windows import Measurement, judged, speed_of
 from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")

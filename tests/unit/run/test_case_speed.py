@@ -14,6 +14,7 @@ from harness.baselines import load
 from harness.case import Case
 from harness.errors import InvalidMeasurement
 from harness.judge.policy import Policy
+from harness.judge.throughput import Effort
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Verdict
 from harness.run import peers
@@ -21,6 +22,8 @@ from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.case_speed import CaseSpeed, untold
 from harness.run.engine import Built, CaseEngine
+from harness.run.side import Side
+from harness.run.windows import Measurement
 from harness.vocabulary import Outcome
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
@@ -79,7 +82,7 @@ def paired(monkeypatch):
         monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
         monkeypatch.setattr(measuring.Load, "now", lambda: None)
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
-        monkeypatch.setattr(measuring.Side, "check_fresh", lambda self: None)
+        monkeypatch.setattr(Side, "check_fresh", lambda self: None)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return CaseSpeed(bench).measurement, told
 
@@ -148,7 +151,7 @@ def duo(monkeypatch):
         asked.append(("lease", device.index))
         yield
 
-    monkeypatch.setattr(measuring.Side, "check_fresh", lambda self: None)
+    monkeypatch.setattr(Side, "check_fresh", lambda self: None)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     monkeypatch.setattr(CaseEngine, "built", lambda self, worker, variant: Built(Path("engine"), None))
@@ -179,7 +182,7 @@ def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_anothe
     duo.asked.clear()
     monkeypatch.setattr(CaseRun, "compare_devices", lambda self, sessions: checked.append(sorted(sessions)))
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
-    monkeypatch.setattr(measuring.Side, "audit", lambda self: None)
+    monkeypatch.setattr(Side, "audit", lambda self: None)
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=four)
 
     CaseSpeed(bench).on_card(0)
@@ -195,8 +198,8 @@ def test_fresh_sessions_are_new_processes_one_at_a_time_on_the_devices_that_are_
     wanted = Verdict(Outcome.INCONCLUSIVE, "", {"needed_sessions": 5})
     verdicts = iter([wanted, Verdict(Outcome.PASS, "")])
     monkeypatch.setattr(CaseSpeed, "conclude", property(lambda self: lambda blocks, effort: next(verdicts)))
-    monkeypatch.setattr(measuring.Side, "look", lambda self, draw: None)
-    monkeypatch.setattr(measuring.Side, "turned", (None, None))
+    monkeypatch.setattr(Side, "look", lambda self, draw: None)
+    monkeypatch.setattr(Side, "turned", (None, None))
     duo.bench.context.settings.patience = 3600.0
 
     run = CaseSpeed(duo.bench).measurement
@@ -263,7 +266,7 @@ def test_one_device_of_the_four_of_an_ascend_310_counts_fourfold_once(duo):
     speed = CaseSpeed(bench)
     measured = speed.measurement
     duo.bench.context.settings.baselines = table
-    verdict = speed.conclude(((Timing((), windows, ()),),), measuring.Effort(1, 1.0))
+    verdict = speed.conclude(((Timing((), windows, ()),),), Effort(1, 1.0))
 
     assert (measured.mark, measured.scaled) == ("x4", 4)
     assert measured.rates == (4.0,)
@@ -275,7 +278,7 @@ def test_what_a_device_did_not_tell_is_a_fact_of_the_measurement():
     silent, told = Health(untold="processes unknown"), Health()
 
     def run(*after):
-        return measuring.Measurement((), (), 1, (told,), after)
+        return Measurement((), (), 1, (told,), after)
 
     assert untold() == untold(run(told)) == {}
     assert untold(run(told), run(silent)) == {"untold": "processes unknown"}

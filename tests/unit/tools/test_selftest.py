@@ -9,7 +9,7 @@ from harness import baselines
 from harness.errors import UsageError
 from harness.judge import stats
 from harness.judge import throughput as judging
-from harness.run import throughput
+from harness.run import throughput, windows
 from tools import cli, selftest
 
 CAUGHT = selftest.Planted("the chip is slow", "throughput FAIL", "FAIL: 0.25 of the published", True)
@@ -226,7 +226,7 @@ def test_windows_are_taken_one_after_the_other_and_those_of_a_fresh_session_from
     near = 0.96 + 0.001 * (-1.0) ** np.arange(80)
     rows = selftest.Sessions(near, np.arange(64.0).reshape(16, 4) / 1e5 + 0.96, throughput.CHIP_PATIENCE_S)
     taken = []
-    whole = throughput.speed_of
+    whole = windows.speed_of
     monkeypatch.setattr(selftest, "speed_of", lambda run, batch: taken.append(run) or whole(run, batch))
 
     effort, speed, _ = selftest.measured(rows, cell.value / 8, 8, cell)

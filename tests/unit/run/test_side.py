@@ -1,0 +1,237 @@
+"""A session that is timed: its outputs are looked at, its memory and its neighbours."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_sessions import INPUTS, PLAN, Growing, Session, side
+
+from harness.errors import InvalidMeasurement
+from harness.judge.timing import Timing, Window
+from harness.judge.verdict import Verdict
+from harness.run import side as checks
+from harness.run.side import Side
+from harness.run.throughput import at_once
+from harness.vocabulary import Outcome
+
+
+def test_what_computes_every_execute_passes_every_look():
+    for seed in range(20):
+        (timing,) = at_once([side()], PLAN, random.Random(seed))
+        assert len(timing.windows) == 20
+
+
+def test_timed_work_that_is_not_done_leaves_another_answer_behind():
+    with pytest.raises(InvalidMeasurement, match="chip: output y differs after the timed runs"):
+        at_once([side(Session(windows_skip=True))], PLAN)
+
+
+@pytest.mark.parametrize("period", [2, 3, 5])
+def test_executes_that_are_skipped_now_and_then_are_caught_by_looks_at_random(period):
+    caught = 0
+    for seed in range(60):
+        session = Session()
+        one = side(session)
+        session.skipped = lambda number: number % period == 0
+        try:
+            for look in range(4):  # blocks of windows
+                at_once([one], PLAN, random.Random(10 * seed + look))
+        except InvalidMeasurement:
+            caught += 1
+
+    assert caught >= (57 if period < 5 else 50), f"caught {caught} of 60"
+
+
+def test_a_look_runs_an_unforeseeable_number_of_executes():
+    counts = set()
+    for seed in range(40):
+        one = side()
+        before = one.session.executes
+        one.look(random.Random(seed))
+        counts.add(one.session.executes - before)
+
+    assert counts == {2, 3, 4}, "one for the images upside down, and one to three"
+
+
+def test_a_runtime_that_answers_every_input_alike_is_no_measurement():
+    one = side()
+    one.session.skipped = lambda number: True
+
+    with pytest.raises(InvalidMeasurement, match="images upside down give the same outputs"):
+        one.look(random.Random(0))
+
+
+def close_to_the_right_one(outputs):
+    right = np.allclose(outputs["y"], Session().run(INPUTS)["y"], rtol=0.2)
+    return Verdict(Outcome.PASS if right else Outcome.FAIL, "a verdict")
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        ((1.0, 1.1, 1.0), "device 1 of the 3 devices measured: outputs differ"),
+        ((1.0, 1.0, -1.0), "device 2 of the 3 devices measured computes wrong"),
+        ((-1.0, 1.0, 1.0), "device 0 of the 3 devices measured computes wrong"),
+        ((1.0, -1.0, -1.0), "device 1, device 2 of the 3 devices"),
+        ((1.0, 1.1), "device 0, device 1 of the 2 devices measured: outputs differ"),
+    ],
+)
+def test_the_device_of_a_card_that_computes_otherwise_is_named(factors, said):
+    sides = {f"device {n}": side(Session(factor=factor)) for n, factor in enumerate(factors)}
+
+    with pytest.raises(InvalidMeasurement, match=said):
+        checks.check_devices(sides, close_to_the_right_one)
+
+
+@pytest.mark.parametrize("factor", [1.0, -1.0])
+def test_devices_that_compute_alike_are_timed_and_a_wrong_engine_is_not_theirs(factor):
+    checks.check_devices({f"device {n}": side(Session(factor=factor)) for n in range(3)}, close_to_the_right_one)
+
+
+class Remembering(Session):
+    """Takes `seconds` for new inputs and `again` for those that it was fed last."""
+
+    def __init__(self, seconds=0.01, again=0.001):
+        super().__init__()
+        self.seconds, self.again, self.fed = seconds, again, []
+
+    def measure(self, inputs, plan):
+        self.fed.append(inputs)
+        return Timing((), (Window(0, self.seconds, 1), Window(1, 1 + self.again, 1)), ())
+
+
+@pytest.mark.parametrize(("seconds", "again", "kept"), [(0.01, 0.001, True), (0.01, 0.006, False), (4e-5, 1e-5, False)])
+def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds, again, kept):
+    one = side(Remembering(seconds, again))
+
+    if kept:
+        with pytest.raises(InvalidMeasurement, match="10 ms with new inputs and 1 ms when it is repeated"):
+            one.check_fresh()
+    else:
+        one.check_fresh()
+    assert len(one.session.fed) == checks.FRESH
+    assert one.session.fed[0] is one.turned[0], "the windows before were fed the usual ones"
+    assert one.session.fed[1] is INPUTS
+
+
+def test_the_times_of_a_simulator_are_not_held_against_it():
+    """It keeps outputs to be quick, and under load its first execute of new inputs takes longer than its pace."""
+    one = replace(side(Remembering(0.01, 0.001)), simulated=True)
+
+    one.check_fresh()
+
+    assert not one.session.fed
+
+
+@pytest.mark.parametrize(("again", "pairs"), [(2.0, 1), (0.5, 3)])
+def test_a_slow_engine_is_asked_once_and_once_more_where_it_seems_to_remember(monkeypatch, again, pairs):
+    monkeypatch.setattr(checks, "FRESH_ENOUGH", (1, 0.0))
+    monkeypatch.setattr(checks, "FRESH_SURE", (3, 0.0))
+    one = side(Remembering(2.0, again))
+
+    if pairs > 1:
+        with pytest.raises(InvalidMeasurement):
+            one.check_fresh()
+    else:
+        one.check_fresh()
+    assert len(one.session.fed) == pairs
+
+
+def test_one_stall_of_an_execute_with_new_inputs_is_no_proof(monkeypatch):
+    monkeypatch.setattr(checks, "FRESH_ENOUGH", (1, 0.0))
+    one = side(Remembering(2.0, 0.5))
+    stalled = one.session.measure
+
+    def measure(inputs, plan):
+        found = stalled(inputs, plan)
+        one.session.seconds = 0.5
+        return found
+
+    monkeypatch.setattr(one.session, "measure", measure)
+
+    one.check_fresh()
+
+    assert 1 < len(one.session.fed) <= checks.FRESH
+
+
+class Together(Session):
+    """Three executes in flight; with `shared` all have the outputs of the last."""
+
+    places = 3
+
+    def __init__(self, shared):
+        super().__init__()
+        self.shared, self.fed = shared, []
+
+    def together(self, batches):
+        self.fed.append(batches)
+        found = [self.run(inputs) for inputs in batches]
+        return [found[-1]] * len(found) if self.shared else found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_executes_in_flight_together_give_what_each_gives_alone(shared):
+    for seed in range(10):
+        one = side(Together(shared))
+        if shared:
+            with pytest.raises(InvalidMeasurement, match=r"of 3 executes in flight together, [12] give other outputs"):
+                one.check_together(random.Random(seed))
+        else:
+            one.check_together(random.Random(seed))
+        (fed,) = one.session.fed
+        assert {inputs is INPUTS for inputs in fed} == {True, False}, "both inputs are there"
+
+
+def test_a_device_that_runs_one_execute_at_a_time_is_not_asked_for_several():
+    side().check_together(random.Random(0))  # it has no `together`
+
+
+@pytest.mark.parametrize(
+    ("resident", "grown"),
+    [((100, 109, 109.5), 0.5), ((100, 101, 109), 8), ((100, 109, 118), None), ((100, 99, 98), -1)],
+)
+def test_a_process_that_grows_with_every_execute_is_no_server(resident, grown):
+    one = side(Growing(*resident))
+    for executes in (0, 30, 1030):
+        one.session.executes = executes
+        one.note()
+
+    if grown is None:
+        told = "the process grew by 9 MB in 30 executes, then by 9 MB in 1000\n"
+        with pytest.raises(InvalidMeasurement, match=told):
+            one.check_flat()
+    else:
+        assert one.check_flat() == {"memory_growth_mb": grown, "memory_executes": 1000}
+
+
+def test_memory_that_the_system_does_not_tell_is_no_figure():
+    one, simulated = side(), replace(side(Growing(1, 2, 3, 4)), simulated=True)
+    for each in (one, simulated):
+        each.note()
+        each.note()
+
+        assert each.check_flat() == {}
+
+
+def test_another_process_must_give_the_same_outputs():
+    checks.check_processes(side(), {"y": side().answered["y"] * 1.0005})
+    with pytest.raises(InvalidMeasurement, match="output y differs from that of an earlier process"):
+        checks.check_processes(side(), {"y": side().answered["y"] * 1.1})
+
+
+def test_answers_may_differ_by_rounding_only():
+    one = Side("chip", Session(factor=1.0005), INPUTS, Session().run(INPUTS))
+    two = Side("chip", Session(factor=1.003), INPUTS, Session().run(INPUTS))
+    for each in (one, two):
+        each.session.run(INPUTS)
+
+    one.audit()
+    with pytest.raises(InvalidMeasurement):
+        two.audit()
+
+
+def test_a_card_on_which_no_other_stage_ran_is_held_against_the_reference():
+    checks.check_right([side()], close_to_the_right_one)
+    with pytest.raises(InvalidMeasurement, match="chip: wrong outputs"):
+        checks.check_right([side(), side(Session(factor=-1.0))], close_to_the_right_one)
