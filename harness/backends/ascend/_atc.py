@@ -274,8 +274,10 @@ def _failure(status: int, said: str, made: int, again: str) -> BuildError:
 
 
 def error_code(said: str) -> str | None:
-    """The first error code that the compiler printed, such as E10016, or None. Old releases print `E10016: text`, newer
-    ones `[PID: 7] 2026-03-18-09:02:18.501.341 Invalid_Argument(E10016): text`."""
+    """The error code that the compiler printed, such as E10016, or None: the first that is not one for inner errors,
+    which only say that something went wrong. Old releases print `E10016: text`, newer ones
+    `[PID: 7] 2026-03-18-09:02:18.501.341 Invalid_Argument(E10016): text`."""
     front = r"^\s*(?:\[[^\]\n]*\]\s*)*(?:\d{4}-\d\d-\d\d[-\d:. ]*\s)?"
-    match = re.search(front + r"(?:(E[A-Z0-9]\d{4})\b|\w[^\n:()]*\((E[A-Z0-9]\d{4})\)\s*:)", said, re.MULTILINE)
-    return match.group(1) or match.group(2) if match else None
+    pattern = front + r"(?:(E[A-Z0-9]\d{4})\b|\w[^\n:()]*\((E[A-Z0-9]\d{4})\)\s*:)"
+    codes = [old or new for old, new in re.findall(pattern, said, re.MULTILINE)]
+    return next((code for code in codes if not code.endswith("9999")), codes[0] if codes else None)

@@ -394,11 +394,13 @@ def test_a_compiler_that_is_killed_is_told(sdk):
         ),
         ("[PID: 7] 2026-03-18 09:02:18.501 Invalid_Argument(E10016): Opname [imag]\n", "E10016"),
         ("[ERROR] 2026-03-18-09:02:18.501.341 EZ9010: No parser\n", "EZ9010"),
+        ("E19999: Inner Error!\n        TraceBack (most recent call last):\nE10016: Opname [x]\n", "E10016"),
+        ("EZ9999: Inner Error!\n", "EZ9999"),
         ("as the manual says (E10016), see there\n", None),
         ("see E10016 in the manual\nERROR: unknown command line flag 'x'\n", None),
     ],
 )
-def test_the_first_error_code_of_the_compiler_is_found(said, code):
+def test_the_code_that_says_most_is_found(said, code):
     assert _atc.error_code(said) == code
 
 
