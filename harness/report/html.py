@@ -54,7 +54,8 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
     cases = list(dict.fromkeys(r.case for r in measured))
     marks = Counter(mark for r in measured for mark in r.marks)
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
-    facts, places = _facts(records)
+    order = sorted(records, key=lambda record: record.outcome.severity)
+    facts = _facts(order)
     differing = _differing(records, folders, t)
     shown = {(each["record"].case, each["record"].stage): each["id"] for each in reversed(differing)}
     return template.render(
@@ -85,7 +86,6 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         latencies=[(name, Markup(svg)) for name, svg in charts.latencies(records, t)],
         trends=_trends(past, {record.case for record in records}, t),
         facts=Markup(facts),
-        places=places,
         environment=list(_flat(run.header)),
         changes=Markup(changes),
     )
@@ -184,9 +184,8 @@ def _tables(records: Sequence[Record], t: Translate) -> list[Table]:
                     [(_case(row), str(row[verdict]), cut) for row, cut in zip(rows, cells, strict=True)],
                 )
             )
-    order = sorted(records, key=lambda record: record.outcome.severity)
-    rows = [[str(r.case), r.stage, tables.metric_name(r.metric, t), r.outcome, t(r.text)] for r in order]
-    everything = [(r.case, r.outcome.value, row) for r, row in zip(order, rows, strict=True)]
+    rows = [[str(r.case), r.stage, tables.metric_name(r.metric, t), r.outcome, t(r.text)] for r in records]
+    everything = [(r.case, r.outcome.value, row) for r, row in zip(records, rows, strict=True)]
     return [*found, Table("records", "Every record", ["case", "stage", "metric", "verdict", "why"], everything)]
 
 
@@ -195,12 +194,11 @@ def _case(row: Sequence[str]) -> Case:
     return Case.parse(row[0]) if "-" in row[0] else Case.parse(f"{row[0]}-{row[1]}-{row[2]}-bs{row[3]}")
 
 
-def _facts(records: Sequence[Record]) -> tuple[str, dict[str, int]]:
-    """What every record rests on, as JSON, and the place of each record in it. Facts that records share stand in it
-    once: an engine's stage facts are the same hundreds of times."""
+def _facts(records: Sequence[Record]) -> str:
+    """What every record rests on, as JSON, in their order. Facts that records share stand in it once: an engine's stage
+    facts are the same hundreds of times."""
     pairs: dict[str, int] = {}
     lines: list[list[int]] = []
-    places: dict[str, int] = {}
     for record in records:
         own = []
         for name, value in {**record.values, **record.facts}.items():
@@ -211,10 +209,9 @@ def _facts(records: Sequence[Record]) -> tuple[str, dict[str, int]]:
         if record.marks:
             text = json.dumps(["marks", ", ".join(record.marks)])
             own.append(pairs.setdefault(text, len(pairs)))
-        places[f"{record.case} {record.stage} {record.metric}"] = len(lines)
         lines.append(own)
     body = f'{{"pairs":[{",".join(pairs)}],"records":{json.dumps(lines, separators=(",", ":"))}}}'
-    return body.replace("<", "\\u003c"), places
+    return body.replace("<", "\\u003c")
 
 
 def _told(value: Any) -> str:

@@ -348,10 +348,8 @@ def _smi(arguments: list[str], columns: int) -> tuple[list[list[str]], str]:
         elif not line.lower().startswith(("warning", "no running")):
             others.append(line)
     if done.returncode not in (0, INFOROM):
-        words = (errors or text).splitlines()[-1:] if not others else others[-1:]
-        return (
-            [] if columns == 1 else rows
-        ), f"nvidia-smi exited with {done.returncode}: {(words or ['no output'])[0]}"
+        words = "; ".join(others or (errors or text).splitlines()[-1:]) or "no output"  # the reason may take two lines
+        return ([] if columns == 1 else rows), f"nvidia-smi exited with {done.returncode}: {words}"
     if others:
         return rows, f"nvidia-smi printed a row that cannot be read: {others[0]}"
     return rows, "" if rows else NO_ROW

@@ -565,7 +565,8 @@ def test_the_interval_over_fresh_sessions_holds_whatever_the_noise(noise):
     sure = [e for e in estimates if not e.doubt]
 
     assert len(sure) >= {"AR(0.9)": 500, "two clocks, seldom": 500, "one in ten slow": 100}.get(noise, 300)
-    assert 0.93 <= np.mean([e.low <= 1000 <= e.high for e in sure]) <= 0.985
+    least = 0.93 if len(sure) >= 300 else 0.9  # 95 % of 130 estimates, less 2.6 standard errors
+    assert least <= np.mean([e.low <= 1000 <= e.high for e in sure]) <= 0.985
 
 
 def test_sessions_that_differ_count_one_by_one_and_others_window_by_window():

@@ -348,7 +348,8 @@ class ICudaEngine(Scoped):
         return name in [row[0] for row in self.header.get("debug", [])]
 
     def output_shapes(self, given):
-        """Shapes of the outputs for these of the inputs, by ONNX's inference; -1 where the data decide."""
+        """Shapes of the outputs for these of the inputs, by ONNX's inference: without those that it cannot tell, and -1
+        where the data decide."""
         import onnx
 
         key = tuple(sorted(given.items()))
@@ -360,8 +361,10 @@ class ICudaEngine(Scoped):
             del model.graph.value_info[:]
             for value in model.graph.output:
                 value.type.tensor_type.ClearField("shape")
-            rows = compiled.described(onnx.shape_inference.infer_shapes(model, data_prop=True), "outputs")
-            self._inferred[key] = {name: shape for name, _, shape in rows}
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+            told = {value.name for value in model.graph.output if value.type.tensor_type.HasField("shape")}
+            rows = compiled.described(model, "outputs")
+            self._inferred[key] = {name: shape for name, _, shape in rows if name in told}
         return self._inferred[key]
 
     def debugged(self, feed):
@@ -516,7 +519,8 @@ class IExecutionContext(Scoped, Kept):
         if self._shapes and -1 in shape:
             free = {row[0] for row in self._engine.header["inputs"] if -1 in row[2]}
             if free <= set(self._shapes):
-                return tuple(self._engine.output_shapes({key: self._shapes[key] for key in free})[name])
+                inferred = self._engine.output_shapes({key: self._shapes[key] for key in free})
+                return tuple(inferred.get(name, (next(iter(self._shapes.values()))[0], *shape[1:])))
         return shape
 
     def set_tensor_address(self, name, memory):
