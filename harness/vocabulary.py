@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -122,43 +121,4 @@ METRICS: dict[str, Metric] = {
         Metric("throughput", "images per second and card", unit="images/s"),
     )
 }
-REGULAR = """answer attribute byte card case cause chip column core cycle day device disagreement event example
-execute face failure fault figure file image input iteration key layer line log model name node
-number object output package pair part picture point prediction reason record result row run sample
-scene score second shape step tensor time value verdict window"""
-NOUNS: dict[str, str] = {
-    **{f"{noun}s": noun for noun in REGULAR.split()},
-    "boxes": "box", "batches": "batch", "classes": "class", "entries": "entry", "summaries": "summary",
-    "passes": "pass", "processes": "process", "tries": "try",
-}  # fmt: skip
-"""What is counted in messages: of several -> of one."""
-VERBS = {"are": "is", "were": "was", "have": "has", "differ": "differs", "do": "does", "need": "needs"}
-_ONE = r"(?<![\w.,:/-])(?<!batch )(?<!device )(?<!card )1((?: [a-z]+)?) (%s)(?![\w/])(?: (%s)\b)?"
-
-
-def singular(text: str) -> str:
-    """The text with "1 image is" for "1 images are": messages are written in the plural."""
-    if "1 " not in text:
-        return text
-    return re.sub(_ONE % ("|".join(NOUNS), "|".join(VERBS)), _of_one, text)
-
-
-def _of_one(found: re.Match[str]) -> str:
-    between, noun, verb = found.groups()
-    if between.strip() in ("of", "to", "and", "in", "for", "or", "is", "at", "on", "by", "x", "per", "from", *VERBS):
-        return found[0]
-    return f"1{between} {NOUNS[noun]}{f' {VERBS[verb]}' if verb else ''}"
-
-
-def plural(text: str) -> str:
-    """The inverse of singular."""
-    if "1 " not in text:
-        return text
-    nouns, verbs = ({one: more for more, one in words.items()} for words in (NOUNS, VERBS))
-    pattern = _ONE % ("|".join(nouns), "|".join(verbs))
-    return re.sub(
-        pattern, lambda found: f"1{found[1]} {nouns[found[2]]}{f' {verbs[found[3]]}' if found[3] else ''}", text
-    )
-
-
 ACCURACIES: tuple[str, ...] = tuple(metric.name for metric in METRICS.values() if metric.unit == "fraction")

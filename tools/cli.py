@@ -63,7 +63,8 @@ EXAMPLES = {
 """Verb -> the command that ends its help."""
 
 PASSED, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
-MISUSE: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this release of typer keeps it
+# of click, which this release of typer may have as a package or within itself
+MISUSE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def app(verb: str | None) -> typer.Typer:

@@ -55,7 +55,6 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
     marks = Counter(mark for r in measured for mark in r.marks)
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
     order = sorted(records, key=lambda record: record.outcome.severity)
-    facts = _facts(order)
     differing = _differing(records, folders, t)
     shown = {(each["record"].case, each["record"].stage): each["id"] for each in reversed(differing)}
     return template.render(
@@ -77,7 +76,7 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         grid=grid(records),
         signs={**SIGNS, Outcome.PASS: "\N{CHECK MARK}"},
         stages=STAGES,
-        tables=_tables(records, t),
+        tables=[*_tables(records, t), _every(order, t)],
         numeric=tables.NUMERIC,
         models=list(dict.fromkeys(r.case.model for r in records)),
         chips=list(dict.fromkeys(r.case.chip for r in records)),
@@ -85,7 +84,7 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         drops=[(name, Markup(svg)) for name, svg in charts.drops(records, t)],
         latencies=[(name, Markup(svg)) for name, svg in charts.latencies(records, t)],
         trends=_trends(past, {record.case for record in records}, t),
-        facts=Markup(facts),
+        facts=Markup(_facts(order)),
         environment=list(_flat(run.header)),
         changes=Markup(changes),
     )
@@ -184,9 +183,14 @@ def _tables(records: Sequence[Record], t: Translate) -> list[Table]:
                     [(_case(row), str(row[verdict]), cut) for row, cut in zip(rows, cells, strict=True)],
                 )
             )
+    return found
+
+
+def _every(records: Sequence[Record], t: Translate) -> Table:
+    """All records; the button of the n-th row opens the n-th of _facts."""
     rows = [[str(r.case), r.stage, tables.metric_name(r.metric, t), r.outcome, t(r.text)] for r in records]
-    everything = [(r.case, r.outcome.value, row) for r, row in zip(records, rows, strict=True)]
-    return [*found, Table("records", "Every record", ["case", "stage", "metric", "verdict", "why"], everything)]
+    told = [(r.case, r.outcome.value, row) for r, row in zip(records, rows, strict=True)]
+    return Table("records", "Every record", ["case", "stage", "metric", "verdict", "why"], told)
 
 
 def _case(row: Sequence[str]) -> Case:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import HarnessError
-from harness.vocabulary import plural, singular
+from harness.report.counting import plural, singular
 
 LANGUAGES = ("en", "zh")
 CATALOGUES = Path(__file__).with_name("languages")

@@ -15,8 +15,9 @@ from typing import Any
 from harness.case import Case
 from harness.errors import DataError, HarnessError, StoreError
 from harness.report import journal
+from harness.report.counting import singular
 from harness.store import whole_file
-from harness.vocabulary import Outcome, singular
+from harness.vocabulary import Outcome
 
 AGAIN = (Outcome.ERROR, Outcome.INVALID)  # what --resume runs again
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}

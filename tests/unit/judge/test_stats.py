@@ -561,12 +561,12 @@ def of_sessions(noise, rng, first=20, fresh=4, sessions=9):
 def test_the_interval_over_fresh_sessions_holds_whatever_the_noise(noise):
     """With 40 windows of one session, those of AR(0.9) and of a clock that changes seldom are all in doubt."""
     rng = np.random.default_rng(21)
-    estimates = [over_sessions(of_sessions(noise, rng)) for _ in range(600)]
+    draws = 2000 if noise == "one in ten slow" else 600  # three of four of those are in doubt
+    estimates = [over_sessions(of_sessions(noise, rng)) for _ in range(draws)]
     sure = [e for e in estimates if not e.doubt]
 
-    assert len(sure) >= {"AR(0.9)": 500, "two clocks, seldom": 500, "one in ten slow": 100}.get(noise, 300)
-    least = 0.93 if len(sure) >= 300 else 0.9  # 95 % of 130 estimates, less 2.6 standard errors
-    assert least <= np.mean([e.low <= 1000 <= e.high for e in sure]) <= 0.985
+    assert len(sure) >= {"AR(0.9)": 500, "two clocks, seldom": 500, "one in ten slow": 400}.get(noise, 300)
+    assert 0.93 <= np.mean([e.low <= 1000 <= e.high for e in sure]) <= 0.985
 
 
 def test_sessions_that_differ_count_one_by_one_and_others_window_by_window():

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import math
 import re
 from dataclasses import replace
@@ -156,6 +157,21 @@ def test_every_fact_of_a_record_is_in_the_page():
 
     assert '["engine", "abc/def.om"]' in text
     assert '["list", "[1, 2]"]' in text
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_button_of_a_record_opens_its_own_facts(lang):
+    """Also where the table is in another order than the run, and its metrics have other names."""
+    told = {"mean_accuracy": "PASS", "tail": "FAIL", "top1": "INCONCLUSIVE", "ap": "PASS"}
+    records = [replace(agreed(CASE, metric), outcome=outcome, text=f"said of {metric}", facts={"own": metric})
+               for metric, outcome in told.items()]  # fmt: skip
+    text = page(run_of(records), lang)
+
+    facts = json.loads(re.search(r'id="facts"[^>]*>(.*?)</script>', text, re.DOTALL)[1])
+    opened = re.findall(r"said of (\w+)</td><td><button[^>]*data-f=\"(\d+)\"", text)
+    assert len(opened) == len(told)
+    for metric, place in opened:
+        assert ["own", metric] in [facts["pairs"][pair] for pair in facts["records"][int(place)]]
 
 
 def test_a_stopped_run_says_so():
