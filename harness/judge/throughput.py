@@ -198,7 +198,7 @@ def judge_counted(images_per_second: float, images: float, timings: Sequence[Tim
     rates = [sum(one.rates) / len(one.rates) for one in timings]
     whole = images * sum(rates)
     windows = sum(len(one.windows) for one in timings)
-    text = f"{images_per_second:.6g} images/s are told; the mean of all {windows} windows is {whole:.6g} images/s"
+    text = f"{images_per_second:.6g} images/s are told; all {windows} windows have a mean of {whole:.6g} images/s"
     if abs(images_per_second / whole - 1) <= COUNTED:
         return Verdict(Outcome.PASS, text, {"counted": whole})
     cause = "windows are left out, or images or devices are counted twice"

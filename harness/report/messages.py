@@ -153,7 +153,7 @@ def _clause(clause: str, said: Callable[[str], str], patterns: Sequence[_Pattern
         return told
     several = plural(clause)
     for pattern in patterns:
-        if (values := pattern.values(several)) is not None:
+        if (values := pattern.values(clause) or pattern.values(several)) is not None:
             return pattern.told.format(*(_told(values[place], said, patterns) for place in sorted(values)))
     return clause
 

@@ -492,4 +492,4 @@ def test_a_rate_is_that_of_all_windows(told, outcome):
 
     assert verdict.outcome is outcome
     assert verdict.details == {"counted": 80.0}
-    assert "of all 3 windows" in verdict.text
+    assert "all 3 windows have" in verdict.text

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import ort_small
 import pytest
 
@@ -35,6 +36,8 @@ def test_onnx_runtime_beside_a_chip_runs_the_engine_of_the_chip_cpu(tmp_path, mo
     suite.close()
 
     kept = suite.settings.store.latest["engine"]
-    assert json.loads((kept.parent / "meta.json").read_text())["key"]["spec"]["target"] == "cpu"
+    key = json.loads((kept.parent / "meta.json").read_text())["key"]
+    assert key["spec"]["target"] == "cpu"
+    assert onnxruntime.__version__ in key["version"]
     for name, value in ort_small.outputs(kept, spec, images).items():
         np.testing.assert_array_equal(found[name], value)

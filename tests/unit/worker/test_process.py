@@ -80,7 +80,7 @@ def test_executes_in_flight_together_have_inputs_and_outputs_of_their_own():
     with worker("runs_two_at_once") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
         one, other = session.together([{"x": X}, {"x": X + 7}])
 
-        assert session.places == 2
+        assert session.places == session.executes == 2
     assert one["y"].tolist() == (2 * X).tolist()
     assert other["y"].tolist() == (2 * (X + 7)).tolist()
 

@@ -322,6 +322,12 @@ def test_a_part_of_a_chip_is_not_idle_because_the_table_says_0(monkeypatch, tmp_
     assert looks[0].untold == "utilisation unknown (npu-smi: its 0 means nothing on a part of a chip)"
 
 
+def test_a_part_of_a_chip_is_asked_again_although_its_page_names_no_clock(monkeypatch):
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
+    monkeypatch.setattr(_npu_smi, "_run", lambda *asked: "Chip ID : 0\nTemperature(C) : 40\n")
+    assert [_npu_smi.page(0, 0).split for _ in range(2)] == [True, True]
+
+
 def test_usage_and_clock_come_from_one_page(monkeypatch):
     """Between two calls of npu-smi the load may end: usage of the one and clock of the other say nothing together."""
     monkeypatch.setattr(_npu_smi, "rows", lambda: [_npu_smi.Row(0, 0, "310P3", 0, 0, "OK", 40.0, 0.9, ())])
