@@ -412,7 +412,7 @@ def doubt(series: NDArray[np.float64]) -> str:
     correlated windows, heavy tails, and clocks that switch. Windows with a slowly varying speed (AR(0.9)) raise a doubt
     in 99 % of cases."""
     if series.size < FULL:
-        return f"{series.size} windows do not show a clock that changes seldom; {FULL} do"
+        return f"{series.size} windows do not show a clock that changes seldom, {FULL} do"
     if _alike(series):
         r = _raw_correlation(series)
         return f"neighbouring windows are alike (correlation {r:.2f}; up to {CORRELATED:g} is noise)"

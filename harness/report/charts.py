@@ -16,6 +16,7 @@ from harness.report.tables import metric_name
 from harness.vocabulary import Outcome
 
 SERIES = 6  # colours in the style sheet: s0 to s5; each has a shape of its own too
+WIDTH = 340  # of every chart: two or more stand beside each other at a desk, one on a phone
 NAMED = 36  # letters of what changed beside a line over time
 ALLOWED = 0.01  # relative drop that is drawn as allowed where a record names none: judge.accuracy.SLACK
 PERCENTILES = (("latency_p50_us", "p50"), ("latency_p90_us", "p90"), ("latency_p99_us", "p99"),
@@ -25,29 +26,74 @@ Chart = tuple[str, str]
 """Title and SVG."""
 
 
-def throughput(records: Sequence[Record], t: Translate) -> list[tuple[str, list[Chart]]]:
-    """Model -> one chart a chip: images a second over the batch, a line a precision, with intervals; what was published
-    is dashed, the target that the best batch must reach is dotted."""
+def of_models(records: Sequence[Record], t: Translate) -> list[tuple[str, list[Chart]]]:
+    """Model -> charts of each of its chips: throughput by batch, latencies, and drops of accuracy, as far as there are
+    figures."""
     timed = [r for r in records if r.stage == "throughput" and r.values.get("measured")]
-    found = []
-    for model in dict.fromkeys(r.case.model for r in timed):
-        mine = [r for r in timed if r.case.model == model]
-        charts = []
-        for chip in dict.fromkeys(r.case.chip for r in mine):
-            targets = [
-                (r.values["bound"] * r.values["other"], r.metric)  # type: ignore[operator]
-                for r in records
-                if r.stage == "targets" and (r.case.model, r.case.chip) == (model, chip)
-                and r.values.get("other") and r.values.get("bound")
-            ]  # fmt: skip
-            rows = [r for r in mine if r.case.chip == chip]
-            charts.append((f"{model}, {chip}", _panel(f"{model}, {chip}", rows, targets, t)))
-        found.append((model, charts))
-    return found
+    waited = [r for r in timed if r.values.get("latency_p50_us")]
+    scored = [r for r in records if r.stage == "accuracy" and r.values.get("drop") is not None]
+    found: dict[str, list[Chart]] = {}
+    for model, chip in dict.fromkeys((r.case.model, r.case.chip) for r in records):
+
+        def mine(some: Sequence[Record], of: tuple[str, str] = (model, chip)) -> list[Record]:
+            return [r for r in some if (r.case.model, r.case.chip) == of]
+
+        targets = [
+            (r.values["bound"] * r.values["other"], r.metric)  # type: ignore[operator]
+            for r in mine(records)
+            if r.stage == "targets" and r.values.get("other") and r.values.get("bound")
+        ]
+        if rows := mine(timed):
+            title = t("{chip}: images/s by batch", chip=chip)
+            found.setdefault(model, []).append((title, _panel(title, rows, targets, t)))
+        if rows := mine(waited):
+            title = t("{chip}: latency, microseconds", chip=chip)
+            found.setdefault(model, []).append((title, _latencies(title, rows)))
+        if rows := mine(scored):
+            title = t("{chip}: drop of accuracy", chip=chip)
+            found.setdefault(model, []).append((title, _drops(title, rows, t)))
+    return list(found.items())
+
+
+def margins(records: Sequence[Record], t: Translate) -> Chart | None:
+    """How many times what is asked each throughput is, with its interval, on a logarithmic axis: of a model, chip and
+    precision the batch with the least. None where nothing is asked."""
+    every = {r.case: found for r in records if (found := _margin(r)) is not None}
+    if not every:
+        return None
+    timed = sorted((r for r in records if _margin(r)), key=lambda r: every[r.case][0])
+    least = {(r.case.model, r.case.chip, r.case.precision): r for r in reversed(timed)}
+    rows = sorted(least.values(), key=lambda r: (r.outcome.severity, every[r.case][0]))
+    ends = [value for found in every.values() for value in found]
+    edges = min(*ends, 0.8) / 1.05, max(*ends, 1.25) * 1.05
+
+    def told(r: Record) -> str:
+        return f"{r.case.model} {r.case.chip} {r.case.precision} bs{r.case.batch}"
+
+    def draw(r: Record, x: Callable[[float], float], y: float) -> Iterable[str]:
+        value, low, high = every[r.case]
+        yield f'<path class="{_colour(r)} l" d="M{x(low):.1f} {y}H{x(high):.1f}"/>'
+        yield _shape(_kind(r), x(value), y, _colour(r), f"{told(r)}: {value:.3g} ({low:.3g} .. {high:.3g}) {r.outcome}")
+
+    ticks = [(v, f"{v:g} x") for v in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0) if edges[0] <= v <= edges[1]]
+    title = t("throughput as a multiple of what is asked")
+    return title, _strip(title, {told(r): [r] for r in rows}, draw, edges, math.log, ticks, 1.0)
+
+
+def _margin(record: Record) -> tuple[float, float, float] | None:
+    """(value, low, high) of a throughput over the bound that it is held against."""
+    values = record.values
+    names = ("ratio", "ratio_low", "ratio_high") if "ratio_low" in values else ("measured", "low", "high")
+    figures = [values.get(name) for name in names]
+    asked = values.get("bound")
+    if record.stage != "throughput" or record.metric or not asked or not all(figures):
+        return None
+    value, low, high = (_of(record, name) / asked for name in names)
+    return value, low, high
 
 
 def _panel(title: str, rows: Sequence[Record], targets: Sequence[tuple[float, str]], t: Translate) -> str:
-    width, height, left, right, top, bottom = 340, 220, 52, 12, 24, 56
+    width, height, left, right, top, bottom = WIDTH, 220, 52, 12, 24, 56
     batches = sorted({r.case.batch for r in rows})
     figures = [v for r in rows for name in ("measured", "high", "published") if (v := r.values.get(name))]
     ticks = _ticks(max(*figures, *(value for value, _ in targets), 1e-9))
@@ -60,7 +106,7 @@ def _panel(title: str, rows: Sequence[Record], targets: Sequence[tuple[float, st
     def y(value: float) -> float:
         return height - bottom - value / ceiling * (height - top - bottom)
 
-    parts = [_text(left, 14, title, "t")]
+    parts = [_text(8, 14, title, "t")]
     for tick in ticks:
         parts.append(f'<path class="g" d="M{left} {y(tick):.1f}H{width - right}"/>')
         parts.append(_text(left - 5, y(tick) + 4, f"{tick:,.10g}", "e"))
@@ -92,18 +138,12 @@ def _panel(title: str, rows: Sequence[Record], targets: Sequence[tuple[float, st
     return _svg(width, height, title, parts)
 
 
-def drops(records: Sequence[Record], t: Translate) -> list[Chart]:
-    """Model -> the relative drop of each case and metric with its bounds; what is allowed is a dashed line. The axis is
-    linear within 1 % and logarithmic beyond."""
-    scored = [r for r in records if r.stage == "accuracy" and r.values.get("drop") is not None]
-    return [
-        (model, _drops(model, [r for r in scored if r.case.model == model], t))
-        for model in dict.fromkeys(r.case.model for r in scored)
-    ]
-
-
-def _drops(model: str, rows: Sequence[Record], t: Translate) -> str:
-    rows = sorted(rows, key=lambda r: (r.outcome.severity, r.case.chip, str(r.case.precision)))
+def _drops(title: str, rows: Sequence[Record], t: Translate) -> str:
+    """The relative drop of each case of a chip with its bounds, a line a precision and metric; what is allowed is a
+    dashed line. The axis is linear within 1 % and logarithmic beyond."""
+    lines: dict[str, list[Record]] = {}
+    for r in sorted(rows, key=lambda r: (r.outcome.severity, str(r.case.precision))):
+        lines.setdefault(f"{r.case.precision} {metric_name(r.metric, t)}", []).append(r)
     ends = [_of(r, name) for r in rows for name in ("drop", "low", "high") if r.values.get(name) is not None]
     edges = min(*ends, -0.005), max(*ends, 0.02)
 
@@ -112,37 +152,27 @@ def _drops(model: str, rows: Sequence[Record], t: Translate) -> str:
 
     marks = [v for v in (-1, -0.1, -0.01, 0, 0.01, 0.1, 1) if edges[0] <= v <= edges[1]]
 
-    def told(r: Record) -> str:
-        return f"{r.case.chip} {r.case.precision} bs{r.case.batch} {metric_name(r.metric, t)}"
-
     def draw(r: Record, x: Callable[[float], float], y: float) -> Iterable[str]:
         colour = _colour(r)
         low, high = r.values.get("low"), r.values.get("high")
         if low is not None and high is not None:
             yield f'<path class="{colour} l" d="M{x(low):.1f} {y}H{x(high):.1f}"/>'
-        yield _shape(_kind(r), x(_of(r, "drop")), y, colour, f"{told(r)}: {100 * _of(r, 'drop'):.3g} % {r.outcome}")
+        told = f"{r.case.precision} bs{r.case.batch} {metric_name(r.metric, t)}: {100 * _of(r, 'drop'):.3g} %"
+        yield _shape(_kind(r), x(_of(r, "drop")), y, colour, f"{told} {r.outcome}")
 
     allowed = next((v for r in rows if (v := r.values.get("slack"))), ALLOWED)
     ticks = [(v, f"{100 * v:g} %") for v in marks]
-    return _strip(t("drop of {model}", model=model), rows, told, draw, edges, bend, ticks, allowed)
+    return _strip(title, lines, draw, edges, bend, ticks, allowed)
 
 
-def latencies(records: Sequence[Record], t: Translate) -> list[Chart]:
-    """Model -> microseconds of one execute of each case: p50, p90, p99 and p99.9 on a logarithmic axis."""
-    timed = [r for r in records if r.stage == "throughput" and r.values.get("latency_p50_us")]
-    return [
-        (model, _latencies(model, [r for r in timed if r.case.model == model], t))
-        for model in dict.fromkeys(r.case.model for r in timed)
-    ]
-
-
-def _latencies(model: str, rows: Sequence[Record], t: Translate) -> str:
+def _latencies(title: str, rows: Sequence[Record]) -> str:
+    """Microseconds of one execute of each case of a chip: p50, p90, p99 and p99.9 on a logarithmic axis."""
     every = [v for r in rows for name, _ in PERCENTILES if (v := r.values.get(name))]
     first, last = math.floor(math.log10(min(every))), math.ceil(math.log10(max(every)))
     edges = 10.0**first, 10.0 ** max(last, first + 1)
 
     def told(r: Record) -> str:
-        return f"{r.case.chip} {r.case.precision} bs{r.case.batch}"
+        return f"{r.case.precision} bs{r.case.batch}"
 
     def draw(r: Record, x: Callable[[float], float], y: float) -> Iterable[str]:
         known = [(v, name) for key, name in PERCENTILES if (v := r.values.get(key))]
@@ -150,8 +180,8 @@ def _latencies(model: str, rows: Sequence[Record], t: Translate) -> str:
         for number, (value, name) in enumerate(known):
             yield _shape(number, x(value), y, "s0", f"{told(r)} {name}: {value:,.0f} us")
 
-    ticks = [(10.0**power, f"{10.0**power:,.6g}") for power in range(first, int(math.log10(edges[1])) + 1)]
-    return _strip(t("latency of {model}, microseconds", model=model), rows, told, draw, edges, math.log10, ticks, None)
+    ticks = [(10.0**power, f"{10**power:,}") for power in range(first, int(math.log10(edges[1])) + 1)]
+    return _strip(title, {told(r): [r] for r in rows}, draw, edges, math.log10, ticks, None)
 
 
 def trend(found: Trend, t: Translate) -> Chart:
@@ -200,7 +230,7 @@ def trend(found: Trend, t: Translate) -> Chart:
     parts += [_text(right + 6, y(value) + 4, told(value)) for value in ends]
     parts += [_text(left, bottom + 32, day(0)), _text(right, bottom + 32, day(-1), "e")]
     said = ", ".join((title, t("{n} runs", n=len(values)), f"{told(values[0])} -> {told(values[-1])}"))
-    return title, _svg(340, 112, said, parts)
+    return title, _svg(WIDTH, 112, said, parts)
 
 
 def differences(seen: Mapping[str, Any], t: Translate) -> list[Chart]:
@@ -212,7 +242,7 @@ def differences(seen: Mapping[str, Any], t: Translate) -> list[Chart]:
     titles = t("chip minus reference: number of values"), t("largest difference by place")
     drawn = _histogram(seen["counts"], seen["largest"]), [_text(8, 29, size), *_map(seen["heat"], seen["largest"])]
     return [
-        (title, _svg(340, 260, title, [_text(8, 14, title, "t"), *parts]))
+        (title, _svg(WIDTH, 260, title, [_text(8, 14, title, "t"), *parts]))
         for title, parts in zip(titles, drawn, strict=True)
     ]
 
@@ -257,32 +287,35 @@ def _map(heat: Sequence[str], largest: float) -> Iterable[str]:
 
 def _strip(
     title: str,
-    rows: Sequence[Record],
-    told: Callable[[Record], str],
+    lines: Mapping[str, Sequence[Record]],
     draw: Callable[[Record, Callable[[float], float], float], Iterable[str]],
     edges: tuple[float, float],
     bend: Callable[[float], float],
     ticks: Sequence[tuple[float, str]],
     bound: float | None,
 ) -> str:
-    """One row a record under each other, values along a bent axis."""
-    left, right, top, step = 250, 20, 24, 16
-    width, height = 760, top + step * len(rows) + 26
+    """Lines under each other, each with its name above it and its records on it, values along a bent axis."""
+    left, right, top, step = 14, 14, 40, 27
+    width, height = WIDTH, top + step * len(lines) + 4
     low, high = bend(edges[0]), bend(edges[1])
 
     def x(value: float) -> float:
         return left + (bend(value) - low) / (high - low) * (width - left - right)
 
-    parts = []
-    for value, name in ticks:
-        parts.append(f'<path class="g" d="M{x(value):.1f} {top}V{height - 22}"/>')
-        parts.append(_text(x(value), height - 8, name, "m") + _text(x(value), top - 8, name, "m"))
+    parts = [_text(8, 14, title, "t")]
+    placed = [(x(value), name) for value, name in ticks]
+    for number, (at, name) in enumerate(placed):
+        parts.append(f'<path class="g" d="M{at:.1f} {top}V{height - 4}"/>')
+        edge = "" if at < left + 20 else "e" if at > width - right - 20 else "m"
+        if number in (0, len(ticks) - 1) or placed[number + 1][0] - at > 10 * len(name):
+            parts.append(_text(at, top - 7, name, edge))
     if bound is not None:
-        parts.append(f'<path class="bound" d="M{x(bound):.1f} {top}V{height - 22}"/>')
-    for number, record in enumerate(rows):
-        y = top + step * number + step / 2
-        parts.append(_text(left - 8, y + 4, told(record), "e"))
-        parts += draw(record, x, y)
+        parts.append(f'<path class="bound" d="M{x(bound):.1f} {top}V{height - 4}"/>')
+    for number, (name, records) in enumerate(lines.items()):
+        y = top + step * number
+        parts.append(_text(8, y + 11, name))
+        for record in reversed(records):  # the worst is drawn last
+            parts += draw(record, x, y + 19)
     return _svg(width, height, title, parts)
 
 

@@ -25,6 +25,7 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 LISTED = 12  # skip reasons and marks in the banner
 SHOWN = 12  # pictures, and outputs whose differences are drawn
 BESIDE = 4  # lines of what changed where a figure did
+AT_ONCE = 60_000  # bytes of charts that are shown without being asked for: those of some ten cases
 LINES = 1_000_000  # bytes of lines over time
 MOST = 1_500_000  # bytes of pictures; base64 makes them a third more
 DRAWN = ("pictures", "differences")  # facts that are drawn, and not listed
@@ -57,6 +58,7 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
     order = sorted(records, key=lambda record: record.outcome.severity)
     differing = _differing(records, folders, t)
     shown = {(each["record"].case, each["record"].stage): each["id"] for each in reversed(differing)}
+    drawn, margins = charts.of_models(records, t), charts.margins(records, t)
     return template.render(
         t=t,
         lang=lang,
@@ -80,9 +82,9 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         numeric=tables.NUMERIC,
         models=list(dict.fromkeys(r.case.model for r in records)),
         chips=list(dict.fromkeys(r.case.chip for r in records)),
-        throughput=[(name, [Markup(svg) for _, svg in every]) for name, every in charts.throughput(records, t)],
-        drops=[(name, Markup(svg)) for name, svg in charts.drops(records, t)],
-        latencies=[(name, Markup(svg)) for name, svg in charts.latencies(records, t)],
+        margins=margins and Markup(margins[1]),
+        charts=[(model, [Markup(svg) for _, svg in mine]) for model, mine in drawn],
+        at_once=sum(len(svg) for _, mine in drawn for _, svg in mine) <= AT_ONCE,
         trends=_trends(past, {record.case for record in records}, t),
         facts=Markup(_facts(order)),
         environment=list(_flat(run.header)),

@@ -1,6 +1,7 @@
 """Charts put every figure where its axis says."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from made_runs import past, timed
@@ -16,11 +17,90 @@ CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
 def test_a_target_line_stands_where_its_value_is():
     """Of a chart from 0 to 1000 images a second, a target of 500 is in the middle."""
     target = Record(CASE, "targets", "PASS", "x", "t4", {"other": 250.0, "bound": 2.0, "measured": 1000.0})
-    ((_, ((_, chart),)),) = charts.throughput([timed(CASE, 1000.0, half=0.0), target], translation("en"))
+    ((_, ((_, chart), *_)),) = charts.of_models([timed(CASE, 1000.0, half=0.0), target], translation("en"))
     grid = [float(y) for y in re.findall(r'class="g" d="M\S+ ([\d.]+)H', chart)]
     (line,) = (float(y) for y in re.findall(r'class="target" d="M\S+ ([\d.]+)H', chart))
 
     assert line == pytest.approx((grid[0] + grid[-1]) / 2, abs=0.2)
+
+
+def strip(chart):
+    """Name of each line of a strip -> x of its points and of the bound."""
+    bound = float(re.search(r'class="bound" d="M([\d.]+) ', chart)[1])
+    names = re.findall(r'<text x="8\.0" y="[\d.]+">([^<]+)<', chart)
+    points = re.findall(r'f" d="M([\d.]+) [^"]+"><title>([^<]+)<', chart)
+    return names, [(float(x) + 3.5, told) for x, told in points], bound
+
+
+def test_a_throughput_stands_at_what_it_is_over_what_is_asked():
+    """Of each chip the batch with the least is shown."""
+    other = Case.parse("regnety_016-cpu-fp32-bs1")
+    beside = {
+        "measured": 50.0,
+        "low": 45.0,
+        "high": 55.0,
+        "ratio": 1.8,
+        "ratio_low": 1.6,
+        "ratio_high": 2.0,
+        "bound": 0.9,
+    }
+    records = [
+        replace(
+            timed(CASE, 950.0, published=1000.0),
+            values={"measured": 950.0, "low": 900.0, "high": 999.0, "bound": 950.0},
+        ),
+        replace(
+            timed(replace(CASE, batch=1), 2000.0),
+            values={"measured": 2000.0, "low": 1900.0, "high": 2100.0, "bound": 950.0},
+        ),
+        Record(other, "throughput", "PASS", "x", "", beside),
+        Record(other, "throughput", "SKIP", "x"),
+    ]
+    title, chart = charts.margins(records, translation("en"))
+    names, points, bound = strip(chart)
+    told = {text.split(":")[0]: (x, text.split(": ")[1]) for x, text in points}
+
+    assert title == "throughput as a multiple of what is asked"
+    assert names == ["regnety_016 ascend310p fp16 bs16", "regnety_016 cpu fp32 bs1"]
+    assert told["regnety_016 ascend310p fp16 bs16"][0] == pytest.approx(bound, abs=0.1)
+    assert told["regnety_016 cpu fp32 bs1"][1] == "2 (1.78 .. 2.22) PASS"
+    assert charts.margins(records[-1:], translation("en")) is None
+
+
+def test_the_drops_of_all_batches_of_a_metric_are_on_one_line_the_worst_in_front():
+    values = {"drop": 0.01, "low": 0.0, "high": 0.02}
+    records = [
+        Record(replace(CASE, batch=batch), "accuracy", outcome, "x", metric, {**values, "drop": drop})
+        for batch, metric, outcome, drop in [
+            (1, "top1", "PASS", 0.0),
+            (4, "top1", "FAIL", 0.01),
+            (4, "top5", "PASS", 0.0),
+        ]
+    ]
+    ((_, ((title, chart),)),) = charts.of_models(records, translation("en"))
+    names, points, bound = strip(chart)
+
+    assert title == "ascend310p: drop of accuracy"
+    assert names == ["fp16 top1", "fp16 top5"]
+    assert [told for _, told in points] == [
+        "fp16 bs1 top1: 0 % PASS",
+        "fp16 bs4 top1: 1 % FAIL",
+        "fp16 bs4 top5: 0 % PASS",
+    ]
+    assert points[0][0] == points[2][0] < bound
+
+
+def test_the_charts_of_a_model_go_chip_by_chip():
+    cases = [
+        Case.parse(f"{model}-{chip}-fp16-bs1")
+        for model in ("regnety_016", "deepmar_resnet50")
+        for chip in ("t4", "cuda")
+    ]
+    found = charts.of_models([timed(case, 100.0) for case in cases], translation("en"))
+
+    assert [(model, [title.split(":")[0] for title, _ in mine]) for model, mine in found] == [
+        (model, ["t4", "t4", "cuda", "cuda"]) for model in ("regnety_016", "deepmar_resnet50")
+    ]
 
 
 SEEN = {"output": "class", "sample": 0, "largest": 2.0, "counts": [1, 0, 100, 0, 10], "heat": ["50", "05", "0 "],
