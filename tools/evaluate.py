@@ -195,13 +195,17 @@ def _score_texts(model: Model, outputs: Path, data: Path) -> tuple[Score, str, l
     from harness import datasets
     from harness.datasets import widerface as wider
     from harness.datasets.base import Absent
+    from harness.datasets.files import utf8
     from harness.metrics import widerface, widertext
 
     if model.task != "faces":
         raise UsageError(f"{model.name} finds no faces", hint="the format widerface is for RetinaFace")
     truth = wider.ground_truth(data / "widerface" / "ground_truth")
     kind, ids = "whole", list(truth)
-    written = {f"{path.parent.name}/{path.stem}" for path in outputs.glob("*/*.txt")}
+    written = set()
+    for path in widertext.result_files(outputs):
+        utf8(path)
+        written.add(f"{path.parent.name}/{path.stem}")
     try:
         part = [sample.id for sample in datasets.load("widerface", data).samples]
     except Absent:

@@ -100,6 +100,7 @@ def read_annotations(path: Path) -> Annotations:
         files.once([str(image["id"]) for image in content["images"]], path)
         files.once([str(image["file_name"]).split(".")[0] for image in content["images"]], path)
         files.once([f"annotation {each['id']}" for each in content["annotations"] if "id" in each], path)
+        _numbered_as_published(content)
         images = {int(image["id"]): image for image in content["images"]}
         names = {i: str(image["file_name"]).split(".")[0] for i, image in sorted(images.items())}
         sizes = {names[i]: (int(image["width"]), int(image["height"])) for i, image in images.items()}
@@ -112,6 +113,23 @@ def read_annotations(path: Path) -> Annotations:
     if by_image:
         raise DataError(f"{path} annotates image {min(by_image)}, which it does not list", hint=hint)
     return Annotations(truth, sizes, (len(images), len(content["annotations"])))
+
+
+NAMED = {1: "person", 13: "stop sign", 44: "bottle", 90: "toothbrush"}
+"""Names of some of the 80 ids, which lie in 1..90."""
+
+
+def _numbered_as_published(content: Mapping[str, Any]) -> None:
+    """Raises ValueError when categories have other ids than COCO's, as tools that renumber them write."""
+    for category in content.get("categories", []):
+        meant = NAMED.get(category["id"], category["name"])
+        if category["name"] != meant:
+            raise ValueError(f"category {category['id']} is {category['name']}, in COCO it is {meant}")
+    for annotation in content["annotations"]:
+        if annotation["category_id"] not in CATEGORY_IDS:
+            raise ValueError(
+                f"category_id {annotation['category_id']!r} is none of COCO's 80, which are numbers in 1..90"
+            )
 
 
 def _objects(annotations: list[Mapping[str, Any]]) -> Objects:

@@ -149,7 +149,14 @@ def text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
     try:
-        return data.decode("utf-8-sig")
+        content = data.decode("utf-8-sig")
+        if "\0" not in content:
+            return content
+        line = content.count("\n", 0, content.index("\0")) + 1
+        raise DataError(
+            f"{path}:{line} holds zero bytes: UTF-16 without a byte-order mark, or no text",
+            hint=f"convert it: iconv -f UTF-16LE -t UTF-8 {path} > NEW; else fetch the file again",
+        )
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -181,6 +188,7 @@ def present(found: Mapping[str, Picture], names: Sequence[str], source: Path, pu
     A list of the whole published set may name pictures that are missing; the set is then partial. A shorter list
     selects pictures, and each must be there. Raises DataError otherwise, and for a picture that is not in the list."""
     extra = sorted(set(found) - set(names))
+    bare(names, found, source)
     if extra:
         raise DataError(
             f"{len(extra)} pictures are not in {source}, first {found[extra[0]].path}",
@@ -193,6 +201,17 @@ def present(found: Mapping[str, Picture], names: Sequence[str], source: Path, pu
             hint="fetch them, or remove their lines",
         )
     return [name for name in names if name in found]
+
+
+def bare(names: Iterable[str], found: Mapping[str, Picture], source: Path) -> None:
+    """Raises DataError when names of the file at `source` are those of pictures, but for folders before them."""
+    for name in names:
+        folder, slash, last = name.replace("\\", "/").rpartition("/")
+        if slash and name not in found and last in found:
+            raise DataError(
+                f"{source} names {name}: without {name[: len(folder) + 1]} it is a picture here",
+                hint="write the names of the pictures without folders before them",
+            )
 
 
 def digest(ids: Sequence[str], found: Mapping[str, Picture], labels: Iterable[bytes] = ()) -> str:

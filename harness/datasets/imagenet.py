@@ -47,7 +47,7 @@ def load(data: Path, published: files.Published = PUBLISHED, images: Path | None
 
 
 def other_order(labels: Mapping[str, int], source: Path) -> str:
-    """A note when the labels of the first pictures use another order of the classes, else ""."""
+    """A note when the labels of the first pictures are in another order of the classes, or wrong; else ""."""
     for known, first, order in (
         (DEVKIT, 0, "the order of the development kit"),
         (DEVKIT, 1, "the order of the development kit, counted from 1"),
@@ -60,6 +60,12 @@ def other_order(labels: Mapping[str, int], source: Path) -> str:
                 f"the labels of {source} are in {order}: {name} is {labels[name]}, in the order of the WordNet ids from"
                 f" 0 it is {WORDNET[name]}; every accuracy against them will be near 0"
             )
+    wrong = [name for name in WORDNET if labels.get(name, WORDNET[name]) != WORDNET[name]]
+    if wrong:
+        return (
+            f"the labels of {source} are not the published ones: {wrong[0]} is {labels[wrong[0]]}, in the order of the"
+            f" WordNet ids from 0 it is {WORDNET[wrong[0]]}; accuracies against them cannot be compared"
+        )
     return ""
 
 

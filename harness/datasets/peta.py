@@ -38,6 +38,7 @@ def load(data: Path, published: files.Published = PUBLISHED, images: Path | None
         unlike = sorted(set(labels) - set(names))
         if unlike:
             raise DataError(f"{order} lacks {len(unlike)} names of {source}, first {unlike[0]}", hint="fetch both")
+    files.bare(names, found, source)
     named = {name: picture for name, picture in found.items() if labels is None or name in labels}
     ids = files.present(named, names, source, published)
     if not ids:

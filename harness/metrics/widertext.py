@@ -5,6 +5,7 @@ Line 1 is the name, line 2 the number of faces, then a face a line: x y width he
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,18 +46,16 @@ def text(sample: str, prediction: Predictions) -> str:
 
 
 def read(folder: Path, ids: Sequence[str]) -> list[Rows]:
-    """Rows of each sample, in the order of `ids` (event/name), each in the order of its file.
+    """Rows of each sample, in the order of `ids` (event/name), each in the order of its file; .TXT is .txt.
 
     Raises DataError when no file is one of a sample, a sample has not exactly one, a file belongs to no sample, a count
     is not the number of lines, a line is not five finite numbers, or a size is negative."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", hint="it holds <event>/<name>.txt")
     found: dict[str, Rows] = {}
-    order: list[str] = []
+    files: dict[str, Path] = {}
     known = set(ids)
-    for path in sorted(folder.glob("*/*.txt")):
-        if path.name.startswith("._"):  # macOS puts these beside files on foreign disks
-            continue
+    for path in result_files(folder):
         first, result = _parse(path)
         name = first.strip().rpartition("/")[2].removesuffix(".jpg")
         sample = f"{path.parent.name}/{name}"
@@ -66,12 +65,33 @@ def read(folder: Path, ids: Sequence[str]) -> list[Rows]:
                 f" {path.stem}",
                 hint=f"line 1 is {path.stem}, with or without folder/ before it and .jpg after it",
             )
-        order.append(sample)
-        found[order[-1]] = result
-    if not known & set(order):
+        if sample in files:
+            raise DataError(
+                f"{path} and {files[sample]} are both results of {sample}", hint="move the one that is older away"
+            )
+        found[sample], files[sample] = result, path
+    if not known & set(files):
         raise _elsewhere(folder)
-    check_order(sorted(ids), sorted(order))
+    strange = sorted(set(files) - known)
+    if strange:
+        raise DataError(
+            f"{folder} has results of {len(strange)} pictures that are not in the data set, first {files[strange[0]]}",
+            hint="move them away",
+        )
+    missing = sorted(known - set(files))
+    if missing:
+        raise DataError(
+            f"{folder} lacks the results of {len(missing)} of {len(known)} pictures, first {missing[0]}.txt",
+            hint="run the program on these pictures too: an AP without them is another figure",
+        )
     return [found[sample] for sample in ids]
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The files <event>/<name>.txt in the folder, in order; macOS puts ._ files beside them on foreign disks."""
+    return sorted(
+        path for path in folder.glob("*/*") if path.suffix.lower() == ".txt" and not path.name.startswith("._")
+    )
 
 
 def _elsewhere(folder: Path) -> DataError:
@@ -143,6 +163,8 @@ def _parse(path: Path) -> tuple[str, Rows]:
     for n, fields in faces:
         try:
             x, y, width, height, score = map(float, fields)
+            if "_" in "".join(fields):  # Python's own way to group digits
+                raise ValueError(fields)
         except ValueError as error:  # not a number, or not five
             raise DataError(f"{path}:{n} is not five numbers", hint=hint) from error
         numbers.append((x, y, width, height, score))
@@ -167,6 +189,8 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror}", hint=again) from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            again = f"convert it: iconv -f UTF-16 -t UTF-8 {path} > NEW"
         raise DataError(
             f"{path} cannot be read: line {line} is not UTF-8 (byte 0x{data[error.start]:02x})", hint=again
         ) from error

@@ -17,6 +17,9 @@ from harness.backends.base import Device, Found, Health, of_chip, trail
 from harness.errors import DeviceError
 
 CHIPS_OF_A_CARD = {"310": 4}
+OF_THE_CHIP_MB = (
+    2048  # memory that an idle chip's own system holds: 1,074 to 1,910 in tables of the 310P users published
+)
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 LOADED = 0.5  # usage of the AI cores (0..1) from which the clock counts as that of a device under load
 
@@ -181,7 +184,16 @@ def health(device: Device) -> Health:
         temperature_c=row.celsius,
         note="" if healthy else f"npu-smi: health {row.health}{clock}",
         untold=", ".join(unknown),
+        unseen_mb=_unseen(row),
     )
+
+
+def _unseen(row: _npu_smi.Row) -> float | None:
+    """MB that neither the chip's own system nor a listed process holds; None where the table does not tell. In a
+    container that is not privileged npu-smi lists the processes of that container alone (its manual, proc-mem)."""
+    if row.used_mb is None or row.untold or None in row.held_mb:
+        return None
+    return max(0.0, row.used_mb - OF_THE_CHIP_MB - sum(mb for mb in row.held_mb if mb is not None))
 
 
 def _numbered(process: str) -> bool:

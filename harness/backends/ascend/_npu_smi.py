@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import NamedTuple
 
 from harness.backends.base import trail
@@ -35,6 +36,7 @@ class Row(NamedTuple):
     processes: tuple[str, ...]
     held_mb: tuple[float | None, ...] = ()  # the memory of each of them
     untold: str = ""
+    used_mb: float | None = None  # of the chip's memory, by its own system too
 
 
 def rows() -> list[Row] | None:
@@ -63,7 +65,7 @@ def page(npu: int, chip: int) -> Page:
     try:
         text = _run("info", "-t", "common", "-i", str(npu)) or ""
     except DeviceError:
-        text = ""
+        return Page()
     found = parse_page(text, chip)
     if CLOCK not in text and not found.split:
         _without_clock.add(npu)
@@ -123,7 +125,15 @@ HINTS = {  # by what npu-smi prints; reported by users of drivers 23 to 25
 }
 
 
+DEV = Path("/dev")
+NODES = ("davinci_manager", "devmm_svm", "hisi_hdc")  # a container needs these beside its davinci0, davinci1 ...
+
+
 def _hint(said: str) -> str:
+    lacking = [node for node in NODES if not (DEV / node).exists()]
+    if lacking and any(DEV.glob("davinci[0-9]*")):
+        given = " ".join(f"--device=/dev/{node}" for node in lacking)
+        return f"this container has a chip and not what goes with it: start it with docker run {given}"
     return next((hint for code, hint in HINTS.items() if code in said), HINT)
 
 
@@ -192,6 +202,7 @@ def _row(upper: list[str], lower: list[str], place: int, column: str) -> Row:
         raise DeviceError(f"npu-smi printed a row without a chip name: {upper}", HINT)
     power_and_heat = upper[2].split()  # a figure that is not known is NA
     usage = re.match(r"\d+", lower[2])
+    used = re.findall(r"(\d+)\s*/\s*\d+", lower[2])  # DDR and, where there is any, HBM
     shown = int(chip[1]) if len(chip) > 1 and chip[1].isdigit() else place
     return Row(
         device=place if column == "Phy-ID" else shown,
@@ -203,6 +214,7 @@ def _row(upper: list[str], lower: list[str], place: int, column: str) -> Row:
         celsius=_number(power_and_heat[1]) if len(power_and_heat) > 1 else None,
         busy=int(usage.group()) / 100.0 if usage else None,
         processes=(),
+        used_mb=float(sum(map(int, used))) if used else None,
     )
 
 

@@ -83,9 +83,17 @@ class Log:
                 continue
             match = re.fullmatch(form, line)
             if match is None:
-                self.refuse(f"{line[:80]!r} is damaged or cut off", "give the log as the tool wrote it", number)
+                self.damaged(line, number)
             found.append((number, match))
         return found
+
+    def damaged(self, part: str, number: int) -> NoReturn:
+        """Raises DataError: this part of a line is not what the tool writes there."""
+        grouped = re.search(r"\d[\d.]*[,'\u2019\xa0\u2009\u202f]\d[\d.,]*", part)
+        if grouped:
+            fact = f"{grouped.group()!r} is written as in another language: the tool writes digits and one point"
+            self.refuse(fact, "run the tool with LC_ALL=C, or give the log as the tool wrote it", number)
+        self.refuse(f"{part[:80]!r} is damaged or cut off", "give the log as the tool wrote it", number)
 
     def one(self, what: str, start: str, form: str) -> tuple[int, Match[str]]:
         """(line number, match) of the only such line. Raises DataError when there is none or more than one."""
@@ -159,7 +167,7 @@ class Log:
         for part in re.split(r",\s*", text):
             match = re.fullmatch(form, part)
             if match is None:
-                self.refuse(f"{part[:60]!r} is damaged or cut off", "give the log as the tool wrote it", number)
+                self.damaged(part, number)
             spread[match.group(1)] = float(match.group(3))
         for key in ("min", "max", "mean", "median"):
             if key not in spread:

@@ -94,6 +94,9 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         raise DataError(f"{path} cannot be read: {error}", hint) from error
+    for start, (kind, command) in _PACKED.items():
+        if data.startswith(start):
+            raise DataError(f"{path} cannot be read: it is a {kind} archive", f"unpack it: {command} {path}")
     try:
         text = decode(data)
     except ValueError as error:
@@ -103,15 +106,26 @@ def read_text(path: Path) -> str:
     return text
 
 
+_PACKED = {
+    b"\x1f\x8b": ("gzip", "gunzip -k"),
+    b"\xfd7zXZ": ("xz", "unxz -k"),
+    b"PK\x03\x04": ("zip", "unzip"),
+}
+
+
 def decode(data: bytes) -> str:
     """Text of these bytes, without a byte-order mark. Raises ValueError when they are no text of one encoding."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
+            _of_one(data, encoding)
             return _strict(data[len(mark) :], encoding)
     if b"\0" in data:  # UTF-16 without a mark has a zero byte in each ASCII character
+        if not data.strip(b"\0").count(b"\0"):
+            raise ValueError("zero bytes stand before or after the text: a part of the log was lost")
         even, odd = data[0::2].count(0), data[1::2].count(0)
         if max(even, odd) < 0.25 * len(data) / 2:
             raise ValueError("it holds zero bytes: no text, or text of two encodings")
+        _of_one(data, "utf-16")
         return _strict(data, "utf-16-le" if odd > even else "utf-16-be")
     for encoding in ("utf-8", "gb18030"):
         try:
@@ -119,6 +133,15 @@ def decode(data: bytes) -> str:
         except UnicodeDecodeError:
             pass
     return data.decode("utf-8", "replace")  # figures are ASCII; a line with another character stays as it is
+
+
+def _of_one(data: bytes, encoding: str) -> None:
+    """Raises ValueError when this UTF-16 or UTF-32 has a stretch of text of another encoding, as where PowerShell began
+    a log and another program went on. ASCII characters have no zero byte there."""
+    other = re.search(rb"[\t\n\r -~]{64}", data)
+    if encoding != "utf-8" and other is not None:
+        line = data.count(b"\n", 0, other.start()) + 1
+        raise ValueError(f"its text is of two encodings: that of line {line} is not {encoding.upper()}")
 
 
 def _strict(data: bytes, encoding: str) -> str:
@@ -142,7 +165,7 @@ def lines_of(source: str, text: str) -> tuple[list[str], list[int]]:
             numbers.append(number)
     prefix = _prefix(source, lines, numbers)
     if prefix is not None:
-        lines = [re.sub(prefix, "", line, count=1).strip() for line in lines]
+        lines = [re.sub(rf"\A(?:{prefix})", "", line).strip() for line in lines]
     lines = _without_explanations([_own(line) for line in lines])
     full = [i for i, line in enumerate(lines) if line]
     return [lines[i] for i in full], [numbers[i] for i in full]
@@ -172,26 +195,33 @@ def _unpacked(text: str) -> str:
 def _prefix(source: str, lines: list[str], numbers: list[int]) -> str | None:
     """A pattern of what stands before the tool's lines (time stamps, container, logger); None when nothing does.
 
-    Such a prefix is the same before all lines but for its numbers. Raises DataError when it is not."""
+    Such a prefix is the same before all lines but for its numbers; where some lines have none, any is taken away.
+    Raises DataError when all lines have one and these differ."""
     form = re.compile("(?P<own>" + OWN + ")?(?:" + "|".join(_BEGINNINGS) + ")")
-    found = []
+    found, clean = [], False
     for number, line in zip(numbers, lines):
         match = form.search(line) if any(sign in line for sign in _SIGNS) else None
-        if match is None:
-            continue
-        if match.start() == 0:
-            return None
-        found.append((number, line[: match.start()]))
+        if match is not None and match.start() == 0:
+            clean = True
+        elif match is not None:
+            found.append((number, line[: match.start()]))
     shapes = {_shape(before): (number, before) for number, before in reversed(found)}
+    if clean:  # some lines have none: what follows the tool's own mark, as [V] [TRT], is no prefix
+        many = [shape for shape, (_, before) in shapes.items() if not re.match(OWN, before) and _often(shape, lines)]
+        return "|".join(many) or None
     if not shapes:
         return None
     if len(shapes) > 1:
         first, second = sorted(shapes.values())[:2]
         _refuse_prefix(source, first, f", and {second[1][:60]!r} before line {second[0]}: they cannot be taken away")
     (shape,) = shapes
-    if sum(1 for line in lines if re.match(shape, line)) < 2:
+    if not _often(shape, lines):
         _refuse_prefix(source, found[0], " and before no other line")
     return shape
+
+
+def _often(shape: str, lines: list[str]) -> bool:
+    return sum(1 for line in lines if re.match(shape, line)) > 1
 
 
 def _refuse_prefix(source: str, place: tuple[int, str], rest: str) -> NoReturn:

@@ -54,7 +54,16 @@ def test_a_picture_of_another_size_than_annotated_is_named_when_it_is_read(thing
     [
         (lambda c: c.pop("images"), "a field is missing or wrong: KeyError"),
         (lambda c: c["annotations"][0].pop("bbox"), "a field is missing or wrong: KeyError"),
-        (lambda c: c["annotations"][0].update(category_id=12), "a field is missing or wrong"),
+        (lambda c: c["annotations"][0].update(category_id=12), "category_id 12 is none of COCO's 80"),
+        (lambda c: c["annotations"][0].update(category_id="person"), "category_id 'person' is none of COCO's 80"),
+        (
+            lambda c: c.update(categories=[{"id": 13, "name": "parking meter"}]),
+            "category 13 is parking meter, in COCO it",
+        ),
+        (
+            lambda c: [i.update(file_name=f"val2017/{i['file_name']}") for i in c["images"]],
+            "without val2017/ it is a pic",
+        ),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "a field is missing or wrong"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4]), "a bbox is not"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), "a bbox is not"),

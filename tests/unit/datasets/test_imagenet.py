@@ -73,7 +73,8 @@ def test_pictures_without_a_label_file_have_no_truth_and_say_so(images):
         ((489, 360, 170), "in the order of the development kit: "),
         ((490, 361, 171), "in the order of the development kit, counted from 1: "),
         ((66, 971, 231), "in the order of the WordNet ids, but counted from 1: "),
-        ((65, 360, 171), ""),
+        ((65, 360, 171), "not the published ones: ILSVRC2012_val_00000002 is 360, "),
+        ((1, 2, 3), "not the published ones: "),
     ],
 )
 def test_labels_in_another_order_of_the_classes_are_said(images, first, order):
@@ -83,7 +84,8 @@ def test_labels_in_another_order_of_the_classes_are_said(images, first, order):
 
     assert order in note
     assert bool(note) == bool(order)
-    assert not order or f"{NAMES[0]} is {first[0]}, in the order of the WordNet ids from 0 it is 65" in note
+    if first[0] != 65:
+        assert f"{NAMES[0]} is {first[0]}, in the order of the WordNet ids from 0 it is 65" in note
 
 
 def test_one_known_picture_tells_the_order(images):
@@ -93,6 +95,23 @@ def test_one_known_picture_tells_the_order(images):
     labels(images, {NAMES[2]: 170})
 
     assert "development kit" in imagenet.load(images, published("imagenet", NAMES[2:])).note
+
+
+@pytest.mark.parametrize("before", ["val/", "n01751748/", "/data/val/", "D:\\imagenet\\val\\"])
+def test_names_with_folders_before_them_are_named(images, before):
+    (images / "imagenet" / "val_label.txt").write_text("".join(f"{before}{name}.JPEG 7\n" for name in NAMES))
+
+    with pytest.raises(DataError) as error:
+        imagenet.load(images, THREE)
+
+    assert f"val_label.txt names {before}{NAMES[0]}: without {before} it is a picture here" in str(error.value)
+
+
+def test_utf_16_without_a_mark_is_named(images):
+    (images / "imagenet" / "val_label.txt").write_bytes(f"{NAMES[0]}.JPEG 7\n".encode("utf-16-le"))
+
+    with pytest.raises(DataError, match=r"val_label.txt:1 holds zero bytes(.|\n)*iconv -f UTF-16LE"):
+        imagenet.load(images, THREE)
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000, "٣"])

@@ -18,6 +18,13 @@ def test_labels_of_none_of_the_pictures_are_named(people, monkeypatch):
         peta.load(people, published("peta", PEOPLE))
 
 
+def test_labels_of_names_with_folders_before_them_are_named(people):
+    write_people(people, {f"images/{name}.png": [0] * 35 for name in PEOPLE})
+
+    with pytest.raises(DataError, match=r"label\.json names images/13056: without images/ it is a picture here"):
+        peta.load(people, published("peta", PEOPLE))
+
+
 CROPS = published("peta", PEOPLE)
 
 

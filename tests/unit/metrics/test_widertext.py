@@ -55,21 +55,30 @@ def test_a_short_list_of_predictions_leaves_no_file(tmp_path):
 def test_a_missing_result_file_is_named(results):
     (results / f"{IDS[1]}.txt").unlink()
 
-    with pytest.raises(DataError, match=f"1 of 2 samples have no result, first {IDS[1]}"):
+    with pytest.raises(DataError, match=f"lacks the results of 1 of 2 pictures, first {IDS[1]}.txt"):
         widertext.read(results, IDS)
+
+
+def test_an_ending_in_capitals_is_an_ending(results):
+    (results / f"{IDS[1]}.txt").rename(results / f"{IDS[1]}.TXT")
+
+    assert [len(rows) for rows in widertext.read(results, IDS)] == [1, 1]
+    assert [path.name for path in widertext.result_files(results)] == ["0_Parade_1.txt", "1_Handshaking_2.TXT"]
 
 
 def test_a_doubled_result_file_is_named(results):
     (results / "0--Parade" / "copy.txt").write_text((results / f"{IDS[0]}.txt").read_text())
 
-    with pytest.raises(DataError, match=f"more than one result, first {IDS[0]}"):
+    with pytest.raises(DataError, match=rf"copy\.txt and .*_1\.txt are both results of {IDS[0]}"):
         widertext.read(results, IDS)
 
 
 def test_a_result_file_of_no_picture_is_named(results):
     (results / "0--Parade" / "stray.txt").write_text("stray\n0\n")
 
-    with pytest.raises(DataError, match="of no sample, first 0--Parade/stray"):
+    with pytest.raises(
+        DataError, match=r"results of 1 pictures that are not in the data set, first .*0--Parade/stray\.txt"
+    ):
         widertext.read(results, IDS)
 
 
@@ -94,6 +103,8 @@ def test_a_result_file_of_no_picture_is_named(results):
         ("0_Parade_1\n2\n1 2 3 4 0.6 \n1 2 3 -0.5 0.5 \n", ":4 has a negative width"),
         ("0_Parade_1\n2\n1 2 3 4 0.5 \n1 2 3 4 \n", ":4 is not five numbers"),
         ("0_Parade_1\n1\n1 2 3 4 high \n", ":3 is not five numbers"),
+        ("0_Parade_1\n1\n1_0 2 3 4 0.5 \n", ":3 is not five numbers"),
+        ("0_Parade_1\n1\n1,2,3,4,0.5\n", ":3 is not five numbers"),
     ],
 )
 def test_a_damaged_result_file_is_refused_with_its_line(results, text, message):
@@ -128,6 +139,9 @@ def test_bytes_that_are_not_utf_8_are_named_with_their_line(results):
         widertext.read(results, IDS)
     (results / f"{IDS[0]}.txt").write_bytes(b"\n\n\xc1")
     with pytest.raises(DataError, match="line 3 is not"):
+        widertext.read(results, IDS)
+    (results / f"{IDS[0]}.txt").write_text("0_Parade_1\n0\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"0_Parade_1\.txt cannot(.|\n)*iconv -f UTF-16 -t UTF-8 .*0_Parade_1\.txt"):
         widertext.read(results, IDS)
 
 
@@ -231,18 +245,16 @@ def test_a_result_file_that_is_no_text_is_refused(results):
         widertext.read(results, IDS)
 
 
-@pytest.mark.parametrize("where", ["pred/{}", "{}.TXT", "flat"])
+@pytest.mark.parametrize("where", ["pred/{}", "flat"])
 def test_results_that_lie_elsewhere_are_named_with_the_way_there(results, where):
     for sample in IDS:
         path = results / f"{sample}.txt"
         other = results / {"flat": f"{path.stem}.txt"}.get(where, where.format(sample))
-        other = other.with_suffix(".TXT" if where.endswith("TXT") else ".txt")
+        other = other.with_suffix(".txt")
         other.parent.mkdir(parents=True, exist_ok=True)
         path.rename(other)
 
-    with pytest.raises(
-        DataError, match=r"holds no result <event>/<name>\.txt of a picture, but .*_1\.(txt|TXT)"
-    ) as caught:
+    with pytest.raises(DataError, match=r"holds no result <event>/<name>\.txt of a picture, but .*_1\.txt") as caught:
         widertext.read(results, IDS)
     assert "folders of the events" in caught.value.hint
 

@@ -332,7 +332,7 @@ def test_a_file_that_a_partial_set_lacks_is_counted_against_that_set(wider, caps
 
     facts, _ = scores(capsys, given[0], tree(data / "texts"), "widerface", data)
     assert (facts["kind"], facts["images"]) == ("partial", 2)
-    with pytest.raises(DataError, match="1 of 2 samples have no result, first 1--Shop/b_1"):
+    with pytest.raises(DataError, match=r"lacks the results of 1 of 2 pictures, first 1--Shop/b_1\.txt"):
         evaluate.command(given[0], tree(data / "less", lost=("1--Shop/b_1",)), *given[1:])
     (data / "texts" / "9--Far").mkdir()
     (data / "texts" / "9--Far" / "b_1.txt").write_text("b_1\n0\n")

@@ -363,6 +363,67 @@ def test_what_npu_smi_cannot_do_comes_with_the_next_step(said, hint):
     assert hint in caught.value.hint
 
 
+def test_a_container_with_the_chip_and_not_what_goes_with_it_is_told_how_to_be_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(_npu_smi, "DEV", tmp_path)
+    for node in ("davinci3", "hisi_hdc"):
+        (tmp_path / node).touch()
+
+    with pytest.raises(DeviceError) as caught:
+        _npu_smi.parse("dcmi module initialize failed. ret is -8005")
+
+    assert caught.value.hint.endswith("docker run --device=/dev/davinci_manager --device=/dev/devmm_svm")
+    for node in _npu_smi.NODES:
+        (tmp_path / node).touch()
+    with pytest.raises(DeviceError) as caught:
+        _npu_smi.parse("dcmi module initialize failed. ret is -8005")
+    assert "HwHiAiUser" in caught.value.hint
+
+
+def test_a_page_that_failed_once_is_asked_for_again(monkeypatch):
+    monkeypatch.setattr(_npu_smi, "_without_clock", set())
+    answers = [DeviceError("npu-smi failed", "look"), "Chip ID : 0\nTemperature(C) : 40\n"]
+
+    def told(*_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(_npu_smi, "_run", told)
+
+    assert [_npu_smi.page(0, 0).split for _ in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("cell", "held", "unseen"),
+    [
+        ("0            1910 / 21527", (), 0),  # an idle 310P of those whose table users published
+        ("0            37623/ 44278", (), 35575),
+        ("0            37623/ 44278", (35000.0,), 575),
+        ("0           0    / 0          26838/ 32768", (), 24790),  # a chip with HBM
+        ("0            37623/ 44278", (None,), None),
+        ("NA", (), None),
+    ],
+)
+def test_memory_that_no_listed_process_holds_is_told(monkeypatch, cell, held, unseen):
+    row = _npu_smi._row(["0       310P3", "OK", "NA 42"], ["0       0", "0000:01:00.0", cell], 0, "Device")
+    row = row._replace(held_mb=held, processes=("1 x",) * len(held))
+    monkeypatch.setattr(_npu_smi, "rows", lambda: [row])
+    monkeypatch.setattr(_npu_smi, "page", lambda npu, chip: _npu_smi.Page(0.0))
+
+    assert _devices.health(Device(0, "310P3")).unseen_mb == unseen
+
+
+def test_memory_of_a_table_without_processes_tells_nothing(monkeypatch, tmp_path):
+    with cann(monkeypatch, tmp_path) as sdk:
+        found = []
+        for layout in ("new", "old"):
+            sdk.switch(npu_smi_layout=layout, hidden_mb=5000)
+            found.append(_devices.health(_devices.devices(".*").devices[0]).unseen_mb)
+
+    assert found == [5000 + 1074 - 2048, None]
+
+
 @pytest.mark.parametrize("layout", ["old", "new", "newest", "phy-id"])
 @pytest.mark.parametrize("soc", ["Ascend310", "Ascend310P3"])
 def test_the_program_is_asked_and_its_table_read(monkeypatch, tmp_path, layout, soc):

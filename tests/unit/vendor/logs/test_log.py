@@ -1,5 +1,7 @@
 """What a log must be: whole lines, one run, one batch, one device; each refusal names its line."""
 
+import re
+
 import pytest
 
 from harness.errors import DataError
@@ -122,3 +124,12 @@ def test_a_figure_reads_as_one_line():
     figure = Throughput("msame", 129.44, 4, 30.9, "Inference average time", (7,), device=2)
 
     assert str(figure) == "msame: 129.44 images/s on device 2 at batch 4 (Inference average time)"
+
+
+@pytest.mark.parametrize("figure", ["1,235.998", "235,998", "1.235,998", "1\u2019235.998"])
+def test_a_number_as_another_language_writes_it_is_named(figure):
+    with pytest.raises(
+        DataError, match=rf"log\.txt:11: '.*{re.escape(figure[-3:])}' is written as in another language"
+    ) as caught:
+        log("rate: " + figure).whole("rate:", r"rate: \d+\.\d+")
+    assert "LC_ALL=C" in caught.value.hint

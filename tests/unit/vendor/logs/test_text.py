@@ -57,6 +57,15 @@ def test_a_log_is_read_in_every_encoding_that_shells_write(tmp_path, name, encod
     [
         (codecs.BOM_UTF16_LE + "Inference".encode("utf-16-le")[:-1], "cut off inside a character"),
         (b"[infer] \0 5\n" * 9, "zero bytes"),
+        (b"[infer] " * 9 + b"\0" * 99, "zero bytes stand before or after the text: a part of the log was lost"),
+        (b"\0" * 99 + b"[infer] " * 9, "zero bytes stand before or after the text"),
+        ("[infer]\n\n".encode("utf-16") + b"[infer] " * 9, "two encodings: that of line 3 is not UTF-16-LE"),
+        (
+            b"[infer] " * 9 + b"\n" + ("[infer]\n" * 99).encode("utf-16-le"),
+            "two encodings: that of line 1 is not UTF-16",
+        ),
+        (b"\x1f\x8b\x08\0", "a gzip archive\n.*gunzip -k"),
+        (b"PK\x03\x04\0", "a zip archive"),
         (codecs.BOM_UTF16_LE + "推理".encode("utf-16-le"), "no Latin letter"),
         (codecs.BOM_UTF8 + b"\xff\xfe", "no UTF-8 text|cut off inside"),
     ],
@@ -159,6 +168,30 @@ def test_a_prefix_that_is_not_the_same_everywhere_is_named():
     with pytest.raises(DataError, match=r"'(left|right) of it: ' stands before .*, and '(left|right)") as caught:
         parse(text, batch=8)
     assert "sed" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name in LOGS if name != "trtexec_7"])
+@pytest.mark.parametrize("having", [lambda i, n: i < n // 2, lambda i, n: i >= n // 2, lambda i, _: i % 2])
+def test_a_prefix_of_some_lines_only_is_taken_away(name, having):
+    lines = log_samples.ALL[name].splitlines()
+    text = "".join(f"{'trt-1  | ' if having(i, len(lines)) else ''}{line}\n" for i, line in enumerate(lines))
+
+    assert figure(text, name).per_device == plain(name).per_device
+
+
+def test_a_second_run_behind_a_prefix_is_seen():
+    text = log_samples.ALL["trtexec"]
+
+    with pytest.raises(DataError, match="several runs"):
+        parse(text + "".join(f"trt-2 | {line}\n" for line in text.splitlines()), batch=8)
+
+
+def test_what_stands_inside_a_line_is_no_prefix():
+    text = log_samples.ALL["ais_bench"].replace("[INFO] ---", "[INFO] to bench: [INFO] ---", 1)
+
+    found = figure("".join(f"bench: {line}\n" for line in text.splitlines()), "ais_bench")
+
+    assert found.per_device == plain("ais_bench").per_device
 
 
 def test_a_word_before_one_line_is_no_prefix():
