@@ -51,6 +51,10 @@ place of INT8 errs by 0.02 to 0.045 times, FP32 in the place of FP16 by 0.001 ti
 0.19 times."""
 
 
+MISPLACED = 0.1
+"""A row that errs so many times less against another row of the reference than against its own holds the wrong row."""
+
+
 MOST_RMS = 0.7
 """No loss allows a larger rms error: its power would be half of the output's. An output of zeros has 1 and must fail,
 also where INT8 itself costs 0.54 (RetinaFace-mobilenet0.25, published weights, one range a tensor): there QNN and RKNN
@@ -145,12 +149,24 @@ def judge_numerics(
     ours, wanted = (np.asarray(side[name][sample], np.float64) for side in (chip, reference))
     if how := differences(ours, wanted):
         details["differences"] = {"output": name, "sample": sample, **how}
-    return Verdict(
-        Outcome.FAIL,
+    text = (
         f"{observed}; asked {asked}; would pass with {_loose(would)}; worst of {basis}: {at['output']}"
-        f"{at['element']} is {at['chip']:.6g}, reference {at['reference']:.6g}, rms error of that row {at['rms']:.3g}",
-        details,
+        f"{at['element']} is {at['chip']:.6g}, reference {at['reference']:.6g}, rms error of that row {at['rms']:.3g}"
     )
+    return Verdict(Outcome.FAIL, text + _misplaced(ours, at["rms"], limits[name].rms, reference), details)
+
+
+def _misplaced(ours: NDArray[np.float64], error: float, allowed: float, reference: Tensors) -> str:
+    """ "; it holds what row 2 of scores should", for a row of the chip's that errs by `error` (rms): that row of the
+    reference is nearest to it, within `allowed` and `MISPLACED` x `error`. "" where none is."""
+    others = [
+        (_deviation(name, row, ours, wanted)["rms"], row, name)
+        for name, rows in reference.items()
+        for row, wanted in enumerate(np.asarray(rows, np.float64))
+        if wanted.shape == ours.shape
+    ]
+    least, row, name = min(others)
+    return f"; it holds what row {row} of {name} should" if least <= min(allowed, MISPLACED * error) else ""
 
 
 def in_precision(verdict: Verdict, precision: Precision) -> Verdict:

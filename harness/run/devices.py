@@ -28,6 +28,7 @@ SIMULATED = LEASES / "simulated"  # of simulated devices: they stand in the way 
 NOTE_BYTES = 4096  # of a note that is believed
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in all processes of pytest -n
 UNSEEN_MB = 2048  # memory that nobody shown holds, up to which a device counts as idle: drivers keep some themselves
+LOOKS = 2  # looks under load, beside the first, after which a device that shows no utilisation tells none
 VACANT_S = 1.0  # between two looks at a device that others use: a vendor's tool takes up to a second of the host
 TELL_S = 30.0  # between two words to someone who waits
 
@@ -307,8 +308,9 @@ def check_same(
     during: Sequence[Sequence[Health]] = (),
 ) -> None:
     """Raises InvalidMeasurement when a device became unhealthy, throttled or used by others while it was measured, or
-    its clock changed; under load, when it fell below the first clock seen under load. Utilisation and memory after a
-    measurement are its own and say nothing. `during` has a row of the devices for every moment under load."""
+    its clock changed; under load, when it fell below the first clock seen under load; and when it shows none of the
+    suite's own processes, where another device does. Utilisation and memory after a measurement are its own and say
+    nothing. `during` has a row of the devices for every moment under load."""
     for number, (device, earlier, later) in enumerate(zip(devices, before, after, strict=True)):
         clocks = [row[number].clock_mhz for row in (*during, after)]
         loaded = [clock for clock in clocks if clock]
@@ -325,6 +327,15 @@ def check_same(
                 f"the clock of {device.name} {device.index} went from {earlier.clock_mhz:g} to {later.clock_mhz:g} MHz",
                 hint="lock the clock, then measure again",
             )
+    if any(health.own for health in after):
+        for device, health in zip(devices, after, strict=True):
+            if not health.own:
+                raise InvalidMeasurement(
+                    f"{device.name} {device.index} shows no process of this run, and others that were measured with it "
+                    "do: its work ran on another device",
+                    hint=f"compare the numbers of the vendor's tool with those of the runtime, then each device alone: "
+                    f"pytest -m throughput --device {device.index}",
+                )
 
 
 def _temperature(health: Health) -> str:
@@ -405,6 +416,23 @@ def _open(place: Path) -> int:
             hint=f"remove it if nobody measures now, as its owner: rm -r {place.parent}",
         ) from error
     return descriptor
+
+
+def seeing(
+    devices: Sequence[Device], after: Sequence[Health], during: Sequence[Sequence[Health]]
+) -> tuple[Health, ...]:
+    """`after`, with a note where a device showed the utilisation of an idle one in all looks under the suite's own
+    load: it cannot tell that of others either. `during` as in check_same; its first row is of the moment the load
+    begins."""
+    told = []
+    for number, (device, health) in enumerate(zip(devices, after, strict=True)):
+        busy = [row[number].busy for row in during[1:]]
+        seen = max((share for share in busy if share is not None), default=1.0)
+        if len(busy) >= LOOKS and seen <= IDLE:
+            note = f"utilisation unknown ({device.name} {device.index} shows {seen:.0%} under the load of this run)"
+            health = replace(health, untold=", ".join(filter(None, [health.untold, note])))
+        told.append(health)
+    return tuple(told)
 
 
 def untold(healths: Sequence[Health]) -> str:

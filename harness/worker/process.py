@@ -121,7 +121,7 @@ class Worker:
         outputs = tuple(by_name[name] for name in spec.outputs or by_name)
         batched = rows and all(tensor.shape[:1] == (-1,) for tensor in spec.inputs)
         return RemoteSession(
-            self.pipe, tensors["session"], inputs, outputs, batched, tensors["places"], tensors["on_chip"]
+            self.pipe, tensors["session"], inputs, outputs, batched, tensors["places"], tensors["on_chip"], device.index
         )
 
 
@@ -140,6 +140,7 @@ class RemoteSession:
         batched: bool = True,
         places: int = 1,
         on_chip: float | None = None,
+        device: int = 0,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
@@ -150,6 +151,7 @@ class RemoteSession:
         self._pipe = pipe
         self._number = number
         self._batch = 0
+        self._device = device
         self._measuring: Plan | None = None
 
     def __enter__(self) -> RemoteSession:
@@ -234,7 +236,8 @@ class RemoteSession:
                 bad = view.size - int(np.isfinite(view).sum())
                 if bad:
                     raise RunError(
-                        f"output {name} has {bad} values of {view.size} that are NaN or infinite",
+                        f"output {name} of device {self._device} has {bad} values of {view.size} that are NaN or "
+                        "infinite",
                         hint="see which layer makes the first: chipproof diagnose",
                     )
         return {output.name: views[output.name].copy() for output in self.outputs}

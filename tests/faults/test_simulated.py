@@ -89,6 +89,22 @@ def test_one_damaged_device_of_a_card_is_found_and_named(simulated, every, stage
     assert re.search(text, "\n".join(watch.texts))
 
 
+def test_a_runtime_that_works_on_another_device_than_the_one_asked_for_is_named(simulated, tmp_path):
+    switches = {"machine": str(tmp_path / "machine"), "npu_smi_layout": "new"}
+    right = simulated("ascend310", "bs1 and throughput", **switches)
+    wrong = simulated("ascend310", "bs1 and throughput", takes=0, **switches)
+
+    assert right.seen["tiny_objects-ascend310-fp16-bs1 throughput"] in ("PASS", "INCONCLUSIVE", "FAIL")
+    assert wrong.seen["tiny_objects-ascend310-fp16-bs1 throughput"] == "INVALID", "\n".join(wrong.texts)
+    assert "310 1 shows no process of this run, and others" in "\n".join(wrong.texts)
+
+
+def test_what_only_one_device_of_a_card_gives_names_it(simulated):
+    watch = simulated("ascend310", "bs1 and accuracy", nan=3)
+
+    assert "output boxes of device 3 has 1 values of 256 that are NaN" in "\n".join(watch.texts)
+
+
 def test_a_host_that_is_slower_than_its_simulated_chip_is_told_and_is_no_fault_of_the_chip(simulated):
     watch = simulated("cuda", "bs4 and throughput", slow_host=0.1)
 

@@ -278,8 +278,9 @@ def damage(outputs, batch):
     arrays).
 
     drop_rows: the last row of every batch of two or more is never written (zeros); nan: one element of the first
-    floating output; swap_outputs: the bytes of the outputs land in each other's buffers, in reverse order;
-    bad_device [number, every]: that device negates one row in so many, the same ones each time."""
+    floating output, with a number on that device alone; swap_outputs: the bytes of the outputs land in each other's
+    buffers, in reverse order; bad_device [number, every]: that device negates one row in so many, the same ones each
+    time."""
     import numpy as np
 
     active = switches()
@@ -288,7 +289,8 @@ def damage(outputs, batch):
         for output in outputs:
             if output.ndim and output.shape[0] == batch:
                 output[-1] = 0
-    if active.get("nan"):
+    nan = active.get("nan", -1)
+    if nan is True or nan in USED:
         for output in outputs:
             if output.dtype.kind == "f" and output.size:
                 output.reshape(-1)[output.size // 2] = np.nan

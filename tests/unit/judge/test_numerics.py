@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,20 @@ def test_two_rows_that_changed_places_fail(batch):
     chip = changed(reference, "output0", [0, 1], reference["output0"][[1, 0]])
 
     assert judge_numerics(chip, reference, INT8).outcome is FAIL
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_row_in_the_wrong_place_is_named(precision):
+    reference = tensors()
+    noisy = reference["output0"] * np.float32(1 + 1e-4)
+    repeated = judge_numerics(changed(reference, "output0", 3, noisy[2]), reference, precision)
+    alike = {"boxes": reference["output0"], "scores": reference["output0"] + 9}
+    exchanged = judge_numerics({"boxes": alike["scores"], "scores": alike["boxes"]}, alike, precision)
+    elsewhere = judge_numerics(changed(reference, "output0", 3, 5 * noisy[2]), reference, precision)
+
+    assert repeated.text.endswith("; it holds what row 2 of output0 should")
+    assert re.search(r"boxes\[(\d), .*; it holds what row \1 of scores should$", exchanged.text)
+    assert "it holds" not in elsewhere.text
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -333,6 +333,7 @@ def test_a_verdict_has_no_english_sentence_left_and_all_its_figures():
         judge_floor(fast, cell),
         judge_numerics(outputs, outputs, Precision.FP16),
         judge_numerics({"class": outputs["class"] * 2}, outputs, Precision.FP16),
+        judge_numerics({"class": outputs["class"][[0, 0]]}, outputs, Precision.FP16),
     ]
     assert len({verdict.outcome for verdict in verdicts}) == 4
 

@@ -376,6 +376,15 @@ def test_a_device_that_changed_while_it_was_measured_is_invalid(change, says):
         check_same([CARD, CARD], [IDLE, IDLE], [IDLE, dataclasses.replace(IDLE, **change)])
 
 
+def test_a_device_that_shows_none_of_this_runs_processes_where_others_do_is_invalid():
+    busy, not_told = dataclasses.replace(IDLE, own=1), IDLE
+
+    check_same([CARD, CARD], [IDLE, IDLE], [busy, busy])
+    check_same([CARD, CARD], [IDLE, IDLE], [not_told, not_told])
+    with pytest.raises(InvalidMeasurement, match="shows no process of this run"):
+        check_same([CARD, CARD], [IDLE, IDLE], [busy, not_told])
+
+
 LOADED = Health(busy=0.97, clock_mhz=1080.0)
 CARD_310P = Device(0, "310P3")
 
@@ -441,6 +450,26 @@ def test_what_devices_do_not_tell_is_said_once_and_no_reason_to_refuse():
     check_idle(CARD, silent)
     assert devices.untold([silent, Health(), silent]) == "processes unknown (NVML: Not Supported)"
     assert devices.untold([Health(busy=0.0), Health()]) == ""
+
+
+@pytest.mark.parametrize(
+    ("busy", "note"),
+    [
+        ((0.0, 0.0, 0.03), "utilisation unknown (NVIDIA T4 0 shows 3% under the load of this run)"),
+        ((0.0, 0.0, 0.9), ""),  # of which one look fell into a pause
+        ((0.0, 0.9), ""),
+        ((0.0, 0.0), ""),  # the first says nothing, and one is too few
+        ((None, None, None), ""),
+        ((), ""),
+    ],
+)
+def test_a_device_that_shows_no_utilisation_under_the_suites_own_load_does_not_tell_it(busy, note):
+    looks = [[Health(busy=0.9), Health(busy=share)] for share in busy]
+
+    other, seen = devices.seeing([CARD, CARD], [Health(), Health()], looks)
+
+    assert (other.untold, seen.untold) == ("", note)
+    assert devices.seeing([CARD], [Health(untold="a")], [[Health(busy=0.0)]] * 3)[0].untold.startswith("a, utilisation")
 
 
 @pytest.mark.parametrize("run", ["a", "b"])

@@ -28,7 +28,7 @@ def set_device(device):
     if not 0 <= device < cann.device_count():
         return chip.fails(chip.RT_DEVICE, f"EE1001: device {device} is not in [0, {cann.device_count()})")
     state.uses[device] = state.uses.get(device, 0) + 1
-    simulate.occupy(device)
+    simulate.occupy(_taken(device))
     default = next((h for h, c in state.contexts.items() if c["default"] and c["device"] == device), None)
     if default is None:
         default = next(state.numbers["context"])
@@ -36,6 +36,11 @@ def set_device(device):
         state.clocks[device] = simulate.Clock()
     chip.local.context = default
     return 0
+
+
+def _taken(device):
+    """The device that does the work of `device`: the switch `takes`, or itself."""
+    return int(simulate.switches().get("takes", device))
 
 
 @vendor("acl.rt.reset_device")
@@ -48,7 +53,7 @@ def reset_device(device):
     if state.uses[device]:
         return 0
     del state.uses[device]
-    simulate.occupy(device, held=False)
+    simulate.occupy(_taken(device), held=False)
     for handle, context in list(state.contexts.items()):
         if context["device"] != device or context.get("dead"):
             continue
