@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
-from itertools import chain
+from itertools import chain, cycle, islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -90,8 +90,8 @@ class Card:
 
         "devices", of a card with several: whether a random few of the batches give like outputs on another device; an
         image that does not is then asked of all. "last batch", where that was filled up: whether its images give like
-        outputs in a full batch. "first batch", of several: whether the first device gives like outputs for its first
-        batch at the end. Outputs are alike within the tolerance of the precision, since answers turn over at
+        outputs beside other images. "first batch", of several: whether the first device gives like outputs for its
+        first batch at the end. Outputs are alike within the tolerance of the precision, since answers turn over at
         their thresholds; those of an engine that suppresses boxes itself do so too and are not compared."""
         size, names = self.case.batch, list(self.sessions)
         groups = [list(range(start, min(start + size, len(images)))) for start in range(0, len(images), size)]
@@ -121,7 +121,7 @@ class Card:
         if twice:
             verdicts["devices"] = self._devices_alike(images, {number: groups[number] for number in twice}, outputs)
         for number in filled:
-            full = [*groups[number], *groups[number][-1:] * (size - len(groups[number]))]
+            full = [*groups[number], *islice(cycle(range(len(images))), size - len(groups[number]))]
             again = self._outputs(names[number % len(names)], images, full)
             verdicts["last batch"] = self._last_batch_alike(images, groups[number], outputs(number), again)
         for number in begins:

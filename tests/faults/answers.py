@@ -283,6 +283,12 @@ def the_last_row_is_that_of_the_execute_before(plant):
     plant.chip("last_row_late:4")
 
 
+@fault("accuracy FAIL")
+def equal_rows_of_a_batch_are_computed_once(plant):
+    """The last picture of a data set is wrong, where its batch is filled up with it."""
+    plant.chip("equal_rows_once")
+
+
 @fault(WRONG)
 def rows_change_places_in_pairs(plant):
     """Right at batch 1; at even batches every answer is its neighbour's."""

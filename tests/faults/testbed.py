@@ -299,6 +299,16 @@ def wrong_sometimes(outputs, session):
     return outputs
 
 
+def equal_rows_once(outputs, session):
+    """Of the rows of a batch that are equal only the last is computed."""
+    (given,) = session.given.values()
+    for row, image in enumerate(given):
+        if any(np.array_equal(image, other) for other in given[row + 1 :]):
+            for value in outputs.values():
+                value[row] = 0
+    return outputs
+
+
 def unsteady(value):
     return value * (1 + np.random.default_rng().uniform(0, 1e-5, value.shape)).astype(np.float32)
 
@@ -379,6 +389,7 @@ OUTPUTS = {
     "without_softmax": without_softmax,
     "softmax_over_cells": softmax_over_cells,
     "nan_sometimes": nan_sometimes,
+    "equal_rows_once": equal_rows_once,
     "wrong_sometimes": wrong_sometimes,
     "unsteady": each(unsteady),
     "first_answer_for_ever": first_answer_for_ever,
