@@ -64,7 +64,6 @@ def command(
     the reference's outputs, and the versions. Exit status: 0 nothing differs, 1 something does, 2 could not run."""
     from harness.case import Case
     from harness.diagnose import layers
-    from harness.judge.numerics import judge_numerics
 
     if sweep and bundle is not None:
         raise UsageError("--sweep writes no bundle", hint="run chipproof diagnose again with --bundle alone")
@@ -73,7 +72,7 @@ def command(
         if sweep:
             _end_of_sweep({"case": case, **bench.facts, **swept(bench)}, as_json)
         chip, wanted = bench.outputs()
-        verdict = judge_numerics(chip, wanted, bench.case.precision, bench.loss)
+        verdict = bench.judged(chip)
         every = layers.layers(_exported(bench), bench.case.batch)
         located = layers.locate(every, tapping(bench, every))
         found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}

@@ -8,18 +8,22 @@ import numpy as np
 
 from harness.case import Precision, Tensors
 from harness.judge.accuracy import SLACK
-from harness.judge.numerics import judge_numerics
+from harness.judge.numerics import judge_numerics, losses
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
 
-def judge_own(chip: Tensors, reference: Tensors, precision: Precision, batch: int | None) -> Verdict:
-    """The verdict on all outputs of one batch against ONNX Runtime.
+def judge_own(
+    chip: Tensors, reference: Tensors, precision: Precision, batch: int | None, plain: Tensors | None = None
+) -> Verdict:
+    """The verdict on all outputs of one batch against the reference. Where that is in FP64, `plain` has the outputs of
+    ONNX Runtime in the file's own data types.
 
     Floating-point outputs are judged as those of the published models are (judge_numerics): row by row where axis 0 is
     the `batch`, else as one. Whole numbers and booleans must be equal at FP32; at lower precision at most 1 % of them
-    may differ, because the nearest class may change with the last digit. Raises InvalidMeasurement when a
-    floating-point output of the reference is empty or not finite."""
+    may differ, because the nearest class may change with the last digit. What `plain` loses against the reference is
+    the unit of a chip's error, and a whole number in which the two differ may be either. Raises InvalidMeasurement when
+    a floating-point output of the reference is empty or not finite."""
     if chip.keys() != reference.keys():
         named = ", ".join(sorted(chip)) or "none"
         return Verdict(Outcome.FAIL, f"outputs {named} instead of {', '.join(sorted(reference))}")
@@ -27,12 +31,18 @@ def judge_own(chip: Tensors, reference: Tensors, precision: Precision, batch: in
     for name in whole:
         if chip[name].shape != reference[name].shape:
             return Verdict(Outcome.FAIL, f"{name} has shape {chip[name].shape}, the reference {reference[name].shape}")
-    told = [_whole(name, chip, reference, precision) for name in whole]
+    plain = reference if plain is None else plain
+    told = [_whole(name, chip, reference, precision, plain) for name in whole]
     floats = [name for name in reference if name not in whole]
     if floats:
         as_rows = {name: reference[name].shape[:1] == (batch,) for name in floats}
-        ours, wanted = ({n: v[n] if as_rows[n] else np.asarray(v[n])[None] for n in floats} for v in (chip, reference))
-        verdict = judge_numerics(ours, wanted, precision)
+        ours, wanted, lossy = (
+            {n: v[n] if as_rows[n] else np.asarray(v[n])[None] for n in floats} for v in (chip, reference, plain)
+        )
+        seen = {n: v for n, v in wanted.items() if v.size and plain is not reference}
+        loss = {name: one for name, one in losses(lossy, seen).items() if one.rms}
+        kind = f"FP{8 * min(value.dtype.itemsize for value in lossy.values())}"
+        verdict = judge_numerics(ours, wanted, precision, loss, of_a_file=kind)
     else:
         verdict = Verdict(Outcome.PASS, f"whole numbers only, at {precision}")
     wrong = [text for text, fine in told if not fine]
@@ -40,10 +50,10 @@ def judge_own(chip: Tensors, reference: Tensors, precision: Precision, batch: in
     return replace(verdict, outcome=outcome, text="; ".join([*(text for text, _ in told), verdict.text]))
 
 
-def _whole(name: str, chip: Tensors, reference: Tensors, precision: Precision) -> tuple[str, bool]:
+def _whole(name: str, chip: Tensors, reference: Tensors, precision: Precision, plain: Tensors) -> tuple[str, bool]:
     """(what was seen of an output of whole numbers, whether it is right)."""
     ours, wanted = chip[name].ravel(), reference[name].ravel()
-    differing = np.flatnonzero(ours != wanted)
+    differing = np.flatnonzero((ours != wanted) & (ours != plain[name].ravel()))
     allowed = 0 if precision is Precision.FP32 else int(SLACK * wanted.size)
     if not differing.size:
         return f"{name}: {wanted.size} whole numbers equal", True

@@ -29,7 +29,7 @@ from harness.errors import DataError
 from harness.export import export, own, torchscript
 from harness.export.own import OwnModel
 from harness.models.base import Model, Prepared, Protocol
-from harness.reference import arithmetic, predictions, weights
+from harness.reference import arithmetic, exact, predictions, weights
 from harness.store import Store, canonical
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("onnx", ".onnx", ("harness.export.export", "harness.reference.eager"), ("torch", "onnx")),
         Recipe("own", ".onnx", ("harness.export.own",), ("onnx",), of_model=False),
         Recipe("own_rows", ".npy", ("harness.export.own",), (), of_model=False),
+        Recipe(
+            "own_exact", ".npz", ("harness.reference.exact",), ("torch", "onnx", "onnxruntime", "numpy"), of_model=False
+        ),
         Recipe("torchscript", ".pt", ("harness.export.torchscript", "harness.reference.eager"), ("torch",)),
         Recipe("calibration", ".npy", PREPARATION, IMAGING),
         Recipe("rounded", ".onnx", ("harness.backends.cpu.ort",), ("onnx", "onnxruntime", "numpy"), of_model=False),
@@ -306,6 +309,19 @@ def own_rows_file(store: Store, rows: Sequence[NDArray[Any]]) -> Path:
     told = [[str(one.dtype), list(one.shape), hashlib.sha256(one.tobytes()).hexdigest()] for one in rows]
     inputs = {"rows": told}
     return _get(store, "own_rows", key("own_rows", inputs), make)
+
+
+def exact_outputs(store: Store, model: OwnModel, inputs: Tensors) -> Tensors:
+    """Outputs of the user's file in FP64 (reference.exact). Raises NotExact."""
+
+    def make(path: Path) -> None:
+        made = exact.outputs(own.whole(model.path), inputs)
+        save_arrays(path, {str(place): made[name] for place, name in enumerate(model.outputs)})
+
+    fed = [[name, str(one.dtype), list(one.shape), hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest()]
+           for name, one in inputs.items()]  # fmt: skip
+    kept = load_arrays(_get(store, "own_exact", key("own_exact", {"digest": model.digest, "inputs": fed}), make))
+    return {name: kept[str(place)] for place, name in enumerate(model.outputs)}
 
 
 def engine_file(

@@ -23,6 +23,7 @@ from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
 from harness.errors import DeviceError, InvalidMeasurement, WorkerError
 from harness.export import export
+from harness.export.own import OwnModel
 from harness.judge.accuracy import RUINED
 from harness.judge.numerics import Loss, judge_numerics, losses
 from harness.judge.policy import Policy
@@ -30,6 +31,7 @@ from harness.judge.timing import Plan
 from harness.metrics.changes import compared
 from harness.models.base import Model, Protocol
 from harness.reference import arithmetic, eager, predictions
+from harness.reference.exact import NotExact
 from harness.run import artefacts, devices
 from harness.run.artefacts import ResolvedWeights
 from harness.run.devices import Presence
@@ -88,6 +90,7 @@ class RunContext:
         self.settings = settings
         self._present: dict[str, Presence] = {}
         self._losses: dict[tuple[str, str, Precision], dict[str, Loss]] = {}
+        self._not_exact: dict[str, str] = {}  # why there is no FP64 reference, by the digest of a user's file
         self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
@@ -344,6 +347,17 @@ class RunContext:
                 )
             self._losses[memo] = found
         return self._losses[memo]
+
+    def exact(self, model: OwnModel, inputs: Tensors) -> tuple[Tensors | None, str]:
+        """(outputs of a user's file in FP64, ""), or (None, why there are none)."""
+        if not self.settings.exact:
+            return None, "the tier quick leaves FP64 out"
+        if model.digest not in self._not_exact:
+            try:
+                return artefacts.exact_outputs(self.settings.store, model, inputs), ""
+            except NotExact as error:
+                self._not_exact[model.digest] = str(error)
+        return None, self._not_exact[model.digest]
 
     def _prepared(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:
         dataset = self.dataset(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from harness.chips import Chip
 from harness.errors import BuildError
 from harness.export.own import ROWS_FOR_INT8, OwnModel, whole
 from harness.export.own import operators as used
-from harness.judge.numerics import Loss
 from harness.judge.own import judge_own
 from harness.judge.verdict import Verdict
 from harness.reference import own
@@ -164,18 +164,29 @@ class OwnRun(CaseRun):
         return ()
 
     @cached_property
-    def wanted(self) -> Tensors:
-        """ONNX Runtime's outputs for the inputs."""
+    def plain(self) -> Tensors:
+        """ONNX Runtime's outputs for the inputs, in the file's own data types."""
         return own.outputs(self.own, self.inputs())
 
+    @cached_property
+    def _exact(self) -> tuple[Tensors | None, str]:
+        exact, why = self.context.exact(self.own, self.inputs())
+        if exact is not None and (exact := own.settled(self.plain, exact)) is None:
+            why = "outputs have other shapes in FP64"
+        return exact, why
+
     @property
-    def loss(self) -> dict[str, Loss]:
-        """Not known: there is no PyTorch module."""
-        return {}
+    def wanted(self) -> Tensors:
+        """Outputs of the reference for the inputs: in FP64 where the file can be computed so."""
+        exact, _ = self._exact
+        return self.plain if exact is None else exact
 
     def judged(self, outputs: Tensors) -> Verdict:
-        """The verdict on outputs of the chip for one batch."""
-        return judge_own(outputs, self.wanted, self.case.precision, self.case.batch)
+        """The verdict on outputs of the chip for one batch, which tells what the reference is."""
+        verdict = judge_own(outputs, self.wanted, self.case.precision, self.case.batch, self.plain)
+        exact, why = self._exact
+        told = "FP64 reference" if exact is not None else f"reference in the file's own data types: {why}"
+        return replace(verdict, text=f"{verdict.text}; {told}", details={**verdict.details, "reference": told})
 
     def compare_devices(self, sessions: dict[str, RemoteSession]) -> None:
         """Nothing: there are no other images."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from harness.case import Precision
+from harness.errors import InvalidMeasurement
 from harness.judge.own import judge_own
 
 Y = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
@@ -66,3 +67,61 @@ def test_rows_are_judged_by_themselves_only_where_they_are_the_batch(batch, want
     wrong[2] = (3e-6, 2e-6, 1e-6)
 
     assert judged(wrong, right, batch=batch).outcome == wanted
+
+
+# ---------------------------------------------------------------- a reference in FP64
+
+EXACT = np.random.RandomState(0).standard_normal((4, 50))
+FP32, FP16 = Precision.FP32, Precision.FP16
+
+
+def beside(ours, plain, exact=EXACT, precision=FP32):
+    return judge_own({"y": ours}, {"y": exact}, precision, 4, {"y": plain})
+
+
+def off(share, seed):
+    """EXACT with that rms error."""
+    noise = np.random.RandomState(seed).standard_normal(EXACT.shape)
+    return (EXACT + share * noise * np.linalg.norm(EXACT) / np.linalg.norm(noise)).astype(np.float32)
+
+
+def test_the_error_is_told_in_units_of_what_fp32_loses():
+    verdict = beside(off(3e-5, 1), off(1e-5, 2))
+
+    assert verdict.outcome == "PASS"
+    assert verdict.details["units"] == pytest.approx(3, rel=0.2)
+    assert "x what FP32 costs ONNX Runtime)" in verdict.text
+
+
+@pytest.mark.parametrize(("chip", "wanted"), [(2e-2, "PASS"), (1.5e-1, "FAIL")])
+def test_a_file_that_loses_much_in_fp32_allows_as_much_and_no_more(chip, wanted):
+    """FP16 in the place of FP32 loses thousands of times as much; the tolerance of FP32 would fail both."""
+    assert beside(off(chip, 1), off(1e-2, 2)).outcome == wanted
+    assert judged(off(chip, 1), EXACT).outcome == "FAIL"
+
+
+@pytest.mark.parametrize("chip", [1e-3, 1e-2])
+def test_a_file_that_loses_little_in_fp32_has_the_tolerance_of_fp32(chip):
+    assert beside(off(chip, 1), off(1e-7, 2)).outcome == "FAIL"
+
+
+def test_an_output_that_loses_nothing_has_no_units():
+    verdict = beside(EXACT.astype(np.float32), EXACT.astype(np.float32), EXACT.astype(np.float32).astype(np.float64))
+
+    assert verdict.outcome == "PASS"
+    assert "units" not in verdict.details
+
+
+def test_a_whole_number_on_which_fp32_and_fp64_differ_may_be_either():
+    wanted, plain = np.arange(9), np.arange(9)
+    plain[3] = 7
+    for at, value, outcome in ((3, 3, "PASS"), (3, 7, "PASS"), (3, 5, "FAIL"), (4, 7, "FAIL")):
+        ours = np.arange(9)
+        ours[at] = value
+
+        assert beside(ours, plain, wanted).outcome == outcome
+
+
+def test_an_empty_output_is_told_as_before():
+    with pytest.raises(InvalidMeasurement, match="empty"):
+        beside(np.zeros((4, 0)), np.zeros((4, 0)), np.zeros((4, 0)))

@@ -68,3 +68,15 @@ def test_every_operator_without_a_kernel_is_named_with_its_nodes(tmp_path):
         UsageError, match=r"it has no kernel on the CPU for lab:Bend \(node /bend\), lab:Fold \(node Fold_2\)\n"
     ):
         own.check(read(make, tmp_path))
+
+
+def test_only_where_both_or_neither_are_finite_the_reference_is_in_fp64():
+    fine, over = np.ones(2), np.array([1, np.inf])
+    plain, exact = {"a": fine, "b": over, "c": over}, {"a": 2 * fine, "b": 2 * fine, "c": over}
+
+    found = own.settled(plain, exact)
+
+    assert found["a"] is exact["a"]
+    assert found["b"] is plain["b"]
+    assert found["c"] is exact["c"]
+    assert own.settled({"a": fine}, {"a": np.ones(3)}) is None

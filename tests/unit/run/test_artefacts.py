@@ -38,6 +38,7 @@ DECIDED_BY = {
     "calibration": (PREPARING, IMAGING),
     "own": ({"export.own"}, {"onnx"}),
     "own_rows": ({"export.own"}, set()),
+    "own_exact": ({"reference.exact"}, {"torch", "onnx", "onnxruntime", "numpy"}),
     "rounded": ({"backends.cpu.ort", "backends.cpu._graph", "backends._calibration", "backends.base"},
                 {"onnx", "onnxruntime", "numpy"}),
     "engine": ({"backends.nvidia.trt", "backends.nvidia._trt_build", "backends._calibration", "backends.base",

@@ -8,15 +8,17 @@ import sys
 import numpy as np
 import own_models
 import pytest
+from onnx import numpy_helper
 
 from harness import baselines
 from harness.backends.base import Device
 from harness.case import Case, Precision
 from harness.errors import BuildError
 from harness.export import own
+from harness.reference import exact
 from harness.run.context import RunContext, Settings
 from harness.run.devices import Presence
-from harness.run.own_run import OwnEngine, cases
+from harness.run.own_run import OwnEngine, OwnRun, cases
 from harness.store import Store
 from tests.session import ROOT
 
@@ -190,6 +192,60 @@ def test_a_simulated_chip_runs_it(chip, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(outcomes(records)) == 6
     assert set(outcomes(records).values()) == {"PASS"}
+
+
+def unstable():
+    """2^13 is added and subtracted: FP32 loses the digits below 2^-10, whatever the chip."""
+    far = numpy_helper.from_array(np.float32(2**13), "far")
+    return own_models.file(
+        [own_models.node("Conv", ["x", "w"], ["h"]), own_models.node("Add", ["h", "far"], ["g"]),
+         own_models.node("Sub", ["g", "far"], ["y"])],
+        [own_models.info("x", own_models.F, ("n", 3, 6, 6))], [own_models.info("y", own_models.F, ("n", 4, 4, 4))],
+        [own_models.weight("w", 4, 3, 3, 3), far],
+    )  # fmt: skip
+
+
+def local():
+    shape = ("n", 3, 2, 2)
+    return own_models.file([own_models.node("LRN", ["x"], ["y"], size=3)], [own_models.info("x", shape=shape)],
+                           [own_models.info("y", shape=shape)])  # fmt: skip
+
+
+def test_the_reference_is_in_fp64_is_kept_and_says_where_it_cannot_be(tmp_path, monkeypatch):
+    asked = []
+    real = exact.outputs
+    monkeypatch.setattr(exact, "outputs", lambda *given: asked.append(given) or real(*given))
+
+    def bench(make, case, **settings):
+        context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load(), **settings))
+        return OwnRun(context, Case.parse(case), model=read(make, tmp_path))
+
+    first = bench(unstable, "own_m-cpu-fp32-bs4")
+    again = bench(unstable, "own_m-cpu-fp32-bs4")
+    x = first.inputs()["x"].astype(np.float64)
+    w = numpy_helper.to_array(unstable().graph.initializer[0])
+
+    wanted = sum(
+        np.einsum("nchw,oc->nohw", x[:, :, i : i + 4, j : j + 4], w[:, :, i, j]) for i in range(3) for j in range(3)
+    )
+    np.testing.assert_allclose(first.wanted["y"], wanted, atol=1e-11)
+    assert np.array_equal(first.wanted["y"], again.wanted["y"])
+    assert len(asked) == 1
+    assert np.abs(first.plain["y"] - wanted).max() > 1e-4
+
+    verdict = first.judged(first.plain)
+    assert verdict.outcome == "PASS"
+    assert verdict.details["units"] == pytest.approx(1)
+    assert verdict.details["reference"] == "FP64 reference"
+    assert first.judged({"y": np.float32(np.float16(first.plain["y"]))}).outcome == "PASS", "2^-10 is what FP16 has too"
+    assert first.judged({"y": first.plain["y"] * np.float32(1.02)}).outcome == "FAIL"
+
+    other = bench(local, "own_m-cpu-fp32-bs1")
+    told = "reference in the file's own data types: ONNX Runtime has no FP64 kernel of LRN"
+    assert other.judged(other.plain).text.endswith(told)
+    assert "units" not in other.judged(other.plain).details
+    quick = bench(unstable, "own_m-cpu-fp32-bs1", exact=False)
+    assert quick.judged(quick.plain).details["reference"].endswith("the tier quick leaves FP64 out")
 
 
 def odd():
