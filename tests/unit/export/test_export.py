@@ -156,7 +156,7 @@ PLANTED = {
     swapped_tensors: "checker says|gives",
     another_opset: "opset 11",
     a_batch_norm: "not folded",
-    a_batch_baked_in: "cannot run it at batch 3",
+    a_batch_baked_in: "cannot run it at batch 2",
     a_dangling_node: "checker says",
 }
 
