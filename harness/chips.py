@@ -32,6 +32,7 @@ class Chip:
     normalizes: bool = False  # the compiler can take over normalisation (AIPP, insert_bn)
     keeps: bool = False  # its answers follow from the engine's key alone, and are kept like the reference's
     least_of_eager: float | None = None  # asked where nothing is published: FP32 throughput / that of eager PyTorch
+    heavy_least_of_eager: float | None = None  # that of heavy models, when it is less
     timed_in_turn: bool = False  # timed window by window in turn with its peers, not on all devices at once
     peers: tuple[str, ...] = (EAGER,)  # programs that this is at FP32: eager PyTorch is asked for, the others are told
     shared: bool = False  # other programs use it too: batches are compared by their ratios to eager PyTorch
@@ -151,6 +152,7 @@ CHIPS: dict[str, Chip] = {
             normalizes=True,
             keeps=True,
             least_of_eager=1.0,
+            heavy_least_of_eager=0.7,  # 0.92 to 1.5 where it is sound, on one thread of two about half of that
             timed_in_turn=True,
             shared=True,
             hint="pip install onnxruntime",

@@ -92,6 +92,13 @@ def batches(model: Model, chip: Chip, precision: Precision) -> tuple[int, ...]:
     return tuple(sorted(b for b in asked if model.batches is None or b in model.batches))
 
 
+def least_of_eager(case: Case) -> float | None:
+    """FP32 throughput / that of eager PyTorch that is asked of the case; None where it is not compared."""
+    chip, model = chips()[case.chip], models().get(case.model)  # none: a model of the user's own
+    heavy = model is not None and model.heavy and chip.heavy_least_of_eager is not None
+    return chip.heavy_least_of_eager if heavy else chip.least_of_eager
+
+
 def cases() -> list[Case]:
     """The whole matrix, in the order in which it is run: engines of one model and chip side by side."""
     return [

@@ -453,13 +453,16 @@ def _raw_correlation(x: NDArray[np.float64]) -> float:
 def more_windows(seen: Estimate, bound: float) -> int | None:
     """How many more windows would move the interval off `bound`; None when more than `PLENTY` would be needed.
 
-    The width of the interval shrinks with the square root of the number of windows. The total is at least `FULL`."""
+    The width of the interval shrinks with the square root of the number of windows. The total is at least `FULL`, but
+    for pairs whose interval is that of Student's t: these are enough where the bound is beyond the allowance."""
     away = abs(math.log(seen.value / bound))
     upper = seen.value < bound
     half = seen.distance(0.025, upper=upper) - seen.allowance
     if away == 0:
         return None
     wanted = max(FULL, seen.samples * (half / away) ** 2)
+    if not seen.doubt and 0 < seen.allowance < away:
+        wanted = min(wanted, seen.samples * (half / (away - seen.allowance)) ** 2)
     return None if wanted > PLENTY else max(1, math.ceil(wanted - seen.samples))
 
 
@@ -482,7 +485,9 @@ def paired_ratio(
     a: Sequence[float] | NDArray[np.float64], b: Sequence[float] | NDArray[np.float64], confidence: float = CONFIDENCE
 ) -> Estimate:
     """Geometric mean of a[i] / b[i] for windows measured in turn, with the interval of `throughput` on the log scale.
-    Load that slows both windows of a pair cancels.
+    Load that slows both windows of a pair cancels, and so does a clock state: fewer than `FULL` pairs have Student's t
+    plus `UNSEEN` at both ends, and cover all pairs only where neighbouring ones are alike. By simulation
+    (tests/unit/judge) at most 2.5 % of ratios exactly at a bound are then decided wrongly, over all looks.
 
     Raises InvalidMeasurement for series of different length and as `throughput` does."""
     if len(a) != len(b):
@@ -491,7 +496,12 @@ def paired_ratio(
     logs = np.log(np.asarray(a, dtype=np.float64) / np.asarray(b, dtype=np.float64))
     value, half = float(np.exp(logs.mean())), _half_width(logs, confidence)
     spread = float(np.exp(logs).std(ddof=1)) / value
-    return _widened(value, half, half, spread, logs - logs.mean(), np.exp(logs))
+    pairs = np.exp(logs)
+    if logs.size >= FULL or _alike(pairs):
+        return _widened(value, half, half, spread, logs - logs.mean(), pairs)
+    away = half + math.log1p(UNSEEN)
+    low, high = value * math.exp(-away), value * math.exp(away)
+    return Estimate(value, low, high, spread, logs.size, _worth(logs), allowance=math.log1p(UNSEEN))
 
 
 def exact(value: float) -> Estimate:

@@ -35,6 +35,7 @@ FAMILY = 60  # throughput verdicts of the largest run: 49 figures are published,
 WRONG_RUN = 0.05  # chance of any FAIL in such a run when every figure is exactly at its bound (Bonferroni)
 BETWEEN = 0.03  # standard deviation between runs and cards, log scale: a published figure is one run of one card
 WIDEST = 1.5  # high / low of an interval: targets ask for 1.2 to 1.6, so a wider interval decides nothing
+WIDEST_OF_PAIRS = 2.0  # the same of a ratio to eager PyTorch, of which 0.7 or 1 is asked: what slows both cancels
 SHORTEST = 50e-6  # seconds: of a shorter execute, the call alone is a large part
 SLOPPY = 4.0  # allowed ratio of executes at once for such an execute
 IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to executes in flight; counted twice, it is 2
@@ -57,7 +58,7 @@ class Effort:
 
 def _decide(
     seen: Estimate, bound: float, text: str, details: dict[str, Any], effort: Effort, between: float = 0.0,
-    one_state: float = 0.0,
+    one_state: float = 0.0, widest: float = WIDEST,
 ) -> Verdict:  # fmt: skip
     """PASS when the whole interval is at or above the bound, FAIL when all of it is below, else INCONCLUSIVE with the
     time that would decide.
@@ -65,7 +66,7 @@ def _decide(
     Each end is taken at the level for this look (`spent`), so that looking again after every block does not raise the
     error rate. PASS is wrong for at most `WRONG` of figures at the bound, FAIL in at most `WRONG_RUN` of whole runs.
     FAIL also allows for `between`, the standard deviation between runs on the log scale, because one run says nothing
-    about other days and cards. An interval wider than `WIDEST` decides nothing.
+    about other days and cards. An interval wider than `widest` (high / low) decides nothing.
 
     With fewer than `SESSIONS` fresh sessions PASS asks for `one_state` (relative) more than the bound: a session may
     show one state only of a clock that changes seldom."""
@@ -74,13 +75,25 @@ def _decide(
     alpha = WRONG_RUN / FAMILY * spent(effort.look)
     up = math.hypot(seen.distance(alpha, upper=True), quantile(math.inf, alpha) * between)
     low = seen.bound(WRONG * spent(effort.look), upper=False)
-    if seen.width <= WIDEST and low >= bound * math.exp(unseen):
+    if seen.width <= widest and low >= bound * math.exp(unseen):
         return Verdict(Outcome.PASS, text, details)
-    if seen.width <= WIDEST and seen.value * math.exp(up) < bound:
+    if seen.width <= widest and seen.value * math.exp(up) < bound:
         return Verdict(Outcome.FAIL, text, details)
     near = seen.slow or low >= bound or bound <= seen.value < bound * math.exp(NEAR)
     alone = bool(one_state) and near and seen.sessions < SESSIONS
-    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {_undecided(seen, bound, effort, between, alone, details)}", details)
+    why = _too_wide(seen, widest, details) or _undecided(seen, bound, effort, between, alone, details)
+    return Verdict(Outcome.INCONCLUSIVE, f"{text}; {why}", details)
+
+
+def _too_wide(seen: Estimate, widest: float, details: dict[str, Any]) -> str:
+    """That the interval is too wide to decide anything, or "". Writes its width into `details`."""
+    if seen.width <= widest:
+        return ""
+    details["width"] = min(seen.width, 1e9)
+    return (
+        f"high / low of the interval is {seen.width:.3g}, and only up to {widest:g} decides: "
+        f"{seen.doubt or 'noise'}; end other programs or lock the clock, then measure again, with more --patience"
+    )
 
 
 def _undecided(
@@ -88,12 +101,6 @@ def _undecided(
 ) -> str:
     """Why the figure is not decided, and what would decide it. Writes the windows, sessions or runs needed into
     `details`. `alone`: what was measured is too little for fresh sessions to tell of a clock that changes seldom."""
-    if seen.width > WIDEST:
-        details["width"] = min(seen.width, 1e9)
-        return (
-            f"high / low of the interval is {seen.width:.3g}, and only up to {WIDEST:g} decides: "
-            f"{seen.doubt or 'noise'}; end other programs or lock the clock, then measure again, with more --patience"
-        )
     if between and seen.bound(WRONG, upper=True) < bound:
         runs = math.ceil((quantile(math.inf, WRONG_RUN / FAMILY) * between / math.log(bound / seen.value)) ** 2)
         details["needed_runs"] = runs
@@ -170,7 +177,7 @@ def judge_ratio(
         f"{ratio} times eager PyTorch in the same run; asked at least {at_least:g}; {ratio.samples} pairs of windows, "
         f"spread {percent(ratio.spread)}"
     )
-    return _decide(ratio, at_least, text, _quotient(ratio, at_least), effort)
+    return _decide(ratio, at_least, text, _quotient(ratio, at_least), effort, widest=WIDEST_OF_PAIRS)
 
 
 def told_beside(verdict: Verdict, name: str, chip: Sequence[float], other: Sequence[float]) -> Verdict:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import matrix
 from harness.backends.base import Device, Health
 from harness.baselines import Cell
 from harness.case import Tensors
@@ -67,7 +68,7 @@ class CaseSpeed:
     @property
     def at_least(self) -> float | None:
         """Ratio to eager PyTorch that is asked; None where it is not compared."""
-        floor, usual = self.run.bound("throughput").floor, self.chip.least_of_eager
+        floor, usual = self.run.bound("throughput").floor, matrix.least_of_eager(self.case)
         return usual if usual is None or floor is None else floor
 
     @property

@@ -44,6 +44,7 @@ class Side:
     changed: Tensors | None = None
     simulated: bool = False
     noted: list[tuple[int, float]] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)  # seconds of the first execute of the other inputs
 
     def note(self) -> None:
         """Note how many executes there were so far, and the process's resident memory after them, for check_flat."""
@@ -67,7 +68,9 @@ class Side:
         inputs = self.changed
         if inputs is None:
             inputs = {name: np.ascontiguousarray(np.flip(value, axis=-2)) for name, value in self.inputs.items()}
+        begun = time.perf_counter()
         answered = self.session.run(inputs)
+        self.took.append(time.perf_counter() - begun)
         if not _unlike(answered, self.answered):
             raise InvalidMeasurement(
                 f"{self.who}: {'images upside down' if self.changed is None else 'other inputs'} give the same outputs",
@@ -91,20 +94,25 @@ class Side:
                     hint="the runtime skips executes or returns cached outputs; its throughput cannot be trusted",
                 )
 
-    def check_fresh(self) -> None:
+    def check_fresh(self, timed: Sequence[float] = ()) -> None:
         """Time executes of inputs that were just written and repeated ones in turn. Inputs alternate, so that a runtime
         that keeps outputs by their inputs computes the first of each pair only.
+
+        `timed` are the seconds of windows of one execute each, which repeat the usual inputs: where the first execute
+        of the other inputs took no longer, nothing else is run.
 
         Raises InvalidMeasurement when the repeated ones are quicker, beyond `REMEMBERED`."""
         if self.simulated:
             return
-        new: list[float] = []
-        again: list[float] = []
+        new, again = list(self.took), list(timed)
 
         def remembered() -> bool:
             gained = median(new) - median(again)
             return median(again) < REMEMBERED * median(new) and gained > SHORTEST
 
+        if new and again and not remembered():
+            return
+        new, again = [], []
         begun = time.perf_counter()
         while True:
             inputs = self.inputs if len(new) % 2 else self.turned[0]

@@ -14,7 +14,7 @@ from statistics import median
 from harness.errors import HarnessError
 from harness.judge.stats import FULL, SESSION_WINDOWS, SESSIONS
 from harness.judge.throughput import Effort
-from harness.judge.timing import FEWEST, Plan, Timing, joined
+from harness.judge.timing import Plan, Timing, joined
 from harness.judge.verdict import Verdict
 from harness.run.load import LOADED, Load, others_rest, others_share
 from harness.run.side import Side
@@ -28,7 +28,8 @@ REWARM_S = 0.2  # seconds of warm-up before further windows: the engine has just
 PAUSE_S = 0.03  # seconds after eager PyTorch: its OpenMP threads (libgomp) spin for about 10 ms, each on a core
 PAIRS_LIMIT_S = 3.0  # seconds for the first look
 PAIRS = 8  # windows of the chip and of each peer, one after the other, at the first look
-FEW_GROWTH = 3  # growth below FULL windows: a slow engine is judged before a full series uses up its patience
+FEWEST_PAIRS = 4  # of a slow engine: with Student's t for the first look, three give an interval twice as wide
+FEW_GROWTH = 2  # growth below FULL windows: a slow engine is judged before a full series uses up its patience
 LOOK_S = 1.5  # seconds between two health queries under load: a vendor's tool takes up to a second of the host
 GROWTH = 1.5  # windows at a look relative to the look before: few looks leave more of the allowed error for each
 FLAT_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=1000, latencies=0, limit_s=1.0)  # after a card's windows
@@ -167,12 +168,12 @@ def card_until_decided(
 def in_turn(sides: Sequence[Side], pairs: int = 0, limit_s: float = -1.0) -> Block:
     """One Timing for each side, measured window by window in turn, so that other load slows all sides alike.
 
-    The chip is first, eager PyTorch last. Slow engines get fewer windows. Inputs are sent with the first window and
-    stay on the device. Raises InvalidMeasurement when outputs differ afterwards."""
+    The chip is first, eager PyTorch last. Slow engines get fewer windows, at least `FEWEST_PAIRS`. Inputs are sent with
+    the first window and stay on the device. Raises InvalidMeasurement when outputs differ afterwards."""
     timings: list[list[Timing]] = [[] for _ in sides]
     pairs, limit_s = pairs or PAIRS, limit_s if limit_s >= 0 else PAIRS_LIMIT_S
     end = time.perf_counter() + limit_s
-    while len(timings[0]) < FEWEST or (len(timings[0]) < pairs and time.perf_counter() < end):
+    while len(timings[0]) < FEWEST_PAIRS or (len(timings[0]) < pairs and time.perf_counter() < end):
         if len(sides) > 1:
             time.sleep(PAUSE_S)
         for side, seen in zip(sides, timings, strict=True):
@@ -209,12 +210,13 @@ def pairs_until_decided(
                 kept.append(said)
                 return block
 
-    sides[0].look(random.Random())
+    sides[0].turned  # noqa: B018 - run, so that a timed execute that is skipped leaves wrong outputs
     sides[0].check_together(random.Random())
     sides[0].note()
     blocks, effort = until_decided(measure, conclude, PAIRS, patience_s, "pairs of windows")
     sides[0].note()
-    sides[0].check_fresh()
+    sides[0].look(random.Random())
+    sides[0].check_fresh(_seconds_of_singles(blocks))
     quiet = [block for block, said in zip(blocks, kept, strict=True) if not said]
     singles = _singles(sides[0], quiet, others, end)
     sides[0].note()
@@ -228,9 +230,8 @@ def _singles(side: Side, blocks: Sequence[Block], others: Callable[[], Load | No
     else of further ones; empty when other programs ran until `end` (time.monotonic), which lengthen the executes.
 
     Where a clock changes, one such window in three may be twice as long: their upper quartile does not fit the rate."""
-    windows = [window for block in blocks for window in block[0].windows]
-    if windows and all(window.executes == 1 for window in windows):
-        return (median(window.stop - window.start for window in windows),)
+    if windows := _seconds_of_singles(blocks):
+        return (median(windows),)
     while True:
         before = others()
         timing = side.session.measure(side.inputs, SINGLES_PLAN)
@@ -239,3 +240,10 @@ def _singles(side: Side, blocks: Sequence[Block], others: Callable[[], Load | No
             return timing.latencies
         if not others_rest(others, end):
             return ()
+
+
+def _seconds_of_singles(blocks: Sequence[Block]) -> list[float]:
+    """Seconds of the chip's windows where each has one execute, as a slow engine's have; else empty."""
+    windows = [window for block in blocks for window in block[0].windows]
+    alone = all(window.executes == 1 for window in windows)
+    return [window.stop - window.start for window in windows] if alone else []

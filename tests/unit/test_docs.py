@@ -407,6 +407,8 @@ def test_the_page_of_verdicts_has_the_numbers_of_the_code(name):
     assert re.search(rf"(?:never exceed|均方根误差最多) {numerics.MOST_RMS}[,，]", text)
     (least,) = re.findall(r"`least_of_eager`[^\d]*?(\d+\.\d+)", text)
     assert {chip.least_of_eager for chip in matrix.chips().values()} - {None} == {float(least)}
+    (least,) = re.findall(r"`heavy_least_of_eager`[^\d]*?(\d+\.\d+)", text)
+    assert {chip.heavy_least_of_eager for chip in matrix.chips().values()} - {None} == {float(least)}
 
 
 @pytest.mark.parametrize("name", ["onnx.md", "onnx.zh-CN.md"])

@@ -97,3 +97,16 @@ def test_a_wrong_row_of_a_package_is_refused(monkeypatch, row):
 
     with pytest.raises(UsageError, match="entry point somewhere:row"):
         matrix.chips()
+
+
+def test_of_heavy_models_a_cpu_is_asked_what_tells_a_broken_runtime_from_a_sound_one():
+    """There ONNX Runtime and eager PyTorch are alike: a floor where two sound programs meet decides nothing."""
+    asked = {(case.chip, case.model): matrix.least_of_eager(case) for case in matrix.cases()}
+    heavy = {name for name, model in MODELS.items() if model.heavy}
+
+    assert heavy == {"retinaface_resnet50", "gfocalv2_r50_fpn"}
+    for name in MODELS:
+        assert asked["cpu", name] == (0.7 if name in heavy else 1.0)
+        assert asked["intel_cpu", name] == 1.0
+        assert asked["t4", name] is None
+    assert matrix.least_of_eager(Case("my_net", "cpu", Precision.FP32, 1)) == 1.0

@@ -268,7 +268,7 @@ def test_a_ratio_under_other_load_is_no_success():
     verdict = judge_ratio([4.1, 11.0, 2.9], [0.4, 0.31, 0.11], 1.0)
 
     assert verdict.outcome is INCONCLUSIVE
-    assert "only up to 1.5 decides" in verdict.text
+    assert "only up to 2 decides" in verdict.text
 
 
 def test_every_published_pair_of_best_batches_meets_its_target(registry):
@@ -293,6 +293,92 @@ def test_the_ratio_to_eager_pytorch_is_taken_window_by_window():
     assert (fast.outcome, slow.outcome, close.outcome) == (PASS, FAIL, INCONCLUSIVE)
     assert "48 pairs of windows" in fast.text
     assert fast.details["ratio"] == pytest.approx(1.5, rel=0.01)
+
+
+# quotients of GFocalV2 (first two) and RetinaFace-ResNet50, ONNX Runtime / eager PyTorch, in the order they were
+# measured on two quiet cores with AVX2 whose clock changes within seconds; looks that decide
+OF_SLOW_ENGINES = [
+    (1, (0.98, 1.06, 1.21, 1.02)),
+    (1, (1.07, 1.12, 1.02, 1.21)),
+    (2, (0.79, 0.96, 0.95, 0.95, 0.99, 1.01, 0.98, 0.93)),
+    (2, (0.82, 1.09, 0.89, 1.18, 0.98, 0.84, 1.09)),
+]
+
+
+@pytest.mark.parametrize(("look", "pairs"), OF_SLOW_ENGINES)
+def test_few_pairs_of_a_slow_engine_decide_where_the_bound_is_far(look, pairs):
+    ones, effort = [1.0] * len(pairs), Effort(look, 20.0)
+
+    assert judge_ratio(pairs, ones, 0.7, effort).outcome is PASS
+    assert judge_ratio(pairs, ones, 1.0, effort).outcome is INCONCLUSIVE
+
+
+def test_a_runtime_that_is_half_as_fast_on_a_heavy_model_fails_at_the_second_look():
+    pairs = [0.5 * (1 + away) for away in (-0.08, 0.02, 0.07, -0.01, 0.05, -0.06, 0.03, 0.0)]
+
+    assert judge_ratio(pairs[:4], [1.0] * 4, 0.7).outcome is INCONCLUSIVE
+    assert judge_ratio(pairs, [1.0] * 8, 0.7, Effort(2, 30.0)).outcome is FAIL
+
+
+def test_one_pair_that_other_load_spoilt_does_not_keep_a_clear_ratio_open():
+    """Seen on those cores: 39 pairs about 1.9, one of 3.4, INCONCLUSIVE because high / low was 2.4."""
+    pairs = [*[1.8, 1.9, 2.0, 1.95, 1.85] * 7, 3.4]
+
+    assert judge_ratio(pairs, [1.0] * 36, 1.0, Effort(4, 30.0)).outcome is PASS
+
+
+def test_an_undecided_ratio_says_how_many_pairs_would_decide():
+    verdict = judge_ratio((0.79, 0.96, 0.95, 0.95), [1.0] * 4, 0.8, Effort(1, 20.0, "pairs of windows"))
+
+    assert verdict.outcome is INCONCLUSIVE
+    assert verdict.details["needed_windows"] < FULL - 4
+    assert judge_ratio((0.79, 0.96, 0.95, 0.95), [1.0] * 4, 0.9).details["needed_windows"] >= FULL - 4
+
+
+def paired(rng, pairs, clock, own):
+    """Quotients about 1 of two programs timed in turn, by the clock of each window and the noise of its own."""
+    speed = clock(rng, 2 * pairs) * own(rng, 2 * pairs)
+    return speed[::2] / speed[1::2]
+
+
+def steps(rng, windows, leaves, apart):
+    return np.exp(apart * ((np.cumsum(rng.random(windows) < leaves) + (rng.random() < 0.5)) % 2))
+
+
+def of_pairs(rng, windows):
+    """A clock that moves the quotient itself by 5 %, about once in a hundred pairs."""
+    state = np.repeat(steps(rng, windows // 2, 0.01, 0.05) / math.exp(0.025), 2)
+    return np.where(np.arange(windows) % 2, 1.0, state)
+
+
+CLOCKS = {
+    "steady": lambda rng, n: np.ones(n),
+    "changes by a third in half of the windows": lambda rng, n: steps(rng, n, 0.5, 0.3),
+    "changes by a third in 1 of 10": lambda rng, n: steps(rng, n, 0.1, 0.3),
+    "slows one side": of_pairs,
+}
+OWN = {
+    "2 %": lambda rng, n: np.exp(0.02 * rng.standard_normal(n)),
+    "10 %": lambda rng, n: np.exp(0.1 * rng.standard_normal(n)),
+    "heavy tails": lambda rng, n: np.exp(0.06 * rng.standard_t(3, n)),
+    "one in ten slow": lambda rng, n: np.exp(0.02 * rng.standard_normal(n) - 0.3 * (rng.random(n) < 0.1)),
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("noise", OWN)
+def test_few_pairs_exactly_at_the_bound_are_hardly_ever_decided(clock, noise):
+    """Over all looks, as `WRONG` says; those of a full series and more are as for windows."""
+    rng, wrong, runs = np.random.default_rng(5), 0, 120
+    for _ in range(runs):
+        pairs = paired(rng, 32, CLOCKS[clock], OWN[noise])
+        for look, seen in enumerate((4, 8, 16, 32), 1):
+            verdict = judge_ratio(list(pairs[:seen]), [1.0] * seen, 1.0, Effort(look, 0.0))
+            if verdict.outcome is not INCONCLUSIVE:
+                wrong += 1
+                break
+
+    assert wrong <= WRONG * runs
 
 
 LATENCIES = [0.010, 0.0101, 0.0099, 0.0103] * 5

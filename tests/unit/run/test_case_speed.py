@@ -82,7 +82,7 @@ def paired(monkeypatch):
         monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
         monkeypatch.setattr(measuring.Load, "now", lambda: None)
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
-        monkeypatch.setattr(Side, "check_fresh", lambda self: None)
+        monkeypatch.setattr(Side, "check_fresh", lambda self, *timed: None)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
         return CaseSpeed(bench).measurement, told
 
@@ -151,7 +151,7 @@ def duo(monkeypatch):
         asked.append(("lease", device.index))
         yield
 
-    monkeypatch.setattr(Side, "check_fresh", lambda self: None)
+    monkeypatch.setattr(Side, "check_fresh", lambda self, *timed: None)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     monkeypatch.setattr(CaseEngine, "built", lambda self, worker, variant: Built(Path("engine"), None))

@@ -138,6 +138,25 @@ def test_a_slow_engine_is_asked_once_and_once_more_where_it_seems_to_remember(mo
     assert len(one.session.fed) == pairs
 
 
+@pytest.mark.parametrize(("timed", "asked"), [((2.0, 1.9, 2.2), 0), ((0.1, 2.0, 0.1), 3)])
+def test_windows_of_a_slow_engine_are_its_repeated_executes(monkeypatch, timed, asked):
+    """They are held against the first execute of the other inputs, which took 2 s."""
+    monkeypatch.setattr(checks, "FRESH_ENOUGH", (1, 0.0))
+    monkeypatch.setattr(checks, "FRESH_SURE", (3, 0.0))
+    clock = iter((10.0, 12.0))
+    one = side(Remembering(2.0, 0.1))
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: next(clock, 20.0))
+    assert one.turned
+    assert one.took == [2.0]
+
+    if asked:
+        with pytest.raises(InvalidMeasurement, match="when it is repeated"):
+            one.check_fresh(timed)
+    else:
+        one.check_fresh(timed)
+    assert len(one.session.fed) == asked
+
+
 def test_one_stall_of_an_execute_with_new_inputs_is_no_proof(monkeypatch):
     monkeypatch.setattr(checks, "FRESH_ENOUGH", (1, 0.0))
     one = side(Remembering(2.0, 0.5))

@@ -63,9 +63,9 @@ def test_windows_are_added_until_the_verdict_is_known():
 
 
 def test_slow_engines_get_to_a_full_series_too():
-    windows, _, asked = measured([INCONCLUSIVE] * 5 + [Verdict(Outcome.PASS, "")], first=3, patience_s=600)
+    windows, _, asked = measured([INCONCLUSIVE] * 6 + [Verdict(Outcome.PASS, "")], first=3, patience_s=600)
 
-    assert [n for n, _ in asked] == [3, 6, 18, FULL - 27, 20, 30]
+    assert [n for n, _ in asked] == [3, 3, 6, 12, FULL - 24, 20, 30]
     assert sum(windows) == 90
 
 
@@ -157,7 +157,7 @@ def test_without_a_verdict_to_reach_there_is_one_block():
 
 def test_a_card_and_a_cpu_are_both_asked(monkeypatch):
     asked = []
-    monkeypatch.setattr(Side, "check_fresh", lambda self: asked.append(self.who))
+    monkeypatch.setattr(Side, "check_fresh", lambda self, *timed: asked.append(self.who))
 
     card_until_decided([side(), side(who="two")], PLAN, None, 60.0)
     measuring.pairs_until_decided([side()], None, 60.0, lambda: None)
@@ -356,6 +356,25 @@ def test_sides_in_turn_are_fed_with_their_first_window_and_keep_that(monkeypatch
     assert fed[1:] == [None] * (measuring.PAIRS - 1)
 
 
+def test_a_slow_engine_is_asked_for_no_repeated_executes_beside_its_windows(monkeypatch):
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
+    slow = side(Heavy())
+    slow.took.append(1.2)
+
+    measuring.pairs_until_decided([slow], None, 60.0, lambda: None)
+
+    assert len(slow.session.plans) == measuring.FEWEST_PAIRS
+
+
+def test_a_slow_engine_is_looked_at_after_four_pairs(monkeypatch):
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
+    slow = SimpleNamespace(measure=lambda inputs, plan: Timing((), (Window(0.0, 4.0, 1),), ()), read=dict)
+
+    (timing,) = measuring.in_turn([Side("chip", slow, INPUTS, {})])
+
+    assert len(timing.windows) == measuring.FEWEST_PAIRS == 4
+
+
 def test_looks_count_the_windows_of_the_first_side():
     """A second device may fill more windows in the same time."""
     asked = []
@@ -367,4 +386,4 @@ def test_looks_count_the_windows_of_the_first_side():
     verdicts = iter([INCONCLUSIVE, INCONCLUSIVE, Verdict(Outcome.PASS, "")])
     until_decided(measure, lambda blocks, effort: next(verdicts), 3, 600.0, clock=Clock())
 
-    assert asked == [3, 6, 18]
+    assert asked == [3, 3, 6]
