@@ -129,3 +129,24 @@ def cann(monkeypatch, tmp_path):
     """The simulated CANN in this process, as vendor_sweep.Simulated, with nothing initialised."""
     monkeypatch.setenv("CHIPPROOF_SIM_PYTHON", sys.executable)  # what runs the simulated atc
     return simulated(monkeypatch, tmp_path, "ascend", ("acl", "simulated_cann", "simulate"), "acl.chip")
+
+
+def convert(sdk, tmp_path, *flags):
+    """(status, what atc said, the engine) of the small network with other flags; its height and width are free."""
+    import onnx
+
+    path = network(tmp_path / "tiny.onnx")
+    model = onnx.load(str(path))
+    for value in model.graph.input:
+        for axis in (2, 3):
+            value.type.tensor_type.shape.dim[axis].dim_param = f"d{axis}"
+    onnx.save(model, str(path))
+    return run_atc(path, tmp_path, *flags)
+
+
+def run_atc(path, tmp_path, *flags):
+    """(status, what atc said, the engine)"""
+    words = [str(SDK / "ascend" / "atc"), "--framework=5", f"--model={path}", f"--output={tmp_path / 'made'}",
+             "--soc_version=Ascend310P3", *flags]  # fmt: skip
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, tmp_path / "made.om"

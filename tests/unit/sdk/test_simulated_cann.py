@@ -6,12 +6,10 @@ Without this, a clean run on it would say nothing.
 from __future__ import annotations
 
 import gc
-import subprocess
 
 import numpy as np
 import pytest
-from ascend_tiny import NORMALIZE, begin_anew, cann, compiled, images, pixels, spec
-from vendor_sweep import SDK
+from ascend_tiny import NORMALIZE, begin_anew, cann, compiled, convert, images, pixels, run_atc, spec
 
 H2D, D2H = 1, 2
 
@@ -553,28 +551,6 @@ def test_callbacks_come_in_a_thread_that_is_subscribed_in_the_order_of_the_strea
 
 
 # --- what atc's other flags make -----------------------------------------------------------------------------------
-
-
-def convert(sdk, tmp_path, *flags):
-    """(status, what atc said, the engine) of the small network with other flags; its height and width are free."""
-    import onnx
-    from ascend_tiny import network
-
-    path = network(tmp_path / "tiny.onnx")
-    model = onnx.load(str(path))
-    for value in model.graph.input:
-        for axis in (2, 3):
-            value.type.tensor_type.shape.dim[axis].dim_param = f"d{axis}"
-    onnx.save(model, str(path))
-    return run_atc(path, tmp_path, *flags)
-
-
-def run_atc(path, tmp_path, *flags):
-    """(status, what atc said, the engine)"""
-    words = [str(SDK / "ascend" / "atc"), "--framework=5", f"--model={path}", f"--output={tmp_path / 'made'}",
-             "--soc_version=Ascend310P3", *flags]  # fmt: skip
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, tmp_path / "made.om"
 
 
 def test_an_engine_of_image_sizes_runs_at_each(sdk, tmp_path):

@@ -186,14 +186,6 @@ def test_a_second_run_behind_a_prefix_is_seen():
         parse(text + "".join(f"trt-2 | {line}\n" for line in text.splitlines()), batch=8)
 
 
-def test_what_stands_inside_a_line_is_no_prefix():
-    text = log_samples.ALL["ais_bench"].replace("[INFO] ---", "[INFO] to bench: [INFO] ---", 1)
-
-    found = figure("".join(f"bench: {line}\n" for line in text.splitlines()), "ais_bench")
-
-    assert found.per_device == plain("ais_bench").per_device
-
-
 def test_a_word_before_one_line_is_no_prefix():
     with pytest.raises(DataError, match="'we hope for ' stands before the tool's own text and before no other line"):
         parse("hello\nwe hope for Throughput: 235 qps\n", batch=1)
