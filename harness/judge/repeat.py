@@ -86,6 +86,9 @@ def _both(first: Verdict, second: Verdict, how: Again) -> Verdict:
     if first.outcome is not second.outcome and REFUSED in second.details:
         text = f"{second.text}. Found when it was measured again {how}, after {first.outcome}: {first.text}"
         return Verdict(Outcome.INVALID, text, details)
+    if second.outcome is Outcome.ERROR:
+        text = f"not confirmed: {first.outcome} at first, and {how} it broke off: {second.text}. First: {first.text}"
+        return Verdict(Outcome.INVALID, text, details)
     if first.outcome is second.outcome:
         return replace(first, text=f"{first.text}; measured again {how}: the same", details=details)
     text = (

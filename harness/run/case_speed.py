@@ -129,7 +129,7 @@ class CaseSpeed:
             note = devices.incomparable(card, before, after)
         of_card = self.chip.devices_per_card
         return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note,
-                           memory=memory)  # fmt: skip
+                           memory=memory, numbers=tuple(device.index for device in card))  # fmt: skip
 
     def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack, fresh: bool = False) -> list[Side]:
         """A session on each device, each in a new process, its outputs held against the reference, an earlier process

@@ -25,7 +25,7 @@ from harness.judge.timing import Timing, Window, joined, overlap_rates
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
-OUTLIER = 0.05  # relative to the median of a host's cards: as much as the floor allows to a published figure
+OUTLIER = 0.05  # relative to the median of the others: as much as the floor allows to a published figure
 
 Block = tuple[Timing, ...]
 """The result of one stretch of measuring: a series for each device, or for the chip and its peers, eager last."""
@@ -54,6 +54,7 @@ class Measurement:
     note: str = ""  # facts about the devices that could not be compared
     memory: Mapping[str, float] = field(default_factory=dict)  # of a worker over executes (Side.check_flat)
     beside: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
+    numbers: tuple[int, ...] = ()  # of the devices of a card, in the order of their timings
 
     @cached_property
     def timings(self) -> tuple[Timing, ...]:
@@ -145,10 +146,22 @@ def speed_of(run: Measurement, batch: int) -> Estimate:
 
 
 def slower(speeds: Mapping[int, Estimate]) -> dict[int, float]:
-    """By number, the cards that are certainly (95 %) more than `OUTLIER` slower than the median of all, and by which
-    share of it."""
+    """By number, the cards, or devices of a card, that are certainly (95 %) more than `OUTLIER` slower than the median
+    of all, and by which share of it."""
     middle = median(speed.value for speed in speeds.values())
     return {number: 1 - speed.value / middle for number, speed in speeds.items() if speed.high < (1 - OUTLIER) * middle}
+
+
+def behind(run: Measurement) -> str:
+    """The devices of a card that are certainly slower than the others, as the end of a verdict's text, such as
+    "; device 2 is 40.0% slower than the median of the 4 devices"; "" where none is."""
+    if len(run.numbers) < 2:
+        return ""
+    speeds = {number: throughput(timing.rates) for number, timing in zip(run.numbers, run.timings, strict=True)}
+    return "".join(
+        f"; device {number} is {share:.1%} slower than the median of the {len(speeds)} devices"
+        for number, share in slower(speeds).items()
+    )
 
 
 def apart(blocks: Sequence[Block], peers: Sequence[str]) -> tuple[tuple[Block, ...], dict[str, tuple[Window, ...]]]:

@@ -7,7 +7,7 @@ from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict
 from harness.report.samples import of_measurement
 from harness.run.case_speed import speed_of, untold
-from harness.run.windows import judged
+from harness.run.windows import behind, judged
 from harness.vocabulary import Outcome
 
 pytestmark = pytest.mark.throughput
@@ -30,7 +30,7 @@ def measured(bench, keep, simulated_latency):
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**figures, **verdict.details, "against": against, "floor": asked.floor}
     told = {"unsteady": unrest, **({"processes": run.note} if run.note else {}), **untold(run)}
-    return Judged({"": Verdict(verdict.outcome, verdict.text, details)}, marks, told)
+    return Judged({"": Verdict(verdict.outcome, verdict.text + behind(run), details)}, marks, told)
 
 
 def simulated(run, figures, seconds):

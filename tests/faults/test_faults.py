@@ -130,7 +130,7 @@ def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, 
     [
         (circumstances.an_engine_outlives_its_weights, "numerics", "the engine in the cache was stale or damaged"),
         (circumstances.the_device_is_wrong_at_first, "numerics", "the device or its runtime is not steady"),
-        (circumstances.the_device_is_wrong_and_then_dies, "numerics", "the device or its runtime is not steady"),
+        (circumstances.the_device_is_wrong_and_then_dies, "numerics", "it broke off: worker of"),
         (circumstances.a_load_passes, "throughput", "other load passed, or the device is not steady"),
     ],
 )
@@ -141,7 +141,7 @@ def test_what_does_not_repeat_is_named(plants, selected, said, conform, planted,
     records = conform(f"tiny_classes and fp32 and bs4 and {selected}", "", plant.data, plant.cache).records
 
     (record,) = [record for record in records if record.outcome == "INVALID"]
-    assert record.text.startswith("does not repeat: "), record.text
+    assert record.text.startswith(("does not repeat: ", "not confirmed: ")), record.text
     assert said in record.text
     assert record.facts["first"] in ("FAIL", "INVALID")
     assert record.facts["second"] in ("PASS", "ERROR")

@@ -242,7 +242,7 @@ def test_a_card_is_timed_without_waiting_for_the_first(duo, monkeypatch):
 def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
     run = CaseSpeed(duo.bench).measurement
 
-    assert (run.mark, run.scaled, len(run.timings)) == ("1-of-2", 1, 1)
+    assert (run.mark, run.scaled, len(run.timings), run.numbers) == ("1-of-2", 1, 1, (0,))
     assert [index for what, index in duo.asked if what == "lease"] == [0, 1]
     assert [index for what, index in duo.asked if what == "load"] == [0]
 

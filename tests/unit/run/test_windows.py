@@ -182,6 +182,16 @@ def test_cards_that_are_certainly_slower_than_the_others_are_named():
     assert slower(speeds) == {2: pytest.approx(1 - 93 / 99.5)}
 
 
+def test_a_device_of_a_card_that_is_certainly_slower_than_the_others_is_named():
+    card = tuple(series([rate * (1 + 0.01 * (n % 2)) for n in range(60)]) for rate in (10, 10.1, 6, 10))
+    run = replace(run_of(card, devices=4), numbers=(4, 5, 6, 7))
+
+    assert windows.behind(run) == "; device 6 is 40.0% slower than the median of the 4 devices"
+    assert windows.behind(replace(run_of(card[:2], devices=2), numbers=(4, 5))) == ""
+    assert windows.behind(replace(run_of(card[2:3]), numbers=(6,))) == ""
+    assert windows.behind(run_of(card, devices=4)) == "", "read back from a record: which is which is not on it"
+
+
 def test_memory_of_a_card_is_that_of_its_device_with_most():
     held = [Health(own_mb=300.0), Health(own_mb=None), Health(own_mb=512.06)]
 
