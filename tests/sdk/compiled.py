@@ -308,8 +308,8 @@ def with_front(model, name, mean=None, var=None, layouts=None, dtype=None):
     graph = model.graph
     value = next(item for item in graph.input if item.name == name)
     dims = [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "batch"
-        for dim in value.type.tensor_type.shape.dim
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or (f"{name} axis {i}" if i else "batch")
+        for i, dim in enumerate(value.type.tensor_type.shape.dim)
     ]
     inner = name + ".inner"
     for node in graph.node:
@@ -330,7 +330,7 @@ def with_front(model, name, mean=None, var=None, layouts=None, dtype=None):
         current = name + ".cast"
     if mean is not None:
         kind = TensorProto.UINT8
-        current = _normalise(graph, name, current, mean, var, steps)
+        current = _normalise(graph, name, len(dims), mean, var, steps, current)
     steps.append(helper.make_node("Identity", [current], [inner]))
     value.CopyFrom(helper.make_tensor_value_info(name, kind, dims))
     rest = list(graph.node)
@@ -339,7 +339,7 @@ def with_front(model, name, mean=None, var=None, layouts=None, dtype=None):
     return model
 
 
-def _normalise(graph, name, current, mean, var, steps):
+def _normalise(graph, name, rank, mean, var, steps, current):
     """Append nodes that take `mean` off pixels and divide them by the root of `var`; returns the tensor they make."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
@@ -349,7 +349,9 @@ def _normalise(graph, name, current, mean, var, steps):
     if active.get("swap_channels"):
         mean, var = mean[::-1], var[::-1]
     for suffix, values in (("mean", mean), ("std", np.sqrt(var))):
-        tensor = numpy_helper.from_array(np.array(values, "f4").reshape((1, -1, 1, 1)), name + "." + suffix)
+        tensor = numpy_helper.from_array(
+            np.array(values, "f4").reshape((1, -1) + (1,) * (rank - 2)), name + "." + suffix
+        )
         graph.initializer.append(tensor)
     steps.append(helper.make_node("Cast", [current], [name + ".float"], to=TensorProto.FLOAT))
     steps.append(helper.make_node("Sub", [name + ".float", name + ".mean"], [name + ".centred"]))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -303,6 +306,97 @@ def test_height_and_width_can_be_free_as_well(mm, tmp_path):
         images = np.random.RandomState(0).uniform(-1, 1, shape).astype(np.float32)
         outputs = executed(mm, built, images)
         np.testing.assert_array_equal(outputs[0], np.maximum(images, 0))
+
+
+def traced(tmp_path, module, *given):
+    import torch
+
+    torch.jit.trace(module, given, check_trace=False).save(str(tmp_path / "traced.pt"))
+    return str(tmp_path / "traced.pt")
+
+
+def parsed_torch(mm, path, *inputs):
+    """A network of a traced file; each input is (element type, dims)."""
+    parser, network = mm.parser.Parser(mm.ModelKind.kPytorch), mm.Network()
+    assert parser.set_model_param("pytorch-input-dtypes", [dtype for dtype, _ in inputs]).ok()
+    assert parser.parse(network, path).ok()
+    for i, (_, dims) in enumerate(inputs):
+        assert network.get_input(i).set_dimension(mm.Dims(dims)).ok()
+    return network
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated, and what the vendor's programs use
+def test_a_traced_graph_may_return_lists_and_take_integers(mm, tmp_path):
+    """yolov5, yolov7 and centernet return lists, some within tuples; the inputs of bert_squad are INT32."""
+    import torch
+
+    class Heads(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.Embedding(5, 3)
+
+        def forward(self, words):
+            found = self.words(words)
+            return found, [found + 1, found * 2]
+
+    heads = Heads().eval()
+    words = torch.tensor([[0, 4], [2, 1]], dtype=torch.int32)
+    network = parsed_torch(mm, traced(tmp_path, heads, words), (mm.DataType.INT32, [2, 2]))
+    assert network.get_output_count() == 3
+
+    model = mm.Builder().build_model("heads", network, configured(mm, '{"graph_shape_mutable": false}'))
+
+    with torch.no_grad():
+        first, (second, third) = heads(words)
+    for ours, answer in zip(executed(mm, model, words.numpy()), (first, second, third), strict=True):
+        np.testing.assert_allclose(ours, answer.numpy(), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated, and what the vendor's programs use
+def test_a_mutable_engine_of_a_traced_graph_takes_the_sizes_of_its_range(mm, tmp_path):
+    """crnn is traced at a width of 200, built for 100 to 300, and fed 100."""
+    import torch
+
+    path = traced(tmp_path, torch.nn.ReLU(), torch.zeros(1, 1, 4, 8))
+    network = parsed_torch(mm, path, (mm.DataType.FLOAT32, [1, 1, 4, 8]))
+    rule = '{"dim_range": {"0": {"min": [1, 1, 4, 6], "max": [2, 1, 4, 9]}}}'
+    model = mm.Builder().build_model("ranged", network, configured(mm, rule))
+    images = np.random.RandomState(0).uniform(-1, 1, (2, 1, 4, 6)).astype(np.float32)
+
+    np.testing.assert_array_equal(executed(mm, model, images)[0], np.maximum(images, 0))
+    assert model.get_input_dimensions()[0].GetDims() == [-1, 1, 4, -1]
+    assert model.get_output_dimensions()[0].GetDims() == [-1] * 4
+    (tensor,) = model.create_i_engine().create_i_context().create_inputs()
+    assert "sizes [1, 1, 4, 6] to [2, 1, 4, 9]" in str(tensor.from_numpy(np.zeros((1, 1, 4, 5), "f4")))
+    free = mm.Builder().build_model("free", network, configured(mm))
+    assert free.get_input_dimensions()[0].GetDims() == [-1] * 4
+
+
+def test_mm_run_counts_the_largest_first_axis_and_wants_the_sizes_that_are_free(mm, tmp_path, capfd):
+    """yolov3_paddle gives --input_dims 1,2 N,3,608,608 1,2; crnn's engine tells no width."""
+    network = mm.Network()
+    for dims in ([1, 2], [4, 3]):
+        assert network.mark_output(network.add_input(mm.DataType.FLOAT32, mm.Dims(dims))).ok()
+    path = tmp_path / "two"
+    assert mm.Builder().build_model("two", network, configured(mm)).serialize_to_file(str(path)).ok()
+
+    def ran(*words):
+        command = [sys.executable, str(Path(mm.__file__).parents[3] / "mm_run"), "--magicmind_model", str(path), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = ran("--input_dims", "1,2", "4,3", "--duration", "10", "--host_async", "True")
+    assert f"Throughput (qps):             {4 / 0.004:.6g}\n" in done.stdout
+    assert "input0: [1, 2], input1: [4, 3]]" in done.stdout
+    assert "give --batch_size or --input_dims" in ran("--batch_size", "4").stderr
+    assert "1 input_dims for 2 inputs" in ran("--input_dims", "4,3").stderr
+    assert ran("--no_such_word", "1").returncode
+
+
+def test_the_reason_of_a_failure_is_printed_where_a_program_asks_no_status(mm, tmp_path, capfd):
+    """The vendor's framework_parser.py drops the Status of parse."""
+    mm.parser.Parser(mm.ModelKind.kOnnx).parse(mm.Network(), str(tmp_path / "absent.onnx"))
+
+    assert "NOT_FOUND (5): no file" in capfd.readouterr().err
 
 
 def test_calibration_of_a_graph_fixed_at_its_batch_takes_whole_batches(mm, tmp_path, onnx):

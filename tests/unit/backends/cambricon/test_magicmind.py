@@ -64,9 +64,10 @@ def test_normalisation_inside_the_engine_equals_normalisation_outside(sdk, onnx,
     assert distance(inside, tiny_answer(onnx, np.ascontiguousarray(outside))) < 1e-5
 
 
-@pytest.mark.parametrize("batch", [1, 2, 4])
-def test_a_mutable_engine_runs_every_batch_of_its_tiers(sdk, onnx, engine, batch):
+@pytest.mark.parametrize(("batch", "told"), [(1, "own"), (2, "own"), (4, "own"), (4, "free")])
+def test_a_mutable_engine_runs_every_batch_of_its_tiers(sdk, onnx, engine, batch, told):
     magicmind.build(onnx, engine, tiny_spec("fp32", batch=4, tiers=(1, 2, 4)))
+    sdk.switch(told_sizes=told)
     spec = tiny_spec("fp32", batch=batch, tiers=(1, 2, 4))
 
     outputs = run(engine, spec, tiny_batch(batch))

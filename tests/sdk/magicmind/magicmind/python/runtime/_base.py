@@ -70,7 +70,9 @@ def _word(code):
 
 
 def status(call, code=Code.OK, message=""):
-    """What vendor call `call` answers."""
+    """What vendor call `call` answers; the reason of a failure goes to stderr too, as many programs ask no Status."""
+    if code != Code.OK:
+        shout(call, message, code)
     made = Status(code, message)
     made._call = call
     return made

@@ -199,8 +199,10 @@ class Builder:
 
 
 def _built(name, network, values):
-    model = _whole_graph(network)
     mutable = values.get("graph_shape_mutable", True)
+    limits = _limits(network, values)
+    shapes = {tensor.key: _told(tensor, limits.get(i), mutable) for i, tensor in enumerate(network.inputs)}
+    model = _whole_graph(network, shapes)
     if not mutable and any(-1 in tensor.shape for tensor in network.inputs):
         raise ValueError("graph_shape_mutable is false and an input has no fixed shape")
     if network.wide and not values.get("opt_config", {}).get("type64to32_conversion"):
@@ -208,12 +210,11 @@ def _built(name, network, values):
     precision = _precision(network, values)
     clusters = _clusters(values.get("archs") or ["mtp_372"])
     model = _rounded(model, network, precision, values)
-    shapes = {tensor.key: list(tensor.shape) for tensor in network.inputs}
     dtypes = {tensor.key: tensor.dtype for tensor in network.inputs}
+    sizes_move = any(-1 in shape[1:] for shape in shapes.values())
     model = _with_fronts(model, network, values, shapes, dtypes)
     model = _with_backs(compiled.narrow_outputs(model), network, values)
-    ranges = {int(i): (rule["min"][0], rule["max"][0]) for i, rule in values.get("dim_range", {}).items()}
-    if ranges and not mutable:
+    if limits and not mutable:
         raise ValueError("dim_range needs graph_shape_mutable")
     first = network.inputs[0]
     baked = first.fixed[0] if first.fixed else -1  # what a graph of one batch cannot leave, mutable or not
@@ -225,7 +226,7 @@ def _built(name, network, values):
         return [key, dtype, [*own, *shape[1:]]]
 
     graph_outputs = [
-        row(key, get_datatype_by_numpy(dtype).name, list(shape))
+        row(key, get_datatype_by_numpy(dtype).name, [-1] * len(shape) if sizes_move else list(shape))
         for key, dtype, shape in compiled.described(model, "outputs")
     ]
     outputs, detections = _with_boxes(network, graph_outputs)
@@ -236,11 +237,47 @@ def _built(name, network, values):
         "clusters": clusters,
         "precision": precision,
         "batch": batch,
-        "range": list(ranges.get(0, (1, 1 << 20))) if batch == -1 else [batch, batch],
+        "range": [limits[0][end][0] for end in (0, 1)] if 0 in limits else [1, 1 << 20],
+        "limits": {network.inputs[i].key: rule for i, rule in _turned(network, values, limits).items()},
         "inputs": [row(key, dtypes[key].name, list(shape)) for key, shape in shapes.items()],
         "outputs": outputs,
     }
+    if batch != -1:
+        header["range"], header["limits"] = [batch, batch], {}
     return Model(header, model.SerializeToString())
+
+
+def _limits(network, values):
+    """{index of an input: (least sizes, largest sizes)} of dim_range, in the network's layout."""
+    found = {}
+    for i, rule in values.get("dim_range", {}).items():
+        if int(i) >= len(network.inputs):
+            raise ValueError(f"dim_range of input {i}: the network has {len(network.inputs)}")
+        rank = len(network.inputs[int(i)].shape)
+        if len(rule["min"]) != len(rule["max"]) or (rank and len(rule["min"]) != rank):
+            raise ValueError(f"dim_range {rule} for an input of {rank} dimensions")
+        found[int(i)] = (list(rule["min"]), list(rule["max"]))
+    return found
+
+
+def _turned(network, values, limits):
+    """The limits in the engine's layout."""
+    layouts = _layouts(values, "convert_input_layout")
+    return {
+        i: [[end[layouts[i][0].index(letter)] for letter in layouts[i][1]] for end in ends] if i in layouts else ends
+        for i, ends in limits.items()
+    }
+
+
+def _told(tensor, limits, mutable):
+    """The sizes that an engine tells of an input. A mutable one leaves every axis free that the graph leaves, but for
+    those that dim_range holds; axis 0 is that of the batch."""
+    shape = list(tensor.shape)
+    for axis in range(1, len(shape) if mutable else 0):
+        baked = tensor.fixed is not None and tensor.fixed[axis] != -1
+        held = limits is not None and limits[0][axis] == limits[1][axis]
+        shape[axis] = limits[0][axis] if held and shape[axis] == -1 else shape[axis] if held or baked else -1
+    return shape
 
 
 def _with_boxes(network, rows):
@@ -306,7 +343,7 @@ def _with_fronts(model, network, values, shapes, dtypes):
         if order is not None:
             if len(order[0]) != len(tensor.shape):
                 raise ValueError(f"convert_input_layout of {order[0]} for an input of {len(tensor.shape)} dimensions")
-            shapes[key] = [tensor.shape[order[0].index(letter)] for letter in order[1]]
+            shapes[key] = [shapes[key][order[0].index(letter)] for letter in order[1]]
         if norm is not None:
             dtypes[key] = DataType.UINT8
         kind = None if dtypes[key] == tensor.own_dtype else dtypes[key].name.lower()
@@ -337,12 +374,12 @@ def _layouts(values, key):
     return found
 
 
-def _whole_graph(network):
+def _whole_graph(network, shapes):
     """A ModelProto of the network with exactly the marked outputs; where boxes are decoded behind the graph, with the
-    heads that they are decoded from."""
+    heads that they are decoded from. `shapes`: of the inputs, by key, -1 where the engine leaves an axis free."""
     import onnx
 
-    source = network.model if network.traced is None else _exported(network)
+    source = network.model if network.traced is None else _exported(network, shapes)
     if source is None and not network.made:
         return _handed_through(network)
     model = onnx.ModelProto()
@@ -409,8 +446,8 @@ def _handed_through(network):
     return model
 
 
-def _exported(network):
-    """ONNX of a traced PyTorch file, now that shapes are known."""
+def _exported(network, free):
+    """ONNX of a traced PyTorch file, now that shapes are known. Lists and tuples of outputs are laid out flat."""
     import io
 
     import onnx
@@ -418,20 +455,47 @@ def _exported(network):
 
     if any(not tensor.shape for tensor in network.inputs):
         raise ValueError("an input of the traced graph has no shape: call set_dimension")
-    shapes = [[max(dim, 1) for dim in tensor.shape] for tensor in network.inputs]
+    given = tuple(
+        torch.zeros([max(size, 1) for size in tensor.shape], dtype=getattr(torch, tensor.own_dtype.name.lower()))
+        for tensor in network.inputs
+    )
     file = io.BytesIO()
-    names = [tensor.name for tensor in network.inputs]
     torch.onnx.export(
-        network.traced,
-        tuple(torch.zeros(shape) for shape in shapes),
+        _flat(network),
+        given,
         file,
         opset_version=11,
         dynamo=False,
-        input_names=names,
-        output_names=network.traced_outputs,
-        dynamic_axes={name: {0: "batch"} for name in names},
+        input_names=[tensor.name for tensor in network.inputs],
+        output_names=list(network.traced_outputs),
+        dynamic_axes={
+            tensor.name: {
+                0: "batch",
+                **{i: f"{tensor.name}_{i}" for i, size in enumerate(free[tensor.key]) if i and size < 0},
+            }
+            for tensor in network.inputs
+        },
     )
     return onnx.load_from_string(file.getvalue())
+
+
+def _flat(network):
+    """The traced module; where it returns lists, one that returns their tensors as a tuple."""
+    import torch
+
+    if all(len(path) < 2 for path in network.traced_outputs.values()) and not network.traced_list:
+        return network.traced
+    given = ", ".join(f"x{i}" for i, _ in enumerate(network.inputs))
+    parts = ", ".join("made" + "".join(f"[{i}]" for i in path) for path in network.traced_outputs.values())
+
+    class Flat(torch.jit.ScriptModule):
+        def __init__(self):
+            super().__init__()
+            self.traced = network.traced
+
+    flat = Flat().eval()
+    flat.define(f"def forward(self, {given}):\n    made = self.traced({given})\n    return ({parts},)\n")
+    return flat
 
 
 __all__ = ["Builder", "BuilderConfig", "CalibDataInterface", "Calibrator", "Dims", "Network", "NetworkTensor",

@@ -103,7 +103,8 @@ class Network(Adding):
             raise RuntimeError("mm.Network: out of host memory")
         self.model = None  # a ModelProto once parsed
         self.traced = None  # a TorchScript module once parsed
-        self.traced_outputs = []  # names of all its outputs, marked or not
+        self.traced_outputs = {}  # names of all its outputs, marked or not, and where they lie in what it returns
+        self.traced_list = False  # whether it returns a list
         self.inputs = []
         self.outputs = []
         self.calibration = None

@@ -221,8 +221,9 @@ class Queue(Alive):
 class InputTensor(ITensor, Alive):
     def __init__(self, engine, row):
         Alive.__init__(self)
-        _, dtype, self._shape = row
+        key, dtype, self._shape = row
         self._range = engine.header["range"] if engine else (0, 1 << 31)
+        self._limits = engine.header.get("limits", {}).get(key) if engine else None
         self._dtype = np.dtype(get_numpy_dtype_by_datatype(DataType[dtype]))
         self.on_card = None
 
@@ -239,8 +240,11 @@ class InputTensor(ITensor, Alive):
         low, high = self._range
         fits = not self._shape or array.ndim == len(self._shape)  # without dims: any rank
         fits = fits and all(own in (-1, size) for size, own in zip(array.shape, self._shape))
+        least, most = self._limits or ([], [])
+        fits = fits and all(one <= size <= other for one, size, other in zip(least, array.shape, most))
         if not fits or (self._shape[:1] == [-1] and not low <= len(array) <= high):
             text = f"shape {array.shape} given for {self._shape} with batch {low} to {high}"
+            text += f", sizes {least} to {most}" if least else ""
             return status(call, Code.INVALID_ARGUMENT, text)
         if not array.flags.c_contiguous:
             base.house("from_numpy of an array that is not contiguous")
@@ -276,7 +280,7 @@ class OutputTensor(ITensor, Alive):
         self._arrays = None
         self._dtype = np.dtype(get_numpy_dtype_by_datatype(dtype))
         self._shape = tuple(shape)
-        self.nbytes = max(0, int(np.prod(shape))) * self._dtype.itemsize  # 0: known when it was computed
+        self.nbytes = 0 if min(shape, default=0) < 0 else int(np.prod(shape)) * self._dtype.itemsize  # 0: not known yet
         self.ready = False
 
     def fits(self, engine, shape):

@@ -82,12 +82,18 @@ class Model:
     def get_input_dimensions(self):
         from magicmind.python.runtime._network import Dims
 
-        return [Dims(row[2]) for row in self._rows("mm.Model.get_input_dimensions", "inputs")]
+        return [Dims(self._told(row[2])) for row in self._rows("mm.Model.get_input_dimensions", "inputs")]
 
     def get_output_dimensions(self):
         from magicmind.python.runtime._network import Dims
 
-        return [Dims(row[2]) for row in self._rows("mm.Model.get_output_dimensions", "outputs")]
+        return [Dims(self._told(row[2])) for row in self._rows("mm.Model.get_output_dimensions", "outputs")]
+
+    @staticmethod
+    def _told(sizes):
+        """Switch `told_sizes` "free": a mutable engine says -1 for every axis, as mm_run's guide shows one."""
+        free = sizes[:1] == [-1] and simulate.switches().get("told_sizes") == "free"
+        return [-1] * len(sizes) if free else sizes
 
     def create_i_engine(self, config=None):
         from magicmind.python.runtime._run import Engine

@@ -66,8 +66,15 @@ class Parser:
             return status(call, Code.INVALID_ARGUMENT, f"cannot parse {path}: {error}")
         network.inputs = [NetworkTensor(f"input{i}", dtype, None) for i, dtype in enumerate(self._dtypes)]
         (whole,) = network.traced.graph.outputs()
-        several = whole.node().kind() in ("prim::TupleConstruct", "prim::ListConstruct")
-        count = len(list(whole.node().inputs())) if several else 1
-        network.traced_outputs = [f"output{i}" for i in range(count)]
+        network.traced_outputs = {f"output{i}": path for i, path in enumerate(_paths(whole))}
+        network.traced_list = whole.node().kind() == "prim::ListConstruct"
         network.outputs = [NetworkTensor(name, "float32", None) for name in network.traced_outputs]
         return status(call)
+
+
+def _paths(value, path=()):
+    """Where each tensor lies that a traced graph returns: positions in lists and tuples, from the outermost on."""
+    node = value.node()
+    if node.kind() not in ("prim::TupleConstruct", "prim::ListConstruct"):
+        return [path]
+    return [found for i, part in enumerate(node.inputs()) for found in _paths(part, (*path, i))]
