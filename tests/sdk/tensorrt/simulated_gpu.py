@@ -17,6 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
+import simulated_libraries
 
 if "compiled" not in sys.modules:
     _spec = importlib.util.spec_from_file_location("compiled", str(Path(__file__).resolve().parents[1] / "compiled.py"))
@@ -26,6 +27,7 @@ compiled = sys.modules["compiled"]
 simulate = compiled.simulate
 
 calls = simulate.Calls()
+simulated_libraries.serve()
 
 CAPABILITIES = {
     "Tesla T4": (7, 5),

@@ -254,6 +254,8 @@ class Network(Scoped, Adding):
                 model.graph.input.append(compiled.value_info(*row))
         for layer in self.made[:count]:
             layer._emit(layer, Graph(model, layer, compiled.opset(model)))
+        told = {value.name for value in (*model.graph.value_info, *outputs)}  # the file knows more than can be inferred
+        model.graph.value_info.extend(value for value in model.graph.output if value.name not in told)
         del model.graph.output[:]
         model.graph.output.extend(outputs)
         return model

@@ -152,6 +152,7 @@ def cudaMemcpyAsync(target, source, nbytes, kind, stream):
     failed = _enter("cudaMemcpyAsync")
     if failed:
         return failed
+    kind = cudaMemcpyKind(kind)
     queue = gpu.streams.get(int(stream))
     if queue is None:
         violation("cudaMemcpyAsync on a stream that does not exist")
