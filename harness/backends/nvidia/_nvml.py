@@ -8,7 +8,8 @@ import subprocess
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from pathlib import Path
+from typing import Any, Callable, Iterator, TypeVar
 
 from harness.backends._own_processes import ours, own_mb
 from harness.backends.base import Health, trail
@@ -28,9 +29,14 @@ PROCESSES = (
 (the first: 535, the third: 510) it raises NVMLError_FunctionNotFound."""
 
 REASON_FIELDS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # of nvidia-smi, newest first
+WSL = Path("/dev/dxg")
+"""The GPU of a Linux under Windows (WSL 2). NVML and nvidia-smi list no process there, whoever uses the GPU (NVIDIA's
+CUDA on WSL User Guide, features not yet supported; microsoft/WSL issue 7162): an empty list is no idle GPU."""
+
 HIDING = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 """Variables that hide GPUs: from a process that uses CUDA, and from a container by NVIDIA's container runtime."""
 
+T = TypeVar("T")
 _FIELDS = "index,pci.bus_id,driver_version,utilization.gpu,temperature.gpu,clocks.sm,uuid,name"
 _COLUMNS = 8
 
@@ -132,7 +138,7 @@ def _from_nvml(nvml: Any, number: int) -> Health:
     handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", number)
     told = _Told()
     rates = told.of("utilisation", lambda: _first(nvml, ("nvmlDeviceGetUtilizationRates",), handle))
-    running = told.of("processes", lambda: _first(nvml, PROCESSES, handle))
+    running = told.of("processes", lambda: _listed(_first(nvml, PROCESSES, handle)))
     reasons = told.of("throttling", lambda: _first(nvml, REASONS, handle))
     now = told.of("clock", lambda: _first(nvml, ("nvmlDeviceGetClockInfo",), handle, nvml.NVML_CLOCK_SM))
     heat = told.of(
@@ -156,6 +162,13 @@ def _from_nvml(nvml: Any, number: int) -> Health:
     )
 
 
+def _listed(rows: T) -> T:
+    """The rows of processes. Raises _UnknownError where there is none and could be none."""
+    if not rows and WSL.exists():
+        raise _UnknownError("WSL lists none")
+    return rows
+
+
 def _unseen(used: float, held: list[float | None]) -> float | None:
     """MB in use that no listed process accounts for; None where a listed one does not tell its own."""
     return None if None in held else max(0.0, used - sum(mb for mb in held if mb is not None))
@@ -177,7 +190,7 @@ def _from_smi(number: int, lost: str) -> Health:
         for what, field in zip(("utilisation", "temperature", "clock"), rows[0][3:6])
     )
     try:
-        running = told.of("processes", lambda: _processes(number)) or []
+        running = told.of("processes", lambda: _listed(_processes(number))) or []
     except _FailedError as error:
         return Health(False, note=f"whether others use GPU {number} cannot be told: {lost}; {error}")
     reasons = told.of("throttling", lambda: _reasons_by_smi(number))

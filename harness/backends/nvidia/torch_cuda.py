@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def version() -> str:
 
 
 def devices(match: str) -> Found:
-    """GPUs whose name fully matches `match`. `index` is CUDA's number, `card` NVML's, matched by the PCI bus number."""
+    """GPUs whose name fully matches `match`. `index` is CUDA's number, `card` NVML's, matched by PCI domain and bus."""
     gpus, evidence = _nvml.gpus()
     if not gpus and not _driver():
         return Found((), f"{evidence}; no {DRIVER}, without which PyTorch sees no GPU")
@@ -48,14 +48,27 @@ def devices(match: str) -> Found:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     why = _nvml.hidden(count, len(gpus)) if torch.version.cuda else "; it is a build without CUDA"
     evidence = f"{evidence}; PyTorch {torch.__version__} counts {count}{why}"
-    cards = {int(gpu.bus.split(":")[1], 16): gpu.number for gpu in gpus}
+    cards = _by_address(gpus)
     found = []
     for index in range(count):
         known = torch.cuda.get_device_properties(index)
-        card = cards.get(getattr(known, "pci_bus_id", -1))
+        card = cards.get((getattr(known, "pci_domain_id", 0), getattr(known, "pci_bus_id", -1)))
         place = (index, -1) if card is None else (card, card)
         found.append(Device(index, known.name, place[0], f"sm_{known.major}{known.minor}", place[1]))
     return of_chip(match, found, evidence)
+
+
+def _by_address(gpus: Sequence[_nvml.Gpu]) -> dict[tuple[int, int], int]:
+    """NVML's number by PCI domain and bus. The GPUs of a Grace Hopper host differ in the domain alone; one whose
+    address is not told, as of a Jetson, is left out."""
+    cards = {}
+    for gpu in gpus:
+        try:
+            domain, bus = (int(part, 16) for part in gpu.bus.split(":")[:2])
+        except ValueError:
+            continue
+        cards[domain, bus] = gpu.number
+    return cards
 
 
 def _driver() -> bool:

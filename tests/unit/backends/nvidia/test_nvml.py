@@ -93,6 +93,18 @@ def test_what_nvml_does_not_support_is_unknown_and_said(sdk):
     assert "processes unknown (NVML: Not Supported)" in health.note
 
 
+@pytest.mark.parametrize("source", ["library", "absent"])
+def test_under_wsl_an_empty_list_of_processes_is_no_idle_gpu(sdk, monkeypatch, tmp_path, source):
+    """There neither NVML nor nvidia-smi lists a process, whoever uses the GPU."""
+    sdk.switch(nvml=source)
+    assert trt.health(DEVICE).untold == ""
+    monkeypatch.setattr(_nvml, "WSL", tmp_path)
+
+    assert trt.health(DEVICE).untold == "processes unknown (WSL lists none)"
+    sdk.switch(nvml=source, busy=0.9)
+    assert trt.health(DEVICE).processes == ("424242 python train.py",)
+
+
 @pytest.mark.parametrize(("kind", "word"), [("not_supported", "[Not Supported]"), ("na", "[N/A]")])
 def test_what_nvidia_smi_does_not_tell_is_unknown_and_said(sdk, kind, word):
     sdk.switch(nvml="absent", nvidia_smi=kind, busy=0.9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,27 @@ def test_without_a_driver_pytorch_is_not_imported(monkeypatch):
 
     assert found.devices == ()
     assert found.evidence == ("nvidia-smi is not on PATH; no libnosuchdriver.so.1, without which PyTorch sees no GPU")
+
+
+def test_gpus_are_matched_by_domain_and_bus_and_one_without_an_address_is_no_crash(monkeypatch):
+    """The GPUs of a Grace Hopper host all have bus 1, in domains 9 and 0x19; a Jetson's nvidia-smi says [N/A]."""
+    addresses = [(0x19, 1), (9, 1)]
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        device_count=lambda: 2,
+        get_device_properties=lambda i: SimpleNamespace(
+            name="GH200", major=9, minor=0, pci_domain_id=addresses[i][0], pci_bus_id=addresses[i][1]
+        ),
+    )
+    fake = SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="12.6"), __version__="2.6")
+    monkeypatch.setattr(torch_cuda, "_sdk", lambda: fake)
+    buses = [torch_cuda._nvml.plain_bus(text) for text in ("00000009:01:00.0", "00000019:01:00.0", "[N/A]")]
+    gpus = tuple(torch_cuda._nvml.Gpu(i, "GH200", bus, "550") for i, bus in enumerate(buses))
+    monkeypatch.setattr(torch_cuda._nvml, "gpus", lambda: (gpus, "NVML"))
+
+    found = torch_cuda.devices("GH200")
+
+    assert [(device.index, device.card) for device in found.devices] == [(0, 1), (1, 0)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and PyTorch's CUDA build")
