@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -313,19 +314,20 @@ def test_a_device_that_others_use_is_waited_for_and_who_they_are_is_told(monkeyp
     "health", [Health(busy=0.9, processes=(f"{1 << 22} train.py",), own=1), Health(unseen_mb=5000.0)]
 )
 def test_who_does_not_leave_is_waited_for_once(monkeypatch, health):
-    monkeypatch.setattr(devices, "VACANT_S", 0.01)
-    asked = []
+    now, asked = [0.0], []
+    clock = {"monotonic": lambda: now[0], "sleep": lambda seconds: now.append(now.pop() + seconds)}
+    monkeypatch.setattr(devices, "time", SimpleNamespace(**{**vars(time), **clock}))
+    monkeypatch.setattr(devices, "VACANT_S", 1.0)
 
     def ask():
         asked.append(1)
         return health
 
-    shared = RunContext(SimpleNamespace(wait=0.1, tell=lambda text: None))
+    shared = RunContext(SimpleNamespace(wait=10, tell=lambda text: None))
     assert shared.vacated(CHIPS["t4"], CARD, ask) is health
-    waited = len(asked)
+    assert len(asked) == 11, "once a second, at the beginning and at the end"
     assert shared.vacated(CHIPS["t4"], CARD, ask) is health
-    assert waited > 2
-    assert len(asked) == waited + 1
+    assert len(asked) == 12
 
 
 def test_memory_that_nobody_shown_holds_is_waited_for_and_says_nothing_during_a_measurement():
