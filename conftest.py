@@ -70,6 +70,7 @@ from tests.session import (
 
 pytest_plugins = ["tests.options", "tests.ending"]
 CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
+PARAMETERS = pytest.StashKey[dict[str, list[Any]]]()  # by fixture: its cases with their marks
 OVER = pytest.StashKey[str]()  # of a test: the file that its verdicts were taken over from
 STARTED = pytest.StashKey[float]()  # of a test: time.monotonic when it began
 ENDED = pytest.StashKey[str]()  # of a test: its outcome so far
@@ -171,7 +172,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     for name, cases in (("case", matrix.cases), ("lineup", matrix.lineups)):
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, [pytest.param(case, id=_id(name, case), marks=_marks(case)) for case in cases()])
+            made = metafunc.config.stash.setdefault(PARAMETERS, {})
+            if name not in made:  # for the first function: there are hundreds of cases, with four marks each
+                made[name] = [pytest.param(case, id=_id(name, case), marks=_marks(case)) for case in cases()]
+            metafunc.parametrize(name, made[name])
 
 
 def _id(name: str, case: Case) -> str:
