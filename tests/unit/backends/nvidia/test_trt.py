@@ -258,6 +258,33 @@ def test_trtexec_prints_what_the_log_reader_reads(sdk, onnx, engine, release):
     assert figure.per_device == pytest.approx(4 / 0.004, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("version", "option", "taken"),
+    [
+        ("8.6.1", "--workspace=64", True),
+        ("10.3.0", "--workspace=64", False),
+        ("8.6.1", "--stronglyTyped", False),
+        ("10.3.0", "--stronglyTyped", True),
+        ("10.3.0", "--fp17", False),
+        ("11.4.0", "--fp16", False),
+    ],
+)
+def test_simulated_trtexec_takes_the_options_of_its_release_alone(sdk, onnx, version, option, taken):
+    sdk.switch(trt_version=version)
+
+    done = subprocess.run(["trtexec", f"--onnx={onnx}", option], check=False, capture_output=True, text=True)
+
+    assert (done.returncode == 0) == taken
+    assert ("Unknown option: " + option.partition("=")[0] in done.stderr) != taken
+
+
+def test_simulated_trtexec_measures_nothing_where_inference_is_skipped(sdk, onnx):
+    done = subprocess.run(["trtexec", f"--onnx={onnx}", "--skipInference"], check=False, capture_output=True, text=True)
+
+    assert "&&&& PASSED" in done.stdout
+    assert "Throughput" not in done.stdout
+
+
 def test_trtexec_11_knows_no_precision_flags(sdk, onnx):
     sdk.switch(trt_version="11.4.0")
 
