@@ -587,6 +587,32 @@ def test_an_engine_of_image_sizes_normalises_at_each(sdk, tmp_path):
     assert sdk.wrongs() == []
 
 
+def test_each_input_of_an_open_height_and_width_gets_the_size(sdk, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    kind = TensorProto.FLOAT
+    free = [helper.make_tensor_value_info(name, kind, [1, 3, "h", "w"]) for name in ("first", "second", "sum")]
+    fixed = helper.make_tensor_value_info("fixed", kind, [1, 3, 1, 1])
+    nodes = [
+        helper.make_node("Add", ["fixed", "first"], ["partly"]),
+        helper.make_node("Add", ["partly", "second"], ["sum"]),
+    ]
+    graph = helper.make_graph(nodes, "added", [fixed, *free[:2]], free[2:])
+    opset = [helper.make_opsetid("", 11)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=7), str(tmp_path / "added.onnx"))
+    flags = ["--input_shape=fixed:1,3,1,1;first:1,3,-1,-1;second:1,3,-1,-1", "--dynamic_image_size=8,8;16,12;"]
+
+    status, said, engine = run_atc(tmp_path / "added.onnx", tmp_path, *flags)
+    assert status == 0, said
+    held, mdl = Held(sdk.acl, engine), sdk.acl.mdl
+
+    assert mdl.get_dynamic_hw(held.desc, 0) == ({"hwCount": 2, "hw": [[8, 8], [16, 12]]}, 0)
+    assert [held.fed[index][1] for index in range(3)] == [12, 3 * 16 * 12 * 4, 3 * 16 * 12 * 4]
+    assert mdl.set_dynamic_hw_size(held.model, held.inputs, 3, 16, 12) == 0
+    assert mdl.get_cur_output_dims(held.desc, 0)[0]["dims"] == [1, 3, 16, 12]
+
+
 def test_an_engine_of_several_dims_runs_at_each(sdk, tmp_path):
     flags = ["--input_shape=image:-1,3,-1,8", "--dynamic_dims=1,8;2,10", "--input_format=ND"]
     status, said, engine = convert(sdk, tmp_path, *flags)
@@ -605,8 +631,17 @@ def test_an_engine_of_several_dims_runs_at_each(sdk, tmp_path):
     assert sdk.wrongs() == []
 
 
-def test_an_engine_without_shapes_is_given_them_and_gives_them_back(sdk, tmp_path):
-    status, said, engine = convert(sdk, tmp_path, "--input_shape_range=image:[1~4,3,8~32,8]")
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--input_shape_range=image:[1~4,3,8~32,8]",
+        "--input_shape=image:1~4,3,8~32,8",
+        "--input_shape=1~4,3,8~32,8",
+        "--input_shape=image:-1,3,-1,8",
+    ],
+)
+def test_an_engine_without_shapes_is_given_them_and_gives_them_back(sdk, tmp_path, flag):
+    status, said, engine = convert(sdk, tmp_path, flag)
     assert status == 0, said
     acl = sdk.acl
     assert acl.init() == acl.rt.set_device(0) == 0
@@ -716,7 +751,9 @@ def test_a_graph_of_halves_feeds_itself_and_its_batch_is_no_batch(sdk, tmp_path)
         (["--input_shape=image:1,3,8,-1", "--dynamic_image_size=8,8;9,9"], "E10019"),
         (["--input_shape=image:-1,3,-1,-1", "--dynamic_dims=1,8;2,8"], "E10042"),
         (["--input_shape=image:-1,3,-1,-1", "--dynamic_dims=1,8,8;2,8,8", "--dynamic_image_size=8,8;9,9"], "E10009"),
-        (["--input_shape=image:1,3,-1,-1"], "E10011"),
+        (["--input_shape=image:1~4,3,8,8", "--dynamic_batch_size=1,4"], "E10040"),
+        (["--input_shape=image:1,3,-1,-1", "--dynamic_image_size=8,8,8;9,9,9"], "E10020"),
+        (["--input_shape=image:1,3,0,0"], "E10011"),
         (["--input_shape=image:N,3,8,8"], "E10014"),
         (["--input_shape=image:1.5,3,8,8"], "E10002"),
         (["--input_shape=image"], "E10002"),
