@@ -38,7 +38,7 @@ def session(*arguments, **environment):
         env={**settings, "LC_ALL": "C.UTF-8", **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # against a hang alone: a busy machine takes ten times as long as a quiet one
     )
 
 
