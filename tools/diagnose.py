@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.errors import InvalidMeasurement, UsageError
-from harness.judge.timing import Plan
 from harness.vocabulary import Outcome
 from tools.suite import BackendOptionOption, CacheOption, DataOption, PythonOption, SimulateOption, suite
 
 if TYPE_CHECKING:
     from harness.case import Case, Tensors
-    from harness.diagnose.layers import Layer, Located, Measure
+    from harness.diagnose.layers import Layer, Located
     from harness.diagnose.sweep import Part
     from harness.judge.verdict import Verdict
     from harness.run.case_run import CaseRun
@@ -36,9 +33,6 @@ OnnxInputOption = Annotated[
     list[str] | None,
     typer.Option("--onnx-input", metavar="NAME=VALUE", help="as for pytest: NAME=LOW:HIGH or NAME=FILE.npy"),
 ]
-
-
-SWEEP_PLAN = Plan(warmup_s=0.02, window_s=0.02, windows=5, latencies=1)  # of hundreds of parts: order, not figures
 
 
 def command(
@@ -63,7 +57,7 @@ def command(
     --bundle writes what the vendor needs to see it too: the smallest ONNX file that fails, its inputs, the chip's and
     the reference's outputs, and the versions. Exit status: 0 nothing differs, 1 something does, 2 could not run."""
     from harness.case import Case
-    from harness.diagnose import layers
+    from harness.diagnose import layers, taps
 
     if sweep and bundle is not None:
         raise UsageError("--sweep writes no bundle", hint="run chipproof diagnose again with --bundle alone")
@@ -73,8 +67,8 @@ def command(
             _end_of_sweep({"case": case, **bench.facts, **swept(bench)}, as_json)
         chip, wanted = bench.outputs()
         verdict = bench.judged(chip)
-        every = layers.layers(_exported(bench), bench.case.batch)
-        located = layers.locate(every, tapping(bench, every))
+        every = taps.comparable(bench)
+        located = layers.locate(every, taps.tapping(bench, every))
         found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}
         if verdict.outcome is not Outcome.PASS and onnx is None:
             found |= explanations(bench, chip, wanted)
@@ -101,11 +95,11 @@ def _end_of_sweep(found: Mapping[str, Any], as_json: bool) -> None:
 def swept(bench: CaseRun) -> dict[str, Any]:
     """Every layer and small block of the case by itself, on the reference's activations: errors and milliseconds of
     one execute, worst first, and the nodes whose layer differs at the precision of the case."""
-    from harness.diagnose import layers, sweep
+    from harness.diagnose import layers, sweep, taps
 
-    model, batch = _exported(bench), bench.case.batch
+    model, batch = taps.exported(bench), bench.case.batch
     every = layers.layers(model, batch)
-    known, wanted_of = {layer.tensor for layer in every}, reference(bench)
+    known, wanted_of = {layer.tensor for layer in every}, taps.reference(bench)
     rows = []
     for group in sweep.groups(sweep.parts(every), every):
         names = list(dict.fromkeys(name for part in group for name in part.inputs if name in known))
@@ -120,7 +114,7 @@ def swept(bench: CaseRun) -> dict[str, Any]:
 
 def _row(bench: CaseRun, model: ModelProto, part: Part, activations: Tensors) -> dict[str, Any]:
     """One part on the chip: what it is, and its errors and milliseconds, or why it did not run."""
-    from harness.diagnose import layers
+    from harness.diagnose import layers, taps
     from harness.errors import BuildError, DeviceError, ExportError, RunError
 
     ops = [layer.op for layer in part.layers]
@@ -133,7 +127,7 @@ def _row(bench: CaseRun, model: ModelProto, part: Part, activations: Tensors) ->
     try:
         cut = part.of(model, bench.case.batch)
         wanted = layers.of_batch(cut, feeds, bench.case.batch)
-        chip = on_chip(bench, cut, feeds, times)
+        chip = taps.on_chip(bench, cut, feeds, times)
     except (BuildError, DeviceError, ExportError, RunError) as error:
         return {**row, "error": error.fact}
     verdict = layers.compare(chip, wanted, bench.case.precision)[part.tensor]
@@ -160,78 +154,19 @@ def _bundled(
 ) -> dict[str, Any]:
     """Write the bundle of the first layer that differs, computed by itself from the reference's activations; says
     whether it differs alone. Where none differs, or it has no inputs in the graph, the last output is taken."""
-    from harness.diagnose import bundle, layers
+    from harness.diagnose import bundle, layers, taps
     from harness.diagnose.layers import compare
 
-    model, first = _exported(bench), located.first or every[-1]
-    activations = reference(bench)(layers.tapped(model, every, [name for name in first.inputs if name in {
+    model, first = taps.exported(bench), located.first or every[-1]
+    activations = taps.reference(bench)(layers.tapped(model, every, [name for name in first.inputs if name in {
         layer.tensor for layer in every}]))  # fmt: skip
     feeds = {name: value for name, value in {**activations, **bench.inputs(raw=False)}.items() if name in first.inputs}
     part = bundle.part(model, first, bench.case.batch)
     wanted = layers.of_batch(part, feeds, bench.case.batch)
-    chip = on_chip(bench, part, feeds)
+    chip = taps.on_chip(bench, part, feeds)
     alone = any(v.outcome is not Outcome.PASS for v in compare(chip, wanted, bench.case.precision).values())
     bundle.write(path, part, feeds, chip, wanted, {**found, "differs_alone": alone, "command": " ".join(sys.argv)})
     return {"file": str(path), "layer": first.tensor, "differs_alone": alone}
-
-
-def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
-    """A function that builds the case's engine with given tensors as outputs and compares them with ONNX Runtime's in
-    FP32."""
-    from harness.diagnose import layers
-
-    model, wanted_of = _exported(bench), reference(bench)
-
-    def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
-        tapped = layers.tapped(model, every, tensors)
-        return layers.compare(on_chip(bench, tapped), wanted_of(tapped), bench.case.precision)
-
-    return measure
-
-
-def on_chip(
-    bench: CaseRun, graph: ModelProto, feeds: Tensors | None = None, times: list[float] | None = None
-) -> Tensors:
-    """What the chip computes of a graph, by default with the case's inputs, for one batch; `feeds` are the inputs of a
-    part of the model, on which an INT8 part is calibrated. Seconds of one execute are put into `times`, where it is
-    given. Raises BuildError, DeviceError and RunError."""
-    import numpy as np
-
-    from harness.backends.base import TensorSpec
-    from harness.run.engine import graph_outputs
-
-    spec = replace(bench.engine.spec(bench.variant.static), outputs=tuple(value.name for value in graph.graph.output))
-    if feeds is not None:  # no pixels are fed, so nothing is normalised
-        fed = tuple(TensorSpec(name, value.dtype.name, (-1, *value.shape[1:])) for name, value in feeds.items())
-        spec = replace(spec, inputs=fed, normalize=None)
-    # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
-    with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
-        source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
-        source.write_bytes(graph.SerializeToString())
-        nodes, specs = graph_outputs(source)
-        told = {"out_nodes": [*nodes.values()], "out_specs": [*specs.values()]}
-        spec = replace(spec, options={name: told.get(name, value) for name, value in spec.options.items()})
-        if feeds is not None and spec.calibration is not None and len(feeds) == 1:
-            np.save(Path(folder) / "activations.npy", next(iter(feeds.values())))
-            spec = replace(spec, calibration=str(Path(folder) / "activations.npy"))
-        worker.build(source, engine, spec)
-        with (
-            bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
-            worker.load(engine, bench.device, spec, bench.rows) as session,
-        ):
-            outputs = session.run(bench.inputs(bench.variant.raw) if feeds is None else feeds, finite=False)
-            if times is not None:
-                windows = session.measure(None, SWEEP_PLAN).windows
-                times += [(window.stop - window.start) / window.executes for window in windows]
-            return outputs
-
-
-def reference(bench: CaseRun) -> Callable[[ModelProto], Tensors]:
-    """A function that gives the outputs of a graph in FP32, for one batch of the case's inputs."""
-    from harness.diagnose import layers
-
-    feeds, batch = bench.inputs(raw=False), bench.case.batch
-    return lambda graph: layers.of_batch(graph, feeds, batch)
 
 
 def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
@@ -239,11 +174,11 @@ def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, An
     from rich.console import Console
     from rich.progress import Progress
 
-    from harness.diagnose import layers, mistakes
+    from harness.diagnose import layers, mistakes, taps
     from harness.diagnose.picture import picture
 
     first = bench.context.dataset(bench.model).samples[0].read()
-    bare = mistakes.without_softmax(_exported(bench))
+    bare = mistakes.without_softmax(taps.exported(bench))
     gap = mistakes.Gap(
         chip,
         wanted,
@@ -258,12 +193,6 @@ def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, An
     except InvalidMeasurement as error:  # for example NaN: the layers still show where it begins
         return {"mistakes": [], "explanation": error.fact}
     return {"mistakes": mistakes.as_json(found), "explanation": mistakes.conclusion(found)}
-
-
-def _exported(bench: CaseRun) -> ModelProto:
-    import onnx
-
-    return onnx.load(bench.onnx())
 
 
 def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:

@@ -28,6 +28,8 @@ READABLE = (
     "Softmax", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Upsample", "Concat",
 )  # compared first: the operators that people call layers  # fmt: skip
 
+STOPPED = "stopped for time"
+
 Measure = Callable[[Sequence[str]], Mapping[str, Verdict]]
 """Tensors to make outputs -> the verdict of each that has a row for each image, and of the graph's own outputs. Raises
 BuildError, DeviceError or RunError when the compiler or the chip does not take so many outputs."""
@@ -105,17 +107,22 @@ def _shape(value: ValueInfoProto) -> tuple[int, ...]:
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
-def locate(every: Sequence[Layer], measure: Measure, most: int = MOST) -> Located:
+def locate(
+    every: Sequence[Layer], measure: Measure, most: int = MOST, more: Callable[[], bool] = lambda: True
+) -> Located:
     """The first layer whose tensor fails, found in few runs.
 
     The first run compares layers spread over the graph, each further run those between the last layers that pass and
-    the first that fails. When the compiler or chip refuses so many outputs, half as many are tried. Raises the error of
-    the last try when not even one tensor can be made an output."""
+    the first that fails, while there is `more` time. When the compiler or chip refuses so many outputs, half as many
+    are tried. Raises the error of the last try when not even one tensor can be made an output."""
     seen: dict[str, Verdict] = {}
     asked: set[str] = set()
     notes: list[str] = []
     suspects = list(every)
     while suspects:
+        if asked and not more():
+            notes.append(f"{STOPPED}, {len(suspects)} layers before it were not compared")
+            break
         chosen = pick(suspects, most)
         try:
             seen.update(measure([layer.tensor for layer in chosen]))

@@ -66,7 +66,8 @@ def outputs_of(model: ModelProto) -> dict[str, str]:
 
 
 def set_batch(model: ModelProto, batch: int) -> ModelProto:
-    """The graph with axis 0 of every input and output fixed at `batch`, and its shapes inferred anew.
+    """The graph with axis 0 of every input and output fixed at `batch`, and its shapes inferred anew. Where one is
+    free, tensors without a free one are left as they are: they have no batch.
 
     Raises ExportError when the graph is already fixed at another batch: constants inside may depend on it."""
     from onnx import shape_inference
@@ -75,10 +76,12 @@ def set_batch(model: ModelProto, batch: int) -> ModelProto:
         raise ExportError(f"batch {batch} is not a batch", hint="ask for 1 or more")
     fixed = _copy(model)
     initial = {tensor.name for tensor in model.graph.initializer}
-    for value in [*fixed.graph.input, *fixed.graph.output]:
-        if value.name in initial:
+    ends = [value for value in [*fixed.graph.input, *fixed.graph.output] if value.name not in initial]
+    firsts = [(value, axis) for value in ends for axis in value.type.tensor_type.shape.dim[:1]]
+    free = any(not axis.HasField("dim_value") for _, axis in firsts)
+    for value, axis in firsts:
+        if axis.HasField("dim_value") and free:
             continue
-        axis = value.type.tensor_type.shape.dim[0]
         if axis.HasField("dim_value") and axis.dim_value != batch:
             raise ExportError(
                 f"{value.name!r} is fixed at batch {axis.dim_value}, not {batch}",

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness.backends import registry
 from harness.backends.base import Device, Health
 from harness.baselines import Baselines
-from harness.case import Precision, Predictions, Tensors
+from harness.case import Case, Precision, Predictions, Tensors
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
@@ -99,6 +99,7 @@ class RunContext:
         self._in_vain: dict[Device, set[str]] = {}  # processes that did not leave a device within --wait
         self._peers: dict[str, Worker] = {}
         self._told: set[str] = set()
+        self.first_layers: dict[Case, tuple[str, dict[str, Any]]] = {}  # that differ, by a case of batch 0
         self._stack = ExitStack()
 
     def tell_once(self, text: str) -> None:

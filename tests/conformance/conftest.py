@@ -333,7 +333,7 @@ def judge(
     request: pytest.FixtureRequest, bench: CaseRun, benches: Benches, suite: RunContext, accept: Callable[..., None]
 ) -> Callable[..., None]:
     """Measure, and where the verdict is red measure once more in a new process, with a new engine where the cache gave
-    the first; then put the verdicts on record (accept)."""
+    the first; then put the verdicts on record (accept). What stays FAIL is explained by `explain`."""
 
     def once(measure: Callable[[CaseRun], Judged], on: CaseRun) -> Judged | InvalidMeasurement:
         on.name_engine()
@@ -346,7 +346,12 @@ def judge(
         first = judged.verdicts[""]
         return replace(judged, verdicts={**judged.verdicts, "": replace(first, details={**first.details, **on.costs})})
 
-    def run(measure: Callable[[CaseRun], Judged], skip: bool = True, stage: str = stage_of(request.node)) -> None:
+    def run(
+        measure: Callable[[CaseRun], Judged],
+        skip: bool = True,
+        stage: str = stage_of(request.node),
+        explain: Callable[[CaseRun], tuple[str, Mapping[str, Any]]] | None = None,
+    ) -> None:
         first, told = once(measure, bench), bench
         judged = first if isinstance(first, Judged) else Judged({})
         verdicts: Mapping[str, Verdict] = judged.verdicts
@@ -366,6 +371,13 @@ def judge(
             if isinstance(first, InvalidMeasurement) and isinstance(second, Judged):
                 told, judged = again, second
             verdicts = confirmed(*(one.verdicts if isinstance(one, Judged) else one for one in (first, second)), how)
+            if explain is not None and verdicts[""].outcome is Outcome.FAIL:
+                text, facts = explain(again)
+                explained = {**verdicts[""].details, "first_layer": {**facts, "text": text}}
+                verdicts = {
+                    **verdicts,
+                    "": replace(verdicts[""], text=f"{text}; {verdicts[''].text}", details=explained),
+                }
         accept(verdicts, told, skip=skip, stage=stage, marks=judged.marks, **judged.facts)
 
     return run

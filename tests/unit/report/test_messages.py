@@ -51,6 +51,7 @@ JUDGED = [
     for path in sorted((ROOT / folder).glob("*.py")) if path.name != "policyfile.py"
 ]  # fmt: skip
 JUDGED += [ROOT / "harness" / name for name in ("worker/process.py", "worker/pipe.py", "store.py")]
+JUDGED += [ROOT / "harness" / "diagnose" / name for name in ("layers.py", "taps.py")]
 """Files whose sentences stand in records. What is wrong with a policy file is said before anything runs."""
 ERRING = [
     path for folder in ("harness", "tools", "tests/conformance") for path in sorted((ROOT / folder).rglob("*.py"))

@@ -304,6 +304,12 @@ def test_a_chip_that_computes_wrongly_fails(fault, tmp_path):
     assert done.returncode == 1, done.stdout
     assert outcomes(records)["own_m-ascend310p-fp16-bs4", ""] == "FAIL"
     assert "INVALID" not in outcomes(records).values(), "the reference is not to blame"
+    (record,) = [line for line in records if line.get("case") == "own_m-ascend310p-fp16-bs4"
+                 and line.get("stage") == "numerics" and not line["metric"]]  # fmt: skip
+    told = record["facts"]["first_layer"]["text"]
+    assert record["text"].startswith(told)
+    assert told.startswith({"swap_outputs": "first to differ: y (MatMul MatMul_y)"}.get(fault, "first to differ: "))
+    assert "".join(told.split())[:30] in "".join(done.stdout.split()), "the failure itself names it"
 
 
 def test_a_file_that_cannot_be_tested_ends_the_run_with_the_reason(tmp_path):
