@@ -1,12 +1,12 @@
 """libcudart and libnvinfer_plugin for programs that load them by ctypes, upon the simulated runtime.
 
-`ctypes.CDLL` is replaced when one of the simulated modules is imported; other libraries, and files that exist, load as
-ever. A C function returns its error alone and writes what it makes through its first pointers."""
+`ctypes.CDLL` is replaced when one of the simulated modules is imported. Other libraries load as ever, and so does what
+a Python package brings along, which PyTorch needs. A toolkit's own file is not loaded: it would find no driver. A C
+function returns its error alone and writes what it makes through its first pointers."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 
 _real = ctypes.CDLL
@@ -85,6 +85,6 @@ def serve():
 
 class Served(_real):
     def __new__(cls, name=None, *rest, **options):
-        if name and SERVED.match(str(name)) and not os.path.exists(str(name)):  # noqa: PTH110
+        if name and SERVED.match(str(name)) and "site-packages" not in str(name):
             return Library(str(name))
         return _real(name, *rest, **options)

@@ -133,6 +133,18 @@ def test_libcudart_by_ctypes_writes_through_its_first_pointers(cudart):
     assert cudart.cudaFree(address) != 0
 
 
+def test_a_toolkits_own_file_is_not_loaded_and_a_packages_is(cudart, tmp_path):
+    """Polygraphy looks in /usr/local/cuda/lib64 first; PyTorch loads what came with it."""
+    for folder, simulated_one in ((tmp_path, True), (tmp_path / "site-packages", False)):
+        folder.mkdir(exist_ok=True)
+        (folder / "libcudart.so.13").write_bytes(b"no library")
+        if simulated_one:
+            assert ctypes.CDLL(str(folder / "libcudart.so.13")).cudaFree(0) == 0
+        else:
+            with pytest.raises(OSError, match="libcudart"):
+                ctypes.CDLL(str(folder / "libcudart.so.13"))
+
+
 def test_what_the_library_lacks_is_named_and_other_libraries_load(cudart):
     with pytest.raises(AttributeError, match="undefined symbol: cudaGraphLaunch"):
         cudart.cudaGraphLaunch  # noqa: B018
