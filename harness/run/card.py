@@ -174,7 +174,7 @@ class Card:
         odd = unlike(answers, lambda one, other: self._unlike(one, other, 1) is None)
         wrong, sample = [list(self.sessions)[place] for place in odd], images.samples[places[row]].id
         if not wrong:
-            text = f"devices answered {sample} differently, and alike when it was asked again"
+            text = f"devices answered {sample} differently at once, and alike one after the other"
         elif len(wrong) == len(answers):
             text = f"{', '.join(wrong)} answer {sample} differently: run each with --device N"
         else:

@@ -160,6 +160,16 @@ def test_what_ran_in_one_run_only_and_what_is_decided_in_one_only_is_listed_and_
     assert not found.worse
 
 
+@pytest.mark.parametrize("broken", ["FAIL", "ERROR", "INVALID"])
+def test_a_case_that_breaks_is_worse_and_one_that_recovers_is_not(broken):
+    sound, red = (run_of([Record(CASE, "numerics", outcome, "x")]) for outcome in ("PASS", broken))
+
+    (worse,), (better,) = compare(sound, red).flips, compare(red, sound).flips
+
+    assert (worse.before, worse.after, worse.worse) == ("PASS", broken, True)
+    assert (better.before, better.after, better.worse) == (broken, "PASS", False)
+
+
 def test_what_changed_beside_is_named():
     packages = {**HEADER["packages"], "torch": "2.6"}
     options = {**HEADER["options"], "limit": "100", "require": "['t4']"}

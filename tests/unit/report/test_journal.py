@@ -1,5 +1,7 @@
 """A journal's lines are chained: what is read is what was written."""
 
+import os
+
 import pytest
 
 from harness.errors import DataError, StoreError
@@ -15,6 +17,20 @@ def test_lines_read_back_without_their_chains(tmp_path):
     assert [line["kind"] for line in found.lines] == ["header", "footer"]
     assert all("chain" not in line for line in found.lines)
     assert found.cut == ""
+
+
+def test_every_line_is_on_disk_when_it_is_written_and_read_where_the_run_was_cut_off(tmp_path, monkeypatch):
+    synced, sound = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size) or sound(file))
+    book = Journal(tmp_path / "a.jsonl", {})
+    for kind in ("begin", "record"):
+        book.add({"kind": kind})
+        assert synced[-1] == (tmp_path / "a.jsonl").stat().st_size
+    book.close()
+
+    found = read(tmp_path / "a.jsonl")
+    assert [line["kind"] for line in found.lines] == ["header", "begin", "record"]
+    assert found.cut == "CUT OFF after line 3"
 
 
 def test_a_line_depends_on_all_before_it():

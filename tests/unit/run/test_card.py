@@ -138,7 +138,7 @@ def test_an_answer_that_is_wrong_once_is_told_as_that():
     )
 
     assert verdicts["devices"].outcome is Outcome.FAIL
-    assert "alike when it was asked again" in verdicts["devices"].text
+    assert "differently at once, and alike one after the other" in verdicts["devices"].text
 
 
 def test_a_difference_within_the_tolerance_is_rounding():

@@ -17,7 +17,7 @@ from harness.judge.policy import Policy
 from harness.judge.throughput import Effort
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Verdict
-from harness.run import peers
+from harness.run import devices, peers
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.case_speed import CaseSpeed, untold
@@ -245,6 +245,12 @@ def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
     assert (run.mark, run.scaled, len(run.timings), run.numbers) == ("1-of-2", 1, 1, (0,))
     assert [index for what, index in duo.asked if what == "lease"] == [0, 1]
     assert [index for what, index in duo.asked if what == "load"] == [0]
+
+
+def test_a_device_that_shows_no_load_is_noted_after_the_measurement(duo, monkeypatch):
+    monkeypatch.setattr(devices, "seeing", lambda card, after, during: (Health(untold=f"{len(card)} {len(after)}"),))
+
+    assert CaseSpeed(duo.bench).measurement.after == (Health(untold="1 1"),)
 
 
 def test_a_duo_whose_other_chip_works_is_not_measured(duo):

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from fake_workers import DEVICE, QUICK, SDK, SPEC, X, worker
 from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.errors import BuildError, RunError
 from harness.judge.timing import Plan
+from harness.worker.limits import Limits
 from harness.worker.process import Worker
 
 
@@ -64,6 +66,24 @@ def test_time_is_measured_in_the_worker_and_outputs_can_be_read_after():
     assert len(timing.latencies) == 2
     assert all(window.stop - window.start >= QUICK.window_s for window in timing.windows)
     assert all(latency >= 1e-4 for latency in timing.latencies)
+
+
+def test_a_session_is_given_back_when_it_ends_and_the_rest_with_the_worker(tmp_path):
+    with worker("tells_what_it_gives_back", log=tmp_path / "log") as chip:
+        with chip.load(Path("e"), replace(DEVICE, index=1), SPEC):
+            pass
+        assert (tmp_path / "log").read_text() == "given back: device 1\n"
+        chip.load(Path("e"), DEVICE, SPEC)
+
+    assert (tmp_path / "log").read_text().splitlines()[1:] == ["given back: device 0"]
+
+
+def test_a_measurement_may_take_what_its_plan_asks_beyond_the_limit():
+    with (
+        worker("doubles", limits=Limits(measure=0.05)) as chip,
+        chip.load(Path("e"), DEVICE, SPEC) as session,
+    ):
+        assert len(session.measure({"x": X}, replace(QUICK, windows=40)).windows) == 40
 
 
 def test_what_a_session_was_fed_last_is_measured_again_without_being_sent_again():
