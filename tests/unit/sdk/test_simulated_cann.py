@@ -550,6 +550,28 @@ def test_callbacks_come_in_a_thread_that_is_subscribed_in_the_order_of_the_strea
     assert sdk.wrongs() == []
 
 
+def test_a_callback_that_raises_was_taken(sdk, held):
+    """The stream goes on, and the program's own exception is all there is to read."""
+    acl, seen = sdk.acl, []
+
+    def take(arguments):
+        assert acl.rt.set_context(arguments[0]) == 0
+        while not seen:
+            try:
+                acl.rt.process_report(20)
+            except ZeroDivisionError as error:
+                seen.append(error)
+
+    thread, _ = acl.util.start_thread(take, [held.context])
+    assert acl.rt.subscribe_report(thread, held.stream) == 0
+    assert acl.rt.launch_callback(lambda zero: 1 / zero, 0, 1, held.stream) == 0
+    assert acl.rt.synchronize_stream(held.stream) == 0
+    assert len(seen) == 1
+    assert acl.rt.unsubscribe_report(thread, held.stream) == 0
+    assert acl.util.stop_thread(thread) == 0
+    assert sdk.wrongs() == []
+
+
 # --- what atc's other flags make -----------------------------------------------------------------------------------
 
 

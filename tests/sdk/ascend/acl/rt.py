@@ -351,8 +351,10 @@ def process_report(timeout_ms):
                     function, data, done = stream.reports[1].get(timeout=0.002)
                 except queue.Empty:
                     continue
-                function(data)
-                done.set()
+                try:
+                    function(data)
+                finally:  # a callback that raises was taken all the same
+                    done.set()
                 return 0
         time.sleep(0.001)
     return chip.fails(chip.REPORT_TIMEOUT, "EE1002: no callback within the time")
