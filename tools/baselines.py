@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from enum import Enum
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tools.language import reader, say, show
 
 if TYPE_CHECKING:
     from harness.baselines import Baselines, Cell
@@ -52,8 +53,8 @@ def command(
         print(json.dumps([{**vars(f), "known": bool(f.why)} for f in findings], ensure_ascii=False))
     else:
         for finding in findings:
-            print(f"{'known' if finding.why else 'NEW  '} {finding}" + _reason(finding))
-        print(f"{len(findings)} disagreements: {len(findings) - len(new)} known, {len(new)} new")
+            say(f"{'known' if finding.why else 'NEW'}: {finding}" + _reason(finding))
+        say(f"{len(findings)} disagreements: {len(findings) - len(new)} known, {len(new)} new")
     if new:
         raise typer.Exit(1)
 
@@ -81,24 +82,34 @@ def _reason(finding: Finding) -> str:
 
 def _show(registry: Baselines, as_json: bool) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     if as_json:
         print(json.dumps([figure(cell) for cell in registry.cells], ensure_ascii=False))
         return
-    console = Console(width=max(shutil.get_terminal_size((150, 40)).columns, 145))
+    t = reader()
+    yes = t("yes")
     for (document, section), cells in groupby(registry.cells, key=lambda cell: (cell.document, cell.section)):
-        table = Table(title=f"{document}, {section}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD)
         for name, width in COLUMNS.items():
             right = name in ("batch", "printed")
             table.add_column(name, min_width=width, no_wrap=True, justify="right" if right else "left")
         for cell in cells:
-            row = (cell.model, cell.chip, cell.precision, cell.batch, cell.metric, cell.printed, _unit(cell), cell.role)
-            table.add_row(*("" if v is None else str(v) for v in row), "yes" if cell.chosen else "")
-        console.print(table)
+            row = (
+                cell.model,
+                cell.chip,
+                cell.precision,
+                cell.batch,
+                cell.metric,
+                cell.printed,
+                t(_unit(cell)),
+                cell.role,
+            )
+            table.add_row(*("" if v is None else str(v) for v in row), yes if cell.chosen else "")
+        print(f"{document}, {section}")
+        show(table, least=145)
     chosen = sum(cell.chosen for cell in registry.cells)
-    print(f"{len(registry.cells)} figures, {chosen} chosen; `chipproof baselines lint` checks their arithmetic")
+    say(f"{len(registry.cells)} figures, {chosen} chosen; `chipproof baselines lint` checks their arithmetic")
 
 
 def _unit(cell: Cell) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tools.language import say
 from tools.suite import BackendOptionOption, CacheOption, DataOption, PythonOption, SimulateOption, deliver, suite
 
 
@@ -36,4 +37,4 @@ def command(
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
         return
-    print(f"{facts['engine']}\n{case}, built by {facts['version']}, weights: {facts['weights']}")
+    say(f"{facts['engine']}\n{case}, built by {facts['version']}, weights: {facts['weights']}")

@@ -9,6 +9,7 @@ import typer
 
 from harness.run import devices
 from harness.store import Left, Store, size_of
+from tools.language import say
 from tools.suite import CacheOption, cache_folder
 
 
@@ -42,8 +43,8 @@ def command(
                           for left in found], ensure_ascii=False))  # fmt: skip
         return
     for left in found:
-        kept = " (kept: it is in use, or not ours)" if remove and left not in removed else ""
-        print(f"{left.size / 1e6:10.1f} MB  {left.why}: {left.path}{kept}")
+        kept = "; kept: it is in use, or not ours" if remove and left not in removed else ""
+        say(f"{left.size / 1e6:10.1f} MB  {left.why}: {left.path}{kept}")
     size = sum(left.size for left in (removed if remove else found)) / 1e6
     said = f"{len(removed)} removed, {size:.1f} MB" if remove else f"{len(found)} to remove, {size:.1f} MB"
-    print(said + ("" if remove or not found else "; to remove: chipproof clean --remove"))
+    say(said + ("" if remove or not found else "; to remove: chipproof clean --remove"))

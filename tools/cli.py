@@ -9,14 +9,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    from harness.report.messages import Translate
+from tools.language import LangOption, read_in, reader, speaking
 
 VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("tools.doctor", "Say what is here: packages, chips, data, weights, cache, disk."),
@@ -67,8 +65,9 @@ PASSED, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 MISUSE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
-def app(verb: str | None) -> typer.Typer:
-    """The application. Only the module of `verb` is imported; the other verbs have their overview line only."""
+def app(verb: str | None) -> Any:
+    """The application, a group of click's. Only the module of `verb` is imported; the other verbs have their overview
+    line only."""
     root = typer.Typer(
         name="chipproof",
         no_args_is_help=True,
@@ -80,10 +79,10 @@ def app(verb: str | None) -> typer.Typer:
         command = import_module(module).command if name == verb else _unnamed
         passes_on = {"allow_extra_args": True, "ignore_unknown_options": True}
         settings = passes_on if getattr(command, "passes_on", False) else None
-        example = f"Example: {EXAMPLES[name]}"
+        example = f"\b\nExample: {EXAMPLES[name]}"  # on one line, so that it can be copied
         root.command(name, short_help=line, epilog=example, context_settings=settings)(command)
     root.callback()(_overview)
-    return root
+    return speaking(typer.main.get_command(root))
 
 
 def _show_version(asked: bool) -> None:
@@ -96,6 +95,7 @@ def _overview(
     version: Annotated[
         bool, typer.Option("--version", help="show the version and exit", is_eager=True, callback=_show_version)
     ] = False,
+    lang: LangOption = None,
 ) -> None:
     """Conformance of AI inference chips.
 
@@ -111,11 +111,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the verb that `argv` names and exit with its status, 2 where it could not run."""
     _replace_what_cannot_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verb = next((word for word in _completed() or arguments if not word.startswith("-")), None)
+    verb = next((word for word in _completed() or arguments if word in VERBS), None)
+    with read_in(arguments):
+        _run(verb, arguments)
+
+
+def _run(verb: str | None, arguments: Sequence[str]) -> None:
     try:
-        sys.exit(app(verb)(arguments, prog_name="chipproof", standalone_mode=False) or PASSED)
+        sys.exit(app(verb)(list(arguments), prog_name="chipproof", standalone_mode=False) or PASSED)
     except MISUSE as error:
-        correct(error, arguments)
+        correct(error)
         sys.exit(COULD_NOT_RUN)
     except typer.Abort:
         sys.exit(INTERRUPTED)
@@ -128,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise
     except Exception:  # the status of a crash must not read as "a check failed"
         traceback.print_exc()
-        t = _reader(arguments)
+        t = reader(sys.stderr)
         print(f"chipproof: {t('this is a defect of chipproof itself, please report it')}", file=sys.stderr)
         sys.exit(COULD_NOT_RUN)
 
@@ -149,17 +154,10 @@ def _replace_what_cannot_be_shown() -> None:
             stream.reconfigure(errors=errors)
 
 
-def _reader(arguments: Sequence[str]) -> Translate:
-    """Translates for whoever reads standard error."""
-    from harness.report.messages import chosen, language, translation
-
-    return translation(language(chosen(arguments), encoding=sys.stderr.encoding))
-
-
-def correct(error: Any, arguments: Sequence[str]) -> None:
+def correct(error: Any) -> None:
     """Print what is wrong with the command line, an exception of click's, in the reader's language; of a call without
     any word the help."""
-    t, context, said = _reader(arguments), getattr(error, "ctx", None), error.format_message()
+    t, context, said = reader(sys.stderr), getattr(error, "ctx", None), error.format_message()
     asked_nothing = context is not None and said == context.get_help()
     if context is not None and not asked_nothing:
         print(t(context.get_usage()), file=sys.stderr)
@@ -174,7 +172,7 @@ def refuse(error: HarnessError, arguments: Sequence[str]) -> None:
 
     if "--json" in arguments:
         print(json.dumps({"error": error.stage, "fact": error.fact, "next": error.hint}, ensure_ascii=False))
-    print(f"chipproof: {refusal(error, _reader(arguments))}", file=sys.stderr)
+    print(f"chipproof: {refusal(error, reader(sys.stderr))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

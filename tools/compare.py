@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report import compare as comparing
-from harness.report.messages import language, translation
+from harness.report.messages import translation
 from harness.report.records import read_run, write_whole
-from tools.language import LangOption
+from tools.language import lang
 
 
 def command(
@@ -24,13 +24,12 @@ def command(
     after: Annotated[Path, typer.Argument(help="record file (.jsonl) of the later run")],
     markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the comparison as JSON")] = False,
-    lang: LangOption = None,
 ) -> None:
     """Name the verdicts that flipped, the figures that moved beyond their intervals, and what changed beside them.
 
     Exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read."""
     found = comparing.compare(read_run(before), read_run(after))
-    chosen = language(lang, encoding=sys.stdout.encoding)
+    chosen = lang()
     if markdown is not None:
         write_whole(markdown, comparing.markdown(found, chosen))
     if as_json:
@@ -42,13 +41,13 @@ def command(
         raise typer.Exit(1)
 
 
-def show(found: comparing.Comparison, console: Console, lang: str) -> None:
+def show(found: comparing.Comparison, console: Console, chosen: str) -> None:
     """Print a comparison as tables."""
-    for title, columns, rows in comparing.blocks(found, translation(lang)):
+    for title, columns, rows in comparing.blocks(found, translation(chosen)):
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for name in columns:
             table.add_column(name, overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table, "")
-    console.print(comparing.summary(found, lang), style="bold", markup=False)
+    console.print(comparing.summary(found, chosen), style="bold", markup=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -14,6 +13,7 @@ import typer
 
 from harness.errors import InvalidMeasurement, UsageError
 from harness.vocabulary import Outcome
+from tools.language import reader, say, show
 from tools.suite import BackendOptionOption, CacheOption, DataOption, PythonOption, SimulateOption, suite
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ OnnxInputOption = Annotated[
     list[str] | None,
     typer.Option("--onnx-input", metavar="NAME=VALUE", help="as for pytest: NAME=LOW:HIGH or NAME=FILE.npy"),
 ]
+
+
+LAYERS = ("", "op", "tensor", "cosine", "largest error", "rms error")
+PARTS = ("", "ops", "tensor", "rms error", "largest error", "ms")
 
 
 def command(
@@ -188,7 +192,7 @@ def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, An
     )
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("mistakes", total=len(mistakes.MISTAKES))
+            task = progress.add_task(reader(sys.stderr)("mistakes"), total=len(mistakes.MISTAKES))
             found = mistakes.explain(gap, lambda done: progress.advance(task, done))
     except InvalidMeasurement as error:  # for example NaN: the layers still show where it begins
         return {"mistakes": [], "explanation": error.fact}
@@ -226,20 +230,19 @@ def _figures(verdict: Verdict) -> dict[str, Any]:
 
 def _show(found: Mapping[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=max(shutil.get_terminal_size((130, 40)).columns, 100), highlight=False)
-    table = Table(title=f"{found['case']}: {len(found['layers'])} of {found['of_layers']} layers, in the order of the "
-                  "graph", title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip
-    for name in ("", "op", "tensor", "cosine", "largest error", "rms error"):
+    differs = reader()("differs")
+    say(f"{found['case']}: {len(found['layers'])} of {found['of_layers']} layers, in the order of the graph")
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in LAYERS:
         table.add_column(name, overflow="fold", justify="right" if "error" in name or name == "cosine" else "left")
     for row in found["layers"]:
         figures = [("-" if row[key] is None else format(row[key], shape))
                    for key, shape in (("cosine", ".6f"), ("largest", ".2e"), ("rms", ".2e"))]  # fmt: skip
-        table.add_row("" if row["fine"] else "differs", row["op"], row["tensor"], *figures,
+        table.add_row("" if row["fine"] else differs, row["op"], row["tensor"], *figures,
                       style=None if row["fine"] else "red")  # fmt: skip
-    console.print(table)
+    show(table, least=100)
     lines = [f"outputs: {found['outputs']['text']}", *found["notes"], found["finding"]]
     if "bundle" in found:
         made = found["bundle"]
@@ -247,34 +250,35 @@ def _show(found: Mapping[str, Any]) -> None:
         lines.append(f"{made['file']}: {made['layer']}, with inputs and both outputs; {alone}")
     if "explanation" in found:
         lines.append(found["explanation"])
-        lines += [f"  else {100 * m['share']:.0f} %: {m['mistake']}" for m in found["mistakes"][1:4] if m["share"]]
+        lines += [
+            f"  {100 * m['share']:.0f} % of the gap: {m['mistake']}" for m in found["mistakes"][1:4] if m["share"]
+        ]
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        say(line)
 
 
 def _show_sweep(found: Mapping[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=max(shutil.get_terminal_size((130, 40)).columns, 100), highlight=False)
-    table = Table(title=f"{found['case']}: {len(found['parts'])} layers and blocks by themselves, worst first",
-                  title_justify="left", box=box.SIMPLE_HEAD)  # fmt: skip
-    for name in ("", "ops", "tensor", "rms error", "largest error", "ms"):
+    t = reader()
+    differs = t("differs")
+    say(f"{found['case']}: {len(found['parts'])} layers and blocks by themselves, worst first")
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in PARTS:
         table.add_column(name, overflow="fold", justify="right" if "error" in name or name == "ms" else "left")
     for row in found["parts"]:
         figures = [("-" if row.get(key) is None else format(row[key], shape))
                    for key, shape in (("rms", ".2e"), ("largest", ".2e"), ("ms", ".3f"))]  # fmt: skip
-        state = "not run" if "error" in row else "" if row["fine"] else "differs"
-        table.add_row(state, " ".join(row["ops"]), row["tensor"], *figures, style="red" if state == "differs" else None)
-    console.print(table)
+        state = t("not run") if "error" in row else "" if row["fine"] else differs
+        table.add_row(state, " ".join(row["ops"]), row["tensor"], *figures, style="red" if state == differs else None)
+    show(table, least=100)
     for mark in found["marks"]:
-        console.print(f"{mark.upper()}: errors and ms are not those of the chip", markup=False)
+        say(f"{mark.upper()}: errors and ms are not those of the chip")
     refused = [row for row in found["parts"] if "error" in row]
     if refused:
-        console.print(f"{len(refused)} parts did not run; the first, {refused[0]['tensor']}: {refused[0]['error']}",
-                      markup=False, soft_wrap=True)  # fmt: skip
+        say(f"{len(refused)} parts did not run; the first, {refused[0]['tensor']}: {refused[0]['error']}")
     if found["keep_in_fp32"]:
-        console.print(f"keep in FP32: {', '.join(found['keep_in_fp32'])}", markup=False, soft_wrap=True)
+        say(f"keep in FP32: {', '.join(found['keep_in_fp32'])}")
     elif not found["differs"]:
-        console.print("no layer or block differs by itself", markup=False)
+        say("no layer or block differs by itself")

@@ -25,10 +25,10 @@ import typer
 from packaging.requirements import Requirement  # comes with pytest
 
 from harness.errors import HarnessError, UsageError, WorkerError
-from harness.report.messages import Translate, language, translation
+from harness.report.messages import Translate, translation
 from tools.evidence import evidence, matching
 from tools.fetch import SETS
-from tools.language import LangOption
+from tools.language import lang, say
 from tools.suite import CacheOption, DataOption, PythonOption, cache_folder
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def command(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="write what is here to this file, without personal data, to send it")
     ] = None,
-    lang: LangOption = None,
 ) -> None:
     """Say what can be run here, and what is here and what not. Exit status: 1 when something required is broken, 2 when
     --sdk-python is no Python, else 0; a chip that is absent is no fault."""
@@ -95,21 +94,13 @@ def command(
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
     else:
-        print(
-            told(findings, shutil.get_terminal_size((80, 24)).columns, language(lang, encoding=sys.stdout.encoding)),
-            end="",
-        )
+        print(told(findings, shutil.get_terminal_size((80, 24)).columns, lang()), end="")
     if bundle is not None:
         from harness.report.records import write_whole
 
         lines = [f"{f.area} {f.name}: {f.state.value}: {f.detail}" for f in findings]
         write_whole(bundle, evidence(lines, _sdks()))
-        print(
-            translation(language(lang, encoding=sys.stdout.encoding))(
-                "written: {path}; read it before you send it", path=bundle
-            ),
-            file=sys.stderr,
-        )
+        say(f"written: {bundle}; read it before you send it", sys.stderr)
     if any(finding.state is State.BROKEN for finding in findings):
         raise typer.Exit(1)
 
@@ -297,13 +288,14 @@ def sdks(asked: Mapping[str, Interpreter]) -> Iterator[Finding]:
         seen = {name: os.environ.get(name) for name in sdk.variables} | {
             name: shutil.which(name) for name in sdk.programs
         }
-        traces = [f"{name} at {place}" for name, place in seen.items() if place]
+        traces = [f"{name}: {place}" for name, place in seen.items() if place]
         having = [path for path, python in asked.items() if sdk.module in python.modules]
         traces += [f"module {sdk.module} in {path}" for path in having]
-        missing = [name for name in sdk.programs if not seen[name]]
-        missing += [] if having else [f"module {sdk.module}"]
+        programs = ", ".join(name for name in sdk.programs if not seen[name])
+        missing = [f"no {programs}"] if programs else []
+        missing += [] if having else [f"no module {sdk.module}"]
         state = State.ABSENT if not traces else State.PART if missing else State.OK
-        detail = "; ".join(traces + ([f"no {', '.join(missing)}"] if missing else []))
+        detail = "; ".join(traces + missing)
         yield Finding("sdks", sdk.name, state, detail, sdk.hint if missing else "")
 
 
@@ -372,12 +364,12 @@ def storage(cache: Path | None) -> Iterator[Finding]:
     yield Finding("storage", "disk", State.OK if enough else State.PART, f"{free / 1e9:.1f} GB free", hint)
 
 
-def told(findings: Sequence[Finding], width: int, lang: str) -> str:
+def told(findings: Sequence[Finding], width: int, chosen: str) -> str:
     """The conclusion, then the findings under their areas, for a terminal of that width. What several names share is
     told once; packages that are as required are only counted."""
     from rich.cells import cell_len
 
-    t = translation(lang)
+    t = translation(chosen)
     lines = [*conclusion(findings, t), ""]
     fine = [finding for finding in findings if finding.area == "packages" and finding.state is State.OK]
     shown = [finding for finding in findings if finding not in fine]

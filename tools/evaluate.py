@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +19,7 @@ from harness.errors import DataError, UsageError
 from harness.vendor import files
 from harness.vendor.files import Format
 from harness.vocabulary import ACCURACIES, Outcome
+from tools.language import reader, say, show
 from tools.preprocess import ChipOption, DataOption, ProtocolOption, bin_name, choose, progress
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from harness.models.base import Frame, Model, Protocol
 
 NEED_FRAME = ("faces", "objects")  # tasks whose boxes go back to the picture
+COLUMNS = ("metric", "measured %", "source %", "published %", "verdict")
 LARGER = {"coco": "coco_5000"}  # data set -> the same with pictures that are not scored
 
 
@@ -116,7 +119,7 @@ def _score_files(
     if len(written) > len(ids):
         notes.append(f"{len(written) - len(ids)} pictures without a label have results, which are not scored")
     predictions = []
-    with progress(f"reading {model.name}", len(ids)) as advance:
+    with progress(reader(sys.stderr)(f"reading {model.name}"), len(ids)) as advance:
         for prediction in stream(dataset.samples, lambda s: _predict(model, protocol, ending, s, found[s.id])):
             predictions.append(prediction)
             advance()
@@ -261,18 +264,17 @@ def _rows(model: Model, score: Score, published: Baselines, case: Case | None, j
 
 
 def _show(model: Model, score: Score, kind: str, notes: list[str], rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{model.name}: {score.samples} images, {kind} data set", title_justify="left", box=None)
-    for column in ("metric", "measured %", "source %", "published %", "verdict"):
+    say(f"{model.name}: {score.samples} images, {kind} data set")
+    table = Table(box=None)
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("metric", "verdict") else "right")
     for row in rows:
         percents = ("-" if row[key] is None else f"{100 * row[key]:.3f}" for key in ("measured", "source", "published"))
         table.add_row(row["metric"], *percents, row["verdict"] or "-")
-    console = Console(highlight=False, markup=False)
-    console.print(table)
+    show(table)
     for text in [*notes, *(row["text"] for row in rows if row["text"])]:
-        console.print(text)
+        say(text)
     if kind != "whole":
-        console.print("part of the data set: no verdict against published accuracies")
+        say("part of the data set: no verdict against published accuracies")

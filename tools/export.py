@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tools.language import say
 from tools.suite import CacheOption, DataOption, deliver, suite
 
 
@@ -33,4 +34,4 @@ def command(
     if as_json:
         print(json.dumps(facts))
         return
-    print(f"{facts['onnx']}\n{model}, protocol {facts['protocol']}, weights: {weights.source}; equals PyTorch")
+    say(f"{facts['onnx']}\n{model}, protocol {facts['protocol']}, weights: {weights.source}; equals PyTorch")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.errors import UsageError, WeightsError
-from harness.report.messages import Translate, language, translation
 from harness.store import whole_file
-from tools.language import LangOption
+from tools.language import say
 
 if TYPE_CHECKING:
     from harness.models.base import Model, Weights
@@ -53,7 +51,6 @@ def command(
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch weights that have a published digest")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the rows as JSON")] = False,
-    lang: LangOption = None,
 ) -> None:
     """Say where the weights and data sets of NAMES come from and where they belong; with --download, fetch weights
     whose digest is published and check them."""
@@ -82,7 +79,7 @@ def command(
     if as_json:
         print(json.dumps(table, ensure_ascii=False, indent=1))
         return
-    _show(table, translation(language(lang, encoding=sys.stdout.encoding)))
+    _show(table)
 
 
 def _model_row(model: Model, data: Path | None) -> dict[str, Any]:
@@ -123,12 +120,11 @@ def _right(weights: Weights, path: Path) -> bool:
     return found.hexdigest() == (weights.sha256 or weights.md5)
 
 
-def _show(table: list[dict[str, Any]], t: Translate) -> None:
+def _show(table: list[dict[str, Any]]) -> None:
     """A block a row. Addresses and paths stand on lines of their own and are never broken, so that they can be
     copied whole whatever the width of the terminal."""
     for row in table:
-        print(f"{row['name']}: {t(row['state'])}")
-        print(f"  {t(row['what'])}")
+        say(f"{row['name']}: {row['state']}\n  {row['what']}")
         print(row["url"], *row["also"], sep="\n")
         print(f"-> {row['belongs']}\n")
 

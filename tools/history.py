@@ -13,24 +13,22 @@ from harness import matrix
 from harness.case import Case
 from harness.errors import DataError
 from harness.report import history as past
-from harness.report.messages import language, translation
 from harness.report.tables import metric_name
-from tools.language import LangOption
+from tools.language import reader, say
 
 
 def command(
     case: Annotated[str, typer.Argument(help="model-chip-precision-bsN, e.g. regnety_016-ascend310p-fp16-bs16")],
     results: Annotated[Path, typer.Option("--results", help="folder of record files")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="print the series and their changes as JSON")] = False,
-    lang: LangOption = None,
 ) -> None:
     """Show the figures of CASE in every run of one host, and since which run one of them differs.
 
     Exit status: 0 the newest figure is on the level of the first, 1 a figure changed for the worse, 2 could not run."""
-    wanted, t = Case.parse(case), translation(language(lang, encoding=sys.stdout.encoding))
+    wanted, t = Case.parse(case), reader()
     runs, wrong = past.read(results)
     for fact in wrong:
-        print(f"chipproof: passed over: {fact}", file=sys.stderr)
+        say(f"chipproof: passed over: {fact}", sys.stderr)
     model = matrix.models().get(wanted.model)
     figures = [("throughput", ""), *(("accuracy", metric) for metric in (model.metrics if model else ()))]
     told, worse = [], False

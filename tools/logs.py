@@ -15,6 +15,7 @@ from harness.errors import DataError, UsageError
 from harness.vendor import logs
 from harness.vendor.logs import Throughput
 from harness.vocabulary import Outcome
+from tools.language import say
 
 if TYPE_CHECKING:
     from harness.baselines import Baselines
@@ -50,7 +51,7 @@ def command(
         print(json.dumps([record.as_json() for record in records], ensure_ascii=False, indent=1))
     else:
         for record in records:
-            print(_shown(record))
+            say(_shown(record))
     if any(record.outcome in BAD for record in records):
         raise typer.Exit(1)
 

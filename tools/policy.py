@@ -11,6 +11,7 @@ import typer
 
 from harness.errors import UsageError
 from harness.judge.policyfile import NAME
+from tools.language import say
 
 
 class Action(str, Enum):
@@ -42,8 +43,8 @@ def command(
         covered = sum(fnmatchcase(case, row.case) for case in ids)
         until = f", until {row.until}" if row.until else ""
         what = type(row).__name__.lower()
-        print(f"{row.place}: {what} {row.case} {row.stage}: {covered} cases{until}: {row.reason}")
-    print(f"{len(found.rows)} rows" + (f"; at least {found.decided:.0%} decided" if found.decided else ""))
+        say(f"{row.place}: {what} {row.case} {row.stage}: {covered} cases{until}: {row.reason}")
+    say(f"{len(found.rows)} rows" + (f"; at least {found.decided:.0%} decided" if found.decided else ""))
 
 
 def _update(policy: Path, results: Path | None) -> None:
@@ -71,4 +72,4 @@ def _update(policy: Path, results: Path | None) -> None:
     if text:
         with policy.open("a", encoding="utf-8") as file:
             file.write(text)
-    print(f"{policy}: {len(reds)} rows written" + ("; fill their reasons in" if reds else ""))
+    say(f"{policy}: {len(reds)} rows written" + ("; fill their reasons in" if reds else ""))

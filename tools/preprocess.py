@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import DataError, StoreError, UsageError
+from tools.language import say
 
 if TYPE_CHECKING:
     from harness.arrays.images import Decoder
@@ -54,7 +55,7 @@ def command(
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
         return
-    print(f"{len(samples)} files ({kind}), {facts['dtype']} {'x'.join(map(str, shape))}, protocol {chosen.name}")
+    say(f"{len(samples)} files ({kind}), {facts['dtype']} {'x'.join(map(str, shape))}, protocol {chosen.name}")
     print("\n".join(str(facts[key]) for key in ("prep", "info", "prep_info") if facts[key]))
 
 

@@ -18,10 +18,9 @@ from harness.report import ci
 from harness.report import compare as changes
 from harness.report.compare import compare
 from harness.report.journal import NONE, begun
-from harness.report.messages import language
 from harness.report.records import Run, merge, not_resumed, read_parts, read_run, write_run, write_whole
 from harness.report.terminal import terminal
-from tools.language import LangOption
+from tools.language import lang
 
 
 def files_of(given: Sequence[Path]) -> list[Path]:
@@ -66,14 +65,13 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a record")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="also what passed, each with its text")] = False,
     baseline: Annotated[Path | None, typer.Option("--baseline", help="also say what changed since this run")] = None,
-    lang: LangOption = None,
 ) -> None:
     """Show the records in FILES. Exit status: that of the run that wrote them, see README."""
     given = files_of(files)
     for path in given:
         _check(path)
     runs = not_resumed({**{path: read_run(path) for path in given}, **left_behind(files)})
-    run, chosen = merge(runs), language(lang, encoding=sys.stdout.encoding)
+    run, chosen = merge(runs), lang()
     found = None if baseline is None else compare(read_run(baseline), run)
     told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
     pages = {}

@@ -46,6 +46,7 @@ from harness.judge.verdict import Verdict
 from harness.run.throughput import CHIP_PATIENCE_S, until_decided
 from harness.run.windows import Block, Measurement, judged, speed_of
 from harness.vocabulary import Outcome
+from tools.language import reader, say, show
 
 Rates = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int, int], Rates]
@@ -214,7 +215,9 @@ def command(
         told = {name: count.as_json() for name, count in counts.items()}
         print(json.dumps({"noises": told, "faults": None if planted is None else [asdict(one) for one in planted]}))
     else:
-        print("\n".join([*_lines(counts), *(_faults(planted) if faults else ())]))
+        _show(counts)
+        if faults:
+            say("\n".join(_faults(planted)))
     if not (all(count.holds for count in counts.values()) and all(one.as_told for one in planted or ())):
         raise typer.Exit(1)
 
@@ -375,23 +378,31 @@ def _planted(case: ElementTree.Element) -> Planted:
     return Planted(name, told.get("found", ""), told.get("message", ""), not broken, images)
 
 
-def _lines(counts: dict[str, Count]) -> Iterator[str]:
-    any_count = next(iter(counts.values()))
-    yield (f"{any_count.runs} healthy runs of {any_count.figures // any_count.runs} figures under each noise; runs "
-           f"differ by {BETWEEN:.0%}")  # fmt: skip
-    yield f"{'noise':<12} {'red runs':>8} {'PASS':>7} {'undecided':>9} {'(windows)':>9} {'s/figure':>8} " \
-          f"{'95 % covers':>11} {'missed':>7} {'in doubt':>8} {'doubt covers':>12} {'PASS at floor':>13}"  # fmt: skip
+COLUMNS = ("noise", "red runs", "PASS", "undecided", "(windows)", "s/figure", "95 % covers", "missed", "in doubt",
+           "doubt covers", "PASS at floor")  # fmt: skip
+
+
+def _show(counts: dict[str, Count]) -> None:
+    from rich.table import Table
+
+    of = next(iter(counts.values()))
+    say(f"{of.runs} healthy runs of {of.figures // of.runs} figures under each noise; runs differ by {BETWEEN:.0%}")
+    table = Table(box=None, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "noise" else "right", no_wrap=True)
     for name, count in counts.items():
         covers = "doubted" if count.coverage is None or count.sure < 0.1 * count.figures else f"{count.coverage:.1%}"
         wide = f"{count.doubted_held / count.doubted:.1%}" if count.doubted else "-"
-        yield (
-            f"{name:<12} {count.red:>8} {count.outcomes['PASS'] / count.figures:>7.1%} {count.undecided:>9.1%} "
-            f"{count.waits['windows'] / count.figures:>9.1%} {count.seconds / count.figures:>8.1f} {covers:>11} "
-            f"{count.silent:>7.1%} {count.doubted / count.figures:>8.1%} {wide:>12} {count.wrong:>13.1%}"
-        )
-        yield from (f"  red: {text}" for text in count.reds)
-    yield ("undecided: all; (windows): those that longer measuring would decide, the others wait for another run. In "
-           "doubt: widened, because the windows are few, alike, or of two kinds.")  # fmt: skip
+        shares = (count.outcomes["PASS"] / count.figures, count.undecided, count.waits["windows"] / count.figures)
+        table.add_row(name, str(count.red), *(f"{share:.1%}" for share in shares),
+                      f"{count.seconds / count.figures:.1f}", reader()(covers), f"{count.silent:.1%}",
+                      f"{count.doubted / count.figures:.1%}", wide, f"{count.wrong:.1%}")  # fmt: skip
+    show(table, least=120)
+    for name, count in counts.items():
+        for text in count.reds:
+            say(f"{name}: red: {text}")
+    say("undecided: all; (windows): those that longer measuring would decide, the others wait for another run\n"
+        "in doubt: widened, because the windows are few, alike, or of two kinds")  # fmt: skip
 
 
 def _faults(planted: Sequence[Planted] | None) -> Iterator[str]:
@@ -407,4 +418,5 @@ def _faults(planted: Sequence[Planted] | None) -> Iterator[str]:
         images = f"; accuracy shows it from {one.images} images on" if one.images else ""
         yield f"{sign} {one.name}: {one.found or 'nothing is red'}{images}"
         if one.message:
-            yield f"    {one.message[:TOLD]}{'...' if len(one.message) > TOLD else ''}"
+            told = reader()(one.message)
+            yield f"    {told[:TOLD]}{'...' if len(told) > TOLD else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import StoreError, UsageError
+from tools.language import reader
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -79,7 +81,7 @@ def suite(
     from harness.run.simulation import simulator
     from harness.store import Store
 
-    console = Console(stderr=True)
+    console, t = Console(stderr=True), reader(sys.stderr)
     if data is not None and not data.is_dir():
         raise UsageError(
             f"--data {data}: no such folder",
@@ -94,7 +96,7 @@ def suite(
 
     return RunContext(
         Settings(
-            store=Store(cache_folder(cache), say=lambda note: console.print(note, style="yellow", markup=False)),
+            store=Store(cache_folder(cache), say=lambda note: console.print(t(note), style="yellow", markup=False)),
             baselines=matrix.published(),
             data=data,
             pythons=pythons(sdk_python or [], matrix.chips()),

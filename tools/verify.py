@@ -12,6 +12,7 @@ import typer
 from harness import matrix
 from harness.report.recompute import recompute, refuse_unknown
 from harness.report.records import read_run
+from tools.language import say
 from tools.report import files_of
 
 
@@ -37,9 +38,9 @@ def command(
             for check in checks:
                 r = check.record
                 if check.result != "same":
-                    print(f"{check.result}: {r.case} {r.stage} {r.metric}: {check.why}".replace(" : ", ": "))
-            told = ", ".join(f"{counts[name]} {name}" for name in ("same", "differs", "not recomputed"))
-            print(f"{path}: {len(checks)} records: {told}" + (f"; {stop}" if (stop := run.footer["stopped"]) else ""))
+                    say(f"{check.result}: {r.case} {r.stage} {r.metric}: {check.why}".replace(" : ", ": "))
+            told = f"{counts['same']} same, {counts['differs']} differs, {counts['not recomputed']} not recomputed"
+            say(f"{path}: {len(checks)} records: {told}" + (f"; {stop}" if (stop := run.footer["stopped"]) else ""))
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     if differ:

@@ -6,15 +6,15 @@ with {0}, {1} ... where its values stand, so that records of any age and of any 
 
 from __future__ import annotations
 
-import ast
 import gettext
 import io
 import itertools
+import json
 import os
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +36,9 @@ FOREIGN = (
     "invalid choice", "{0} (choose from {1})", "invalid {0} value", "ignored explicit argument {0}",
 )  # fmt: skip
 """What typer and argparse say of a command line that they cannot read. What is missing here stays English."""
+HEADINGS = ("Arguments", "Commands", "Options", "Example", "default", "env var", "required",
+            "Show this message and exit.")  # fmt: skip
+"""What typer writes into every page of help."""
 SUFFIX = r"((?:[ ,(\[].*?)?)"
 MARKS = {"; ": "；", ": ": "：", "\n": "\n"}
 
@@ -74,8 +77,11 @@ def translation(lang: str = "en") -> Translate:
     """The function that puts a sentence, or a record's text, into `lang`. What the catalogue lacks stays English."""
     known = {} if lang == "en" else entries((CATALOGUES / f"{lang}.po").read_text(encoding="utf-8"))
     said = gettext.GNUTranslations(io.BytesIO(compiled(known))).gettext if known else str
-    patterns = [_Pattern(key, told) for key, told in known.items() if re.search(r"\{\d", key)]
-    patterns.sort(key=lambda pattern: -pattern.size)
+
+    @cache  # not where a page of help needs none
+    def patterns() -> list[_Pattern]:
+        found = [_Pattern(key, told) for key, told in known.items() if re.search(r"\{\d", key)]
+        return sorted(found, key=lambda pattern: -pattern.size)
 
     def translate(sentence: str, /, **values: object) -> str:
         if not sentence:
@@ -102,11 +108,15 @@ class _Pattern:
         self.literal, self.size = max(pieces[::2], key=len), len("".join(pieces[::2]))
         self.places = [int(place) for place in pieces[1::2]]
         self.told = told
-        form = re.escape(pieces[0])
-        for at, (before, after) in enumerate(itertools.pairwise(pieces[::2])):
+        self._texts = pieces[::2]
+
+    @cached_property
+    def _form(self) -> re.Pattern[str]:
+        form = re.escape(self._texts[0])
+        for at, (before, after) in enumerate(itertools.pairwise(self._texts)):
             attached = re.search("[A-Za-z]{2}$", before) or (at > 0 and not before)  # to a word: it may be missing
             form += (SUFFIX if attached else "(.*?)") + re.escape(after)
-        self._form = re.compile(form, re.DOTALL)
+        return re.compile(form, re.DOTALL)
 
     def values(self, clause: str) -> dict[int, str] | None:
         """Place -> value, or nothing for another clause: no value has a bracket without the other one."""
@@ -133,7 +143,7 @@ def clauses(text: str) -> list[str]:
     return found
 
 
-def _told(text: str, said: Callable[[str], str], patterns: Sequence[_Pattern]) -> str:
+def _told(text: str, said: Callable[[str], str], patterns: Callable[[], Sequence[_Pattern]]) -> str:
     """A text clause by clause, each with its values. A mark beside a clause that was translated is the reader's."""
     pieces = clauses(text) if text else []  # gettext has the catalogue's header for ""
     whole, mark, new = "", "", True
@@ -148,11 +158,11 @@ def _told(text: str, said: Callable[[str], str], patterns: Sequence[_Pattern]) -
     return whole
 
 
-def _clause(clause: str, said: Callable[[str], str], patterns: Sequence[_Pattern]) -> str:
+def _clause(clause: str, said: Callable[[str], str], patterns: Callable[[], Sequence[_Pattern]]) -> str:
     if clause and (told := said(clause)) != clause:
         return told
     several = plural(clause)
-    for pattern in patterns:
+    for pattern in patterns():
         if (values := pattern.values(clause) or pattern.values(several)) is not None:
             return pattern.told.format(*(_told(values[place], said, patterns) for place in sorted(values)))
     return clause
@@ -171,7 +181,7 @@ def entries(text: str) -> dict[str, str]:
 
 
 def _joined(literals: str) -> str:
-    return "".join(ast.literal_eval(line) for line in literals.split("\n") if line.strip())
+    return "".join(json.loads(line) for line in literals.split("\n") if line.strip())  # its escapes are JSON's
 
 
 def compiled(messages: Mapping[str, str]) -> bytes:

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 from _pytest.mark.expression import Expression
 
 from harness import matrix
@@ -85,7 +84,7 @@ def suite_options():
 
 @cache
 def verb_options(verb):
-    command = typer.main.get_command(cli.app(verb)).commands[verb]
+    command = cli.app(verb).commands[verb]
     return {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
 
 
@@ -149,7 +148,7 @@ def test_every_verb_exists_and_has_the_options_that_are_named(page):
 def test_every_option_of_a_verb_has_the_value_it_needs(page):
     told = [words for words in commands(page) if program(words) == "chipproof" and words[1] in cli.VERBS]
     for words in told:
-        verb = typer.main.get_command(cli.app(words[1])).commands[words[1]]
+        verb = cli.app(words[1]).commands[words[1]]
         context = type(verb).context_class(verb, info_name=words[1], **verb.context_settings)
         given, rest, _ = verb.make_parser(context).parse_args(list(words[2:]))
         values = [value for name in given.values() for value in (name if isinstance(name, list | tuple) else [name])]
@@ -298,7 +297,7 @@ def test_the_page_for_gates_tells_which_status_comes_first(name):
 
 
 def test_the_help_of_the_command_tells_every_exit_status():
-    told = typer.main.get_command(cli.app(None)).help
+    told = cli.app(None).help
 
     assert not {int(status) for status in ci.Status} - set(map(int, re.findall(r"\d+", told)))
 

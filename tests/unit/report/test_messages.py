@@ -28,6 +28,7 @@ from harness.report.html import page
 from harness.report.messages import (
     CATALOGUES,
     FOREIGN,
+    HEADINGS,
     LANGUAGES,
     clauses,
     compiled,
@@ -40,18 +41,23 @@ from harness.report.records import Record, head_line
 from harness.report.terminal import terminal
 from harness.vocabulary import MARKS, METRICS, STAGES
 from tests.options import TIERS
-from tools import doctor, fetch
+from tools import baselines, diagnose, doctor, evaluate, fetch, selftest
+from tools.cli import VERBS, app
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [*sorted((ROOT / "harness" / "report").glob("*.py")),
            *(ROOT / "tools" / f"{name}.py" for name in ("doctor", "compare", "history", "report", "fetch")),
            ROOT / "tools" / "cli.py", ROOT / "tests" / "ending.py", ROOT / "tests" / "options.py"]  # fmt: skip
+ASKING = ("evidence", "language", "rooted")  # files of tools/ that print nothing themselves
 JUDGED = [
     path for folder in ("harness/judge", "harness/run", "tests/conformance")
     for path in sorted((ROOT / folder).glob("*.py")) if path.name != "policyfile.py"
 ]  # fmt: skip
-JUDGED += [ROOT / "harness" / name for name in ("worker/process.py", "worker/pipe.py", "store.py")]
-JUDGED += [ROOT / "harness" / "diagnose" / name for name in ("layers.py", "taps.py")]
+JUDGED += [ROOT / "harness" / name for name in ("worker/process.py", "worker/pipe.py", "store.py",
+           "report/recompute.py", "baselines/arithmetic.py", "metrics/widertext.py", "diagnose/layers.py",
+           "diagnose/mistakes.py", "diagnose/taps.py")]  # fmt: skip
+JUDGED += sorted((ROOT / "harness" / "vendor" / "logs").glob("*.py"))
+JUDGED += [path for path in sorted((ROOT / "tools").glob("*.py")) if path not in SOURCES and path.stem not in ASKING]
 """Files whose sentences stand in records. What is wrong with a policy file is said before anything runs."""
 ERRING = [
     path for folder in ("harness", "tools", "tests/conformance") for path in sorted((ROOT / folder).rglob("*.py"))
@@ -63,6 +69,8 @@ ERRORS = {
     "BadParameter",
     "say",
     "_say",
+    "another_batch",
+    "contradiction",
     "refuse",
     "refused",
     "Absent",
@@ -70,18 +78,32 @@ ERRORS = {
 }
 """What is called with sentences for the user."""
 COMMAND = re.compile(r"(pytest|rm|lsof|chipproof|pip|python|iconv|convmv|sed|\w+ =) |[-/%]|.*%Y")
+EXPRESSION = re.compile(r"\\[dsSwWb(+*.|\[\]$]|\(\?|^\^|\[\^|\.\*|^=")  # regular, or lines of a log
 SENTENCE = re.compile(" (is|cannot|needs|names|lists|says|writes|every|one|both|in|of|two|with|does) ")
 """Clauses that begin as commands do; words that commands do not have."""
 ASIDE = {
     "{0} depends on the model's code", "{0} depends on the backend's code", "{0} device {1} ({2})", "device {0}",
+    "batch {0}", "diagnose {0}", "log {0}", "line {0}", "(x - 2 mean) / std",
+    "x / std",
+    "N x H x W x C is taken for N x C x H x W", "to device", "from device", "<event>/<name>.txt",
     "passed over", "reference {0}", "card {0}", "{0} over {1}",
     "eager PyTorch", "ONNX Runtime",
     r"^VmHWM:\s+(\d+) kB", "finish() comes before the next command to a worker that measures",
-    "start() comes before finish()", "keys of a store key must be strings", "note of a build that ended",
+    "start() comes before finish()", "keys of a store key must be strings",
     "sent {!r}, which is no reply", "worker's log",
     "worker of {0} {1}{2}", "the worker of {0} {1}", r"GLOBAL ([\w.]+)", "=+ Performance Summary", "check-model {0}",
     "GPU Compute", r"NPU_compute_time \(ms\):\s*(?P<spread>.*\d)", "score_range(all rows)", "two clocks", "heavy tails",
     "slow clock", "clock {0}",
+    ") and (", ") iterations/second)?", ") ms", ") s", ") start_time", "{0} end_time", "D2H Latency",
+    "End-to-End Host Latency", "Enqueue Time", "Execute sample success", "GPU Compute Time", "GPU Compute Time:",
+    "GPU Compute block", "GPU Compute mean", "GPU Compute$", "H2D Latency", "H2D or D2H Latency", "Host wall time",
+    "Inference average time", "Inference time", "Interface throughputRate", "MLU Compute (Launch jobs)",
+    "MLU Compute summary", "NPU_compute_time line", "NPU_compute_time {0}", "Performance Summary", "Throughput (qps)",
+    "Total GPU Compute Time:", "Total Host Walltime or Total GPU Compute Time", "Total Host Walltime:",
+    "Total iterations", "Total iterations:", "[{0}] line", "acl init success", "ave_throughputRate line", "data read",
+    "deep preprocess", "wide preprocess", "infer {0}/s, moduleLatency {1} ms, Interface {2}/s",
+    "summary throughput", "summary throughput:", "unload model success", "throughput line", "{0} without first time",
+    "mean of NPU_compute_time", "wall time",
     "[35 values of 0, 1 or 2], ...}", 'expected {"13056.png"', "x y width height score",
     "event {0}", '{0} class="{1}"', "{0} is translated twice",
     *(clause for _, whole in fetch.SETS.values() for clause in clauses(whole)[::2]),
@@ -93,7 +115,13 @@ SOURCE = {
     "the line says: x y width height score; write the file again",
 }  # fmt: skip
 """Errors whose English is a defect of ours, a command or a file's content."""
+NAMES = {"PASS"}
 EVIDENCE = {
+    "{0} MB  {1}", "{0} % of the gap", "{0} images, {1} data set", "whole", "partial", "card", "note", "known", "NEW",
+    "red", "same", "differs", "seeded", "doubted", "unused for {0} days", "half made", "bilinear", "mirrored",
+    "transposed", "/255 missing", "/255 doubled", "undecided", "mistakes", "yes", "noise", "all", "(windows)",
+    "equals PyTorch", "written", "kept", "outputs", "no module {0}", "module {0} in {1}",
+    "images/s per device", "fraction", "{0}, {1} cores of {2}",
     "no {0} on PATH", "no module {0} in {1}", "no {0}", "look at {0}", "{0} is not on PATH", "windows",
     "worst of {0} outputs of {1} rows at {2}",
     "{0} cannot be imported under {1}", "worker of {0} died of {1} in {2}", "worker of {0} exited with {1} in {2}",
@@ -143,17 +171,33 @@ def used():
     found |= set(re.findall(r'STOPPED\] = (?:.* or )?"([^"]+)"', stops))
     found |= {*compare.TITLES, *(name for columns in compare.COLUMNS for name in columns)}
     found |= {*doctor.AREAS, *(state.value for state in doctor.State), doctor.EACH, doctor.DRAWN, doctor.SEEDED}
-    found |= {*FOREIGN, *TIERS.values(), *fetch.STATES, *(what for _, what in fetch.SETS.values())}
+    found |= {part for text in helps() for part in ([text] if text in ZH else clauses(text)[::2])}
+    found |= {erratum.why for erratum in load().errata} | {row.reason for row in load().deviations}
+    found |= {*diagnose.LAYERS, *diagnose.PARTS, *evaluate.COLUMNS, *baselines.COLUMNS, *selftest.COLUMNS} - NAMES
+    found |= {*FOREIGN, *HEADINGS, *TIERS.values(), *fetch.STATES, *(what for _, what in fetch.SETS.values())}
     found |= set(said()) | set(said(node for path in ERRING for node in raised(path))) | EVIDENCE
     return (found - {"", *ASIDE}) | {what for _, what in fetch.SETS.values()}
 
 
+def helps():
+    """The paragraphs of every page of help, in one line each, but for what click adds."""
+    for name in VERBS:
+        group = app(name)
+        for command in (group, group.commands[name]):
+            texts = [command.help, *(param.help for param in command.params if getattr(param, "help", None))]
+            yield from (" ".join(part.split()) for text in texts for part in text.split("\n\n"))
+        yield VERBS[name][1]
+
+
 def sentences(tree):
-    """Every string of it that is no docstring, with NUL in the places of the values of an f-string or of format()."""
+    """Every string of it that is no docstring and no help (see helps), with NUL for the values of an f-string or of
+    format()."""
     seen = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             seen.add(node.value)  # a docstring
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("typer.Option", "typer.Argument"):
+            seen |= set(ast.walk(node))
         elif isinstance(node, ast.JoinedStr):
             seen |= {value for value in node.values if isinstance(value, ast.Constant)}
             specs = [value.format_spec for value in node.values if isinstance(value, ast.FormattedValue)]
@@ -162,7 +206,7 @@ def sentences(tree):
                 yield "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in seen:
-            yield node.value.replace("{}", "\0")
+            yield re.sub(r"\{(:[\w.]*)?\}", "\0", node.value)
 
 
 def parsed(path):
@@ -194,7 +238,8 @@ def said(trees=None):
     """Clauses of the sentences that judges write, with {0}, {1} ... for their values. A clause has two words at least,
     one of four letters where it has values; one that goes on an earlier sentence has that as its first value. Commands
     are none."""
-    for text in (text for tree in (map(parsed, JUDGED) if trees is None else trees) for text in sentences(tree)):
+    texts = (text for tree in (map(parsed, JUDGED) if trees is None else trees) for text in sentences(tree))
+    for text in itertools.filterfalse(EXPRESSION.search, texts):
         for clause in map(str.rstrip, clauses(text)[::2]):
             whole = "\0" + clause if clause[:1] in (",", " ") else clause
             words = re.search("[A-Za-z]{4}" if "\0" in whole else "[a-z]", whole)

@@ -141,7 +141,7 @@ def test_the_command_prints_a_line_for_each_noise_and_every_planted_fault(capsys
     assert f"2 healthy runs of {figures()} figures" in out
     for noise in selftest.NOISES:
         assert f"\n{noise} " in out
-    assert "\n1 faults planted, 1 caught, 0 not as tests/faults says\n  the chip is slow: throughput FAIL\n" in out
+    assert "\n1 fault planted, 1 caught, 0 not as tests/faults says\n  the chip is slow: throughput FAIL\n" in out
     assert "\n    FAIL: 0.25 of the published" in out
 
 
