@@ -109,7 +109,7 @@ def _show(registry: Baselines, as_json: bool) -> None:
         print(f"{document}, {section}")
         show(table, least=145)
     chosen = sum(cell.chosen for cell in registry.cells)
-    say(f"{len(registry.cells)} figures, {chosen} chosen; `chipproof baselines lint` checks their arithmetic")
+    say(f"{len(registry.cells)} figures, {chosen} chosen; to check their arithmetic: chipproof baselines lint")
 
 
 def _unit(cell: Cell) -> str:

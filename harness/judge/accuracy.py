@@ -51,7 +51,9 @@ def judge_agreement(
         )
     before, after = float(reference.values[metric]), float(chip.values[metric])
     if math.isnan(before) and math.isnan(after):
-        text = f"{metric} is undefined on these {chip.samples} images: none has a label that it counts; give others"
+        text = (
+            f"{metric} is undefined on the {chip.samples} images that ran: none has a label that it counts; give others"
+        )
         return Verdict(Outcome.INCONCLUSIVE, text, {"metric": metric, "samples": chip.samples})
     relative_drop(before, after)
     counted = metric in chip.hits and metric in reference.hits

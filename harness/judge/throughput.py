@@ -228,7 +228,7 @@ def judge_in_flight(
     latency = percentile(latencies, 0.75)
     busy = images_per_second / batch / devices * latency
     text = (
-        f"{images_per_second:.6g} images/s at batch {batch} on {devices} device(s), where a single execute takes "
+        f"{images_per_second:.6g} images/s at batch {batch} on {devices} devices, where a single execute takes "
         f"{1e6 * latency:.6g} us (upper quartile of {len(latencies)}), are {busy:.3g} executes at once on each device; "
         f"{in_flight} in flight, at most {in_flight * IN_FLIGHT:g} plausible"
     )

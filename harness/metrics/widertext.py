@@ -117,7 +117,7 @@ def notes(found: Sequence[Rows], truth: Sequence[Faces], score: Score) -> list[s
         )
     elif lowest >= CUT:
         said.append(
-            f"the lowest of {len(every)} scores is {lowest:.3g}: results that are cut at a threshold have a lower AP;"
+            f"the lowest score of {len(every)} is {lowest:.3g}: results that are cut at a threshold have a lower AP;"
             f" the published ones keep scores from {KEPT_FROM}"
         )
     if every[:, :4].max() <= 1:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 REGULAR = """answer argument attribute byte card case cause chip column core cycle day device disagreement engine event
-example execute face failure fault figure file image input iteration key layer line log model name node
+example execute face failure fault figure file image input iteration key layer line log mistake model name node
 number object output package pair part picture point prediction reason record result row run sample
 scene score second shape step tensor time value verdict window"""
 NOUNS: dict[str, str] = {
@@ -19,7 +19,7 @@ VERBS: dict[str, str] = {"are": "is", "were": "was", "have": "has", "differ": "d
 SEVERAL = ({one: more for more, one in NOUNS.items()}, {one: more for more, one in VERBS.items()})
 """Nouns and verbs of one -> of several."""
 ONE = r"(?<![\w.,:/-])(?<!batch )(?<!device )(?<!card )1((?: [a-z]+)?) (%s)(?![\w/(])(?: (%s)\b)?"
-APART = frozenset(["of", "to", "and", "in", "for", "or", "is", "at", "on", "by", "x", "per", "from"]).union(
+APART = frozenset(["a", "of", "to", "and", "in", "for", "or", "is", "at", "on", "by", "x", "per", "from"]).union(
     VERBS, VERBS.values()
 )
 """Words after which the noun is not what the 1 counts: "1 of images"."""

@@ -143,7 +143,7 @@ def find(folder: Path, form: Format, names: Sequence[str], outputs: int) -> list
             continue
         if name is None or name[0] not in known:
             raise DataError(
-                f"{path} is no result of these {len(stems)} inputs",
+                f"{path} is no result of the {len(stems)} inputs",
                 hint=f"move it away, or name the right --format (this is {form.name})",
             )
         stem, index = name

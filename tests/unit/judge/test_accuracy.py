@@ -177,7 +177,7 @@ def test_a_metric_that_is_undefined_on_these_images_is_no_verdict():
     verdict = judge_agreement(score, score, "ap")
 
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert "ap is undefined on these 10 images" in verdict.text
+    assert "ap is undefined on the 10 images that ran" in verdict.text
     assert verdict.details == {"metric": "ap", "samples": 10}
 
 

@@ -166,7 +166,7 @@ def said(boxes, scores):
 def test_a_cut_shows_in_the_lowest_score(lowest, cut):
     notes = said(FACE, [0.99, lowest])
 
-    assert [f"the lowest of 2 scores is {lowest:g}" in note for note in notes] == [True] * cut
+    assert [f"the lowest score of 2 is {lowest:g}" in note for note in notes] == [True] * cut
 
 
 def test_corners_in_the_place_of_sizes_show():

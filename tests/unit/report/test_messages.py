@@ -110,17 +110,22 @@ ASIDE = {
 }  # fmt: skip
 """Clauses of JUDGED that no record shows, or that read the same in every language."""
 SOURCE = {
+    "\0 figures, \0 chosen; to check their arithmetic: chipproof baselines lint",
     "the worker of \0 \0", "start() comes before finish()", "chipproof policy update RESULTS",
     "finish() comes before the next command to a worker that measures", "keys of a store key must be strings: \0",
     "the line says: x y width height score; write the file again",
 }  # fmt: skip
 """Errors whose English is a defect of ours, a command or a file's content."""
 NAMES = {"PASS"}
+ALIKE = {"batch", "p", "sdks", "{name}: {text}", "{0} MB  {1}", "{0} images/s ({1})", "{0} images/s ({1}, {2}, {3})",
+         "{0} images/s{1} at batch {2} ({3})"}  # fmt: skip
+"""What has no word that is translated, but values that are."""
 EVIDENCE = {
     "{0} MB  {1}", "{0} % of the gap", "{0} images, {1} data set", "whole", "partial", "card", "note", "known", "NEW",
     "red", "same", "differs", "seeded", "doubted", "unused for {0} days", "half made", "bilinear", "mirrored",
     "transposed", "/255 missing", "/255 doubled", "undecided", "mistakes", "yes", "noise", "all", "(windows)",
     "equals PyTorch", "written", "kept", "outputs", "no module {0}", "module {0} in {1}",
+    "{0} is undefined on these {1} images",
     "images/s per device", "fraction", "{0}, {1} cores of {2}",
     "no {0} on PATH", "no module {0} in {1}", "no {0}", "look at {0}", "{0} is not on PATH", "windows",
     "worst of {0} outputs of {1} rows at {2}",
@@ -278,7 +283,7 @@ def test_a_translation_takes_the_same_values_and_is_written_in_chinese():
             return f"it takes {fields(told)}"
         if "精度" in told:
             return "精度 is both precision and accuracy"
-        latin = {"batch", "p", "sdks", "{name}: {text}"} | hints()
+        latin = ALIKE | hints()
         return "" if re.search(r"[\u4e00-\u9fff]", told) or sentence in latin else "it is not Chinese"
 
     faults = {sentence: wrong(sentence, told) for sentence, told in ZH.items() if sentence}
@@ -306,7 +311,7 @@ def test_every_error_that_is_raised_is_told_in_chinese_with_its_values():
 FOLLOW = frozenset(
     """is has says sees was does as needs requires builds adds differs costs holds counts depends annotates asks
     compiles computes excuses expects finds fits gives goes judges knows lacks lies lists reads stands throttles
-    writes us ms""".split()  # noqa: SIM905
+    writes us ms qps keeps""".split()  # noqa: SIM905
 )
 """What ends in s after a value and is no noun."""
 

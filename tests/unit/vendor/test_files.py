@@ -280,7 +280,7 @@ def test_an_index_of_many_digits_is_no_result(tmp_path):
     """Python reads no more than 4,300 of them, and a file name holds 255."""
     (tmp_path / ("a_" + "9" * 200 + ".bin")).write_bytes(b"")
 
-    with pytest.raises(DataError, match="is no result of these 1 inputs"):
+    with pytest.raises(DataError, match="is no result of the 1 inputs"):
         files.find(tmp_path, AIS, ["a"], 1)
 
 
