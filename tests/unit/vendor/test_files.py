@@ -106,10 +106,10 @@ def test_an_input_without_any_result_is_refused(results):
     [
         ("0_Parade_1_0.txt", "same result"),
         ("0_Parade_1_3.bin", "has 3 outputs"),
-        ("0_Parade_2_0.bin", "no result of these"),
-        ("0_Parade_1_output_0.bin", "no result of these"),
-        ("notes.md", "no result of these"),
-        ("0_Parade_1_00.bin", "no result of these"),
+        ("0_Parade_2_0.bin", "no result of the"),
+        ("0_Parade_1_output_0.bin", "no result of the"),
+        ("notes.md", "no result of the"),
+        ("0_Parade_1_00.bin", "no result of the"),
     ],
 )
 def test_what_does_not_belong_is_refused(results, stray, words):
