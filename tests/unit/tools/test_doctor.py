@@ -225,7 +225,7 @@ def test_traces_of_an_sdk_are_named_and_so_is_what_is_missing(tmp_path, monkeypa
 
     assert found["CANN"].state is State.PART
     assert f"npu-smi: {program}" in found["CANN"].detail
-    assert "no atc, msame, module acl" in found["CANN"].detail
+    assert "no atc, msame; no module acl" in found["CANN"].detail
     assert "set_env.sh" in found["CANN"].next
     assert f"module magicmind in {sys.executable}" in found["MagicMind"].detail
     assert found["TensorRT"].state is State.ABSENT

@@ -21,7 +21,7 @@ def test_rows_are_shown_with_what_they_cover(tmp_path, capsys):
     assert run("show", "--policy", tmp_path / "p.toml") == 0
     out = capsys.readouterr().out
     assert "p.toml:1: expected regnety_016-cpu-* numerics: 4 cases: known" in out
-    assert out.endswith("1 rows\n")
+    assert out.endswith("1 row\n")
 
 
 def test_a_wrong_file_is_refused(tmp_path, capsys):
@@ -39,7 +39,7 @@ def test_update_writes_rows_for_what_is_red_and_not_covered(tmp_path, capsys):
     write_run(tmp_path / "r" / "a.jsonl", {"time": "2026-11-29T00:00:00Z"}, records, 3, "", [])
 
     assert run("update", tmp_path / "r", "--policy", tmp_path / "p.toml") == 0
-    assert "1 rows written; fill their reasons in" in capsys.readouterr().out
+    assert "1 row written; fill their reasons in" in capsys.readouterr().out
     text = (tmp_path / "p.toml").read_text()
     assert text.startswith(GOOD)
     assert text.count("[[expect]]") == 2
