@@ -55,7 +55,8 @@ JUDGED = [
 ]  # fmt: skip
 JUDGED += [ROOT / "harness" / name for name in ("worker/process.py", "worker/pipe.py", "store.py",
            "report/recompute.py", "baselines/arithmetic.py", "metrics/widertext.py", "diagnose/layers.py",
-           "diagnose/mistakes.py", "diagnose/taps.py")]  # fmt: skip
+           "diagnose/mistakes.py", "diagnose/taps.py", "datasets/imagenet.py", "datasets/coco.py",
+           "datasets/peta.py")]  # fmt: skip
 JUDGED += sorted((ROOT / "harness" / "vendor" / "logs").glob("*.py"))
 JUDGED += [path for path in sorted((ROOT / "tools").glob("*.py")) if path not in SOURCES and path.stem not in ASKING]
 """Files whose sentences stand in records. What is wrong with a policy file is said before anything runs."""
@@ -102,6 +103,9 @@ ASIDE = {
     "Total GPU Compute Time:", "Total Host Walltime or Total GPU Compute Time", "Total Host Walltime:",
     "Total iterations", "Total iterations:", "[{0}] line", "acl init success", "ave_throughputRate line", "data read",
     "deep preprocess", "wide preprocess", "infer {0}/s, moduleLatency {1} ms, Interface {2}/s",
+    "annotation {0}", "coco/val2017/000000000139.jpg ... and coco/annotations/instances_val2017.json", "stop sign",
+    "imagenet/val/ILSVRC2012_val_00000001.JPEG ... (one flat folder) and imagenet/val_label.txt (name label, from 0)",
+    "peta/images/13056.png ..., peta/label.json (name: 35 values of 0 or 1) and, for their order, peta/image.txt",
     "gunzip -k", "unxz -k", "summary throughput", "summary throughput:",
     "unload model success", "throughput line", "{0} without first time",
     "mean of NPU_compute_time", "wall time",
