@@ -84,7 +84,7 @@ SENTENCE = re.compile(" (is|cannot|needs|names|lists|says|writes|every|one|both|
 """Clauses that begin as commands do; words that commands do not have."""
 ASIDE = {
     "{0} depends on the model's code", "{0} depends on the backend's code", "{0} device {1} ({2})", "device {0}",
-    "batch {0}", "diagnose {0}", "log {0}", "line {0}", "(x - 2 mean) / std",
+    "batch {0}", "log {0}", "line {0}", "(x - 2 mean) / std",
     "x / std",
     "N x H x W x C is taken for N x C x H x W", "to device", "from device", "<event>/<name>.txt",
     "passed over", "reference {0}", "card {0}", "{0} over {1}",
