@@ -122,7 +122,8 @@ SOURCE = {
 }  # fmt: skip
 """Errors whose English is a defect of ours, a command or a file's content."""
 NAMES = {"PASS"}
-ALIKE = {"batch", "{0} (at batch {1})", "p", "sdks", "{name}: {text}", "{0} MB  {1}", "{0} images/s ({1})", "{0} images/s ({1}, {2}, {3})",
+ALIKE = {"batch", "{0} (at batch {1})", "p", "sdks", "{name}: {text}", "{0} MB  {1}",
+         "{0} images/s ({1})", "{0} images/s ({1}, {2}, {3})",
          "{0} images/s{1} at batch {2} ({3})"}  # fmt: skip
 """What has no word that is translated, but values that are."""
 EVIDENCE = {
