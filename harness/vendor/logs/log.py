@@ -89,7 +89,8 @@ class Log:
 
     def damaged(self, part: str, number: int) -> NoReturn:
         """Raises DataError: this part of a line is not what the tool writes there."""
-        grouped = re.search(r"\d[\d.]*[,'\u2019\xa0\u2009\u202f]\d[\d.,]*", part)
+        # from where digits begin: a search from each of many digits would take their square
+        grouped = re.search(r"(?<![\d.])[\d.]*\d[,'\u2019\xa0\u2009\u202f]\d[\d.,]*", part)
         if grouped:
             fact = f"{grouped.group()!r} is written as in another language: the tool writes digits and one point"
             self.refuse(fact, "run the tool with LC_ALL=C, or give the log as the tool wrote it", number)

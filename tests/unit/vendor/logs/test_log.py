@@ -1,6 +1,7 @@
 """What a log must be: whole lines, one run, one batch, one device; each refusal names its line."""
 
 import re
+import time
 
 import pytest
 
@@ -133,3 +134,12 @@ def test_a_number_as_another_language_writes_it_is_named(figure):
     ) as caught:
         log("rate: " + figure).whole("rate:", r"rate: \d+\.\d+")
     assert "LC_ALL=C" in caught.value.hint
+
+
+def test_a_line_of_a_hundred_thousand_digits_is_refused_at_once():
+    begun = time.process_time()
+
+    with pytest.raises(DataError, match="is damaged or cut off"):
+        log("rate: " + "9" * 100_000).whole("rate:", r"rate: \d+\.\d+")
+
+    assert time.process_time() - begun < 5, "by its square it takes minutes"
