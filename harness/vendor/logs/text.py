@@ -51,7 +51,7 @@ _BEGINNINGS = (
     r"Inference (?:average )?time",
     r"[Tt]hroughput \(?1000\*",
     r"NPU_compute_time \(ms\):",
-    r"\d+(?::\d+)? device_\d+ throughput:",
+    r"(?<!\d)\d+(?::\d+)? device_\d+ throughput:",  # begun at each of many digits, the search would take their square
     r"summary throughput:",
     r"Throughput \(qps\):",
     r"Total iterations:",
