@@ -15,7 +15,6 @@ import numpy as np
 
 from harness.case import Tensors
 from harness.errors import InvalidMeasurement
-from harness.judge.throughput import SHORTEST
 from harness.judge.timing import Plan
 from harness.judge.verdict import Verdict
 from harness.run.card import unlike
@@ -26,6 +25,9 @@ LOOKS = 3  # at most so many checks of outputs on changed inputs before each blo
 FRESH_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=2, latencies=0)  # one execute of new inputs, then one more
 FRESH, FRESH_ENOUGH = 15, (1, 0.5)  # times that it is run at most; times and seconds that are enough
 FRESH_SURE = (3, 2.0)  # that are enough to accuse a runtime: one stall of a CPU is no proof
+COLD = (
+    200e-6  # seconds that new inputs may cost beside: processor caches they pushed out; a chip's execute takes 700 us
+)
 REMEMBERED = 0.5  # allowed ratio of a repeated execute to one of new inputs; caches of a host give 0.8 and more
 GROWTH_MB = 4.0  # MB in a stretch of executes: in a thousand, a buffer of 4 KB, the smallest piece of memory, each
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
@@ -108,7 +110,7 @@ class Side:
 
         def remembered() -> bool:
             gained = median(new) - median(again)
-            return median(again) < REMEMBERED * median(new) and gained > SHORTEST
+            return median(again) < REMEMBERED * median(new) and gained > COLD
 
         if new and again and not remembered():
             return
