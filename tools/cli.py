@@ -113,7 +113,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in _completed() or arguments if word in VERBS), None)
     with read_in(arguments):
-        _run(verb, arguments)
+        _run(verb, _behind(verb, arguments))
+
+
+def _behind(verb: str | None, arguments: Sequence[str]) -> list[str]:
+    """The command line with a --lang before the verb put behind it, where a verb that passes options on finds it."""
+    at = arguments.index(verb) if verb in arguments else 0
+    before, after = list(arguments[:at]), list(arguments[at:])
+    for number, word in enumerate(before):
+        if word.startswith("--lang"):
+            count = 1 if "=" in word else 2
+            return [*before[:number], *before[number + count :], *after, *before[number : number + count]]
+    return [*before, *after]
 
 
 def _run(verb: str | None, arguments: Sequence[str]) -> None:

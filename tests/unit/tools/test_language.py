@@ -23,6 +23,7 @@ from harness.run.engine import Built
 from harness.vendor import files
 from harness.vocabulary import METRICS, STAGES
 from tools import cli, export, language
+from tools import run as run_verb
 from tools.language import folded, known
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
@@ -208,6 +209,17 @@ def test_a_verb_with_lang_before_it_and_one_that_passes_options_on(capfd):
     assert "可删除" in capfd.readouterr().out
     takes = {verb for verb in cli.VERBS if any(p.name == "lang" for p in cli.app(verb).commands[verb].params)}
     assert set(cli.VERBS) - takes == {"run", "check"}
+
+
+@pytest.mark.parametrize("said", [["--lang", "zh"], ["--lang=zh"]])
+def test_a_run_has_the_language_that_stands_before_the_verb(monkeypatch, said):
+    asked = []
+    monkeypatch.setattr(run_verb, "conformance", lambda select, more: asked.append((select, list(more))))
+
+    with pytest.raises(SystemExit):
+        cli.main([*said, "run", "cpu and fp32", "-v"])
+
+    assert asked == [("cpu and fp32", ["-v", *said])]
 
 
 def test_another_language_is_refused_by_name():
