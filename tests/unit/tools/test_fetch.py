@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from harness import matrix
 from harness.errors import UsageError, WeightsError
 from harness.models.base import Model, Weights
-from tools import fetch
+from tools import fetch, language
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than two chunks
 SHA, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
@@ -277,7 +277,8 @@ def test_an_unknown_name_and_a_missing_folder_are_refused(rows):
 def test_addresses_can_be_copied_whole_at_80_columns(monkeypatch, capsys, lang):
     monkeypatch.setenv("COLUMNS", "80")
 
-    fetch.command(None, None, lang=lang)
+    with language.read_in(["fetch", "--lang", lang]):
+        fetch.command(None, None)
 
     lines = capsys.readouterr().out.splitlines()
     urls = {model.weights.url for model in matrix.models().values()} | {u for us, _ in fetch.SETS.values() for u in us}
@@ -285,4 +286,4 @@ def test_addresses_can_be_copied_whole_at_80_columns(monkeypatch, capsys, lang):
     assert urls <= set(lines)
     assert max(cell_len(line) for line in lines if line not in urls) <= 80
     assert "-> DATA/weights/gfocal_r50_fpn_1x.pth" in lines
-    assert ("regnety_016: 未给出 --data" in lines) is (lang == "zh")
+    assert ("regnety_016：未给出 --data" in lines) is (lang == "zh")
