@@ -164,6 +164,7 @@ def test_no_file_but_the_table_compares_a_backends_name():
     assert seen > 500
 
 
+@pytest.mark.slow
 def test_the_whole_suite_imports_without_a_vendor_sdk_and_collection_without_torch():
     script = """
 import importlib, pkgutil, sys
@@ -179,6 +180,7 @@ for package in (harness, tools):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_collecting_imports_neither_torch_nor_onnxruntime():
     script = """
 import sys, pytest

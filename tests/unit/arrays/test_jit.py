@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.arrays import boxes
 
 
+@pytest.mark.slow
 def test_without_a_folder_for_machine_code_it_is_made_anew(tmp_path):
     """The harness on a read-only disk, and a user without a writable home."""
     (tmp_path / "harness" / "arrays").mkdir(parents=True)

@@ -116,6 +116,7 @@ def figures_in_arithmetic():
                 yield path.name, n, found.start(), found.group()
 
 
+@pytest.mark.slow
 def test_the_lint_goes_red_when_a_digit_of_any_throughput_or_ratio_is_changed(copied):
     """The last digit, which is the hardest to notice, and the first."""
     places = list(figures_in_arithmetic())

@@ -171,6 +171,7 @@ def top1(loss, gain, right=0.8):
     return draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "gain"), [(0.04, 0.0), (0.06, 0.08), (0.14, 0.4)])
 def test_a_top1_exactly_at_the_slack_is_seldom_judged(loss, gain):
     """Gained answers are counted among the wrong ones, a quarter of the right."""
@@ -212,6 +213,7 @@ def a_quarter_of_some(rng, images):
     return [np.stack([n, np.full(images, 35)], 1) for n in (right - lost, right)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [one_by_one, both_ways, a_quarter_of_some])
 def test_a_sum_over_images_exactly_at_the_slack_is_seldom_judged(draw, few_resamples):
     passed, failed = wrong_ways(counted, draw, "ap", 0.04)
@@ -227,6 +229,7 @@ def capped(rng, images):
     return [np.stack([n, faces], 1) for n in (np.minimum(faces, 120), faces)]
 
 
+@pytest.mark.slow
 def test_where_a_few_crowded_images_carry_the_drop_more_of_them_pass(few_resamples):
     """No resampling sees what a sample does not hold: docs/verdicts.md says so."""
     chip, reference = (side[:, 0].sum() for side in capped(np.random.default_rng(0), 1_000_000))
@@ -263,6 +266,7 @@ def objects(rng, images):
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "make", "metric"), [("attributes", attributes, "mean_accuracy"), ("objects", objects, "ap")]
 )
@@ -288,6 +292,7 @@ def test_a_metric_of_a_whole_set_exactly_at_the_slack_is_seldom_judged(task, mak
     assert failed <= by_chance
 
 
+@pytest.mark.slow
 def test_the_same_looks_at_the_plain_level_would_err_more_often_than_allowed(few_resamples):
     """What the spending is for."""
     spending, plain = (

@@ -228,6 +228,7 @@ def test_the_bootstrap_agrees_with_the_delta_method():
     assert drop.high == pytest.approx(1 - ratio + 1.645 * sigma + 1 / 2000, abs=0.15 * sigma)
 
 
+@pytest.mark.slow
 def test_bounds_of_the_bootstrap_hold_about_95_times_in_100():
     rng = np.random.default_rng(7)
     truth, runs, below, above = 0.02 / 0.65, 200, 0, 0
@@ -367,6 +368,7 @@ def test_few_windows_give_a_wide_interval_that_holds_whatever_the_noise(noise, w
     assert np.mean([e.low <= 1000 <= e.high for e in estimates]) >= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 def test_looking_after_every_block_does_not_raise_the_error_rate(noise):
     """A figure exactly at its bound, looked at after 20, 40, 60 and 90 windows: decided on either side in 2.5 %."""
@@ -449,6 +451,7 @@ def test_the_longer_tail_of_a_bootstrap_widens_its_own_side_only():
     assert even[0] - left[0] == pytest.approx(0.002 * 0.9 * (2 * 1.648**2 + 1) / 6, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_same_looks_at_the_plain_interval_would_err_more_often_than_allowed():
     """What the spending is for: seven looks at 95 % each."""
     rng = np.random.default_rng(14)

@@ -286,6 +286,7 @@ def test_a_picture_that_is_gone_costs_nothing_else(tmp_path):
     assert str(CASE) in page(run_of([record]))
 
 
+@pytest.mark.slow
 def test_a_whole_matrix_that_differs_everywhere_is_below_5_mb(tmp_path):
     """Twelve pictures of 40 kB and twelve maps, whatever there is."""
     records = heavy(whole_matrix())
@@ -377,6 +378,7 @@ def test_axe_finds_nothing_serious_and_no_line_is_wider_than_the_window(browse, 
     assert seen.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_on_paper_every_column_is_there(browse, tmp_path):
     """A4 on its side without its margins is 1054 pixels wide; what is wider is cut off."""
     seen = browse(every_part(tmp_path), 1054)
@@ -388,6 +390,7 @@ def test_on_paper_every_column_is_there(browse, tmp_path):
     assert seen.pdf(prefer_css_page_size=True).startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_filter_sorting_and_details_work_in_a_browser(browse):
     script = """() => {
       const q = s => document.querySelector(s), told = [];
@@ -441,6 +444,7 @@ def test_a_figure_with_a_history_is_a_line_with_its_change_and_what_changed_ther
     )  # of cases that are in the report
 
 
+@pytest.mark.slow
 def test_lines_over_time_of_the_whole_matrix_leave_the_page_below_5_mb():
     run = run_of(heavy(whole_matrix()))
     text = page(run, past=runs_of(run.records, PAST))

@@ -489,6 +489,7 @@ def test_terminal_markdown_and_html_are_chinese_and_keep_next_and_again():
         assert "what they mean" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 200])
 def test_chinese_lines_fit_the_width_in_cells(width):
     from rich.cells import cell_len

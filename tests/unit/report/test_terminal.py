@@ -30,6 +30,7 @@ def four_cases():
     return whole_matrix(cases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_the_whole_matrix_takes_at_most_120_lines_of_the_width_of_the_terminal(width):
     lines = said(whole_matrix(), width).splitlines()
@@ -118,6 +119,7 @@ def test_a_cell_shows_the_worst_of_its_metrics():
     assert row.split()[-1] == "F"
 
 
+@pytest.mark.slow
 def test_a_cell_stands_under_its_batch():
     """A chip that has no batch 16 leaves its place empty."""
     text = said(whole_matrix(), 200)

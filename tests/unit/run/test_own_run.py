@@ -85,6 +85,7 @@ def test_int8_is_judged_on_rows_that_it_was_not_calibrated_on(chip, scale, outco
     assert record["facts"]["calibration"] == "8 rows of --onnx-input, none of them judged"
 
 
+@pytest.mark.slow
 def test_int8_that_is_left_out_is_told_with_the_reason_where_rows_were_given(tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((8, 3), np.float32))
     file = own_models.save(own_models.two_inputs, tmp_path / "m.onnx")
