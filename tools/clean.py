@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from harness.run import devices
 from harness.store import Left, Store, size_of
 from tools.language import say
 from tools.suite import CacheOption, cache_folder
@@ -27,6 +26,8 @@ def command(
     """Show half-made files of the cache, temporary folders and notes of leases that a killed run or a power cut left;
     with --older and --most also what of the cache is old; with --remove remove it. What a running process is making is
     never touched."""
+    from harness.run import devices  # with NumPy, which the help does not need
+
     store = Store(cache_folder(cache))
     found = store.leftovers()
     found += [entry for entry in store.old(older, most) if entry.path not in {left.path for left in found}]

@@ -25,7 +25,6 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
-from scipy.special import bdtrc
 
 from harness import baselines
 from harness.baselines import Baselines, Cell
@@ -163,6 +162,8 @@ class Count:
     def holds(self) -> bool:
         """Whether at most one run in a thousand is red, and the intervals that miss the truth without a doubt, and the
         figures at the floor that PASS or FAIL, are no more than chance makes of 7 % and of `WRONG`."""
+        from scipy.special import bdtrc  # takes as long to import as the rest of this verb's help
+
         decided = max(self.at_floor["PASS"], self.at_floor["FAIL"])
         counts = (
             (self.sure - self.sure_held, self.figures, 1 - COVERED[0]),
