@@ -119,3 +119,28 @@ def tampered(model, name, change=lambda array: array * 1.5):
 
 
 IMAGE = np.random.RandomState(1).standard_normal((2, 3, 6, 6)).astype(np.float32)
+
+
+class Tampering:
+    """A worker whose compiler makes a mistake: it is given `graph_of` the graph and `spec_of` what is asked. Names of
+    files that were built are put into `built`."""
+
+    def __init__(self, worker, graph_of, spec_of=lambda spec: spec, built=None):
+        self._worker, self._graph_of, self._spec_of = worker, graph_of, spec_of
+        self._built = [] if built is None else built
+
+    def __enter__(self):
+        self._worker.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._worker.__exit__(*error)
+
+    def __getattr__(self, name):
+        return getattr(self._worker, name)
+
+    def build(self, source, engine, spec):
+        other = engine.with_name("tampered.onnx")
+        onnx.save(self._graph_of(onnx.load(source)), other)
+        self._built.append(source.name)
+        self._worker.build(other, engine, self._spec_of(spec))

@@ -2,10 +2,9 @@
 
 import json
 
-import onnx
 import own_models
 import pytest
-from diagnose_tiny import tampered
+from diagnose_tiny import Tampering, tampered
 from own_models import F, file, info, node, weight
 
 from harness import baselines
@@ -26,29 +25,6 @@ def deep(shape=("n", 8)):
     return file(nodes, [info("x", F, shape)], [info("h11", F, shape)], weights)
 
 
-class Spoiling:
-    """A worker whose compiler changes the graph."""
-
-    def __init__(self, worker, change, built):
-        self._worker, self._change, self._built = worker, change, built
-
-    def __enter__(self):
-        self._worker.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self._worker.__exit__(*error)
-
-    def __getattr__(self, name):
-        return getattr(self._worker, name)
-
-    def build(self, source, engine, spec):
-        other = engine.with_name("spoilt.onnx")
-        onnx.save(self._change(onnx.load(source)), other)
-        self._built.append(source.name)
-        self._worker.build(other, engine, spec)
-
-
 @pytest.fixture
 def bench(tmp_path):
     made = []
@@ -56,7 +32,7 @@ def bench(tmp_path):
     def make(change, model=deep, batch=4):
         class Wrong(RunContext):
             def worker(self, chip, backend, who=""):
-                return Spoiling(super().worker(chip, backend, who), change, self.built)
+                return Tampering(super().worker(chip, backend, who), change, built=self.built)
 
         context = Wrong(Settings(Store(tmp_path / "cache"), baselines.load()))
         context.built = []

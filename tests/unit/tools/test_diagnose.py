@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import own_models
 import pytest
-from diagnose_tiny import PROTOCOL, SIDE, normalized, tampered
+from diagnose_tiny import PROTOCOL, SIDE, Tampering, normalized, tampered
 
 from harness import baselines, matrix
 from harness.chips import CHIPS
@@ -49,29 +49,6 @@ TINY = replace(
     MODELS["regnety_016"], name="tiny", outputs=("class",), network=tiny_network,
     protocols=(replace(PROTOCOL, chips=("cpu",), normalized_by_chip=("cpu",), preprocess=preprocess_tiny),),
 )  # fmt: skip
-
-
-class Tampering:
-    """A worker whose compiler makes a mistake."""
-
-    def __init__(self, worker, graph_of, spec_of):
-        self._worker, self._graph_of, self._spec_of = worker, graph_of, spec_of
-
-    def __enter__(self):
-        self._worker.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self._worker.__exit__(*error)
-
-    def __getattr__(self, name):
-        return getattr(self._worker, name)
-
-    def build(self, source, engine, spec):
-        model = self._graph_of(onnx.load(source))
-        other = source.with_name("tampered.onnx") if source.name == "tapped.onnx" else engine.with_name("tampered.onnx")
-        onnx.save(model, other)
-        self._worker.build(other, engine, self._spec_of(spec))
 
 
 @pytest.fixture
