@@ -122,11 +122,11 @@ class CaseSpeed:
             plan, patience = self.context.settings.plan, self._patience(throughput.CHIP_PATIENCE_S)
             blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look, renew)
             after = tuple(watcher.health(device) for device in card)
-            if not self.context.simulated(self.chip):  # a simulated SDK shows the utilisation that a switch gives it
-                after = devices.seeing(card, after, during)
             memory = sides[0].check_flat()
             devices.check_same(card, before, after, during)
             note = devices.incomparable(card, before, after)
+            if not self.context.simulated(self.chip):  # a simulated SDK shows the utilisation that a switch gives it
+                after = devices.seeing(card, after, during)
         of_card = self.chip.devices_per_card
         return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note,
                            memory=memory, numbers=tuple(device.index for device in card))  # fmt: skip

@@ -309,8 +309,8 @@ def check_same(
 ) -> None:
     """Raises InvalidMeasurement when a device became unhealthy, throttled or used by others while it was measured, or
     its clock changed; under load, when it fell below the first clock seen under load; and when it shows none of the
-    suite's own processes, where another device does. Utilisation and memory after a measurement are its own and say
-    nothing. `during` has a row of the devices for every moment under load."""
+    suite's own processes, where another device does and this one tells all of its use. Utilisation and memory after a
+    measurement are its own and say nothing. `during` has a row of the devices for every moment under load."""
     for number, (device, earlier, later) in enumerate(zip(devices, before, after, strict=True)):
         clocks = [row[number].clock_mhz for row in (*during, after)]
         loaded = [clock for clock in clocks if clock]
@@ -329,7 +329,7 @@ def check_same(
             )
     if any(health.own for health in after):
         for device, health in zip(devices, after, strict=True):
-            if not health.own:
+            if not health.own and not health.untold:
                 raise InvalidMeasurement(
                     f"{device.name} {device.index} shows no process of this run, and others that were measured with it "
                     "do: its work ran on another device",

@@ -17,9 +17,7 @@ from harness.backends.base import Device, Found, Health, of_chip, trail
 from harness.errors import DeviceError
 
 CHIPS_OF_A_CARD = {"310": 4}
-OF_THE_CHIP_MB = (
-    2048  # memory that an idle chip's own system holds: 1,074 to 1,910 in tables of the 310P users published
-)
+OF_THE_CHIP_MB = 2048  # memory that the system of an idle chip holds: 1,074 to 1,910 in published tables of a 310P
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 LOADED = 0.5  # usage of the AI cores (0..1) from which the clock counts as that of a device under load
 

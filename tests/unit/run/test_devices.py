@@ -384,6 +384,7 @@ def test_a_device_that_shows_none_of_this_runs_processes_where_others_do_is_inva
 
     check_same([CARD, CARD], [IDLE, IDLE], [busy, busy])
     check_same([CARD, CARD], [IDLE, IDLE], [not_told, not_told])
+    check_same([CARD, CARD], [IDLE, IDLE], [busy, dataclasses.replace(IDLE, untold="processes unknown")])
     with pytest.raises(InvalidMeasurement, match="shows no process of this run"):
         check_same([CARD, CARD], [IDLE, IDLE], [busy, not_told])
 
