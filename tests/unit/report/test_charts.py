@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from made_runs import past, timed
@@ -54,6 +55,7 @@ def test_a_throughput_stands_at_what_it_is_over_what_is_asked():
             values={"measured": 2000.0, "low": 1900.0, "high": 2100.0, "bound": 950.0},
         ),
         Record(other, "throughput", "PASS", "x", "", beside),
+        Record(other, "targets", "PASS", "x", "t4", {**beside, "ratio": 0.1}),
         Record(other, "throughput", "SKIP", "x"),
     ]
     title, chart = charts.margins(records, translation("en"))
@@ -88,6 +90,20 @@ def test_the_drops_of_all_batches_of_a_metric_are_on_one_line_the_worst_in_front
         "fp16 bs4 top5: 0 % PASS",
     ]
     assert points[0][0] == points[2][0] < bound
+
+
+def test_names_of_an_axis_do_not_run_into_one_another():
+    """From 900 microseconds to three seconds: an axis of five powers of ten in 312 pixels."""
+    fast, slow = ({"latency_p50_us": us} for us in (900.0, 3_000_000.0))
+    records = [
+        replace(timed(replace(CASE, batch=n), 1.0), values={"measured": 1.0, **told})
+        for n, told in ((1, fast), (4, slow))
+    ]
+    ((_, (_, (_, chart))),) = charts.of_models(records, translation("en"))
+    names = [(float(x), name) for x, name in re.findall(r'<text x="([\d.]+)" y="33\.0"[^>]*>([^<]+)<', chart)]
+
+    assert [name for _, name in names] == ["100", "1,000", "10,000", "10,000,000"]
+    assert all(later - x > 10 * len(name) for (x, name), (later, _) in pairwise(names[:-1]))
 
 
 def test_the_charts_of_a_model_go_chip_by_chip():

@@ -145,6 +145,35 @@ def test_charts_show_published_and_target_lines_percentiles_and_bounds():
     assert 'class="bound"' in text
 
 
+def section(text, name):
+    start = text.index(f'<section id="{name}">')
+    return text[start : text.index("</section>", start)]
+
+
+def test_charts_of_a_small_run_are_open_and_of_a_large_one_those_of_the_first_model():
+    cases = [case for case in matrix.cases() if str(case).endswith("-cpu-fp32-bs1")]
+    small, large = (section(page(run_of(whole_matrix(some))), "charts") for some in (cases, None))
+
+    assert small.count("<details open>") == small.count("<details") == len(cases)
+    assert large.count("<details open>") == 1
+    assert large.index("<details open>") < large.index("<details>")
+
+
+def test_beside_the_overview_stands_how_many_times_what_is_asked_a_throughput_is():
+    asked = timed(CASE, 1000.0, bound=500.0)
+
+    assert "throughput as a multiple of what is asked" in section(page(run_of([asked])), "grid")
+    assert "<svg" not in section(page(run_of([timed(CASE, 1000.0)])), "grid")
+
+
+@pytest.mark.parametrize(("reasons", "opened"), [(3, True), (4, False)])
+def test_a_few_reasons_for_what_is_undecided_are_shown(reasons, opened):
+    why = ("the windows vary", "too few images", "a clock moved", "no bound")[:reasons]
+    records = [Record(CASE, "numerics", "INCONCLUSIVE", text, f"m{n}") for n, text in enumerate(why)]
+
+    assert ("<details open>" in section(page(run_of(records)), "undecided")) is opened
+
+
 def test_without_figures_there_are_no_charts_and_no_empty_tables():
     text = page(run_of([Record(CASE, "export", "ERROR", "broken")]))
 

@@ -204,6 +204,13 @@ def test_windows_of_one_execute_are_the_single_executes_of_a_slow_engine(monkeyp
     assert measuring.SINGLES_PLAN not in one.session.plans
 
 
+def test_windows_in_turn_whose_executes_are_all_skipped_leave_the_outputs_of_other_inputs():
+    one, eager = side(Session(windows_skip=True)), side(who="eager")
+
+    with pytest.raises(InvalidMeasurement, match="output y"):
+        measuring.pairs_until_decided([one, eager], None, 60.0, lambda: None)
+
+
 def test_a_card_gets_the_plan_first_and_then_windows_only():
     one = side()
     verdicts = iter([INCONCLUSIVE, Verdict(Outcome.PASS, "")])
