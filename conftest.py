@@ -230,10 +230,10 @@ def _in_tier(item: pytest.Item, tier: str) -> bool:
         return True
     chip, model = matrix.chips()[case.chip], matrix.models()[case.model]
     batches = matrix.batches(model, chip, case.precision)
-    nightly = stage_of(item) != "accuracy" or case.batch in (batches[0], batches[-1])
+    accuracy = stage_of(item) == "accuracy"
     if tier == "nightly":
-        return nightly
-    return nightly and case.precision is chip.precisions[0] and not (model.heavy and stage_of(item) == "accuracy")
+        return not accuracy or case.batch in (batches[0], batches[-1])
+    return case.precision is chip.precisions[0] and not (accuracy and (model.heavy or case.batch != batches[0]))
 
 
 @pytest.hookimpl(trylast=True)

@@ -26,7 +26,7 @@ from tests.session import reader, refused
 
 FOLDER = "chipproof fetch lists what belongs there; leave --data out for drawn pictures"
 TIERS = {
-    "quick": "as nightly, with the first precision of each chip and without the accuracy of heavy models",
+    "quick": "the first precision of each chip, and accuracy at the smallest batch of models that are not heavy",
     "nightly": "everything, with the accuracy of the smallest and the largest batch",
     "full": "everything",
 }

@@ -290,6 +290,7 @@ def test_tiers_hold_what_they_say():
     assert "accuracy" not in {stage for _, stage in of_heavy}
     assert {case.split("-")[0] for case, _ in quick} == set(matrix.models()), "a model is not run at all"
     assert {case.split("-")[2] for case, _ in quick if "-cpu-" in case} == {"fp32"}
+    assert {case.split("-")[3] for case, stage in quick if stage == "accuracy"} == {"bs1"}
     left = full - nightly
     assert {stage for _, stage in left} == {"accuracy"}
 
@@ -479,7 +480,7 @@ def test_the_header_is_in_the_readers_language():
     )
 
     assert "chipproof: 数据 无（使用自绘图片）" in done.stdout
-    assert "chipproof: --tier quick：同 nightly" in done.stdout
+    assert "chipproof: --tier quick：每种芯片" in done.stdout
     assert "chipproof: --simulate：使用模拟 SDK" in done.stdout
 
 
