@@ -1,4 +1,4 @@
-"""The sentences of summaries and reports in English and Chinese, through gettext.
+"""The sentences of summaries and reports in English and Chinese.
 
 A catalogue is harness/report/languages/<language>.po, text in the format of GNU gettext; the English sentence is the
 key. A record keeps its text in English; the reader gets it clause by clause. The catalogue has a clause as a pattern
@@ -6,13 +6,10 @@ with {0}, {1} ... where its values stand, so that records of any age and of any 
 
 from __future__ import annotations
 
-import gettext
-import io
 import itertools
 import json
 import os
 import re
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -76,7 +73,9 @@ def chosen(arguments: Sequence[str]) -> str | None:
 def translation(lang: str = "en") -> Translate:
     """The function that puts a sentence, or a record's text, into `lang`. What the catalogue lacks stays English."""
     known = {} if lang == "en" else entries((CATALOGUES / f"{lang}.po").read_text(encoding="utf-8"))
-    said = gettext.GNUTranslations(io.BytesIO(compiled(known))).gettext if known else str
+
+    def said(sentence: str) -> str:
+        return known.get(sentence) or sentence
 
     @cache  # not where a page of help needs none
     def patterns() -> list[_Pattern]:
@@ -145,7 +144,7 @@ def clauses(text: str) -> list[str]:
 
 def _told(text: str, said: Callable[[str], str], patterns: Callable[[], Sequence[_Pattern]]) -> str:
     """A text clause by clause, each with its values. A mark beside a clause that was translated is the reader's."""
-    pieces = clauses(text) if text else []  # gettext has the catalogue's header for ""
+    pieces = clauses(text) if text else []  # the catalogue has its header for ""
     whole, mark, new = "", "", True
     while pieces:
         ends = range(len(pieces), 0, -2)  # a sentence of several clauses may be known as a whole
@@ -170,30 +169,18 @@ def _clause(clause: str, said: Callable[[str], str], patterns: Callable[[], Sequ
 
 def entries(text: str) -> dict[str, str]:
     """msgid -> msgstr of a .po file, the header ("") included. Raises ValueError for an entry given twice."""
-    found: dict[str, str] = {}
     string = r'((?:"(?:[^"\\]|\\.)*"\s*)+)'
-    for key, value in re.findall(rf"^msgid\s+{string}^msgstr\s+{string}", text, re.MULTILINE):
-        name = _joined(key)
+    pairs = re.findall(rf"^msgid\s+{string}^msgstr\s+{string}", text, re.MULTILINE)
+    literals = ",".join(_joined(lines) for pair in pairs for lines in pair)
+    strings = json.loads(f"[{literals}]")  # their escapes are JSON's
+    found: dict[str, str] = {}
+    for name, told in zip(strings[::2], strings[1::2], strict=True):
         if name in found:
             raise ValueError(f"{name!r} is translated twice")
-        found[name] = _joined(value)
+        found[name] = told
     return found
 
 
-def _joined(literals: str) -> str:
-    return "".join(json.loads(line) for line in literals.split("\n") if line.strip())  # its escapes are JSON's
-
-
-def compiled(messages: Mapping[str, str]) -> bytes:
-    """The .mo file of a catalogue. Format: GNU gettext manual, "The Format of GNU MO Files"."""
-    pairs = sorted((key.encode(), value.encode()) for key, value in messages.items() if value)
-    start = 28 + 16 * len(pairs)
-    body = b""
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    for table, column in ((keys, 0), (values, 1)):
-        for pair in pairs:
-            table.append(struct.pack("<II", len(pair[column]), start + len(body)))
-            body += pair[column] + b"\0"
-    head = struct.pack("<7I", 0x950412DE, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, start)
-    return head + b"".join(keys) + b"".join(values) + body
+def _joined(lines: str) -> str:
+    """One literal of those that stand on a line each."""
+    return '"' + "".join(line.strip()[1:-1] for line in lines.split("\n")) + '"'

@@ -31,7 +31,6 @@ from harness.report.messages import (
     HEADINGS,
     LANGUAGES,
     clauses,
-    compiled,
     entries,
     language,
     refusal,
@@ -465,15 +464,9 @@ def test_an_output_without_chinese_signs_gets_english(encoding, expected):
 
 
 def test_a_catalogue_reads_as_gettext_writes_it():
-    import gettext
-    import io
-
     text = 'msgid "a \\"b\\"\\n"\nmsgstr ""\n"x"\n"y"\n\nmsgid "long "\n"one"\nmsgstr "z"\n'
-    found = entries(text)
 
-    assert found == {'a "b"\n': "xy", "long one": "z"}
-    read = gettext.GNUTranslations(io.BytesIO(compiled({"": "Content-Type: text/plain; charset=UTF-8\n", **found})))
-    assert (read.gettext('a "b"\n'), read.gettext("long one")) == ("xy", "z")
+    assert entries(text) == {'a "b"\n': "xy", "long one": "z"}
     with pytest.raises(ValueError, match="twice"):
         entries(text + text)
 
