@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from harness.errors import UsageError
 
-Image: TypeAlias = NDArray[np.uint8]
+if TYPE_CHECKING:  # a command that only names cases needs no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+Image: TypeAlias = "NDArray[np.uint8]"
 """H x W x 3, BGR, as OpenCV decodes it."""
 
-Tensors: TypeAlias = dict[str, NDArray[np.generic]]
+Tensors: TypeAlias = "dict[str, NDArray[np.generic]]"
 """Arrays by tensor name; axis 0 is the batch."""
 
-Predictions: TypeAlias = dict[str, NDArray[np.generic]]
+Predictions: TypeAlias = "dict[str, NDArray[np.generic]]"
 """What one image was found to be. Classes and attributes: `logits` (C,). Faces and objects: `boxes` (k, 4)
 float32 x1, y1, x2, y2 in pixels of the original image, `scores` (k,) float32, best first, and `labels` (k,)
 int64 for objects."""

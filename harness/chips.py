@@ -11,6 +11,7 @@ from harness.errors import UsageError
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 EAGER, ONNX_RUNTIME = PEERS = "eager PyTorch", "ONNX Runtime"  # rows of harness.run.peers
+CHIP_PATIENCE_S, CPU_PATIENCE_S = 60.0, 30.0  # seconds that a case may be timed until it is decided
 
 
 @dataclass(frozen=True)

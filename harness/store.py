@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from harness.errors import StoreError
 
 FORMAT = 1
@@ -191,6 +189,8 @@ class Store:
 
     @contextlib.contextmanager
     def _alone(self, home: Path, what: str) -> Iterator[None]:
+        from filelock import FileLock, Timeout  # imports much, and few commands take a lock
+
         self.root.mkdir(SHARED, parents=True, exist_ok=True)
         home.parent.mkdir(SHARED, exist_ok=True)
         holder = home.parent / f".{home.name}.who"
@@ -242,6 +242,8 @@ class Store:
 
     def remove(self, left: Left) -> bool:
         """Remove it, unless a process holds its lock or it is not ours. Whether it is gone."""
+        from filelock import FileLock, Timeout
+
         path = left.path
         digest_ = path.name.lstrip(".").partition(".")[0]
         ours = path.is_relative_to(self.root)
@@ -262,6 +264,8 @@ class Store:
 
     def _free(self, home: Path) -> bool:
         """Whether no process holds the lock of an artefact."""
+        from filelock import FileLock, Timeout
+
         try:
             with FileLock(home.parent / f".{home.name}.lock").acquire(blocking=False):
                 return True

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from harness import matrix
 from harness.errors import UsageError
 from tools import run
 
@@ -23,6 +22,8 @@ def command(
     Inputs are drawn by dtype and range; --onnx-input NAME=LOW:HIGH bounds one, NAME=FILE.npy gives its rows. Any other
     option goes to pytest as it is: --simulate, --results, --cache, --sdk-python, --backend-option, --patience. Exit
     status: that of the run, or 2 where it could not begin."""
+    from harness import matrix
+
     if chip not in matrix.chips():
         raise UsageError(f"--chip {chip}: there is no such chip", hint=f"there are {', '.join(matrix.chips())}")
     if not model.is_file():

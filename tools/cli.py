@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +60,7 @@ EXAMPLES = {
 }
 """Verb -> the command that ends its help."""
 
+HELP = {"help_option_names": ["-h", "--help"]}
 PASSED, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 # of click, which this release of typer may have as a package or within itself
 MISUSE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -73,12 +74,12 @@ def app(verb: str | None) -> Any:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=HELP,
     )
     for name, (module, line) in VERBS.items():
         command = import_module(module).command if name == verb else _unnamed
         passes_on = {"allow_extra_args": True, "ignore_unknown_options": True}
-        settings = passes_on if getattr(command, "passes_on", False) else None
+        settings = HELP | (passes_on if getattr(command, "passes_on", False) else {})
         example = f"\b\nExample: {EXAMPLES[name]}"  # on one line, so that it can be copied
         root.command(name, short_help=line, epilog=example, context_settings=settings)(command)
     root.callback()(_overview)
@@ -87,6 +88,8 @@ def app(verb: str | None) -> Any:
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         print(f"chipproof {metadata.version('chipproof')}")
         raise typer.Exit
 
@@ -128,8 +131,13 @@ def _behind(verb: str | None, arguments: Sequence[str]) -> list[str]:
 
 
 def _run(verb: str | None, arguments: Sequence[str]) -> None:
+    words, name, command = list(arguments), "chipproof", app(verb)
+    if verb is not None and words[:1] == [verb]:
+        # the verb itself: the group would read its own options first, and for one that is not given typer imports
+        # Pydantic, which takes as long as all the rest of a page of help
+        words, name, command = words[1:], f"{name} {verb}", command.commands[verb]
     try:
-        sys.exit(app(verb)(list(arguments), prog_name="chipproof", standalone_mode=False) or PASSED)
+        sys.exit(command(words, prog_name=name, standalone_mode=False) or PASSED)
     except MISUSE as error:
         correct(error)
         sys.exit(COULD_NOT_RUN)

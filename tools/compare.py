@@ -6,17 +6,18 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from harness.report import compare as comparing
 from harness.report.messages import translation
 from harness.report.records import read_run, write_whole
 from tools.language import lang
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.report.compare import Comparison
 
 
 def command(
@@ -28,6 +29,10 @@ def command(
     """Name the verdicts that flipped, the figures that moved beyond their intervals, and what changed beside them.
 
     Exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read."""
+    from rich.console import Console
+
+    from harness.report import compare as comparing
+
     found = comparing.compare(read_run(before), read_run(after))
     chosen = lang()
     if markdown is not None:
@@ -41,8 +46,13 @@ def command(
         raise typer.Exit(1)
 
 
-def show(found: comparing.Comparison, console: Console, chosen: str) -> None:
+def show(found: Comparison, console: Console, chosen: str) -> None:
     """Print a comparison as tables."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.report import compare as comparing
+
     for title, columns, rows in comparing.blocks(found, translation(chosen)):
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for name in columns:

@@ -11,18 +11,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from packaging.requirements import Requirement  # comes with pytest
 
 from harness.errors import HarnessError, UsageError, WorkerError
 from harness.report.messages import Translate, translation
@@ -153,6 +150,10 @@ def machine() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """Each package that pyproject.toml requires here, in the version that is installed."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement  # comes with pytest
+
     for line in requirements():
         required = Requirement(line)
         if required.marker is not None and not required.marker.evaluate({"extra": ""}):
@@ -179,6 +180,8 @@ imported (its own text says so), the second is a copy of 2017 without newer call
 
 def deprecated() -> Iterator[Finding]:
     """Packages that are installed here and were given up by their authors for another."""
+    from importlib import metadata
+
     for name, hint in DEPRECATED.items():
         try:
             version = metadata.version(name)
@@ -191,6 +194,8 @@ def requirements() -> list[str]:
     """From the checkout's pyproject.toml, else from the installed package."""
     project = ROOT / "pyproject.toml"
     if not project.is_file():
+        from importlib import metadata
+
         return metadata.requires("chipproof") or []
     if sys.version_info >= (3, 11):
         import tomllib
@@ -203,6 +208,8 @@ def chips(pythons: Pythons, asked: Mapping[str, Interpreter]) -> Iterable[Findin
     """Each chip with what its backends saw; `asked` has the interpreters by their paths. Chips that share a backend and
     its interpreter share its worker, one after another; the others are asked side by side. Without a trace of driver
     and SDK no worker is started, for each takes a second and could only say the same."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from harness import matrix
 
     groups: list[list[Chip]] = []

@@ -16,8 +16,6 @@ import typer
 
 from harness.case import Case, Precision, Predictions, Tensors
 from harness.errors import DataError, UsageError
-from harness.vendor import files
-from harness.vendor.files import Format
 from harness.vocabulary import ACCURACIES, Outcome
 from tools.language import reader, say, show
 from tools.preprocess import ChipOption, DataOption, ProtocolOption, bin_name, choose, progress
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from harness.datasets.base import Dataset, Sample
     from harness.metrics.base import Score
     from harness.models.base import Frame, Model, Protocol
+    from harness.vendor.files import Format
 
 NEED_FRAME = ("faces", "objects")  # tasks whose boxes go back to the picture
 COLUMNS = ("metric", "measured %", "source %", "published %", "verdict")
@@ -79,6 +78,7 @@ def command(
     A missing, doubled or damaged result is an error, never a lower score. With --chip and the whole data set, the
     scores are judged: exit status 1 when one is more than 1 % below the source."""
     from harness import matrix
+    from harness.vendor.files import FORMATS
 
     row, chosen, _ = choose(model, chip, protocol)
     if data is None:
@@ -88,7 +88,7 @@ def command(
     if form is Files.WIDERFACE:
         score, kind, notes = _score_texts(row, outputs, data)
     else:
-        score, kind, notes = _score_files(row, chosen, files.FORMATS[form.value], outputs, data, images)
+        score, kind, notes = _score_files(row, chosen, FORMATS[form.value], outputs, data, images)
     rows = _rows(row, score, published, case, judged=kind == "whole")
     if as_json:
         facts = {"model": model, "protocol": chosen.name, "chip": chip, "images": score.samples, "kind": kind}
@@ -104,6 +104,7 @@ def _score_files(
 ) -> tuple[Score, str, list[str]]:
     from harness import datasets, metrics
     from harness.datasets.stream import stream
+    from harness.vendor import files
 
     folder = files.folder_of(outputs, form)
     dataset = datasets.load(model.dataset, data, images)
@@ -131,6 +132,7 @@ def _all_written(
 ) -> list[str]:
     """Samples that the tool ran: those of the data set or, when there are more results, those of the larger one."""
     from harness import datasets
+    from harness.vendor import files
 
     ids = [sample.id for sample in dataset.samples]
     if model.dataset not in LARGER or len(files.stems(folder, form)) <= len(ids):
@@ -169,6 +171,8 @@ def _predict(model: Model, protocol: Protocol, ending: Ending, sample: Sample, p
 def arranged(paths: Sequence[Path], ending: Ending) -> Tensors:
     """The files of one image as the outputs of the ending, identified by their number of values: a compiler may reorder
     outputs, as ATC's --out_nodes does for RetinaFace. Raises DataError when a length is wrong or occurs twice."""
+    from harness.vendor import files
+
     by_length = {math.prod(shape): name for name, (shape, _) in ending.outputs.items()}
     if len(by_length) < len(ending.outputs):  # lengths do not tell them apart: the model's own order
         pairs = zip(paths, ending.outputs.items(), strict=True)

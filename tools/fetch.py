@@ -7,10 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,6 +160,9 @@ def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
 def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] = lambda done, total: None) -> None:
     """Download to `path`. What an earlier download left in `path`.part is gone on from. Raises WeightsError when it is
     incomplete, and leaves the part; when it has another digest, or is more than any checkpoint, leaves nothing."""
+    from http.client import HTTPException
+    from urllib.error import URLError
+
     by_hand = f"fetch it by hand from {weights.url} to {path}"
     part = path.with_name(f"{path.name}.part")
     try:
@@ -176,7 +176,7 @@ def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] 
             )
         with whole_file(path) as beside:
             part.replace(beside)
-    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+    except (URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         size = part.stat().st_size if part.is_file() else 0
         hint = f"run it again: it goes on after {size} bytes; or {by_hand}" if size else by_hand
@@ -186,11 +186,14 @@ def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] 
 def _download(url: str, part: Path, by_hand: str, tell: Callable[[int, int | None], None]) -> None:
     """Bring `part` to its end: what it has is not asked for again (RFC 9110, 14.2), unless the publisher gives all of
     it. Raises WeightsError for too much, too slowly or too little."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
+        answer = urlopen(request, timeout=TIMEOUT_S)
+    except HTTPError as error:
         if error.code != RANGE_NOT_SATISFIABLE or not have:
             raise
         part.unlink()  # there is no more of it, and it is not the file

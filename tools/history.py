@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness import matrix
 from harness.case import Case
 from harness.errors import DataError
-from harness.report import history as past
 from harness.report.tables import metric_name
 from tools.language import reader, say
+
+if TYPE_CHECKING:
+    from harness.report.history import Change, Point
 
 
 def command(
@@ -25,6 +26,9 @@ def command(
     """Show the figures of CASE in every run of one host, and since which run one of them differs.
 
     Exit status: 0 the newest figure is on the level of the first, 1 a figure changed for the worse, 2 could not run."""
+    from harness import matrix
+    from harness.report import history as past
+
     wanted, t = Case.parse(case), reader()
     runs, wrong = past.read(results)
     for fact in wrong:
@@ -66,7 +70,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _as_json(figure: str, points: list[past.Point], changes: list[past.Change]) -> dict[str, Any]:
+def _as_json(figure: str, points: list[Point], changes: list[Change]) -> dict[str, Any]:
     return {
         "figure": figure,
         "host": points[-1].run.header.get("host"),

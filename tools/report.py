@@ -15,11 +15,8 @@ import typer
 
 from harness.errors import UsageError
 from harness.report import ci
-from harness.report import compare as changes
-from harness.report.compare import compare
 from harness.report.journal import NONE, begun
 from harness.report.records import Run, merge, not_resumed, read_parts, read_run, write_run, write_whole
-from harness.report.terminal import terminal
 from tools.language import lang
 
 
@@ -67,12 +64,14 @@ def command(
     baseline: Annotated[Path | None, typer.Option("--baseline", help="also say what changed since this run")] = None,
 ) -> None:
     """Show the records in FILES. Exit status: that of the run that wrote them, see README."""
+    from harness.report import compare as changes
+
     given = files_of(files)
     for path in given:
         _check(path)
     runs = not_resumed({**{path: read_run(path) for path in given}, **left_behind(files)})
     run, chosen = merge(runs), lang()
-    found = None if baseline is None else compare(read_run(baseline), run)
+    found = None if baseline is None else changes.compare(read_run(baseline), run)
     told = ("", "") if found is None else (changes.markdown(found, chosen), changes.html(found, chosen))
     pages = {}
     if markdown is not None:
@@ -91,6 +90,8 @@ def command(
     if as_json:
         print(json.dumps([record.as_json() for record in run.records], ensure_ascii=False))
     else:
+        from harness.report.terminal import terminal
+
         size = shutil.get_terminal_size((120, 40)).columns
         footer = run.footer
         stopped, options = footer.get("stopped", ""), run.header.get("options", {})

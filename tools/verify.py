@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from harness import matrix
-from harness.report.recompute import recompute, refuse_unknown
 from harness.report.records import read_run
 from tools.language import say
 from tools.report import files_of
@@ -22,6 +20,9 @@ def command(
 ) -> None:
     """Check that record files are as they were written, and compute every verdict again that the raw windows, answers
     and errors kept in them decide. Exit status: 1 when one does not come out, 2 when a file was changed."""
+    from harness import matrix
+    from harness.report.recompute import recompute, refuse_unknown
+
     table = matrix.published()
     found, differ = [], False
     for path in files_of(results):

@@ -12,7 +12,7 @@ from harness import matrix
 from harness.backends.base import Device, Health
 from harness.baselines import Cell
 from harness.case import Tensors
-from harness.chips import EAGER
+from harness.chips import CHIP_PATIENCE_S, CPU_PATIENCE_S, EAGER
 from harness.judge import stats
 from harness.judge.throughput import FLOOR
 from harness.run import devices, peers, side, throughput, windows
@@ -119,7 +119,7 @@ class CaseSpeed:
                 session.close()
                 sides[:] = self._sides(card, watcher, session, fresh=True)
 
-            plan, patience = self.context.settings.plan, self._patience(throughput.CHIP_PATIENCE_S)
+            plan, patience = self.context.settings.plan, self._patience(CHIP_PATIENCE_S)
             blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look, renew)
             after = tuple(watcher.health(device) for device in card)
             memory = sides[0].check_flat()
@@ -171,7 +171,7 @@ class CaseSpeed:
                 peer = stack.enter_context(peers.opened(self.context, name, run.engine))
                 answered = peer.run(images)  # the second run: a large network allocates some of its memory only then
                 sides.append(Side(f"{name} beside {self.case}", peer, images, answered))
-            patience = self._patience(throughput.CPU_PATIENCE_S)
+            patience = self._patience(CPU_PATIENCE_S)
             blocks, effort, load = throughput.pairs_until_decided(sides, self.conclude, patience)
             memory = sides[0].check_flat()
         after = (run.worker.health(run.device),)

@@ -21,7 +21,6 @@ from harness.run.side import Side
 from harness.run.windows import Block, Conclude
 from harness.vocabulary import Outcome
 
-CHIP_PATIENCE_S, CPU_PATIENCE_S = 60.0, 30.0  # seconds that a case may take until it is decided
 PAIR_PLAN = Plan(warmup_s=0.0, window_s=0.1, windows=1, latencies=0)  # no warm-up: both have just run
 SINGLES_PLAN = Plan(warmup_s=0.0, window_s=0.001, windows=1, latencies=1000, latency_s=1.0)  # after the pairs
 REWARM_S = 0.2  # seconds of warm-up before further windows: the engine has just run

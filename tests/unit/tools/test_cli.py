@@ -52,19 +52,47 @@ def test_every_file_of_tools_that_has_a_command_is_a_verb():
     assert {f"tools.{path.stem}" for path in files} == {module for module, _ in cli.VERBS.values()}
 
 
-def test_the_overview_imports_no_verb():
-    program = (
-        "import sys\nfrom tools.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'cv2'} & set(sys.modules)\n"
-        "print(*sorted(heavy | {m for m in sys.modules if m.startswith(('tools.', 'harness.'))}))"
-    )
+HELP_IMPORTS = """
+import contextlib, io, os, sys
+from tools.cli import VERBS, main
 
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+def imported(*words):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return set(sys.modules)
 
-    language = "harness.report harness.report.counting harness.report.messages"
-    assert run.stdout.splitlines()[-1] == f"harness.errors {language} tools.cli tools.language"
-    for verb in cli.VERBS:
-        assert verb in run.stdout
+overview = imported()
+print("overview", *overview, flush=True)
+for verb in VERBS:
+    if not os.fork():
+        print(verb, *imported(verb) - overview, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """Verb -> modules that its help imports beside those of the overview; "overview" -> those of the overview."""
+    run = subprocess.run([sys.executable, "-c", HELP_IMPORTS], capture_output=True, text=True, check=True, cwd=ROOT)
+    return {verb: set(modules) for verb, *modules in map(str.split, run.stdout.splitlines())}
+
+
+def test_the_overview_imports_no_verb(imports):
+    ours = {name for name in imports["overview"] if name.startswith(("tools.", "harness."))}
+
+    language = {"harness.report", "harness.report.counting", "harness.report.messages"}
+    assert ours == {"harness.errors", "tools.cli", "tools.language"} | language
+    assert not {"rich.console", "importlib.metadata", "pydantic", "numpy", "torch", "cv2"} & imports["overview"]
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_help_of_a_verb_imports_little_and_nothing_but_our_own_and_the_standard_library(verb, imports):
+    """Of what takes long: tests/benchmarks/test_startup.py has the times."""
+    foreign = {name.split(".")[0] for name in imports[verb]} - sys.stdlib_module_names - {"tools", "harness"}
+
+    assert not foreign
+    assert len(imports[verb]) <= 25, sorted(imports[verb])
 
 
 def test_python_dash_m_tools_is_the_same_command():

@@ -6,8 +6,10 @@ import resource
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
 
 from harness.backends.base import Device, Found
 from harness.backends.registry import Pythons
@@ -130,10 +132,10 @@ def test_a_package_that_its_authors_gave_up_is_named_with_what_replaces_it(monke
 
     def version(name):
         if name not in versions:
-            raise doctor.metadata.PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
         return versions[name]
 
-    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
 
     (finding,) = doctor.packages()
 
@@ -143,7 +145,7 @@ def test_a_package_that_its_authors_gave_up_is_named_with_what_replaces_it(monke
 
 
 def test_the_requirements_are_the_projects_own():
-    names = {doctor.Requirement(line).name for line in doctor.requirements()}
+    names = {Requirement(line).name for line in doctor.requirements()}
 
     assert {"numpy", "torch", "onnxruntime", "pillow", "typer"} <= names
 
