@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib.util
+import itertools
 import os
 import sys
 import time
@@ -187,11 +188,30 @@ class Gpu:
         for stream in self.streams.values():
             if any(int(address) in op.addresses for op in stream.ops if not op.settled):
                 violation("memory freed while the stream still uses it")
+        if any(int(address) in op.addresses for stream in self.streams.values() for op in stream.ops if op.settled):
+            self.compute()
+        for stream in self.streams.values():
             stream.ops = [op for op in stream.ops if int(address) not in op.addresses]
         if host:
             ctypes.memset(item.host, 0xDD, item.nbytes)
         del self.memory[int(address)]
         return Error.cudaSuccess
+
+    def end_stream(self, handle):
+        """False where there is none. Its work goes on to its end."""
+        stream = self.streams.pop(handle, None)
+        if stream is not None:
+            stream.synchronise()
+            self.streams[0].ops += stream.ops
+        return stream is not None
+
+    def compute(self):
+        """What was put off, of every stream, in the order in which it was queued."""
+        late = [op for stream in self.streams.values() for op in stream.ops if op.settled]
+        for stream in self.streams.values():
+            stream.ops = [op for op in stream.ops if not op.settled]
+        for op in sorted(late, key=lambda op: op.number):
+            op.run()
 
     def find(self, address, nbytes, what):
         """The allocation that holds [address, address + nbytes), and the offset; None after noting a violation."""
@@ -220,7 +240,10 @@ class Copy(Op):
 
 
 class Execute(Op):
+    NUMBERS = itertools.count()
+
     def __init__(self, key, run, addresses):
+        self.number = next(self.NUMBERS)
         self.key = key
         self.run = run
         self.addresses = addresses
@@ -236,12 +259,12 @@ class Stream:
         for event in gpu.events.values():
             if event.at is not None and event.at <= time.perf_counter():
                 event.seen = True
+        self.ops = self._needed()
         if any(isinstance(op, Copy) for op in self.ops):
-            for op in self._needed():
+            gpu.compute()
+            for op in self.ops:
                 op.run()
             self.ops = []
-            return
-        self.ops = self._needed()
         for op in self.ops:
             op.settled = True
 

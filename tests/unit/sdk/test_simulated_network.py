@@ -263,7 +263,7 @@ def test_a_setting_that_a_layer_has_not_is_an_error(sdk, trt):
         relu.stride_nd = (2, 2)
     assert not hasattr(relu, "stride_nd")
     assert relu.type == trt.ActivationType.RELU
-    assert network.add_plugin_v2([], None) is None, "no plug-in is run here"
+    assert network.add_plugin_v2([], None) is None, "this plug-in is not run here"
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
@@ -575,3 +575,143 @@ def test_memory_of_a_pool_and_of_a_stream(sdk):
     assert runtime.cudaStreamQuery(stream) == (0,)
     runtime.cudaStreamDestroy(stream)
     assert sdk.wrongs() == []
+
+
+# --- EfficientNMS_TRT: the plug-in that detectors are exported with -------------------------------------------------
+
+MOST = 6
+BOXES = np.concatenate([100 * values(2, 30, 2, seed=5), 100 + 100 * values(2, 30, 2, seed=6)], axis=2)
+SCORES = values(2, 30, 3, seed=7)
+ANCHORS = values(1, 30, 4, seed=8)
+
+
+def suppressed(boxes, scores, agnostic=False, background=-1, score=0.4, overlap=0.5):
+    """What the plug-in's README says, by torchvision: numbers, boxes, scores, classes."""
+    from torchvision.ops import batched_nms
+
+    rows = ([], [], [], [])
+    for box, each in zip(boxes, scores, strict=True):
+        anchor, kind = np.nonzero((each >= score) & (np.arange(each.shape[1]) != background))
+        told = torch.from_numpy(each[anchor, kind])
+        kept = batched_nms(T(box[anchor]), told, T(0 * kind if agnostic else kind), overlap)[:MOST].numpy()
+        lines = (np.array([len(kept)]), box[anchor[kept]], told.numpy()[kept], kind[kept])
+        for row, line, size in zip(rows, lines, (1, MOST, MOST, MOST), strict=True):
+            row.append(np.concatenate([line, np.zeros((size - len(line), *line.shape[1:]), line.dtype)]))
+    return [np.stack(row) for row in rows]
+
+
+def nms_file(*inputs, **fields):
+    """A file whose only node is the plug-in; anchors are a constant."""
+    names = ["boxes", "scores", "anchors"][: len(inputs)]
+    shapes = ([2, 1], [2, MOST, 4], [2, MOST], [2, MOST])
+    kinds = (TensorProto.INT32, TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT32)
+    ours = {"score_threshold": 0.4, "iou_threshold": 0.5, "max_output_boxes": MOST, "plugin_version": "1"}
+    outputs = [helper.make_tensor_value_info(f"o{i}", kinds[i], shapes[i]) for i in range(4)]
+    node = helper.make_node(
+        "EfficientNMS_TRT", names, [each.name for each in outputs], domain="TRT", **{**ours, **fields}
+    )
+    graph = helper.make_graph(
+        [node],
+        "nms",
+        [
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape)
+            for n, v in zip(names[:2], inputs[:2], strict=True)
+        ],
+        outputs,
+        [numpy_helper.from_array(value, name) for value, name in zip(inputs[2:], names[2:], strict=True)],
+    )
+    domains = [helper.make_opsetid("", 13), helper.make_opsetid("TRT", 1)]
+    return helper.make_model(graph, opset_imports=domains, ir_version=8).SerializeToString()
+
+
+def centred(boxes):
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=-1)
+
+
+def decoded(boxes):
+    """Corners of `boxes` that anchors of centre and size decode."""
+    centre, size = boxes[..., :2] * ANCHORS[..., 2:] + ANCHORS[..., :2], ANCHORS[..., 2:] * np.exp(boxes[..., 2:])
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
+
+
+RAW = values(2, 30, 4, seed=9)
+NMS = {
+    "by class": ((BOXES, SCORES), {}, lambda: suppressed(BOXES, SCORES)),
+    "whatever the class": ((BOXES, SCORES), {"class_agnostic": 1}, lambda: suppressed(BOXES, SCORES, agnostic=True)),
+    "without the background": (
+        (BOXES, SCORES),
+        {"background_class": 1},
+        lambda: suppressed(BOXES, SCORES, background=1),
+    ),
+    "boxes by their centres": ((centred(BOXES), SCORES), {"box_coding": 1}, lambda: suppressed(BOXES, SCORES)),
+    "a box for all classes": ((BOXES[:, :, None], SCORES), {}, lambda: suppressed(BOXES, SCORES)),
+    "scores before the sigmoid": (
+        (BOXES, np.log(SCORES / (1.001 - SCORES))),
+        {"score_activation": 1},
+        lambda: suppressed(BOXES, 1 / (1 + np.exp(-np.log(SCORES / (1.001 - SCORES))))),
+    ),
+    "anchors": ((RAW, SCORES, ANCHORS), {"box_coding": 1}, lambda: suppressed(decoded(RAW), SCORES)),
+    "anchors of corners": ((RAW, SCORES, ANCHORS), {}, lambda: suppressed(RAW + ANCHORS, SCORES)),
+    "nothing found": ((BOXES, SCORES), {"score_threshold": 2.0}, lambda: suppressed(BOXES, SCORES, score=2.0)),
+}
+
+
+@pytest.mark.parametrize("kind", NMS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_efficient_nms_of_a_file(sdk, trt, version, kind):
+    sdk.switch(trt_version=version)
+    inputs, fields, wanted = NMS[kind]
+    builder, network, config = begun(trt)
+    assert trt.OnnxParser(network, builder.logger).parse(nms_file(*inputs, **fields))
+
+    outputs = run(trt, built(trt, builder, network, config), *inputs[:2])
+
+    for got, want in zip(outputs.values(), wanted(), strict=True):
+        assert got.dtype == (np.float32 if want.dtype.kind == "f" else np.int32)
+        assert np.allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("version", VERSIONS[:2])
+def test_efficient_nms_that_a_program_adds(sdk, trt, version):
+    sdk.switch(trt_version=version)
+    registry = trt.get_plugin_registry()
+    creator = next(each for each in registry.plugin_creator_list if each.name == "EfficientNMS_TRT")
+    kinds = trt.PluginFieldType
+    fields = trt.PluginFieldCollection(
+        [
+            trt.PluginField("score_threshold", np.array([0.4], np.float32), kinds.FLOAT32),
+            trt.PluginField("max_output_boxes", np.array([MOST], np.int32), kinds.INT32),
+        ]
+    )
+    builder, network, config = begun(trt)
+    inputs = [network.add_input(n, trt.float32, v.shape) for n, v in (("boxes", BOXES), ("scores", SCORES))]
+    layer = network.add_plugin_v2(inputs, creator.create_plugin("nms", fields))
+    for i in range(layer.num_outputs):
+        network.mark_output(layer.get_output(i))
+
+    outputs = run(trt, built(trt, builder, network, config), BOXES, SCORES)
+
+    assert layer.type == trt.LayerType.PLUGIN_V2
+    for got, want in zip(outputs.values(), suppressed(BOXES, SCORES), strict=True):
+        assert np.allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("operator", "words"),
+    [
+        ("DecodeBoxes", "Plugin not found, are the plugin name, version, and namespace correct?"),
+        ("BatchedNMS_TRT", "the plug-in BatchedNMS_TRT is not simulated"),
+    ],
+)
+def test_an_operator_that_nobody_knows_is_refused_by_name(sdk, trt, operator, words):
+    builder, network, _ = begun(trt)
+    parser = trt.OnnxParser(network, builder.logger)
+    model = onnx.load_from_string(nms_file(BOXES, SCORES))
+    model.graph.node[0].op_type, model.graph.node[0].name = operator, "last"
+
+    assert not parser.parse(model.SerializeToString())
+
+    error = parser.get_error(0)
+    assert (error.node(), error.node_name(), error.node_operator()) == (0, "last", operator)
+    assert words in str(error)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from vendor_sweep import simulated, tiny_answer, tiny_batch, tiny_model
+from vendor_sweep import SDK, simulated, tiny_answer, tiny_batch, tiny_model
 
 
 @pytest.fixture
@@ -98,6 +101,107 @@ def test_bytes_are_parsed_and_run_by_execute_v2(sdk, trt, cudart, fixed, version
 
     assert distance(outputs, tiny_answer(fixed, tiny_batch(4))) == 0
     assert sdk.wrongs() == []
+
+
+def test_execute_of_8_6_takes_a_batch_that_changes_nothing(sdk, trt, cudart, fixed):
+    """What programs for TensorRT 5 to 7 call: the number is of implicit batches."""
+    sdk.switch(trt_version="8.6.1")
+    builder, network, config = parsed(trt, fixed)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    context = builder.build_engine(network, config).create_execution_context()
+    shapes = [context.engine.get_binding_shape(i) for i in range(3)]
+    addresses = [cudart.cudaMalloc(4 * int(np.prod(shape)))[1] for shape in shapes]
+    stream, kinds = cudart.cudaStreamCreate()[1], cudart.cudaMemcpyKind
+    for call in (
+        lambda: context.execute(1, addresses),
+        lambda: context.execute_async(bindings=addresses, stream_handle=int(stream)),
+    ):
+        images, output = tiny_batch(4), np.zeros(shapes[1], np.float32)
+        cudart.cudaMemcpy(addresses[0], images, images.nbytes, kinds.cudaMemcpyHostToDevice)
+        cudart.cudaMemcpy(addresses[1], output, output.nbytes, kinds.cudaMemcpyHostToDevice)
+
+        assert call()
+        assert int(cudart.cudaStreamSynchronize(stream)[0]) == 0
+
+        cudart.cudaMemcpy(output, addresses[1], output.nbytes, kinds.cudaMemcpyDeviceToHost)
+        assert np.allclose(output, tiny_answer(fixed, images)["first"], atol=1e-6), call
+    sdk.switch(trt_version="10.3.0")
+    for call in (context.execute, context.execute_async):
+        with pytest.raises(AttributeError):
+            call(1, addresses)
+
+
+READS = {
+    "by a blocking copy": lambda cudart, stream, _: stream,
+    "by a copy of another stream": lambda cudart, stream, _: cudart.cudaStreamCreate()[1],
+    "when its input is gone": lambda cudart, stream, image: cudart.cudaFree(image) and stream,
+    "when its stream is gone": lambda cudart, stream, _: cudart.cudaStreamDestroy(stream) and None,
+    "when its input was written again": lambda cudart, stream, image: cudart.cudaMemset(image, 0, 64) and stream,
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_an_execute_that_was_waited_for_is_read(sdk, trt, cudart, fixed, how):
+    """Most programs queue on a stream of their own, wait, and copy in another way."""
+    builder, network, config = parsed(trt, fixed)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    plan = builder.build_serialized_network(network, config)
+    engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(plan)
+    context, images, kinds = engine.create_execution_context(), tiny_batch(4), cudart.cudaMemcpyKind
+    addresses = [cudart.cudaMalloc(4 * int(np.prod(engine.get_tensor_shape(name))))[1] for name in engine]
+    for name, address in zip(engine, addresses, strict=True):
+        context.set_tensor_address(name, address)
+    stream, output = cudart.cudaStreamCreate()[1], np.zeros(engine.get_tensor_shape("first"), np.float32)
+    cudart.cudaMemcpy(addresses[0], images, images.nbytes, kinds.cudaMemcpyHostToDevice)
+    assert context.execute_async_v3(int(stream))
+    assert int(cudart.cudaStreamSynchronize(stream)[0]) == 0
+
+    other = READS[how](cudart, stream, addresses[0])
+    if how == "by a copy of another stream":
+        cudart.cudaMemcpyAsync(output.ctypes.data, addresses[1], output.nbytes, kinds.cudaMemcpyDeviceToHost, other)
+    else:
+        cudart.cudaMemcpy(output, addresses[1], output.nbytes, kinds.cudaMemcpyDeviceToHost)
+
+    assert np.allclose(output, tiny_answer(fixed, images)["first"], atol=1e-6)
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
+def test_trtexec_saves_an_engine_that_programs_load(sdk, trt, cudart, tmp_path, version):
+    sdk.switch(trt_version=version)
+    onnx, plan = tiny_model(tmp_path / "free.onnx"), tmp_path / "free.plan"
+    ranges = [f"--{word}Shapes=image:{n}x3x8x8" for word, n in (("min", 1), ("opt", 2), ("max", 4))]
+    command = [
+        sys.executable,
+        str(SDK / "tensorrt" / "trtexec"),
+        f"--onnx={onnx}",
+        f"--saveEngine={plan}",
+        *ranges,
+        "--noTF32",
+    ]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+    engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(plan.read_bytes())
+    assert engine.get_tensor_profile_shape("image", 0) == [(1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8)]
+    subprocess.run([*command[:2], f"--loadEngine={plan}"], check=True)
+
+
+def test_trtexec_says_what_it_cannot_build(sdk, tmp_path):
+    onnx = tiny_model(tmp_path / "free.onnx")
+    command = [
+        sys.executable,
+        str(SDK / "tensorrt" / "trtexec"),
+        f"--onnx={onnx}",
+        f"--saveEngine={tmp_path / 'a.plan'}",
+        "--int8",
+    ]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "Calibration table does not exist" in done.stdout + done.stderr
+    assert "&&&& FAILED" in done.stdout
 
 
 def test_the_builder_of_8_6_makes_engines_and_takes_a_workspace_size(sdk, trt, cudart, fixed):

@@ -300,7 +300,7 @@ class Stream:
 
     def __del__(self):
         if getattr(self, "handle", None) is not None and gpu is not None:
-            gpu.streams.pop(self.handle, None)
+            gpu.end_stream(self.handle)
 
 
 class Event:

@@ -22,7 +22,7 @@ from simulated_gpu import (
     visible,
 )
 
-from tensorrt import _kinds
+from tensorrt import _kinds, _nms
 from tensorrt._kinds import (
     NUMPY,
     CalibrationAlgoType,
@@ -43,7 +43,7 @@ from tensorrt._kinds import (
     removed_in,
 )
 from tensorrt._layers import OPSET, Adding, Graph, Layer, NetworkTensor
-from tensorrt._plugins import registry
+from tensorrt._plugins import SHIPPED, registry
 
 MAGIC = b"TENSORRT-PLAN-SIMULATED-1"
 
@@ -262,8 +262,8 @@ class Network(Scoped, Adding):
 
 
 class ParserError:
-    def __init__(self, code, text, node=-1, operator=""):
-        self._code, self._text, self._node, self._operator = code, text, node, operator
+    def __init__(self, code, text, node=-1, operator="", name=""):
+        self._code, self._text, self._node, self._operator, self._name = code, text, node, operator, name
 
     def __str__(self):
         front = f"In node {self._node} with name: {self.node_name()} and operator: {self._operator}"
@@ -288,7 +288,7 @@ class ParserError:
         return self._node
 
     def node_name(self):
-        return ""
+        return self._name
 
     def node_operator(self):
         return self._operator
@@ -373,14 +373,46 @@ class OnnxParser(Scoped):
             return self._fail("MODEL_DESERIALIZE_FAILED", f"failed to parse {path}: {type(error).__name__}")
         if not model.graph.node:
             return self._fail("INVALID_GRAPH", "the graph is empty")
+        for i, node in enumerate(model.graph.node):
+            lacking = _lacking(model, node)
+            if lacking:
+                return self._fail("UNSUPPORTED_NODE", lacking, i, node)
+        _with_plugins(model)
         if not all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
             model = onnx.shape_inference.infer_shapes(model)  # a file need not say them
         network.filled(model)
         return True
 
-    def _fail(self, code, text):
-        self._errors.append(ParserError(code, text))
+    def _fail(self, code, text, place=-1, node=None):
+        self._errors.append(ParserError(code, text, place, *(() if node is None else (node.op_type, node.name))))
         return False
+
+
+def _lacking(model, node):
+    """Why a parser would not take a node; "" where it does. It looks at the name of an operator, not at its domain.
+    Another plug-in than that of _nms is not run here."""
+    import onnx
+
+    if node.op_type == _nms.NAME:
+        return "" if compiled.opset(model) >= _nms.OLDEST else f"the simulator runs it from opset {_nms.OLDEST} on"
+    shipped = [row[0] for row in SHIPPED]
+    if node.op_type in shipped:
+        return f"the plug-in {node.op_type} is not simulated"
+    if not onnx.defs.has(node.op_type) and node.op_type not in [function.name for function in model.functions]:
+        return "Plugin not found, are the plugin name, version, and namespace correct?"
+    return ""
+
+
+def _with_plugins(model):
+    """Put what a plug-in computes in its place. In place."""
+    from onnx import helper
+
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == _nms.NAME:
+            fields = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+            name = node.name or node.output[0]
+            node.CopyFrom(_nms.suppressing(name, node.input, node.output, fields, constants))
 
 
 class Profile:

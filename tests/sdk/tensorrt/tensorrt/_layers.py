@@ -10,6 +10,7 @@ import ctypes
 import numpy as np
 from simulated_gpu import compiled, gpu
 
+from tensorrt import _nms
 from tensorrt._kinds import (
     LAYERS,
     NUMPY,
@@ -739,8 +740,17 @@ class Adding:
         return self._add("OTHER", [input, axes], _with_wide_axes("Unsqueeze"))
 
     def add_plugin_v2(self, inputs, plugin):
-        """None, and the reason in the log: no plug-in is run here."""
-        return self._refused_plugin()
+        """None, and the reason in the log, for another plug-in than the one that is run here."""
+        if getattr(plugin, "plugin_type", None) != _nms.NAME:
+            return self._refused_plugin()
+
+        def emit(layer, g):
+            fixed = {tensor.name for tensor in g._model.graph.initializer}
+            g._model.graph.node.append(
+                _nms.suppressing(layer.name, layer._inputs, layer._outputs, plugin.fields, fixed)
+            )
+
+        return self._add("PLUGIN_V2", inputs, emit, _nms.OUTPUTS, plugin=plugin)
 
     def add_plugin_v3(self, inputs, shape_inputs, plugin):
         return self._refused_plugin()

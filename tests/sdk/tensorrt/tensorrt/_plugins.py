@@ -1,5 +1,5 @@
-"""The registry of plug-ins, as far as programs look into it: which there are, and how their fields are given. A plug-in
-is not run: a network with one is not built."""
+"""The registry of plug-ins, as far as programs look into it: which there are, and how their fields are given. One of
+them is run (_nms.py); a network with another is not built."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tensorrt import _nms
 from tensorrt._kinds import major, removed_in
 
 FIELD_TYPES = "FLOAT16 FLOAT32 FLOAT64 INT8 INT16 INT32 CHAR DIMS UNKNOWN BF16 INT64 FP8 INT4 FP4"
@@ -56,7 +57,20 @@ class BuiltIn(IPluginCreator):
         self.field_names = PluginFieldCollection(PluginField(field) for field in fields.split())
 
     def create_plugin(self, name, field_collection, phase=None):
-        """None, as of a plug-in that cannot be made: it is not simulated."""
+        """None, as of a plug-in that cannot be made, where it is not simulated."""
+        if self.name != _nms.NAME:
+            return None
+        return Plugin(name, {field.name: np.asarray(field.data).reshape(-1)[0].item() for field in field_collection})
+
+
+class Plugin:
+    """IPluginV2 of the one that is run."""
+
+    plugin_type, plugin_version, plugin_namespace = _nms.NAME, "1", ""
+    num_outputs = _nms.OUTPUTS
+
+    def __init__(self, name, fields):
+        self.name, self.fields = name, fields
 
 
 NMS = (
@@ -64,7 +78,7 @@ NMS = (
     "scoreBits caffeSemantics"
 )
 SHIPPED = (
-    ("EfficientNMS_TRT", "score_threshold iou_threshold max_output_boxes background_class score_activation box_coding"),
+    (_nms.NAME, " ".join(_nms.FIELDS)),
     ("BatchedNMS_TRT", NMS),
     ("BatchedNMSDynamic_TRT", NMS),
     ("ROIAlign_TRT", "coordinate_transformation_mode mode output_height output_width sampling_ratio spatial_scale"),

@@ -545,6 +545,16 @@ class IExecutionContext(Scoped, Kept):
         call = "trt.IExecutionContext.execute_v2"
         return not refused(call, self._log) and self._bind(bindings) and self._run(gpu.streams[0], wait=True)
 
+    def execute(self, batch_size=1, bindings=()):
+        """Until 8.6. The number is of implicit batches: of an explicit one it changes nothing."""
+        removed_in(10)
+        return self.execute_v2(bindings)
+
+    def execute_async(self, batch_size=1, bindings=(), stream_handle=0, input_consumed=None):
+        """Until 8.6, as `execute`."""
+        removed_in(10)
+        return self.execute_async_v2(bindings, stream_handle)
+
     def execute_async_v2(self, bindings, stream_handle, input_consumed=None):
         """Until 8.6."""
         removed_in(10)

@@ -207,6 +207,7 @@ def cudaMemset(address, value, nbytes):
         return failed
     for stream in gpu.streams.values():
         stream.synchronise()
+    gpu.compute()
     found = gpu.find(int(address), nbytes, "cudaMemset")
     if found is None or found[0].host is not None:
         violation(f"cudaMemset: {int(address):#x} is no device memory")
@@ -349,7 +350,7 @@ def cudaDeviceSynchronize():
 def cudaStreamDestroy(stream):
     if int(stream) == 0:
         return (cudaError_t.cudaErrorInvalidResourceHandle,)
-    if gpu.streams.pop(int(stream), None) is None:
+    if not gpu.end_stream(int(stream)):
         violation("a stream destroyed twice, or never made")
         return (cudaError_t.cudaErrorInvalidResourceHandle,)
     return _enter("cudaStreamDestroy") or (OK,)
