@@ -12,8 +12,7 @@ import numpy as np
 from harness.baselines import Cell, Deviation
 from harness.case import Precision
 from harness.errors import InvalidMeasurement
-from harness.judge.sampled import ALL, Sampled
-from harness.judge.stats import (
+from harness.judge.drops import (
     Drop,
     images_to_resample,
     mcnemar,
@@ -24,6 +23,7 @@ from harness.judge.stats import (
     relative_drop,
     share_bounds,
 )
+from harness.judge.sampled import ALL, Sampled
 from harness.judge.verdict import Verdict, percent
 from harness.metrics.base import Score
 from harness.vocabulary import Outcome

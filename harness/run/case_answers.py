@@ -13,8 +13,8 @@ from harness.case import Precision, Predictions
 from harness.datasets.base import Dataset
 from harness.errors import DataError
 from harness.judge.accuracy import SLACK, images_decide, judge_agreement, judge_tail
+from harness.judge.drops import looks
 from harness.judge.sampled import Sampled
-from harness.judge.stats import looks
 from harness.judge.verdict import Verdict
 from harness.run import accuracy, artefacts, predict
 from harness.run.accuracy import Evaluation

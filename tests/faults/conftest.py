@@ -16,7 +16,7 @@ from harness import datasets, matrix
 from harness.backends import registry
 from harness.chips import Chip
 from harness.judge import accuracy
-from harness.judge.stats import paired_bootstrap
+from harness.judge.drops import paired_bootstrap
 from harness.judge.timing import Plan
 from harness.report.ci import Status
 from harness.run import devices

@@ -13,7 +13,7 @@ from harness.baselines import load
 from harness.case import Case, Precision
 from harness.errors import InvalidMeasurement
 from harness.judge.accuracy import judge_agreement, judge_published, judge_tail, of_seeded
-from harness.judge.stats import Drop
+from harness.judge.drops import Drop
 from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
 from harness.vocabulary import Outcome

@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from harness import metrics
 from harness.case import Precision
-from harness.judge import accuracy, stats
+from harness.judge import accuracy, drops
 from harness.judge.accuracy import images_decide, judge_agreement, judge_tail
 from harness.judge.sampled import ALL, Sampled, again
 from harness.metrics.base import Score
@@ -58,18 +58,18 @@ def test_bounds_are_those_of_the_level_of_the_look():
     look, level = Sampled(2, 5000), 1 - 0.05 / 6
     reference = np.ones(1024)
     chip = np.arange(1024) >= 4
-    exact = stats.paired_drop(chip, reference.astype(bool), level)
+    exact = drops.paired_drop(chip, reference.astype(bool), level)
     told = judge_agreement(classified(chip), classified(reference), "top1", sampled=look).details
     assert (told["low"], told["high"]) == (exact.low, exact.high)
 
     rows = [np.stack([side, np.ones(1024)], 1) for side in (chip, reference)]
-    drawn = stats.paired_bootstrap(*(counted(row).resample for row in rows), "ap", 1024, confidence=level, answers=1024)
+    drawn = drops.paired_bootstrap(*(counted(row).resample for row in rows), "ap", 1024, confidence=level, answers=1024)
     told = judge_agreement(*map(counted, rows), "ap", sampled=look).details
     assert (told["low"], told["high"]) == (drawn.low, drawn.high)
 
     tail = judge_tail({str(i): float(i < 4) for i in range(1024)}, Precision.FP16, look).details
-    assert tail["high"] == stats.share_bounds(4, 1024, 0.05 / 6)[1]
-    assert tail["low"] == stats.share_bounds(4, 1024, 0.01 / 6)[0]
+    assert tail["high"] == drops.share_bounds(4, 1024, 0.05 / 6)[1]
+    assert tail["low"] == drops.share_bounds(4, 1024, 0.01 / 6)[0]
 
 
 def test_what_would_decide_is_told_in_images_seconds_and_the_option():
@@ -160,7 +160,7 @@ def wrong_ways(score, draw, metric, slack, sizes=SIZES, runs=RUNS, spending=True
 
 @pytest.fixture
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(accuracy, "paired_bootstrap", partial(stats.paired_bootstrap, resamples=100))
+    monkeypatch.setattr(accuracy, "paired_bootstrap", partial(drops.paired_bootstrap, resamples=100))
 
 
 def top1(loss, gain, right=0.8):

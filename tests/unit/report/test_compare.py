@@ -8,7 +8,7 @@ from made_runs import HEADER, agreed, run_of, timed
 
 from harness import matrix
 from harness.case import Case
-from harness.judge import stats
+from harness.judge import drops, stats
 from harness.report import compare as comparing
 from harness.report.compare import compare
 from harness.report.html import page
@@ -33,7 +33,7 @@ def noisy(seed, noise=0.01, windows=stats.FULL, correlation=0.3, change=None, ca
         records.append(Record(case, "throughput", "PASS", "fast", "", values, marks))
         reference = chance.random(400) < 0.8
         flipped = chance.random(400) < 0.004
-        drop = stats.paired_drop(reference ^ flipped, reference)
+        drop = drops.paired_drop(reference ^ flipped, reference)
         values = {"measured": 0.8, "reference": 0.8, "drop": drop.value, "low": drop.low, "high": drop.high}
         records.append(Record(case, "accuracy", "PASS", "agrees", "top1", values, (), {"images": 400}))
         records.append(Record(case, "numerics", "PASS", "equal", ""))

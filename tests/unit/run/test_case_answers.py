@@ -14,8 +14,8 @@ from harness.backends.base import BuildSpec, Device
 from harness.case import Case
 from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError
+from harness.judge.drops import looks
 from harness.judge.policy import Policy
-from harness.judge.stats import looks
 from harness.judge.verdict import Verdict
 from harness.run.case_answers import CaseAnswers, answers_of
 from harness.run.case_run import CaseRun
