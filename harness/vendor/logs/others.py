@@ -24,6 +24,9 @@ def _mm_figure(log: Log, devices: Sequence[int | None], notes: tuple[str, ...]) 
     _mm_shapes(log, figures)
     mean = _mm_latency(log)
     batch = log.batch(figures)
+    if mean is None:
+        mean = 1000 * batch / rate * max(1, len(devices))
+        notes += ("no clock was recorded (--trace_time none): the latency is the time of a batch at this rate",)
     single = devices[0] if len(devices) == 1 else None
     return Throughput(
         "mm_run", rate / max(1, len(devices)), batch, mean, "Throughput (qps)", (number,), single, log.source,
@@ -90,8 +93,9 @@ def _mm_shapes(log: Log, figures: float) -> None:
             log.another_batch(f"its figures say {figures:.5g}, its input shapes {max(sizes)}")
 
 
-def _mm_latency(log: Log) -> float:
-    """Mean of the MLU Compute block, ms a batch."""
+def _mm_latency(log: Log) -> float | None:
+    """Mean of the MLU Compute block, ms a batch; None where the run recorded no clock, so that the block tells only how
+    long the call that queues the work took (Interface Duration)."""
     start = next((i for i, line in enumerate(log.lines) if line.startswith("MLU Compute (Launch jobs)")), None)
     if start is None:
         log.cut("MLU Compute summary")
@@ -99,6 +103,8 @@ def _mm_latency(log: Log) -> float:
     after = next((i for i in range(start + 1, len(log.lines)) if form.fullmatch(log.lines[i])), None)
     if after is None:
         log.cut("latency of the MLU Compute summary")
+    if log.lines[after].startswith("Interface"):
+        return None
     text = log.lines[after].partition(":")[2]
     spread = {}
     for key in ("min", "max", "mean", "median"):

@@ -125,6 +125,21 @@ def test_the_parameters_that_mm_run_lists_say_batch_and_devices(kind):
         parse(listed.replace(f"--batch_size{kind}     : 8", f"--batch_size{kind}     : 16"))
 
 
+def test_a_run_of_mm_run_without_clocks_tells_no_latency_of_the_mlu():
+    """With --trace_time none its source (report.cc) prints how long the queueing call took and nothing else."""
+    lines = [line for line in MM.splitlines() if not line.strip().startswith("Latency(")]
+    called = (
+        "  Interface Duration(ms):     min: 0.04 max: 0.06 mean: 0.05 median: 0.05 percentile: (90%) 0.05 (99%) 0.06"
+    )
+    at = next(i for i, line in enumerate(lines) if "MLU Compute (Launch jobs)" in line)
+
+    (figure,) = parse("\n".join([*lines[: at + 1], called, *lines[at + 1 :]]))
+
+    assert figure.per_device == pytest.approx(615.385)
+    assert figure.latency_ms == pytest.approx(1000 * 8 / 615.385)
+    assert "no clock was recorded" in figure.notes[0]
+
+
 FIRST, _, SUMMARY = MM.replace("--devices 0", "--devices 0 1").partition("\n")
 SECOND = SUMMARY.replace("615.385", "610.687").replace("76.9231", "76.3359").replace("13.0\n", "13.1\n")
 
