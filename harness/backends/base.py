@@ -167,8 +167,9 @@ class Backend(Protocol):
 def check(tensors: Tensors, specs: tuple[TensorSpec, ...], what: str) -> int:
     """The batch of the tensors. Raises RunError when a name, dtype or shape is not that of `specs`.
 
-    -1 in a shape stands for any size; at axis 0, the batch, that size must be the same for all tensors. Without such an
-    axis the size of the first tensor's axis 0 is returned. `what` is "input" or "output"."""
+    -1 in a shape stands for any size; at axis 0, the batch, that size must be the same for all inputs (an output may
+    have as many rows as its data says). Without such an axis the size of the first tensor's axis 0 is returned. `what`
+    is "input" or "output"."""
     hint = "the engine wants {}".format(", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs))
     if set(tensors) != {spec.name for spec in specs}:
         raise RunError("{}s are called {}".format(what, ", ".join(sorted(tensors)) or "nothing"), hint=hint)
@@ -181,7 +182,7 @@ def check(tensors: Tensors, specs: tuple[TensorSpec, ...], what: str) -> int:
         if len(tensor.shape) != len(spec.shape) or any(size != wanted for size, wanted in sizes if wanted != -1):
             raise RunError(f"{what} {spec.name} has the shape {tuple(tensor.shape)}", hint=hint)
         batches.update(tensor.shape[:1] if spec.shape[:1] == (-1,) else ())
-    if len(batches) > 1:
+    if len(batches) > 1 and what == "input":
         sizes_text = ", ".join(str(batch) for batch in sorted(batches))
         raise RunError(f"{what}s disagree about the batch: {sizes_text}", hint=hint)
     if batches:

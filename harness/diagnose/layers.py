@@ -15,6 +15,7 @@ from harness.errors import BuildError, DeviceError, RunError
 from harness.export import graph
 from harness.judge.numerics import judge_numerics
 from harness.judge.verdict import Verdict
+from harness.reference.exact import reads
 from harness.vocabulary import Outcome
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ READABLE = (
     "Softmax", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Upsample", "Concat",
 )  # compared first: the operators that people call layers  # fmt: skip
 
+FLOATS = (1, 10, 11)  # FLOAT, FLOAT16 and DOUBLE of onnx.TensorProto
 STOPPED = "stopped for time"
 
 Measure = Callable[[Sequence[str]], Mapping[str, Verdict]]
@@ -66,8 +68,6 @@ class Located:
 
 def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
     """Every tensor of the graph that can be compared image by image at that batch, in the order of the graph."""
-    from onnx import TensorProto
-
     fixed = graph.set_batch(model, batch).graph
     known = {value.name: value for value in [*fixed.value_info, *fixed.output]}
     outputs = {value.name for value in fixed.output}
@@ -75,13 +75,15 @@ def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
     nearest: dict[str, tuple[str, ...]] = {v.name: (v.name,) for v in fixed.input if v.name not in constants}
     found = []
     for node in fixed.node:
-        before = tuple(dict.fromkeys(source for name in node.input for source in nearest.get(name, ())))
+        taken = () if node.op_type in ("Shape", "Size") else reads(node)  # no value of the tensor passes those
+        before = tuple(dict.fromkeys(source for name in taken for source in nearest.get(name, ())))
         for name in node.output:
             value = known.get(name)
-            if not before or (value is not None and value.type.tensor_type.elem_type != TensorProto.FLOAT):
+            if not before:
                 continue
             shape = () if value is None else _shape(value)
-            if name in outputs or shape[:1] in ((batch,), (UNKNOWN,)):
+            floats = value is None or value.type.tensor_type.elem_type in FLOATS
+            if floats and (name in outputs or shape[:1] in ((batch,), (UNKNOWN,))):
                 found.append(Layer(name, node.name, node.op_type, before, shape))
                 nearest[name] = (name,)
             else:

@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from harness.backends.base import TensorSpec, shape_at
 from harness.case import Tensors
 from harness.errors import UsageError
+from harness.vendor.operators import told
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 FIX = "python -m onnxruntime.tools.make_dynamic_shape_fixed --dim_param {axis} --dim_value N {file} fixed.onnx"
 LARGEST = 2**31 - 1  # bytes of a serialised graph: protobuf's limit
 ROWS_FOR_INT8 = 8  # of which half calibrate: fewer say little of the ranges of real inputs
 FEW = 2  # an integer input whose range nothing in the graph tells is drawn from 0 and 1, which any table has
+STANDARD = ("", "ai.onnx")  # how a file names ONNX's own operators
+DRAWS = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 
 
 @dataclass(frozen=True)
@@ -110,16 +113,25 @@ def read(path: Path, options: Mapping[str, str] | None = None) -> OwnModel:
     """The model in an ONNX file. `options` maps an input's name to LOW:HIGH or to an .npy file.
 
     Raises UsageError for what cannot be tested: a damaged file, weights outside its folder, an empty graph, inputs or
-    outputs that are no numeric tensors, axes other than the batch that are free, more than 2 GB."""
+    outputs that are no numeric tensors, axes other than the batch that are free, more than 2 GB, operators that draw at
+    random."""
     graph = _loaded(path)
-    constants = {tensor.name for tensor in graph.graph.initializer}
-    taken = [value for value in graph.graph.input if value.name not in constants]
+    taken = list(graph.graph.input)
     if not taken or not graph.graph.output or not graph.graph.node:
         raise UsageError(f"{path} computes nothing: {len(taken)} inputs, {len(graph.graph.node)} nodes",
                          hint="give a graph with inputs, nodes and outputs")  # fmt: skip
     inputs = tuple(_tensor(value, path, "input") for value in taken)
     for value in graph.graph.output:
         _tensor(value, path, "output", shaped=False)
+    there = {value.name for value in (*taken, *graph.graph.initializer)}
+    if passed := [value.name for value in graph.graph.output if value.name in there]:
+        raise UsageError(f"{path}: output {passed[0]} is an input or a weight: nothing computes it",
+                         hint="take it out of the graph's outputs")  # fmt: skip
+    if drawing := _drawing(graph):
+        raise UsageError(
+            f"{path}: it draws at random, so no output is the right one: {told(drawing)}",
+            hint="export it for inference, after model.eval(), or make the drawn numbers an input of the graph",
+        )
     free = [tensor for tensor in inputs if tensor.shape[:1] == (-1,)]
     given, ranges = _given(options or {}, inputs, path)
     ranges = {**_whole_bytes(inputs), **_rows_of_tables(graph.graph, inputs), **ranges}
@@ -152,15 +164,47 @@ def operators(model: ModelProto) -> dict[str, list[str]]:
     ONNX's own; also inside of branches, loops and functions. A call of one of the file's own functions is none."""
     own = {(function.domain, function.name) for function in model.functions}
     found: dict[str, list[str]] = {}
+    for node in _nodes(model):
+        if (node.domain, node.op_type) not in own:
+            name = node.op_type if node.domain in STANDARD else f"{node.domain}:{node.op_type}"
+            found.setdefault(name, []).append(node.name or ", ".join(node.output))
+    return found
+
+
+def batch_axis(model: OwnModel) -> str:
+    """The name of the free batch, "batch" where it has none."""
+    names = (value.type.tensor_type.shape.dim[:1] for value in whole(model.path).graph.input)
+    return next((axis[0].dim_param for axis in names if axis and axis[0].dim_param), "batch")
+
+
+def _nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """Every node, also inside of branches, loops and functions."""
     waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     while waiting:
         node = waiting.pop(0)
-        if (node.domain, node.op_type) not in own:
-            name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
-            found.setdefault(name, []).append(node.name or ", ".join(node.output))
+        yield node
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
                 waiting += graph.node
+
+
+def _drawing(model: ModelProto) -> dict[str, list[str]]:
+    """The operators that draw at random, with the names of their nodes; Dropout does where its third input may be
+    true."""
+    from onnx import numpy_helper
+
+    made = [(node.output[0], a.t) for node in _nodes(model) if node.op_type == "Constant" for a in node.attribute]
+    constants = [*((tensor.name, tensor) for tensor in model.graph.initializer), *made]
+    off = {
+        name
+        for name, tensor in constants
+        if tensor.data_type == tensor.BOOL and not numpy_helper.to_array(tensor).any()
+    }
+    found: dict[str, list[str]] = {}
+    for node in _nodes(model):
+        trains = node.op_type == "Dropout" and any(name and name not in off for name in node.input[2:3])
+        if node.domain in STANDARD and (node.op_type in DRAWS or trains):
+            found.setdefault(node.op_type, []).append(node.name or ", ".join(node.output))
     return found
 
 
@@ -184,6 +228,9 @@ def _loaded(path: Path) -> ModelProto:
     if outside:
         raise UsageError(f"{path} reads weights from {outside[0]!r}, outside its folder",
                          hint="put the weights beside the file")  # fmt: skip
+    if missing := [place for place in _places(model) if not (path.parent / place).is_file()]:
+        raise UsageError(f"{path} keeps its weights in {missing[0]!r}, which is not beside it",
+                         hint=f"copy it to {shlex.quote(str(path.parent))}")  # fmt: skip
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
         if model.ByteSize() > LARGEST:
@@ -196,8 +243,31 @@ def _loaded(path: Path) -> ModelProto:
     except Exception as error:
         raise UsageError(f"{path} is not valid: {' '.join(str(error).split())[:300]}",
                          hint=f"see: check-model {shlex.quote(str(path))}") from error  # fmt: skip
+    _weights_are_no_inputs(model)
+    model = _without_functions(model)
     _name_nodes(model)
     return model
+
+
+def _without_functions(model: ModelProto) -> ModelProto:
+    """The model with its own functions written out, and without domains that no node uses: compilers take neither."""
+    from onnx import inliner
+
+    plain = inliner.inline_local_functions(model) if model.functions else model
+    used = {"" if node.domain in STANDARD else node.domain for node in _nodes(plain)}
+    kept = [row for row in plain.opset_import if row.domain in used or row.domain in STANDARD]
+    del plain.opset_import[:]
+    plain.opset_import.extend(kept)
+    return plain
+
+
+def _weights_are_no_inputs(model: ModelProto) -> None:
+    """Take weights out of the inputs, where files of IR version 3 list them too: no compiler folds an input."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, 4)
 
 
 def _name_nodes(model: ModelProto) -> None:
@@ -225,13 +295,16 @@ def _tensor(value: ValueInfoProto, path: Path, what: str, shaped: bool = True) -
 
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
-        raise UsageError(f"{path}: {what} {value.name} is a {str(kind).removesuffix('_type')}, not a tensor",
+        found = "value that may be absent" if kind == "optional_type" else str(kind).removesuffix("_type")
+        raise UsageError(f"{path}: {what} {value.name} is a {found}, not a tensor",
                          hint="give a graph whose inputs and outputs are tensors")  # fmt: skip
     row = value.type.tensor_type
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(row.elem_type))
     if dtype.kind not in "fiub":
-        raise UsageError(f"{path}: {what} {value.name} is of {dtype if dtype.kind != 'O' else 'strings'}",
-                         hint="give a graph of numbers: chips compute no others")  # fmt: skip
+        raise UsageError(
+            f"{path}: {what} {value.name} is of {dtype if dtype.kind != 'O' else 'strings'}",
+            hint="cast it inside of the graph: float32, float16, float64, integers and bool are fed",
+        )
     if not shaped:
         return TensorSpec(value.name, dtype.name, ())
     if not row.HasField("shape"):

@@ -7,10 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from harness.case import Precision, Tensors
+from harness.errors import InvalidMeasurement
 from harness.judge.accuracy import SLACK
 from harness.judge.numerics import judge_numerics, losses
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
+
+FEED = "feed the file what it is made for: --onnx-input NAME=LOW:HIGH, or --onnx-input NAME=FILE.npy"
 
 
 def judge_own(
@@ -22,12 +25,14 @@ def judge_own(
     Floating-point outputs are judged as those of the published models are (judge_numerics): row by row where axis 0 is
     the `batch`, else as one. Whole numbers and booleans must be equal at FP32; at lower precision at most 1 % of them
     may differ, because the nearest class may change with the last digit. What `plain` loses against the reference is
-    the unit of a chip's error, and a whole number in which the two differ may be either. Raises InvalidMeasurement when
-    a floating-point output of the reference is empty or not finite."""
+    the unit of a chip's error, and a whole number in which the two differ may be either. An output that is empty must
+    have the reference's shape. Raises InvalidMeasurement when all are, or a floating-point one of the reference is not
+    finite."""
     if chip.keys() != reference.keys():
         named = ", ".join(sorted(chip)) or "none"
         return Verdict(Outcome.FAIL, f"outputs {named} instead of {', '.join(sorted(reference))}")
-    whole = [name for name, value in reference.items() if value.dtype.kind != "f"]
+    _check(reference)
+    whole = [name for name, value in reference.items() if value.dtype.kind != "f" or not value.size]
     for name in whole:
         if chip[name].shape != reference[name].shape:
             return Verdict(Outcome.FAIL, f"{name} has shape {chip[name].shape}, the reference {reference[name].shape}")
@@ -39,7 +44,7 @@ def judge_own(
         ours, wanted, lossy = (
             {n: v[n] if as_rows[n] else np.asarray(v[n])[None] for n in floats} for v in (chip, reference, plain)
         )
-        seen = {n: v for n, v in wanted.items() if v.size and plain is not reference}
+        seen = wanted if plain is not reference else {}
         loss = {name: one for name, one in losses(lossy, seen).items() if one.rms}
         kind = f"FP{8 * min(value.dtype.itemsize for value in lossy.values())}"
         verdict = judge_numerics(ours, wanted, precision, loss, of_a_file=kind)
@@ -50,8 +55,24 @@ def judge_own(
     return replace(verdict, outcome=outcome, text="; ".join([*(text for text, _ in told), verdict.text]))
 
 
+def _check(reference: Tensors) -> None:
+    """Raises InvalidMeasurement where the reference's outputs are all empty, or one of them is not finite."""
+    if not any(value.size for value in reference.values()):
+        raise InvalidMeasurement(
+            f"the reference's {', '.join(reference)} is empty: there is nothing to compare", hint=FEED
+        )
+    for name, value in reference.items():
+        bad = value.size - int(np.isfinite(value).sum()) if value.dtype.kind == "f" else 0
+        if bad:
+            raise InvalidMeasurement(
+                f"the reference's own {name} has {bad} of {value.size} values that are NaN or infinite", hint=FEED
+            )
+
+
 def _whole(name: str, chip: Tensors, reference: Tensors, precision: Precision, plain: Tensors) -> tuple[str, bool]:
-    """(what was seen of an output of whole numbers, whether it is right)."""
+    """(what was seen of an output of whole numbers, or of none, whether it is right)."""
+    if not reference[name].size:
+        return f"{name}: empty, as the reference's", True
     ours, wanted = chip[name].ravel(), reference[name].ravel()
     differing = np.flatnonzero((ours != wanted) & (ours != plain[name].ravel()))
     allowed = 0 if precision is Precision.FP32 else int(SLACK * wanted.size)

@@ -3,6 +3,7 @@ file's own data types, not optimised."""
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -29,19 +30,43 @@ def check(model: OwnModel) -> None:
 
 def outputs(model: OwnModel, inputs: Tensors) -> Tensors:
     """Outputs by ONNX name. Raises UsageError when ONNX Runtime cannot run the file, with its reason."""
+    session = _session(str(model.path), model.digest)
     try:
-        found = _session(str(model.path), model.digest).run(list(model.outputs), dict(inputs))
-    except UsageError:
-        raise
+        found = session.run(list(model.outputs), dict(inputs))
     except Exception as error:  # ONNX Runtime's exceptions have no class in common
+        batch = next((len(inputs[tensor.name]) for tensor in model.inputs if tensor.shape[:1] == (-1,)), 1)
+        if batch > 1 and _run_alone(session, model, inputs, batch):
+            command = own.FIX.format(axis=own.batch_axis(model), file=model.path).replace(" N ", " 1 ")
+            raise UsageError(
+                f"{model.path}: its batch (axis 0) is free, and its rows run one by one and not {batch} together: a "
+                f"node holds a fixed batch: {said(error)}",
+                hint=f"fix the batch: {command}",
+            ) from error
         raise UsageError(
-            f"{model.path}: ONNX Runtime cannot run it: {' '.join(str(error).split())[:300]}",
+            f"{model.path}: ONNX Runtime cannot run it: {said(error)}",
             hint="bound integer inputs with --onnx-input NAME=LOW:HIGH, or give rows with --onnx-input NAME=FILE.npy",
         ) from error
     wrong = [name for name, value in zip(model.outputs, found, strict=True) if not isinstance(value, np.ndarray)]
     if wrong:
         raise UsageError(f"{model.path}: output {wrong[0]} is no tensor", hint="give a graph whose outputs are tensors")
     return dict(zip(model.outputs, map(np.asarray, found), strict=True))
+
+
+def _run_alone(session: InferenceSession, model: OwnModel, inputs: Tensors, batch: int) -> bool:
+    """Whether ONNX Runtime runs each row of the batch by itself."""
+    try:
+        for row in range(batch):
+            session.run(list(model.outputs), dict(permuted(model, inputs, np.array([row]))))
+    except Exception:  # as in outputs
+        return False
+    return True
+
+
+def said(error: Exception) -> str:
+    """ONNX Runtime's message without its error class and the place in its source."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"/\S+\.(?:h|cc):\d+ .*?\)(?: const)? ", "", text)[:300]
 
 
 @lru_cache(maxsize=1)
@@ -51,7 +76,7 @@ def _session(path: str, digest: str) -> InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it raises holds the same words
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     whole = own.whole(Path(path))
     graph = whole.SerializeToString()
@@ -59,9 +84,9 @@ def _session(path: str, digest: str) -> InferenceSession:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         lacking = _without_kernel(whole)
-        said = f"it has no kernel on the CPU for {told(lacking)}" if lacking else " ".join(str(error).split())[:300]
+        why = f"it has no kernel on the CPU for {told(lacking)}" if lacking else said(error)
         raise UsageError(
-            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {said}",
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {why}",
             hint="the reference is ONNX Runtime: give a file of standard operators that it knows",
         ) from error
 

@@ -120,6 +120,70 @@ def table_beside():
     )  # fmt: skip
 
 
+def beside_the_batch():
+    """A scalar and a mask of one row beside a batch, and an output with as many rows as a table."""
+    table = numpy_helper.from_array(np.arange(18, dtype=np.float32).reshape(3, 6), "table")
+    return file(
+        [node("Mul", ["x", "mask"], ["m"]), node("Mul", ["m", "scale"], ["h"]), node("MatMul", ["h", "w"], ["y"]),
+         node("Mul", ["table", "scale"], ["z"])],
+        [info("x"), info("mask", F, (1, 8)), info("scale", F, ())], [info("y", F, ("batch", 4)), info("z", F, (3, 6))],
+        [weight("w", 8, 4), table],
+    )  # fmt: skip
+
+
+def weights_as_inputs():
+    """As files of IR version 3 have them."""
+    model = dense()
+    model.graph.input.append(info("w", F, (8, 4)))
+    model.ir_version, model.opset_import[0].version = 3, 9
+    return model
+
+
+def empty_beside():
+    """An output without elements beside one that has some."""
+    bounds = [numpy_helper.from_array(np.array([number]), name) for name, number in (("at", 3), ("axis", 1))]
+    return file([node("Slice", ["x", "at", "at", "axis"], ["y"]), node("Relu", ["x"], ["z"])],
+                [info("x")], [info("y", F, ("batch", 0)), info("z")], bounds)  # fmt: skip
+
+
+def as_many_as_there_are(more=True):
+    """Outputs with as many rows as the data says, each of another number."""
+    return file(
+        [node("Relu", ["x"], ["r"]), node("NonZero", ["r"], ["i"]), node("Transpose", ["i"], ["t"], perm=[1, 0]),
+         node("GatherND", ["x", "t"], ["y"]), *([node("Concat", ["y", "y"], ["z"], axis=0)] if more else [])],
+        [info("x")], [info("y", F, ("found",)), *([info("z", F, ("twice",))] if more else [])],
+    )  # fmt: skip
+
+
+def held_batch():
+    """A free batch that a node holds at 1: an example of one row was traced."""
+    to = numpy_helper.from_array(np.array([1, 8]), "to")
+    return file([node("Reshape", ["x", "to"], ["r"]), node("MatMul", ["r", "w"], ["y"])],
+                [info("x", F, ("n", 2, 4))], [info("y", F, ("n", 4))], [to, weight("w", 8, 4)])  # fmt: skip
+
+
+def noise():
+    return file([node("RandomNormalLike", ["x"], ["n"], seed=1.0), node("Add", ["x", "n"], ["y"])],
+                [info("x")], [info("y")])  # fmt: skip
+
+
+def dropout(trains=True):
+    on = [numpy_helper.from_array(np.array(0.5, np.float32), "share"), numpy_helper.from_array(np.array(trains), "on")]
+    return file([node("Dropout", ["x", "share", "on"], ["y"])], [info("x")], [info("y")], on)
+
+
+def passed_on():
+    return file([node("Relu", ["x"], ["y"])], [info("x")], [info("x"), info("y")])
+
+
+def optional_in():
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(F, (2, 3)))
+    model = file([node("OptionalGetElement", ["x"], ["y"])], [helper.make_value_info("x", kind)],
+                 [info("y", F, (2, 3))])  # fmt: skip
+    model.opset_import[0].version = 18
+    return model
+
+
 def to_scalar():
     return file([node("ReduceSum", ["x"], ["y"], keepdims=0)], [info("x", F, (3, 4))], [info("y", F, ())])
 
@@ -156,7 +220,9 @@ TESTED = {
     "dense": dense, "image": image, "volume": volume, "two_inputs": two_inputs,
     "two_alike": two_alike, "tokens": tokens, "classes": classes,
     "whole_numbers": whole_numbers, "pixels": pixels, "switch": switch, "scaled": scaled, "mixing": mixing,
-    "to_scalar": to_scalar,
+    "to_scalar": to_scalar, "beside_the_batch": beside_the_batch,
+    "weights_as_inputs": weights_as_inputs, "empty_beside": empty_beside,
+    "as_many_as_there_are": as_many_as_there_are, "no_dropout": lambda: dropout(False),
     "fixed": lambda: dense((4, 8)),
     "no_batch_axis": lambda: dense((8,)),
     "doubles": lambda: dense(dtype=D, kind=np.float64),
@@ -169,6 +235,14 @@ REFUSED = {
     "strings": (strings, "input x is of strings"),
     "nothing": (nothing, "computes nothing: 1 inputs, 0 nodes"),
     "no_inputs": (no_inputs, "computes nothing: 0 inputs, 1 nodes"),
+    "optional_in": (optional_in, "input x is a value that may be absent, not a tensor"),
+    "noise": (
+        noise,
+        r"it draws at random, so no output is the right one: RandomNormalLike \(node RandomNormalLike_n\)",
+    ),
+    "dropout": (dropout, r"it draws at random, so no output is the right one: Dropout \(node Dropout_y\)"),
+    "passed_on": (passed_on, "output x is an input or a weight: nothing computes it"),
+    "bfloat16": (lambda: dense(dtype=TensorProto.BFLOAT16), "input x is of bfloat16"),
     "free_length": (free_length, r"axis 1 of input x is free \(tokens\)"),
     "foreign": (foreign, r"ONNX Runtime .* has no kernel on the CPU for example\.com:Magic"),
 }

@@ -102,8 +102,13 @@ def _outputs(
 ) -> tuple[int, tuple[_Tensor, ...]]:
     """(data set, the outputs in the order of the case with the host memory that they arrive in)."""
     count = vendor.ask("acl.mdl.get_num_outputs", desc)
-    memory, dataset = _dataset(vendor, undo, "output", desc, count)
     ordered = _ordered([_output(vendor, desc, i, tier) for i in range(count)], spec)
+    unsized = [tensor for tensor in ordered if any(size <= 0 for size in tensor.shape)]
+    if unsized:
+        raise RunError(
+            f"output {shown(unsized[:1])} is empty, or its shape depends on the data", "export without that output"
+        )
+    memory, dataset = _dataset(vendor, undo, "output", desc, count)
     results = []
     for (pointer, room), tensor in zip(memory, ordered):
         size = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize

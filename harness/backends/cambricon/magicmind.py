@@ -188,8 +188,9 @@ class _Session:
         fed = _named(make("mm.Model.get_input_names", model.get_input_names), [tensor.name for tensor in spec.inputs])
         told = _named(make("mm.Model.get_output_names", model.get_output_names), list(spec.outputs))
         self._order = tuple(told.index(name) for name in spec.outputs)
+        free = {tensor.name for tensor in spec.inputs if tensor.shape[:1] == (-1,)}
         self.inputs = tuple(
-            TensorSpec(name, np.dtype(dtype_of(dtype)).name, self._shape(dims))
+            TensorSpec(name, np.dtype(dtype_of(dtype)).name, self._shape(dims, name in free))
             for name, (dtype, dims) in zip(fed, inputs)
         )
         self.outputs = tuple(
@@ -197,13 +198,15 @@ class _Session:
             for name, i in zip(spec.outputs, self._order)
         )
 
-    def _shape(self, dims: Any) -> tuple[int, ...]:
+    def _shape(self, dims: Any, batched: bool = False) -> tuple[int, ...]:
+        """Sizes of a tensor, of one that is `batched` with the batch at axis 0. Raises RunError where that has another;
+        an output may have as many rows as its data says, which is then -1."""
         values = [int(value) for value in dims.GetDims()]
         batch = values[0] if values else None
-        if batch == -1:
-            return (self._spec.batch, *values[1:])
-        if batch == self._spec.batch or not any(tensor.shape[:1] == (-1,) for tensor in self._spec.inputs):
+        if not batched:
             return tuple(values)
+        if batch in (-1, self._spec.batch):
+            return (self._spec.batch, *values[1:])
         raise RunError(
             f"the engine takes batch {batch}, the case {self._spec.batch}",
             hint="build it for this batch, or with tiers",

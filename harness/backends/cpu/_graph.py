@@ -54,14 +54,17 @@ def make(source: Path, engine: Path, spec: BuildSpec, symmetric: bool, reduced: 
 
 
 def set_batch(model: Any, batch: int) -> None:
-    """Fix axis 0 of inputs and outputs where it is free; sizes that followed from it are forgotten, and inferred again.
-    An output of unknown rank stays so, until it is inferred. Raises BuildError for an input of unknown rank."""
+    """Fix axis 0 of inputs, and of the outputs that have it by the same name, where it is free; sizes that followed
+    from it are forgotten, and inferred again: an output may have as many rows as its data says. An output of unknown
+    rank stays so, until it is inferred. Raises BuildError for an input of unknown rank."""
     constants = {value.name for value in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
+    names = {value.type.tensor_type.shape.dim[0].dim_param for value in inputs if value.type.tensor_type.shape.dim}
     for value in [*inputs, *model.graph.output]:
         kind = value.type.tensor_type
         if len(kind.shape.dim) and not kind.shape.dim[0].HasField("dim_value"):
-            kind.shape.dim[0].dim_value = batch
+            if value in inputs or kind.shape.dim[0].dim_param in names:
+                kind.shape.dim[0].dim_value = batch
         elif value in inputs and not kind.HasField("shape"):
             raise BuildError(f"input {value.name} has no batch: it is of unknown rank", hint="export it with its shape")
     del model.graph.value_info[:]

@@ -143,7 +143,8 @@ class _Session:
             )
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in wanted}
         if any(-1 in shape for shape in shapes.values()):
-            profile = self._profile(wanted, spec.batch)
+            free = [tensor.name for tensor in spec.inputs if tensor.shape[:1] == (-1,)]
+            profile = self._profile(free, spec.batch)
             if profile:
                 choose = context.set_optimization_profile_async
                 call = "trt.IExecutionContext.set_optimization_profile_async"

@@ -143,6 +143,25 @@ def test_weights_outside_the_folder_are_refused(place, tmp_path):
         own.read(with_weights_outside(tmp_path, place))
 
 
+def test_weights_that_were_not_copied_are_named(tmp_path):
+    onnx.save(own_models.dense(), str(tmp_path / "m.onnx"), save_as_external_data=True, location="w.bin",
+              size_threshold=0)  # fmt: skip
+    (tmp_path / "w.bin").unlink()
+
+    with pytest.raises(UsageError, match=r"m\.onnx keeps its weights in 'w\.bin', which is not beside it") as refused:
+        own.read(tmp_path / "m.onnx")
+    assert refused.value.hint == f"copy it to {tmp_path}"
+
+
+def test_weights_are_no_inputs_in_files_of_an_old_version_either(tmp_path):
+    file = own_models.save(own_models.weights_as_inputs, tmp_path / "m.onnx")
+
+    model = own.whole(file)
+
+    assert [value.name for value in model.graph.input] == ["x"]
+    assert model.ir_version == 4
+
+
 @pytest.mark.parametrize("content", [b"", b"no onnx", bytes(range(200))])
 def test_a_file_that_is_no_onnx_file_is_refused(content, tmp_path):
     (tmp_path / "x.onnx").write_bytes(content)

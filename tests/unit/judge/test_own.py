@@ -125,3 +125,23 @@ def test_a_whole_number_on_which_fp32_and_fp64_differ_may_be_either():
 def test_an_empty_output_is_told_as_before():
     with pytest.raises(InvalidMeasurement, match="empty"):
         beside(np.zeros((4, 0)), np.zeros((4, 0)), np.zeros((4, 0)))
+
+
+def test_an_empty_output_beside_others_has_the_shape_of_the_references():
+    wanted = {"y": Y, "z": np.zeros((4, 0), np.float32)}
+
+    verdict = judge_own(wanted, wanted, Precision.FP32, 4, wanted)
+
+    assert (verdict.outcome, verdict.text.split("; ")[0]) == ("PASS", "z: empty, as the reference's")
+    assert judge_own({**wanted, "z": np.zeros((4, 1), np.float32)}, wanted, Precision.FP32, 4).outcome == "FAIL"
+    assert judge_own({**wanted, "y": 2 * Y}, wanted, Precision.FP32, 4).outcome == "FAIL"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_reference_that_is_not_finite_asks_for_other_inputs(bad):
+    wanted = Y.copy()
+    wanted[1, 2] = bad
+
+    with pytest.raises(InvalidMeasurement, match=r"own y has 1 of 12 values that are NaN or infinite") as told:
+        judged(Y, wanted)
+    assert "--onnx-input NAME=LOW:HIGH" in told.value.hint

@@ -52,6 +52,27 @@ def test_inputs_that_the_graph_refuses_are_the_users(tmp_path):
     assert "--onnx-input" in refused.value.hint
 
 
+def test_a_batch_that_a_node_holds_is_told_with_the_command_that_fixes_it(tmp_path):
+    model = read(own_models.held_batch, tmp_path)
+
+    assert own.outputs(model, model.draw(1))["y"].shape == (1, 4)
+    with pytest.raises(
+        UsageError, match=r"rows run one by one and not 4 together: a node holds a fixed batch: .*Reshape_r"
+    ) as told:
+        own.outputs(model, model.draw(4))
+    assert "make_dynamic_shape_fixed --dim_param n --dim_value 1 " in told.value.hint
+
+
+def test_the_words_of_onnx_runtime_come_without_places_in_its_source(tmp_path):
+    def make():
+        model = own_models.dense()
+        model.opset_import[0].version = 99
+        return model
+
+    with pytest.raises(UsageError, match=r"cannot load it: ONNX Runtime only \*guarantees\* support"):
+        own.check(read(make, tmp_path))
+
+
 def test_every_operator_without_a_kernel_is_named_with_its_nodes(tmp_path):
     from onnx import helper
 

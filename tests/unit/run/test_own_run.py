@@ -134,7 +134,7 @@ def outcomes(records):
 
 
 @pytest.mark.slow
-def test_files_of_seventeen_shapes_are_right_on_the_cpu(tmp_path):
+def test_files_of_many_shapes_are_right_on_the_cpu(tmp_path):
     files = [own_models.save(make, tmp_path / f"{name}.onnx") for name, make in own_models.TESTED.items()]
 
     done, records = run(tmp_path, "-m", "cpu and numerics", *(f"--onnx={file}" for file in files))
@@ -185,14 +185,30 @@ def test_throughput_is_measured_and_verified_on_the_cpu(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["ascend310p", "mlu370_s4", "t4"])
 def test_a_simulated_chip_runs_it(chip, tmp_path):
-    files = [own_models.save(getattr(own_models, name), tmp_path / f"{name}.onnx") for name in ("image", "two_inputs")]
+    names = ("image", "two_inputs", "beside_the_batch")
+    files = [own_models.save(getattr(own_models, name), tmp_path / f"{name}.onnx") for name in names]
     given = ["-m", f"{chip} and numerics and bs4 and fp16", "--simulate", *(f"--onnx={file}" for file in files)]
 
     done, records = run(tmp_path, *given)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(outcomes(records)) == 6
+    assert len(outcomes(records)) == 8, "the rows of the third are not apart"
     assert set(outcomes(records).values()) == {"PASS"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chip", "said"), [
+    ("ascend310p", "output y float32[0] is empty, or its shape depends on the data"),
+    ("t4", "the shape of y depends on the data: (-1,)"), ("mlu370_s4", "y came back as float32 ("),
+])  # fmt: skip
+def test_an_output_whose_shape_depends_on_the_data_is_refused_for_that(chip, said, tmp_path):
+    file = own_models.save(lambda: own_models.as_many_as_there_are(more=False), tmp_path / "m.onnx")
+
+    done, records = run(tmp_path, "-m", f"{chip} and numerics and bs4 and fp32 or {chip} and numerics and bs4 and fp16",
+                        "-k", "outputs_are", "--simulate", f"--onnx={file}")  # fmt: skip
+
+    assert {line["outcome"] for line in records if line.get("stage") == "numerics"} == {"ERROR"}
+    assert said in " ".join(done.stdout.split()), done.stdout
 
 
 def unstable():

@@ -269,3 +269,16 @@ def test_a_graph_that_cannot_be_built_is_a_build_error_with_its_words(source, tm
 def test_an_unknown_precision_is_refused(source, tmp_path):
     with pytest.raises(BuildError, match="'bf16'"):
         ort.build(source, tmp_path / "e", spec("bf16"))
+
+
+def test_outputs_have_the_batch_of_the_inputs_only_where_they_have_its_name():
+    import own_models
+
+    model = own_models.as_many_as_there_are()
+    model.graph.output.append(own_models.info("r"))
+
+    _graph.set_batch(model, 3)
+
+    sizes = {value.name: value.type.tensor_type.shape.dim[0] for value in (*model.graph.input, *model.graph.output)}
+    assert {name: size.dim_value or size.dim_param for name, size in sizes.items()} == {
+        "x": 3, "y": "found", "z": "twice", "r": 3}  # fmt: skip
