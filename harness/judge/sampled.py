@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.judge.stats import confidence_at, spent
 
+AN_HOUR = 3600.0  # seconds
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -48,9 +50,10 @@ class Sampled:
         """The same as the end of a sentence. None: no number of images would."""
         if not more:
             return "too close to what is allowed for any number to decide"
-        seconds = f" ({more * self.image_s:.3g} s)" if self.image_s else ""
+        seconds = more * self.image_s
+        takes = f" ({seconds:.3g} s)" if seconds < AN_HOUR else f" ({seconds / AN_HOUR:,.0f} h)"
         option = f": --limit {self.limit + more}" if self.limit is not None else ""
-        return f"about {more} more images{seconds} would decide{option}"
+        return f"about {more} more images{takes if seconds else ''} would decide{option}"
 
 
 ALL = Sampled()  # one look, at all images

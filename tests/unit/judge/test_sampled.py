@@ -74,15 +74,16 @@ def test_bounds_are_those_of_the_level_of_the_look():
 
 def test_what_would_decide_is_told_in_images_seconds_and_the_option():
     few = classified(np.ones(100))
-    plain, timed, limited = (
+    plain, timed, limited, slow = (
         judge_agreement(few, few, "top1", sampled=look)
-        for look in (ALL, Sampled(image_s=0.25), Sampled(limit=132, image_s=0.25))
+        for look in (ALL, Sampled(image_s=0.25), Sampled(limit=132, image_s=0.25), Sampled(image_s=36_000.0))
     )
 
     assert plain.details["needed"] == timed.details["needed"] == 200
     assert plain.text.endswith("; about 200 more images would decide")
     assert timed.text.endswith("; about 200 more images (50 s) would decide")
     assert limited.text.endswith("; about 200 more images (50 s) would decide: --limit 332")
+    assert slow.text.endswith("; about 200 more images (2,000 h) would decide")
     assert timed.details["needed_s"] == 50
     assert "needed_s" not in plain.details
 
