@@ -11,7 +11,7 @@ import typer
 
 from harness.report.records import read_run
 from tools.language import say
-from tools.report import files_of
+from tools.report import files_of, left_behind
 
 
 def command(
@@ -25,9 +25,9 @@ def command(
 
     table = matrix.published()
     found, differ = [], False
-    for path in files_of(results):
-        run = read_run(path)
-        refuse_unknown(run, path)
+    runs = {**{path: read_run(path) for path in files_of(results)}, **left_behind(results)}
+    refuse_unknown(runs)
+    for path, run in runs.items():
         checks = recompute(run, path.parent, table)
         counts = Counter(check.result for check in checks)
         differ |= counts["differs"] > 0

@@ -85,7 +85,7 @@ def normalised(record: Record) -> str:
     for name in sorted(filter(None, names), key=len, reverse=True):
         text = re.sub(rf"\b{re.escape(name)}\b", "*", text)
     text = re.sub(r"(?:/[\w.+~-]+)+", "*", text)  # paths
-    text = re.sub(r"\w+\[[\d, ]*\]", "*", text)  # elements of outputs
+    text = re.sub(r"\b\w+\[[\d, ]*\]", "*", text)  # elements of outputs
     if record.outcome is Outcome.FAIL:
         text = re.sub(r"\([^()]*\)", "", text)  # documents and intervals
     text = re.sub(rf"\b(?!\d{{6}}\b(?! (?:{UNITS})\b))(?:0x[0-9a-f]+|\d[\d,.]*(?:e[+-]?\d+)?)\b", "#", text)

@@ -139,7 +139,7 @@ def _throughput(old: Record, new: Record) -> Tested | None:
     names = ("ratio", "ratio_low", "ratio_high")
     if not all(side.values.get(name) for side in (old, new) for name in names):
         names = ("measured", "low", "high")
-    if not all(side.values.get(name) for side in (old, new) for name in names):
+    if not all((side.values.get(name) or 0.0) > 0 for side in (old, new) for name in names):
         return None
     (x, se_x, n_x), (y, se_y, n_y) = (_estimate(side.values, names) for side in (old, new))
     change = math.log(y / x)

@@ -14,9 +14,11 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.case import Case
+from harness.errors import DataError
 from harness.report import charts, ci, history, pictures, tables
 from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, grid
+from harness.report.journal import AGAIN
 from harness.report.messages import Translate, translation
 from harness.report.records import Record, Run, ran
 from harness.vocabulary import MARKS, STAGES, Outcome
@@ -105,15 +107,17 @@ def _differing(records: Sequence[Record], folders: Sequence[Path], t: Translate)
     found: list[dict[str, Any]] = []
     drawn = taken = size = 0
     for _, _, record in sorted(ranked, key=lambda each: each[:2]):
-        how = record.facts.get("differences")
-        figures = charts.differences(how, t) if how and drawn < SHOWN else []
-        drawn += bool(figures)
-        shown = []
-        for fact in record.facts.get("pictures", ()):
-            body = pictures.read(folders, fact) if taken < SHOWN else None
-            if body is not None and size + len(body) <= MOST:
-                shown.append(_picture(fact, body, t))
-                taken, size = taken + 1, size + len(body)
+        how, shown = record.facts.get("differences"), []
+        try:
+            figures = charts.differences(how, t) if how and drawn < SHOWN else []
+            drawn += bool(figures)
+            for fact in record.facts.get("pictures", ()):
+                body = pictures.read(folders, fact) if taken < SHOWN else None
+                if body is not None and size + len(body) <= MOST:
+                    shown.append(_picture(fact, body, t))
+                    taken, size = taken + 1, size + len(body)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"the pictures of {record.case} cannot be shown: {error!r}", hint=AGAIN) from error
         if figures or shown:
             found.append({
                 "id": f"differ-{len(found) + 1}", "record": record, "how": how,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError, StoreError
+from harness.report import shapes
 
 SCHEMA = 2
 MOST = 1 << 30  # bytes of a file that is read at all
@@ -131,6 +132,8 @@ def read(path: Path) -> Lines:
             raise DataError(f"{path} was changed after it was written, at line {number}", hint=AGAIN)
         if lines and lines[-1].get("kind") == "footer":
             raise DataError(f"{path} goes on after its footer, at line {number}", hint=AGAIN)
+        if fault := shapes.wrong(line):
+            raise DataError(f"{path}, line {number} cannot be read: {fault}", hint=AGAIN)
         lines.append(line)
     if not lines:
         raise DataError(f"{path} has no header", hint=NONE)
@@ -140,7 +143,7 @@ def read(path: Path) -> Lines:
 
 def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
     try:
-        line = json.loads(text)
+        line = json.loads(text, parse_constant=_no_number)
         if not isinstance(line, dict):
             raise ValueError("it is no object")
     except (ValueError, RecursionError) as error:
@@ -148,6 +151,10 @@ def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
             raise DataError(f"{path} is no record file of chipproof", hint=NONE) from error
         raise DataError(f"{path}, line {number} cannot be read: {error}", hint=AGAIN) from error
     return line
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _check_header(path: Path, line: Mapping[str, Any]) -> None:

@@ -65,7 +65,7 @@ def read(folders: Sequence[Path], fact: Mapping[str, Any]) -> bytes | None:
         if not path.is_relative_to(folder.resolve()):
             continue
         with suppress(OSError):
-            body = path.read_bytes()
+            body = path.read_bytes() if path.is_file() else b""
             if hashlib.sha256(body).hexdigest() == fact["sha256"]:
                 return body
     return None

@@ -48,8 +48,8 @@ class _Evidence:
     def __init__(self, run: Run, results: Path, table: Baselines) -> None:
         self.results, self.table = results, table
         self.same_table = run.header.get("baselines") == table.digest
-        self.windows = {(line["case"], line.get("card", "")): line for line in run.lines if _first(line, "windows")}
-        self.answers = {(line["case"], line["suffix"]): line for line in run.lines if _first(line, "answers")}
+        self.windows = {(line.get("case"), line.get("card", "")): line for line in run.lines if _first(line, "windows")}
+        self.answers = {(line.get("case"), line.get("suffix")): line for line in run.lines if _first(line, "answers")}
 
 
 def _first(line: Mapping[str, Any], kind: str) -> bool:
@@ -68,13 +68,12 @@ def _check(record: Record, book: _Evidence) -> Check:
         how = STAGES_AGAIN.get(record.stage)
         if how is None:
             raise _Cannot("what it rests on is not kept")
-        verdict = how(record, book)
+        verdict, told = how(record, book), _told(record)
     except _Cannot as reason:
         return Check(record, "not recomputed", str(reason))
-    except (HarnessError, KeyError, TypeError, ValueError) as error:
-        told = error.fact if isinstance(error, HarnessError) else repr(error)
-        return Check(record, "differs", f"it cannot be computed from what was kept: {told}")
-    told = _told(record)
+    except (HarnessError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = error.fact if isinstance(error, HarnessError) else repr(error)
+        return Check(record, "differs", f"it cannot be computed from what was kept: {why}")
     wrong = [] if verdict.outcome is told else [f"{verdict.outcome} instead of {told}"]
     for name, value in verdict.details.items():
         kept = record.values.get(name)
@@ -181,7 +180,8 @@ STAGES_AGAIN: Mapping[str, Callable[[Record, _Evidence], Verdict]] = {
 }  # fmt: skip
 
 
-def refuse_unknown(run: Run, path: Path) -> None:
-    """Raises DataError for a run without records: nothing could be verified."""
-    if not run.records:
-        raise DataError(f"{path} holds no record", hint="give the results of a run that judged something")
+def refuse_unknown(runs: Mapping[Path, Run]) -> None:
+    """Raises DataError where none of the runs, by their files, has a record: nothing could be verified. One that was
+    killed before its first verdict has none."""
+    if not any(run.records for run in runs.values()):
+        raise DataError(f"{next(iter(runs))} holds no record", hint="give the results of a run that judged something")

@@ -21,6 +21,7 @@ from harness.vocabulary import Outcome
 
 AGAIN = (Outcome.ERROR, Outcome.INVALID)  # what --resume runs again
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}  # turn lines around
 
 
 def harmless(text: str) -> str:
@@ -47,6 +48,7 @@ class Record:
         for name in ("stage", "text", "metric"):
             object.__setattr__(self, name, harmless(getattr(self, name)))
         object.__setattr__(self, "text", singular(self.text))
+        object.__setattr__(self, "marks", tuple(map(harmless, self.marks)))
         facts = {name: harmless(fact) if isinstance(fact, str) else fact for name, fact in self.facts.items()}
         object.__setattr__(self, "facts", facts)
 
@@ -161,7 +163,8 @@ def read_run(path: Path) -> Run:
     is no record."""
     found = journal.read(path)
     header, *rest = found.lines
-    ended = rest.pop() if rest and rest[-1].get("kind") == "footer" else None
+    header = _harmless(header)
+    ended = _harmless(rest.pop()) if rest and rest[-1].get("kind") == "footer" else None
     kept: dict[tuple[Case, str, str], Record] = {}
     for line in rest:
         if line.get("kind") != "record":
@@ -176,8 +179,12 @@ def read_run(path: Path) -> Run:
     others = tuple(line for line in rest if line.get("kind") != "record")
     records = tuple(kept.values())
     if ended is None:
-        ended = footer(records, int(header.get("asked", 0)), _cut(found.cut, others))
+        ended = footer(records, int(header.get("asked", 0)), harmless(_cut(found.cut, others)))
     return Run(header, records, ended, others)
+
+
+def _harmless(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: harmless(value) if isinstance(value, str) else value for name, value in line.items()}
 
 
 def _record(path: Path, line: Mapping[str, Any]) -> Record:

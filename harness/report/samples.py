@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ from harness.errors import DataError
 from harness.judge.throughput import Effort
 from harness.judge.timing import Timing, Window
 from harness.metrics.base import Score
+from harness.report.journal import MOST
 from harness.report.records import write_whole
 from harness.run.windows import Measurement
 
@@ -35,10 +38,12 @@ def of_measurement(case: Case, run: Measurement, at_least: float | None) -> dict
 
 
 def measurement_of(line: Mapping[str, Any]) -> Measurement:
-    """The inverse of of_measurement."""
+    """The inverse of of_measurement. Raises ValueError for what no measurement gave."""
     blocks = tuple(tuple(Timing.from_json(timing) for timing in block) for block in line["blocks"])
     peer = tuple(Window(**window) for window in line["peer"])
     effort = Effort(**line["effort"])
+    if not 1 <= effort.sessions <= max(1, len(blocks)):
+        raise ValueError("it counts more sessions than blocks of windows")
     beside = {name: tuple(Window(**one) for one in windows) for name, windows in line.get("beside", {}).items()}
     return Measurement(blocks, peer, line["devices_of_card"], (), (), effort, line["disturbed"], beside=beside)
 
@@ -81,10 +86,17 @@ def read_answers(results: Path, line: Mapping[str, Any]) -> dict[str, NDArray[np
     if not path.is_relative_to(results.resolve()):
         raise DataError(f"{line['file']} lies outside {results}", hint=again)
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is a pipe or a device, not a file", hint=again)
+        if path.stat().st_size > MOST:
+            raise DataError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, more than any run writes", hint=again)
         body = path.read_bytes()
         if hashlib.sha256(body).hexdigest() != line["sha256"]:
             raise DataError(f"{path} was changed after it was written", hint=again)
         with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+            size = sum(member.file_size for member in arrays.zip.infolist())
+            if size > MOST:
+                raise DataError(f"{path} has {size / 1e6:.0f} MB, more than any run writes", hint=again)
             return dict(arrays)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}", hint=again) from error

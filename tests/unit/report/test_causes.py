@@ -1,5 +1,7 @@
 """Failures of one cause are one group, and each group names the command that repeats one of them."""
 
+import time
+
 from made_runs import whole_matrix
 
 from harness import matrix
@@ -18,6 +20,14 @@ def test_what_failed_for_the_same_reason_is_one_cause_and_another_code_is_anothe
     records = [Record(case, "numerics", "ERROR", text) for case, text in zip(cases, texts, strict=False)]
 
     assert [len(cause.records) for cause in causes(records, [Outcome.ERROR])] == [2, 1]
+
+
+def test_one_long_word_takes_no_time():
+    began = time.process_time()
+    said = causes([Record(matrix.cases()[0], "numerics", "ERROR", "x" * 200_000)], [Outcome.ERROR])
+
+    assert len(said) == 1
+    assert time.process_time() - began < 5
 
 
 def test_a_figure_of_six_digits_with_its_unit_is_no_code():

@@ -28,6 +28,21 @@ def test_a_record_without_its_evidence_is_not_recomputed(tmp_path):
         assert check(tmp_path, Record(CASE, stage, "PASS", "fine")) == ("not recomputed", why)
 
 
+def test_what_cannot_be_computed_with_does_not_come_out(tmp_path):
+    sound = {"cosine": 1.0, "largest": 0.0, "rms": 0.0}
+    for facts in ({"first": "GOOD"}, {"loss": {"cosine": "x"}}, {"tolerance": 5, "bound_of": "lab"}):
+        assert check(tmp_path, Record(CASE, "numerics", "PASS", "fine", values=sound, facts=facts))[0] == "differs"
+    ruined = Record(CASE, "accuracy", "PASS", "fine", "tail", {"ruined": 10**400, "images": 1})
+    assert check(tmp_path, ruined)[0] == "differs"
+
+    windows = tuple(Window(n, n + 1.0, 10) for n in range(20))
+    line = of_measurement(CASE, Measurement(((Timing((), windows, ()),),), (), 1, (), ()), 1.0)
+    line["effort"]["sessions"] = 10**12
+    fine = Record(CASE, "throughput", "PASS", "fine", values={"measured": 10.0})
+    (found,) = recompute(Run({"baselines": "t"}, (fine,), {}, (line,)), tmp_path, TABLE)
+    assert (found.result, "sessions" in found.why) == ("differs", True)
+
+
 def test_an_error_has_no_figure(tmp_path):
     assert check(tmp_path, Record(CASE, "numerics", "ERROR", "died"))[0] == "not recomputed"
 

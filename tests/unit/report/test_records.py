@@ -1,6 +1,7 @@
 """Records are read back whole or not at all; tables and pages say what they hold."""
 
 import errno
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from harness.case import Case
 from harness.errors import DataError, StoreError
 from harness.report import ci
-from harness.report.journal import Journal
+from harness.report.journal import Journal, text_of
 from harness.report.records import (
     Record,
     Run,
@@ -209,6 +210,27 @@ def hostile(tmp_path):
         book = Journal(tmp_path / f"{name}.jsonl", HEADER)
         book.add({**RECORDS[0].as_json(), **change})
         book.close()
+    lines = {
+        "text": ({"values": {"measured": "1"}}, {"values": {"measured": 10**400}}, {"values": []}, {"facts": "x"},
+                 {"marks": [5]}, {"marks": "abc"}, {"text": 5}, {"stage": None}, {"metric": {}}, {"test": []},
+                 {"facts": {"attempt": "x"}}, {"facts": {"loss": [1]}}),
+        "header": ({"asked": "x"}, {"asked": 1.5}, {"options": 5}, {"resumes": 5}, {"resumes": ["../x"]},
+                   {"resumes": [""]}, {"time": 5}),
+        "footer": ({"asked": None}, {"stopped": 5}),
+        "begin": ({"attempt": "x"}, {"test": 5}),
+        "end": ({"seconds": "x"},),
+    }  # fmt: skip
+    for kind, changes in lines.items():
+        for number, change in enumerate(changes):
+            book = Journal(tmp_path / f"{kind}{number}.jsonl", {**HEADER, **(change if kind == "header" else {})})
+            book.add({**RECORDS[0].as_json(), **(change if kind == "text" else {})})
+            if kind in ("footer", "begin", "end"):
+                book.add({"kind": kind, **change})
+            book.close()
+    body = text_of({"kind": "header", "schema": 2}, "")[0]
+    plain = b'{"kind": "begin", "test": NaN}'
+    chain = hashlib.sha256(json.loads(body)["chain"].encode() + plain).hexdigest()
+    (tmp_path / "nan.jsonl").write_bytes(body + plain[:-1] + f', "chain": "{chain}"}}\n'.encode())
     return sorted(tmp_path.glob("*.jsonl"))
 
 
@@ -217,6 +239,22 @@ def test_hostile_files_are_refused_in_words(tmp_path):
         with pytest.raises(DataError) as caught:
             read_run(path)
         assert str(path) in caught.value.fact
+
+
+def test_what_a_file_says_cannot_drive_a_terminal(tmp_path):
+    said = record(text="a\x1b[2J\u202eb")
+    said = {**said.as_json(), "marks": ["c\x1b[31m"]}
+    book = Journal(tmp_path / "run.jsonl", {**HEADER, "host": "h\x1b[2J", "asked": 1})
+    book.add(said)
+    book.add({"kind": "begin", "test": "t\x1b[2J"})
+    book.close()
+
+    run = read_run(tmp_path / "run.jsonl")
+
+    assert run.records[0].text == r"a\x1b[2J\u202eb"
+    assert run.records[0].marks == (r"c\x1b[31m",)
+    assert run.header["host"] == r"h\x1b[2J"
+    assert r"t\x1b[2J" in run.footer["stopped"]
 
 
 def test_a_second_attempt_takes_the_place_of_the_first(tmp_path):

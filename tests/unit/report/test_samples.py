@@ -1,11 +1,16 @@
 """What verdicts rest on reads back as it was written, or not at all."""
 
+import hashlib
+import os
+import zipfile
+
 import numpy as np
 import pytest
 
 from harness.case import Case
 from harness.errors import DataError
 from harness.metrics.base import Score
+from harness.report import samples
 from harness.report.samples import read_answers, write_answers
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
@@ -38,10 +43,33 @@ def test_answers_that_are_missing_or_others_are_refused(tmp_path, line, change, 
         read_answers(tmp_path, {**line, **change})
 
 
+def packed(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+
+def test_what_hangs_explodes_or_is_damaged_is_refused(tmp_path, line, monkeypatch):
+    monkeypatch.setattr(samples, "MOST", 1 << 16)
+    packed(tmp_path / "bomb.npz", x=bytes(1 << 17))
+    packed(tmp_path / "damaged.npz", x=bytes(range(256)))
+    body = bytearray((tmp_path / "damaged.npz").read_bytes())
+    body[31:60] = bytes(29)
+    (tmp_path / "damaged.npz").write_bytes(body)
+    (tmp_path / "cut.npz").write_bytes(b"PK\3\4")
+    (tmp_path / "large.npz").write_bytes(bytes(1 << 17))
+    os.mkfifo(tmp_path / "pipe.npz")
+
+    for name in ("bomb", "damaged", "cut", "large", "pipe"):
+        path = tmp_path / f"{name}.npz"
+        sha256 = "" if name == "pipe" else hashlib.sha256(path.read_bytes()).hexdigest()
+        with pytest.raises(DataError, match=name):
+            read_answers(tmp_path, {**line, "file": path.name, "sha256": sha256})
+
+
 def test_a_pickle_is_not_read(tmp_path, line):
     body = tmp_path / "run" / "case.npz"
     np.savez(body, evil=np.array([object()]))
-    import hashlib
 
     changed = {**line, "sha256": hashlib.sha256(body.read_bytes()).hexdigest()}
     with pytest.raises(DataError, match="cannot be read"):

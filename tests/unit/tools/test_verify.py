@@ -5,6 +5,7 @@ import json
 import pytest
 
 from harness.case import Case
+from harness.report.journal import Journal
 from harness.report.records import Record, write_run
 from tools import cli
 
@@ -32,3 +33,33 @@ def test_an_edited_file_is_refused(tmp_path, capsys):
         cli.main(["verify", str(path)])
     assert ended.value.code == 2
     assert "was changed after it was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("PASS", 0), ("FAIL", 1)])
+def test_what_the_processes_of_a_killed_run_left_is_verified_too(tmp_path, capsys, outcome, status):
+    values = {"cosine": 1.0, "largest": 1e-6, "rms": 1e-6}
+    for name, records in (
+        ("a.gw0.part", [Record(CASE, "numerics", outcome, "as it was", values=values)]),
+        ("b.jsonl", []),
+    ):
+        book = Journal(tmp_path / name, {"asked": 1})
+        for record in records:
+            book.add(record.as_json())
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(tmp_path)])
+
+    assert (ended.value.code or 0) == status
+    told = capsys.readouterr().out
+    assert "a.gw0.part: 1 record: " in told
+    assert "b.jsonl: 0 records: " in told
+
+
+def test_where_no_file_has_a_record_nothing_was_verified(tmp_path, capsys):
+    Journal(tmp_path / "a.jsonl", {"asked": 1})
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(tmp_path)])
+
+    assert ended.value.code == 2
+    assert "holds no record" in capsys.readouterr().err
