@@ -54,19 +54,21 @@ def devices(match: str) -> Found:
     nodes = sorted(Path("/dev").glob("davinci[0-9]*"))
     seen = ["{} /dev/davinci*".format(len(nodes) or "no")]
     rows: list[_npu_smi.Row] = []
+    repair = ""
     try:
         shown = _npu_smi.rows()
         seen.append(_summary(shown))
         rows = shown or []
     except DeviceError as error:
         seen.append(error.fact)
+        repair = error.hint
     if rows:
         found = [Device(i, row.name, row.npu, soc_version(row.name), row.shown) for i, row in _visible(rows)]
     else:
         found, words = _by_pyacl()
         seen.append(words)
     there = any(re.fullmatch(match, device.name) for device in found)
-    hint = "" if there else _hidden(rows, match, len(found), seen)
+    hint = "" if there else _hidden(rows, match, len(found), seen) or ("" if found else repair)
     return of_chip(match, found, "; ".join(seen), hint)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import warnings
 from contextlib import contextmanager
@@ -87,6 +88,35 @@ def _gpu(nvml: Any, number: int, driver: str) -> Gpu:
     bus = plain_bus(_ask(nvml, "nvmlDeviceGetPciInfo", handle).busId)
     name, uuid = (_text(_ask(nvml, f"nvmlDeviceGet{what}", handle)) for what in ("Name", "UUID"))
     return Gpu(number, name, bus, driver, uuid)
+
+
+DRIVERLESS = (
+    (
+        r"version mismatch|LibRmVersionMismatch",
+        "reboot, for the driver was updated while the old one is loaded; or unload that one:"
+        " sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia",
+    ),
+    (
+        r"couldn't communicate with the NVIDIA driver|DriverNotLoaded",
+        "load the driver's module: sudo modprobe nvidia; after an update of the kernel it must be built again:"
+        " dkms status",
+    ),
+    (
+        r"Failed to initialize NVML: Unknown Error|NVMLError_Unknown",
+        "start this container again: it has lost its GPUs, as after a systemctl daemon-reload on the host",
+    ),
+    (
+        r"is lost|fallen off the bus|requires reset",
+        "reset the GPU, or reboot: nvidia-smi --gpu-reset; dmesg | grep Xid",
+    ),
+)
+"""What the tools say of a driver that is installed and does not answer, and the next step: NVML's error codes and the
+reports of users of nvidia-smi."""
+
+
+def repair(evidence: str) -> str:
+    """The next step where the evidence says that the driver is there and does not answer; "" where it does not."""
+    return next((hint for words, hint in DRIVERLESS if re.search(words, evidence)), "")
 
 
 def hidden(count: int, known: int) -> str:

@@ -38,12 +38,13 @@ def version() -> str:
 def devices(match: str) -> Found:
     """GPUs whose name fully matches `match`. `index` is CUDA's number, `card` NVML's, matched by PCI domain and bus."""
     gpus, evidence = _nvml.gpus()
+    hint = _nvml.repair(evidence)
     if not gpus and not _driver():
-        return Found((), f"{evidence}; no {DRIVER}, without which PyTorch sees no GPU")
+        return Found((), f"{evidence}; no {DRIVER}, without which PyTorch sees no GPU", hint)
     try:
         torch = _sdk()
     except HarnessError as error:
-        return Found((), f"{evidence}; {error.fact}")
+        return Found((), f"{evidence}; {error.fact}", hint)
     trail("torch.cuda.device_count")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     why = _nvml.hidden(count, len(gpus)) if torch.version.cuda else "; it is a build without CUDA"
@@ -55,7 +56,7 @@ def devices(match: str) -> Found:
         card = cards.get((getattr(known, "pci_domain_id", 0), getattr(known, "pci_bus_id", -1)))
         place = (index, -1) if card is None else (card, card)
         found.append(Device(index, known.name, place[0], f"sm_{known.major}{known.minor}", place[1]))
-    return of_chip(match, found, evidence)
+    return of_chip(match, found, evidence, "" if found else hint)
 
 
 def _by_address(gpus: Sequence[_nvml.Gpu]) -> dict[tuple[int, int], int]:

@@ -69,6 +69,18 @@ def test_a_failing_npu_smi_is_evidence_and_pyacl_is_asked(sdk, monkeypatch):
     assert "npu-smi info failed with status" in found.evidence
 
 
+@pytest.mark.parametrize(("code", "step"), [(8005, "HwHiAiUser"), (8020, "another container")])
+def test_an_npu_smi_that_may_not_open_the_card_is_no_missing_driver(sdk, monkeypatch, tmp_path, code, step):
+    """The usual step, to install the driver and CANN, is wrong where both are there."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # no pyACL either
+    sdk.switch(fail=[["npu-smi", 1, -code]])
+
+    found = acl.devices("310P3")
+
+    assert found.devices == ()
+    assert step in found.hint
+
+
 def test_health_of_an_idle_a_busy_and_a_hot_device(sdk):
     idle = acl.health(DEVICE)
     sdk.switch(busy=0.9)

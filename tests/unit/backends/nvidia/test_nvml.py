@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from trt_tiny import DEVICE
 from vendor_sweep import tiny_spec
 
 from harness.backends.base import Device
-from harness.backends.nvidia import _nvml, trt
+from harness.backends.nvidia import _nvml, ort_cuda, torch_cuda, trt
 from harness.errors import DeviceError, InvalidMeasurement
 from harness.run.devices import check_idle
 
@@ -372,3 +373,43 @@ def test_a_gpu_is_reset_where_nobody_uses_it(sdk):
     sdk.switch(busy=0.9)
     with pytest.raises(DeviceError, match=r"failed with status 255: .* in use by another process"):
         trt.reset(DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "step"),
+    [
+        (18, "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 550.144", "reboot"),
+        (
+            9,
+            "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure",
+            "modprobe nvidia",
+        ),
+        (255, "Failed to initialize NVML: Unknown Error", "start this container again"),
+        (15, "Unable to determine the device handle for GPU0000:02:00.0: GPU is lost.  Reboot", "dmesg | grep Xid"),
+        (6, "No devices were found", ""),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_not_to_be_installed(sdk, monkeypatch, tmp_path, status, said, step):
+    """As users of nvidia-smi report it; every backend for GPUs has the same next step."""
+    torch = pytest.importorskip("torch")
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    sdk.switch(nvml="absent", driver=False)
+
+    for backend in (trt, ort_cuda, torch_cuda):
+        found = backend.devices(".*")
+        assert found.devices == ()
+        assert said.splitlines()[0] in found.evidence
+        assert step in found.hint
+        assert bool(step) == bool(found.hint)
+
+
+def test_the_words_of_nvml_alone_tell_the_next_step():
+    for error, step in (("LibRmVersionMismatch(18)", "reboot"), ("DriverNotLoaded(9)", "modprobe")):
+        assert step in _nvml.repair(f"NVML: nvmlInit failed: NVMLError_{error}; nvidia-smi is not on PATH")
+    assert _nvml.repair("NVML: ModuleNotFoundError(); nvidia-smi is not on PATH") == ""
