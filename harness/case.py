@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from harness.errors import UsageError
@@ -49,6 +50,7 @@ class Case:
         return f"{self.model}-{self.chip}-{self.precision}-bs{self.batch}"
 
     @classmethod
+    @lru_cache(maxsize=4096)  # records of many runs repeat their cases
     def parse(cls, text: str) -> Case:
         """Case of an id such as `regnety_016-ascend310p-fp16-bs16`. Raises UsageError."""
         match = re.fullmatch(r"(\w+)-(\w+)-(fp32|fp16|int8)-bs([1-9]\d*)", text)

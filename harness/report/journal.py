@@ -143,7 +143,7 @@ def read(path: Path) -> Lines:
 
 def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
     try:
-        line = json.loads(text, parse_constant=_no_number)
+        line = json.loads(str(text, "utf-8"), parse_constant=_no_number)  # of bytes it would guess the encoding
         if not isinstance(line, dict):
             raise ValueError("it is no object")
     except (ValueError, RecursionError) as error:

@@ -26,7 +26,7 @@ CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(
 
 def harmless(text: str) -> str:
     """The text with control characters written out: a terminal obeys them, and vendors print what they like."""
-    return text.translate(CONTROLS)
+    return text if text.isprintable() else text.translate(CONTROLS)  # the first is quicker: histories are long
 
 
 @dataclass(frozen=True)
