@@ -3,8 +3,8 @@ BIN    := .venv/bin
 READY  := .venv/ready
 # tests that a person runs while editing: pure functions, tables and texts
 FAST   := tests/unit/arrays tests/unit/baselines tests/unit/judge tests/unit/metrics tests/unit/report tests/unit/vendor \
-          tests/unit/run tests/unit/models tests/unit/test_case.py tests/unit/test_chips.py tests/unit/test_errors.py \
-          tests/unit/test_layers.py tests/unit/test_matrix.py tests/unit/test_vocabulary.py
+          tests/unit/run $(wildcard tests/unit/models/test_*.py) tests/unit/test_case.py tests/unit/test_chips.py \
+          tests/unit/test_errors.py tests/unit/test_layers.py tests/unit/test_matrix.py tests/unit/test_vocabulary.py
 
 # where it is set, as in many images, each process that a run starts would compile the suite and its libraries anew
 run test test-fast: export PYTHONDONTWRITEBYTECODE :=

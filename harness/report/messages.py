@@ -160,10 +160,11 @@ def _told(text: str, said: Callable[[str], str], patterns: Callable[[], Sequence
 def _clause(clause: str, said: Callable[[str], str], patterns: Callable[[], Sequence[_Pattern]]) -> str:
     if clause and (told := said(clause)) != clause:
         return told
-    several = plural(clause)
+    forms = dict.fromkeys((clause, plural(clause)))
     for pattern in patterns():
-        if (values := pattern.values(clause) or pattern.values(several)) is not None:
-            return pattern.told.format(*(_told(values[place], said, patterns) for place in sorted(values)))
+        for values in map(pattern.values, forms):
+            if values is not None:
+                return pattern.told.format(*(_told(values[place], said, patterns) for place in sorted(values)))
     return clause
 
 

@@ -60,6 +60,7 @@ NOISES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("windows", [FULL, 60])
 def test_the_interval_of_a_throughput_holds_or_is_doubted_whatever_the_noise(noise, windows):
@@ -75,6 +76,7 @@ def test_the_interval_of_a_throughput_holds_or_is_doubted_whatever_the_noise(noi
         assert 0.93 <= np.mean([e.low <= 1000 <= e.high for e in sure]) <= 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("windows", [3, 8, 20])
 def test_few_windows_give_a_wide_interval_that_holds_whatever_the_noise(noise, windows):
@@ -228,6 +230,7 @@ def of_sessions(noise, rng, first=20, fresh=4, sessions=9):
     return [NOISES[noise](rng, first), *(NOISES[noise](rng, fresh) for _ in range(sessions - 1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_interval_over_fresh_sessions_holds_whatever_the_noise(noise):
     """With 40 windows of one session, those of AR(0.9) and of a clock that changes seldom are all in doubt."""

@@ -119,6 +119,7 @@ def test_ratios_to_other_chips_and_to_eager_pytorch_need_no_fresh_sessions(regis
     assert near.outcome is PASS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves", [0.005, 0.01, 0.02, 0.05, 0.1])
 def test_a_clock_that_changes_seldom_hardly_ever_passes_a_figure_at_its_floor(registry, leaves):
     """300 devices whose two clock states are 5 % apart, and whose mean is exactly the floor; sessions of 20 windows and
@@ -365,6 +366,7 @@ OWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("noise", OWN)
 def test_few_pairs_exactly_at_the_bound_are_hardly_ever_decided(clock, noise):

@@ -141,7 +141,7 @@ def test_a_label_that_is_no_number_counts_as_in_pycocotools(column):
 
 
 @pytest.mark.parametrize("at", range(0, 101, 5))
-@pytest.mark.parametrize("objects", [7, 20, 50, 100])
+@pytest.mark.parametrize("objects", [7, 20, *(pytest.param(many, marks=pytest.mark.slow) for many in (50, 100))])
 def test_a_recall_that_is_reached_exactly_counts(at, objects):
     """`at` percent of the objects are found: a share on one of the 101 recalls or beside it (19 of 20 is less than
     what linspace has for 0.95)."""

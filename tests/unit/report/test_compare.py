@@ -48,6 +48,7 @@ def with_outcome(run, case, stage, outcome):
     return replace(run, records=tuple(changed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(0, 40, 2))
 def test_equal_runs_with_noise_name_nothing(seed):
     found = compare(noisy(seed), noisy(seed + 1))

@@ -206,7 +206,7 @@ def sentences(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             seen.add(node.value)  # a docstring
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("typer.Option", "typer.Argument"):
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("Option", "Argument"):  # typer's
             seen |= set(ast.walk(node))
         elif isinstance(node, ast.JoinedStr):
             seen |= {value for value in node.values if isinstance(value, ast.Constant)}
@@ -219,10 +219,12 @@ def sentences(tree):
             yield re.sub(r"\{(:[\w.]*)?\}", "\0", node.value)
 
 
+@cache
 def parsed(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def raised(path):
     """The calls that make the errors of a file or say a note, and what the names in them were set to."""
     nodes = list(ast.walk(parsed(path)))
