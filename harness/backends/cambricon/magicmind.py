@@ -36,6 +36,7 @@ it filled before, so that the timed loop allocates nothing. Batches of one queue
 
 HIDING = ("MLU_VISIBLE_DEVICES", "CAMBRICON_VISIBLE_DEVICES")
 """Variables that hide cards: from a process that uses the runtime; from a container by Cambricon's device plugin."""
+UNHIDE = "unset that variable, or name a card that exists: cnmon"
 
 
 def version() -> str:
@@ -61,7 +62,8 @@ def devices(match: str) -> Found:
     try:
         count = _device_count(mm)
     except HarnessError as error:
-        return Found((), f"{evidence}; {error.fact}{_hidden(bool(cards))}")
+        hidden = _hidden(bool(cards))
+        return Found((), f"{evidence}; {error.fact}{hidden}", UNHIDE if hidden and cards else error.hint)
     visible = os.environ.get(HIDING[0])
     if visible is not None:
         numbers = [int(number) for number in re.findall(r"\d+", visible)]
@@ -70,7 +72,8 @@ def devices(match: str) -> Found:
         evidence += f"; {HIDING[0]}={visible}"
     evidence += f"; MagicMind counts {count}"
     if not count:
-        return Found((), evidence + _hidden(bool(cards)))
+        hidden = _hidden(bool(cards))
+        return Found((), evidence + hidden, UNHIDE if hidden and cards else "")
     if not cards:
         cards = tuple(_cnmon.Card(number, _cnmon.UNNAMED) for number in range(count))
     if count < len(cards) and len({card.name for card in cards}) > 1:

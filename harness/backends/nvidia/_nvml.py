@@ -90,7 +90,9 @@ def _gpu(nvml: Any, number: int, driver: str) -> Gpu:
     return Gpu(number, name, bus, driver, uuid)
 
 
-DRIVERLESS = (
+STEPS = (
+    ("hides every GPU", "unset that variable, or name a GPU that exists: nvidia-smi -L"),
+    ("NVIDIA_VISIBLE_DEVICES=.* is set", "give this container its GPUs: docker run --gpus all"),
     (
         r"version mismatch|LibRmVersionMismatch",
         "reboot, for the driver was updated while the old one is loaded; or unload that one:"
@@ -110,13 +112,13 @@ DRIVERLESS = (
         "reset the GPU, or reboot: nvidia-smi --gpu-reset; dmesg | grep Xid",
     ),
 )
-"""What the tools say of a driver that is installed and does not answer, and the next step: NVML's error codes and the
-reports of users of nvidia-smi."""
+"""What the evidence says where the driver is installed all the same, and the next step: `hidden`, NVML's error codes
+and the reports of users of nvidia-smi."""
 
 
 def repair(evidence: str) -> str:
-    """The next step where the evidence says that the driver is there and does not answer; "" where it does not."""
-    return next((hint for words, hint in DRIVERLESS if re.search(words, evidence)), "")
+    """The next step where to install the driver would be wrong; "" where it is not."""
+    return next((hint for words, hint in STEPS if re.search(words, evidence)), "")
 
 
 def hidden(count: int, known: int) -> str:

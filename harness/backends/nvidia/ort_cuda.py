@@ -58,7 +58,6 @@ def gpu_version(provider: str) -> str:
 def gpus(provider: str, match: str) -> Found:
     """GPUs by CUDA's index, with NVML's number as `card`; the two differ where CUDA_VISIBLE_DEVICES hides GPUs."""
     found, evidence = _nvml.gpus()
-    hint = "" if found else _nvml.repair(evidence)
     there, shown = len(found), os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None:
         evidence += f"; CUDA_VISIBLE_DEVICES={shown}"
@@ -73,6 +72,7 @@ def gpus(provider: str, match: str) -> Found:
         found = tuple(named)
     evidence += _nvml.hidden(len(found), there)
     counted = [Device(index, gpu.name, gpu.number, physical=gpu.number) for index, gpu in enumerate(found)]
+    hint = "" if counted else _nvml.repair(evidence)
     return ort.seen_through(provider, of_chip(match, counted, evidence, hint))
 
 

@@ -56,7 +56,7 @@ def devices(match: str) -> Found:
         card = cards.get((getattr(known, "pci_domain_id", 0), getattr(known, "pci_bus_id", -1)))
         place = (index, -1) if card is None else (card, card)
         found.append(Device(index, known.name, place[0], f"sm_{known.major}{known.minor}", place[1]))
-    return of_chip(match, found, evidence, "" if found else hint)
+    return of_chip(match, found, evidence, "" if found else _nvml.repair(evidence))
 
 
 def _by_address(gpus: Sequence[_nvml.Gpu]) -> dict[tuple[int, int], int]:

@@ -45,7 +45,6 @@ def version() -> str:
 def devices(match: str) -> Found:
     """GPUs whose name fully matches `match`. `index` is CUDA's number, `card` NVML's, matched by PCI address."""
     gpus, evidence = _nvml.gpus()
-    hint = _nvml.repair(evidence)
     by_bus = {gpu.bus: gpu for gpu in gpus}
     try:
         trt, cuda = sdk(), Cuda()
@@ -57,11 +56,11 @@ def devices(match: str) -> Found:
             name = gpu.name if gpu else cuda.name(index)
             found.append(Device(index, name, gpu.number if gpu else index, target, gpu.number if gpu else -1))
     except HarnessError as error:
-        return Found((), f"{evidence}; {error.fact}", hint)
+        return Found((), f"{evidence}; {error.fact}", _nvml.repair(evidence))
     evidence = f"{evidence}; TensorRT {trt.__version__} under {sys.executable}; {why or f'CUDA counts {count}'}"
     if why.endswith(": 0") or "cudaErrorNoDevice" in why:  # any other error is the driver's, not a variable's
         evidence += _nvml.hidden(count, len(gpus))
-    return of_chip(match, found, evidence, "" if found else hint)
+    return of_chip(match, found, evidence, "" if found else _nvml.repair(evidence))
 
 
 def reset(device: Device) -> str:

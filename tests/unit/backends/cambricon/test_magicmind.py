@@ -331,12 +331,14 @@ def test_a_variable_that_hides_every_card_is_named(sdk, monkeypatch, told):
 
     assert found.devices == ()
     assert f"MLU_VISIBLE_DEVICES={told} hides every card" in found.evidence
+    assert "name a card that exists" in found.hint
 
 
 def test_a_container_that_was_given_no_card_is_told_by_its_variable(sdk, monkeypatch):
     sdk.switch(devices=0)
     monkeypatch.setenv("CAMBRICON_VISIBLE_DEVICES", "5")
     assert "CAMBRICON_VISIBLE_DEVICES=5" in magicmind.devices("MLU370-S4").evidence
+    assert "mapped into the container" in magicmind.devices("MLU370-S4").hint
     monkeypatch.setenv("CAMBRICON_VISIBLE_DEVICES", "all")
     assert "VISIBLE_DEVICES" not in magicmind.devices("MLU370-S4").evidence
 

@@ -326,12 +326,14 @@ def test_a_variable_that_hides_every_gpu_is_named(sdk, monkeypatch, told, shown)
 
     assert len(found.devices) == shown
     assert (f"CUDA_VISIBLE_DEVICES={told} hides every GPU" in found.evidence) == (shown == 0)
+    assert ("name a GPU that exists" in found.hint) == (shown == 0)
 
 
 def test_a_container_that_shows_no_gpu_is_told_by_its_variable(sdk, monkeypatch):
     sdk.switch(devices=0)
     monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
     assert "NVIDIA_VISIBLE_DEVICES=void is set" in trt.devices(".*").evidence
+    assert "docker run --gpus all" in trt.devices(".*").hint
     monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "all")
     assert "VISIBLE_DEVICES" not in trt.devices(".*").evidence
 

@@ -41,3 +41,4 @@ def test_onnx_runtime_and_pytorch_name_the_variable_as_well(sdk, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     for backend in (ort_cuda, torch_cuda):
         assert "CUDA_VISIBLE_DEVICES=7 hides every GPU" in backend.devices(".*").evidence
+        assert "name a GPU that exists" in backend.devices(".*").hint
