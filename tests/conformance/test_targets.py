@@ -18,7 +18,7 @@ def test_the_best_batch_reaches_the_target_ratios(lineup, speeds, others, suite,
         pytest.skip(f"no ratio to another chip is asked of {lineup.chip}")
     mine = [run for run in speeds(lineup).values() if run.sound]
     if not mine:
-        pytest.skip(f"no throughput of {lineup.model} on {lineup.chip} was measured in this run")
+        pytest.skip(f"no throughput on {lineup.chip} was measured in this run")
     best = max(mine, key=lambda run: run.estimate.value)
     table, verdicts, marks = suite.settings.baselines, {}, best.marks
     for target in targets:
@@ -39,7 +39,7 @@ def test_the_best_batch_reaches_the_target_ratios(lineup, speeds, others, suite,
 def test_latency_depends_on_the_batch(lineup, speeds, accept):
     mine = speeds(lineup)
     if len(mine) < 2:
-        pytest.skip(f"{len(mine)} batches of {lineup.model} were measured on {lineup.chip}: two are needed")
+        pytest.skip(f"{len(mine)} batches were measured on {lineup.chip}: two are needed")
 
     latencies = {batch: run.latency for batch, run in mine.items()}
     beside = {batch: run.ratio for batch, run in mine.items() if run.ratio is not None}
