@@ -115,7 +115,7 @@ def own_cases(config: pytest.Config) -> list[Own]:
 
     try:
         options = own.inputs(bounds, len(given))
-        models = [own.read(path, options) for path in given]
+        models = own.several(given, options)
         for model in models:
             reference.check(model)
     except HarnessError as error:
@@ -147,7 +147,8 @@ def again(item: pytest.Item) -> str:
     config = item.config
     given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "policy")}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")] + _of_backend_and_model(config)
+    options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")]
+    options += _of_backend_and_model(config, case_of(item))
     options += [f"--{name}" for name in SWITCHES if config.getoption(name)]
     here = Path(config.invocation_params.dir)
     file, sign, test = item.nodeid.partition("::")
@@ -167,11 +168,14 @@ def called(program: str, config: pytest.Config) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _of_backend_and_model(config: pytest.Config) -> list[str]:
-    """The options that set what a backend takes, and that name models of the user's own and their inputs."""
-    files = [f"--backend-option={given}" for given in config.getoption("backend_option")]
-    files += [f"--onnx={path}" for path in config.getoption("onnx")]
-    return files + [f"--onnx-input={given}" for given in config.getoption("onnx_input")]
+def _of_backend_and_model(config: pytest.Config, case: Case | None) -> list[str]:
+    """The options that set what a backend takes, and that name the user's own model of the case and its inputs."""
+    options = [f"--backend-option={given}" for given in config.getoption("backend_option")]
+    models = [one.model for one in config.stash[OWN] if one.case == case]
+    names = {tensor.name for model in models for tensor in model.inputs}
+    options += [f"--onnx={model.path}" for model in models]
+    return options + [f"--onnx-input={given}" for given in config.getoption("onnx_input")
+                      if given.partition("=")[0] in names]  # fmt: skip
 
 
 def _environment(config: pytest.Config) -> list[str]:
@@ -208,7 +212,7 @@ def way_on(item: pytest.Item) -> dict[str, str]:
 def _diagnose(config: pytest.Config, case: Case, pythons: list[str]) -> str:
     given = {name: config.getoption(name) for name in ("data", "cache")}
     options = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    options += pythons + _of_backend_and_model(config) + (["--simulate"] if config.getoption("simulate") else [])
+    options += pythons + _of_backend_and_model(config, case) + (["--simulate"] if config.getoption("simulate") else [])
     words = [called("chipproof", config), "diagnose", str(case), *options]
     return " ".join([*_environment(config), shlex.join(words)])
 

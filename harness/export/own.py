@@ -109,8 +109,19 @@ class OwnModel:
         return np.asarray(drawn, kind)
 
 
-def read(path: Path, options: Mapping[str, str] | None = None) -> OwnModel:
-    """The model in an ONNX file. `options` maps an input's name to LOW:HIGH or to an .npy file.
+def several(paths: Iterable[Path], options: Mapping[str, str]) -> list[OwnModel]:
+    """The models in ONNX files, each with the `options` of its own inputs. Raises UsageError as read does, and for an
+    option that is of no file."""
+    models = [read(path, options, others=True) for path in paths]
+    known = [tensor.name for model in models for tensor in model.inputs]
+    if strange := [name for name in options if name not in known]:
+        raise UsageError(f"no file has an input {strange[0]}", hint=f"their inputs: {', '.join(known)}")
+    return models
+
+
+def read(path: Path, options: Mapping[str, str] | None = None, others: bool = False) -> OwnModel:
+    """The model in an ONNX file. `options` maps an input's name to LOW:HIGH or to an .npy file; with `others`, also
+    inputs of other files.
 
     Raises UsageError for what cannot be tested: a damaged file, weights outside its folder, an empty graph, inputs or
     outputs that are no numeric tensors, axes other than the batch that are free, more than 2 GB, operators that draw at
@@ -133,7 +144,9 @@ def read(path: Path, options: Mapping[str, str] | None = None) -> OwnModel:
             hint="export it for inference, after model.eval(), or make the drawn numbers an input of the graph",
         )
     free = [tensor for tensor in inputs if tensor.shape[:1] == (-1,)]
-    given, ranges = _given(options or {}, inputs, path)
+    names = {tensor.name for tensor in inputs}
+    asked = {name: text for name, text in (options or {}).items() if name in names or not others}
+    given, ranges = _given(asked, inputs, path)
     ranges = {**_whole_bytes(inputs), **_rows_of_tables(graph.graph, inputs), **ranges}
     name = "own_" + re.sub(r"\W", "_", path.stem).strip("_").lower()
     digest = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()

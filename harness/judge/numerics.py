@@ -113,8 +113,8 @@ def judge_numerics(
     of_a_file: str = "",
 ) -> Verdict:
     """PASS when every output of every sample of the chip is within its tolerance, else FAIL. This is that of
-    tolerance_of, with the figures of `bounds` in the place of its own. For a file of the user's, `of_a_file` names the
-    data type whose loss it is.
+    tolerance_of, with the figures of `bounds` in the place of its own. For a file of the user's, `of_a_file` says
+    what the loss is, such as "FP32 costs ONNX Runtime".
 
     `chip` and `reference` map output names to arrays of equal shape, axis 0 being the batch. Each sample is compared by
     itself, so that one dropped row is found in a large batch too. A value that is not finite fails. Raises
@@ -138,9 +138,7 @@ def judge_numerics(
     }
     asked = Tolerance(*(getattr(limits[worst[key]["output"]], key) for key in ("cosine", "largest", "rms")))
     would = Tolerance(*(worst[key][key] for key in ("cosine", "largest", "rms")))
-    units, told = _in_units(
-        worst, loss, f"{of_a_file} costs ONNX Runtime" if of_a_file else "the arithmetic costs PyTorch"
-    )
+    units, told = _in_units(worst, loss, of_a_file or "the arithmetic costs PyTorch")
     details: dict[str, Any] = {**_finite(vars(would)), "tolerance": vars(asked), **_finite(units)}
     observed = f"cosine {would.cosine:.6f}, largest error {would.largest:.3g}, rms error {would.rms:.3g}{told}"
     basis = f"{len(reference)} outputs of {len(next(iter(reference.values())))} rows at {precision}"

@@ -66,7 +66,7 @@ def _rounding(precision: Precision) -> Any:
             if operator in products:
                 first, second, axis = products[operator]
                 if precision is Precision.INT8:
-                    given[first], given[second] = _to_eight_bits(given[first]), _to_eight_bits(given[second], axis)
+                    given[first], given[second] = to_eight_bits(given[first]), to_eight_bits(given[second], axis)
                 else:
                     given = [_to_half(value) for value in given]
             result = operator(*given, **(kwargs or {}))
@@ -85,7 +85,7 @@ def _to_half(value: Any) -> Any:
     return value.to(torch.float16).to(torch.float32)
 
 
-def _to_eight_bits(value: torch.Tensor, axis: int | None = None) -> torch.Tensor:
+def to_eight_bits(value: torch.Tensor, axis: int | None = None) -> torch.Tensor:
     """`value` on 256 levels between its extremes and 0; with `axis` on 255 levels around 0, for each place of it."""
     import torch
 

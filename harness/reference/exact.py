@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.case import Tensors
+from harness.case import Precision, Tensors
+from harness.reference import arithmetic
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -23,13 +24,19 @@ Array: TypeAlias = NDArray[Any]
 Attributes: TypeAlias = Mapping[str, Any]
 MOST_SECONDS = 60.0  # of one batch; FP64 takes 5 to 30 times as long as FP32
 
+PRODUCTS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": 1}  # operator: axis of the weight's output channels
+
 
 class NotExact(Exception):  # noqa: N818 - no fault of the file: it is compared with FP32 then
     """Why a file has no outputs in FP64."""
 
 
-def outputs(model: ModelProto, inputs: Tensors, seconds: float = MOST_SECONDS) -> Tensors:
+def outputs(
+    model: ModelProto, inputs: Tensors, seconds: float = MOST_SECONDS, precision: Precision = Precision.FP32
+) -> Tensors:
     """Outputs of a graph by name in FP64; whole numbers and booleans keep their types. `inputs` are those of the file.
+    At FP16 and INT8 each node rounds as that arithmetic does (reference.arithmetic), those inside of branches and loops
+    excepted: what the precision itself costs.
 
     Raises NotExact: where the file has no floating-point number of less than 64 bits, an operator has no FP64 kernel,
     draws at random or rounds to FP32 by definition, or FP64 takes longer than `seconds`."""
@@ -44,13 +51,40 @@ def outputs(model: ModelProto, inputs: Tensors, seconds: float = MOST_SECONDS) -
     wanted = [value.name for value in graph.output]
     last = {name: place for place, node in enumerate(graph.node) for name in reads(node)}
     for place, node in enumerate(graph.node):
-        values |= _computed(wide, node, {name: values[name] for name in reads(node)})
+        values |= _rounded(wide, node, {name: values[name] for name in reads(node)}, precision)
         for name in reads(node):
             if last[name] == place and name not in wanted:
                 values.pop(name, None)
         if time.monotonic() > until:
             raise NotExact(f"FP64 takes longer than {seconds:g} s at this batch")
     return {name: values[name] for name in wanted}
+
+
+def _rounded(model: ModelProto, node: NodeProto, given: Tensors, precision: Precision) -> Tensors:
+    """Outputs of one node in the arithmetic of `precision`. Raises NotExact."""
+    product = node.op_type in PRODUCTS and node.domain in ("", "ai.onnx")
+    if precision is Precision.INT8 and product:
+        first, second = node.input[:2]
+        channels = PRODUCTS[node.op_type]
+        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
+            channels = 0
+        given = {**given, first: _to_eight_bits(given[first]), second: _to_eight_bits(given[second], channels)}
+    elif precision is Precision.FP16 and product:  # with what follows a product its result is fused
+        return _computed(model, node, {name: _to_half(value) for name, value in given.items()})
+    made = _computed(model, node, given)
+    return {name: _to_half(value) for name, value in made.items()} if precision is Precision.FP16 else made
+
+
+def _to_half(value: Array) -> Array:
+    with np.errstate(over="ignore"):  # what overflows is told
+        return value.astype(np.float16).astype(np.float64) if value.dtype == np.float64 else value
+
+
+def _to_eight_bits(value: Array, channels: int | None = None) -> Array:
+    if value.dtype != np.float64 or not np.isfinite(value).all() or not value.size:
+        return value
+    axis = channels if value.ndim > 1 else None
+    return np.asarray(arithmetic.to_eight_bits(_torch(value.astype(np.float32)), axis), np.float64)
 
 
 def _computed(model: ModelProto, node: NodeProto, given: Tensors) -> Tensors:

@@ -30,6 +30,7 @@ from harness.export import export, own, torchscript
 from harness.export.own import OwnModel
 from harness.models.base import Model, Prepared, Protocol
 from harness.reference import arithmetic, exact, predictions, weights
+from harness.reference.exact import NotExact
 from harness.store import Store, canonical
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 HARNESS = Path(__file__).parents[1]
 DECIDES_NOTHING = ("harness.errors", "harness.vocabulary")  # texts and names only
 PREPARATION = ("harness.arrays.images", "harness.datasets.scenes")  # in addition to the model's own code
+WHY_NOT = "why_not"  # in the place of outputs that cannot be computed
 IMAGING = ("numpy", "opencv-python-headless", "pillow", "numba")  # decode, resize and suppress
 
 
@@ -311,16 +313,25 @@ def own_rows_file(store: Store, rows: Sequence[NDArray[Any]]) -> Path:
     return _get(store, "own_rows", key("own_rows", inputs), make)
 
 
-def exact_outputs(store: Store, model: OwnModel, inputs: Tensors) -> Tensors:
-    """Outputs of the user's file in FP64 (reference.exact). Raises NotExact."""
+def exact_outputs(store: Store, model: OwnModel, inputs: Tensors, precision: Precision = Precision.FP32) -> Tensors:
+    """Outputs of the user's file in FP64 (reference.exact), or in the arithmetic of FP16 or INT8. Raises NotExact; why
+    there are none is kept too, for it may have taken a minute to find."""
 
     def make(path: Path) -> None:
-        made = exact.outputs(own.whole(model.path), inputs)
-        save_arrays(path, {str(place): made[name] for place, name in enumerate(model.outputs)})
+        try:
+            made = exact.outputs(own.whole(model.path), inputs, precision=precision)
+        except NotExact as error:
+            save_arrays(path, {WHY_NOT: np.array(str(error))})
+        else:
+            save_arrays(path, {str(place): made[name] for place, name in enumerate(model.outputs)})
 
     fed = [[name, str(one.dtype), list(one.shape), hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest()]
            for name, one in inputs.items()]  # fmt: skip
-    kept = load_arrays(_get(store, "own_exact", key("own_exact", {"digest": model.digest, "inputs": fed}), make))
+    told = {} if precision is Precision.FP32 else {"precision": str(precision)}
+    of = {"digest": model.digest, "inputs": fed, **told}
+    kept = load_arrays(_get(store, "own_exact", key("own_exact", of), make))
+    if WHY_NOT in kept:
+        raise NotExact(str(kept[WHY_NOT]))
     return {name: kept[str(place)] for place, name in enumerate(model.outputs)}
 
 

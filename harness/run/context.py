@@ -90,7 +90,7 @@ class RunContext:
         self.settings = settings
         self._present: dict[str, Presence] = {}
         self._losses: dict[tuple[str, str, Precision], dict[str, Loss]] = {}
-        self._not_exact: dict[str, str] = {}  # why there is no FP64 reference, by the digest of a user's file
+        self._not_exact: dict[tuple[str, Precision], str] = {}  # why there is no FP64, by the digest of a user's file
         self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
@@ -349,16 +349,20 @@ class RunContext:
             self._losses[memo] = found
         return self._losses[memo]
 
-    def exact(self, model: OwnModel, inputs: Tensors) -> tuple[Tensors | None, str]:
-        """(outputs of a user's file in FP64, ""), or (None, why there are none)."""
+    def exact(
+        self, model: OwnModel, inputs: Tensors, precision: Precision = Precision.FP32
+    ) -> tuple[Tensors | None, str]:
+        """(outputs of a user's file in FP64, or in the arithmetic of FP16 or INT8; ""), or (None, why there are
+        none)."""
         if not self.settings.exact:
             return None, "the tier quick leaves FP64 out"
-        if model.digest not in self._not_exact:
+        of = (model.digest, precision)
+        if of not in self._not_exact:
             try:
-                return artefacts.exact_outputs(self.settings.store, model, inputs), ""
+                return artefacts.exact_outputs(self.settings.store, model, inputs, precision), ""
             except NotExact as error:
-                self._not_exact[model.digest] = str(error)
-        return None, self._not_exact[model.digest]
+                self._not_exact[of] = str(error)
+        return None, self._not_exact[of]
 
     def _prepared(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:
         dataset = self.dataset(model)

@@ -22,7 +22,22 @@ from harness.judge.policy import Policy
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.conformance.conftest import limits_of
-from tests.session import ASKED, ATTEMPTS, BOOK, FRESH, OWN, POLICY, RECORDS, TESTS, Book, Gathering, called, lineup_id
+from tests.session import (
+    ASKED,
+    ATTEMPTS,
+    BOOK,
+    FRESH,
+    OWN,
+    POLICY,
+    RECORDS,
+    TESTS,
+    Book,
+    Gathering,
+    Own,
+    _of_backend_and_model,
+    called,
+    lineup_id,
+)
 from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
@@ -586,3 +601,19 @@ def test_the_screen_that_ends_a_red_run_shows_what_failed_why_and_the_command_to
         assert re.search(rf" python -m pytest '\S*::test_{test}\[\S+-cpu-fp32-bs1\]'", text), text
     assert "latest.html" in text.replace("\n", ""), text
     assert written <= 40 + 12, text  # pytest's own lines: its header, its progress and its last one
+
+
+def test_the_command_to_run_a_case_again_names_its_own_file_alone(tmp_path):
+    import own_models
+
+    from harness.export import own
+
+    files = [own_models.save(make, tmp_path / name) for make, name in
+             ((own_models.dense, "a.onnx"), (own_models.two_inputs, "b.onnx"))]  # fmt: skip
+    given = {"backend_option": ["threads=1"], "onnx_input": ["x=0:1", "a=2:3"]}
+    cases = [Own(own.read(file), Case.parse(f"own_{file.stem}-cpu-fp32-bs1")) for file in files]
+    config = SimpleNamespace(getoption=given.get, stash={OWN: cases})
+
+    told = _of_backend_and_model(config, cases[1].case)
+
+    assert told == ["--backend-option=threads=1", f"--onnx={files[1]}", "--onnx-input=a=2:3"]

@@ -101,6 +101,18 @@ def test_what_a_user_gives_wrongly_is_named(options, said, tmp_path):
         read(own_models.two_inputs, tmp_path, **options)
 
 
+def test_each_of_several_files_takes_the_options_of_its_own_inputs(tmp_path):
+    files = [own_models.save(make, tmp_path / name) for make, name in
+             ((own_models.dense, "a.onnx"), (own_models.two_inputs, "b.onnx"))]  # fmt: skip
+
+    first, second = own.several(files, {"x": "0:1", "a": "2:3"})
+
+    assert (first.ranges, second.ranges) == ({"x": (0, 1)}, {"a": (2, 3)})
+    with pytest.raises(UsageError, match="no file has an input c") as told:
+        own.several(files, {"c": "0:1"})
+    assert told.value.hint == "their inputs: x, a, b"
+
+
 def test_rows_of_another_shape_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 4), np.float32))
 

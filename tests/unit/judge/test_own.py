@@ -145,3 +145,38 @@ def test_a_reference_that_is_not_finite_asks_for_other_inputs(bad):
     with pytest.raises(InvalidMeasurement, match=r"own y has 1 of 12 values that are NaN or infinite") as told:
         judged(Y, wanted)
     assert "--onnx-input NAME=LOW:HIGH" in told.value.hint
+
+
+# ---------------------------------------------------------------- what FP16 and INT8 themselves cost
+
+
+def rounding(ours, rounded, precision=FP16, exact=EXACT):
+    plain = exact.astype(np.float32)
+    return judge_own({"y": ours}, {"y": exact}, precision, len(exact), {"y": plain}, {"y": rounded})
+
+
+@pytest.mark.parametrize(("precision", "outcome"), [(FP16, "PASS"), (Precision.INT8, "FAIL")])
+def test_at_lower_precision_the_error_is_told_in_units_of_what_that_costs(precision, outcome):
+    verdict = rounding(off(0.3, 1), off(0.1, 2), precision)
+
+    assert verdict.outcome == outcome, "5 x the loss is allowed at FP16, 2 x at INT8"
+    assert verdict.details["units"] == pytest.approx(3, rel=0.2)
+    assert f"x what {str(precision).upper()} itself costs)" in verdict.text
+
+
+def test_a_file_that_overflows_in_fp16_is_said_to():
+    over = EXACT.astype(np.float32)
+    over[1, 3] = np.inf
+
+    verdict = rounding(over, over)
+
+    assert verdict.outcome == "FAIL"
+    assert verdict.text.endswith("FP16 itself makes y NaN or infinite in this file")
+    assert "itself makes" not in rounding(over, off(0.1, 2)).text
+
+
+def test_a_class_that_changes_in_fp16_itself_may_change():
+    wanted, other = np.array([1, 2]), np.array([1, 3])
+
+    assert rounding(other, other, exact=wanted).outcome == "PASS"
+    assert rounding(other, wanted, exact=wanted).outcome == "FAIL"

@@ -106,7 +106,7 @@ def test_several_outputs_keep_their_names_and_images_are_run_one_by_one():
 
 @pytest.mark.parametrize("value", [np.zeros((2, 3)), np.full((2, 3), -4.0), np.full((2, 3), 7.0)])
 def test_a_tensor_of_one_value_is_rounded_to_itself(value):
-    rounded = arithmetic._to_eight_bits(torch.from_numpy(value.astype(np.float32)))
+    rounded = arithmetic.to_eight_bits(torch.from_numpy(value.astype(np.float32)))
 
     assert rounded.numpy() == pytest.approx(value)
-    assert arithmetic._to_eight_bits(torch.from_numpy(value.astype(np.float32)), 0).numpy() == pytest.approx(value)
+    assert arithmetic.to_eight_bits(torch.from_numpy(value.astype(np.float32)), 0).numpy() == pytest.approx(value)

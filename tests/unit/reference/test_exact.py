@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from own_models import F, file, info, node
 
+from harness.case import Precision
 from harness.export import own as files
 from harness.reference import exact, own
 
@@ -266,3 +267,42 @@ def test_what_is_rounded_to_fp32_by_definition_is_not_called_fp64():
     assert exact.outputs(suppressing(node("Neg", ["x"], ["b"])), fed)["y"].tolist() == [[0, 0, 0], [0, 0, 2]]
     with pytest.raises(exact.NotExact, match="takes FP32 by definition: NonMaxSuppression"):
         exact.outputs(suppressing(node("Mul", ["x", "tenth"], ["b"])), fed)
+
+
+# ---------------------------------------------------------------- what FP16 and INT8 cost
+
+
+def in_two_layers(x, w, precision, **second):
+    model = file([node("MatMul", ["x", "w"], ["h"]), node(second.pop("op"), ["h", *second.pop("more", [])], ["y"])],
+                 [info("x", F, x.shape)], [info("y", F, None)], [numpy_helper.from_array(w, "w")])  # fmt: skip
+    return exact.outputs(model, {"x": x}, precision=precision)["y"]
+
+
+def half(value):
+    return value.astype(np.float16).astype(np.float64)
+
+
+def test_fp16_rounds_what_is_multiplied_and_the_result_of_what_follows():
+    x, w = drawn(3, 8), drawn(8, 4)
+
+    found = in_two_layers(x, w, Precision.FP16, op="Tanh")
+
+    close(found, half(np.tanh(half(x) @ half(w))))
+    assert np.abs(found - np.tanh(x.astype(np.float64) @ w)).max() > 1e-5
+
+
+def test_int8_rounds_inputs_a_tensor_and_weights_a_channel():
+    x, w = drawn(3, 8), drawn(8, 4) * np.array([1, 10, 100, 1000], f32)
+    step, steps = (x.max() - x.min()) / 255, np.abs(w).max(0) / 127
+
+    found = in_two_layers(x, w, Precision.INT8, op="Neg")
+
+    middle = np.round(-x.min() / step)
+    eight = (np.round(x / step) + middle).clip(0, 255) - middle
+    wanted = -((eight * step).astype(np.float64) @ (np.round(w / steps) * steps))
+    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert np.abs(found + x.astype(np.float64) @ w).max() > 1e-3 * np.abs(wanted).max()
+
+
+def test_what_overflows_in_fp16_overflows():
+    assert np.isinf(in_two_layers(1e3 * np.abs(drawn(3, 8)), 1e3 * np.abs(drawn(8, 4)), Precision.FP16, op="Neg")).all()

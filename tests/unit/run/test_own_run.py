@@ -231,7 +231,7 @@ def local():
 def test_the_reference_is_in_fp64_is_kept_and_says_where_it_cannot_be(tmp_path, monkeypatch):
     asked = []
     real = exact.outputs
-    monkeypatch.setattr(exact, "outputs", lambda *given: asked.append(given) or real(*given))
+    monkeypatch.setattr(exact, "outputs", lambda *given, **more: asked.append(given) or real(*given, **more))
 
     def bench(make, case, **settings):
         context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load(), **settings))
@@ -263,6 +263,36 @@ def test_the_reference_is_in_fp64_is_kept_and_says_where_it_cannot_be(tmp_path, 
     assert "units" not in other.judged(other.plain).details
     quick = bench(unstable, "own_m-cpu-fp32-bs1", exact=False)
     assert quick.judged(quick.plain).details["reference"].endswith("the tier quick leaves FP64 out")
+
+
+def test_why_there_is_no_fp64_is_found_out_once(tmp_path, monkeypatch):
+    """It may take a minute a batch to find that FP64 takes longer than that."""
+    asked = []
+
+    def slow(*given, **more):
+        asked.append(more)
+        raise exact.NotExact("FP64 takes longer than 60 s at this batch")
+
+    monkeypatch.setattr(exact, "outputs", slow)
+    for _ in range(2):
+        context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
+        bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(own_models.dense, tmp_path))
+        told = bench.judged(bench.plain).details["reference"]
+
+    assert told == "reference in the file's own data types: FP64 takes longer than 60 s at this batch"
+    assert len(asked) == 1
+
+
+def test_the_units_at_fp16_are_those_of_fp16(tmp_path):
+    context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
+    bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(own_models.image, tmp_path))
+
+    chip = {name: value.astype(np.float32) for name, value in bench.rounded.items()}
+
+    assert bench.judged(chip).details["units"] == pytest.approx(1, abs=0.01)
+    finer = bench.judged(bench.plain)
+    assert (finer.outcome, finer.details["units"] < 0.01) == ("INVALID", True)
+    assert "the engine computes in a higher precision than fp16" in finer.text
 
 
 def odd():
