@@ -67,9 +67,11 @@ def terminal(
         last.append(Text(t("report: {path}", path=report)))
     last.append(Text(head(records, asked, stopped, t), "bold"))
     last = [*_skips(records, width, t, verbose), *_red(red, width, t, SCREEN - 2 - _height(last, width)), *last]
-    figures = _figures(records, width, t)
+    tabled = [section for section in tables.sections(records, t) if section[0] != tables.OTHERS]
+    beside, rows = len(first) + len(last), sum(len(rows) for _, _, rows in tabled)
+    figures = _figures(tabled, width, t) if verbose or beside + rows <= room else []  # drawn only where they may fit
     told = _passed(records, width, t) if verbose else []
-    if not verbose and len(first) + len(figures) + len(last) > room:
+    if not verbose and beside + max(rows, len(figures)) > room:
         figures = []
         if any(r.values for r in records if ran(r)):
             last.insert(-1, Text(t("figures: in the report, or with pytest -v")))
@@ -254,11 +256,10 @@ def _passed(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
     return [*lines, Text()] if lines else []
 
 
-def _figures(records: Sequence[Record], width: int, t: Translate) -> list[Text]:
+def _figures(sections: Sequence[tables.Section], width: int, t: Translate) -> list[Text]:
     lines: list[Text] = []
-    for title, columns, rows in tables.sections(records, t):
-        if title != tables.OTHERS:
-            lines += [*_table(t(title), columns, rows, width, t), Text()]
+    for title, columns, rows in sections:
+        lines += [*_table(t(title), columns, rows, width, t), Text()]
     return lines
 
 

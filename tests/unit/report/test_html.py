@@ -6,6 +6,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import cv2
@@ -54,6 +55,12 @@ class Page(HTMLParser):
             self.texts.append(data)
 
 
+@cache
+def whole():
+    """The page of all cases."""
+    return page(run_of(whole_matrix()))
+
+
 def test_the_whole_matrix_is_below_5_mb():
     text = page(run_of(heavy(whole_matrix())))
 
@@ -62,7 +69,7 @@ def test_the_whole_matrix_is_below_5_mb():
 
 
 def test_nothing_is_asked_for_and_every_anchor_is_there_once():
-    found = Page(page(run_of(whole_matrix())))
+    found = Page(whole())
 
     assert found.addresses == ["data:,"]
     assert len(found.ids) == len(set(found.ids))
@@ -115,7 +122,7 @@ def test_what_changed_is_the_second_block(tmp_path):
 
 
 def test_failures_come_before_charts_and_tables_and_name_their_command():
-    text = page(run_of(whole_matrix()))
+    text = whole()
 
     assert (
         text.index('id="failures"') < text.index('id="grid"') < text.index('id="charts"') < text.index('id="accuracy"')
@@ -152,7 +159,7 @@ def section(text, name):
 
 def test_charts_of_a_small_run_are_open_and_of_a_large_one_those_of_the_first_model():
     cases = [case for case in matrix.cases() if str(case).endswith("-cpu-fp32-bs1")]
-    small, large = (section(page(run_of(whole_matrix(some))), "charts") for some in (cases, None))
+    small, large = (section(text, "charts") for text in (page(run_of(whole_matrix(cases))), whole()))
 
     assert small.count("<details open>") == small.count("<details") == len(cases)
     assert large.count("<details open>") == 1

@@ -172,6 +172,13 @@ def test_tables_stand_in_the_summary_when_they_fit_and_the_ratio_has_its_interva
     assert "figures: in the report" in said(whole_matrix(broken=False))
 
 
+def test_tables_of_more_rows_than_there_is_room_are_not_drawn(monkeypatch):
+    """It takes a second for the whole matrix, at the end of each run."""
+    monkeypatch.setattr("harness.report.terminal._table", None)
+
+    assert "figures: in the report" in said(whole_matrix(broken=False))
+
+
 def test_a_ratio_measured_in_pairs_shows_its_own_interval():
     record = timed(LONGEST, 90.0, ratio=1.5, ratio_low=1.4, ratio_high=1.625)
 
