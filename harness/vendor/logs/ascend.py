@@ -247,8 +247,12 @@ def _near(log: Log, runs: list[float], mean: float, which: str) -> None:
 
 
 def _ran_once(log: Log) -> None:
+    """Raises DataError: there is one run, or one mean that may be half of two. With its end it ran once."""
+    whole = any(_END in line for line in log.lines)
     log.refuse(
-        "no average without the first time: the log is cut off, or the model ran once",
+        "the model ran once, and a first run is slow"
+        if whole
+        else "no average without the first time: the log is cut off, or the model ran once",
         "run a directory of inputs, or --loop 100, and give the whole output",
     )
 

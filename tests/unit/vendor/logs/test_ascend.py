@@ -165,6 +165,14 @@ def test_one_mean_and_no_end_may_be_cut_off(means):
         parse(text)
 
 
+def test_a_whole_log_of_one_run_is_not_called_cut_off():
+    """As some of ModelZoo-TensorFlow's pages are."""
+    text = "Inference time: 8.69ms\nInference average time: 8.690000 ms\n[INFO] Execute sample success\n"
+
+    with pytest.raises(DataError, match="the model ran once, and a first run is slow"):
+        parse(text, batch=1)
+
+
 def test_one_run_is_no_mean():
     with pytest.raises(DataError, match="the model ran once"):
         parse(log_samples.msame([8.0], means="all"))
