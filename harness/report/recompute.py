@@ -76,9 +76,11 @@ def _check(record: Record, book: _Evidence) -> Check:
         return Check(record, "differs", f"it cannot be computed from what was kept: {why}")
     wrong = [] if verdict.outcome is told else [f"{verdict.outcome} instead of {told}"]
     for name, value in verdict.details.items():
-        kept = record.values.get(name)
-        if isinstance(value, float) and isinstance(kept, (int, float)) and not math.isclose(kept, value, rel_tol=CLOSE):
-            wrong.append(f"{name} {value:.10g} instead of {kept:.10g}")
+        kept = record.values.get(name, value)  # a figure that the record never had is not missed
+        if not isinstance(value, float) or not math.isfinite(value):
+            continue
+        if kept is None or not math.isclose(kept, value, rel_tol=CLOSE):
+            wrong.append(f"{name} {value:.10g} instead of {kept}")
     return Check(record, "differs" if wrong else "same", "; ".join(wrong) or verdict.text)
 
 

@@ -43,6 +43,18 @@ def test_what_cannot_be_computed_with_does_not_come_out(tmp_path):
     assert (found.result, "sessions" in found.why) == ("differs", True)
 
 
+def test_a_figure_that_was_taken_away_does_not_come_out(tmp_path):
+    windows = tuple(Window(n, n + 1.0, 10) for n in range(20))
+    line = of_measurement(CASE, Measurement(((Timing((), windows, ()),),), (), 1, (), ()), None)
+
+    def told(**values):
+        record = Record(CASE, "throughput", "INCONCLUSIVE", "", values=values, marks=("simulated",))
+        return recompute(Run({}, (record,), {}, (line,)), tmp_path, TABLE)[0].result
+
+    assert told(measured=10.0) == "same"
+    assert told(measured=None) == told(measured=11.0) == "differs"
+
+
 def test_an_error_has_no_figure(tmp_path):
     assert check(tmp_path, Record(CASE, "numerics", "ERROR", "died"))[0] == "not recomputed"
 
