@@ -395,6 +395,9 @@ def _rows(tensor: TensorSpec, file: Path) -> NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"--onnx-input {tensor.name}={file} cannot be read: {error}",
                          hint="give LOW:HIGH or a file written by numpy.save") from error  # fmt: skip
+    if not isinstance(rows, np.ndarray):  # numpy.load reads archives too
+        raise UsageError(f"--onnx-input {tensor.name}={file} is an archive of arrays",
+                         hint="save each array by itself with numpy.save, as an .npy file")  # fmt: skip
     free, fixed = tensor.shape[:1] == (-1,), tensor.shape
     fits = rows.shape[1:] == fixed[1:] and len(rows) if free else rows.shape == fixed
     if not free and rows.shape[1:] == fixed[1:] and fixed[:1] == (1,) and len(rows) > 1:

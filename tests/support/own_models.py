@@ -162,6 +162,17 @@ def held_batch():
                 [info("x", F, ("n", 2, 4))], [info("y", F, ("n", 4))], [to, weight("w", 8, 4)])  # fmt: skip
 
 
+def four_bits():
+    """Weights of 4 bits, as language models have them."""
+    values = np.random.RandomState(0).randint(-8, 8, 32).tolist()
+    step = numpy_helper.from_array(np.array(0.1, np.float32), "step")
+    w = helper.make_tensor("w", TensorProto.INT4, [8, 4], values)
+    model = file([node("DequantizeLinear", ["w", "step"], ["d"]), node("MatMul", ["x", "d"], ["y"])], [info("x")],
+                 [info("y", F, ("batch", 4))], [w, step])  # fmt: skip
+    model.ir_version, model.opset_import[0].version = 10, 21
+    return model
+
+
 def noise():
     return file([node("RandomNormalLike", ["x"], ["n"], seed=1.0), node("Add", ["x", "n"], ["y"])],
                 [info("x")], [info("y")])  # fmt: skip
@@ -222,7 +233,7 @@ TESTED = {
     "whole_numbers": whole_numbers, "pixels": pixels, "switch": switch, "scaled": scaled, "mixing": mixing,
     "to_scalar": to_scalar, "beside_the_batch": beside_the_batch,
     "weights_as_inputs": weights_as_inputs, "empty_beside": empty_beside,
-    "as_many_as_there_are": as_many_as_there_are, "no_dropout": lambda: dropout(False),
+    "as_many_as_there_are": as_many_as_there_are, "no_dropout": lambda: dropout(False), "four_bits": four_bits,
     "fixed": lambda: dense((4, 8)),
     "no_batch_axis": lambda: dense((8,)),
     "doubles": lambda: dense(dtype=D, kind=np.float64),

@@ -182,6 +182,8 @@ def _session(ort: Any, engine: Path, provider: tuple[str, dict[str, str]], spec:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     # otherwise its threads keep a core each for 3 to 500 ms after a run, whatever else wants it (onnxruntime #27916)
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # else products with weights of 4 bits have their inputs rounded to 8 (onnxruntime_session_options_config_keys.h)
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile

@@ -101,6 +101,13 @@ def test_what_a_user_gives_wrongly_is_named(options, said, tmp_path):
         read(own_models.two_inputs, tmp_path, **options)
 
 
+def test_an_archive_of_rows_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros((2, 3), np.float32))
+
+    with pytest.raises(UsageError, match=r"--onnx-input a=.*a\.npz is an archive of arrays"):
+        read(own_models.two_inputs, tmp_path, a=str(tmp_path / "a.npz"))
+
+
 def test_each_of_several_files_takes_the_options_of_its_own_inputs(tmp_path):
     files = [own_models.save(make, tmp_path / name) for make, name in
              ((own_models.dense, "a.onnx"), (own_models.two_inputs, "b.onnx"))]  # fmt: skip
