@@ -65,7 +65,7 @@ def network(header, graph):
         outputs = [np.asarray(output) for output in session().run(names, feeds)]
         return outputs if exact else [simulate.half(output) for output in outputs]
 
-    return rowwise.Rows(rowwise.name_of(model, names, exact), compute)
+    return rowwise.Rows(rowwise.name_of(model, names, exact), compute, rowwise.decides(model))
 
 
 # --- shapes and types ----------------------------------------------------------------------------------------------

@@ -24,10 +24,10 @@ class Rows:
     """`compute` (arrays by input name -> list of arrays, axis 0 the batch) applied row by row.
 
     A network that mixes the rows of a batch, or is made for one batch only, is found out by a batch of two and then
-    computed whole, as the graph says."""
+    computed whole, as the graph says; one that decides by values (`decides`) is whole from the beginning."""
 
-    def __init__(self, name, compute):
-        self.name, self._compute, self._whole = name, compute, None
+    def __init__(self, name, compute, decides=False):
+        self.name, self._compute, self._whole = name, compute, decides or None
 
     def __call__(self, feeds):
         """Outputs of the batch, which is axis 0 of all feeds; where these differ in length, of the whole graph."""
@@ -101,6 +101,11 @@ class Rows:
             if not np.allclose(apart, whole, rtol=0, atol=LIKE * magnitude, equal_nan=True):
                 return False
         return True
+
+
+def decides(model):
+    """Whether a branch or loop decides by values: what two rows decide together shows on no sample of them."""
+    return any(node.op_type in ("If", "Loop") for node in model.graph.node)
 
 
 def freed(model):

@@ -109,7 +109,9 @@ class Network:
         found = [index for index, node in enumerate(model.graph.node) if node.op_type == NMS]
         if len(found) > 1:
             raise BadEngineError("more than one " + NMS)
-        self._rows = rowwise.Rows(rowwise.name_of(model, self.outputs, header["aipp"]), self._compute)
+        self._rows = rowwise.Rows(
+            rowwise.name_of(model, self.outputs, header["aipp"]), self._compute, rowwise.decides(model)
+        )
         self._tails = {}  # by batch
         self.nms = model.graph.node[found[0]] if found else None
         head, self._rest = _split(model, found[0]) if found else (model, None)

@@ -222,3 +222,19 @@ def test_a_folder_that_takes_nothing_costs_no_answer(monkeypatch, tmp_path):
 
     assert np.array_equal(out, 2 * batch(0)["image"])
     assert not list((tmp_path / "memory").rglob("*.part"))
+
+
+def test_a_graph_that_decides_by_values_is_computed_whole(memory):
+    """Two rows of this batch show nothing: alone and together their sum is positive."""
+    from onnx import helper
+
+    def by_sum(feeds):
+        return [feeds["x"] * (1 if feeds["x"].sum() > 0 else -1)]
+
+    fed = {"x": np.array([[1.0], [2.0], [-9.0]])}
+    nodes = [helper.make_node(op, ["x"], ["y"]) for op in ("If", "Relu")]
+    graphs = [helper.make_model(helper.make_graph([node], "g", [], [])) for node in nodes]
+
+    assert [rowwise.decides(graph) for graph in graphs] == [True, False]
+    assert np.array_equal(rowwise.Rows("whole", by_sum, True)(fed)[0], -fed["x"])
+    assert not np.array_equal(rowwise.Rows("rows", by_sum)(fed)[0], -fed["x"])
