@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import PurePath
 from typing import Any
 
@@ -46,6 +47,12 @@ SHAPES: Mapping[str, Mapping[str, Shape]] = {
 }  # fmt: skip
 """By the kind of a line; what is not named here is only shown, or computed with by those who expect anything."""
 OF_FACTS: Mapping[str, Shape] = {"attempt": COUNT, "images": NUMBER, "beside": OBJECT, "loss": OBJECT}
+
+
+def figure(value: Any) -> Any:
+    """A figure as a record holds it: None for one that is too large to be read back, such as the error of outputs near
+    the largest FP64 number."""
+    return None if isinstance(value, float) and MOST < abs(value) < inf else value
 
 
 def wrong(line: Mapping[str, Any]) -> str:

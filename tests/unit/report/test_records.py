@@ -62,6 +62,14 @@ def test_what_is_written_reads_back_equal(written):
     assert (run.header["host"], run.footer["asked"], run.footer["ran"]) == ("lab", 9, 2)
 
 
+def test_a_figure_too_large_to_be_read_back_does_not_cost_the_run(tmp_path):
+    path = tmp_path / "run.jsonl"
+    write_run(path, HEADER, [record(outcome="FAIL", largest=1e200, cosine=0.5)], asked=1)
+
+    (found,) = read_run(path).records
+    assert found.values == {"largest": None, "cosine": 0.5}
+
+
 def line_missing(lines):
     return lines[:1] + lines[2:]
 
