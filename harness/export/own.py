@@ -408,4 +408,9 @@ def _rows(tensor: TensorSpec, file: Path) -> NDArray[Any]:
         wanted = f"{tensor.dtype} {shape}{several}"
         raise UsageError(f"{file} is {rows.dtype} {list(rows.shape)}, input {tensor.name} {wanted}",
                          hint="save it with that dtype and shape")  # fmt: skip
+    if len(bad := np.argwhere(~np.isfinite(rows))):
+        raise UsageError(
+            f"{file} has {len(bad)} of {rows.size} values that are NaN or infinite, first at {bad[0].tolist()}",
+            hint="save it with finite ones; -65504 does in the place of minus infinity in a mask",
+        )
     return np.asarray(rows)

@@ -127,6 +127,19 @@ def test_rows_of_another_shape_are_refused(tmp_path):
         read(own_models.two_inputs, tmp_path, a=str(tmp_path / "a.npy"))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_refused_with_their_place(value, tmp_path):
+    rows = np.zeros((4, 3), np.float32)
+    rows[2, 1] = rows[3, 0] = value
+    np.save(tmp_path / "a.npy", rows)
+
+    with pytest.raises(
+        UsageError, match=r"a\.npy has 2 of 12 values that are NaN or infinite, first at \[2, 1\]"
+    ) as told:
+        read(own_models.two_inputs, tmp_path, a=str(tmp_path / "a.npy"))
+    assert "finite" in told.value.hint
+
+
 def test_the_digest_changes_with_the_weights_and_with_what_is_fed(tmp_path):
     model = read(own_models.dense, tmp_path)
     other = own_models.dense()
