@@ -14,7 +14,7 @@ from harness.baselines import Baselines
 from harness.errors import DataError, HarnessError
 from harness.judge.accuracy import SLACK, judge_agreement, judge_published, of_seeded, tail_of
 from harness.judge.known import excuse
-from harness.judge.numerics import Tolerance, tolerance_again
+from harness.judge.numerics import Tolerance, in_precision, tolerance_again
 from harness.judge.sampled import again
 from harness.judge.throughput import FLOOR
 from harness.judge.verdict import Verdict
@@ -165,7 +165,12 @@ def _numerics(record: Record, book: _Evidence) -> Verdict:
     sound = cosine >= asked.cosine and largest <= asked.largest and rms <= asked.rms
     if sound and "onnx_digest" in record.facts and _told(record) is Outcome.FAIL:
         raise _Cannot("outputs of whole numbers differ, which are not kept")
-    verdict = Verdict(Outcome.PASS if sound else Outcome.FAIL, f"from its own errors; asked {asked}")
+    cost = record.values.get("arithmetic_rms")
+    units = {"units": rms / cost} if cost else {}
+    verdict = Verdict(Outcome.PASS if sound else Outcome.FAIL, f"from its own errors; asked {asked}", units)
+    may_be_exact = "simulated" in record.marks or "onnx_digest" in record.facts  # a file without products may too
+    if _told(record) is Outcome.INVALID or not may_be_exact:
+        verdict = in_precision(verdict, record.case.precision)
     return _excused(verdict, record, book, record.metric)
 
 

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from harness.case import Case
 from harness.judge.timing import Timing, Window
 from harness.report.recompute import recompute
@@ -11,6 +13,8 @@ from harness.run.windows import Measurement, judged, speed_of
 from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
+CASE_FP16 = Case.parse("regnety_016-t4-fp16-bs1")
+OWN_FP16 = Case.parse("own_tiny-t4-fp16-bs1")
 TABLE = SimpleNamespace(digest="t")
 
 
@@ -53,6 +57,24 @@ def test_a_figure_that_was_taken_away_does_not_come_out(tmp_path):
 
     assert told(measured=10.0) == "same"
     assert told(measured=None) == told(measured=11.0) == "differs"
+
+
+@pytest.mark.parametrize(("of", "marks", "facts", "told"), [
+    (CASE_FP16, (), {}, {"INVALID": "same", "PASS": "differs"}),
+    (CASE_FP16, ("simulated",), {}, {"INVALID": "same", "PASS": "same"}),
+    (OWN_FP16, (), {"onnx_digest": "d"}, {"INVALID": "same", "PASS": "same"}),
+])  # fmt: skip
+def test_outputs_that_are_too_exact_are_invalid_again(of, marks, facts, told, tmp_path):
+    values = {"cosine": 1.0, "largest": 1e-5, "rms": 1e-5, "units": 1e-3, "arithmetic_rms": 1e-2}
+    table = SimpleNamespace(digest="t", deviation=lambda *case: None)
+
+    def found(outcome, **more):
+        record = Record(of, "numerics", outcome, "", values={**values, **more}, marks=marks, facts=facts)
+        return recompute(Run({"baselines": "t"}, (record,), {}), tmp_path, table)[0].result
+
+    assert {outcome: found(outcome) for outcome in told} == told
+    assert found("INVALID", arithmetic_rms=1e-5, units=1.0) == "differs"
+    assert found("INVALID", units=2e-3) == "differs"
 
 
 def test_an_error_has_no_figure(tmp_path):
