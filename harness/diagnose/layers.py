@@ -15,7 +15,7 @@ from harness.errors import BuildError, DeviceError, RunError
 from harness.export import graph
 from harness.judge.numerics import judge_numerics
 from harness.judge.verdict import Verdict
-from harness.reference.exact import reads
+from harness.reference.exact import SIZES, reads
 from harness.vocabulary import Outcome
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def layers(model: ModelProto, batch: int) -> tuple[Layer, ...]:
     nearest: dict[str, tuple[str, ...]] = {v.name: (v.name,) for v in fixed.input if v.name not in constants}
     found = []
     for node in fixed.node:
-        taken = () if node.op_type in ("Shape", "Size") else reads(node)  # no value of the tensor passes those
+        taken = () if node.op_type in SIZES else reads(node)
         before = tuple(dict.fromkeys(source for name in taken for source in nearest.get(name, ())))
         for name in node.output:
             value = known.get(name)

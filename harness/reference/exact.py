@@ -25,6 +25,7 @@ Attributes: TypeAlias = Mapping[str, Any]
 MOST_SECONDS = 60.0  # of one batch; FP64 takes 5 to 30 times as long as FP32
 
 PRODUCTS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": 1}  # operator: axis of the weight's output channels
+SIZES = ("Shape", "Size")  # no value of a tensor passes them
 
 
 class NotExact(Exception):  # noqa: N818 - no fault of the file: it is compared with FP32 then
@@ -35,8 +36,9 @@ def outputs(
     model: ModelProto, inputs: Tensors, seconds: float = MOST_SECONDS, precision: Precision = Precision.FP32
 ) -> Tensors:
     """Outputs of a graph by name in FP64; whole numbers and booleans keep their types. `inputs` are those of the file.
-    At FP16 and INT8 each node rounds as that arithmetic does (reference.arithmetic), those inside of branches and loops
-    excepted: what the precision itself costs.
+    At FP16 and INT8 each node rounds as that arithmetic does (reference.arithmetic): what the precision itself costs.
+    Excepted are nodes inside of branches and loops, and those that the inputs' values do not reach, which compilers
+    compute beforehand.
 
     Raises NotExact: where the file has no floating-point number of less than 64 bits, an operator has no FP64 kernel,
     draws at random or rounds to FP32 by definition, or FP64 takes longer than `seconds`."""
@@ -50,8 +52,12 @@ def outputs(
     values |= {name: _double(np.asarray(value)) for name, value in inputs.items()}
     wanted = [value.name for value in graph.output]
     last = {name: place for place, node in enumerate(graph.node) for name in reads(node)}
+    reached = set(inputs)
     for place, node in enumerate(graph.node):
-        values |= _rounded(wide, node, {name: values[name] for name in reads(node)}, precision)
+        there = node.op_type not in SIZES and not reached.isdisjoint(reads(node))
+        reached |= set(node.output) if there else set()
+        given = {name: values[name] for name in reads(node)}
+        values |= _rounded(wide, node, given, precision if there else Precision.FP32)
         for name in reads(node):
             if last[name] == place and name not in wanted:
                 values.pop(name, None)

@@ -297,6 +297,21 @@ def test_fp16_rounds_what_is_multiplied_and_the_result_of_what_follows():
     assert np.abs(found - np.tanh(x.astype(np.float64) @ w)).max() > 1e-5
 
 
+@pytest.mark.parametrize("sized", [False, True])
+def test_what_no_input_reaches_is_computed_beforehand_and_not_rounded(sized):
+    """A table of sines of large angles: rounded node by node it would be wrong by a tenth in FP16."""
+    many = [node("Shape", ["x"], ["s"]), node("Cast", ["s"], ["many"], to=1)] if sized else []
+    table = [node("Mul", ["a", "many"], ["angle"]), node("Sin", ["angle"], ["t"])]
+    a, two = np.array([1000.3, 777.7], f32), numpy_helper.from_array(np.array([2], f32), "many")
+    weights = [numpy_helper.from_array(a, "a"), *([] if sized else [two])]
+    model = file([*many, *table, node("Add", ["x", "t"], ["y"])], [info("x", F, (2,))], [info("y", F, None)], weights)
+    x = drawn(2)
+
+    found = exact.outputs(model, {"x": x}, precision=Precision.FP16)["y"]
+
+    close(found, half(x + np.sin(2 * a.astype(np.float64))))
+
+
 def test_int8_rounds_inputs_a_tensor_and_weights_a_channel():
     x, w = drawn(3, 8), drawn(8, 4) * np.array([1, 10, 100, 1000], f32)
     step, steps = (x.max() - x.min()) / 255, np.abs(w).max(0) / 127
