@@ -95,6 +95,13 @@ def builder_config(spec: BuildSpec) -> dict[str, Any]:
 def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> None:
     from magicmind.python.runtime.parser import Parser
 
+    for tensor in spec.inputs:
+        if not hasattr(mm.DataType, tensor.dtype.upper()):
+            known = "float32" if tensor.dtype.startswith("float") else "int32"
+            raise BuildError(
+                f"input {tensor.name} of the model is {tensor.dtype}, a type that MagicMind has not",
+                hint=f"export the model with {known} inputs",
+            )
     traced = path.suffix == ".pt"
     parser = calls.make("mm.Parser", Parser, mm.ModelKind.kPytorch if traced else mm.ModelKind.kOnnx)
     if traced:

@@ -19,6 +19,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from harness.backends._calibration import calibration_batches, calibration_samples
 from harness.backends._calls import Calls
 from harness.backends.base import shape_at
@@ -71,7 +73,7 @@ def _plan(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, log: Any, source
     errors = "\n".join(str(parser.get_error(i)) for i in range(parser.num_errors))
     if not parsed or errors:
         raise calls.failure("trt.OnnxParser.parse_from_file", f"{source.name} was refused", errors or log.words())
-    shapes = _network_inputs(network, spec)
+    shapes = _network_inputs(trt, network, spec)
     config = calls.make("trt.Builder.create_builder_config", builder.create_builder_config)
     calibrator = _set_precision(trt, cuda, stack, calls, config, spec)
     if spec.tune:
@@ -102,12 +104,12 @@ def _plan(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, log: Any, source
     return bytes(plan)
 
 
-def _network_inputs(network: Any, spec: BuildSpec) -> dict[str, tuple[int, ...]]:
-    """Inputs of the parsed network by name, checked against the model's."""
-    inputs = {}
+def _network_inputs(trt: Any, network: Any, spec: BuildSpec) -> dict[str, tuple[int, ...]]:
+    """Inputs of the parsed network by name, checked against the model's: the parser makes float32 of float64."""
+    inputs, kinds = {}, {}
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
-        inputs[tensor.name] = tuple(tensor.shape)
+        inputs[tensor.name], kinds[tensor.name] = tuple(tensor.shape), tensor.dtype
     outputs = [network.get_output(i).name for i in range(network.num_outputs)]
     if set(inputs) != {tensor.name for tensor in spec.inputs} or not set(spec.outputs) <= set(outputs):
         raise BuildError(
@@ -116,6 +118,12 @@ def _network_inputs(network: Any, spec: BuildSpec) -> dict[str, tuple[int, ...]]
             hint="export the model again",
         )
     for tensor in spec.inputs:
+        taken = np.dtype(trt.nptype(kinds[tensor.name])).name
+        if taken != tensor.dtype:
+            raise BuildError(
+                f"input {tensor.name} of the model is {tensor.dtype}, TensorRT makes {taken} of it",
+                hint=f"export the model with {taken} inputs",
+            )
         wanted = shape_at(tensor, spec.batch)
         sizes = zip(inputs[tensor.name], (-1, *wanted[1:]))
         if len(inputs[tensor.name]) != len(tensor.shape) or any(a != b for a, b in sizes if -1 not in (a, b)):

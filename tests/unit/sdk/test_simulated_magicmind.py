@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import own_models
 import pytest
+from onnx import TensorProto
 from vendor_sweep import simulated, tiny_answer, tiny_batch, tiny_model
 
 
@@ -497,3 +500,12 @@ def test_tensors_that_a_program_makes_are_fed_and_filled(mm, onnx):
 
     assert outputs == given, "written, not replaced"
     assert distance([output.asnumpy() for output in outputs], tiny_answer(onnx, batch)) < 1e-5
+
+
+def test_a_parser_takes_no_double(mm, tmp_path):
+    double = partial(own_models.dense, dtype=TensorProto.DOUBLE, kind=np.float64)
+
+    told = mm.parser.Parser(mm.ModelKind.kOnnx).parse(mm.Network(), str(own_models.save(double, tmp_path / "d.onnx")))
+
+    assert not told.ok()
+    assert "x is of float64" in str(told)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
+import own_models
 import pytest
+from onnx import TensorProto
 from vendor_sweep import SDK, simulated, tiny_answer, tiny_batch, tiny_model
 
 
@@ -85,6 +88,18 @@ def executed(trt, cudart, engine, images):
 
 def distance(ours, answer):
     return max(float(np.abs(one - other).max()) for one, other in zip(ours, answer.values(), strict=True))
+
+
+def test_a_parser_makes_float_of_double(sdk, trt, release, tmp_path):
+    double = partial(own_models.dense, dtype=TensorProto.DOUBLE, kind=np.float64)
+
+    builder, network, config = parsed(trt, own_models.save(double, tmp_path / "double.onnx"))
+    profile = builder.create_optimization_profile()
+    profile.set_shape("x", (1, 8), (2, 8), (2, 8))
+    config.add_optimization_profile(profile)
+
+    assert [one.dtype for one in (network.get_input(0), network.get_output(0))] == [trt.float32, trt.float32]
+    assert builder.build_serialized_network(network, config) is not None
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])

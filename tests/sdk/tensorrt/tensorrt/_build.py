@@ -378,6 +378,7 @@ class OnnxParser(Scoped):
             if lacking:
                 return self._fail("UNSUPPORTED_NODE", lacking, i, node)
         _with_plugins(model)
+        _singles(model)
         if not all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
             model = onnx.shape_inference.infer_shapes(model)  # a file need not say them
         network.filled(model)
@@ -401,6 +402,28 @@ def _lacking(model, node):
     if not onnx.defs.has(node.op_type) and node.op_type not in [function.name for function in model.functions]:
         return "Plugin not found, are the plugin name, version, and namespace correct?"
     return ""
+
+
+def _singles(model):
+    """Make FLOAT of what is DOUBLE, as a parser does. In place."""
+    from onnx import TensorProto, numpy_helper
+
+    double, single = TensorProto.DOUBLE, TensorProto.FLOAT
+    graphs, attributes, tensors = [model.graph], [], []
+    for graph in graphs:  # which grows by branches and the bodies of loops
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.tensor_type.elem_type == double:
+                value.type.tensor_type.elem_type = single
+        new = [attribute for node in graph.node for attribute in node.attribute]
+        attributes += new
+        graphs += [attribute.g for attribute in new if attribute.HasField("g")]
+        tensors += [*graph.initializer, *(attribute.t for attribute in new)]
+    for tensor in tensors:
+        if tensor.data_type == double:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for attribute in attributes:
+        if attribute.name in ("to", "dtype") and attribute.i == double:
+            attribute.i = single
 
 
 def _with_plugins(model):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import own_models
 import pytest
 from magicmind_tiny import distance, run
+from onnx import TensorProto
 from vendor_sweep import NORMALIZE, tiny_batch, tiny_spec
 
+from harness.backends.base import BuildSpec, TensorSpec
 from harness.backends.cambricon import _build, magicmind
 from harness.errors import BuildError
 
@@ -63,6 +67,18 @@ def test_options_are_merged_over_the_configuration():
         "precision_mode": "qint8_mixed_float16",
         "weight_quant_granularity": "per_tensor",
     }
+
+
+def double_model(path):
+    return own_models.save(partial(own_models.dense, dtype=TensorProto.DOUBLE, kind=np.float64), path)
+
+
+def test_inputs_of_a_type_that_magicmind_has_not_are_refused(sdk, engine, tmp_path):
+    spec = BuildSpec("fp32", 2, (TensorSpec("x", "float64", (-1, 8)),), ("y",))
+
+    with pytest.raises(BuildError, match="input x of the model is float64, a type that MagicMind has not") as told:
+        magicmind.build(double_model(tmp_path / "double.onnx"), engine, spec)
+    assert told.value.hint == "export the model with float32 inputs"
 
 
 def test_a_traced_torch_file_is_taken_in_place_of_onnx(sdk, engine, tmp_path):

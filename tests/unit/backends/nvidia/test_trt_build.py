@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+import own_models
 import pytest
+from onnx import TensorProto
 from trt_tiny import calibration, distance, run
 from vendor_sweep import NORMALIZE, tiny_answer, tiny_batch, tiny_spec
 
+from harness.backends.base import BuildSpec, TensorSpec
 from harness.backends.nvidia import trt
 from harness.errors import BuildError
 
@@ -84,6 +89,15 @@ def test_the_parsers_errors_are_listed(version, engine, tmp_path):
 
     with pytest.raises(BuildError, match=r"bad.onnx was refused\n.*MODEL_DESERIALIZE_FAILED"):
         trt.build(tmp_path / "bad.onnx", engine, tiny_spec())
+
+
+def test_inputs_of_fp64_are_refused_for_the_parser_makes_fp32_of_them(version, engine, tmp_path):
+    double = partial(own_models.dense, dtype=TensorProto.DOUBLE, kind=np.float64)
+    spec = BuildSpec("fp32", 2, (TensorSpec("x", "float64", (-1, 8)),), ("y",))
+
+    with pytest.raises(BuildError, match="input x of the model is float64, TensorRT makes float32 of it") as told:
+        trt.build(own_models.save(double, tmp_path / "double.onnx"), engine, spec)
+    assert told.value.hint == "export the model with float32 inputs"
 
 
 def test_normalisation_is_not_taken_over(sdk, onnx, engine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from magicmind.python.common.types import DataType
 from magicmind.python.runtime._base import Code, compiled, injected, refused, status
 from magicmind.python.runtime._kinds import ModelKind
 from magicmind.python.runtime._network import NetworkTensor
@@ -50,9 +51,13 @@ class Parser:
         if opset > HIGHEST_OPSET:
             text = f"opset {opset} is above {HIGHEST_OPSET}"
             return status(call, Code.UNIMPLEMENTED, text)
+        sides = {side: compiled.described(model, side) for side in ("inputs", "outputs")}
+        for name, dtype, _ in sides["inputs"] + sides["outputs"]:
+            if dtype.upper() not in DataType.__members__:
+                return status(call, Code.UNIMPLEMENTED, f"{name} is of {dtype}")
         network.model = model
-        network.inputs = [NetworkTensor(*row) for row in compiled.described(model, "inputs")]
-        network.outputs = [NetworkTensor(*row) for row in compiled.described(model, "outputs")]
+        network.inputs = [NetworkTensor(*row) for row in sides["inputs"]]
+        network.outputs = [NetworkTensor(*row) for row in sides["outputs"]]
         return status(call)
 
     def _parse_torch(self, call, network, path):
