@@ -37,6 +37,10 @@ it filled before, so that the timed loop allocates nothing. Batches of one queue
 HIDING = ("MLU_VISIBLE_DEVICES", "CAMBRICON_VISIBLE_DEVICES")
 """Variables that hide cards: from a process that uses the runtime; from a container by Cambricon's device plugin."""
 UNHIDE = "unset that variable, or name a card that exists: cnmon"
+BY_THE_DATA = (
+    "an operator such as NonZero or NonMaxSuppression lets the data say how long it is: export without such an output; "
+    "where there is none, build the engine again"
+)
 
 
 def version() -> str:
@@ -254,11 +258,12 @@ class _Session:
             arrays[tensor.name] = np.array(array)
             # a mutable engine may promise -1, whatever the size, on any axis
             sizes = [size for size, promised in zip(array.shape, tensor.shape) if promised not in (-1, size)]
-            if sizes or array.ndim != len(tensor.shape) or array.dtype.name != tensor.dtype:
+            alike = array.ndim == len(tensor.shape) and array.dtype.name == tensor.dtype
+            if sizes or not alike:
                 raise RunError(
                     f"{tensor.name} came back as {array.dtype} {array.shape}, "
                     f"the engine promised {tensor.dtype} {tensor.shape}",
-                    hint="build the engine again; if it stays so, run the model under mm_run",
+                    hint=BY_THE_DATA if alike else "build the engine again; if it stays so, run the model under mm_run",
                 )
         return arrays
 

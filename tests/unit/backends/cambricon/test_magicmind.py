@@ -6,15 +6,17 @@ import gc
 import subprocess
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import own_models
 import pytest
 from magicmind_tiny import DEVICE, distance, run
 from onnx import TensorProto, helper
 from vendor_sweep import NORMALIZE, VirtualTime, tiny_answer, tiny_batch, tiny_pixels, tiny_spec
 
-from harness.backends.base import Device, TensorSpec
+from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.backends.cambricon import magicmind
 from harness.errors import DeviceError, RunError
 from harness.vendor import logs
@@ -372,6 +374,32 @@ def test_memory_that_no_process_shown_holds_is_told(sdk):
     sdk.switch(hidden_mb=4000, busy=0.9)
 
     assert magicmind.health(DEVICE).unseen_mb == 4000
+
+
+def test_an_output_as_long_as_its_data_says_is_told_with_what_to_do(sdk, tmp_path, engine):
+    spec = BuildSpec("fp32", 2, (TensorSpec("x", "float32", (-1, 8)),), ("y",))
+    made = own_models.save(partial(own_models.as_many_as_there_are, False), tmp_path / "found.onnx")
+    magicmind.build(made, engine, spec)
+
+    with magicmind.load(engine, DEVICE, spec) as session:
+        session.write({"x": np.ones((2, 8), np.float32)})
+        session.execute()
+        with pytest.raises(RunError, match=r"y came back as float32 \(16,\), the engine promised") as told:
+            session.read()
+
+    assert "NonMaxSuppression" in told.value.hint
+
+
+def test_an_output_of_another_type_than_promised_is_told(sdk, onnx, engine):
+    magicmind.build(onnx, engine, tiny_spec())
+    with magicmind.load(engine, DEVICE, tiny_spec()) as session:
+        session.write({"image": tiny_batch()})
+        session.execute()
+        session.outputs = tuple(replace(tensor, dtype="float16") for tensor in session.outputs)
+        with pytest.raises(RunError, match="came back as float32") as told:
+            session.read()
+
+    assert "mm_run" in told.value.hint
 
 
 def test_a_card_that_is_gone_is_not_healthy(sdk):
