@@ -155,7 +155,8 @@ COMPILER_ADVICE = {
     "E13010": "the operator has no parser: install the custom operator package",
     "E13024": "an environment variable is missing: source set_env.sh",
     "E16002": "the operator has no ONNX parser in this release",
-    "E16005": "the ONNX file imports two operator sets: export the model again",
+    "E16005": "the ONNX file imports two operator sets: put ONNX's own operators in the place of the other domain's, "
+    "or cut the graph before them",
     "E19010": "the operator has no ONNX parser in this release: export with opset 11, or install the operator package",
     "E19025": "an input has another shape than the graph's",
     "E20001": "an operator, named in the message, cannot be compiled with its arguments: try a static batch",

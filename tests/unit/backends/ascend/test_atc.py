@@ -285,7 +285,7 @@ def test_an_engine_that_was_there_stays_when_the_build_fails(sdk):
         (spec(), {"batch": 2}, "E19025", "another shape"),
         (spec(), {"opset": 19}, "E19010", "opset 11"),
         (spec(), {"opset": 9}, "E19010", "opset 11"),
-        (spec(), {"domain": "com.custom"}, "E16005", "two operator sets"),
+        (spec(), {"domain": "com.custom"}, "E16005", "put ONNX's own operators in the place of the other domain's"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
