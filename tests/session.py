@@ -25,7 +25,7 @@ from harness.case import Case
 from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
 from harness.judge import policyfile
 from harness.judge.policy import Policy
-from harness.report.causes import SWITCHES
+from harness.report.causes import PASSED_ON, SWITCHES, passed_on
 from harness.report.journal import Journal
 from harness.report.messages import Translate, language, refusal, translation
 from harness.report.records import Record, Run
@@ -145,11 +145,8 @@ def again(item: pytest.Item) -> str:
     """The command that runs a test again where the run was started, in the same environment and with the same
     options."""
     config = item.config
-    given = {name: config.getoption(name) for name in ("data", "cache", "limit", "device", "runner", "policy")}
-    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    options += [f"--sdk-python={value}" for value in config.getoption("sdk_python")]
-    options += _of_backend_and_model(config, case_of(item))
-    options += [f"--{name}" for name in SWITCHES if config.getoption(name)]
+    told = {name: config.getoption(name) for name in (*PASSED_ON, *SWITCHES)}
+    options = passed_on({**told, **_own_file(config, case_of(item))})
     here = Path(config.invocation_params.dir)
     file, sign, test = item.nodeid.partition("::")
     place = file if here == config.rootpath else os.path.relpath(config.rootpath / file, here)
@@ -168,14 +165,12 @@ def called(program: str, config: pytest.Config) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _of_backend_and_model(config: pytest.Config, case: Case | None) -> list[str]:
-    """The options that set what a backend takes, and that name the user's own model of the case and its inputs."""
-    options = [f"--backend-option={given}" for given in config.getoption("backend_option")]
+def _own_file(config: pytest.Config, case: Case | None) -> dict[str, list[str]]:
+    """--onnx and --onnx-input as far as they are of the case: its own file and what that is fed."""
     models = [one.model for one in config.stash[OWN] if one.case == case]
     names = {tensor.name for model in models for tensor in model.inputs}
-    options += [f"--onnx={model.path}" for model in models]
-    return options + [f"--onnx-input={given}" for given in config.getoption("onnx_input")
-                      if given.partition("=")[0] in names]  # fmt: skip
+    fed = [text for text in config.getoption("onnx_input") if text.partition("=")[0] in names]
+    return {"onnx": [str(model.path) for model in models], "onnx_input": fed}
 
 
 def _environment(config: pytest.Config) -> list[str]:
@@ -210,9 +205,8 @@ def way_on(item: pytest.Item) -> dict[str, str]:
 
 
 def _diagnose(config: pytest.Config, case: Case, pythons: list[str]) -> str:
-    given = {name: config.getoption(name) for name in ("data", "cache")}
-    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    options += pythons + _of_backend_and_model(config, case) + (["--simulate"] if config.getoption("simulate") else [])
+    told = {name: config.getoption(name) for name in ("data", "cache", "backend_option", "simulate")}
+    options = pythons + passed_on({**told, **_own_file(config, case)})
     words = [called("chipproof", config), "diagnose", str(case), *options]
     return " ".join([*_environment(config), shlex.join(words)])
 

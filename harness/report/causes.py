@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,14 @@ from harness.report.messages import Translate
 from harness.report.records import Record, head_line
 from harness.vocabulary import STAGES, Outcome
 
-PASSED_ON = ("data", "cache", "limit", "device", "runner", "sdk_python", "backend_option", "onnx", "onnx_input")
-"""Options that a repeated run needs as well; the last four may be given several times."""
+PASSED_ON = ("data", "cache", "limit", "device", "runner", "policy", "tier", "patience", "memory_limit", "time_limit",
+             "sdk_python", "backend_option", "onnx", "onnx_input")  # fmt: skip
+"""Options that a repeated run needs as well; the last five may be given several times."""
 
 UNITS = "us|ms|s|images|values|answers|windows|bytes|MB|GB|MHz|of"  # a number before one of these is no error code
-SWITCHES = ("tune", "simulate")
+SWITCHES = ("tune", "simulate", "all_cards")
 """The same for options without a value."""
+DEFAULTS = {"tier": "full"}
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,21 @@ def command(record: Record, options: Mapping[str, Any]) -> str:
     case, stage = record.case, STAGES.get(record.stage)
     marker = stage.marker if stage is not None else ""
     words = [case.model, case.chip, str(case.precision), f"bs{case.batch}", *([marker] if marker else [])]
-    parts = ["pytest", "-m", " and ".join(words)]
-    default = ("", "None", "[]", sys.executable)
+    return shlex.join(["pytest", "-m", " and ".join(words), *passed_on(options)])
+
+
+def passed_on(options: Mapping[str, Any]) -> list[str]:
+    """Those of PASSED_ON and SWITCHES that were given, as a command takes them."""
+    parts: list[str] = []
     for name in PASSED_ON:
-        given = options.get(name)
-        values = given if isinstance(given, list) else [given]
-        parts += [f"--{name.replace('_', '-')}={v}" for v in values if v is not None and str(v) not in default]
-    parts += [f"--{name}" for name in SWITCHES if str(options.get(name)) == "True"]
-    return shlex.join(parts)
+        value = options.get(name)
+        values = value if isinstance(value, list) else [value]
+        parts += [f"{_flag(name)}={v}" for v in values if str(v) not in ("", "None", "[]", DEFAULTS.get(name))]
+    return parts + [_flag(name) for name in SWITCHES if str(options.get(name)) == "True"]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def where(cases: Sequence[Case], t: Translate) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from harness import matrix
 from harness.case import Case
 from harness.judge.policy import Policy
+from harness.report.causes import PASSED_ON, SWITCHES, passed_on
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
 from tests.conformance.conftest import limits_of
@@ -34,7 +36,8 @@ from tests.session import (
     Book,
     Gathering,
     Own,
-    _of_backend_and_model,
+    _own_file,
+    again,
     called,
     lineup_id,
 )
@@ -610,10 +613,37 @@ def test_the_command_to_run_a_case_again_names_its_own_file_alone(tmp_path):
 
     files = [own_models.save(make, tmp_path / name) for make, name in
              ((own_models.dense, "a.onnx"), (own_models.two_inputs, "b.onnx"))]  # fmt: skip
-    given = {"backend_option": ["threads=1"], "onnx_input": ["x=0:1", "a=2:3"]}
+    given = {"onnx_input": ["x=0:1", "a=2:3"]}
     cases = [Own(own.read(file), Case.parse(f"own_{file.stem}-cpu-fp32-bs1")) for file in files]
     config = SimpleNamespace(getoption=given.get, stash={OWN: cases})
 
-    told = _of_backend_and_model(config, cases[1].case)
+    assert _own_file(config, cases[1].case) == {"onnx": [str(files[1])], "onnx_input": ["a=2:3"]}
 
-    assert told == ["--backend-option=threads=1", f"--onnx={files[1]}", "--onnx-input=a=2:3"]
+
+LEFT_OUT = {"--wait", "--shard", "--device-reset", "--prepared-gb", "--require", "--results", "--resume", "--webhook",
+            "--baseline", "--lang"}  # fmt: skip
+"""Options that change nothing of what one test runs: they choose tests, wait, report or save time."""
+
+
+def test_the_command_to_run_a_test_again_carries_each_option_that_changes_what_is_run():
+    given = {**{name: f"a {name}" for name in PASSED_ON}, **dict.fromkeys(SWITCHES, True), "sdk_python": ["/py"],
+             "backend_option": ["t4:a=1", "b=2"], "time_limit": ["build=9", "run=8"], "onnx_input": []}  # fmt: skip
+    config = SimpleNamespace(getoption=given.get, stash={OWN: []}, rootpath=ROOT,
+                             invocation_params=SimpleNamespace(dir=ROOT))  # fmt: skip
+
+    told = shlex.split(again(SimpleNamespace(config=config, nodeid="tests/test_a.py::test_b")))
+
+    wanted = ("--memory-limit=a memory_limit", "--time-limit=build=9", "--time-limit=run=8", "--tier=a tier",
+              "--patience=a patience", "--backend-option=b=2", "--all-cards", "--simulate")  # fmt: skip
+    assert [option for option in wanted if option not in told] == []
+    text = (ROOT / "tests" / "options.py").read_text(encoding="utf-8")
+    known = set(re.findall(r'addoption\(\s*"(--[a-z-]+)"', text))
+    carried = {f"--{name.replace('_', '-')}" for name in (*PASSED_ON, *SWITCHES)}
+    assert len(known) > 20
+    assert known == carried | LEFT_OUT
+
+
+def test_what_was_not_given_is_not_in_the_command():
+    given = {**dict.fromkeys((*PASSED_ON, *SWITCHES)), "tier": "full", "time_limit": [], "onnx_input": []}
+
+    assert passed_on(given) == []
