@@ -43,7 +43,8 @@ def judge_own(
         if chip[name].shape != reference[name].shape:
             return Verdict(Outcome.FAIL, f"{name} has shape {chip[name].shape}, the reference {reference[name].shape}")
     plain = reference if plain is None else plain
-    lossy = {**plain, **_like(rounded or {}, reference)}
+    alike = _like(rounded or {}, reference)
+    lossy = {**plain, **alike}
     told = [_whole(name, chip, reference, precision, (plain, lossy)) for name in whole]
     floats = [name for name in reference if name not in whole]
     if floats:
@@ -52,7 +53,8 @@ def judge_own(
             {n: v[n] if as_rows[n] else np.asarray(v[n])[None] for n in floats} for v in (chip, reference, lossy)
         )
         seen = wanted if plain is not reference else {}
-        loss = {name: one for name, one in losses(costly, seen).items() if one.rms}
+        known = floats if rounded is None else alike
+        loss = {name: one for name, one in losses(costly, seen).items() if one.rms and name in known}
         kind, arithmetic = f"FP{8 * min(plain[name].dtype.itemsize for name in floats)}", str(precision).upper()
         of = f"{kind} costs ONNX Runtime" if rounded is None else f"{arithmetic} itself costs"
         verdict = judge_numerics(ours, wanted, precision, loss, of_a_file=of)

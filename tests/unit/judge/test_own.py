@@ -173,6 +173,14 @@ def test_a_file_that_overflows_in_fp16_is_said_to():
     assert verdict.outcome == "FAIL"
     assert verdict.text.endswith("FP16 itself makes y NaN or infinite in this file")
     assert "itself makes" not in rounding(over, off(0.1, 2)).text
+    assert "itself makes" not in judge_own({"y": EXACT}, {"y": EXACT}, FP16, 4, {"y": over}).text
+
+
+def test_an_output_of_another_shape_in_fp16_has_no_unit():
+    verdict = rounding(off(0.001, 1), np.concatenate([EXACT, EXACT]))
+
+    assert verdict.outcome == "PASS"
+    assert ("units" in verdict.details, "itself costs" in verdict.text) == (False, False)
 
 
 def test_a_class_that_changes_in_fp16_itself_may_change():
