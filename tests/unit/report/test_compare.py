@@ -80,6 +80,10 @@ def test_a_gain_is_named_and_is_not_worse():
     assert not found.worse
 
 
+def test_rates_that_no_measurement_gives_are_not_compared():
+    assert compare(run_of([timed(CASE, -100.0)]), run_of([timed(CASE, 100.0)])).moves == ()
+
+
 def test_a_change_within_wide_intervals_is_not_named():
     assert compare(noisy(1, noise=0.1), noisy(2, noise=0.1, change={CASES[3]: 0.95})).moves == ()
 

@@ -37,6 +37,16 @@ def test_a_line_depends_on_all_before_it():
     assert text_of({"kind": "end"}, "")[1] != text_of({"kind": "end"}, text_of({"kind": "begin"}, "")[1])[1]
 
 
+def test_nan_is_refused_where_no_shape_is_asked(tmp_path):
+    book = Journal(tmp_path / "a.jsonl", {})
+    book.close()
+    with (tmp_path / "a.jsonl").open("ab") as file:
+        file.write(b'{"kind": "end", "more": [NaN], "chain": ""}\n')
+
+    with pytest.raises(DataError, match="line 2 cannot be read: NaN is no number"):
+        read(tmp_path / "a.jsonl")
+
+
 def test_a_file_that_is_there_is_not_written_over(tmp_path):
     Journal(tmp_path / "a.jsonl", {}).close()
 

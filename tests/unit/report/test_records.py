@@ -250,7 +250,7 @@ def test_hostile_files_are_refused_in_words(tmp_path):
 
 
 def test_what_a_file_says_cannot_drive_a_terminal(tmp_path):
-    said = record(text="a\x1b[2J\u202eb")
+    said = record(text="a\x1b[2J\u202eb\u2067")
     said = {**said.as_json(), "marks": ["c\x1b[31m"]}
     book = Journal(tmp_path / "run.jsonl", {**HEADER, "host": "h\x1b[2J", "asked": 1})
     book.add(said)
@@ -259,7 +259,7 @@ def test_what_a_file_says_cannot_drive_a_terminal(tmp_path):
 
     run = read_run(tmp_path / "run.jsonl")
 
-    assert run.records[0].text == r"a\x1b[2J\u202eb"
+    assert run.records[0].text == r"a\x1b[2J\u202eb\u2067"
     assert run.records[0].marks == (r"c\x1b[31m",)
     assert run.header["host"] == r"h\x1b[2J"
     assert r"t\x1b[2J" in run.footer["stopped"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.report.shapes import wrong
+from harness.report.shapes import figure, wrong
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,8 @@ from harness.report.shapes import wrong
 )
 def test_a_value_of_another_kind_is_named_with_what_it_must_be(line, said):
     assert wrong(line) == said
+
+
+def test_a_figure_that_could_not_be_read_back_is_none_and_infinity_stays_for_the_journal_to_refuse():
+    assert [figure(value) for value in (1e200, -1e200, 1e99, None, 3)] == [None, None, 1e99, None, 3]
+    assert figure(float("inf")) == float("inf")

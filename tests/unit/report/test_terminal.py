@@ -179,6 +179,15 @@ def test_tables_of_more_rows_than_there_is_room_are_not_drawn(monkeypatch):
     assert "figures: in the report" in said(whole_matrix(broken=False))
 
 
+def test_tables_whose_rows_fit_and_whose_heads_do_not_are_left_out():
+    def shown(room):
+        return said([timed(LONGEST, 90.0)], asked=1, room=room)
+
+    height = len(shown(1000).splitlines())
+
+    assert ["figures: in the report" in shown(room) for room in (height, height - 1)] == [False, True]
+
+
 def test_a_ratio_measured_in_pairs_shows_its_own_interval():
     record = timed(LONGEST, 90.0, ratio=1.5, ratio_low=1.4, ratio_high=1.625)
 

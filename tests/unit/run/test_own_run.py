@@ -295,6 +295,16 @@ def test_the_units_at_fp16_are_those_of_fp16(tmp_path):
     assert "the engine computes in a higher precision than fp16" in finer.text
 
 
+def test_a_file_without_products_may_be_as_exact_as_fp32(tmp_path):
+    context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
+    file = read(own_models.TESTED["no_dropout"], tmp_path)
+    bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=file)
+
+    verdict = bench.judged(bench.plain)
+
+    assert (verdict.outcome, verdict.details["units"] < 0.01) == ("PASS", True)
+
+
 def odd():
     return own_models.file(
         [own_models.node("MatMul", ["x", "w"], ["h"]), own_models.node("BitShift", ["n", "n"], ["m"], direction="LEFT"),
