@@ -34,6 +34,15 @@ def test_what_does_not_fit_is_said_with_what_is_wanted(given, said):
     assert "image float32" in raised.value.hint
 
 
+def test_an_output_may_have_as_many_rows_as_its_data_says():
+    specs = tuple(TensorSpec(name, "float32", (-1, 2)) for name in ("y", "z"))
+    given = {"y": np.zeros((4, 2), np.float32), "z": np.zeros((7, 2), np.float32)}
+
+    check(given, specs, "output")
+    with pytest.raises(RunError, match="inputs disagree about the batch: 4, 7"):
+        check(given, specs, "input")
+
+
 def test_a_device_is_numbered_by_the_vendors_tools_where_they_tell():
     assert Device(1, "chip").number == 1
     assert Device(1, "chip", physical=6).number == 6
