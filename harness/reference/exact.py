@@ -40,8 +40,8 @@ def outputs(
     Excepted are nodes inside of branches and loops, and those that the inputs' values do not reach, which compilers
     compute beforehand.
 
-    Raises NotExact: where the file has no floating-point number of less than 64 bits, an operator has no FP64 kernel,
-    draws at random or rounds to FP32 by definition, or FP64 takes longer than `seconds`."""
+    Raises NotExact: where the file has no floating-point number of less than 64 bits, an operator has no FP64 kernel or
+    computes in another type by definition (FP32, FP8, INT4), or FP64 takes longer than `seconds`."""
     from onnx import inliner, numpy_helper
 
     wide = inliner.inline_local_functions(model) if model.functions else _copy(model)

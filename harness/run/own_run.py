@@ -194,9 +194,8 @@ class OwnRun(CaseRun):
     def judged(self, outputs: Tensors) -> Verdict:
         """The verdict on outputs of the chip for one batch, which tells what the reference is."""
         verdict = judge_own(outputs, self.wanted, self.case.precision, self.case.batch, self.plain, self.rounded)
-        if (
-            self.rounded is not None and PRODUCTS.keys() & used(whole(self.own.path)).keys()
-        ):  # a copy may be as exact as FP32
+        # without products a file may be as exact as in FP32
+        if self.rounded is not None and PRODUCTS.keys() & used(whole(self.own.path)).keys():
             verdict = in_precision(verdict, self.case.precision)
         exact, why = self._exact
         told = "FP64 reference" if exact is not None else f"reference in the file's own data types: {why}"
