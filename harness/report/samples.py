@@ -98,5 +98,5 @@ def read_answers(results: Path, line: Mapping[str, Any]) -> dict[str, NDArray[np
             if size > MOST:
                 raise DataError(f"{path} has {size / 1e6:.0f} MB, more than any run writes", hint=again)
             return dict(arrays)
-    except (OSError, ValueError, AttributeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, AttributeError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}", hint=again) from error

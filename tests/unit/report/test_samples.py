@@ -59,8 +59,10 @@ def test_what_hangs_explodes_or_is_damaged_is_refused(tmp_path, line, monkeypatc
     (tmp_path / "cut.npz").write_bytes(b"PK\3\4")
     (tmp_path / "large.npz").write_bytes(bytes(1 << 17))
     os.mkfifo(tmp_path / "pipe.npz")
+    with (tmp_path / "array.npz").open("wb") as alone:  # under that name it is no archive
+        np.save(alone, np.zeros(3))
 
-    for name in ("bomb", "damaged", "cut", "large", "pipe"):
+    for name in ("bomb", "damaged", "cut", "large", "pipe", "array"):
         path = tmp_path / f"{name}.npz"
         sha256 = "" if name == "pipe" else hashlib.sha256(path.read_bytes()).hexdigest()
         with pytest.raises(DataError, match=name):
