@@ -184,6 +184,15 @@ def test_what_was_seen_before_the_last_refusal_is_kept():
     assert "cannot be made an output: no more" in located.notes[-1]
 
 
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_layers_of_every_floating_point_type_are_compared(kind):
+    ends = [helper.make_tensor_value_info(name, kind, ("n", 4)) for name in ("x", "y")]
+    nodes = [helper.make_node("Relu", ["x"], ["h"], "first"), helper.make_node("Neg", ["h"], ["y"], "second")]
+    model = helper.make_model(helper.make_graph(nodes, "two", ends[:1], ends[1:]))
+
+    assert [layer.tensor for layer in layers.layers(model, 2)] == ["h", "y"]
+
+
 def test_tensors_without_the_batch_in_front_are_passed_over():
     nodes = [
         helper.make_node("Relu", ["image"], ["a"], "Relu_0"),
