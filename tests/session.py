@@ -359,10 +359,16 @@ class Gathering:
         self.config.stash[BOOK].unwritten = self.config.stash[BOOK].unwritten or unwritten
 
 
+def exact(config: pytest.Config) -> bool:
+    """Whether FP32 is compared with FP64 (Settings.exact), which the tier quick has no time for."""
+    return config.getoption("tier") != "quick"
+
+
 def options(config: pytest.Config) -> dict[str, str]:
     """Options and environment that decide verdicts, apart from the content of the data folder."""
     given = {name: str(config.getoption(name)) for name in OPTIONS if name not in ASIDE}
     given["policy"] = config.stash[POLICY].digest
+    given["exact"] = str(exact(config))
     return {**given, **{name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_SIM")}}
 
 

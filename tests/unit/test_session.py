@@ -29,6 +29,7 @@ from tests.session import (
     ATTEMPTS,
     BOOK,
     FRESH,
+    OPTIONS,
     OWN,
     POLICY,
     RECORDS,
@@ -40,6 +41,7 @@ from tests.session import (
     again,
     called,
     lineup_id,
+    options,
 )
 from tests.spread import scope_of
 
@@ -295,6 +297,14 @@ def selected(*arguments):
     done = session("--collect-only", *arguments)
     assert done.returncode == 0, done.stdout
     return {(case, stage) for stage, case in re.findall(r"test_(\w+)\.py::\w+\[(.+)\]", done.stdout)}
+
+
+def test_a_verdict_without_fp64_is_not_taken_over_by_a_run_that_has_it():
+    def decided_in(tier):
+        given = dict.fromkeys(OPTIONS) | {"tier": tier}
+        return options(SimpleNamespace(getoption=given.__getitem__, stash={POLICY: Policy()}))
+
+    assert decided_in("full") == decided_in("nightly") != decided_in("quick")
 
 
 def test_tiers_hold_what_they_say():
