@@ -33,12 +33,17 @@ class NotExact(Exception):  # noqa: N818 - no fault of the file: it is compared 
 
 
 def outputs(
-    model: ModelProto, inputs: Tensors, seconds: float = MOST_SECONDS, precision: Precision = Precision.FP32
+    model: ModelProto,
+    inputs: Tensors,
+    seconds: float = MOST_SECONDS,
+    precision: Precision = Precision.FP32,
+    products_only: bool = False,
 ) -> Tensors:
     """Outputs of a graph by name in FP64; whole numbers and booleans keep their types. `inputs` are those of the file.
     At FP16 and INT8 each node rounds as that arithmetic does (reference.arithmetic): what the precision itself costs.
     Excepted are nodes inside of branches and loops, and those that the inputs' values do not reach, which compilers
-    compute beforehand.
+    compute beforehand. With `products_only` the others are not rounded either: the least that an engine of that
+    precision loses, for compilers keep sums, norms and the like in FP32 where that is more exact.
 
     Raises NotExact: where the file has no floating-point number of less than 64 bits, an operator has no FP64 kernel or
     computes in another type by definition (FP32, FP8, INT4), or FP64 takes longer than `seconds`."""
@@ -57,7 +62,8 @@ def outputs(
         there = node.op_type not in SIZES and not reached.isdisjoint(reads(node))
         reached |= set(node.output) if there else set()
         given = {name: values[name] for name in reads(node)}
-        values |= _rounded(wide, node, given, precision if there else Precision.FP32)
+        rounds = there and (_is_product(node) or not products_only)
+        values |= _rounded(wide, node, given, precision if rounds else Precision.FP32)
         for name in reads(node):
             if last[name] == place and name not in wanted:
                 values.pop(name, None)
@@ -68,7 +74,7 @@ def outputs(
 
 def _rounded(model: ModelProto, node: NodeProto, given: Tensors, precision: Precision) -> Tensors:
     """Outputs of one node in the arithmetic of `precision`. Raises NotExact."""
-    product = node.op_type in PRODUCTS and node.domain in ("", "ai.onnx")
+    product = _is_product(node)
     if precision is Precision.INT8 and product:
         first, second = node.input[:2]
         channels = PRODUCTS[node.op_type]
@@ -79,6 +85,10 @@ def _rounded(model: ModelProto, node: NodeProto, given: Tensors, precision: Prec
         return _computed(model, node, {name: _to_half(value) for name, value in given.items()})
     made = _computed(model, node, given)
     return {name: _to_half(value) for name, value in made.items()} if precision is Precision.FP16 else made
+
+
+def _is_product(node: NodeProto) -> bool:
+    return node.op_type in PRODUCTS and node.domain in ("", "ai.onnx")
 
 
 def _to_half(value: Array) -> Array:

@@ -313,13 +313,19 @@ def own_rows_file(store: Store, rows: Sequence[NDArray[Any]]) -> Path:
     return _get(store, "own_rows", key("own_rows", inputs), make)
 
 
-def exact_outputs(store: Store, model: OwnModel, inputs: Tensors, precision: Precision = Precision.FP32) -> Tensors:
+def exact_outputs(
+    store: Store,
+    model: OwnModel,
+    inputs: Tensors,
+    precision: Precision = Precision.FP32,
+    products_only: bool = False,
+) -> Tensors:
     """Outputs of the user's file in FP64 (reference.exact), or in the arithmetic of FP16 or INT8. Raises NotExact; why
     there are none is kept too, for it may have taken a minute to find."""
 
     def make(path: Path) -> None:
         try:
-            made = exact.outputs(own.whole(model.path), inputs, precision=precision)
+            made = exact.outputs(own.whole(model.path), inputs, precision=precision, products_only=products_only)
         except NotExact as error:
             save_arrays(path, {WHY_NOT: np.array(str(error))})
         else:
@@ -327,7 +333,7 @@ def exact_outputs(store: Store, model: OwnModel, inputs: Tensors, precision: Pre
 
     fed = [[name, str(one.dtype), list(one.shape), hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest()]
            for name, one in inputs.items()]  # fmt: skip
-    told = {} if precision is Precision.FP32 else {"precision": str(precision)}
+    told = {} if precision is Precision.FP32 else {"precision": str(precision), "products_only": products_only}
     of = {"digest": model.digest, "inputs": fed, **told}
     kept = load_arrays(_get(store, "own_exact", key("own_exact", of), make))
     if WHY_NOT in kept:

@@ -90,7 +90,7 @@ class RunContext:
         self.settings = settings
         self._present: dict[str, Presence] = {}
         self._losses: dict[tuple[str, str, Precision], dict[str, Loss]] = {}
-        self._not_exact: dict[tuple[str, Precision], str] = {}  # why there is no FP64, by the digest of a user's file
+        self._not_exact: dict[tuple[str, Precision, bool], str] = {}  # why a user's file has no FP64
         self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
         self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
@@ -350,16 +350,20 @@ class RunContext:
         return self._losses[memo]
 
     def exact(
-        self, model: OwnModel, inputs: Tensors, precision: Precision = Precision.FP32
+        self,
+        model: OwnModel,
+        inputs: Tensors,
+        precision: Precision = Precision.FP32,
+        products_only: bool = False,
     ) -> tuple[Tensors | None, str]:
-        """(outputs of a user's file in FP64, or in the arithmetic of FP16 or INT8; ""), or (None, why there are
-        none)."""
+        """(outputs of a user's file in FP64, or in the arithmetic of FP16 or INT8, see reference.exact; ""), or (None,
+        why there are none)."""
         if not self.settings.exact:
             return None, "the tier quick leaves FP64 out"
-        of = (model.digest, precision)
+        of = (model.digest, precision, products_only)
         if of not in self._not_exact:
             try:
-                return artefacts.exact_outputs(self.settings.store, model, inputs, precision), ""
+                return artefacts.exact_outputs(self.settings.store, model, inputs, precision, products_only), ""
             except NotExact as error:
                 self._not_exact[of] = str(error)
         return None, self._not_exact[of]

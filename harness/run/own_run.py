@@ -27,6 +27,7 @@ from harness.run.case_run import CaseRun
 from harness.run.context import RunContext
 from harness.run.engine import Built, CaseEngine, Variant
 from harness.vendor import operators
+from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession, Worker
 
 ROWS = f"give {ROWS_FOR_INT8} or more for each input, as many for all: --onnx-input NAME=FILE.npy"
@@ -193,13 +194,24 @@ class OwnRun(CaseRun):
 
     def judged(self, outputs: Tensors) -> Verdict:
         """The verdict on outputs of the chip for one batch, which tells what the reference is."""
-        verdict = judge_own(outputs, self.wanted, self.case.precision, self.case.batch, self.plain, self.rounded)
-        # without products a file may be as exact as in FP32
-        if self.rounded is not None and PRODUCTS.keys() & used(whole(self.own.path)).keys():
-            verdict = in_precision(verdict, self.case.precision)
+        verdict = self._against(outputs, self.rounded)
+        exacter = in_precision(verdict, self.case.precision)
+        if exacter.outcome is not verdict.outcome and self._beyond_products(outputs):
+            verdict = exacter
         exact, why = self._exact
         told = "FP64 reference" if exact is not None else f"reference in the file's own data types: {why}"
         return replace(verdict, text=f"{verdict.text}; {told}", details={**verdict.details, "reference": told})
+
+    def _against(self, outputs: Tensors, rounded: Tensors | None) -> Verdict:
+        return judge_own(outputs, self.wanted, self.case.precision, self.case.batch, self.plain, rounded)
+
+    def _beyond_products(self, outputs: Tensors) -> bool:
+        """Whether outputs are too exact for an engine that computes just the file's products in the case's precision.
+        Without products a file may be as exact as in FP32."""
+        if self.rounded is None or not PRODUCTS.keys() & used(whole(self.own.path)).keys():
+            return False
+        least, _ = self.context.exact(self.own, self.inputs(), self.case.precision, products_only=True)
+        return in_precision(self._against(outputs, least), self.case.precision).outcome is Outcome.INVALID
 
     def compare_devices(self, sessions: dict[str, RemoteSession]) -> None:
         """Nothing: there are no other images."""

@@ -305,6 +305,27 @@ def test_a_file_without_products_may_be_as_exact_as_fp32(tmp_path):
     assert (verdict.outcome, verdict.details["units"] < 0.01) == ("PASS", True)
 
 
+def offset():
+    """A product, a large offset, and its mean taken away again: in FP16 the sum loses more than the product."""
+    return own_models.file(
+        [own_models.node("MatMul", ["x", "w"], ["h"]), own_models.node("Add", ["h", "b"], ["s"]),
+         own_models.node("ReduceMean", ["s"], ["m"], axes=[1]), own_models.node("Sub", ["s", "m"], ["y"])],
+        [own_models.info("x")], [own_models.info("y", shape=("batch", 4))],
+        [own_models.weight("w", 8, 4), numpy_helper.from_array(np.full(4, 1e4, np.float32), "b")],
+    )  # fmt: skip
+
+
+def test_an_engine_that_keeps_sums_in_fp32_is_not_taken_for_one_of_a_higher_precision(tmp_path):
+    context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
+    bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(offset, tmp_path))
+    products, _ = context.exact(bench.own, bench.inputs(), Precision.FP16, products_only=True)
+
+    mixed, finer = bench.judged(products), bench.judged(bench.wanted)
+
+    assert (mixed.outcome, mixed.details["units"] < 0.05) == ("PASS", True)
+    assert finer.outcome == "INVALID"
+
+
 def odd():
     return own_models.file(
         [own_models.node("MatMul", ["x", "w"], ["h"]), own_models.node("BitShift", ["n", "n"], ["m"], direction="LEFT"),
