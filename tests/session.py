@@ -332,7 +332,7 @@ class Gathering:
         """Of a process that died there is a report without records: its test is an error on record."""
         for line in getattr(report, "chipproof", ()):
             add_record(self.config, Record.of_json(json.loads(line)), plain(report.nodeid))
-        found = re.search(r"test_(\w+)\.py::.*\[(.+)\]$", plain(report.nodeid))
+        found = re.search(r"conformance/test_(\w+)\.py::.*\[(.+)\]$", plain(report.nodeid))
         if hasattr(report, "chipproof") or not found:
             return
         if (case := self._named.get(found[2])) is not None:
@@ -350,7 +350,7 @@ class Gathering:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Iterable[str]) -> None:
         """All processes collect the same tests: what is asked is known before any of them ends."""
-        brackets = {plain(test).rpartition("[")[2].removesuffix("]") for test in ids}
+        brackets = {plain(test).rpartition("[")[2].removesuffix("]") for test in ids if "conformance/" in test}
         self.config.stash[ASKED] |= {case for name, case in self._named.items() if name in brackets}
 
     @pytest.hookimpl(optionalhook=True)
