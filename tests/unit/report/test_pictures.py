@@ -1,5 +1,8 @@
 """The pictures of a report are those on which the chip is furthest from the reference, their boxes in place."""
 
+import os
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -174,6 +177,16 @@ def test_a_picture_that_is_missing_outside_or_another_is_not_shown(tmp_path, wri
 
     assert read([tmp_path], written[0]) is not None
     assert read([tmp_path], {**written[0], **change}) is None
+
+
+def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(tmp_path, written):
+    path = tmp_path / written[0]["file"]
+    body = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    threading.Thread(target=path.write_bytes, args=[body], daemon=True).start()  # whoever reads it gets the picture
+
+    assert read([tmp_path], written[0]) is None
 
 
 def test_the_reference_is_drawn_above_the_chip_and_each_box_has_its_score(written):
