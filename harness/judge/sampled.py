@@ -8,8 +8,6 @@ from typing import Any
 
 from harness.judge.stats import confidence_at, spent
 
-AN_HOUR = 3600.0  # seconds
-
 
 @dataclass(frozen=True)
 class Sampled:
@@ -51,7 +49,7 @@ class Sampled:
         if not more:
             return "too close to what is allowed for any number to decide"
         seconds = more * self.image_s
-        takes = f" ({seconds:.3g} s)" if seconds < AN_HOUR else f" ({seconds / AN_HOUR:,.0f} h)"
+        takes = f" ({seconds:.3g} s)" if seconds < 3600 else f" ({seconds / 3600:,.0f} h)"
         option = f": --limit {self.limit + more}" if self.limit is not None else ""
         return f"about {more} more images{takes if seconds else ''} would decide{option}"
 

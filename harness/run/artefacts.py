@@ -6,12 +6,9 @@ the packages. A change of any of them makes a new file.
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -31,14 +28,13 @@ from harness.export.own import OwnModel
 from harness.models.base import Model, Prepared, Protocol
 from harness.reference import arithmetic, exact, predictions, weights
 from harness.reference.exact import NotExact
+from harness.run import sources
 from harness.store import Store, canonical
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-HARNESS = Path(__file__).parents[1]
-DECIDES_NOTHING = ("harness.errors", "harness.vocabulary")  # texts and names only
 PREPARATION = ("harness.arrays.images", "harness.datasets.scenes")  # in addition to the model's own code
 WHY_NOT = "why_not"  # in the place of outputs that cannot be computed
 IMAGING = ("numpy", "opencv-python-headless", "pillow", "numba")  # decode, resize and suppress
@@ -85,12 +81,12 @@ def key(kind: str, inputs: Mapping[str, object], model: Model | None = None, bac
     modules = list(recipe.code)
     if recipe.of_model:
         assert model is not None, f"{kind} depends on the model's code"
-        modules += modules_of(model)
+        modules += sources.modules_of(model)
     if recipe.of_backend:
         assert backend is not None, f"{kind} depends on the backend's code"
         modules.append(backend.module)
     packages = {name: installed(name) for name in recipe.packages}
-    return {**inputs, "code": code_digest(tuple(sorted(set(modules)))), "packages": packages}
+    return {**inputs, "code": sources.code_digest(tuple(sorted(set(modules)))), "packages": packages}
 
 
 @cache
@@ -105,101 +101,6 @@ def installed(name: str) -> str:
         except PackageNotFoundError:
             continue
     return "absent"
-
-
-def modules_of(model: Model) -> list[str]:
-    """Names of the modules that define a model's network, pre-processing and post-processing."""
-    functions: list[Any] = [model.network]
-    for protocol in model.protocols:
-        functions += [protocol.preprocess, protocol.postprocess, protocol.postprocess_suppressed]
-    return sorted({getattr(f, "func", f).__module__ for f in functions if f is not None})
-
-
-def code_digest(modules: tuple[str, ...]) -> str:
-    """SHA-256 over the source of these modules and of the modules that they import from their own package.
-
-    For a module of the harness these are its imports from the harness; for a plug-in's module, every file of its
-    top-level package."""
-    total = hashlib.sha256()
-    for path in sorted(source_files(modules)):
-        total.update(path.name.encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
-
-
-def source_files(modules: Iterable[str]) -> set[Path]:
-    """Files whose code decides what these modules do."""
-    own = [name for name in modules if name.split(".")[0] == "harness"]
-    files = {_file(name) for name in closure(tuple(own))}
-    for name in modules:
-        if name not in own:
-            files |= _outside(name)
-    return files
-
-
-@cache
-def closure(modules: tuple[str, ...]) -> frozenset[str]:
-    """These modules of the harness and all its modules that they import, directly or not, also inside functions."""
-    seen: set[str] = set()
-    waiting = [name for name in modules if name not in DECIDES_NOTHING]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += [found for found in _imports(name) if found not in seen and found not in DECIDES_NOTHING]
-    return frozenset(seen)
-
-
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    found: set[str] = set()
-    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
-    for node in _running(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "harness"}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name for name in inner if _exists(name)} or {node.module}
-            if node.module != "harness" and not all(_exists(name) for name in inner):
-                found.add(node.module)
-    return tuple(sorted(found))
-
-
-def _running(node: ast.AST) -> Iterable[ast.AST]:
-    """Every node except those under `if TYPE_CHECKING`, which do not run."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            for other in child.orelse:
-                yield other
-                yield from _running(other)
-            continue
-        yield child
-        yield from _running(child)
-
-
-def _exists(module: str) -> bool:
-    path = HARNESS.parent / module.replace(".", "/")
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
-
-
-def _file(module: str) -> Path:
-    path = HARNESS.parent / module.replace(".", "/")
-    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
-
-
-def _outside(module: str) -> set[Path]:
-    """Files of a plug-in: the module's own file, or all files of its package."""
-    loaded = sys.modules.get(module)
-    try:
-        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # only the vendor's Python can import it: its version is in the key
-        return set()
-    origin = None if spec is None else spec.origin
-    if origin is None or not Path(origin).is_file():
-        return set()
-    if "." not in module:
-        return {Path(origin)}
-    top = Path(origin).parents[len(module.split(".")) - 2]
-    return {path for path in top.rglob("*.py") if path.is_file()} if (top / "__init__.py").is_file() else {Path(origin)}
 
 
 # ---------------------------------------------------------------- the files

@@ -12,7 +12,7 @@ from harness.backends import registry
 from harness.case import Case
 from harness.export.own import OwnModel
 from harness.reference import weights
-from harness.run import artefacts
+from harness.run import artefacts, sources
 from harness.run.context import RunContext
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def decided_by(context: RunContext, case: Case, options: Mapping[str, str], own:
         "packages": {name: artefacts.installed(name) for name in PACKAGES},
         "chip": [present.backend, present.version, [device.name for device in present.devices], repr(chip)],
         "environment": dict(context.settings.policy.environment.get(chip.name, {})),  # with what $NAME stands for here
-        "backend": artefacts.code_digest((registry.backend(present.backend).module,)) if present.backend else "",
+        "backend": sources.code_digest((registry.backend(present.backend).module,)) if present.backend else "",
         **(_of_model(context, case) if own is None else {"own": own.digest, "inputs": own.inputs_digest}),
     })  # fmt: skip
 
@@ -53,7 +53,7 @@ def _of_model(context: RunContext, case: Case) -> dict[str, str]:
     model = matrix.models()[case.model]
     checkpoint = weights.find(model, context.settings.data)
     return {
-        "model": artefacts.code_digest(tuple(artefacts.modules_of(model))),
+        "model": sources.code_digest(tuple(sources.modules_of(model))),
         "weights": "seeded" if checkpoint is None else _sha256(checkpoint, *_stamp(checkpoint)),
         "dataset": context.dataset(model).digest,
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.run import artefacts
+from harness.run import sources
 from tests.faults.tiny import World
 
 UNTIMED = "not throughput and not targets"
@@ -88,13 +88,13 @@ class Plant:
 
     def anew(self, source: str) -> None:
         """What this module, or package, decides is computed anew, as after any change of its source."""
-        sound = artefacts.code_digest
+        sound = sources.code_digest
 
         def anew(modules: tuple[str, ...]) -> str:
-            decides = any(f"{name}.".startswith(f"harness.{source}.") for name in artefacts.closure(modules))
+            decides = any(f"{name}.".startswith(f"harness.{source}.") for name in sources.closure(modules))
             return sound(modules) + (self.folder.name if decides else "")
 
-        self.monkeypatch.setattr(artefacts, "code_digest", anew)
+        self.monkeypatch.setattr(sources, "code_digest", anew)
 
     def preparation(self, where: Any, name: str, faulty: Callable[..., Any]) -> None:
         """The same for a function that decides what the reference finds."""

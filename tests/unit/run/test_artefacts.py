@@ -17,7 +17,7 @@ from harness.backends.registry import BackendRow
 from harness.case import Precision
 from harness.errors import DataError
 from harness.models import MODELS
-from harness.run import artefacts
+from harness.run import artefacts, sources
 from harness.store import Store
 
 RETINAFACE = MODELS["retinaface_mobilenet025"]
@@ -67,7 +67,7 @@ def test_every_kind_of_file_is_listed_here():
 @pytest.mark.parametrize("kind", DECIDED_BY)
 def test_a_change_of_any_code_that_decides_a_file_changes_its_key(kind, monkeypatch):
     before = whole_key(kind)
-    real = artefacts._file
+    real = sources._file
     for module in sorted(DECIDED_BY[kind][0]):
         changed = f"harness.{module}"
         altered = real(changed).read_bytes() + b"# changed"
@@ -77,12 +77,12 @@ def test_a_change_of_any_code_that_decides_a_file_changes_its_key(kind, monkeypa
                 return altered
 
         monkeypatch.setattr(
-            artefacts,
+            sources,
             "_file",
             lambda name, changed=changed, kind=Changed: kind(real(name)) if name == changed else real(name),
         )
         assert whole_key(kind)["code"] != before["code"], f"{kind} does not depend on harness.{module}"
-        monkeypatch.setattr(artefacts, "_file", real)
+        monkeypatch.setattr(sources, "_file", real)
     assert whole_key(kind) == before
 
 
@@ -95,22 +95,9 @@ def test_a_newer_package_that_decides_a_file_changes_its_key(kind, monkeypatch):
         assert whole_key(kind)["packages"][package] == "9.9"
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.name)
-def test_the_network_of_every_model_is_part_of_its_export(model):
-    files = artefacts.closure(tuple(artefacts.modules_of(model)))
-
-    network = {"retinaface": "retinaface", "deepmar": "deepmar", "regnety": "regnety", "gfocalv2": "gfocalv2"}
-    name = next(module for start, module in network.items() if model.name.startswith(start))
-    assert f"harness.models.networks.{name}" in files
-
-
 def test_the_code_of_another_model_is_no_part_of_an_export():
-    assert "harness.models.gfocalv2" not in artefacts.closure(tuple(artefacts.modules_of(RETINAFACE)))
+    assert "harness.models.gfocalv2" not in sources.closure(tuple(sources.modules_of(RETINAFACE)))
     assert whole_key("onnx")["code"] != whole_key("onnx", GFOCAL)["code"]
-
-
-def test_what_only_types_are_taken_from_decides_nothing():
-    assert "harness.worker.process" not in artefacts.closure(("harness.run.predict",))
 
 
 def test_what_a_plug_in_model_does_is_part_of_its_keys(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from harness.backends.base import Device
 from harness.case import Case
 from harness.chips import CHIPS
 from harness.judge.policy import Policy
-from harness.run import artefacts
+from harness.run import sources
 from harness.run.deciding import decided_by
 from harness.run.devices import Presence
 
@@ -53,9 +53,9 @@ def test_another_row_of_the_chip_decides_anew(monkeypatch):
 def test_other_code_of_the_backend_decides_anew(monkeypatch):
     """A plug-in's module lies outside the suite's code."""
     before = decided_by(context(), CASE, {})
-    digest = artefacts.code_digest
+    digest = sources.code_digest
     monkeypatch.setattr(
-        artefacts, "code_digest", lambda names: "edited" if names == ("harness.backends.cpu.ort",) else digest(names)
+        sources, "code_digest", lambda names: "edited" if names == ("harness.backends.cpu.ort",) else digest(names)
     )
 
     assert decided_by(context(), CASE, {}) != before

@@ -180,39 +180,29 @@ def test_an_execute_that_was_waited_for_is_read(sdk, trt, cudart, fixed, how):
     assert np.allclose(output, tiny_answer(fixed, images)["first"], atol=1e-6)
 
 
+def trtexec(*arguments):
+    command = [sys.executable, str(SDK / "tensorrt" / "trtexec"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
 def test_trtexec_saves_an_engine_that_programs_load(sdk, trt, cudart, tmp_path, version):
     sdk.switch(trt_version=version)
     onnx, plan = tiny_model(tmp_path / "free.onnx"), tmp_path / "free.plan"
     ranges = [f"--{word}Shapes=image:{n}x3x8x8" for word, n in (("min", 1), ("opt", 2), ("max", 4))]
-    command = [
-        sys.executable,
-        str(SDK / "tensorrt" / "trtexec"),
-        f"--onnx={onnx}",
-        f"--saveEngine={plan}",
-        *ranges,
-        "--noTF32",
-    ]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = trtexec(f"--onnx={onnx}", f"--saveEngine={plan}", *ranges, "--noTF32")
 
     assert done.returncode == 0, done.stdout
     engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(plan.read_bytes())
     assert engine.get_tensor_profile_shape("image", 0) == [(1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8)]
-    subprocess.run([*command[:2], f"--loadEngine={plan}"], check=True)
+    assert trtexec(f"--loadEngine={plan}").returncode == 0
 
 
 def test_trtexec_says_what_it_cannot_build(sdk, tmp_path):
     onnx = tiny_model(tmp_path / "free.onnx")
-    command = [
-        sys.executable,
-        str(SDK / "tensorrt" / "trtexec"),
-        f"--onnx={onnx}",
-        f"--saveEngine={tmp_path / 'a.plan'}",
-        "--int8",
-    ]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = trtexec(f"--onnx={onnx}", f"--saveEngine={tmp_path / 'a.plan'}", "--int8")
 
     assert done.returncode == 1
     assert "Calibration table does not exist" in done.stdout + done.stderr
