@@ -109,8 +109,9 @@ def throughput(rates: Sequence[float] | NDArray[np.float64], confidence: float =
 
     Neighbouring windows share the clock and temperature of the device. With lag-one correlation r, n windows are worth
     n (1 - r) / (1 + r) independent ones (Priestley, Spectral Analysis and Time Series, 1981, 5.3.2; Bartlett's
-    large-sample variance of the mean of a first-order autoregression). r is corrected for its small-sample bias
-    (1 + 3 r) / n (Kendall, Biometrika 41, 1954); a negative r counts as zero.
+    large-sample variance of the mean of a first-order autoregression). r, products over squares about the mean of all
+    windows, is too low by (1 + 4 r) / n and corrected for that (Marriott and Pope, Biometrika 41, 1954); a negative r
+    counts as zero.
 
     Where `doubt` gives a reason, the interval is widened.
 
@@ -209,7 +210,7 @@ def _half_width(x: NDArray[np.float64], confidence: float) -> float:
 def _worth(x: NDArray[np.float64]) -> float:
     """Effective sample size for the mean: the number of independent samples with the same information, at least 2."""
     r = _raw_correlation(x)
-    r = min(0.95, max(0.0, r + (1 + 3 * r) / x.size)) if r else 0.0  # corrected for the bias of small samples
+    r = min(0.95, max(0.0, r + (1 + 4 * r) / x.size)) if r else 0.0  # corrected for the bias of small samples
     return max(2.0, x.size * (1 - r) / (1 + r))
 
 

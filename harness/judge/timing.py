@@ -161,7 +161,7 @@ def unsteady(timing: Timing) -> list[str]:
     cv = pstdev(rates) / mean
     if cv > STEADY_CV:
         reasons.append(f"rates vary by {cv:.1%} (coefficient of variation; {STEADY_CV:.1%} is steady)")
-    third = max(1, len(rates) // 3)
+    third = len(rates) // 3
     drift = median(rates[-third:]) / median(rates[:third]) - 1
     if abs(drift) > STEADY_DRIFT:
         word = "faster" if drift > 0 else "slower"

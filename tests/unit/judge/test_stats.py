@@ -197,15 +197,23 @@ def test_slow_windows_of_another_kind_widen_the_usual_interval_by_half():
 
 
 def test_the_correlation_is_corrected_for_the_bias_of_small_samples():
-    """Kendall: (1 + 3 r) / n."""
+    """Marriott and Pope: (1 + 4 r) / n."""
     x = autoregressive(np.random.default_rng(2), 50, 0.3)
     logs = np.log(x / x.mean())
     d = logs - logs.mean()
     raw = float(d[1:] @ d[:-1] / (d @ d))
-    r = raw + (1 + 3 * raw) / 50
+    r = raw + (1 + 4 * raw) / 50
 
     assert raw > 0.05
     assert throughput(x).worth == pytest.approx(50 * (1 - r) / (1 + r), rel=1e-6)
+
+
+def test_the_corrected_correlation_is_right_on_average():
+    """Of 40 windows of an AR(0.6), by their worth: 0.59. Corrected by (1 + 3 r) / n it is 0.576, by nothing 0.525."""
+    rng = np.random.default_rng(3)
+    worth = np.array([stats._worth(autoregressive(rng, FULL, 0.6)) for _ in range(4000)])
+
+    assert ((FULL - worth) / (FULL + worth)).mean() == pytest.approx(0.6, abs=0.015)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +310,7 @@ def test_the_correlation_counted_is_that_of_neighbours_and_a_negative_one_is_non
     logs = np.log(few / few.mean())
     dl = logs - logs.mean()
     r = float(dl[1:] @ dl[:-1] / (dl @ dl))
-    r += (1 + 3 * r) / 6
+    r += (1 + 4 * r) / 6
     assert 0 < raw < r
     assert throughput(few).worth == pytest.approx(max(2, 6 * (1 - r) / (1 + r)))
     assert throughput([10.0, 11.0, 12.0, 13.0]).worth == 2, "never fewer than two"

@@ -232,6 +232,7 @@ def test_an_even_series_is_steady():
         ([1000, 1000], "2 windows say nothing"),
         ([1000, 1060, 940, 1050, 950, 1000, 1060, 940], "vary by"),
         ([1000, 999, 990, 985, 970, 965, 955, 950, 948], "slower than the first"),
+        ([1000, 1000, 1000, 1000, 1035], "the last third of the windows is 3.5% faster than the first"),
         ([950, 955, 965, 970, 985, 990, 999, 1000, 1002], "faster than the first"),
         ([1000] * 10 + [850] + [1000] * 20, "windows 11 of 31 lie over 10%"),
     ],
