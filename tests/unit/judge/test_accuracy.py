@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 from harness.baselines import load
 from harness.case import Case, Precision
 from harness.errors import InvalidMeasurement
-from harness.judge.accuracy import judge_agreement, judge_published, judge_tail, of_seeded
+from harness.judge.accuracy import images_decide, judge_agreement, judge_published, judge_tail, of_seeded
 from harness.judge.drops import Drop
 from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
@@ -35,6 +35,22 @@ ANY_CELL = load().best("gfocalv2_r50_fpn", "t4")
 
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+
+
+@pytest.mark.parametrize(
+    ("verdict", "enough"),
+    [
+        (Verdict(FAIL, "", {"high": 0.3, "budget": 0.01}), True),
+        (Verdict(PASS, "", {"high": 0.3}), True),
+        (Verdict(PASS, "", {"high": 0.01, "budget": 0.01}), True),
+        (Verdict(PASS, "", {"high": 0.011, "budget": 0.01}), False),
+        (Verdict(INCONCLUSIVE, "", {"high": 0.3}), False),
+        (Verdict(INVALID, "", {}), False),
+    ],
+)
+def test_images_are_enough_when_every_verdict_is_on_one_side(verdict, enough):
+    assert images_decide({"top1": verdict}) is enough
+    assert images_decide({"top1": verdict, "tail": Verdict(FAIL, "")}) is enough
 
 
 def tail(ruined, images, precision=FP32):

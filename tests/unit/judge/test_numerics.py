@@ -119,6 +119,9 @@ def test_the_tolerance_that_would_have_passed_is_printed_and_would_have(precisio
     assert verdict.outcome is FAIL
     would = verdict.text.split("would pass with ")[1].split(";")[0]
     words = [float(word.rstrip(",")) for word in would.split() if word[0].isdigit() or word[:2] == "-0"]
+    seen = [verdict.details[name] for name in ("cosine", "largest", "rms")]
+    assert 0 <= seen[0] - words[0] < 1e-6, "nor is more than this given away"
+    assert all(at <= said < 1.11 * at for at, said in zip(seen[1:], words[1:], strict=True))
     loose = replace(TOLERANCES[precision], cosine=words[0], largest=words[1], rms=words[2])
     monkeypatch.setitem(TOLERANCES, precision, loose)
     assert judge_numerics(chip, reference, precision).outcome is PASS

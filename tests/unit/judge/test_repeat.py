@@ -3,7 +3,7 @@
 import pytest
 
 from harness.errors import InvalidMeasurement, WorkerError
-from harness.judge.repeat import Again, confirmed, suspect
+from harness.judge.repeat import Again, Judged, confirmed, suspect
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
@@ -125,3 +125,10 @@ def test_a_metric_that_one_of_two_measurements_lacks_stands_as_it_is():
 
     assert found["devices"].outcome is Outcome.PASS
     assert found["ap"].outcome is Outcome.FAIL
+
+
+def test_what_a_measurement_gave_has_marks_and_facts_only_where_it_tells_them():
+    plain = Judged({"": PASS})
+
+    assert (plain.verdicts, plain.marks, plain.facts) == ({"": PASS}, (), {})
+    assert Judged({"": PASS}) == plain

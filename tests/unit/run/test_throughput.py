@@ -296,6 +296,17 @@ def test_a_later_block_beside_other_load_does_not_spoil_the_first(monkeypatch):
     assert [len(block[0].windows) for block in blocks] == [measuring.PAIRS]
 
 
+def test_every_block_keeps_its_own_windows_and_the_last_has_the_single_executes(monkeypatch):
+    told = iter([INCONCLUSIVE, INCONCLUSIVE, Verdict(Outcome.PASS, "")])
+
+    blocks, *_ = pairs(monkeypatch, loads(*[0.0] * 20), lambda blocks, effort: next(told))
+
+    for one in (0, 1):
+        starts = [window.start for block in blocks for window in block[one].windows]
+        assert starts == sorted(set(starts))
+    assert [len(block[0].latencies) for block in blocks] == [0, 0, 3]
+
+
 TIMING = Timing((), tuple(Window(float(i), i + 1.0, 100) for i in range(4)), (0.01,))
 PICTURE = {"image": np.arange(4, dtype="f4").reshape(1, 2, 2)}
 
