@@ -125,7 +125,9 @@ def test_a_gate_whose_figure_no_record_had_is_told():
     assert unmet(policy, {}) == [], "nothing of it ran"
 
 
-@pytest.mark.parametrize(("decided", "told"), [(0.4, ""), (0.5, ""), (0.6, "50% of 2 verdicts are decided"), (None, "")])
+@pytest.mark.parametrize(
+    ("decided", "told"), [(0.4, ""), (0.5, ""), (0.6, "50% of 2 verdicts are decided"), (None, "")]
+)
 def test_the_least_share_of_decided_verdicts(decided, told):
     outcomes = [Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.SKIP]
 

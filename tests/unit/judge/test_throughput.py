@@ -160,7 +160,10 @@ def test_what_is_not_decided_says_how_long_it_would_take(registry):
     assert verdict.details["needed_sessions"] == pytest.approx(180 / 4, abs=1)
     assert "; the interval holds the bound; about 46 more fresh sessions would decide: --patience 194" in verdict.text
     wide = estimate(bound * 1.05 * math.exp(-0.1), bound * 1.05 * math.exp(0.1), sessions=1, doubt="some are far off")
-    assert "; some are far off; about 193 more windows would decide: --patience 203" in judge_floor(wide, cell, effort=LOOK).text
+    assert (
+        "; some are far off; about 193 more windows would decide: --patience 203"
+        in judge_floor(wide, cell, effort=LOOK).text
+    )
     assert "more than an hour" in judge_floor(seen, cell, effort=Effort(look=1, seconds=2000.0)).text
     at_it = judge_floor(estimate(bound * 0.99, bound / 0.99), cell, effort=LOOK)
     assert "too close to the bound for any time" in at_it.text

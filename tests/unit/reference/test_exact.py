@@ -143,6 +143,22 @@ def test_functions_of_an_element_are_as_defined(op):
     close(found, np.vectorize(wanted, otypes=[float])(np.float64(X)))
 
 
+def test_the_approximation_of_gelu_is_as_defined():
+    found = one("Gelu", X, opset=20, approximate="tanh")
+
+    close(found, np.vectorize(lambda v: 0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))))(
+        np.float64(X)))  # fmt: skip
+
+
+def test_a_constant_of_a_shape_is_zeros_where_the_file_gives_no_value():
+    zeros = node("ConstantOfShape", ["shape"], ["zeros"])
+    graph = file([zeros, node("Concat", ["x", "zeros"], ["y"], axis=0)], [info("x", F, (3, 2))], [info("y", F, (5, 2))],
+                 [numpy_helper.from_array(np.array([2, 2]), "shape")])  # fmt: skip
+    x = drawn(3, 2)
+
+    close(exact.outputs(graph, {"x": x})["y"], np.concatenate([np.float64(x), np.zeros((2, 2))]))
+
+
 def test_other_formulas_are_as_defined():
     x, scale, shift = drawn(2, 3, 5), drawn(3), drawn(3)
     wide = np.float64(x)

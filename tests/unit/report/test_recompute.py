@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.baselines import load
 from harness.case import Case
+from harness.errors import DataError
 from harness.judge.timing import Timing, Window
-from harness.report.recompute import recompute
+from harness.report.recompute import recompute, refuse_unknown
 from harness.report.records import Record, Run
 from harness.report.samples import of_measurement
 from harness.run.windows import Measurement, judged, speed_of
@@ -45,6 +47,50 @@ def test_what_cannot_be_computed_with_does_not_come_out(tmp_path):
     fine = Record(CASE, "throughput", "PASS", "fine", values={"measured": 10.0})
     (found,) = recompute(Run({"baselines": "t"}, (fine,), {}, (line,)), tmp_path, TABLE)
     assert (found.result, "sessions" in found.why) == ("differs", True)
+
+
+def windows_of(rate, **more):
+    windows = tuple(Window(n, n + 1.0, rate) for n in range(20))
+    return {**of_measurement(CASE, Measurement(((Timing((), windows, ()),),), (), 1, (), ()), None), **more}
+
+
+def test_a_throughput_is_that_of_its_first_measurement_and_other_lines_are_no_windows(tmp_path):
+    record = Record(CASE, "throughput", "INCONCLUSIVE", "", values={"measured": 10.0}, marks=("simulated",))
+    lines = (windows_of(10), windows_of(20, again=True), {"kind": "answers", "case": str(CASE)})
+
+    (found,) = recompute(Run({}, (record,), {}, lines), tmp_path, TABLE)
+
+    assert found.result == "same"
+
+
+@pytest.mark.parametrize(("figure", "result"), [
+    ("measured", "same"), ("card_measured", "same"), ("floor", "not recomputed"),
+])  # fmt: skip
+def test_a_throughput_that_was_not_measured_to_its_end_is_not_recomputed(figure, result, tmp_path):
+    record = Record(CASE, "throughput", "INVALID", "", values={figure: 10.0}, marks=("simulated",))
+    (found,) = recompute(Run({}, (record,), {}, (windows_of(10),)), tmp_path, TABLE)
+
+    assert found.result == result
+    assert (result == "same") or found.why == "INVALID: it was not measured to its end"
+
+
+@pytest.mark.parametrize(("measured", "result"), [(0.7790, "same"), (0.5, "differs"), (None, "not recomputed")])
+def test_an_accuracy_is_held_against_the_published_one_again(measured, result, tmp_path):
+    table = load()
+    record = Record(CASE, "published", "PASS", "", "top1", values={"measured": measured})
+
+    (found,) = recompute(Run({"baselines": table.digest}, (record,), {}), tmp_path, table)
+
+    assert found.result == result
+    assert result != "not recomputed" or found.why == "nothing was measured"
+
+
+def test_runs_without_a_record_cannot_be_verified():
+    empty, judged = Run({}, (), {}), Run({}, (Record(CASE, "numerics", "PASS", ""),), {})
+
+    refuse_unknown({"a.jsonl": empty, "b.jsonl": judged})
+    with pytest.raises(DataError, match=r"a\.jsonl holds no record"):
+        refuse_unknown({"a.jsonl": empty, "b.jsonl": empty})
 
 
 def test_a_figure_that_was_taken_away_does_not_come_out(tmp_path):

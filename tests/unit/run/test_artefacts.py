@@ -369,3 +369,57 @@ def test_answers_of_a_chip_are_kept_with_the_seconds_they_took(tmp_path):
     assert [answers(), answers(), answers(anew=True), answers()] == [
         (3.5, False), (3.5, True), (4.5, False), (4.5, True),
     ]  # fmt: skip
+
+
+def test_seeded_weights_are_called_so_and_published_ones_by_their_file(tmp_path, monkeypatch):
+    published = tmp_path / "weights" / "faces.pth"
+    monkeypatch.setattr(artefacts.weights, "seeded", lambda model: {"w": torch.zeros(2)})
+    monkeypatch.setattr(artefacts.weights, "load", lambda model, path: {"w": torch.ones(2)})
+    monkeypatch.setattr(artefacts.weights, "sha256", lambda path: path.name)
+    found = []
+    for path in (None, published, published.with_name("others.pth")):
+        monkeypatch.setattr(artefacts.weights, "find", lambda model, data, path=path: path)
+        resolved = artefacts.resolve_weights(Store(tmp_path), RETINAFACE, None)
+        found.append((resolved.seeded, resolved.source, torch.load(resolved.path)["w"].tolist()))
+        assert resolved.digest == resolved.path.parent.name
+
+    assert found == [(True, "seeded", [0, 0]), (False, "faces.pth", [1, 1]), (False, "others.pth", [1, 1])]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is:FutureWarning", "ignore:`torch.jit.load` is:DeprecationWarning")
+def test_the_network_is_traced_at_the_size_of_the_protocol(tmp_path):
+    asked = []
+
+    class Mean(torch.nn.Module):
+        def forward(self, x):
+            asked.append(tuple(x.shape))
+            return x.mean((2, 3))
+
+    protocol = RETINAFACE.protocols[0]
+    path = artefacts.torchscript_file(Store(tmp_path), RETINAFACE, protocol, weights_of("a"), Mean)
+
+    assert asked[0] == (1, 3, *protocol.size)
+    assert torch.jit.load(str(path))(torch.ones(2, 3, 4, 4)).tolist() == [[1, 1, 1]] * 2
+
+
+def test_exact_outputs_of_a_users_file_are_kept_by_name_and_so_is_why_there_are_none(tmp_path, monkeypatch):
+    x, asked = np.ones((2, 3), np.float32), []
+    model = SimpleNamespace(path=Path("own.onnx"), digest="d", outputs=("scores", "boxes"))
+    monkeypatch.setattr(artefacts.own, "whole", lambda path: path)
+
+    def outputs(model, inputs, precision, products_only):
+        asked.append(precision)
+        if precision is Precision.INT8:
+            raise artefacts.NotExact("an operator is not known")
+        return {"boxes": inputs["x"] + 1 / 3, "scores": inputs["x"] * np.float64(2)}
+
+    monkeypatch.setattr(artefacts.exact, "outputs", outputs)
+    for _ in range(2):
+        found = artefacts.exact_outputs(Store(tmp_path), model, {"x": x})
+        assert found["boxes"].tolist() == (x + 1 / 3).tolist()
+        assert found["scores"].tolist() == (2 * x).tolist()
+        with pytest.raises(artefacts.NotExact, match="an operator is not known"):
+            artefacts.exact_outputs(Store(tmp_path), model, {"x": x}, Precision.INT8)
+    artefacts.exact_outputs(Store(tmp_path), model, {"x": x + 1})
+
+    assert asked == [Precision.FP32, Precision.INT8, Precision.FP32], "each once"

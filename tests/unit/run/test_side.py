@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -113,6 +114,7 @@ def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds,
     assert len(one.session.fed) == checks.FRESH
     assert one.session.fed[0] is one.turned[0], "the windows before were fed the usual ones"
     assert one.session.fed[1] is INPUTS
+    assert not any(now is before for before, now in pairwise(one.session.fed)), "else the runtime may know them"
 
 
 def test_the_times_of_a_simulator_are_not_held_against_it():

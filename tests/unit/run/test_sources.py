@@ -1,5 +1,7 @@
 """The code of a model is what it imports, and nothing else. What a digest then decides: test_artefacts."""
 
+import ast
+
 import pytest
 
 from harness.models import MODELS
@@ -17,3 +19,15 @@ def test_the_network_of_every_model_is_part_of_its_export(model):
 
 def test_what_only_types_are_taken_from_decides_nothing():
     assert "harness.worker.process" not in sources.closure(("harness.run.predict",))
+
+
+def test_what_runs_where_types_are_not_checked_decides():
+    tree = ast.parse("if TYPE_CHECKING:\n    import typed\nelse:\n    def f():\n        import run\n")
+
+    names = {alias.name for node in sources._running(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert names == {"run"}
+
+
+def test_a_plug_in_without_a_file_of_its_own_has_no_code():
+    assert sources.source_files(["sys"]) == set(), "built in"
+    assert sources.source_files(["no_such_plug_in"]) == set()
