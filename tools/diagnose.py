@@ -187,7 +187,7 @@ def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, An
         chip,
         wanted,
         picture(bench.protocol, first),
-        run=lambda images: bench.context.eager(bench.model, images),
+        run=lambda images: bench.context.references.eager(bench.model, images),
         bare=None if bare is None else lambda images: layers.reference(bare, images, len(images)),
     )
     try:

@@ -26,10 +26,10 @@ def command(
     row = matrix.model(model)
     matrix.chip(chip)
     shop = suite(data, cache)
-    path = shop.exported(row, row.protocol(chip))
+    path = shop.references.exported(row, row.protocol(chip))
     if out is not None:
         deliver(path, out)
-    weights = shop.weights(row)
+    weights = shop.references.weights(row)
     facts = {"model": model, "protocol": row.protocol(chip).name, "onnx": str(out or path), "weights": weights.source}
     if as_json:
         print(json.dumps(facts))

@@ -77,7 +77,8 @@ def suite(
 
     from harness import matrix
     from harness.backends.registry import backend_options, pythons
-    from harness.run.context import RunContext, Settings
+    from harness.run.context import RunContext
+    from harness.run.settings import Settings
     from harness.run.simulation import simulator
     from harness.store import Store
 

@@ -127,14 +127,14 @@ class CaseAnswers:
         if held_out:
             accuracy.check_apart(context.calibration(model)[0], whole)
         if self.run.anew:
-            context.check_reference(model, self.run.protocol, 1)
-            context.check_answers(model, self.run.protocol, self._blocks[0])
+            context.references.check_reference(model, self.run.protocol, 1)
+            context.references.check_answers(model, self.run.protocol, self._blocks[0])
         answered = {sample.id for sample in answers.dataset.samples}
         dataset = whole.take([i for i, sample in enumerate(whole.samples) if sample.id in answered])
         reference, seconds = self._reference(answers.dataset)
         image_s = (answers.seconds + seconds) / len(answers.dataset)
         cut = limit if limit == len(context.dataset(model)) else None
-        sampled, seeded = Sampled(look, len(whole), cut, image_s), context.weights(model).seeded
+        sampled, seeded = Sampled(look, len(whole), cut, image_s), context.references.weights(model).seeded
         return accuracy.evaluate(self.case, model.task, answers, reference, dataset, whole, sampled, seeded, limit)
 
     def _reference(self, images: Dataset) -> tuple[list[Predictions], float]:
@@ -144,7 +144,7 @@ class CaseAnswers:
         for block in self._blocks:
             if left <= 0:
                 break
-            found, took = self.context.reference(self.model, self.run.protocol, block)
+            found, took = self.context.references.answers(self.model, self.run.protocol, block)
             parts.append((block, found))
             seconds, left = seconds + took, left - len(block)
         return predict.in_order(images, parts), seconds

@@ -80,13 +80,13 @@ class CaseRun:
     @cached_property
     def marks(self) -> tuple[str, ...]:
         """Why the figures of this case are not a conformance result, apart from the images; empty if they are."""
-        seeded = ("seeded",) if self.context.weights(self.model).seeded else ()
+        seeded = ("seeded",) if self.context.references.weights(self.model).seeded else ()
         return (*self.context.not_the_chip(self.chip), *seeded)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The facts that every record of this case holds: SDK, device, protocol, weights, calibration."""
-        weights = self.context.weights(self.model)
+        weights = self.context.references.weights(self.model)
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "protocol": self.protocol.name,
@@ -227,8 +227,8 @@ class CaseRun:
         """Raw outputs of the reference by ONNX name, for one batch. Raises InvalidMeasurement, in a second measurement,
         when the reference itself or the exported file is wrong."""
         if self.anew:
-            self.context.check_reference(self.model, self.protocol, self._different)
-        witnesses = self.context.witnesses(self.model, self.protocol, self._different)
+            self.context.references.check_reference(self.model, self.protocol, self._different)
+        witnesses = self.context.references.witnesses(self.model, self.protocol, self._different)
         rows = [i % self._different for i in range(self.case.batch)]
         return {name: value[rows] for name, value in witnesses.items()}
 
@@ -239,7 +239,7 @@ class CaseRun:
     @property
     def loss(self) -> dict[str, Loss]:
         """What the arithmetic of the case's precision alone costs each output."""
-        return self.context.loss(self.model, self.protocol, self.case.precision)
+        return self.context.references.loss(self.model, self.protocol, self.case.precision)
 
     def repeated(self) -> tuple[Tensors, Tensors]:
         """Outputs of two runs of the published variant on the same batch."""

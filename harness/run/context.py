@@ -1,86 +1,32 @@
-"""What all cases of a run share: settings, the chips that were found, data sets, weights, exports and references."""
+"""What all cases of a run share: settings, the chips that were found, data sets, references, workers of peers."""
 
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from harness.backends import registry
 from harness.backends.base import Device, Health
-from harness.baselines import Baselines
-from harness.case import Case, Precision, Predictions, Tensors
+from harness.case import Case
 from harness.chips import Chip
 from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
-from harness.errors import DeviceError, InvalidMeasurement, WorkerError
-from harness.export import export
-from harness.export.own import OwnModel
-from harness.judge.accuracy import RUINED
-from harness.judge.numerics import Loss, judge_numerics, losses
-from harness.judge.policy import Policy
-from harness.judge.timing import Plan
-from harness.metrics.changes import compared
-from harness.models.base import Model, Protocol
-from harness.reference import arithmetic, eager, predictions
-from harness.reference.exact import NotExact
-from harness.run import artefacts, devices
-from harness.run.artefacts import ResolvedWeights
+from harness.errors import DeviceError, WorkerError
+from harness.models.base import Model
+from harness.run import devices
 from harness.run.devices import Presence
-from harness.run.prepared import PREPARED_GB, PreparedImages
-from harness.store import Store
-from harness.vocabulary import Outcome
-from harness.worker.limits import Limits
+from harness.run.prepared import PreparedImages
+from harness.run.references import References
+from harness.run.settings import Settings
 from harness.worker.process import Worker
 
-if TYPE_CHECKING:
-    from torch import nn
-
-
-ANSWERED_AGAIN = 2  # images that the reference answers once more when a verdict is red
-OF_FP32 = 1e-4  # rms: these networks lose 1e-6 to 1e-5 in FP32; TF32, FP16 and BF16 lose from 3e-4 on
 WITNESS_IMAGES = 5  # images whose raw outputs are compared with the reference's; a batch repeats them
 CALIBRATION = 32  # at most so many images for the calibration of an INT8 engine
 CALIBRATION_SCENE = 2000  # index of the first scene used for calibration; tests use lower ones
-# how a chip is timed: 5 s of single executes give p99 up to 5 ms an execute
-CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=10_000, latency_s=5.0)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The user's options, fixed for the run. `environment` gives the extra environment variables of a chip's workers;
-    this is the only way in which a simulated SDK is selected."""
-
-    store: Store
-    baselines: Baselines
-    data: Path | None = None
-    limit: int | None = None
-    tune: bool = False  # compilers search longer for a faster engine
-    device: int | None = None
-    pythons: registry.Pythons = field(default_factory=registry.Pythons)
-    backend_options: registry.BackendOptions = field(default_factory=registry.BackendOptions)
-    runner: str | None = None
-    environment: Callable[[Chip], Mapping[str, str] | None] = lambda chip: None
-    logs: Path | None = None
-    progress: Callable[[str, int], Callable[[int], None]] = lambda what, total: lambda done: None
-    policy: Policy = field(default_factory=Policy)  # of the lab
-    plan: Plan = CHIP_PLAN
-    patience: float | None = None  # seconds a case may be timed until it is decided; None: as is usual for its chip
-    limits: Callable[[Chip], Limits | None] = lambda chip: None  # of a chip's workers; None: the worker's own
-    prepared_gb: float = PREPARED_GB  # GB of prepared images that are kept on disk for the run
-    exact: bool = True  # compare FP32 with FP64, which takes a convolution network seconds an image
-    wait: float = 0.0  # seconds to wait for a device that other runs hold
-    process: int = 0  # number of this process among those of the run (pytest -n)
-    processes: int = 1
-    tell: Callable[[str], None] = lambda text: None  # shows a message to the user at once
 
 
 class RunContext:
@@ -88,14 +34,10 @@ class RunContext:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.references = References(settings, self.dataset, lambda: self.prepared)
         self._present: dict[str, Presence] = {}
-        self._losses: dict[tuple[str, str, Precision], dict[str, Loss]] = {}
-        self._not_exact: dict[tuple[str, Precision, bool], str] = {}  # why a user's file has no FP64
         self._broken: dict[str, WorkerError] = {}  # chips whose SDK crashed when it was asked for devices
-        self._weights: dict[str, ResolvedWeights] = {}
         self._datasets: dict[str, Dataset] = {}
-        self._networks: dict[str, nn.Module] = {}
-        self._references: dict[tuple[str, str, str], tuple[list[Predictions], float]] = {}
         self._in_vain: dict[Device, set[str]] = {}  # processes that did not leave a device within --wait
         self._peers: dict[str, Worker] = {}
         self._told: set[str] = set()
@@ -218,161 +160,6 @@ class RunContext:
         ranks = sorted(range(len(dataset)), key=lambda i: hashlib.sha256(dataset.samples[i].id.encode()).digest())
         held = set(ranks[:CALIBRATION])
         return dataset.take(sorted(held)), dataset.take([i for i in range(len(dataset)) if i not in held])
-
-    # ---------------------------------------------------------------- models
-
-    def weights(self, model: Model) -> ResolvedWeights:
-        """The published checkpoint in --data, else seeded weights. Raises WeightsError."""
-        if model.name not in self._weights:
-            self._weights[model.name] = artefacts.resolve_weights(self.settings.store, model, self.settings.data)
-        return self._weights[model.name]
-
-    def network(self, model: Model) -> nn.Module:
-        """The reference: eager PyTorch, FP32, on the CPU. It is channels last, which takes up to a third less time; the
-        peer that is timed has PyTorch's default layout."""
-        if model.name not in self._networks:
-            import torch
-
-            made = eager.network(model, self.weights(model).path).to(memory_format=torch.channels_last)
-            self._networks = {model.name: made}  # only the latest, because large networks take much memory
-        return self._networks[model.name]
-
-    def eager(self, model: Model, images: NDArray[np.float32]) -> Tensors:
-        """Outputs of the reference for prepared images (N, 3, H, W), by ONNX name."""
-        return eager.outputs(self.network(model), model.outputs, images)
-
-    def exported(self, model: Model, protocol: Protocol) -> Path:
-        """Path of the ONNX file, checked against PyTorch. Raises ExportError."""
-        return self._onnx(model, protocol, nms=False)
-
-    def exported_with_suppression(self, model: Model, protocol: Protocol) -> Path:
-        """Path of the ONNX file that ends in the suppression of boxes, for chips that run it. Raises ExportError."""
-        return self._onnx(model, protocol, nms=True)
-
-    def _onnx(self, model: Model, protocol: Protocol, nms: bool) -> Path:
-        return artefacts.onnx_file(
-            self.settings.store, model, protocol, self.weights(model), lambda: self.network(model), nms
-        )
-
-    def traced(self, model: Model, protocol: Protocol) -> Path:
-        """Path of the network as TorchScript."""
-        resolved = self.weights(model)
-        return artefacts.torchscript_file(
-            self.settings.store, model, protocol, resolved, lambda: eager.network(model, resolved.path)
-        )
-
-    def reference(self, model: Model, protocol: Protocol, dataset: Dataset) -> tuple[list[Predictions], float]:
-        """(the reference's predictions for every image of the data set, seconds they took)."""
-        memo = (model.name, protocol.name, dataset.digest)
-        if memo not in self._references:
-            self._references[memo] = artefacts.reference_answers(
-                self.settings.store,
-                model,
-                protocol,
-                self.weights(model),
-                dataset,
-                lambda: self.network(model),
-                self.prepared.prepare(dataset.name, protocol, False),
-                lambda: self.settings.progress(f"reference {model.name}", len(dataset)),
-            )
-        return self._references[memo]
-
-    def witnesses(self, model: Model, protocol: Protocol, count: int) -> Tensors:
-        """The reference's raw outputs, by ONNX name, for the first `count` images of the data set."""
-        images = self._prepared(model, protocol, count)
-        return artefacts.witness_outputs(
-            self.settings.store, model, protocol, self.weights(model), images, lambda: self.network(model)
-        )
-
-    def check_reference(self, model: Model, protocol: Protocol, count: int) -> None:
-        """The reference on the first `count` images once more: as it was kept, and as ONNX Runtime computes the
-        exported file. Raises InvalidMeasurement when either differs: then it is not the chip that is wrong."""
-        images = self._prepared(model, protocol, count)
-        today = predictions.raw_outputs(self.network(model), model, images)
-        kept, file = self.witnesses(model, protocol, count), self.exported(model, protocol)
-        beside: dict[str, tuple[Tensors, str]] = {
-            "its kept outputs": (kept, f"delete the folder witness in {self.settings.store.root}, then run again"),
-            "ONNX Runtime on the exported file": (
-                dict(zip(model.outputs, export.computed(file, model.input, images), strict=True)),
-                f"delete {file.parent}, then run again; if it stays, the export is wrong: report it",
-            ),
-        }
-        for what, (found, hint) in beside.items():
-            verdict = judge_numerics(found, today, Precision.FP32)
-            if verdict.outcome is Outcome.FAIL:
-                raise InvalidMeasurement(
-                    f"eager PyTorch and {what} differ, so it is not the chip that is wrong: {verdict.text}", hint=hint
-                )
-
-    def check_answers(self, model: Model, protocol: Protocol, dataset: Dataset) -> None:
-        """A few images are answered by the reference once more. Raises InvalidMeasurement when an answer is not the
-        kept one: then it is not the chip that is wrong."""
-        kept, _ = self.reference(model, protocol, dataset)
-        places = sorted(random.sample(range(len(dataset)), min(ANSWERED_AGAIN, len(dataset))))
-        prepare = self.prepared.prepare(dataset.name, protocol, False)
-        today = predictions.of_the_reference(
-            self.network(model), model, protocol, dataset.take(places), prepare, lambda done: None
-        )
-        # answers turn over at their thresholds when images have other neighbours in a batch, but not by half
-        moved = compared(model.task, today, [kept[place] for place in places])
-        for place, difference in zip(places, moved, strict=True):
-            if difference.share > RUINED:
-                raise InvalidMeasurement(
-                    f"the reference answers {dataset.samples[place].id} otherwise than it was kept: it is not the chip "
-                    "that is wrong",
-                    hint=f"delete the folder reference in {self.settings.store.root}, then run again",
-                )
-
-    def loss(self, model: Model, protocol: Protocol, precision: Precision) -> dict[str, Loss]:
-        """What the arithmetic of `precision` alone costs each output, by ONNX name, on the first images of the data
-        set; {} for FP32 where `Settings.exact` is off."""
-        if precision is Precision.FP32 and not self.settings.exact:
-            return {}
-        memo = (model.name, protocol.name, precision)
-        if memo not in self._losses:
-            count = arithmetic.IMAGES_OF_HEAVY if model.heavy else arithmetic.IMAGES
-            images = self._prepared(model, protocol, count)
-            rounded = artefacts.rounded_outputs(
-                self.settings.store, model, protocol, self.weights(model), images, precision,
-                lambda: self.network(model),
-            )  # fmt: skip
-            wanted = self.witnesses(model, protocol, count)
-            plain = precision is not Precision.FP32
-            found = losses(rounded, wanted) if plain else losses(wanted, rounded)
-            worst = max((loss.rms for loss in found.values()), default=0.0)
-            if not plain and worst > OF_FP32:
-                raise InvalidMeasurement(
-                    f"the reference loses {worst:.2g} (rms) against FP64; FP32 loses less than {OF_FP32:g}",
-                    hint="let PyTorch compute in FP32 (no TF32, no BF16: TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, "
-                    "ONEDNN_DEFAULT_FPMATH_MODE), delete the folders witness and reference of the cache, run again",
-                )
-            self._losses[memo] = found
-        return self._losses[memo]
-
-    def exact(
-        self,
-        model: OwnModel,
-        inputs: Tensors,
-        precision: Precision = Precision.FP32,
-        products_only: bool = False,
-    ) -> tuple[Tensors | None, str]:
-        """(outputs of a user's file in FP64, or in the arithmetic of FP16 or INT8, see reference.exact; ""), or (None,
-        why there are none)."""
-        if not self.settings.exact:
-            return None, "the tier quick leaves FP64 out"
-        of = (model.digest, precision, products_only)
-        if of not in self._not_exact:
-            try:
-                return artefacts.exact_outputs(self.settings.store, model, inputs, precision, products_only), ""
-            except NotExact as error:
-                self._not_exact[of] = str(error)
-        return None, self._not_exact[of]
-
-    def _prepared(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:
-        dataset = self.dataset(model)
-        prepare = self.prepared.prepare(dataset.name, protocol, False)
-        images = np.stack([prepare(sample).tensor for sample in dataset.head(count).samples])
-        return images.astype(np.float32, copy=False)
 
     # ---------------------------------------------------------------- peers of a chip that is timed in turn
 

@@ -112,12 +112,13 @@ class CaseEngine:
 
     def onnx(self, variant: Variant | None = None) -> Path:
         """Path of the ONNX file of the model. Raises ExportError."""
-        make = self.context.exported_with_suppression if (variant or self.variant).nms else self.context.exported
+        references = self.context.references
+        make = references.exported_with_suppression if (variant or self.variant).nms else references.exported
         return make(self.model, self.protocol)
 
     def source(self, variant: Variant) -> Path:
         """Path of the file that is compiled: ONNX, or TorchScript. Raises ExportError."""
-        return self.context.traced(self.model, self.protocol) if variant.traced else self.onnx(variant)
+        return self.context.references.traced(self.model, self.protocol) if variant.traced else self.onnx(variant)
 
     def outputs_of(self, variant: Variant) -> tuple[str, ...]:
         """ONNX names of the engine's outputs."""
@@ -228,7 +229,7 @@ class _Beside:
         return [specs[name] for name in self._engine.outputs_of(self._variant)]
 
     def torchscript(self) -> str:
-        return str(self._engine.context.traced(self._engine.model, self._engine.protocol))
+        return str(self._engine.context.references.traced(self._engine.model, self._engine.protocol))
 
     def rounded(self) -> str:
         spec = replace(self._engine.plain_spec(), tiers=(self._engine.case.batch,))

@@ -173,7 +173,7 @@ class OwnRun(CaseRun):
 
     @cached_property
     def _exact(self) -> tuple[Tensors | None, str]:
-        exact, why = self.context.exact(self.own, self.inputs())
+        exact, why = self.context.references.exact(self.own, self.inputs())
         if exact is not None and (exact := own.settled(self.plain, exact)) is None:
             why = "outputs have other shapes in FP64"
         return exact, why
@@ -190,7 +190,7 @@ class OwnRun(CaseRun):
         Runtime shows, and where there is no FP64 to compare with."""
         if self.case.precision is Precision.FP32 or self._exact[0] is None:
             return None
-        return self.context.exact(self.own, self.inputs(), self.case.precision)[0]
+        return self.context.references.exact(self.own, self.inputs(), self.case.precision)[0]
 
     def judged(self, outputs: Tensors) -> Verdict:
         """The verdict on outputs of the chip for one batch, which tells what the reference is."""
@@ -210,7 +210,7 @@ class OwnRun(CaseRun):
         Without products a file may be as exact as in FP32."""
         if self.rounded is None or not PRODUCTS.keys() & used(whole(self.own.path)).keys():
             return False
-        least, _ = self.context.exact(self.own, self.inputs(), self.case.precision, products_only=True)
+        least, _ = self.context.references.exact(self.own, self.inputs(), self.case.precision, products_only=True)
         return in_precision(self._against(outputs, least), self.case.precision).outcome is Outcome.INVALID
 
     def compare_devices(self, sessions: dict[str, RemoteSession]) -> None:

@@ -29,12 +29,12 @@ class Peer:
 
 def _weights(context: RunContext, worker: Worker, engine: CaseEngine) -> tuple[Path, BuildSpec]:
     spec = replace(engine.plain_spec(), options={"model": engine.model.name})
-    return context.weights(engine.model).path, spec
+    return context.references.weights(engine.model).path, spec
 
 
 def _engine_of_cpu(context: RunContext, worker: Worker, engine: CaseEngine) -> tuple[Path, BuildSpec]:
     """The engine of the chip `cpu` for the same model and batch, kept in the store for both."""
-    source, (processor,) = context.exported(engine.model, engine.protocol), worker.devices(".*").devices
+    source, (processor,) = context.references.exported(engine.model, engine.protocol), worker.devices(".*").devices
     spec = replace(engine.plain_spec(), target=processor.target)
     path = artefacts.engine_file(
         context.settings.store, source, spec, registry.backend("ort"), worker.version(), processor.name,

@@ -34,7 +34,8 @@ from harness.run.accuracy import Evaluation
 from harness.run.case_answers import answers_of
 from harness.run.case_run import CaseRun, peers_of
 from harness.run.case_speed import speed_of
-from harness.run.context import CHIP_PLAN, RunContext, Settings
+from harness.run.context import RunContext
+from harness.run.settings import CHIP_PLAN, Settings
 from harness.run.simulation import simulator
 from harness.store import Store
 from harness.vocabulary import Outcome

@@ -11,7 +11,7 @@ from harness.errors import BaselineError
 from harness.report.recompute import recompute
 from harness.report.records import read_run
 from harness.run import throughput
-from harness.run.context import RunContext
+from harness.run.references import References
 from harness.worker.process import Worker
 
 
@@ -252,8 +252,8 @@ def test_no_bar_stays_after_a_test(conform, monkeypatch):
 
 @pytest.mark.parametrize(("seeded", "outcome"), [(False, "FAIL"), (True, "INCONCLUSIVE")])
 def test_the_drop_of_a_seeded_network_at_fp16_is_reported(seeded, outcome, conform, monkeypatch):
-    resolved = RunContext.weights
-    monkeypatch.setattr(RunContext, "weights", lambda self, model: replace(resolved(self, model), seeded=seeded))
+    resolved = References.weights
+    monkeypatch.setattr(References, "weights", lambda self, model: replace(resolved(self, model), seeded=seeded))
     monkeypatch.setenv("TESTBED", "wrong_sometimes")
 
     records = conform("tiny_classes and fp16 and bs1 and accuracy").records

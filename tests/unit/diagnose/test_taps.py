@@ -11,8 +11,9 @@ from harness import baselines
 from harness.case import Case
 from harness.diagnose import layers, taps
 from harness.export import own
-from harness.run.context import RunContext, Settings
+from harness.run.context import RunContext
 from harness.run.own_run import OwnRun
+from harness.run.settings import Settings
 from harness.store import Store
 
 

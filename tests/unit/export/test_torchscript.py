@@ -8,7 +8,9 @@ import torch
 
 from harness import baselines
 from harness.models import MODELS
-from harness.run.context import ResolvedWeights, RunContext, Settings
+from harness.run.artefacts import ResolvedWeights
+from harness.run.context import RunContext
+from harness.run.settings import Settings
 from harness.store import Store
 
 SMALL = {"retinaface": (64, 96), "gfocalv2_": (128, 192)}  # pixels; others are made for the size of their protocol
@@ -21,12 +23,12 @@ def test_the_traced_network_is_the_network_at_any_batch(name, tmp_path):
     torch.manual_seed(0)
     network = model.network().eval()
     suite = RunContext(Settings(store=Store(tmp_path), baselines=baselines.load()))
-    suite._weights[name] = ResolvedWeights(tmp_path / "weights.pt", "as drawn", True, "as drawn")
+    suite.references._weights[name] = ResolvedWeights(tmp_path / "weights.pt", "as drawn", True, "as drawn")
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     protocol = model.protocols[0]
     size = next((size for start, size in SMALL.items() if name.startswith(start)), protocol.size)
 
-    path = suite.traced(model, replace(protocol, size=size))
+    path = suite.references.traced(model, replace(protocol, size=size))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and the only form that loads without our code

@@ -13,7 +13,9 @@ from harness.chips import EAGER
 from harness.errors import DeviceError
 from harness.models import MODELS
 from harness.run import peers
-from harness.run.context import ResolvedWeights, RunContext, Settings
+from harness.run.artefacts import ResolvedWeights
+from harness.run.context import RunContext
+from harness.run.settings import Settings
 from harness.store import Store
 
 MODEL = MODELS["retinaface_mobilenet025"]
@@ -28,7 +30,7 @@ def suite(tmp_path_factory):
     torch.manual_seed(0)
     torch.save(MODEL.network().state_dict(), folder / "weights.pt")
     shared = RunContext(Settings(store=Store(folder / "cache"), baselines=baselines.load()))
-    shared._weights[MODEL.name] = ResolvedWeights(folder / "weights.pt", "as drawn", True, "as drawn")
+    shared.references._weights[MODEL.name] = ResolvedWeights(folder / "weights.pt", "as drawn", True, "as drawn")
     yield shared
     shared.close()
     assert not any(worker.alive for worker in shared._peers.values())
@@ -37,7 +39,7 @@ def suite(tmp_path_factory):
 @pytest.mark.slow
 def test_the_peer_computes_what_the_reference_computes(suite):
     images = np.random.default_rng(0).random((2, 3, 64, 96), np.float32)
-    wanted = suite.eager(MODEL, images)
+    wanted = suite.references.eager(MODEL, images)
 
     with peers.opened(suite, EAGER, ENGINE) as session:
         found = session.run({MODEL.input: images})
@@ -51,7 +53,7 @@ def test_the_peer_computes_what_the_reference_computes(suite):
 def test_the_reference_is_channels_last_and_what_is_timed_is_not(suite):
     from harness.reference import peer
 
-    networks = suite.network(MODEL), peer._network(MODEL.name, suite.weights(MODEL).path)
+    networks = suite.references.network(MODEL), peer._network(MODEL.name, suite.references.weights(MODEL).path)
 
     ours, timed = (next(p for p in n.parameters() if min(p.shape[1:], default=1) > 1) for n in networks)
     assert ours.is_contiguous(memory_format=torch.channels_last)
@@ -78,7 +80,7 @@ def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(mon
 def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
     torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
     monkeypatch.setitem(
-        suite._weights, MODEL.name, ResolvedWeights(tmp_path / "weights.pt", "another's", True, "drawn")
+        suite.references._weights, MODEL.name, ResolvedWeights(tmp_path / "weights.pt", "another's", True, "drawn")
     )
 
     with pytest.raises(DeviceError, match=r"state_dict"), peers.opened(suite, EAGER, ENGINE):

@@ -83,7 +83,7 @@ class Bench:
         held = dataset.take(range(40, len(dataset)))
         self.context = SimpleNamespace(
             settings=settings, dataset=lambda model: dataset, calibration=lambda model: (dataset.take(range(40)), held),
-            reference=self.reference, weights=lambda model: SimpleNamespace(seeded=False),
+            references=SimpleNamespace(answers=self.reference, weights=lambda model: SimpleNamespace(seeded=False)),
         )  # fmt: skip
         model = SimpleNamespace(task="classes", metrics=("top1", "top5"), name="regnety_016", heavy=False)
         self.run = SimpleNamespace(

@@ -16,18 +16,14 @@ from harness.run.engine import Built
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 LOST = DeviceError("npu-smi did not answer", hint="see its tools")
+COUNTED = SimpleNamespace(witnesses=lambda model, protocol, count: {"y": np.arange(count)})
 CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 
 
 @pytest.mark.parametrize("batch", sorted({case.batch for case in matrix.cases()} - {1}))
 def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     """Else a chip that computes a half and copies it would equal the reference."""
-    bench = CaseRun(
-        SimpleNamespace(
-            witnesses=lambda model, protocol, count: {"y": np.arange(count)}, dataset=lambda model: range(99)
-        ),
-        replace(FP32, batch=batch),
-    )
+    bench = CaseRun(SimpleNamespace(references=COUNTED, dataset=lambda model: range(99)), replace(FP32, batch=batch))
     vars(bench).update(first={"y": np.zeros(batch)}, worker=None)
 
     rows = bench.outputs()[1]["y"]
@@ -51,9 +47,8 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
     monkeypatch.setattr(CaseRun, "built", lambda self, variant: asked.append(variant.tiers) or built)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {"x": rows})
     asked = []
-    witnesses = lambda model, protocol, count: {"y": np.arange(count)}  # noqa: E731
     settings = SimpleNamespace(runner=None)
-    bench = CaseRun(SimpleNamespace(witnesses=witnesses, dataset=lambda model: range(99), settings=settings), case)
+    bench = CaseRun(SimpleNamespace(references=COUNTED, dataset=lambda model: range(99), settings=settings), case)
     vars(bench)["worker"] = SimpleNamespace(load=load)
     bench.context.settings = SimpleNamespace(process=0)
     vars(bench.engine)["present"] = SimpleNamespace(backend="magicmind", devices=[Device(0, "MLU370-S4")])

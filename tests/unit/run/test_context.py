@@ -1,11 +1,10 @@
-"""What all cases of a run share: chips are looked for once, images are held out, what is asked for is made once."""
+"""What all cases of a run share: chips are looked for once, images are held out."""
 
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from harness import baselines
 from harness.backends.base import Device, Health
@@ -16,8 +15,9 @@ from harness.errors import DataError, DeviceError
 from harness.judge.policy import Policy
 from harness.models import MODELS
 from harness.run import context
-from harness.run.context import CALIBRATION, RunContext, Settings
+from harness.run.context import CALIBRATION, RunContext
 from harness.run.devices import Presence
+from harness.run.settings import Settings
 from harness.store import Store
 
 MODEL = MODELS["regnety_016"]
@@ -185,60 +185,3 @@ def test_scenes_to_calibrate_on_are_none_of_those_to_evaluate_on(tmp_path):
     held, rest = run(tmp_path).calibration(MODEL)
 
     assert not {s.id for s in held.samples} & {s.id for s in rest.samples}
-
-
-# ---------------------------------------------------------------- what is made
-
-
-def test_weights_are_resolved_once_a_model(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(context.artefacts, "resolve_weights", lambda store, model, data: made.append(model.name))
-    shared = run(tmp_path)
-
-    for name in ("regnety_016", "regnety_016", "deepmar_resnet50", "regnety_016"):
-        shared.weights(MODELS[name])
-
-    assert made == ["regnety_016", "deepmar_resnet50"]
-
-
-def test_one_network_is_kept_and_it_is_channels_last(tmp_path, monkeypatch):
-    """Two of the large ones do not fit in a small machine."""
-    loaded = []
-
-    def network(model, path):
-        loaded.append(model.name)
-        return torch.nn.Conv2d(3, 4, 3)
-
-    monkeypatch.setattr(context.eager, "network", network)
-    monkeypatch.setattr(RunContext, "weights", lambda self, model: SimpleNamespace(path=None))
-    shared = run(tmp_path)
-
-    first = [shared.network(MODELS[name]) for name in ("regnety_016", "regnety_016", "deepmar_resnet50", "regnety_016")]
-
-    assert loaded == ["regnety_016", "deepmar_resnet50", "regnety_016"]
-    assert first[0] is first[1]
-    assert first[0].weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_what_the_reference_finds_is_asked_for_once_an_image_set_and_protocol(tmp_path, monkeypatch):
-    asked = []
-
-    def answers(store, model, protocol, weights, dataset, network, prepare, progress):
-        asked.append((model.name, protocol.name, dataset.digest))
-        return [{}]
-
-    monkeypatch.setattr(context.artefacts, "reference_answers", answers)
-    monkeypatch.setattr(RunContext, "weights", lambda self, model: None)
-    shared = run(tmp_path)
-    retinaface = MODELS["retinaface_resnet50"]
-    ways = [(retinaface, p, whole(n)) for p in retinaface.protocols[:2] for n in (3, 3)]
-
-    for model, protocol, dataset in ways:
-        shared.reference(model, protocol, dataset)
-    shared.reference(retinaface, retinaface.protocols[0], replace(whole(4), digest="other"))
-
-    assert asked == [
-        (retinaface.name, retinaface.protocols[0].name, "d"),
-        (retinaface.name, retinaface.protocols[1].name, "d"),
-        (retinaface.name, retinaface.protocols[0].name, "other"),
-    ]

@@ -100,8 +100,10 @@ def test_the_published_engine_is_of_the_kind_that_the_document_measured(text, va
 
 def test_a_traced_variant_is_compiled_from_torchscript(tmp_path, monkeypatch):
     engine = engine_of("retinaface_resnet50-mlu370_s4-fp16-bs4", tmp_path)
-    engine.context.traced = lambda model, protocol: tmp_path / f"{model.name}-{protocol.name}.pt"
-    engine.context.exported = lambda model, protocol: tmp_path / f"{model.name}-{protocol.name}.onnx"
+    engine.context.references = SimpleNamespace(
+        traced=lambda model, protocol: tmp_path / f"{model.name}-{protocol.name}.pt",
+        exported=lambda model, protocol: tmp_path / f"{model.name}-{protocol.name}.onnx",
+    )
 
     assert engine.source(engine.variant).name == "retinaface_resnet50-mlu.pt"
     assert engine.source(engine.variant.static).name == engine.onnx().name == "retinaface_resnet50-mlu.onnx"

@@ -16,9 +16,10 @@ from harness.case import Case, Precision
 from harness.errors import BuildError
 from harness.export import own
 from harness.reference import exact
-from harness.run.context import RunContext, Settings
+from harness.run.context import RunContext
 from harness.run.devices import Presence
 from harness.run.own_run import OwnEngine, OwnRun, cases
+from harness.run.settings import Settings
 from harness.store import Store
 from tests.session import ROOT
 
@@ -318,7 +319,7 @@ def offset():
 def test_an_engine_that_keeps_sums_in_fp32_is_not_taken_for_one_of_a_higher_precision(tmp_path):
     context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
     bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(offset, tmp_path))
-    products, _ = context.exact(bench.own, bench.inputs(), Precision.FP16, products_only=True)
+    products, _ = context.references.exact(bench.own, bench.inputs(), Precision.FP16, products_only=True)
 
     mixed, finer = bench.judged(products), bench.judged(bench.wanted)
 

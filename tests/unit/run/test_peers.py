@@ -13,7 +13,8 @@ from harness import baselines
 from harness.backends.base import Device
 from harness.chips import ONNX_RUNTIME, PEERS
 from harness.run import peers
-from harness.run.context import RunContext, Settings
+from harness.run.context import RunContext
+from harness.run.settings import Settings
 from harness.store import Store
 
 
@@ -27,7 +28,7 @@ def test_onnx_runtime_beside_a_chip_runs_the_engine_of_the_chip_cpu(tmp_path, mo
     """Whatever the chip calls its device: both share the engine in the store."""
     suite = RunContext(Settings(store=Store(tmp_path / "cache"), baselines=baselines.load()))
     onnx.save(ort_small.network(), tmp_path / "small.onnx")
-    monkeypatch.setattr(suite, "exported", lambda model, protocol: tmp_path / "small.onnx")
+    monkeypatch.setattr(suite.references, "exported", lambda model, protocol: tmp_path / "small.onnx")
     spec, images = ort_small.spec(target="CPU"), ort_small.images(2)
     engine = SimpleNamespace(model=None, protocol=None, device=Device(0, "any", target="CPU"), plain_spec=lambda: spec)
 

@@ -18,7 +18,9 @@ from harness.chips import CHIPS
 from harness.datasets import scenes
 from harness.models import MODELS
 from harness.models.base import Frame, Prepared
-from harness.run.context import ResolvedWeights, RunContext, Settings
+from harness.run.artefacts import ResolvedWeights
+from harness.run.context import RunContext
+from harness.run.settings import Settings
 from harness.store import Store
 from tools import cli
 
@@ -62,14 +64,12 @@ def diagnose(tmp_path, monkeypatch, capsys):
 
     def run(*options, graph_of=lambda model: model, spec_of=lambda spec: spec, precision="fp32"):
         class Small(RunContext):
-            def weights(self, model):
-                return ResolvedWeights(tmp_path / "tiny.pt", "0" * 64, True, "seeded")
-
             def worker(self, chip, backend, who=""):
                 return Tampering(super().worker(chip, backend, who), graph_of, spec_of)
 
         small = Small(Settings(Store(tmp_path / "cache"), baselines.load()))
         small._datasets["tiny"] = scenes.dataset("classes", 2)
+        small.references._weights["tiny"] = ResolvedWeights(tmp_path / "tiny.pt", "0" * 64, True, "seeded")
         monkeypatch.setattr("tools.diagnose.suite", lambda *arguments, **options: small)
         monkeypatch.setattr(matrix, "models", lambda: {"tiny": TINY})
         with pytest.raises(SystemExit) as ended:

@@ -84,7 +84,8 @@ def test_every_page_of_help_is_chinese_and_fits_80_columns(verb, capfd, monkeypa
 def lab(tmp_path, monkeypatch):
     """Words for each verb, with which it has much to say."""
     monkeypatch.setenv("CHIPPROOF_CACHE", str(tmp_path / "cache"))
-    made = SimpleNamespace(exported=lambda *given: tmp_path, weights=lambda model: SimpleNamespace(source="seeded"))
+    weights = lambda model: SimpleNamespace(source="seeded")  # noqa: E731
+    made = SimpleNamespace(references=SimpleNamespace(exported=lambda *given: tmp_path, weights=weights))
 
     def runs(folder, several):
         folder.mkdir()
