@@ -293,7 +293,7 @@ def _measured_anew(config: pytest.Config, lineup: Case) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """A harness error reads as its fact and its next step; what was skipped or broke off is on record too."""
+    """A harness error reads as its fact and its next step; what was skipped or crashed is on record too."""
     result = yield
     error = call.excinfo.value if call.excinfo is not None else None
     _record(item, error, result)
@@ -313,7 +313,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """A step that broke off is counted among the errors."""
+    """A step that crashed is counted among the errors."""
     return ("error", "E", "ERROR") if report.when == "run" and report.failed else None
 
 

@@ -8,7 +8,7 @@ HarnessError
 ├── StoreError           the cache cannot be read or written
 ├── ExportError          PyTorch -> ONNX failed, or the exported file is not the model
 ├── BuildError           the vendor's compiler failed
-├── DeviceError          the chip is absent, leased, unhealthy, or a vendor call on it failed
+├── DeviceError          the chip is absent, in use, unhealthy, or a vendor call on it failed
 │   └── WorkerError      the process that holds the vendor SDK died, hung or grew too large
 ├── RunError             the engine ran and what came out cannot be used (NaN, wrong shape, missing rows)
 └── InvalidMeasurement   the number exists but cannot be trusted (busy, throttled, silent fallback)
@@ -76,7 +76,7 @@ class BuildError(HarnessError):
 
 
 class DeviceError(HarnessError):
-    """The chip is absent, leased or unhealthy, or a vendor call on it failed."""
+    """The chip is absent, in use or unhealthy, or a vendor call on it failed."""
 
     stage = "device"
 

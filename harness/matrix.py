@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 @cache
 def chips() -> dict[str, Chip]:
-    """CHIPS and the rows of entry-point group `chipproof.chips`. Raises UsageError for one that names a backend that
-    there is not."""
+    """CHIPS and the rows of entry-point group `chipproof.chips`. Raises UsageError for one that names a backend
+    that does not exist."""
     rows = with_plugins(CHIPS, "chipproof.chips", Chip)
     for chip in rows.values():
         for name in chip.backends:

@@ -1,4 +1,4 @@
-"""What is expensive is made once: artefacts kept by the content of their key, whole or not at all."""
+"""The cache: each artefact is built once, kept under its key, whole or not at all. run/artefacts.py makes the keys."""
 
 from __future__ import annotations
 
@@ -219,7 +219,9 @@ class Store:
             digest_, _, ending = path.name.lstrip(".").partition(".")
             if not (path.name.endswith(".tmp") or ending == "who") or not self._free(path.parent / digest_):
                 continue
-            found.append(Left(path, size_of(path), "half made" if path.is_dir() else "note of a build that ended"))
+            found.append(
+                Left(path, size_of(path), "half made" if path.is_dir() else "lock note of a build that has ended")
+            )
         return found
 
     def old(self, days: float | None, most_gb: float | None) -> list[Left]:

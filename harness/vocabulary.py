@@ -65,20 +65,20 @@ STAGE_MARKERS: tuple[str, ...] = tuple(dict.fromkeys(stage.marker for stage in S
 
 MARKS: dict[str, str] = {
     "simulated": "ran on a simulated SDK; says nothing about real hardware",
-    "emulated": "ran on the vendor's simulator of the chip; throughput is not judged",
+    "emulated": "ran on the vendor's own simulator of the chip; throughput is not judged",
     "seeded": "weights are random (calibrated), because no published checkpoint was found",
     "scenes": "pictures drawn by the suite; the reference's own answers are the labels",
     "partial": "only part of the published data set was there",
     "limited": "--limit cut the data set",
     "sampled": "images were drawn until the verdict was decided; the record says how many of how many",
     "kept": "answers of an earlier run of the same engine on the same images, scored again; speed and outputs are new",
-    "host-bound": "the host enqueued as slowly as the device computed: the figure is the host's",
-    "x4": "one device was measured and stands for a card of four",
-    "x2": "two devices were measured and stand for a card of four",
-    "x1.33": "three devices were measured and stand for a card of four",
+    "host-bound": "the host submitted work no faster than the device computed it: the host limits the throughput",
+    "x4": "one device was measured; the value is scaled to a card of four",
+    "x2": "two devices were measured; the value is scaled to a card of four",
+    "x1.33": "three devices were measured; the value is scaled to a card of four",
     "1-of-2": "one device of a card of two was measured: the published figures are those of a card of one",
-    "use-untold": "the device does not tell whether others used it while it was measured; see the record",
-    "observed": "the lab's policy tells this result and does not let it decide the exit status",
+    "use-untold": "the device does not report whether other programs used it during the measurement; see the record",
+    "observed": "the lab's policy reports this result and leaves it out of the exit status",
     "unsteady": "the windows of a measurement vary or drift; the record says how",
 }
 """What limits a record's meaning: name -> explanation."""

@@ -120,7 +120,7 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
             if book.unwritten:
                 say(
                     config,
-                    f"all records are on disk now; windows or answers that some rest on are not: {book.unwritten}",
+                    f"all records are on disk now; windows or answers that some depend on are not: {book.unwritten}",
                 )
                 book.unwritten = ""
         run = read_run(path)

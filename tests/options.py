@@ -26,7 +26,7 @@ from tests.session import reader, refused
 
 FOLDER = "chipproof fetch lists what belongs there; leave --data out for drawn pictures"
 TIERS = {
-    "quick": "the first precision of each chip, and accuracy at the smallest batch of models that are not heavy",
+    "quick": "the first precision of each chip; accuracy at the smallest batch, and not of heavy models",
     "nightly": "everything, with the accuracy of the smallest and the largest batch",
     "full": "everything",
 }
@@ -54,7 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         default=600.0,
         metavar="SECONDS",
-        help="wait that long for a device that others hold, or use when it is to be timed (default: 600)",
+        help="wait that long for a device that another run holds, or that others use when it is to be timed "
+        "(default: 600)",
     )
     group.addoption(
         "--time-limit",
@@ -117,7 +118,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--patience",
         type=float,
         metavar="SECONDS",
-        help="time a case for at most so long until its throughput is decided (default: 60 on chips, 30 on cpu)",
+        help="measure a case until its throughput is decided, at most so long (default: 60 on chips, 30 on cpu)",
     )
     group.addoption(
         "--require",
@@ -132,7 +133,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--resume",
         metavar="FILE",
-        help="take over the verdicts of an earlier run that are decided by the same: a record file, or latest",
+        help="keep verdicts of an earlier run where nothing that decides them has changed: a record file, or latest",
     )
     group.addoption(
         "--policy",
@@ -150,13 +151,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="let the compilers search longer for fast engines (AOE on Ascend, TensorRT's highest level); takes hours",
     )
-    group.addoption("--simulate", action="store_true", help="put the simulated SDKs in the place of the vendors'")
+    group.addoption("--simulate", action="store_true", help="replace the vendors' SDKs with simulated ones")
     group.addoption(
         "--sdk-python",
         action="append",
         default=[],
         metavar="[CHIP=]PATH",
-        help="interpreter that has the vendor's SDK (3.7 or newer, with NumPy), of all chips or of one (repeat for "
+        help="Python that has the vendor's SDK (3.7 or newer, with NumPy), for all chips or for one (repeat for "
         "several)",
     )
     group.addoption(
@@ -233,15 +234,15 @@ def pytest_configure(config: pytest.Config) -> None:
         if re.search(r"\b(ssh|vagrant_ssh|socket)=", spec):
             raise refused(
                 config,
-                f"{spec}: one run does not spread over hosts, for pytest-xdist gives a test to any of them, whatever "
-                "chip it has, and leaves what its records rest on there",
+                f"{spec}: one run cannot use several hosts, because pytest-xdist gives a test to any of them, whatever "
+                "chip it has, and leaves the data of its records there",
                 "run on each host and merge: docs/ci.md, Several hosts",
             )
     if again := config.getoption("reruns", None):  # of pytest-rerunfailures
         raise refused(
             config,
-            f"--reruns {again}: leave it out. It would tell a FAIL as the PASS of a later try; the suite itself "
-            "measures what is red a second time, and says so when the two differ",
+            f"--reruns {again}: leave it out. It would report a FAIL as the PASS of a later try; the suite itself "
+            "measures a FAIL or INVALID a second time, and says so when the two differ",
         )
     limit = config.getoption("limit")
     if limit is not None and limit < 1:

@@ -125,7 +125,7 @@ def own_cases(config: pytest.Config) -> list[Own]:
         raise refused(config, f"--onnx: two files are called {doubled[0]}: rename one")
     for model in models:
         if model.given and model.lacks_for_int8 and not hasattr(config, "workerinput"):
-            say(config, f"{model.path.name}: INT8 is left out, {model.lacks_for_int8}; {ROWS}")
+            say(config, f"{model.path.name}: INT8 is not tested, {model.lacks_for_int8}; {ROWS}")
     return [Own(model, case) for model in models for case in cases(model)]
 
 

@@ -16,7 +16,9 @@ def shard_of(text: str) -> tuple[int, int]:
     """(k, n) of "k/n". Raises UsageError."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError(f"--shard {text} is no part of a run", hint="write K/N with K from 1 to N, for example 2/4")
+        raise UsageError(
+            f"--shard {text} is not a valid part of a run", hint="write K/N with K from 1 to N, for example 2/4"
+        )
     return int(found[1]), int(found[2])
 
 

@@ -34,7 +34,8 @@ def command(
         Action.SHOW
     ),
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="of the figures; default: the suite's and those of installed packages")
+        Path | None,
+        typer.Option("--dir", help="folder of the figures; default: the suite's and those of installed packages"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one array, an object a figure or finding")] = False,
 ) -> None:

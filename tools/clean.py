@@ -15,17 +15,16 @@ from tools.suite import CacheOption, cache_folder
 def command(
     cache: CacheOption = None,
     older: Annotated[
-        float | None, typer.Option("--older", min=0, help="also what was not used for that many days")
+        float | None, typer.Option("--older", min=0, help="also files that were not used for that many days")
     ] = None,
     most: Annotated[
-        float | None, typer.Option("--most", min=0, help="also the longest unused, until that many GB are left")
+        float | None, typer.Option("--most", min=0, help="also the longest unused files, until that many GB are left")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="remove it; without this it is only shown")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="remove them; without this they are only shown")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object for each")] = False,
 ) -> None:
-    """Show half-made files of the cache, temporary folders and notes of leases that a killed run or a power cut left;
-    with --older and --most also what of the cache is old; with --remove remove it. What a running process is making is
-    never touched."""
+    """Show incomplete cache files, temporary folders and lock notes that a killed run or a power cut left; with --older
+    and --most also old files of the cache; with --remove remove them. Files of running processes are never touched."""
     from harness.run import devices  # with NumPy, which the help does not need
 
     store = Store(cache_folder(cache))
@@ -33,10 +32,11 @@ def command(
     found += [entry for entry in store.old(older, most) if entry.path not in {left.path for left in found}]
     for root in (devices.LEASES, devices.SIMULATED):
         found += [
-            Left(note, note.stat().st_size, "note of a process that is gone") for note in devices.stale_notes(root)
+            Left(note, note.stat().st_size, "lock note of a process that has ended")
+            for note in devices.stale_notes(root)
         ]
     found += [
-        Left(path, size_of(path), "temporary folder of a process that is gone") for path in devices.stale_scratch()
+        Left(path, size_of(path), "temporary folder of a process that has ended") for path in devices.stale_scratch()
     ]
     removed = [left for left in found if remove and store.remove(left)]
     if as_json:
@@ -44,7 +44,7 @@ def command(
                           for left in found], ensure_ascii=False))  # fmt: skip
         return
     for left in found:
-        kept = "; kept: it is in use, or not ours" if remove and left not in removed else ""
+        kept = "; kept: it is in use, or does not belong to the suite" if remove and left not in removed else ""
         say(f"{left.size / 1e6:10.1f} MB  {left.why}: {left.path}{kept}")
     size = sum(left.size for left in (removed if remove else found)) / 1e6
     said = f"{len(removed)} removed, {size:.1f} MB" if remove else f"{len(found)} to remove, {size:.1f} MB"

@@ -27,13 +27,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("tools.evaluate", "Score the result files of benchmark, msame, ais_bench or the MLU programs."),
     "logs": ("tools.logs", "Judge the throughput in the logs of the vendors' own tools."),
     "baselines": ("tools.baselines", "Show and check the published figures."),
-    "policy": ("tools.policy", "Show a lab's policy file, or extend it by what a run found red."),
+    "policy": ("tools.policy", "Show a lab's policy file, or add rows for the failures of a run."),
     "selftest": ("tools.selftest", "Say how often verdicts are wrong on healthy chips, and list the planted faults."),
     "report": ("tools.report", "Show, merge and convert the records of runs."),
     "verify": ("tools.verify", "Compute the verdicts of a run again, from what was kept beside them."),
     "compare": ("tools.compare", "Say what changed between two runs."),
     "history": ("tools.history", "Show a case over many runs, and since which run a figure differs."),
-    "clean": ("tools.clean", "Show and remove what an interrupted run left, and what of the cache is old."),
+    "clean": ("tools.clean", "Show and remove what an interrupted run left, and old files of the cache."),
     "diagnose": ("tools.diagnose", "Find the first diverging layer, and the mistake that explains it."),
 }
 """Verb -> module with a function `command`, and the verb's line in the overview."""

@@ -26,7 +26,7 @@ def command(
     markdown: Annotated[Path | None, typer.Option("--md", help="write Markdown here")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the comparison as JSON")] = False,
 ) -> None:
-    """Name the verdicts that flipped, the figures that moved beyond their intervals, and what changed beside them.
+    """Name the verdicts that flipped, the figures that moved beyond their intervals, and what else changed.
 
     Exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read."""
     from rich.console import Console

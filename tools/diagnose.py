@@ -58,7 +58,7 @@ def command(
 ) -> None:
     """Find the first layer of CASE that differs from the reference, and the mistake that explains the gap.
 
-    --bundle writes what the vendor needs to see it too: the smallest ONNX file that fails, its inputs, the chip's and
+    --bundle writes what the vendor needs to reproduce it: the smallest ONNX file that fails, its inputs, the chip's and
     the reference's outputs, and the versions. Exit status: 0 nothing differs, 1 something does, 2 could not run."""
     from harness.case import Case
     from harness.diagnose import layers, taps

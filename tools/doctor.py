@@ -125,7 +125,7 @@ def interpreter(path: str) -> Interpreter:
     found = re.match(r"(\d+) (\d+)\n(.*)", run.stdout)
     if run.returncode != 0 or found is None:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it printed nothing"]
-        raise UsageError(f"--sdk-python {path} is no Python interpreter: {last[0]}", hint="give the path of one")
+        raise UsageError(f"--sdk-python {path} is not a Python interpreter: {last[0]}", hint="give the path of one")
     version = int(found[1]), int(found[2])
     if version < OLDEST_WORKER:
         raise UsageError(

@@ -62,14 +62,16 @@ SUPPRESSED = Ending({"dets": ((100, 5), "float32"), "labels": ((100,), "int64")}
 def command(
     model: Annotated[str, typer.Argument(help="name of the model, as in its marker")],
     outputs: Annotated[Path, typer.Option(help="folder into which the tool wrote")],
-    form: Annotated[Files, typer.Option("--format", help="whose files they are; widerface: <event>/<name>.txt")],
+    form: Annotated[
+        Files, typer.Option("--format", help="the tool that wrote the files; widerface: <event>/<name>.txt")
+    ],
     data: DataOption = None,
     images: Annotated[Path | None, typer.Option(help="folder of the pictures, when they are not in --data")] = None,
     chip: ChipOption = None,
     protocol: ProtocolOption = None,
     precision: Annotated[
         Precision | None,
-        typer.Option(help="of the engine, to find its published figure; default: the only one there is"),
+        typer.Option(help="precision of the engine, to find its published figure; default: the only one there is"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON")] = False,
 ) -> None:

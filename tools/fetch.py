@@ -141,11 +141,11 @@ def _fetch_all(models: list[Model], data: Path, asked: bool) -> None:
             if here is not None and (_right(weights, here) or not (weights.sha256 or weights.md5)):
                 continue
             if here is not None:
-                raise WeightsError(f"{here} is not the published file: its digest is another", hint="move it away")
+                raise WeightsError(f"{here} is not the published file: its digest differs", hint="move it away")
             if not (weights.sha256 or weights.md5):
                 if asked:
                     raise WeightsError(
-                        f"no digest of {path.name} is published, so it is not downloaded unseen",
+                        f"no digest of {path.name} is published, so it is not downloaded automatically",
                         hint=f"fetch it by hand from {weights.url} to {path}",
                     )
                 continue
@@ -171,15 +171,13 @@ def fetch(weights: Weights, path: Path, tell: Callable[[int, int | None], None] 
             _download(weights.url, part, by_hand, tell)
         if not _right(weights, part):
             part.unlink()
-            raise WeightsError(
-                f"what {weights.url} gave is not the published file: its digest is another", hint=by_hand
-            )
+            raise WeightsError(f"what {weights.url} gave is not the published file: its digest differs", hint=by_hand)
         with whole_file(path) as beside:
             part.replace(beside)
     except (URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         size = part.stat().st_size if part.is_file() else 0
-        hint = f"run it again: it goes on after {size} bytes; or {by_hand}" if size else by_hand
+        hint = f"run it again: it resumes after {size} bytes; or {by_hand}" if size else by_hand
         raise WeightsError(f"{weights.url} cannot be fetched: {reason}", hint=hint) from error
 
 
@@ -217,6 +215,6 @@ def _download(url: str, part: Path, by_hand: str, tell: Callable[[int, int | Non
                 raise WeightsError(f"{url} gives {rate:.0f} bytes/s: {done - have} in {seconds:.0f} s", hint=by_hand)
     if total is not None and done != total:
         raise WeightsError(
-            f"{url} broke off after {done} of {total} bytes", hint=f"run it again: it goes on after {done} bytes"
+            f"{url} stopped after {done} of {total} bytes", hint=f"run it again: it resumes after {done} bytes"
         )
     return None

@@ -32,7 +32,7 @@ def command(
     wanted, t = Case.parse(case), reader()
     runs, wrong = past.read(results)
     for fact in wrong:
-        say(f"chipproof: passed over: {fact}", sys.stderr)
+        say(f"chipproof: skipped: {fact}", sys.stderr)
     model = matrix.models().get(wanted.model)
     figures = [("throughput", ""), *(("accuracy", metric) for metric in (model.metrics if model else ()))]
     told, worse = [], False

@@ -34,7 +34,9 @@ def command(
     model: Annotated[str, typer.Option(help="the model that ran")],
     batch: Annotated[int | None, typer.Option(help="the batch, where a log does not say it itself")] = None,
     precision: Annotated[Precision | None, typer.Option(help="default: the one that was published")] = None,
-    tool: Annotated[str | None, typer.Option(help=f"{', '.join(logs.TOOLS)}; default: told from the text")] = None,
+    tool: Annotated[
+        str | None, typer.Option(help=f"{', '.join(logs.TOOLS)}; default: recognised from the text")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the judged records as JSON")] = False,
 ) -> None:
     """Judge the throughput that benchmark, msame, ais_bench, mm_run or trtexec printed in FILES.
@@ -126,7 +128,7 @@ def per_card(found: Sequence[Throughput], chip: Chip) -> tuple[float, str]:
         return sum(rates), " + ".join(f"{rate:g}" for rate in rates)
     mean = sum(rates) / len(rates)
     whose = "one device" if len(rates) == 1 else f"the mean of {len(rates)} logs"
-    return mean * count, f"{mean:g} x {count}: {whose} stands for a card of {count}"
+    return mean * count, f"{mean:g} x {count}: {whose} is scaled to a card of {count}"
 
 
 def _whole(found: Sequence[Throughput], chip: Chip) -> bool:

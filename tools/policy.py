@@ -22,14 +22,14 @@ class Action(str, Enum):
 
 
 def command(
-    action: Annotated[Action, typer.Argument(help="show and check the rows, or write rows for what a run found red")],
+    action: Annotated[Action, typer.Argument(help="show and check the rows, or write rows for the failures of a run")],
     results: Annotated[Path | None, typer.Argument(help="for update: a record file, or a folder of them")] = None,
     policy: Annotated[Path, typer.Option("--policy", help="the policy file")] = Path(NAME),
 ) -> None:
     """Show the rows of a policy with the number of cases each covers, or write rows that expect what a run found.
 
-    update appends one row for each red case and stage that no row covers yet. Each needs a reason, which a person fills
-    in: until then the file is refused. Exit status: 0, or 2 for a file that is wrong."""
+    update appends one row for each FAIL, INVALID or ERROR that no row covers yet. Each needs a reason, which a person
+    fills in: until then the file is refused. Exit status: 0, or 2 for a file that is wrong."""
     if action is Action.UPDATE:
         _update(policy, results)
         return

@@ -28,7 +28,7 @@ DECODERS: dict[str, Decoder] = {"imagenet": "pillow", "peta": "pillow"}
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="CHIPPROOF_DATA", help="folder with imagenet/, widerface/, ...")
 ]
-ChipOption = Annotated[str | None, typer.Option(help="as its published figures were measured")]
+ChipOption = Annotated[str | None, typer.Option(help="prepare as for this chip's published figures")]
 ProtocolOption = Annotated[str | None, typer.Option(help="by name instead of by chip: ascend, mlu")]
 
 
@@ -105,7 +105,7 @@ def _pictures(folder: Path, decoder: Decoder) -> list[Sample]:
     from harness.datasets.files import SUFFIXES, utf8
 
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", hint="give a folder of pictures")
+        raise DataError(f"{folder} is not a folder", hint="give a folder of pictures")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
     for path in paths:
         utf8(path)

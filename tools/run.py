@@ -27,7 +27,7 @@ def command(
     and all that README.md lists. Exit status: that of the run, or 2 where it could not begin."""
     if select.startswith("-"):
         raise UsageError(
-            f"{select} stands where the marker expression belongs", hint='chipproof run "ascend310p and bs1" [OPTIONS]'
+            f"{select} is in the place of the marker expression", hint='chipproof run "ascend310p and bs1" [OPTIONS]'
         )
     if {"and", "or", "not"}.intersection(context.args):
         raise UsageError("the marker expression is not one word", hint="put it in quotes: chipproof run 'cpu and fp32'")

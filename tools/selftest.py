@@ -34,7 +34,7 @@ def command(
     runs: Annotated[
         int, typer.Option("--runs", min=1, help="healthy runs of the whole matrix, under each noise")
     ] = 400,
-    seed: Annotated[int, typer.Option("--seed", help="of the noise")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="random seed of the noise")] = 0,
     patience: Annotated[
         float, typer.Option("--patience", min=0, help="seconds a figure is measured")
     ] = CHIP_PATIENCE_S,
@@ -42,13 +42,14 @@ def command(
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="plant the faults of tests/faults")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Judge healthy chips whose speed has noise, and print how often that is red, undecided, or outside its interval.
+    """Judge simulated healthy chips whose speed has noise, and print how often verdicts are red or undecided and how
+    often intervals miss the true value.
 
     Every published throughput is measured as on a chip (windows of a second until the verdict is known), by a chip
     that is exactly as fast as was published, in runs that differ by 3 %. Then every fault of tests/faults is planted,
     and the table says which stage caught it, what it said, and the fewest images with which accuracy shows it. Exit
     status 1 when more than one run in a thousand is red, intervals miss, figures that are exactly at the floor PASS or
-    FAIL more often than is told, or a fault is not caught where it should.
+    FAIL more often than stated, or a fault is not caught where it should.
     """
     counts = _judge(noise, runs, seed, patience, as_json)
     planted = plant(FAULTS) if faults else ()
@@ -161,8 +162,8 @@ def _show(counts: dict[str, Count]) -> None:
     for name, count in counts.items():
         for text in count.reds:
             say(f"{name}: red: {text}")
-    say("undecided: all; (windows): those that longer measuring would decide, the others wait for another run\n"
-        "in doubt: widened, because the windows are few, alike, or of two kinds")  # fmt: skip
+    say("undecided: all; (windows): those that a longer measurement would decide, the others need another run\n"
+        "in doubt: widened, because the windows are few, similar, or in two groups")  # fmt: skip
 
 
 def _faults(planted: Sequence[Planted] | None) -> Iterator[str]:

@@ -31,7 +31,7 @@ SimulateOption = Annotated[
 ]
 PythonOption = Annotated[
     list[str] | None,
-    typer.Option("--sdk-python", metavar="[CHIP=]PATH", help="interpreter that has the vendor's SDK, of all or one"),
+    typer.Option("--sdk-python", metavar="[CHIP=]PATH", help="Python that has the vendor's SDK, for all chips or one"),
 ]
 BackendOptionOption = Annotated[
     list[str] | None,

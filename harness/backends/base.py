@@ -170,7 +170,7 @@ def check(tensors: Tensors, specs: tuple[TensorSpec, ...], what: str) -> int:
     -1 in a shape stands for any size; at axis 0, the batch, that size must be the same for all inputs (an output may
     have as many rows as its data says). Without such an axis the size of the first tensor's axis 0 is returned. `what`
     is "input" or "output"."""
-    hint = "the engine wants {}".format(", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs))
+    hint = "the engine needs {}".format(", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs))
     if set(tensors) != {spec.name for spec in specs}:
         raise RunError("{}s are called {}".format(what, ", ".join(sorted(tensors)) or "nothing"), hint=hint)
     batches: set[int] = set()

@@ -387,5 +387,5 @@ def _unique(rows: Iterator[tuple[Any, str, int]]) -> None:
     seen: dict[Any, str] = {}
     for key, file, line in rows:
         if key in seen:
-            raise BaselineError(f"{file}:{line}: {key} stands at {seen[key]} already", hint="keep one of the two")
+            raise BaselineError(f"{file}:{line}: {key} is already at {seen[key]}", hint="keep one of the two")
         seen[key] = f"{file}:{line}"

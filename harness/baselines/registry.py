@@ -151,7 +151,7 @@ def _check_plugins(
 ) -> None:
     """A package speaks of its own chips and models: what judges those of the suite (`models`, CHIPS) stands in the
     suite."""
-    hint = "a package brings rows of its own chips and models; those of the suite stand in its baselines/"
+    hint = "a package brings rows of its own chips and models; those of the suite are in its baselines/"
     there = {(case.model, case.chip, case.precision) for case in cases}
     for cell in cells:
         if cell.model in models and (cell.chip is None or cell.chip in CHIPS):
@@ -161,7 +161,7 @@ def _check_plugins(
             continue
         case = Case(cell.model, cell.chip, cell.precision, cell.batch or 1)
         if (case not in cases) if timed else (case.model, case.chip, case.precision) not in there:
-            raise BaselineError(f"{cell.place}: the figure is of no case of the matrix: {cell.subject}",
+            raise BaselineError(f"{cell.place}: the figure belongs to no case of the matrix: {cell.subject}",
                                 hint="name a precision and a batch of the chip's row")  # fmt: skip
     for target in targets:
         if target.chip in CHIPS:
@@ -183,7 +183,7 @@ def _check_choice(cells: list[Cell]) -> None:
         place = (*key, cell.per, cell.document, cell.section, cell.printed)
         if place in seen:
             raise BaselineError(
-                f"{cell.place}: {cell.subject} {cell.metric} = {cell.printed} stands at {seen[place].place} already",
+                f"{cell.place}: {cell.subject} {cell.metric} = {cell.printed} is already at {seen[place].place}",
                 hint="delete one of the two lines",
             )
         seen[place] = cell

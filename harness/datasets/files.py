@@ -165,7 +165,8 @@ def text(path: Path) -> str:
             ) from error
         raise DataError(
             f"{path}:{line} is not UTF-8: byte 0x{data[error.start]:02x}",
-            hint=f"a text of a Chinese Windows: iconv -f GB18030 -t UTF-8 {path} > NEW; else fetch the file again",
+            hint=f"probably text from a Chinese Windows: iconv -f GB18030 -t UTF-8 {path} > NEW; "
+            "else fetch the file again",
         ) from error
 
 

@@ -45,7 +45,7 @@ def load(data: Path, published: files.Published = PUBLISHED, images: Path | None
         raise DataError(f"{source} names none of the {len(found)} pictures in {root}", hint="fetch both again")
     note = f"there is no {source}: pictures without labels" if labels is None else ""
     if len(found) > len(named):
-        note = f"{len(found) - len(named)} pictures that {source} does not name are passed over"
+        note = f"{len(found) - len(named)} pictures that {source} does not list are skipped"
     return Dataset(
         published.name,
         "partial" if labels is None else published.kind(ids),
@@ -71,7 +71,7 @@ def read_labels(path: Path) -> dict[str, NDArray[np.int8]]:
         raise DataError(f"{path} is not an object of names and labels", hint=hint)
     for name, values in pairs:
         if not isinstance(values, list) or len(values) != ATTRIBUTES or any(v not in (0, 1, 2) for v in values):
-            raise DataError(f"{path}: {name} has not {ATTRIBUTES} values of 0, 1 or 2", hint=hint)
+            raise DataError(f"{path}: {name} does not have {ATTRIBUTES} values of 0, 1 or 2", hint=hint)
         labels[name.split(".")[0]] = np.array(values, np.int8)
     if not labels:
         raise DataError(f"{path} names no picture", hint=hint)

@@ -316,7 +316,7 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake("outputs permuted", "outputs of one shape change places", _permuted),
     Mistake("softmax missing", "the last softmax is left out", _bare),
     Mistake("softmax doubled", "softmax of what is final already", _some(_softmax, (1, -1))),
-    Mistake("sigmoid missing", "logits in the place of probabilities", _some(_logit, (1,))),
+    Mistake("sigmoid missing", "logits instead of probabilities", _some(_logit, (1,))),
     Mistake("sigmoid doubled", "sigmoid of what is final already", _some(_sigmoid, (1,))),
     Mistake("one class off", "labels begin at the wrong number", _one_off),
 )

@@ -33,7 +33,7 @@ def first_layer(bench: CaseRun, seconds: float = MOST_SECONDS) -> tuple[str, dic
     """(the first layer that differs on the chip, in words; the same as facts). The device is given back meanwhile.
 
     Each round builds one engine, mostly two or three; none is begun after `seconds`, and what was not compared is said
-    then. What breaks off here is told and costs no verdict."""
+    then. An error here is reported and changes no verdict."""
     until = time.monotonic() + seconds
     try:
         bench.leave_device()

@@ -162,7 +162,7 @@ def inputs(given: Iterable[str], files: int) -> dict[str, str]:
             raise UsageError(f"--onnx-input {text} needs --onnx FILE", hint="give the file, or leave --onnx-input out")
         name, sign, value = text.partition("=")
         if not (sign and name and value):
-            raise UsageError(f"--onnx-input {text} is no NAME=VALUE", hint="write NAME=LOW:HIGH or NAME=FILE.npy")
+            raise UsageError(f"--onnx-input {text} is not NAME=VALUE", hint="write NAME=LOW:HIGH or NAME=FILE.npy")
         found[name] = value
     return found
 
@@ -233,7 +233,7 @@ def _loaded(path: Path) -> ModelProto:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own
         raise UsageError(
-            f"{path} is no ONNX file: {type(error).__name__}: {error}",
+            f"{path} is not an ONNX file: {type(error).__name__}: {error}",
             hint="give a file that torch.onnx.export or onnx.save wrote, then: chipproof check FILE.onnx --chip CHIP",
         ) from error
     outside = [place for place in _places(model) if not (path.parent / place).resolve().is_relative_to(
@@ -316,7 +316,7 @@ def _tensor(value: ValueInfoProto, path: Path, what: str, shaped: bool = True) -
     if dtype.kind not in "fiub":
         raise UsageError(
             f"{path}: {what} {value.name} is of {dtype if dtype.kind != 'O' else 'strings'}",
-            hint="cast it inside of the graph: float32, float16, float64, integers and bool are fed",
+            hint="cast it inside the graph: float32, float16, float64, integers and bool are fed",
         )
     if not shaped:
         return TensorSpec(value.name, dtype.name, ())
@@ -382,7 +382,7 @@ def _bounds(name: str, low: str, high: str) -> tuple[float, float]:
         found = float(low), float(high)
     except ValueError:
         raise UsageError(
-            f"--onnx-input {name}={low}:{high} is no range", hint="write LOW:HIGH, for example 0:1"
+            f"--onnx-input {name}={low}:{high} is not a range", hint="write LOW:HIGH, for example 0:1"
         ) from None
     if not -math.inf < found[0] < found[1] < math.inf:
         raise UsageError(f"--onnx-input {name}={low}:{high} is empty", hint="write LOW:HIGH with LOW below HIGH")
@@ -411,6 +411,6 @@ def _rows(tensor: TensorSpec, file: Path) -> NDArray[Any]:
     if len(bad := np.argwhere(~np.isfinite(rows))):
         raise UsageError(
             f"{file} has {len(bad)} of {rows.size} values that are NaN or infinite, first at {bad[0].tolist()}",
-            hint="save it with finite ones; -65504 does in the place of minus infinity in a mask",
+            hint="save it with finite ones; in a mask write -65504 instead of minus infinity",
         )
     return np.asarray(rows)

@@ -1,4 +1,4 @@
-"""Whether a chip finds what the reference finds, and what was published. Pure."""
+"""Whether a chip finds what the reference finds, and reaches the published accuracy. Pure."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def of_seeded(verdict: Verdict, precision: Precision, metric: str) -> Verdict:
     if precision is not Precision.INT8 and not spares:
         return verdict
     kind = str(precision).upper()
-    text = f"reported, not judged, for seeded weights say nothing of what {kind} costs trained ones: {verdict.text}"
+    text = f"reported, not judged, because seeded weights do not show what {kind} costs trained ones: {verdict.text}"
     return replace(verdict, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
@@ -213,7 +213,7 @@ def judge_published(
         return _deviating(measured, bound, cell, deviation, seen, details)
     text = f"{seen}; asked at least {percent(bound)} ({aim.document}, {aim.section})"
     if measured > (1 + TOO_GOOD) * aim.value:
-        cause = "another metric, other labels or images that were trained on are scored"
+        cause = "another metric or other labels are scored, or images that were trained on"
         return Verdict(Outcome.INVALID, f"{text}; more than {percent(TOO_GOOD)} above it: {cause}", details)
     return Verdict(Outcome.PASS if measured >= bound else Outcome.FAIL, text, details)
 

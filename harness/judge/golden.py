@@ -1,4 +1,4 @@
-"""The suite's own preparation, reading and scoring, held against what the authors' programs gave for the same input."""
+"""The suite's preparation, reading and scoring, compared with the results of the authors' programs for one input."""
 
 from __future__ import annotations
 

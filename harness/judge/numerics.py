@@ -114,7 +114,7 @@ def judge_numerics(
 ) -> Verdict:
     """PASS when every output of every sample of the chip is within its tolerance, else FAIL. This is that of
     tolerance_of, with the figures of `bounds` in the place of its own. For a file of the user's, `of_a_file` says
-    what the loss is, such as "FP32 costs ONNX Runtime".
+    whose error the loss is, such as "ONNX Runtime in FP32".
 
     `chip` and `reference` map output names to arrays of equal shape, axis 0 being the batch. Each sample is compared by
     itself, so that one dropped row is found in a large batch too. A value that is not finite fails. Raises
@@ -138,7 +138,7 @@ def judge_numerics(
     }
     asked = Tolerance(*(getattr(limits[worst[key]["output"]], key) for key in ("cosine", "largest", "rms")))
     would = Tolerance(*(worst[key][key] for key in ("cosine", "largest", "rms")))
-    units, told = _in_units(worst, loss, of_a_file or "the arithmetic costs PyTorch")
+    units, told = _in_units(worst, loss, of_a_file or "PyTorch in this arithmetic")
     details: dict[str, Any] = {**_finite(vars(would)), "tolerance": vars(asked), **_finite(units)}
     observed = f"cosine {would.cosine:.6f}, largest error {would.largest:.3g}, rms error {would.rms:.3g}{told}"
     basis = f"{len(reference)} outputs of {len(next(iter(reference.values())))} rows at {precision}"
@@ -199,7 +199,7 @@ def _in_units(
     known = {key: one.largest if key == "largest" else one.rms for key, one in of.items() if one is not None}
     units = _over(worst["rms"]["rms"], known["rms"])
     facts = {"units": units, "arithmetic_rms": known["rms"], "loss": known}
-    return facts, f" ({units:.3g} x what {what})"
+    return facts, f" ({units:.3g} x the error of {what})"
 
 
 def tolerance_again(precision: Precision, loss: Mapping[str, float] | None, of_a_file: bool = False) -> Tolerance:

@@ -14,7 +14,7 @@ from harness.judge.numerics import judge_numerics, losses
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
-FEED = "feed the file what it is made for: --onnx-input NAME=LOW:HIGH, or --onnx-input NAME=FILE.npy"
+FEED = "give the file the inputs that it is made for: --onnx-input NAME=LOW:HIGH, or --onnx-input NAME=FILE.npy"
 
 
 def judge_own(
@@ -56,7 +56,7 @@ def judge_own(
         known = floats if rounded is None else alike
         loss = {name: one for name, one in losses(costly, seen).items() if one.rms and name in known}
         kind, arithmetic = f"FP{8 * min(plain[name].dtype.itemsize for name in floats)}", str(precision).upper()
-        of = f"{kind} costs ONNX Runtime" if rounded is None else f"{arithmetic} itself costs"
+        of = f"ONNX Runtime in {kind}" if rounded is None else f"{arithmetic} itself"
         verdict = judge_numerics(ours, wanted, precision, loss, of_a_file=of)
         beyond = [name for name, value in costly.items() if rounded is not None and not np.isfinite(value).all()]
         if beyond:

@@ -45,7 +45,7 @@ class Expected(Row):
 
 
 class Observed(Row):
-    """Red results that are told and do not decide the exit status."""
+    """Red results that are reported and left out of the exit status."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Gate(Row):
 
 @dataclass(frozen=True)
 class Asked(Row):
-    """Bounds of the lab in the place of the suite's: of numerics `cosine` at least, `largest` and `rms` at most; `drop`
+    """Bounds of the lab instead of the suite's: of numerics `cosine` at least, `largest` and `rms` at most; `drop`
     of an accuracy at most (relative); `floor` of throughput at least, as a share of the published figure or, where
     nothing is published, a ratio to eager PyTorch."""
 
@@ -110,7 +110,7 @@ class Policy:
         return {**self.limits.get("", {}), **self.limits.get(chip, {})}
 
     def observes(self, case: Case, stage: str, today: date) -> Observed | None:
-        """The row by which a red result of this stage is only told."""
+        """The row by which a red result of this stage is only reported."""
         return next((row for row in self.observed if row.covers(case, stage) and not row.ended(today)), None)
 
     def bound(self, case: Case, stage: str, today: date) -> Asked:
@@ -170,7 +170,7 @@ def _expected(row: Expected, verdict: Verdict, today: date) -> Verdict:
     if row.ended(today):
         if verdict.outcome is not row.outcome:
             return verdict
-        text = f"{verdict.text}; {row.place} accepted it until {row.until}: mend it, or give the row another day"
+        text = f"{verdict.text}; {row.place} accepted it until {row.until}: fix it, or give the row a later date"
         return replace(verdict, text=text, details=details)
     if verdict.outcome is row.outcome:
         text = f"expected by {row.place} ({row.reason}; {row.link}): {verdict.outcome}: {verdict.text}"

@@ -47,7 +47,7 @@ def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
     }
     decided = table.get("decided")
     if decided is not None and not (_number(decided) and 0 < decided <= 1):
-        raise UsageError(f"{path}: decided = {decided!r} is no share", hint="write a number above 0, at most 1")
+        raise UsageError(f"{path}: decided = {decided!r} is not a share", hint="write a number above 0, at most 1")
     chips = sorted({case.rsplit("-", 3)[1] for case in cases})
     return Policy(
         hashlib.sha256(text.encode()).hexdigest(), path.name, tuple(found["expect"]), tuple(found["observe"]),
@@ -68,7 +68,7 @@ def _placed(path: Path, text: str, table: Mapping[str, Any], name: str) -> list[
     """The rows of one kind, each with "FILE:LINE"."""
     rows = table.get(name, [])
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-        raise UsageError(f"{path}: {name} is no list of rows", hint=f"write [[{name}]]")
+        raise UsageError(f"{path}: {name} is not a list of rows", hint=f"write [[{name}]]")
     header = re.compile(rf"\s*\[\[\s*{name}\s*\]\]")
     lines = [number for number, line in enumerate(text.splitlines(), 1) if header.match(line)]
     lines += [1] * (len(rows) - len(lines))
@@ -142,7 +142,7 @@ HINTS = {
 def _limits(path: Path, given: Any, steps: Collection[str], chips: Collection[str]) -> dict[str, Mapping[str, float]]:
     """Limits by chip; those that stand in no table of a chip are "", for every chip."""
     if not isinstance(given, dict):
-        raise UsageError(f"{path}: limits is no table", hint="write [limits] and below it run = 60")
+        raise UsageError(f"{path}: limits is not a table", hint="write [limits] and below it run = 60")
     words = (*steps, "memory_gb")
     _known(f"{path}: limits", given, (*words, *chips))
     tables = {"": {name: value for name, value in given.items() if name not in chips}}
@@ -150,7 +150,7 @@ def _limits(path: Path, given: Any, steps: Collection[str], chips: Collection[st
     for chip, table in tables.items():
         place = f"{path}: limits{f'.{chip}' if chip else ''}"
         if not isinstance(table, dict):
-            raise UsageError(f"{place} is no table", hint=f"write [limits.{chip}] and below it run = 60")
+            raise UsageError(f"{place} is not a table", hint=f"write [limits.{chip}] and below it run = 60")
         _known(place, table, words)
         for name, value in table.items():
             if not _number(value) or value <= 0:
@@ -163,7 +163,7 @@ def _environment(path: Path, given: Any, chips: Collection[str]) -> dict[str, Ma
     is not set, as in a shell."""
     right = isinstance(given, dict) and all(isinstance(table, dict) for table in given.values())
     if not right or not all(isinstance(value, str) for table in given.values() for value in table.values()):
-        raise UsageError(f"{path}: environment is no table of tables of texts",
+        raise UsageError(f"{path}: environment is not a table of tables of texts",
                          hint='write [environment.ascend310p] and below it NAME = "value"')  # fmt: skip
     _known(f"{path}: environment", given, chips)
     here = defaultdict(str, os.environ)
@@ -176,7 +176,7 @@ def _environment(path: Path, given: Any, chips: Collection[str]) -> dict[str, Ma
 def _pythons(path: Path, given: Any) -> tuple[str, ...]:
     """CHIP=PATH for each line; a path is relative to the file's folder, a bare name is looked for on PATH."""
     if not (isinstance(given, dict) and all(isinstance(value, str) for value in given.values())):
-        raise UsageError(f"{path}: sdk_python is no table of paths",
+        raise UsageError(f"{path}: sdk_python is not a table of paths",
                          hint='write [sdk_python] and below it rk3588 = "/opt/rknn/bin/python"')  # fmt: skip
     return tuple(f"{chip}={path.parent / value if '/' in value else value}" for chip, value in given.items())
 

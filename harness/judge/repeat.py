@@ -1,4 +1,4 @@
-"""A red verdict is told when a second measurement agrees; when it does not, the measurement does not repeat."""
+"""A red verdict is reported when a second measurement agrees; otherwise the verdict is that it does not repeat."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def confirmed(
     """The verdicts on two measurements of the same metrics. A red verdict stays when both agree; a metric whose two
     outcomes differ, one of them red, is INVALID. The details hold both.
 
-    An InvalidMeasurement stands for an INVALID of every metric, another error for an ERROR: a second measurement that
-    breaks off does not unsay the first. One that is invalid says why, which is then what is wrong with the first too.
+    An InvalidMeasurement stands for an INVALID of every metric, another error for an ERROR: an error in
+    the second measurement does not cancel the first. One that is invalid says why, which then applies to the first too.
     Raises InvalidMeasurement when neither gave a verdict."""
     if isinstance(first, InvalidMeasurement) and isinstance(second, HarnessError):
         raise InvalidMeasurement(f"{first.fact}; measured again {how}: {second.fact}", hint=first.hint) from first
@@ -87,7 +87,7 @@ def _both(first: Verdict, second: Verdict, how: Again) -> Verdict:
         text = f"{second.text}. Found when it was measured again {how}, after {first.outcome}: {first.text}"
         return Verdict(Outcome.INVALID, text, details)
     if second.outcome is Outcome.ERROR:
-        text = f"not confirmed: {first.outcome} at first, and {how} it broke off: {second.text}. First: {first.text}"
+        text = f"not confirmed: {first.outcome} at first, and {how} it crashed: {second.text}. First: {first.text}"
         return Verdict(Outcome.INVALID, text, details)
     if first.outcome is second.outcome:
         return replace(first, text=f"{first.text}; measured again {how}: the same", details=details)

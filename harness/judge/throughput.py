@@ -109,7 +109,7 @@ def _undecided(
             "or cards, all like this one, would be a FAIL; run it again"
         )
     more = SESSION_WINDOWS * (SESSIONS - seen.sessions) if alone else more_windows(seen, bound)
-    why = seen.doubt or "the interval holds the bound"
+    why = seen.doubt or "the interval contains the bound"
     if alone:
         unseen = f"a clock state that was not seen may make the mean {percent(ONE_STATE)} lower"
         why = f"{seen.sessions} of {SESSIONS} fresh sessions: {seen.doubt if seen.slow else unseen}"
@@ -205,10 +205,10 @@ def judge_counted(images_per_second: float, images: float, timings: Sequence[Tim
     rates = [sum(one.rates) / len(one.rates) for one in timings]
     whole = images * sum(rates)
     windows = sum(len(one.windows) for one in timings)
-    text = f"{images_per_second:.6g} images/s are told; all {windows} windows have a mean of {whole:.6g} images/s"
+    text = f"{images_per_second:.6g} images/s are reported; all {windows} windows have a mean of {whole:.6g} images/s"
     if abs(images_per_second / whole - 1) <= COUNTED:
         return Verdict(Outcome.PASS, text, {"counted": whole})
-    cause = "windows are left out, or images or devices are counted twice"
+    cause = "windows are missing, or images or devices are counted twice"
     return Verdict(Outcome.INVALID, f"{text}: {cause}", {"counted": whole})
 
 
@@ -236,8 +236,8 @@ def judge_in_flight(
     if busy <= IN_FLIGHT * in_flight:
         return Verdict(Outcome.PASS, text, details)
     if latency < SHORTEST and busy <= SLOPPY * in_flight:
-        return Verdict(Outcome.INCONCLUSIVE, f"{text}: a single execute is too short to tell", details)
-    cause = "images or devices are counted twice, or what is timed is not done"
+        return Verdict(Outcome.INCONCLUSIVE, f"{text}: a single execute is too short to decide", details)
+    cause = "images or devices are counted twice, or the timed work is not done"
     return Verdict(Outcome.INVALID, f"{text}: {cause}", details)
 
 
@@ -290,7 +290,9 @@ def judge_batches(
     if shared and ratios is None:
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: other load on the CPU can cause this; run both again", details)
     if RANGE[0] - sure <= slope <= RANGE[1] + sure:
-        ask = "the windows vary too much to tell; measure a larger batch, or again with the clock locked"
+        ask = "the windows vary too much to decide; measure a larger batch, or again with the clock locked"
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: {ask}", details)
-    cause = "the batch is not run" if slope < RANGE[0] else "the batch is counted twice, or the device is throttled"
+    cause = (
+        "the batch is not computed" if slope < RANGE[0] else "the batch is counted twice, or the device is throttled"
+    )
     return Verdict(Outcome.INVALID, f"{text}: {cause}", details)

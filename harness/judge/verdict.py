@@ -1,4 +1,4 @@
-"""What a judgement says. The text of a verdict explains it without more context."""
+"""What every judge returns: an outcome with its text and figures. Verdicts are reached in the other files of judge/."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def _times() -> Iterator[Example]:
     begun, ended = told.windows[0].start, told.windows[-1].stop
     seconds, executes = sum(one.stop - one.start for one in told.windows), sum(one.executes for one in told.windows)
     wanted = [5, ended - begun, device.done[ended] - device.done[begun]]
-    yield "seconds and executes that windows tell of", _same([len(told.windows), seconds, executes], wanted), PASS
+    yield "seconds and executes in windows", _same([len(told.windows), seconds, executes], wanted), PASS
     yield "the warm-up of half a second", _same([begun >= 0.5], [True]), PASS
     varying = [Window(0.0, 1.0, 104 if number % 2 else 96) for number in range(42)]
     yield "windows that vary by 4 %", _same([len(unsteady(Timing((), tuple(varying), ())))], [1]), PASS
@@ -244,7 +244,7 @@ def _speed(middle: float) -> Estimate:
 
 
 def _mean(value: float) -> Score:
-    """A metric that is no share of right answers, the mean of 60 images."""
+    """A metric that is not a share of right answers, the mean of 60 images."""
     images = np.full(60, value) + 0.01 * (-1.0) ** np.arange(60)
     return Score(
         {"ap": value}, 60, lambda weights: {"ap": float(weights @ images / weights.sum())}, answers={"ap": 900}

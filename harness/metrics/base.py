@@ -62,9 +62,9 @@ def check_order(ids: Sequence[str], got: Sequence[str]) -> None:
         raise DataError(f"{len(missing)} of {len(ids)} samples have no result, first {missing[0]}", hint=hint)
     unknown = sorted(set(got) - set(ids))
     if unknown:
-        raise DataError(f"{len(unknown)} results are of no sample, first {unknown[0]}", hint=hint)
+        raise DataError(f"{len(unknown)} results belong to no sample, first {unknown[0]}", hint=hint)
     i = next(i for i, (a, b) in enumerate(zip(ids, got, strict=False)) if a != b)
-    raise DataError(f"result {i} is of {got[i]}, the data set has {ids[i]} there", hint=hint)
+    raise DataError(f"result {i} is for {got[i]}, the data set has {ids[i]} there", hint=hint)
 
 
 def check_count(predictions: Sequence[Predictions], truth: Sequence[Any], ids: Sequence[str] | None) -> Sequence[str]:

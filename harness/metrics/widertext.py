@@ -181,7 +181,7 @@ def _parse(path: Path) -> tuple[str, Rows]:
 def _text(path: Path) -> str:
     again = "write the file again"
     if not path.is_file():
-        raise DataError(f"{path} cannot be read: it is no file", hint=again)
+        raise DataError(f"{path} cannot be read: it is not a file", hint=again)
     try:
         data = path.read_bytes()
         text = data.decode("utf-8")

@@ -48,7 +48,9 @@ def outputs(model: OwnModel, inputs: Tensors) -> Tensors:
         ) from error
     wrong = [name for name, value in zip(model.outputs, found, strict=True) if not isinstance(value, np.ndarray)]
     if wrong:
-        raise UsageError(f"{model.path}: output {wrong[0]} is no tensor", hint="give a graph whose outputs are tensors")
+        raise UsageError(
+            f"{model.path}: output {wrong[0]} is not a tensor", hint="give a graph whose outputs are tensors"
+        )
     return dict(zip(model.outputs, map(np.asarray, found), strict=True))
 
 

@@ -81,7 +81,7 @@ def margins(records: Sequence[Record], t: Translate) -> Chart | None:
 
 
 def _margin(record: Record) -> tuple[float, float, float] | None:
-    """(value, low, high) of a throughput over the bound that it is held against."""
+    """(value, low, high) of a throughput, divided by the bound that it is compared with."""
     values = record.values
     names = ("ratio", "ratio_low", "ratio_high") if "ratio_low" in values else ("measured", "low", "high")
     figures = [values.get(name) for name in names]

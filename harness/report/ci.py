@@ -27,7 +27,7 @@ class Status(IntEnum):
     GOOD = 0  # nothing failed
     WRONG = 1  # a chip is wrong: at least one FAIL
     UNTRUSTED = 10  # a measurement cannot be trusted: INVALID
-    LABORATORY = 11  # a step broke off, a required chip is absent, or records cannot be written
+    LABORATORY = 11  # a step crashed, a required chip is absent, or records cannot be written
     UNDECIDED = 12  # a required chip ran, and nothing was decided on it
 
 
@@ -46,8 +46,8 @@ DECIDED = (Outcome.PASS, Outcome.FAIL)
 
 def status(records: Sequence[Record], required: Sequence[str] = (), unwritten: bool = False) -> Status:
     """Exit status of a run with these records, but for those that a policy only observes: the worst that applies. A
-    FAIL comes first, for no other fault unsays it. A chip in `required` must have run, and something must have been
-    decided on it."""
+    FAIL comes first, because no other fault cancels it. A chip in `required` must have run, and something must have
+    been decided on it."""
     outcomes = {record.outcome for record in records if "observed" not in record.marks}
     if Outcome.FAIL in outcomes:
         return Status.WRONG

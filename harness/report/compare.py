@@ -1,4 +1,4 @@
-"""What changed between two runs: verdicts, figures beyond their uncertainty, and what changed beside them."""
+"""What changed between two runs: verdicts, figures beyond their uncertainty, and what else changed."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def summary(found: Comparison, lang: str = "en") -> str:
              m=len(found.moves), k=worse)  # fmt: skip
 
 
-TITLES = ("Verdicts that flipped", "Figures that moved", "What changed beside", "Not in both runs, or not comparable",
+TITLES = ("Verdicts that flipped", "Figures that moved", "What else changed", "Not in both runs, or not comparable",
           "ran before, not now", "ran now, not before", "decided in one run only", "not compared")  # fmt: skip
 COLUMNS = (
     ("case", "stage", "before", "after", "direction", "why"),

@@ -67,7 +67,7 @@ def read(folder: Path, most: int | None = None) -> tuple[list[Run], list[str]]:
     """The record files of a folder, by name, at most the last `most`; and what is wrong with those that are none.
     Raises DataError without a folder."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", hint="give the folder that was given to pytest as --results")
+        raise DataError(f"{folder} is not a folder", hint="give the folder that was given to pytest as --results")
     runs, wrong = [], []
     for path in sorted(folder.glob("*.jsonl"))[-(most or 0) :]:
         try:

@@ -1,4 +1,4 @@
-"""A run as one HTML page: what came of it, failures, tables and charts, with nothing to fetch."""
+"""A run as one HTML page: its outcome, failures, tables and charts, with nothing to fetch."""
 
 from __future__ import annotations
 

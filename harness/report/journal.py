@@ -131,7 +131,7 @@ def read(path: Path) -> Lines:
         if given != chain:
             raise DataError(f"{path} was changed after it was written, at line {number}", hint=AGAIN)
         if lines and lines[-1].get("kind") == "footer":
-            raise DataError(f"{path} goes on after its footer, at line {number}", hint=AGAIN)
+            raise DataError(f"{path} continues after its footer, at line {number}", hint=AGAIN)
         if fault := shapes.wrong(line):
             raise DataError(f"{path}, line {number} cannot be read: {fault}", hint=AGAIN)
         lines.append(line)
@@ -145,16 +145,16 @@ def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
     try:
         line = json.loads(str(text, "utf-8"), parse_constant=_no_number)  # of bytes it would guess the encoding
         if not isinstance(line, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is not an object")
     except (ValueError, RecursionError) as error:
         if number == 1:
-            raise DataError(f"{path} is no record file of chipproof", hint=NONE) from error
+            raise DataError(f"{path} is not a record file of chipproof", hint=NONE) from error
         raise DataError(f"{path}, line {number} cannot be read: {error}", hint=AGAIN) from error
     return line
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _check_header(path: Path, line: Mapping[str, Any]) -> None:
@@ -162,5 +162,5 @@ def _check_header(path: Path, line: Mapping[str, Any]) -> None:
         raise DataError(f"{path} has no header", hint=NONE)
     if line.get("schema") != SCHEMA:
         raise DataError(
-            f"{path} is of schema {line.get('schema')}, not {SCHEMA}", hint="read it with the version that wrote it"
+            f"{path} has schema {line.get('schema')}, not {SCHEMA}", hint="read it with the version that wrote it"
         )

@@ -40,7 +40,7 @@ class Shown:
         return _lines(self._stream, what, total, self._clock, self._t)
 
     def clear(self) -> None:
-        """Give the terminal back, also from work that broke off."""
+        """Release the terminal, also after an error."""
         with self._lock:
             if self._bars is not None:
                 self._bars.stop()

@@ -100,9 +100,9 @@ def _throughput(record: Record, book: _Evidence) -> Verdict:
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": seen.latency,
                "card_measured": speed.value, "card_low": speed.low, "card_high": speed.high}  # fmt: skip
     if "onnx_digest" in record.facts:
-        return Verdict(_told(record), "figures only: nothing is asked of a model of one's own", figures)
+        return Verdict(_told(record), "figures only: nothing is required of a model of your own", figures)
     if "simulated" in record.marks:
-        return Verdict(record.outcome, "figures only: a simulator's pace is no verdict", figures)
+        return Verdict(record.outcome, "figures only: a simulator's speed is not judged", figures)
     cell = book.table.cell(record.case, "throughput")
     if cell is not None and not book.same_table:
         raise _Cannot("the published figures are not those that it was judged by")
@@ -127,7 +127,7 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
     arrays = read_answers(book.results, line)
     chip, reference = (arrays.get(f"hits/{metric}/{side}") for side in ("chip", "reference"))
     if chip is None or reference is None:
-        raise _Cannot(f"{metric} is no mean of right and wrong answers: its bootstrap needs images and labels")
+        raise _Cannot(f"{metric} is not a mean of right and wrong answers: its bootstrap needs images and labels")
 
     def score(hits: Any) -> Score:
         return Score({metric: float(np.mean(hits))}, int(line["images"]), lambda weights: {}, {metric: hits})

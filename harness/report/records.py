@@ -191,7 +191,7 @@ def _record(path: Path, line: Mapping[str, Any]) -> Record:
     try:
         return Record.of_json(line)
     except (KeyError, TypeError, ValueError, AttributeError, HarnessError) as error:
-        raise DataError(f"{path} holds a record that is none: {error!r}", hint=journal.AGAIN) from error
+        raise DataError(f"{path} contains an invalid record: {error!r}", hint=journal.AGAIN) from error
 
 
 def _cut(what: str, lines: Sequence[Mapping[str, Any]]) -> str:
@@ -213,7 +213,7 @@ def read_parts(paths: Sequence[Path]) -> Run:
     asked = max(int(part.header.get("asked", 0)) for part in parts)
     stopped = "; ".join(sorted({part.footer["stopped"] for part in parts if part.footer["stopped"]}))
     lines = tuple(line for part in parts for line in part.lines)
-    stopped = stopped or "CUT OFF: its processes ended and nobody summed them up"
+    stopped = stopped or "CUT OFF: its processes ended before a summary was written"
     return Run(parts[0].header, tuple(kept.values()), footer(tuple(kept.values()), asked, stopped), lines)
 
 

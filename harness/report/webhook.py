@@ -18,7 +18,7 @@ def check(url: str) -> str:
     """The address. Raises UsageError when it is not one of HTTP."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UsageError(f"--webhook {url} is no address", hint="write https://HOST/PATH")
+        raise UsageError(f"--webhook {url} is not an address", hint="write https://HOST/PATH")
     return url
 
 

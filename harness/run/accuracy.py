@@ -62,7 +62,7 @@ def check_apart(calibrated: Dataset, scored: Dataset) -> None:
     both = {sample.id for sample in calibrated.samples} & {sample.id for sample in scored.samples}
     if both:
         raise DataError(
-            f"{len(both)} images were calibrated on and are scored, such as {min(both)}",
+            f"{len(both)} calibration images are scored as well, such as {min(both)}",
             hint="this is a fault of the suite: report it",
         )
 
@@ -98,7 +98,7 @@ def evaluate(
     values = sum(np.size(value) for answer in ours for value in answer.values())
     if values >= TELLING and all(map(_same, ours, theirs)):
         raise InvalidMeasurement(
-            f"all {values} numbers of the chip's answers are the reference's in every bit: it was scored twice",
+            f"all {values} numbers of the chip's answers equal the reference's bit by bit: it was scored twice",
             hint="sums in another order always differ in their last bits; this is a fault of the suite: report it",
         )
     truth = None if seeded else dataset.truth

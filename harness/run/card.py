@@ -1,4 +1,4 @@
-"""The devices of one card answer a data set together. They run one engine, so they must answer alike."""
+"""The devices of one card share the images of a data set. They run one engine, so their outputs must agree."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def unlike(answers: Sequence[Answer], alike: Callable[[Answer, Answer], bool]) -
 
 
 def _alike(twice: int, images: int, devices: int) -> Verdict:
-    text = f"{twice} of {images} images were answered by two of the {devices} devices each, and alike"
+    text = f"{twice} of {images} images were run by two of the {devices} devices each, with the same outputs"
     return Verdict(Outcome.PASS, text, {"asked_twice": twice, "asked": images, "of_devices": devices})
 
 
@@ -145,9 +145,7 @@ class Card:
         fresh = self.protocol.preprocess(sample.read(), tensor.dtype == np.uint8)
         fault = "this is a fault of the suite, not of the chip: report it"
         if not np.array_equal(tensor, fresh.tensor):
-            raise DataError(
-                f"{self.case}: the chip was not fed {sample.id} but another tensor in its place", hint=fault
-            )
+            raise DataError(f"{self.case}: the chip was fed another tensor instead of {sample.id}", hint=fault)
         read = self.protocol.postprocess(outputs, fresh.frame)
         if read.keys() != found.keys() or not all(
             np.array_equal(read[name], found[name], equal_nan=True) for name in read
@@ -174,11 +172,12 @@ class Card:
         odd = unlike(answers, lambda one, other: self._unlike(one, other, 1) is None)
         wrong, sample = [list(self.sessions)[place] for place in odd], images.samples[places[row]].id
         if not wrong:
-            text = f"devices answered {sample} differently at once, and alike one after the other"
+            text = f"the devices gave different outputs for {sample} when run together, and equal ones one by one"
         elif len(wrong) == len(answers):
-            text = f"{', '.join(wrong)} answer {sample} differently: run each with --device N"
+            text = f"{', '.join(wrong)} give different outputs for {sample}: run each with --device N"
         else:
-            text = f"{', '.join(wrong)} answers {sample} differently from the other {len(answers) - len(wrong)} devices"
+            rest = len(answers) - len(wrong)
+            text = f"{', '.join(wrong)} gives other outputs for {sample} than the other {rest} devices"
         return Verdict(Outcome.FAIL, text, {"devices": wrong, "image": sample})
 
     def _last_batch_alike(self, images: Dataset, places: list[int], alone: Tensors, full: Tensors) -> Verdict:
@@ -186,8 +185,8 @@ class Card:
         text = f"the last batch has {len(places)} images and is filled up to {self.case.batch}"
         if row is not None:
             sample = images.samples[places[row]].id
-            return Verdict(Outcome.FAIL, f"{text}: {sample} is answered differently in a full batch")
-        return Verdict(Outcome.PASS, f"{text}: its images are answered alike in a full batch")
+            return Verdict(Outcome.FAIL, f"{text}: {sample} has other outputs in a full batch")
+        return Verdict(Outcome.PASS, f"{text}: its images have the same outputs in a full batch")
 
     def _unlike(self, one: Tensors, other: Tensors, rows: int) -> int | None:
         """The first of that many rows whose outputs are not alike; None where all are."""
@@ -225,7 +224,7 @@ class _Recorder:
 
     def run(self, inputs: Tensors) -> Tensors:
         if self.stopped:
-            raise RunError("given up, because another device broke off", hint="see the error of that device")
+            raise RunError("stopped, because another device failed", hint="see the error of that device")
         outputs = self.session.run(inputs)
         if self.number in self.wanted:
             self.kept[self.number] = outputs
@@ -237,7 +236,7 @@ class _Recorder:
 
 
 def _at_once(asked: Sequence[Callable[[], Answer]], runs: Sequence[_Recorder]) -> list[Answer]:
-    """What each gives, in their order. Where one breaks off, or Ctrl-C ends the wait, the others stop at their next
+    """What each gives, in their order. Where one fails, or Ctrl-C ends the wait, the others stop at their next
     batch. Raises the first error."""
     with ThreadPoolExecutor(len(asked)) as pool:
         waiting = [pool.submit(one) for one in asked]
@@ -257,10 +256,12 @@ def _as_at_first(first: Tensors, again: Tensors, images: int) -> Verdict:
     if moved[worst] > DRIFT:
         text = f"output {worst} differs by {moved[worst]:.2g} of its largest value from that at the beginning"
         return Verdict(
-            Outcome.FAIL, f"the first batch asked again after {images} images: {text}", {"drift": moved[worst]}
+            Outcome.FAIL, f"the first batch run again after {images} images: {text}", {"drift": moved[worst]}
         )
     return Verdict(
-        Outcome.PASS, f"after {images} images the first batch is answered as at first", {"drift": moved[worst]}
+        Outcome.PASS,
+        f"after {images} images the first batch has the same outputs as at the beginning",
+        {"drift": moved[worst]},
     )
 
 

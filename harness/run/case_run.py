@@ -206,7 +206,8 @@ class CaseRun:
             np.array_equal(found[name], value) for name, value in wanted.items() if name in found
         ):
             raise InvalidMeasurement(
-                "every output is the reference's bit by bit: the reference was compared with itself, not with the chip",
+                "every output equals the reference's bit by bit: the reference was compared with itself, "
+                "not with the chip",
                 hint="sums in another order always differ in their last bits; this is a fault of the suite: report it",
             )
         return found, wanted

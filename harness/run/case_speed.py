@@ -132,7 +132,7 @@ class CaseSpeed:
                            memory=memory, numbers=tuple(device.index for device in card))  # fmt: skip
 
     def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack, fresh: bool = False) -> list[Side]:
-        """A session on each device, each in a new process, its outputs held against the reference, an earlier process
+        """A session on each device, each in a new process, its outputs compared with the reference, an earlier process
         and one another; `fresh` ones on devices that have been compared image by image before."""
         run, earlier = self.run, self.run.earlier
         one = len(card) == 1

@@ -131,8 +131,8 @@ class RunContext:
             for one in card:
                 if others := devices.users(worker.health(one)):
                     raise DeviceError(
-                        f"{one.name} {one.index} is not reset, for it is used by {', '.join(others)}",
-                        hint="end them, then go on with --resume latest",
+                        f"{one.name} {one.index} is not reset, because it is used by {', '.join(others)}",
+                        hint="end them, then continue with --resume latest",
                     )
             return worker.reset(device)
 

@@ -249,12 +249,12 @@ def _since(process: str) -> str:
 
 def check_idle(device: Device, health: Health) -> None:
     """Raises InvalidMeasurement when the device is unhealthy, throttled, or used by others. What a vendor does not
-    tell is not held against it."""
+    report counts as fine."""
     name = f"{device.name} {device.index}"
     if not health.healthy:
         raise InvalidMeasurement(
             f"{name} is not healthy: {health.note or 'it does not say why'}",
-            hint="npu-smi info, cnmon or nvidia-smi tells more",
+            hint="see npu-smi info, cnmon or nvidia-smi",
         )
     if users(health):
         raise InvalidMeasurement(
@@ -273,7 +273,7 @@ def check_idle(device: Device, health: Health) -> None:
 def users(health: Health) -> tuple[str, ...]:
     """Who of others uses the device: their processes, and what holds more than UNSEEN_MB of its memory without being
     shown, as a process of another container does."""
-    hidden = (f"what is not shown here and holds more than {UNSEEN_MB} MB of its memory",)
+    hidden = (f"a program not visible here that holds more than {UNSEEN_MB} MB of its memory",)
     return (*strangers(health), *(hidden if (health.unseen_mb or 0.0) > UNSEEN_MB else ()))
 
 
@@ -284,7 +284,7 @@ def strangers(health: Health) -> tuple[str, ...]:
 
 
 def incomparable(devices: Sequence[Device], before: Sequence[Health], after: Sequence[Health]) -> str:
-    """A note where a device lists processes that cannot be told from the suite's own: in a container the driver may
+    """A note where a device lists processes that may be the suite's own or others': in a container the driver may
     give the host's numbers. One that came with the suite's own load is its own, a worker for each device; "" then."""
     told = []
     for device, earlier, later in zip(devices, before, after, strict=True):
@@ -357,12 +357,12 @@ def _take(place: Path, exclusive: bool, patience: float, what: str, tell: Callab
             if waited >= patience and not _of_this_run(place):
                 after = f" after {waited:.0f} s" if patience else ""
                 raise DeviceError(
-                    f"{what} is leased by {who}{after}",
+                    f"{what} is held by {who}{after}",
                     hint=f"wait longer with --wait SECONDS, or take another with --device; see who: lsof {place}",
                 )
             if waited - told >= TELL_S:
                 told = waited
-                tell(f"{what} is leased by {who}: waiting, {waited:.0f} of {patience:.0f} s")
+                tell(f"{what} is held by {who}: waiting, {waited:.0f} of {patience:.0f} s")
             time.sleep(0.05)
     except BaseException:
         if place in _held:  # a failed upgrade gives up what was held: take it back before the others notice
@@ -412,7 +412,7 @@ def _open(place: Path) -> int:
             raise OSError(errno.EINVAL, "the lock is not a plain file")
     except OSError as error:
         raise DeviceError(
-            f"leases cannot be kept in {place.parent}: {error.strerror}",
+            f"device locks cannot be kept in {place.parent}: {error.strerror}",
             hint=f"remove it if nobody measures now, as its owner: rm -r {place.parent}",
         ) from error
     return descriptor
@@ -450,7 +450,7 @@ def _folder(folder: Path) -> None:
         pass
     seen = folder.lstat()
     if not stat.S_ISDIR(seen.st_mode):
-        raise OSError(errno.ENOTDIR, "a link or a file stands in its place")
+        raise OSError(errno.ENOTDIR, "a link or a file is in its place")
     others = stat.S_IMODE(seen.st_mode) & 0o022
     if seen.st_uid not in (0, os.getuid()) and not others:
         raise OSError(errno.EACCES, f"it belongs to user {seen.st_uid}, who alone may write to it")

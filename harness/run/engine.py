@@ -163,13 +163,13 @@ class CaseEngine:
         rows = np.load(path, mmap_mode="r")
         fault = f"delete {path.parent}, then run again"
         if len(rows) != len(dataset):
-            raise DataError(f"{len(rows)} images are there to calibrate on, not {len(dataset)}", hint=fault)
+            raise DataError(f"{len(rows)} calibration images were found, not {len(dataset)}", hint=fault)
         for place in {0, len(dataset) - 1, random.randrange(len(dataset))}:
             sample = dataset.samples[place]
             if not np.array_equal(rows[place], self.protocol.preprocess(sample.read(), False).tensor):
                 raise DataError(
-                    f"image {place} to calibrate on is not {sample.id} as the reference is fed: the engine would be "
-                    "calibrated on other values than it meets",
+                    f"calibration image {place} is not {sample.id} as prepared for the reference: the engine "
+                    "would be calibrated on values that differ from its inputs",
                     hint=fault,
                 )
 

@@ -123,7 +123,7 @@ class References:
             "its kept outputs": (kept, f"delete the folder witness in {self.settings.store.root}, then run again"),
             "ONNX Runtime on the exported file": (
                 dict(zip(model.outputs, export.computed(file, model.input, images), strict=True)),
-                f"delete {file.parent}, then run again; if it stays, the export is wrong: report it",
+                f"delete {file.parent}, then run again; if the result is the same, the export is wrong: report it",
             ),
         }
         for what, (found, hint) in beside.items():
@@ -147,7 +147,7 @@ class References:
         for place, difference in zip(places, moved, strict=True):
             if difference.share > RUINED:
                 raise InvalidMeasurement(
-                    f"the reference answers {dataset.samples[place].id} otherwise than it was kept: it is not the chip "
+                    f"the reference's answer for {dataset.samples[place].id} is not the kept one: it is not the chip "
                     "that is wrong",
                     hint=f"delete the folder reference in {self.settings.store.root}, then run again",
                 )
@@ -188,7 +188,7 @@ class References:
         """(outputs of a user's file in FP64, or in the arithmetic of FP16 or INT8, see reference.exact; ""), or (None,
         why there are none)."""
         if not self.settings.exact:
-            return None, "the tier quick leaves FP64 out"
+            return None, "the tier quick does not compute in FP64"
         of = (model.digest, precision, products_only)
         if of not in self._not_exact:
             try:

@@ -148,9 +148,9 @@ class Side:
             )
 
     def check_flat(self) -> dict[str, float]:
-        """Hold the memory against the executes between what was noted, over the measurement and over what came after
-        it: {"memory_growth_mb": MB by which the process grew in the last stretch, "memory_executes": its executes}; {}
-        where the system does not tell.
+        """Compare the growth of memory with the executes between the notes, over the measurement and over what came
+        after it: {"memory_growth_mb": MB by which the process grew in the last stretch, "memory_executes": its
+        executes}; {} where the system does not report it.
 
         Raises InvalidMeasurement when it grew by more than `GROWTH_MB` in each: in the first a runtime may fill its
         pools, in the last it may not."""

@@ -56,7 +56,7 @@ FORMATS: dict[str, Format] = {
 def format_of(name: str) -> Format:
     """Row of FORMATS. Raises UsageError."""
     if name not in FORMATS:
-        raise UsageError(f"{name!r} is no result format known here", hint="one of " + ", ".join(FORMATS))
+        raise UsageError(f"{name!r} is not a known result format", hint="one of " + ", ".join(FORMATS))
     return FORMATS[name]
 
 
@@ -114,7 +114,7 @@ def folder_of(outputs: Path, form: Format) -> Path:
 
     Raises DataError when there is none, or more than one."""
     if not outputs.is_dir():
-        raise DataError(f"{outputs} is no folder", hint="give the folder into which the tool wrote")
+        raise DataError(f"{outputs} is not a folder", hint="give the folder into which the tool wrote")
     if any(_named(path, form) for path in _entries(outputs) if path.is_file()):
         return outputs
     inside = sorted({path for glob in form.folders for path in outputs.glob(glob) if path.is_dir()})
@@ -143,7 +143,7 @@ def find(folder: Path, form: Format, names: Sequence[str], outputs: int) -> list
             continue
         if name is None or name[0] not in known:
             raise DataError(
-                f"{path} is no result of the {len(stems)} inputs",
+                f"{path} is not a result of the {len(stems)} inputs",
                 hint=f"move it away, or name the right --format (this is {form.name})",
             )
         stem, index = name
@@ -236,7 +236,7 @@ def _from_text(path: Path) -> NDArray[np.generic]:
     try:
         return np.array(_text(path).split(), np.float64)
     except ValueError as error:
-        raise DataError(f"{path} holds what is no number: {error}", hint=AGAIN) from error
+        raise DataError(f"{path} holds what is not a number: {error}", hint=AGAIN) from error
 
 
 def write(folder: Path, form: Format, name: str, outputs: Sequence[NDArray[np.generic]], ending: str = "bin") -> None:
@@ -274,7 +274,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _bytes(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        raise DataError(f"{path} cannot be read: it is no file", hint=AGAIN)
+        raise DataError(f"{path} cannot be read: it is not a file", hint=AGAIN)
     try:
         return path.read_bytes()
     except OSError as error:

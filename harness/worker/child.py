@@ -83,7 +83,7 @@ class Commands:
         do = getattr(self._backend, "reset", None)
         if do is None:
             raise errors.DeviceError(
-                f"{self._backend.__name__} knows no command that resets a device",
+                f"{self._backend.__name__} has no command that resets a device",
                 hint="reset it with the vendor's tool",
             )
         return str(do(wire.device(device)))

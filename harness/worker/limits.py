@@ -52,7 +52,7 @@ def limits(seconds: Sequence[str], memory_gb: float | None) -> Limits:
         except ValueError:
             changed[name] = -1.0
         if name not in STEPS or not 0 < changed[name] < float("inf"):
-            raise UsageError(f"--time-limit {given} is no limit", hint=f"STAGE=SECONDS, of {', '.join(STEPS)}")
+            raise UsageError(f"--time-limit {given} is not a valid limit", hint=f"STAGE=SECONDS, of {', '.join(STEPS)}")
     if memory_gb is not None and not 0 < memory_gb < 1e6:
-        raise UsageError(f"--memory-limit {memory_gb:g} is no limit", hint="give gigabytes, such as 24")
+        raise UsageError(f"--memory-limit {memory_gb:g} is not a valid limit", hint="give gigabytes, such as 24")
     return replace(Limits(), memory=None if memory_gb is None else int(memory_gb * 1e9), **changed)

@@ -39,8 +39,8 @@ class Pipe:
     """A child process that holds the SDK of one backend. It starts on entry and is awaited when the first command is
     given; one thread at a time may use it.
 
-    Every method raises WorkerError when the process died, hung, grew too large or talked nonsense; after that it is
-    gone and `alive` is False. Errors of the backend arrive as they were raised."""
+    Every method raises WorkerError when the process died, hung, grew too large or sent an unreadable reply; after that
+    it is gone and `alive` is False. Errors of the backend arrive as they were raised."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class Pipe:
             line = self._line(stage, time.monotonic() + limit, limit)
             reply = _parsed(line)
             if reply is None:
-                self._fail("sent {!r}, which is no reply".format(line[:80].decode("utf-8", "replace")), stage)
+                self._fail("sent {!r}, which is not a valid reply".format(line[:80].decode("utf-8", "replace")), stage)
         except BaseException:
             self.end(f"ended in {stage}")
             raise

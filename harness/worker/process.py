@@ -28,8 +28,8 @@ class Worker:
 
     `backend` names a row of BACKENDS, or with a dot any module on PYTHONPATH. `python` needs only NumPy
     and the vendor's SDK, from 3.7 on; `env` is added to the environment; what the SDK prints goes to `log`. Every
-    method raises WorkerError when the worker died, hung, grew too large or talked nonsense; after that it is gone,
-    `alive` is False, and the next case takes a new one. Errors of the backend arrive as they were raised."""
+    method raises WorkerError when the worker died, hung, grew too large or sent an unreadable reply; after that it is
+    gone, `alive` is False, and the next case takes a new one. Errors of the backend arrive as they were raised."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Worker:
                 hint=f"free some, or name another cache with --cache DIR; else {error.hint}",
             ) from error
         if not engine.exists():
-            fact = f"{self.backend} said it was done and wrote no {engine.name}"
+            fact = f"{self.backend} reported success and wrote no {engine.name}"
             raise errors.BuildError(fact, hint=self.pipe.tail())
 
     def load(self, engine: Path, device: Device, spec: BuildSpec, rows: bool = True) -> RemoteSession:
@@ -161,7 +161,7 @@ class RemoteSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._measuring is not None:
-            self._pipe.end("was given up while measuring")
+            self._pipe.end("was stopped while measuring")
         if self._pipe.alive:
             self._pipe.call("unload", self._pipe.limits.load, session=self._number)
 

@@ -218,16 +218,16 @@ def bench(
     hung = pytestconfig.stash[HUNG].get(case.chip, [])
     if len(hung) >= MOST_HANGS and case not in hung:
         benches.close()
-        told = f"{case.chip} is left alone: its device hung in {' and in '.join(map(str, hung))}"
+        told = f"{case.chip} is not used again: its device hung in {' and in '.join(map(str, hung))}"
         tried = reset(suite, case, pytestconfig, plain(request.node.nodeid))
         if tried is None or tried:
             raise DeviceError(
                 f"{told}; {tried}" if tried else told,
-                hint="reset the device with the vendor's tool, then go on with --resume latest",
+                hint="reset the device with the vendor's tool, then continue with --resume latest",
             )
         hung.clear()
     if (error := pytestconfig.stash[FAILED].get(case)) is not None:
-        raise type(error)(f"not tried again, for it broke off before: {error.fact}", hint=error.hint)
+        raise type(error)(f"not tried again, because it failed before: {error.fact}", hint=error.hint)
     return benches.take(case, runner)
 
 
@@ -364,7 +364,7 @@ def judge(
             second: Judged | HarnessError
             try:
                 second = once(measure, again)
-            except HarnessError as error:  # it broke off: the first verdict is not lost by that
+            except HarnessError as error:  # it crashed: the first verdict stays
                 second = error
                 if isinstance(error, COSTLY):
                     request.config.stash[FAILED].setdefault(bench.case, error)
@@ -449,7 +449,7 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
         try:
             runs.append(read_run(path))
         except DataError as error:
-            print(f"chipproof: passed over: {error}", file=sys.stderr)
+            print(f"chipproof: skipped: {error}", file=sys.stderr)
     records = merge(runs).records if runs else ()
     return lambda lineup, chip: best_of(records, lineup, chip)
 

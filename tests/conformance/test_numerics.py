@@ -30,7 +30,7 @@ def test_outputs_are_those_of_the_reference(judge):
 @pytest.mark.other_engine
 def test_normalising_on_the_chip_changes_nothing(bench, judge):
     if bench.protocol.normalize is None or not bench.chip.normalizes or bench.case.batch != 1:
-        pytest.skip("the chip cannot take normalisation over from the host here, or another batch shows it")
+        pytest.skip("the chip cannot normalise in place of the host here, or another batch tests it")
 
     other = replace(bench.variant, raw=not bench.variant.raw)
     metric = f"normalised by {'chip' if other.raw else 'host'}"
@@ -89,6 +89,6 @@ def test_one_engine_serves_every_batch(bench, judge):
     if len(batches) < 2:
         pytest.skip(f"{bench.case.chip} runs the model at one batch, or {bench.present.backend} compiles for one")
     if bench.case.batch != batches[-1]:
-        pytest.skip("the case of the largest batch shows it")
+        pytest.skip("the case of the largest batch tests it")
 
     judge(served)

@@ -88,7 +88,7 @@ def measured(bench, keep, simulated_latency):
     keep({**of_measurement(bench.case, run, None), "again": bench.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies), **run.memory}  # fmt: skip
-    text = f"{speed} images/s at batch {bench.case.batch}; no floor is asked of a model of one's own"
+    text = f"{speed} images/s at batch {bench.case.batch}; no floor is set for a model of your own"
     if simulated_latency is not None:
         return Judged({"": Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {text}", figures)}, (), untold(run))
     if run.disturbed:

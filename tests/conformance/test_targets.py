@@ -15,7 +15,7 @@ pytestmark = pytest.mark.targets
 def test_the_best_batch_reaches_the_target_ratios(lineup, speeds, others, suite, accept):
     targets = suite.settings.baselines.targets(lineup.chip)
     if not targets:
-        pytest.skip(f"no ratio to another chip is asked of {lineup.chip}")
+        pytest.skip(f"no ratio to another chip is required of {lineup.chip}")
     mine = [run for run in speeds(lineup).values() if run.sound]
     if not mine:
         pytest.skip(f"no throughput on {lineup.chip} was measured in this run")

@@ -388,7 +388,7 @@ def the_upper_end_of_an_interval_decides(plant):
 
 @fault("protocol FAIL")
 def errors_are_told_in_another_unit(plant):
-    """An absolute error is held against a relative tolerance: networks with small outputs pass."""
+    """An absolute error is compared with a relative tolerance: networks with small outputs pass."""
     plant.monkeypatch.setattr(numerics, "_over", lambda error, size: error / 1000)
 
 
@@ -424,7 +424,7 @@ def the_last_row_of_a_batch_is_not_judged(plant):
 
 @fault("protocol FAIL", **EXAMPLES)
 def a_value_may_err_by_as_much_as_the_chips_largest(plant):
-    """The error is held against what the chip gave: one value that is far too large passes."""
+    """The error is compared with the chip's own value: one value that is far too large passes."""
     of_chip = lambda sound, name, sample, ours, wanted: {**sound(name, sample, ours, wanted), "largest": 0.0}  # noqa: E731
     plant.code(numerics, "_deviation", of_chip)
 

@@ -130,7 +130,7 @@ def test_a_planted_fault_is_caught(fault, conform, planted, cache, monkeypatch, 
     [
         (circumstances.an_engine_outlives_its_weights, "numerics", "the engine in the cache was stale or damaged"),
         (circumstances.the_device_is_wrong_at_first, "numerics", "the device or its runtime is not steady"),
-        (circumstances.the_device_is_wrong_and_then_dies, "numerics", "it broke off: worker of"),
+        (circumstances.the_device_is_wrong_and_then_dies, "numerics", "it crashed: worker of"),
         (circumstances.a_load_passes, "throughput", "other load passed, or the device is not steady"),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_hang_is_paid_for_once_a_case_and_ended_by_the_limit_that_was_set(conf
     assert len(facts) >= 3
     assert "for more than 3 s" in facts[0]
     assert "--time-limit run=SECONDS" in watch.records[0].facts["hint"]
-    assert all(fact.startswith("not tried again, for it broke off before") for fact in facts[1:])
+    assert all(fact.startswith("not tried again, because it failed before") for fact in facts[1:])
 
 
 def test_a_failed_build_is_tried_once_a_case(conform, monkeypatch, tmp_path):
@@ -217,7 +217,7 @@ def test_a_reset_that_fails_is_told_with_the_hangs(conform, monkeypatch):
     more = ("--time-limit=run=2", "--device-reset")
     records = conform("(tiny_classes or tiny_objects) and fp32 and numerics", "outputs_are_those", more=more).records
 
-    left_alone = [r.text for r in records if "is left alone" in r.text]
+    left_alone = [r.text for r in records if "is not used again" in r.text]
     assert len(left_alone) == 2
     assert all("; it could not be reset: " in text for text in left_alone)
 
@@ -229,7 +229,7 @@ def test_a_device_that_hung_twice_costs_no_third_limit(conform, monkeypatch):
 
     facts = [r.facts["fact"] for r in records if r.outcome == "ERROR"]
     assert sum("for more than 2 s" in fact and "not tried" not in fact for fact in facts) == 2
-    left_alone = [fact for fact in facts if "is left alone: its device hung in" in fact]
+    left_alone = [fact for fact in facts if "is not used again: its device hung in" in fact]
     assert left_alone
     assert all("testbed" in fact for fact in left_alone)
 

@@ -78,8 +78,8 @@ def test_what_the_simulated_chip_does_wrong_is_red_at_its_stage(simulated, chip,
     ("every", "stage", "said", "text"),
     [
         (1, "throughput", "INVALID", "device 2 of the 4 devices measured computes wrong outputs"),
-        (5, "throughput", "INVALID", "device 2 answers .* differently from the other 3 devices"),
-        (5, "accuracy", "FAIL", "device 2 answers .* differently from the other 3 devices"),
+        (5, "throughput", "INVALID", "device 2 gives other outputs for .* than the other 3 devices"),
+        (5, "accuracy", "FAIL", "device 2 gives other outputs for .* than the other 3 devices"),
     ],
 )
 def test_one_damaged_device_of_a_card_is_found_and_named(simulated, every, stage, said, text):

@@ -343,7 +343,7 @@ def test_a_package_that_contradicts_another_ends_the_run_with_both_places(instal
 
     assert done.returncode == 4, done.stdout
     assert "chipproof_acme/published/targets.toml:2: " in done.stderr
-    assert "stands at chipproof_rival/figures/targets.toml:2 already" in done.stderr
+    assert "is already at chipproof_rival/figures/targets.toml:2" in done.stderr
 
 
 def test_a_package_that_cannot_be_imported_is_named(installed, request):

@@ -425,7 +425,7 @@ def test_the_page_of_own_models_names_every_list_of_operators_and_its_backends(n
 def test_messages_quoted_in_the_guides_are_those_of_the_code():
     source = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("harness/**/*.py")))
     quoted = {
-        "docs/ascend.md": ("the compiler atc is not on PATH", "is used by", "is leased by"),
+        "docs/ascend.md": ("the compiler atc is not on PATH", "is used by", "is held by"),
         "docs/intel.md": (
             "openvino cannot be imported under",
             "does not compute in",

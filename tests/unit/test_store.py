@@ -369,7 +369,7 @@ def test_what_a_killed_build_left_is_shown_and_removed_and_nothing_else(tmp_path
     killed(store, "half")
 
     left = store.leftovers()
-    assert {entry.why for entry in left} == {"half made", "note of a build that ended"}
+    assert {entry.why for entry in left} == {"half made", "lock note of a build that has ended"}
     assert max(entry.size for entry in left) == 4000
     assert all(store.remove(entry) for entry in left)
     assert store.leftovers() == []

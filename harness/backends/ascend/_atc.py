@@ -41,7 +41,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     if program is None:
         raise BuildError("the compiler atc is not on PATH", SOURCE)
     if not onnx.is_file():
-        raise BuildError(f"there is no ONNX file {onnx}", "export the model first")
+        raise BuildError(f"there is not an ONNX file {onnx}", "export the model first")
     configuration = aipp(spec.normalize, spec.inputs) if spec.normalize else None
     # atc leaves files in its working directory, adds .om itself, and refuses some characters in paths: it therefore
     # runs in a temporary directory beside the engine, with fixed file names

@@ -30,7 +30,7 @@ MEANINGS = {
     100037: "REPEAT_FINALIZE: finalised twice",
     100039: "COMPILING_STUB_MODE: the libraries found are the compiler's stubs",
     148049: "INVALID_OPP_PATH: ASCEND_OPP_PATH is unset or wrong",
-    148051: "RESOURCE_NOT_CLEARED: something was not given back",
+    148051: "RESOURCE_NOT_CLEARED: a resource was not released",
     200000: "BAD_ALLOC: memory could not be allocated",
     200001: "API_NOT_SUPPORT: this release does not have the call",
     200002: "INVALID_DEVICE",
@@ -123,7 +123,7 @@ def meaning(code: int) -> str:
 def advice(code: int) -> str:
     """The next step after a status."""
     if code in _MEMORY:
-        return "look who holds the device (npu-smi info), then run a smaller batch"
+        return "see which process holds the device (npu-smi info), then run a smaller batch"
     if code in _ENGINE:
         return "delete the engine and build it again with the CANN and for the chip that are here (npu-smi info)"
     if code in _DEVICE:
@@ -146,16 +146,16 @@ COMPILER_ADVICE = {
     "E10035": "give at least two batch sizes",
     "E10036": "too many batch sizes, or one twice",
     "E10041": "the ONNX file is damaged: export the model again",
-    "E10044": "auto tuning wants a device and 2 GB of free memory",
-    "E10052": "the AIPP configuration is wrong; it stands beside the engine",
+    "E10044": "auto tuning needs a device and 2 GB of free memory",
+    "E10052": "the AIPP configuration is wrong; it is next to the engine",
     "E10501": "an operator is not registered: is ASCEND_OPP_PATH set? source set_env.sh",
     "E11016": "an output node is not one of the graph's: export the model again",  # as older manuals number it
     "E11017": "an output node has fewer outputs than asked for",
-    "E13000": "a path does not exist, or the user may not read it",
+    "E13000": "a path does not exist, or the user has no permission to read it",
     "E13010": "the operator has no parser: install the custom operator package",
     "E13024": "an environment variable is missing: source set_env.sh",
     "E16002": "the operator has no ONNX parser in this release",
-    "E16005": "the ONNX file imports two operator sets: put ONNX's own operators in the place of the other domain's, "
+    "E16005": "the ONNX file imports two operator sets: replace the operators of the other domain by ONNX's own, "
     "or cut the graph before them",
     "E19010": "the operator has no ONNX parser in this release: export with opset 11, or install the operator package",
     "E19025": "an input has another shape than the graph's",

@@ -186,7 +186,7 @@ def produced(spec: BuildSpec) -> tuple[TensorSpec, ...]:
     missing = [name for name in spec.outputs if name not in rows]
     if missing:
         raise RunError(
-            f"a command-line tool does not tell the shapes of outputs {missing}", "run the case through pyACL instead"
+            f"a command-line tool does not report the shapes of outputs {missing}", "run the case through pyACL instead"
         )
     return tuple(
         TensorSpec(name, str(rows[name][1]), tuple(spec.batch if dim == -1 else int(dim) for dim in rows[name][2]))
@@ -211,7 +211,7 @@ def in_order(engine: Path, outputs: tuple[TensorSpec, ...], spec: BuildSpec) -> 
     if len(names) != len(outputs) or set(names) != set(by_name):
         raise RunError(
             f"the tools number their files, outputs of {shown(outputs)} have one size, and the names in the engine "
-            f"({own or 'none: atc is not on PATH or does not tell them'}) do not tell which is which",
+            f"({own or 'none: atc is not on PATH or does not report them'}) do not show which is which",
             f"{SOURCE}, so that atc is on PATH; or run the case through pyACL, without --runner",
         )
     return tuple(by_name[str(name)] for name in names)

@@ -120,7 +120,8 @@ def reset(npu: int, chip: int) -> str:
 
 HINT = "the driver is not loaded or the card is held by another container: lsmod | grep drv, ls /dev/davinci*"
 HINTS = {  # by what npu-smi prints; reported by users of drivers 23 to 25
-    "-8005": "this user may not open the card: sudo usermod -aG HwHiAiUser $USER, log in again; ls -l /dev/davinci*",
+    "-8005": "this user has no permission to open the card: sudo usermod -aG HwHiAiUser $USER, log in again; "
+    "ls -l /dev/davinci*",
     "-8020": "the card is held by another container: stop that one, or start this one with --privileged",
 }
 

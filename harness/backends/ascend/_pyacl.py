@@ -73,7 +73,7 @@ class Vendor:
     def _refused(self, call: str, answer: Any) -> DeviceError:
         return DeviceError(
             f"{call} failed: it answered {answer!r}, with no status{self._message()}",
-            "look at the device log under $HOME/ascend/log; build the engine again if it stays",
+            "look at the device log under $HOME/ascend/log; build the engine again if the error persists",
         )
 
     def code(self, call: str, *arguments: Any) -> int:
@@ -129,12 +129,12 @@ class Undo:
             return
         told = "; ".join(failure.fact for failure in failures)
         if error is None:
-            raise DeviceError("giving back what was taken failed: " + told, failures[0].hint) from failures[0]
+            raise DeviceError("releasing resources failed: " + told, failures[0].hint) from failures[0]
         if isinstance(error, HarnessError):
-            error.fact += "; then, giving back what was taken, " + told
+            error.fact += "; then, releasing resources, " + told
             error.args = (error.fact, error.hint)
         else:
-            sys.stderr.write(f"giving back what was taken failed: {told}\n")
+            sys.stderr.write(f"releasing resources failed: {told}\n")
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from harness.errors import RunError
 if TYPE_CHECKING:
     from harness.backends.base import Tensors
 
-REBUILD = "the engine is of another case or an older build: delete it and build it again"
+REBUILD = "the engine belongs to another case or an older build: delete it and build it again"
 
 
 def fed(spec: BuildSpec) -> tuple[TensorSpec, ...]:

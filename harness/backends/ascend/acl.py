@@ -141,7 +141,7 @@ def _dtype(vendor: Vendor, side: str, desc: int, index: int) -> str:
     code = vendor.code(f"acl.mdl.get_{side}_data_type", desc, index)
     if code not in DTYPES:
         raise RunError(
-            f"{side} {index} of the engine has the data type {code}, which NumPy has not",
+            f"{side} {index} of the engine has the data type {code}, which NumPy does not have",
             "compile it with --output_type=FP32",
         )
     return DTYPES[code]
@@ -216,7 +216,7 @@ def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> lis
     """The names, in the order of `found`, whose own names tell nothing."""
     if len(found) > 1 and len({output.shape for output in found}) < len(found):
         raise RunError(
-            f"the engine names outputs {shown(found)}, which tell nothing, and two have one shape: which is which "
+            f"the engine names outputs {shown(found)}, which say nothing, and two have the same shape: which is which "
             f"of {names} is not known",
             "name them in the graph: export the model again, delete the engine, and build it with a newer CANN",
         )

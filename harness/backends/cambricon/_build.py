@@ -99,7 +99,7 @@ def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> 
         if not hasattr(mm.DataType, tensor.dtype.upper()):
             known = "float32" if tensor.dtype.startswith("float") else "int32"
             raise BuildError(
-                f"input {tensor.name} of the model is {tensor.dtype}, a type that MagicMind has not",
+                f"input {tensor.name} of the model is {tensor.dtype}, a type that MagicMind does not have",
                 hint=f"export the model with {known} inputs",
             )
     traced = path.suffix == ".pt"
@@ -124,7 +124,7 @@ def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Sample
     name = spec.options.get("quantization_algorithm", "linear")
     algorithm = getattr(mm.QuantizationAlgorithm, name.upper() + "_ALGORITHM", None)
     if algorithm is None:
-        raise BuildError(f"{name!r} is no quantisation algorithm", hint="linear or eqnm")
+        raise BuildError(f"{name!r} is not a quantisation algorithm", hint="linear or eqnm")
     with system(mm, calls):
         device = calls.make("mm.Device", mm.Device)
         device.id = int(spec.options.get("device", 0))

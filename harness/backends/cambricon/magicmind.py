@@ -38,8 +38,8 @@ HIDING = ("MLU_VISIBLE_DEVICES", "CAMBRICON_VISIBLE_DEVICES")
 """Variables that hide cards: from a process that uses the runtime; from a container by Cambricon's device plugin."""
 UNHIDE = "unset that variable, or name a card that exists: cnmon"
 BY_THE_DATA = (
-    "an operator such as NonZero or NonMaxSuppression lets the data say how long it is: export without such an output; "
-    "where there is none, build the engine again"
+    "an operator such as NonZero or NonMaxSuppression makes its length depend on the data: export without such an "
+    "output; where there is none, build the engine again"
 )
 
 
@@ -81,7 +81,7 @@ def devices(match: str) -> Found:
     if not cards:
         cards = tuple(_cnmon.Card(number, _cnmon.UNNAMED) for number in range(count))
     if count < len(cards) and len({card.name for card in cards}) > 1:
-        return Found((), evidence + ", fewer than the host has, so which is which cannot be told: "
+        return Found((), evidence + ", fewer than the host has, so it is unknown which is which: "
                                     "set MLU_VISIBLE_DEVICES")  # fmt: skip
     found = [Device(index, card.name, card.number, physical=card.number) for index, card in enumerate(cards[:count])]
     unnamed = any(card.name == _cnmon.UNNAMED for card in cards)
@@ -263,7 +263,9 @@ class _Session:
                 raise RunError(
                     f"{tensor.name} came back as {array.dtype} {array.shape}, "
                     f"the engine promised {tensor.dtype} {tensor.shape}",
-                    hint=BY_THE_DATA if alike else "build the engine again; if it stays so, run the model under mm_run",
+                    hint=BY_THE_DATA
+                    if alike
+                    else "build the engine again; if the error persists, run the model under mm_run",
                 )
         return arrays
 

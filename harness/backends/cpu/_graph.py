@@ -66,7 +66,7 @@ def set_batch(model: Any, batch: int) -> None:
             if value in inputs or kind.shape.dim[0].dim_param in names:
                 kind.shape.dim[0].dim_value = batch
         elif value in inputs and not kind.HasField("shape"):
-            raise BuildError(f"input {value.name} has no batch: it is of unknown rank", hint="export it with its shape")
+            raise BuildError(f"input {value.name} has no batch: its rank is unknown", hint="export it with its shape")
     del model.graph.value_info[:]
 
 
@@ -193,7 +193,7 @@ def _harmless(
         fine = harm(list(itertools.chain(*parts[:middle]))) <= 1
         enough, many = (middle, many) if fine else (enough, middle)
     if not enough:
-        raise BuildError("no part of the graph will do in INT8", hint="use other calibration data, or FP16")
+        raise BuildError("no part of the graph is accurate enough in INT8", hint="use other calibration data, or FP16")
     return list(itertools.chain(*parts[:enough]))
 
 

@@ -46,7 +46,7 @@ def devices(match: str) -> Found:
 
 
 def health(device: Device) -> Health:
-    """A CPU is never idle, so its load is noted and never held against a measurement."""
+    """A CPU is never idle, so its load is noted and never makes a measurement INVALID."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     return Health(note=f"load average {load:.2f} on {cores()} cores")
 

@@ -57,7 +57,7 @@ def version() -> str:
 
 
 def devices(match: str) -> Found:
-    """`match` is held against "NAME FULL_DEVICE_NAME", such as "CPU AMD EPYC" or "GPU.0 Intel(R) Arc(TM) A770 Graphics
+    """`match` is applied to "NAME FULL_DEVICE_NAME", such as "CPU AMD EPYC" or "GPU.0 Intel(R) Arc(TM) A770 Graphics
     (dGPU)"; the device is called by the second part, its `target` is the first."""
     try:
         ov = _sdk()
@@ -79,7 +79,7 @@ def devices(match: str) -> Found:
 
 
 def health(device: Device) -> Health:
-    """OpenVINO tells neither load nor clock. A CPU is never idle: its load is noted, and not held against it."""
+    """OpenVINO tells neither load nor clock. A CPU is never idle: its load is noted only."""
     if device.target != "CPU":
         return Health(note="OpenVINO does not tell the load of a GPU or NPU")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
@@ -328,7 +328,7 @@ def _ports(ports: Any, names: Any, what: str) -> dict[str, Any]:
     if missing:
         raise DeviceError(
             "the engine has no {} {}: it has {}".format(what, ", ".join(missing), ", ".join(sorted(known))),
-            hint="the file is of another model: delete it, it will be made again",
+            hint="the file belongs to another model: delete it, it will be made again",
         )
     return {name: known[name] for name in names}
 

@@ -95,7 +95,7 @@ STEPS = (
     ("NVIDIA_VISIBLE_DEVICES=.* is set", "give this container its GPUs: docker run --gpus all"),
     (
         r"version mismatch|LibRmVersionMismatch",
-        "reboot, for the driver was updated while the old one is loaded; or unload that one:"
+        "reboot, because the driver was updated while the old one is loaded; or unload that one:"
         " sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia",
     ),
     (
@@ -224,7 +224,7 @@ def _from_smi(number: int, lost: str) -> Health:
     try:
         running = told.of("processes", lambda: _listed(_processes(number))) or []
     except _FailedError as error:
-        return Health(False, note=f"whether others use GPU {number} cannot be told: {lost}; {error}")
+        return Health(False, note=f"whether others use GPU {number} is unknown: {lost}; {error}")
     reasons = told.of("throttling", lambda: _reasons_by_smi(number))
     asked, _ = _smi([f"--id={number}", "--query-gpu=clocks.applications.graphics"], 1)
     used, _ = _smi([f"--id={number}", "--query-gpu=memory.used"], 1)
@@ -363,7 +363,7 @@ def reset(number: int) -> str:
     Source: nvidia-smi(1), --gpu-reset: for root, while no process uses the GPU."""
     command = ["nvidia-smi", "--gpu-reset", "-i", str(number)]
     trail("nvidia-smi --gpu-reset")
-    hint = "it takes root, and a GPU that no process uses"
+    hint = "this needs root, and a GPU that no process uses"
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

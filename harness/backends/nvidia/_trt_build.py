@@ -137,7 +137,7 @@ def _network_inputs(trt: Any, network: Any, spec: BuildSpec) -> dict[str, tuple[
 
 
 def _profile(calls: Calls, builder: Any, shapes: dict[str, tuple[int, ...]], low: int, high: int) -> Any:
-    """An optimisation profile for batches from `low` to `high`, tuned for `high`. One batch alone is no range: its
+    """An optimisation profile for batches from `low` to `high`, tuned for `high`. One batch alone is not a range: its
     engine is tuned for it and for nothing else."""
     profile = calls.make("trt.Builder.create_optimization_profile", builder.create_optimization_profile)
     for name, shape in shapes.items():

@@ -40,7 +40,7 @@ def parse(text: str, *, source: str = "log", tool: str | None = None, batch: int
 
     Raises DataError when the log is cut off, damaged, of several runs, of another batch, or contradicts itself."""
     if tool is not None and tool not in TOOLS:
-        raise DataError(f"{tool!r} writes no log known here", hint="one of " + ", ".join(TOOLS))
+        raise DataError(f"{tool!r} has no known log format", hint="one of " + ", ".join(TOOLS))
     if batch is not None and batch < 1:
         raise DataError(f"a batch of {batch} was stated", hint="state a batch of 1 or more")
     lines, numbers = lines_of(source, text)

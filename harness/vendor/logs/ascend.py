@@ -148,7 +148,8 @@ def _pure_inference(log: Log) -> Throughput:
     notes = ["pure inference: random data, not the data set"]
     if product > 1.02:
         notes.append(
-            f"the rate is {product:.3f} times the inverse of the mean latency: a mean of rates; runs took unlike times"
+            f"the rate is {product:.3f} times the inverse of the mean latency: a mean of rates; "
+            "runs took different times"
         )
     batch = log.batch()
     return Throughput(
@@ -175,7 +176,7 @@ def msame(log: Log, text: str) -> list[Throughput]:
     for found in means.values():
         if len(found) > 1:
             log.refuse(
-                "{} stands {} times (lines {}): several runs".format(
+                "{} appears {} times (lines {}): several runs".format(
                     found[0][1].string.split(":")[0].strip(), len(found), ", ".join(str(number) for number, _ in found)
                 ),
                 "give one log a run",
@@ -242,7 +243,7 @@ def _near(log: Log, runs: list[float], mean: float, which: str) -> None:
     if runs and abs(sum(runs) / len(runs) - mean) > 0.006 + 1e-3 * mean:
         log.contradiction(
             f"{len(runs)} runs{which} take {sum(runs) / len(runs):.4g} ms on average, the summary says {mean:g} ms:"
-            " runs were left out of the log, or figures changed"
+            " runs are missing from the log, or figures were changed"
         )
 
 
@@ -327,7 +328,7 @@ def _ais_compute(log: Log) -> tuple[bool, float | None]:
         return table
     compute = log.whole(r"NPU_compute_time", r"NPU_compute_time \(ms\):\s*(?P<spread>.*\d)")
     if len(compute) > 1:
-        log.refuse(f"NPU_compute_time stands {len(compute)} times: several runs", "give one log a run")
+        log.refuse(f"NPU_compute_time appears {len(compute)} times: several runs", "give one log a run")
     if compute:
         number, match = compute[0]
         alone = re.fullmatch(r"mean\s*=\s*(" + NUMBER + ")", match.group("spread"))
@@ -346,7 +347,7 @@ def _ais_table(log: Log) -> tuple[bool, float] | None:
     if not found:
         return None
     if len(found) > 1:
-        log.refuse(f"NPU_compute_time stands {len(found)} times: several runs", "give one log a run")
+        log.refuse(f"NPU_compute_time appears {len(found)} times: several runs", "give one log a run")
     number, match = found[0]
     if not any(re.search(r"\bmin\b\W+max\b\W+mean\b\W+median\b\W+P\d", line) for line in log.lines):
         log.cut("heading 'min max mean median P99' of the table")
@@ -373,7 +374,7 @@ def _ais_devices(log: Log, devices: list[tuple[int, Match[str]]]) -> list[Throug
         found.append((line, int(match.group(1)), float(match.group(2))))
     indices = [device for _, device, _ in found]
     if len(set(indices)) < len(indices):
-        log.refuse(f"device {indices} stands twice: several runs", "give one log a run")
+        log.refuse(f"device {indices} appears twice: several runs", "give one log a run")
     if any(rate <= 0 for _, _, rate in found):
         log.contradiction("a device made no image")
     if abs(sum(rate for _, _, rate in found) - float(total.group(1))) > 1e-3 * float(total.group(1)):

@@ -104,7 +104,7 @@ class Log:
         if len(found) > 1:
             numbers = ", ".join(str(number) for number, _ in found)
             self.refuse(
-                f"{what} stands {len(found)} times (lines {numbers}): several runs",
+                f"{what} appears {len(found)} times (lines {numbers}): several runs",
                 "give one log a run",
             )
         return found[0]
@@ -132,7 +132,7 @@ class Log:
 
     def another_batch(self, who: str) -> NoReturn:
         """Raises DataError: the log is from a run at another batch."""
-        self.refuse(f"the log is of another batch: {who}", "give the log of the batch under judgement")
+        self.refuse(f"the log is for another batch: {who}", "give the log of the batch under judgement")
 
     def said_batches(self) -> list[tuple[str, int]]:
         """(who says it, batch) for each batch named by the caller, the file name, a command line in the text, or the

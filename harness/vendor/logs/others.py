@@ -74,7 +74,7 @@ def _mm_rate(log: Log) -> tuple[int, float, float]:
             )
     figures = rate * seconds / iterations
     if abs(figures / max(1, round(figures)) - 1) > 2e-3:
-        log.contradiction(f"{rate:g}/s for {seconds:g} s in {iterations} iterations is no batch", number)
+        log.contradiction(f"{rate:g}/s for {seconds:g} s in {iterations} iterations do not give a whole batch", number)
     return number, rate, figures
 
 
@@ -150,7 +150,7 @@ def _trtexec_7(log: Log) -> Throughput:
     """TensorRT 7: its throughput line is 0 for explicit batches; the block under GPU Compute counts."""
     starts = [i for i, line in enumerate(log.lines) if line == "GPU Compute"]
     if len(starts) > 1:
-        log.refuse(f"GPU Compute stands {len(starts)} times: several runs", "give one log a run")
+        log.refuse(f"GPU Compute appears {len(starts)} times: several runs", "give one log a run")
     if not starts:
         log.cut("GPU Compute block")
     block = range(starts[0] + 1, len(log.lines))
@@ -218,7 +218,7 @@ def _trtexec_means(log: Log) -> dict[str, float]:
     for key in ("Latency", "Enqueue Time", "GPU Compute Time", "H2D Latency", "D2H Latency", "End-to-End Host Latency"):
         found = log.whole(key + ":", key + r":\s*(.*)")
         if len(found) > 1:
-            log.refuse(f"{key} stands {len(found)} times: several runs", "give one log a run")
+            log.refuse(f"{key} appears {len(found)} times: several runs", "give one log a run")
         if found:
             spreads[key] = log.spread(found[0][0], found[0][1].group(1), unit="ms")
     for key in ("Latency", "Enqueue Time", "GPU Compute Time"):

@@ -121,7 +121,7 @@ def decode(data: bytes) -> str:
             return _strict(data[len(mark) :], encoding)
     if b"\0" in data:  # UTF-16 without a mark has a zero byte in each ASCII character
         if not data.strip(b"\0").count(b"\0"):
-            raise ValueError("zero bytes stand before or after the text: a part of the log was lost")
+            raise ValueError("there are zero bytes before or after the text: a part of the log was lost")
         even, odd = data[0::2].count(0), data[1::2].count(0)
         if max(even, odd) < 0.25 * len(data) / 2:
             raise ValueError("it holds zero bytes: no text, or text of two encodings")
@@ -227,7 +227,7 @@ def _often(shape: str, lines: list[str]) -> bool:
 def _refuse_prefix(source: str, place: tuple[int, str], rest: str) -> NoReturn:
     number, before = place
     raise DataError(
-        f"{source}:{number}: {before[:60]!r} stands before the tool's own text{rest}",
+        f"{source}:{number}: {before[:60]!r} comes before the tool's own text{rest}",
         "take away what was put before the lines: sed 's/^...//' LOG > CLEAN, with the prefix of your lines",
     )
 

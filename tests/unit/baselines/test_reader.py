@@ -67,7 +67,7 @@ REFUSALS = {
         '{ chip = "t4", metric = "ap", value = 0.410',
         "a source has no chip",
     ),
-    "two target rows": ("targets.toml", 'other = "t4"', 'other = "ascend310"', "stands at baselines/targets.toml:"),
+    "two target rows": ("targets.toml", 'other = "t4"', 'other = "ascend310"', "is already at baselines/targets.toml:"),
     "unknown chip of a target": ("targets.toml", 'other = "t4"', 'other = "v100"', "unknown other 'v100'"),
     "unknown aggregation": ("targets.toml", '"best_batch"', '"same_batch"', "unknown aggregation"),
     "deviation without a reason": (
@@ -162,7 +162,7 @@ def test_a_figure_that_stands_twice_is_refused(copied):
     row = '    { chip = "t4", batch = 64, value = 1918.7328 },\n'
     line = spoil(copied, "regnety_016.toml", row, row + row)
 
-    with pytest.raises(BaselineError, match=rf"regnety_016\.toml:{line + 1}: .* stands at .*:{line} already"):
+    with pytest.raises(BaselineError, match=rf"regnety_016\.toml:{line + 1}: .* is already at .*:{line}"):
         load(copied)
 
 

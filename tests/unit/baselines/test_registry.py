@@ -334,8 +334,8 @@ CONFLICTS = {
     "a target of the suite": ({"targets": TARGET.replace("acme_a1", "t4")}, "targets.toml:2: t4 is the suite's own"),
     "a known failure of the suite": ({"deviations": DEVIATION.replace("acme_a1", "*")},
                                      "covers regnety_016-ascend310p-fp16-bs1, which is the suite's own"),
-    "a batch that does not run": ({"regnety_016": SECTION.replace("batch = 1", "batch = 8")}, "is of no case"),
-    "a precision that does not run": ({"regnety_016": SOURCE.replace("fp16", "int8")}, "is of no case"),
+    "a batch that does not run": ({"regnety_016": SECTION.replace("batch = 1", "batch = 8")}, "belongs to no case"),
+    "a precision that does not run": ({"regnety_016": SOURCE.replace("fp16", "int8")}, "belongs to no case"),
     "no files": ({}, "no .toml file"),
     "an unknown model": ({"acme_nett": SECTION}, "unknown model 'acme_nett'"),
 }  # fmt: skip
@@ -359,7 +359,7 @@ def test_two_packages_that_speak_of_the_same_are_refused_with_both_places(tmp_pa
         BaselineError, match=r"other/published/regnety_016.toml:9.* at acme/published/regnety_016.toml:9"
     ):
         load_with(one, brought(tmp_path, "other", regnety_016=SECTION.replace("250.5", "300")))
-    with pytest.raises(BaselineError, match=r"stands at third/published/targets\.toml:2 already"):
+    with pytest.raises(BaselineError, match=r"is already at third/published/targets\.toml:2"):
         load_with(brought(tmp_path, "third", targets=TARGET), brought(tmp_path, "fourth", targets=TARGET))
 
 

@@ -92,7 +92,7 @@ def test_a_user_gives_rows(tmp_path):
     [
         ({"c": "0:1"}, "has no input c"),
         ({"a": "1:0"}, "is empty"),
-        ({"a": "0:e"}, "no range"),
+        ({"a": "0:e"}, "not a range"),
         ({"a": "nowhere.npy"}, "cannot be read"),
     ],
 )
@@ -198,7 +198,7 @@ def test_weights_are_no_inputs_in_files_of_an_old_version_either(tmp_path):
 def test_a_file_that_is_no_onnx_file_is_refused(content, tmp_path):
     (tmp_path / "x.onnx").write_bytes(content)
 
-    with pytest.raises(UsageError, match=r"is no ONNX file|computes nothing|is not valid") as refused:
+    with pytest.raises(UsageError, match=r"is not an ONNX file|computes nothing|is not valid") as refused:
         own.read(tmp_path / "x.onnx")
     assert "checker" not in refused.value.hint, "python -m onnx.checker accepts whatever it is given"
 
@@ -230,7 +230,7 @@ def test_values_of_inputs_are_read_with_their_names():
     assert own.inputs([], 0) == {}
 
 
-@pytest.mark.parametrize(("text", "files", "said"), [("a=0:1", 0, "needs --onnx FILE"), ("a", 1, "is no NAME=VALUE")])
+@pytest.mark.parametrize(("text", "files", "said"), [("a=0:1", 0, "needs --onnx FILE"), ("a", 1, "is not NAME=VALUE")])
 def test_values_of_inputs_without_a_file_or_a_name_are_refused(text, files, said):
     with pytest.raises(UsageError, match=f"--onnx-input {text} {said}"):
         own.inputs([text], files)

@@ -198,7 +198,7 @@ def test_an_output_of_zeros_or_of_a_quarter_of_its_size_fails_whatever_the_arith
 def test_the_error_in_units_of_the_arithmetic_is_told_and_on_record():
     verdict = beside(0.03)
 
-    assert "(3 x what the arithmetic costs PyTorch)" in verdict.text
+    assert "(3 x the error of PyTorch in this arithmetic)" in verdict.text
     assert verdict.details["units"] == pytest.approx(3)
     assert verdict.details["arithmetic_rms"] == 0.01
 

@@ -92,7 +92,7 @@ def test_a_second_measurement_that_breaks_off_does_not_unsay_the_first():
 
     assert verdict.outcome is Outcome.INVALID
     assert verdict.text == (
-        "not confirmed: FAIL at first, and in a new process it broke off: worker died of SIGSEGV. First: cosine 0.5"
+        "not confirmed: FAIL at first, and in a new process it crashed: worker died of SIGSEGV. First: cosine 0.5"
     )
     assert (verdict.details["first"], verdict.details["second"]) == ("FAIL", "ERROR")
     assert verdict.details["second_text"] == "worker died of SIGSEGV"

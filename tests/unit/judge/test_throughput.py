@@ -158,7 +158,9 @@ def test_what_is_not_decided_says_how_long_it_would_take(registry):
 
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.details["needed_sessions"] == pytest.approx(180 / 4, abs=1)
-    assert "; the interval holds the bound; about 46 more fresh sessions would decide: --patience 194" in verdict.text
+    assert (
+        "; the interval contains the bound; about 46 more fresh sessions would decide: --patience 194" in verdict.text
+    )
     wide = estimate(bound * 1.05 * math.exp(-0.1), bound * 1.05 * math.exp(0.1), sessions=1, doubt="some are far off")
     assert (
         "; some are far off; about 193 more windows would decide: --patience 203"
@@ -439,7 +441,7 @@ def test_a_latency_that_does_not_depend_on_the_batch_is_invalid():
     verdict = judge_batches({1: 0.00101, 16: 0.00101, 64: 0.00102})
 
     assert verdict.outcome is INVALID
-    assert "the batch is not run" in verdict.text
+    assert "the batch is not computed" in verdict.text
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.05])
@@ -500,7 +502,7 @@ def test_other_load_on_a_cpu_is_no_batch_counted_twice():
 
 
 @pytest.mark.parametrize(
-    ("ratio_at_4", "says"), [(2.0 * 4, "the batch is not run"), (2.0 / 4, "the batch is counted twice")]
+    ("ratio_at_4", "says"), [(2.0 * 4, "the batch is not computed"), (2.0 / 4, "the batch is counted twice")]
 )
 def test_a_cpu_that_cheats_with_the_batch_leaves_eager_pytorch_behind_or_falls_behind_it(ratio_at_4, says):
     """Whatever the clock says of its latencies."""

@@ -52,8 +52,8 @@ def test_results_of_a_set_are_each_there_once_and_in_order():
     for got, fact in (
         (["a", "b"], "1 of 3 samples have no result, first c"),
         (["a", "b", "b"], "more than one result, first b"),
-        (["a", "b", "c", "d"], "of no sample, first d"),
-        (["a", "c", "b"], "result 1 is of c, the data set has b there"),
+        (["a", "b", "c", "d"], "belong to no sample, first d"),
+        (["a", "c", "b"], "result 1 is for c, the data set has b there"),
     ):
         with pytest.raises(DataError, match=fact):
             check_order(ids, got)

@@ -149,7 +149,7 @@ def test_a_pipe_is_no_result_file(results):
     (results / f"{IDS[0]}.txt").unlink()
     os.mkfifo(results / f"{IDS[0]}.txt")
 
-    with pytest.raises(DataError, match=r"0_Parade_1\.txt cannot be read: it is no file"):
+    with pytest.raises(DataError, match=r"0_Parade_1\.txt cannot be read: it is not a file"):
         widertext.read(results, IDS)
 
 

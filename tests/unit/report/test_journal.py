@@ -43,7 +43,7 @@ def test_nan_is_refused_where_no_shape_is_asked(tmp_path):
     with (tmp_path / "a.jsonl").open("ab") as file:
         file.write(b'{"kind": "end", "more": [NaN], "chain": ""}\n')
 
-    with pytest.raises(DataError, match="line 2 cannot be read: NaN is no number"):
+    with pytest.raises(DataError, match="line 2 cannot be read: NaN is not a number"):
         read(tmp_path / "a.jsonl")
 
 
@@ -67,7 +67,7 @@ def test_a_line_of_another_file_is_refused(tmp_path):
 def test_a_file_that_never_was_a_record_is_not_said_to_be_damaged(content, tmp_path):
     (tmp_path / "model.txt").write_bytes(content)
 
-    with pytest.raises(DataError, match=r"is no record file|has no header") as refused:
+    with pytest.raises(DataError, match=r"is not a record file|has no header") as refused:
         read(tmp_path / "model.txt")
     assert refused.value.hint.endswith("chipproof report DIR")
 
@@ -85,5 +85,5 @@ def test_a_file_that_goes_on_after_its_footer_is_refused(tmp_path):
         book.add({"kind": kind})
     book.close()
 
-    with pytest.raises(DataError, match="goes on after its footer, at line 3"):
+    with pytest.raises(DataError, match="continues after its footer, at line 3"):
         read(tmp_path / "a.jsonl")

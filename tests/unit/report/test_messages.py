@@ -90,7 +90,7 @@ ASIDE = {
     "eager PyTorch", "ONNX Runtime",
     r"^VmHWM:\s+(\d+) kB", "finish() comes before the next command to a worker that measures",
     "start() comes before finish()", "keys of a store key must be strings",
-    "sent {!r}, which is no reply", "worker's log",
+    "sent {!r}, which is not a valid reply", "worker's log",
     "worker of {0} {1}{2}", "the worker of {0} {1}", r"GLOBAL ([\w.]+)", "=+ Performance Summary", "check-model {0}",
     "GPU Compute", r"NPU_compute_time \(ms\):\s*(?P<spread>.*\d)", "score_range(all rows)", "two clocks", "heavy tails",
     "slow clock", "clock {0}",
@@ -147,7 +147,8 @@ EVIDENCE = {
     "give --cache another folder", "free space, or give --cache another disk", "{0} GB are needed for everything",
     "{0} has no NumPy, which the worker needs", "{0} {1}, {2} cores, {3} GB memory", "get it again",
     "STOPPED by {0} before its end", "CUT OFF after line {0}", "CUT OFF after line {0}, in {1}",
-    "its processes ended and nobody summed them up", "no card under {0}", "ONNX Runtime {0} has no {1}", "it has {0}",
+    "its processes ended before a summary was written", "no card under {0}", "ONNX Runtime {0} has no {1}",
+    "it has {0}",
     "the log is {0}'s, not {1}'s", "then", "models", "protocols", "endings", "the tests of chipproof are in {0}",
 }  # fmt: skip
 """Clauses of other files, and of several strings, that records and chipproof doctor show often."""
@@ -318,7 +319,7 @@ def test_every_error_that_is_raised_is_told_in_chinese_with_its_values():
 FOLLOW = frozenset(
     """is has says sees was does as needs requires builds adds differs costs holds counts depends annotates asks
     compiles computes excuses expects finds fits gives goes judges knows lacks lies lists reads stands throttles
-    writes us ms qps keeps""".split()  # noqa: SIM905
+    writes us ms qps keeps continues contains appears""".split()  # noqa: SIM905
 )
 """What ends in s after a value and is no noun."""
 
@@ -357,10 +358,10 @@ def test_a_records_text_is_read_clause_by_clause_with_its_values():
     assert t("asked at least 95 % (vendor.md, 3.2); allowed 1 %") == "要求至少 95 %（vendor.md，3.2）；允许 1 %"
     assert t("measured again in a new process: the same") == "重测（新进程中）：结果相同"
     assert t("t4 is absent (no nvidia-smi on PATH; no module trt in /p); next: restart it") == (
-        "t4 不在（PATH 中没有 nvidia-smi；/p 中没有模块 trt）；下一步：restart it"
+        "未检测到 t4（PATH 中没有 nvidia-smi；/p 中没有模块 trt）；下一步：restart it"
     )
     assert t("rk3588 is absent (rknn: rknn cannot be imported under /p: No module named 'rknn')") == (
-        "rk3588 不在（rknn：rknn 无法在 /p 下导入：No module named 'rknn'）"
+        "未检测到 rk3588（rknn：rknn 无法在 /p 下导入：No module named 'rknn'）"
     )
     assert t("atc reports success but left 0 engines\nATC run: x") == "atc 报告成功，却留下 0 个引擎\nATC run: x"
     assert t("aclrtMalloc gave 207001: out of memory; see plog") == "aclrtMalloc gave 207001: out of memory; see plog"

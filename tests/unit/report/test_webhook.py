@@ -60,5 +60,5 @@ def test_an_address_where_nobody_is_is_named():
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "file:///etc/passwd", "lab", "https://"])
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(UsageError, match="is no address"):
+    with pytest.raises(UsageError, match="is not an address"):
         webhook.check(url)

@@ -100,7 +100,7 @@ def test_a_record_says_which_images_were_looked_at():
 def test_a_reference_that_is_scored_in_the_place_of_the_chip_is_seen():
     answers = classes(1, 2, 3, 4)
 
-    with pytest.raises(InvalidMeasurement, match="all 4000 numbers of the chip's answers are the reference's"):
+    with pytest.raises(InvalidMeasurement, match="all 4000 numbers of the chip's answers equal the reference's"):
         evaluate(CASE, "classes", Answers(WHOLE, answers, 2.0, False), answers, WHOLE, WHOLE, Sampled(), False, None)
 
 
@@ -114,5 +114,5 @@ def test_a_few_numbers_may_be_the_references_in_every_bit():
 def test_images_that_were_calibrated_on_are_not_scored():
     check_apart(WHOLE.take([0, 1]), WHOLE.take([2, 3]))
 
-    with pytest.raises(DataError, match="1 images were calibrated on and are scored, such as n1"):
+    with pytest.raises(DataError, match="1 calibration images are scored as well, such as n1"):
         check_apart(WHOLE.take([0, 1]), WHOLE.take([1, 2]))

@@ -96,7 +96,7 @@ def test_two_blocks_are_told_as_one():
     first, second = (asked(card(Device(), Device()), images(count))[1] for count in (100, 20))
 
     both = together(first, second)["devices"]
-    assert both.text == f"{ASKED_TWICE + 20} of 120 images were answered by two of the 2 devices each, and alike"
+    assert both.text == f"{ASKED_TWICE + 20} of 120 images were run by two of the 2 devices each, with the same outputs"
     assert both.details == {"asked_twice": ASKED_TWICE + 20, "asked": 120, "of_devices": 2}
 
 
@@ -119,15 +119,15 @@ def test_the_device_that_is_wrong_on_one_image_in_ten_is_named(bad):
     _, verdicts = asked(card(*devices, batch=1), images(64))
 
     assert verdicts["devices"].outcome is Outcome.FAIL
-    assert verdicts["devices"].text.startswith(f"device {bad} answers ")
-    assert verdicts["devices"].text.endswith("differently from the other 3 devices")
+    assert verdicts["devices"].text.startswith(f"device {bad} gives other outputs for ")
+    assert verdicts["devices"].text.endswith("than the other 3 devices")
 
 
 def test_of_two_devices_neither_is_blamed():
     _, verdicts = asked(card(Device(), Device(lambda numbers: -numbers)), images(8))
 
     assert verdicts["devices"].outcome is Outcome.FAIL
-    assert "device 0, device 1 answer" in verdicts["devices"].text
+    assert "device 0, device 1 give different outputs" in verdicts["devices"].text
     assert "--device" in verdicts["devices"].text
 
 
@@ -138,7 +138,7 @@ def test_an_answer_that_is_wrong_once_is_told_as_that():
     )
 
     assert verdicts["devices"].outcome is Outcome.FAIL
-    assert "differently at once, and alike one after the other" in verdicts["devices"].text
+    assert "when run together, and equal ones one by one" in verdicts["devices"].text
 
 
 def test_a_difference_within_the_tolerance_is_rounding():
@@ -183,7 +183,7 @@ def test_a_last_batch_that_is_filled_up_wrongly_fails(monkeypatch):
 
     assert found[8:] == [[10], [10]]
     assert verdicts["last batch"].outcome is Outcome.FAIL
-    assert "8 is answered differently in a full batch" in verdicts["last batch"].text
+    assert "8 has other outputs in a full batch" in verdicts["last batch"].text
 
 
 def test_a_device_that_moves_away_with_time_is_seen():
@@ -195,7 +195,7 @@ def test_a_device_that_moves_away_with_time_is_seen():
 
     assert verdicts["first batch"].outcome is Outcome.FAIL
     assert verdicts["first batch"].text == (
-        "the first batch asked again after 44 images: output y differs by 0.02 of its largest value from that at the "
+        "the first batch run again after 44 images: output y differs by 0.02 of its largest value from that at the "
         "beginning"
     )
     assert asked(card(Device()), images(44))[1]["first batch"].outcome is Outcome.PASS
@@ -213,7 +213,7 @@ def test_images_that_change_places_on_their_way_are_an_error_of_the_suite(monkey
     back = lambda samples, prepare: iter(list(sound(samples, prepare))[::-1])  # noqa: E731
     monkeypatch.setattr(predictions, "stream", back)
 
-    with pytest.raises(DataError, match=r"the chip was not fed \d but another tensor") as caught:
+    with pytest.raises(DataError, match=r"the chip was fed another tensor instead of \d") as caught:
         asked(card(Device(), batch=1), images(10))
     assert "a fault of the suite" in caught.value.hint
 

@@ -100,8 +100,8 @@ def test_a_worker_runs_under_the_interpreter_of_its_chip(tmp_path, monkeypatch):
     ("health", "refused"),
     [
         (Health(), ""),
-        (Health(processes=("1 init",)), "is not reset, for it is used by 1 init"),
-        (Health(unseen_mb=5000.0), "is not reset, for it is used by what is not shown here"),
+        (Health(processes=("1 init",)), "is not reset, because it is used by 1 init"),
+        (Health(unseen_mb=5000.0), "is not reset, because it is used by a program not visible here"),
     ],
 )
 def test_a_card_that_others_use_is_not_reset(tmp_path, monkeypatch, health, refused):

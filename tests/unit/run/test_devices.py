@@ -120,7 +120,7 @@ def test_a_leased_device_is_refused_and_the_holder_is_named(tmp_path, other, the
     pid = other(theirs)
 
     with (
-        pytest.raises(DeviceError, match=f"leased by pid {pid} for case-b, .*since") as caught,
+        pytest.raises(DeviceError, match=f"held by pid {pid} for case-b, .*since") as caught,
         lease(CARD, "t4", holder="case-a", exclusive=ours, root=tmp_path),
     ):
         pass
@@ -195,7 +195,7 @@ def test_whoever_waits_is_told_who_holds_the_device_since_when(tmp_path, other):
     pid, told = other(True), []
 
     with (
-        pytest.raises(DeviceError, match=f"leased by pid {pid} for case-b, .* after [1-9][0-9]* s") as caught,
+        pytest.raises(DeviceError, match=f"held by pid {pid} for case-b, .* after [1-9][0-9]* s") as caught,
         lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path, patience=1.2, tell=told.append),
     ):
         pass
@@ -336,7 +336,7 @@ def test_memory_that_nobody_shown_holds_is_waited_for_and_says_nothing_during_a_
 
     vacated(lambda: next(seen), "t4 device 0 (NVIDIA T4)", 60, told.append)
 
-    assert told == ["t4 device 0 (NVIDIA T4) is used by what is not shown here and holds more than 2048 MB of its "
+    assert told == ["t4 device 0 (NVIDIA T4) is used by a program not visible here that holds more than 2048 MB of its "
                     "memory: waiting, 0 of 60 s"]  # fmt: skip
     check_same([CARD], [Health()], [Health(unseen_mb=5000.0)])
 
@@ -346,7 +346,7 @@ def test_a_lease_is_on_the_device_however_a_process_numbers_it(tmp_path, other):
     other(True)
 
     with (
-        pytest.raises(DeviceError, match="leased by"),
+        pytest.raises(DeviceError, match="held by"),
         lease(Device(1, CARD.name, physical=0), "t4", holder="a", exclusive=True, root=tmp_path),
     ):
         pass

@@ -269,7 +269,7 @@ def test_a_calibration_file_of_other_images_is_refused(tmp_path):
         engine.check_calibration(tmp_path / "calibration.npy")
 
     check(0, 1, 2)
-    with pytest.raises(DataError, match="2 images are there to calibrate on, not 3"):
+    with pytest.raises(DataError, match="2 calibration images were found, not 3"):
         check(0, 1)
-    with pytest.raises(DataError, match="image 2 to calibrate on is not n2 as the reference is fed"):
+    with pytest.raises(DataError, match="calibration image 2 is not n2 as prepared for the reference"):
         check(0, 1, 1)

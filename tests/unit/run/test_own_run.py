@@ -96,7 +96,8 @@ def test_int8_that_is_left_out_is_told_with_the_reason_where_rows_were_given(tmp
     )
 
     assert (
-        "m.onnx: INT8 is left out, no rows are given for b; give 8 or more for each input" in done.stdout + done.stderr
+        "m.onnx: INT8 is not tested, no rows are given for b; give 8 or more for each input"
+        in done.stdout + done.stderr
     )
 
 
@@ -263,7 +264,7 @@ def test_the_reference_is_in_fp64_is_kept_and_says_where_it_cannot_be(tmp_path, 
     assert other.judged(other.plain).text.endswith(told)
     assert "units" not in other.judged(other.plain).details
     quick = bench(unstable, "own_m-cpu-fp32-bs1", exact=False)
-    assert quick.judged(quick.plain).details["reference"].endswith("the tier quick leaves FP64 out")
+    assert quick.judged(quick.plain).details["reference"].endswith("the tier quick does not compute in FP64")
 
 
 def test_why_there_is_no_fp64_is_found_out_once(tmp_path, monkeypatch):

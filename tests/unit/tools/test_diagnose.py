@@ -254,7 +254,10 @@ def test_the_command_cannot_run_without_the_chip(diagnose, monkeypatch):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--onnx-input", "x=0:1"], "needs --onnx FILE"), (["--onnx", "m.onnx", "--onnx-input", "x"], "is no NAME=VALUE")],
+    [
+        (["--onnx-input", "x=0:1"], "needs --onnx FILE"),
+        (["--onnx", "m.onnx", "--onnx-input", "x"], "is not NAME=VALUE"),
+    ],
 )
 def test_values_of_inputs_that_would_be_ignored_are_refused(words, said, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:

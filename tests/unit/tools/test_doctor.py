@@ -237,8 +237,8 @@ def test_traces_of_an_sdk_are_named_and_so_is_what_is_missing(tmp_path, monkeypa
     ("program", "said"),
     [
         (None, "no such program"),
-        ("exit 0", "is no Python interpreter: it printed nothing"),
-        ("echo 'cannot execute' >&2; exit 1", "is no Python interpreter: cannot execute"),
+        ("exit 0", "is not a Python interpreter: it printed nothing"),
+        ("echo 'cannot execute' >&2; exit 1", "is not a Python interpreter: cannot execute"),
         ("echo 3 6; echo numpy", "is Python 3.6"),
     ],
 )

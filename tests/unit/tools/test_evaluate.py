@@ -380,7 +380,7 @@ def test_a_result_whose_name_is_not_utf_8_is_refused(imagenet, capsys):
         )
 
     assert ended.value.code == 2
-    assert "is no result of the 10 inputs" in capsys.readouterr().err
+    assert "is not a result of the 10 inputs" in capsys.readouterr().err
 
 
 def test_text_files_that_do_not_list_the_best_first_are_named(wider, capsys):

@@ -88,7 +88,7 @@ def test_four_logs_that_name_no_device_may_be_four_runs_of_one(tmp_path, capsys)
 
     (record,) = json.loads(out)
     assert record["marks"] == ["x4"]
-    assert "the mean of 4 logs stands for a card of 4" in record["facts"]["per_card"]
+    assert "the mean of 4 logs is scaled to a card of 4" in record["facts"]["per_card"]
     assert list(record["facts"]["per_device"]) == [f"log {n}" for n in range(1, 5)]
 
 
@@ -97,7 +97,7 @@ def test_one_device_stands_for_its_card_and_it_is_said(tmp_path, capsys):
 
     status, out, _ = run(capsys, path, "--chip", "ascend310", "--model", "regnety_016")
 
-    assert "714.514 x 4: one device stands for a card of 4" in out
+    assert "714.514 x 4: one device is scaled to a card of 4" in out
     assert f"{path}:4" in out
     assert "PASS" in out
     assert status == 0

@@ -64,7 +64,7 @@ def test_an_option_in_the_place_of_the_markers_is_refused_with_an_example(words,
 
     assert started.calls == []
     said = capsys.readouterr().err
-    assert f"{words[0]} stands where the marker expression belongs" in said
+    assert f"{words[0]} is in the place of the marker expression" in said
     assert 'next: chipproof run "ascend310p and bs1"' in said
 
 

@@ -106,10 +106,10 @@ def test_an_input_without_any_result_is_refused(results):
     [
         ("0_Parade_1_0.txt", "same result"),
         ("0_Parade_1_3.bin", "has 3 outputs"),
-        ("0_Parade_2_0.bin", "no result of the"),
-        ("0_Parade_1_output_0.bin", "no result of the"),
-        ("notes.md", "no result of the"),
-        ("0_Parade_1_00.bin", "no result of the"),
+        ("0_Parade_2_0.bin", "not a result of the"),
+        ("0_Parade_1_output_0.bin", "not a result of the"),
+        ("notes.md", "not a result of the"),
+        ("0_Parade_1_00.bin", "not a result of the"),
     ],
 )
 def test_what_does_not_belong_is_refused(results, stray, words):
@@ -151,7 +151,7 @@ def test_inputs_that_ais_bench_would_call_alike_are_refused(tmp_path):
         (struct.pack("<10e", *range(10)), "bin", "float16"),
         (struct.pack("<10f", *[float("nan")] * 10), "bin", "NaN"),
         (b"1 2", "txt", "2 values"),
-        (b"1 2 x 4", "txt", "no number"),
+        (b"1 2 x 4", "txt", "not a number"),
         (b"1 2 nan 4", "txt", "NaN"),
         (b"1 2 3 4\xff", "txt", "cannot be read"),
         (b"1.5 2 3", "txt", "fractions"),
@@ -205,7 +205,7 @@ def test_no_results_are_refused(tmp_path, kind):
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(UsageError, match="no result format"):
+    with pytest.raises(UsageError, match="not a known result format"):
         files.format_of("trtexec")
 
 
@@ -272,7 +272,7 @@ def test_a_file_that_is_no_array_is_named(tmp_path, kind):
 def test_a_pipe_or_a_folder_is_no_result(tmp_path, ending, make):
     make(tmp_path / f"a_0.{ending}")
 
-    with pytest.raises(DataError, match=rf"a_0\.{ending} cannot be read: it is no file"):
+    with pytest.raises(DataError, match=rf"a_0\.{ending} cannot be read: it is not a file"):
         files.load(tmp_path / f"a_0.{ending}", LENGTHS)
 
 
@@ -280,7 +280,7 @@ def test_an_index_of_many_digits_is_no_result(tmp_path):
     """Python reads no more than 4,300 of them, and a file name holds 255."""
     (tmp_path / ("a_" + "9" * 200 + ".bin")).write_bytes(b"")
 
-    with pytest.raises(DataError, match="is no result of the 1 inputs"):
+    with pytest.raises(DataError, match="is not a result of the 1 inputs"):
         files.find(tmp_path, AIS, ["a"], 1)
 
 

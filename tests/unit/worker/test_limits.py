@@ -28,5 +28,5 @@ def test_limits_are_set_by_stage_and_said_where_they_end_something():
 
 @pytest.mark.parametrize("wrong", ["run", "run=", "run=-1", "run=inf", "memory=5", "=3"])
 def test_a_limit_that_is_none_is_refused(wrong):
-    with pytest.raises(UsageError, match="is no limit"):
+    with pytest.raises(UsageError, match="is not a valid limit"):
         limits([wrong], None)

@@ -177,7 +177,7 @@ def test_the_log_and_its_last_line_are_in_the_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "says"), [("talks_nonsense", "no reply"), ("closes_the_pipe", "closed its pipe")]
+    ("behaviour", "says"), [("talks_nonsense", "not a valid reply"), ("closes_the_pipe", "closed its pipe")]
 )
 def test_a_broken_pipe_is_a_typed_error(behaviour, says, monkeypatch):
     wait = subprocess.Popen.wait

@@ -116,7 +116,7 @@ def test_two_outputs_of_one_shape_under_foreign_names_do_not_change_places_in_si
     case = replace(spec(), outputs=("first", "second"), options={"out_specs": rows})
     found = [TensorSpec(f"trans_{i}:0", "float32", (4, 5)) for i in range(2)]
 
-    with pytest.raises(RunError, match=r"tell nothing, and two have one shape.*\['first', 'second'\]"):
+    with pytest.raises(RunError, match=r"say nothing, and two have the same shape.*\['first', 'second'\]"):
         acl._ordered(found, case)
     one = [TensorSpec("Gemm_7:0:second", "float32", (4, 5)), found[1]]
     assert [output.name for output in acl._ordered(one, case)] == ["second", "first"]

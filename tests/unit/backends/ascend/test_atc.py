@@ -285,7 +285,7 @@ def test_an_engine_that_was_there_stays_when_the_build_fails(sdk):
         (spec(), {"batch": 2}, "E19025", "another shape"),
         (spec(), {"opset": 19}, "E19010", "opset 11"),
         (spec(), {"opset": 9}, "E19010", "opset 11"),
-        (spec(), {"domain": "com.custom"}, "E16005", "put ONNX's own operators in the place of the other domain's"),
+        (spec(), {"domain": "com.custom"}, "E16005", "replace the operators of the other domain by ONNX's own"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -364,7 +364,7 @@ def test_without_the_compiler_the_error_says_how_to_get_it(monkeypatch, tmp_path
 
 
 def test_without_the_onnx_file_nothing_is_left_behind(sdk):
-    with pytest.raises(BuildError, match="there is no ONNX file"):
+    with pytest.raises(BuildError, match="there is not an ONNX file"):
         _atc.build(sdk.work / "none.onnx", sdk.work / "e.om", spec())
 
     assert list(sdk.work.iterdir()) == []

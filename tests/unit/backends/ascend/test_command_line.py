@@ -112,7 +112,7 @@ def test_outputs_of_one_size_under_foreign_names_are_refused(sdk, alike, tmp_pat
     known = of_one_size()
     acl.build(alike, tmp_path / "alike.om", known)
 
-    with pytest.raises(RunError, match=r"one size, .*trans_TransData_40:0.* do not tell") as caught:
+    with pytest.raises(RunError, match=r"one size, .*trans_TransData_40:0.* do not show") as caught:
         tool.load(tmp_path / "alike.om", DEVICE, known).__enter__()
 
     assert "pyACL" in caught.value.hint
@@ -257,7 +257,7 @@ def test_without_the_tool_the_error_says_where_it_is(monkeypatch, tmp_path, tool
 def test_without_shapes_a_tool_cannot_be_used(sdk, folder):
     _, engine = compiled(folder, "cli", told())
 
-    with pytest.raises(RunError, match="does not tell the shapes"), msame.load(engine, DEVICE, spec()):
+    with pytest.raises(RunError, match="does not report the shapes"), msame.load(engine, DEVICE, spec()):
         pass
 
 

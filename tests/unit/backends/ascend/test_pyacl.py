@@ -31,7 +31,7 @@ def test_the_first_error_wins_and_a_failing_release_is_told_with_it(sdk, folder)
         outputs_of(engine, spec(), images())
 
     assert caught.value.fact.startswith("acl.rt.memcpy failed: 507899")
-    assert "then, giving back what was taken, acl.rt.free failed: 207002" in caught.value.fact
+    assert "then, releasing resources, acl.rt.free failed: 207002" in caught.value.fact
     assert "507899" in str(caught.value)
     assert "207002" in str(caught.value)
 

@@ -76,7 +76,9 @@ def double_model(path):
 def test_inputs_of_a_type_that_magicmind_has_not_are_refused(sdk, engine, tmp_path):
     spec = BuildSpec("fp32", 2, (TensorSpec("x", "float64", (-1, 8)),), ("y",))
 
-    with pytest.raises(BuildError, match="input x of the model is float64, a type that MagicMind has not") as told:
+    with pytest.raises(
+        BuildError, match="input x of the model is float64, a type that MagicMind does not have"
+    ) as told:
         magicmind.build(double_model(tmp_path / "double.onnx"), engine, spec)
     assert told.value.hint == "export the model with float32 inputs"
 

@@ -144,15 +144,15 @@ def test_the_name_of_a_process_may_hold_commas(sdk, source):
 
 
 def test_a_query_of_processes_that_fails_is_no_idle_gpu(sdk):
-    """It exits 255; whether the GPU is idle cannot be told, and a measurement on it is INVALID."""
+    """It exits 255; whether the GPU is idle is unknown, and a measurement on it is INVALID."""
     sdk.switch(nvml="absent", nvidia_smi="no_processes")
 
     health = trt.health(DEVICE)
 
     assert not health.healthy
-    assert "whether others use GPU 0 cannot be told" in health.note
+    assert "whether others use GPU 0 is unknown" in health.note
     assert "nvidia-smi exited with 255: Unable to determine the device handle" in health.note
-    with pytest.raises(InvalidMeasurement, match="cannot be told"):
+    with pytest.raises(InvalidMeasurement, match="is unknown"):
         check_idle(DEVICE, health)
 
 
@@ -348,7 +348,7 @@ def test_memory_that_no_process_shown_holds_is_the_use_of_others(sdk, source):
 
     assert (few.unseen_mb, much.unseen_mb) == (2000, 4000)
     check_idle(DEVICE, few)
-    with pytest.raises(InvalidMeasurement, match="not shown here and holds more than 2048 MB"):
+    with pytest.raises(InvalidMeasurement, match="not visible here that holds more than 2048 MB"):
         check_idle(DEVICE, much)
 
 

@@ -88,7 +88,7 @@ def test_a_second_preparation_is_checked_too():
 
 def test_a_stage_that_stands_twice_is_two_runs():
     text = log_samples.benchmark()
-    with pytest.raises(DataError, match=r"\[e2e\] line stands 2 times"):
+    with pytest.raises(DataError, match=r"\[e2e\] line appears 2 times"):
         parse(text + text.replace("[e2e]", "[[e2e]"))
 
 
@@ -116,7 +116,7 @@ def test_where_post_processing_is_slow_a_stated_batch_need_not_be_the_quotient_o
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_where_post_processing_is_slow_the_times_still_refuse_a_batch(batch):
-    with pytest.raises(DataError, match="of another batch"):
+    with pytest.raises(DataError, match="for another batch"):
         parse(SLOW_POST, batch=batch)
 
 
@@ -365,5 +365,5 @@ def test_a_mean_that_stands_twice_is_named_with_its_lines(which):
     line = [one for one in text.splitlines() if one.startswith("Inference average")][which]
     name = ("Inference average time", "Inference average time without first time")[which]
 
-    with pytest.raises(DataError, match=rf"^log: {name} stands 2 times \(lines {4 + which}, 8\): several runs\n"):
+    with pytest.raises(DataError, match=rf"^log: {name} appears 2 times \(lines {4 + which}, 8\): several runs\n"):
         parse(f"{text}{line}\n")

@@ -230,7 +230,7 @@ def test_a_table_whose_mean_is_below_its_shortest_run_is_of_runs_that_overlap(lo
 
 
 def test_a_tool_that_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(DataError, match="'perf' writes no log known here") as refused:
+    with pytest.raises(DataError, match="'perf' has no known log format") as refused:
         parse(log_samples.benchmark(), tool="perf")
 
     assert refused.value.hint == "one of benchmark, msame, ais_bench, mm_run, trtexec"

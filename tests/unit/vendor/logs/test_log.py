@@ -25,7 +25,7 @@ def test_lines_that_begin_so_must_match_to_their_end():
     ("lines", "fact"),
     [
         ((), "the log is cut off: no rate"),
-        (("rate: 5 images/s", "x", "rate: 5 images/s"), r"rate stands 2 times \(lines 11, 13\): several runs"),
+        (("rate: 5 images/s", "x", "rate: 5 images/s"), r"rate appears 2 times \(lines 11, 13\): several runs"),
     ],
 )
 def test_a_run_says_a_thing_once(lines, fact):

@@ -57,8 +57,8 @@ def test_a_log_is_read_in_every_encoding_that_shells_write(tmp_path, name, encod
     [
         (codecs.BOM_UTF16_LE + "Inference".encode("utf-16-le")[:-1], "cut off inside a character"),
         (b"[infer] \0 5\n" * 9, "zero bytes"),
-        (b"[infer] " * 9 + b"\0" * 99, "zero bytes stand before or after the text: a part of the log was lost"),
-        (b"\0" * 99 + b"[infer] " * 9, "zero bytes stand before or after the text"),
+        (b"[infer] " * 9 + b"\0" * 99, "there are zero bytes before or after the text: a part of the log was lost"),
+        (b"\0" * 99 + b"[infer] " * 9, "there are zero bytes before or after the text"),
         ("[infer]\n\n".encode("utf-16") + b"[infer] " * 9, "two encodings: that of line 3 is not UTF-16-LE"),
         (
             b"[infer] " * 9 + b"\n" + ("[infer]\n" * 99).encode("utf-16-le"),
@@ -165,7 +165,7 @@ def test_a_prefix_that_is_not_the_same_everywhere_is_named():
     lines = log_samples.ALL["trtexec"].splitlines()
     text = "".join(f"{'left' if i % 2 else 'right'} of it: {line}\n" for i, line in enumerate(lines))
 
-    with pytest.raises(DataError, match=r"'(left|right) of it: ' stands before .*, and '(left|right)") as caught:
+    with pytest.raises(DataError, match=r"'(left|right) of it: ' comes before .*, and '(left|right)") as caught:
         parse(text, batch=8)
     assert "sed" in caught.value.hint
 
@@ -187,7 +187,7 @@ def test_a_second_run_behind_a_prefix_is_seen():
 
 
 def test_a_word_before_one_line_is_no_prefix():
-    with pytest.raises(DataError, match="'we hope for ' stands before the tool's own text and before no other line"):
+    with pytest.raises(DataError, match="'we hope for ' comes before the tool's own text and before no other line"):
         parse("hello\nwe hope for Throughput: 235 qps\n", batch=1)
 
 
