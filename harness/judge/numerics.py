@@ -60,6 +60,8 @@ MISPLACED = 0.1
 """A row that errs so many times less against another row of the reference than against its own holds the wrong row."""
 
 
+FEW = 16
+"""So many values of FP32 are all numbers of FP16 once in 2^(13 x 16) times."""
 MOST_RMS = 0.7
 """No loss allows a larger rms error: its power would be half of the output's. An output of zeros has 1 and must fail,
 also where INT8 itself costs 0.54 (RetinaFace-mobilenet0.25, published weights, one range a tensor): there QNN and RKNN
@@ -177,6 +179,18 @@ def _misplaced(ours: NDArray[np.float64], error: float, allowed: float, referenc
     ]
     least, row, name = min(others)
     return f"; it holds what row {row} of {name} should" if least <= min(allowed, MISPLACED * error) else ""
+
+
+def in_half(chip: Tensors, reference: Tensors) -> str:
+    """Name of the first output of which every value is a number that FP16 has, where hardly one of the reference's is;
+    "" where none is. Rounded to FP16, outputs err by less than FP32 may. Few values are such numbers by chance."""
+
+    def share(values: NDArray[Any]) -> float:
+        with np.errstate(over="ignore"):
+            return float(np.mean(values == values.astype(np.float16)))
+
+    told = (name for name, wanted in reference.items() if wanted.size >= FEW and name in chip)
+    return next((name for name in told if share(chip[name]) == 1 and share(reference[name]) < 0.5), "")
 
 
 def in_precision(verdict: Verdict, precision: Precision) -> Verdict:

@@ -39,6 +39,7 @@ WIDEST_OF_PAIRS = 2.0  # the same of a ratio to eager PyTorch, of which 0.7 or 1
 SHORTEST = 50e-6  # seconds: of a shorter execute, the call alone is a large part
 SLOPPY = 4.0  # allowed ratio of executes at once for such an execute
 IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to executes in flight; counted twice, it is 2
+LEAST_AT_ONCE = 0.4  # allowed executes at once: a power limit slows a series, and not so far below single executes
 COUNTED = 0.05  # relative: windows of several devices end apart
 ONE_STATE = UNSEEN / 2  # relative: so far from the mean of a clock's two states is a session that shows one of them
 NEAR = 0.035  # relative, above the bound: `ONE_STATE` and the half-width of a full series whose windows differ by 3 %
@@ -221,8 +222,8 @@ def judge_in_flight(
     at most `in_flight` were given to it. Above `IN_FLIGHT` times that the verdict is INVALID: images or devices are
     counted twice, or timed work is not done. The margin is there because each single execute includes its launch and
     the wait, which back-to-back executes pay once. The upper quartile of the latencies is used, so that a runtime which
-    skips every second execute is still found. `images_per_second` is the rate of a card of `devices` devices.
-    INCONCLUSIVE without latencies."""
+    skips every second execute is still found. Below `LEAST_AT_ONCE` a series would be far slower than single executes:
+    INVALID too. `images_per_second` is the rate of a card of `devices` devices. INCONCLUSIVE without latencies."""
     if not latencies:
         return Verdict(Outcome.INCONCLUSIVE, "no single executes were timed: the rate cannot be checked against them")
     latency = percentile(latencies, 0.75)
@@ -233,8 +234,11 @@ def judge_in_flight(
         f"{in_flight} in flight, at most {in_flight * IN_FLIGHT:g} plausible"
     )
     details = {"executes_at_once": busy, "in_flight": in_flight}
-    if busy <= IN_FLIGHT * in_flight:
+    if LEAST_AT_ONCE <= busy <= IN_FLIGHT * in_flight:
         return Verdict(Outcome.PASS, text, details)
+    if busy < LEAST_AT_ONCE:
+        cause = "executes, images or devices are left out of the rate, or the latencies are in another unit"
+        return Verdict(Outcome.INVALID, f"{text}: {cause}", details)
     if latency < SHORTEST and busy <= SLOPPY * in_flight:
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: a single execute is too short to decide", details)
     cause = "images or devices are counted twice, or the timed work is not done"

@@ -21,6 +21,7 @@ OUTLIER = 0.10  # a window this far from the median, relative
 FEWEST = 3  # windows needed to estimate the spread
 BEYOND = 5  # samples needed beyond a percentile: with fewer, a single slow execute moves it
 PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
+UNTIMED = "the clock of the backend's own `measure`, or of the device, is wrong; report it"
 HEADROOM = 1.1  # factor on the planned length of a window, so that a device that becomes faster still fills it
 
 
@@ -68,6 +69,18 @@ class Timing:
     def rates(self) -> tuple[float, ...]:
         """Executes per second of each window."""
         return tuple(window.rate for window in self.windows)
+
+    def check(self) -> Timing:
+        """The same. Raises InvalidMeasurement for what no clock shows, as a backend that times itself may tell: no
+        window, one of no executes or of no time, a latency of no time."""
+        for window in (*self.warmup, *self.windows):
+            if not (window.executes >= 1 and -math.inf < window.start < window.stop < math.inf):
+                raise InvalidMeasurement(f"{window} is no measurement", hint=UNTIMED)
+        wrong = [seconds for seconds in self.latencies if not 0 < seconds < math.inf]
+        if wrong or not self.windows:
+            what = f"a single execute of {wrong[0]:g} s" if wrong else "a series without windows"
+            raise InvalidMeasurement(f"{what} is no measurement", hint=UNTIMED)
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """All samples as JSON values."""

@@ -27,6 +27,7 @@ class Evaluation:
     """Scores of chip and reference on the images of `dataset`, what each answered (`found` by the chip, `wanted` by
     the reference, in the order of the images), and the chip's end-to-end images per second."""
 
+    case: Case
     chip: Score
     reference: Score
     found: Sequence[Predictions]
@@ -38,6 +39,14 @@ class Evaluation:
     marks: tuple[str, ...]  # of the images, and "kept": answers of an earlier run of the same engine on the same images
     whole: Dataset  # of which the images were drawn, or the same
     sampled: Sampled
+
+    def check_of(self, case: Case) -> Evaluation:
+        """The same. Raises DataError when these are scores of another case."""
+        if case != self.case:
+            raise DataError(
+                f"{case} would be judged by the answers of {self.case}", hint="this is a fault of the suite: report it"
+            )
+        return self
 
     @cached_property
     def changes(self) -> list[Difference]:
@@ -104,6 +113,7 @@ def evaluate(
     truth = None if seeded else dataset.truth
     drawn = ("sampled",) if dataset is not whole else ()
     return Evaluation(
+        case,
         score(task, ours, truth, ids, theirs),
         score(task, theirs, truth, ids, theirs),
         ours,

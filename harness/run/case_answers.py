@@ -128,10 +128,11 @@ class CaseAnswers:
             accuracy.check_apart(context.calibration(model)[0], whole)
         if self.run.anew:
             context.references.check_reference(model, self.run.protocol, 1)
-            context.references.check_answers(model, self.run.protocol, self._blocks[0])
         answered = {sample.id for sample in answers.dataset.samples}
         dataset = whole.take([i for i, sample in enumerate(whole.samples) if sample.id in answered])
         reference, seconds = self._reference(answers.dataset)
+        if self.run.anew:
+            context.references.check_answers(model, self.run.protocol, answers.dataset, reference)
         image_s = (answers.seconds + seconds) / len(answers.dataset)
         cut = limit if limit == len(context.dataset(model)) else None
         sampled, seeded = Sampled(look, len(whole), cut, image_s), context.references.weights(model).seeded

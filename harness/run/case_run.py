@@ -18,7 +18,7 @@ from harness.backends.base import Device
 from harness.case import Case, Precision, Tensors
 from harness.datasets.base import Sample
 from harness.errors import HarnessError, InvalidMeasurement
-from harness.judge.numerics import Loss, judge_numerics
+from harness.judge.numerics import Loss, in_half, judge_numerics
 from harness.judge.policy import Asked
 from harness.judge.verdict import Verdict
 from harness.models.base import Prepared
@@ -38,6 +38,7 @@ class CaseRun:
 
     another_program = True  # the reference is computed by another program than any chip's
     rows = True  # every output has a row for each row of the inputs
+    wide = True  # the network computes in FP32 where the case says so
     devices_agreed = False  # whether accuracy has compared the devices of the card of this process
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False) -> None:
@@ -210,6 +211,12 @@ class CaseRun:
                 "not with the chip",
                 hint="sums in another order always differ in their last bits; this is a fault of the suite: report it",
             )
+        narrow = self.wide and self.case.precision is Precision.FP32 and in_half(found, wanted)
+        if narrow:
+            raise InvalidMeasurement(
+                f"every value of {narrow} is a number that FP16 has: it was computed, or handed on, in FP16",
+                hint="see which data type the engine's outputs have; else the backend or the suite narrows them",
+            )
         return found, wanted
 
     def served(self) -> dict[int, tuple[Tensors, Tensors]]:
@@ -226,11 +233,19 @@ class CaseRun:
     @cached_property
     def wanted(self) -> Tensors:
         """Raw outputs of the reference by ONNX name, for one batch. Raises InvalidMeasurement, in a second measurement,
-        when the reference itself or the exported file is wrong."""
+        when the reference itself or the exported file is wrong, and when they are not of the images that the chip gets.
+        """
+        rows = [i % self._different for i in range(self.case.batch)]
         if self.anew:
             self.context.references.check_reference(self.model, self.protocol, self._different)
+            images = self.context.references.images(self.model, self.protocol, self._different)
+            if not np.array_equal(self.inputs()[self.model.input], images[rows]):
+                raise InvalidMeasurement(
+                    "the reference is asked about other images than the chip, or in another order: it is not the chip "
+                    "that is wrong",
+                    hint="this is a fault of the suite: report it",
+                )
         witnesses = self.context.references.witnesses(self.model, self.protocol, self._different)
-        rows = [i % self._different for i in range(self.case.batch)]
         return {name: value[rows] for name, value in witnesses.items()}
 
     def judged(self, outputs: Tensors) -> Verdict:

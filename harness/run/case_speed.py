@@ -124,6 +124,7 @@ class CaseSpeed:
             after = tuple(watcher.health(device) for device in card)
             memory = sides[0].check_flat()
             devices.check_same(card, before, after, during)
+            devices.check_flat(card, during, after)
             note = devices.incomparable(card, before, after)
             if not self.context.simulated(self.chip):  # a simulated SDK shows the utilisation that a switch gives it
                 after = devices.seeing(card, after, during)

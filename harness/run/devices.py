@@ -29,6 +29,7 @@ NOTE_BYTES = 4096  # of a note that is believed
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in all processes of pytest -n
 UNSEEN_MB = 2048  # memory that nobody shown holds, up to which a device counts as idle: drivers keep some themselves
 LOOKS = 2  # looks under load, beside the first, after which a device that shows no utilisation tells none
+LOST_MB = 4.0  # as of the worker's own memory (side.GROWTH_MB); allocators of devices take 2 MB at a time
 VACANT_S = 1.0  # between two looks at a device that others use: a vendor's tool takes up to a second of the host
 TELL_S = 30.0  # between two words to someone who waits
 
@@ -260,7 +261,7 @@ def check_idle(device: Device, health: Health) -> None:
         raise InvalidMeasurement(
             f"{name} is used by {', '.join(users(health))}", hint="measure when the device is idle"
         )
-    if health.busy is not None and health.busy > IDLE:
+    if health.busy is not None and not health.busy <= IDLE:  # NaN is not idle
         raise InvalidMeasurement(
             f"{name} is {health.busy:.0%} busy; up to {IDLE:.0%} is idle", hint="measure when the device is idle"
         )
@@ -322,7 +323,7 @@ def check_same(
             )
         later = replace(later, busy=None, unseen_mb=None)  # its own, where it is not shown either
         check_idle(device, later)
-        if earlier.clock_mhz and later.clock_mhz and abs(later.clock_mhz / earlier.clock_mhz - 1) > CLOCK:
+        if earlier.clock_mhz and later.clock_mhz and not abs(later.clock_mhz / earlier.clock_mhz - 1) <= CLOCK:
             raise InvalidMeasurement(
                 f"the clock of {device.name} {device.index} went from {earlier.clock_mhz:g} to {later.clock_mhz:g} MHz",
                 hint="lock the clock, then measure again",
@@ -336,6 +337,25 @@ def check_same(
                     hint=f"compare the numbers of the vendor's tool with those of the runtime, then each device alone: "
                     f"pytest -m throughput --device {device.index}",
                 )
+
+
+def check_flat(devices: Sequence[Device], during: Sequence[Sequence[Health]], after: Sequence[Health]) -> None:
+    """Raises InvalidMeasurement when the memory that the suite holds on a device never shrank under load, and grew by
+    more than `LOST_MB` in the first half of the moments and in the second: in the first a runtime may fill its pools,
+    in the last it may not. `during` as in check_same."""
+    for number, device in enumerate(devices):
+        told = [row[number].own_mb for row in (*during, after)]
+        held = [mb for mb in told if mb is not None]
+        if len(held) < max(3, len(told)) or held != sorted(held):
+            continue
+        first, middle = held[0], held[len(held) // 2]
+        if min(middle - first, held[-1] - middle) > LOST_MB:
+            raise InvalidMeasurement(
+                f"the memory that the suite holds on {device.name} {device.index} grew from {first:.0f} to "
+                f"{middle:.0f} and to {held[-1]:.0f} MB while it was measured",
+                hint="the runtime or its backend keeps device memory at each execute: a server would run out of it; "
+                "report it",
+            )
 
 
 def _temperature(health: Health) -> str:

@@ -126,6 +126,7 @@ class OwnRun(CaseRun):
 
     engine: OwnEngine
     another_program = False  # ONNX Runtime is the reference, and the cpu's
+    wide = False  # a file may hold FP16 itself
     rows = False  # an output need not have the batch at axis 0; shapes are compared with the reference's
 
     def __init__(self, context: RunContext, case: Case, anew: bool = False, *, model: OwnModel) -> None:

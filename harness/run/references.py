@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,7 +108,7 @@ class References:
 
     def witnesses(self, model: Model, protocol: Protocol, count: int) -> Tensors:
         """The reference's raw outputs, by ONNX name, for the first `count` images of the data set."""
-        images = self._images(model, protocol, count)
+        images = self.images(model, protocol, count)
         return artefacts.witness_outputs(
             self.settings.store, model, protocol, self.weights(model), images, lambda: self.network(model)
         )
@@ -116,7 +116,7 @@ class References:
     def check_reference(self, model: Model, protocol: Protocol, count: int) -> None:
         """The reference on the first `count` images once more: as it was kept, and as ONNX Runtime computes the
         exported file. Raises InvalidMeasurement when either differs: then it is not the chip that is wrong."""
-        images = self._images(model, protocol, count)
+        images = self.images(model, protocol, count)
         today = predictions.raw_outputs(self.network(model), model, images)
         kept, file = self.witnesses(model, protocol, count), self.exported(model, protocol)
         beside: dict[str, tuple[Tensors, str]] = {
@@ -133,22 +133,23 @@ class References:
                     f"eager PyTorch and {what} differ, so it is not the chip that is wrong: {verdict.text}", hint=hint
                 )
 
-    def check_answers(self, model: Model, protocol: Protocol, dataset: Dataset) -> None:
-        """A few images are answered by the reference once more. Raises InvalidMeasurement when an answer is not the
-        kept one: then it is not the chip that is wrong."""
-        kept, _ = self.answers(model, protocol, dataset)
+    def check_answers(
+        self, model: Model, protocol: Protocol, dataset: Dataset, answered: Sequence[Predictions]
+    ) -> None:
+        """A few images are answered by the reference once more. Raises InvalidMeasurement when an answer is not the one
+        that the chip's is compared with, one for each image of `dataset`: then it is not the chip that is wrong."""
         places = sorted(random.sample(range(len(dataset)), min(ANSWERED_AGAIN, len(dataset))))
         prepare = self._prepared().prepare(dataset.name, protocol, False)
         today = predictions.of_the_reference(
             self.network(model), model, protocol, dataset.take(places), prepare, lambda done: None
         )
         # answers turn over at their thresholds when images have other neighbours in a batch, but not by half
-        moved = compared(model.task, today, [kept[place] for place in places])
+        moved = compared(model.task, today, [answered[place] for place in places])
         for place, difference in zip(places, moved, strict=True):
             if difference.share > RUINED:
                 raise InvalidMeasurement(
-                    f"the reference's answer for {dataset.samples[place].id} is not the kept one: it is not the chip "
-                    "that is wrong",
+                    f"the reference's answer for {dataset.samples[place].id} is not the one that the chip's is "
+                    "compared with: it is not the chip that is wrong",
                     hint=f"delete the folder reference in {self.settings.store.root}, then run again",
                 )
 
@@ -160,7 +161,7 @@ class References:
         memo = (model.name, protocol.name, precision)
         if memo not in self._losses:
             count = arithmetic.IMAGES_OF_HEAVY if model.heavy else arithmetic.IMAGES
-            images = self._images(model, protocol, count)
+            images = self.images(model, protocol, count)
             rounded = artefacts.rounded_outputs(
                 self.settings.store, model, protocol, self.weights(model), images, precision,
                 lambda: self.network(model),
@@ -197,7 +198,8 @@ class References:
                 self._not_exact[of] = str(error)
         return None, self._not_exact[of]
 
-    def _images(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:
+    def images(self, model: Model, protocol: Protocol, count: int) -> NDArray[np.float32]:
+        """The first `count` images of the data set, prepared as the reference is fed, (N, 3, H, W)."""
         dataset = self._dataset(model)
         prepare = self._prepared().prepare(dataset.name, protocol, False)
         images = np.stack([prepare(sample).tensor for sample in dataset.head(count).samples])

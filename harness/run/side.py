@@ -95,8 +95,8 @@ class Side:
                 )
 
     def check_fresh(self, timed: Sequence[float] = ()) -> None:
-        """Time executes of inputs that were just written and repeated ones in turn. Inputs alternate, so that a runtime
-        that keeps outputs by their inputs computes the first of each pair only.
+        """Time executes of inputs that were never written before (`unseen`) and repeated ones in turn: a runtime that
+        keeps outputs by their inputs, of the last ones or of all, computes the first of each pair only.
 
         `timed` are the seconds of windows of one execute each, which repeat the usual inputs: where the first execute
         of the other inputs took no longer, nothing else is run.
@@ -115,8 +115,8 @@ class Side:
         new, again = [], []
         begun = time.perf_counter()
         while True:
-            inputs = self.inputs if len(new) % 2 else self.turned[0]
-            first, second = (1 / window.rate for window in self.session.measure(inputs, FRESH_PLAN).windows[:2])
+            windows = self.session.measure(self.unseen(len(new)), FRESH_PLAN).windows
+            first, second = (1 / window.rate for window in windows[:2])
             new.append(first)
             again.append(second)
             fewest, seconds = FRESH_SURE if remembered() else FRESH_ENOUGH
@@ -128,6 +128,16 @@ class Side:
                 f"{1e3 * median(again):.3g} ms when it is repeated",
                 hint="the runtime keeps outputs of inputs that it has seen; its throughput cannot be trusted",
             )
+
+    def unseen(self, number: int) -> Tensors:
+        """Inputs that the engine has not met: the images, each moved by another number of pixels. Of a user's model,
+        whose inputs may have to fit one another, the usual and the other ones in turn."""
+        if self.changed is not None:
+            return self.inputs if number % 2 else self.turned[0]
+        return {
+            name: np.stack([np.roll(row, 1 + number + place, axis=-2) for place, row in enumerate(value)])
+            for name, value in self.inputs.items()
+        }
 
     def check_together(self, draw: random.Random) -> None:
         """Give as many executes as can be in flight together two inputs in a random order: each must give the outputs

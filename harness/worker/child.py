@@ -100,8 +100,7 @@ class Commands:
             tensors = {name: [wire.plain(spec) for spec in getattr(session, name)] for name in ("inputs", "outputs")}
             number = 1 + max(self._sessions, default=0)
             self._sessions[number] = (session, undo.pop_all())
-        places = int(getattr(session, "in_flight", 1)) if hasattr(session, "write_at") else 1
-        return dict(tensors, session=number, places=places, on_chip=getattr(session, "on_chip", None))
+        return dict(tensors, session=number, places=places(session), on_chip=getattr(session, "on_chip", None))
 
     def unload(self, session: int) -> None:
         """Release a session."""
@@ -140,7 +139,7 @@ class Commands:
         measured = (own(asked) if own else timing.measure(loaded.execute, asked)).to_json()
         host_bound = getattr(loaded, "host_bound", None)  # only a runtime with a clock on the device can tell
         measured["host_bound"] = bool(host_bound and host_bound())
-        measured["in_flight"] = int(getattr(loaded, "in_flight", 1))
+        measured["in_flight"] = places(loaded)
         return measured
 
     def read(self, session: int) -> Any:
@@ -152,6 +151,12 @@ class Commands:
         self._free = wire.end(inputs)
         session.write(self._memory.views(inputs))
         return session  # type: ignore[no-any-return]
+
+
+def places(session: Any) -> int:
+    """How many executes the session computes at once. It is believed where each can be fed and read apart: what they
+    give is checked then."""
+    return int(getattr(session, "in_flight", 1)) if hasattr(session, "write_at") else 1
 
 
 def described(error: BaseException, stage: str, call: str) -> Dict[str, str]:

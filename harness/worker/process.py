@@ -201,12 +201,13 @@ class RemoteSession:
         self._measuring = plan
 
     def finish(self) -> Timing:
-        """The samples of what was started. Raises ValueError when nothing was."""
+        """The samples of what was started. Raises ValueError when nothing was, InvalidMeasurement for what no clock
+        shows."""
         if self._measuring is None:
             raise ValueError("start() comes before finish()")
         plan, self._measuring = self._measuring, None
         limit = self._pipe.limits.measure + plan.warmup_s + plan.limit_s
-        timing = Timing.from_json(self._pipe.receive("measure", limit))
+        timing = Timing.from_json(self._pipe.receive("measure", limit)).check()
         self.executes += sum(window.executes for window in (*timing.warmup, *timing.windows)) + len(timing.latencies)
         return timing
 

@@ -27,7 +27,7 @@ def judged(bench, run):
 
 def agreement(bench, keep_answers, keep_pictures):
     answers = answers_of(bench)
-    run = answers.evaluation
+    run = answers.evaluation.check_of(bench.case)
     keep_answers(bench, run)
     pictures = keep_pictures(bench, run)
     verdicts = judged(bench, run)
@@ -44,7 +44,7 @@ def test_the_chip_agrees_with_the_reference(judge, keep_answers, keep_pictures):
 
 def suppressed(bench):
     answers = answers_of(bench)
-    run = answers.evaluate(Variant(raw=False, nms=True))
+    run = answers.evaluate(Variant(raw=False, nms=True)).check_of(bench.case)
     verdicts = judged(bench, run)
     named = {f"{metric} suppressed by chip": verdicts[metric] for metric in bench.model.metrics}
     return Judged(named, run.marks, run.facts)
@@ -60,7 +60,7 @@ def test_suppressing_on_the_chip_finds_the_same_objects(bench, judge):
 
 def against_published(bench):
     answers = answers_of(bench)
-    run = answers.on_the_whole_set
+    run = answers.on_the_whole_set.check_of(bench.case)
     table = bench.context.settings.baselines
     told = {
         metric: [cell and cell.check_of(bench.case, metric) for cell in pair]

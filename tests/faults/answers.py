@@ -295,6 +295,30 @@ def rows_change_places_in_pairs(plant):
     plant.chip("pairs_swapped")
 
 
+@fault("numerics FAIL, accuracy FAIL")
+def the_first_answer_after_loading_is_wrong(plant):
+    """A server is right after its first request."""
+    plant.chip("cold")
+
+
+@fault(WRONG)
+def a_state_stays_from_one_execute_to_the_next(plant):
+    """Right when one input is repeated for long enough; a little off when inputs change."""
+    plant.chip("keeps_a_state")
+
+
+@fault(WRONG, model="attributes")
+def one_attribute_is_never_computed(plant):
+    """A cosine of 0.98, and the mean over 35 attributes barely moves."""
+    plant.chip("dead_column")
+
+
+@fault("numerics INVALID, accuracy INCONCLUSIVE")
+def outputs_are_handed_on_in_half_precision(plant):
+    """They err by less than FP32 may; one answer in a hundred changes."""
+    plant.chip("narrow")
+
+
 @fault("numerics FAIL")
 def outputs_are_scaled_by_two_thousandths(plant):
     """Classes are the same: a scale of quantisation that was rounded."""

@@ -15,8 +15,9 @@ from harness.export import export
 from harness.judge import accuracy, numerics, policy, repeat, sampled, stats, worked
 from harness.judge import throughput as judging
 from harness.reference import eager, predictions
-from harness.run import case_answers, case_run, case_speed, context, engine, predict, windows
+from harness.run import case_answers, case_run, case_speed, context, engine, predict, throughput, windows
 from harness.worker.limits import Limits
+from tests.conformance import test_accuracy
 from tests.faults import tiny
 from tests.faults.answers import FEW_RIGHT
 from tests.faults.plant import UNTIMED, fault, timed
@@ -365,6 +366,36 @@ def the_reference_is_scored_twice(plant):
 
 
 @fault("numerics INVALID", names="outputs_are_those")
+def chip_and_reference_get_other_pictures(plant):
+    """A list that one of them begins at its second picture: the chip is blamed."""
+
+    def shifted(sound, dataset, prepare, different, size):
+        rows = [prepare(sample).tensor for sample in dataset.samples[1 : different + 1]]
+        return np.stack([rows[i % len(rows)] for i in range(size)])
+
+    plant.code(predict, "batch_of", shifted)
+
+
+@fault("accuracy INVALID", names="agrees_with")
+def answers_of_the_reference_change_places(plant):
+    """A chip that is right is held against the answer to another picture."""
+    plant.code(predict, "in_order", lambda sound, *given: sound(*given)[::-1])
+
+
+@fault("accuracy ERROR, published ERROR")
+def answers_of_the_case_before_are_judged(plant):
+    """A cache whose key lacks the batch: one case passes by what another answered."""
+    kept = []
+
+    def before(sound, run):
+        kept.append(sound(run))
+        return kept[0]
+
+    plant.code(test_accuracy, "answers_of", before)
+    plant.conform("tiny_classes and fp32 and bs1 and accuracy", "", plant.data, plant.cache)
+
+
+@fault("numerics INVALID", names="outputs_are_those")
 def the_outputs_of_the_reference_are_compared_with_themselves(plant):
     """An error of exactly zero."""
     plant.monkeypatch.setattr(case_run.CaseRun, "first", property(case_run.CaseRun.wanted.func))
@@ -640,6 +671,33 @@ def outputs_are_remembered_by_their_inputs(plant):
 
 
 @timed("throughput INVALID")
+def outputs_of_all_inputs_are_kept(plant):
+    """The pictures of a benchmark are a handful; those of a server are always new."""
+    plant.chip("keeps_all")
+
+
+@timed("throughput INVALID")
+def a_backend_says_that_a_hundred_executes_are_in_flight(plant):
+    """Rate and latency then fit whatever is skipped."""
+    plant.chip("claims_many_in_flight")
+
+
+@timed("throughput INVALID")
+def latencies_are_told_in_milliseconds(plant):
+    """A thousandth of the time in which a window says that the execute is done."""
+    told = windows.Measurement.latencies.fget
+    plant.monkeypatch.setattr(
+        windows.Measurement, "latencies", property(lambda run: tuple(seconds / 1000 for seconds in told(run)))
+    )
+
+
+@timed("throughput INVALID")
+def the_clock_of_a_tool_stands_still(plant):
+    """A report without times is read as one of zeros."""
+    plant.chip("stands_still")
+
+
+@timed("throughput INVALID")
 def every_second_timed_execute_is_skipped(plant):
     """Twice the published throughput, and every output that is read is right."""
     plant.chip("skips_every_second_timed")
@@ -688,6 +746,13 @@ def a_buffer_is_lost_at_each_execute(plant):
 
 
 @timed("throughput INVALID")
+def memory_of_the_device_is_lost_at_each_execute(plant):
+    """Right and quick, and the worker does not grow; the next engine does not fit."""
+    plant.chip("loses_device_memory")
+    plant.monkeypatch.setattr(throughput, "LOOK_S", 0.001)
+
+
+@timed("throughput INVALID")
 def outputs_differ_under_load(plant):
     """What was timed is not what was scored."""
     plant.chip("wrong_under_load")
@@ -718,6 +783,12 @@ def a_load_passes(plant):
 def the_device_is_busy_before(plant):
     """Latency has two modes; the value cannot be reproduced."""
     plant.chip("busy_before")
+
+
+@timed("throughput INVALID")
+def the_use_of_the_device_is_no_number(plant):
+    """`nan > limit` is false: idle."""
+    plant.chip("use_is_nan")
 
 
 @timed("throughput INVALID")

@@ -6,6 +6,7 @@ beside it ("dies:1") makes only engines of that batch go wrong.
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import random
 import signal
@@ -65,6 +66,8 @@ def health(device):
         else loaded
         if asked == 2
         else dataclasses.replace(loaded, clock_mhz=1200.0),
+        "use_is_nan": Health(busy=float("nan"), clock_mhz=1590.0),
+        "loses_device_memory": Health(busy=0.0, clock_mhz=1590.0, own_mb=48.0 + 20.0 * asked),
         "unhealthy": Health(healthy=False, note="12 uncorrectable memory errors"),
     }
     return states.get(FAULT, Health(busy=0.0, clock_mhz=1590.0, note="it is well", own_mb=48.0))
@@ -115,7 +118,9 @@ class Session:
         self.run = RUNS.get(fault)
         self.seconds = PACES.get(fault, pace)
         self.drift = DRIFTS.get(fault, steady)
-        self.runs, self.skipped = 0, False
+        self.runs, self.skipped, self.met = 0, False, False
+        if fault == "claims_many_in_flight":
+            self.in_flight = 100
 
     def write(self, inputs):
         self.runs = 0
@@ -138,10 +143,12 @@ class Session:
             if self.fault != "skips_what_is_timed":
                 self.execute(times)
             done = times
-            if self.fault == "skips_every_second_timed":
+            if self.fault in ("skips_every_second_timed", "claims_many_in_flight"):
                 done, told = (told + times) // 2 - told // 2, told + times
-            now += done * self.seconds(self.batch) * self.drift(self.runs)
+            now += done * self.seconds(self.batch) * self.drift(self.runs) * (0.3 if self.met else 1)
 
+        if self.fault == "stands_still":
+            return timing.Timing((), (timing.Window(0.0, 0.0, 8),) * plan.windows, ())
         return timing.measure(execute, plan, lambda: now)
 
     def read(self):
@@ -185,6 +192,7 @@ def steady(runs):
 
 
 DRIFTS = {
+    "keeps_all": lambda runs: 3,
     "slows_down": lambda runs: 1 + runs / 20,
     "remembers": lambda runs: 1 if runs <= 1 else 0.4,
     "now_and_then_another": lambda runs: 1.25 if runs // 4 % 3 == 0 else 1,
@@ -243,6 +251,11 @@ def each(change):
 
 def only_first_row(value):
     value[1:] = 0
+    return value
+
+
+def dead_column(value):
+    value[..., 1] = 0
     return value
 
 
@@ -334,7 +347,21 @@ def moves_away(outputs, session):
     return {name: value * np.float32(1.02 if reads > 60 else 1) for name, value in outputs.items()}
 
 
+def cold(outputs, session):
+    """The first answer of a session is wrong."""
+    sign = -1 if session not in first else 1
+    first[session] = True
+    return {name: sign * value for name, value in outputs.items()}
+
+
 before = {}
+
+
+def keeps_a_state(outputs, session):
+    """A hundredth of the outputs before stays in them."""
+    left = before.get(session, {})
+    before[session] = {name: value.copy() for name, value in outputs.items()}
+    return {name: value + np.float32(0.01) * left.get(name, 0) for name, value in outputs.items()}
 
 
 def late(outputs, session):
@@ -369,6 +396,10 @@ def wrong_then_dies(outputs, session):
 
 OUTPUTS = {
     "moves_away": moves_away,
+    "cold": cold,
+    "keeps_a_state": keeps_a_state,
+    "narrow": each(lambda value: value.astype(np.float16).astype(np.float32)),
+    "dead_column": each(dead_column),
     "late": late,
     "last_row_late": last_row_late,
     "pairs_swapped": each(pairs_swapped),
@@ -435,6 +466,17 @@ def remembers(session, times):
         session.inner.execute(1)
 
 
+met = set()
+
+
+def keeps_all(session, times):
+    """Outputs are kept by their inputs, of all that were ever written."""
+    session.inner.execute(1)
+    key = hashlib.sha256(b"".join(value.tobytes() for value in session.given.values())).hexdigest()
+    session.met = key in met
+    met.add(key)
+
+
 executes = 0
 
 
@@ -453,6 +495,7 @@ RUNS = {
     "hangs": hangs,
     "grows": grows,
     "remembers": remembers,
+    "keeps_all": keeps_all,
     "skips_every_second": skips_every_second,
 }
 PACES["remembers"] = PACES["does_not_wait"]

@@ -11,7 +11,7 @@ import pytest
 from harness.baselines import load
 from harness.case import Precision
 from harness.errors import InvalidMeasurement
-from harness.judge.numerics import TOLERANCES, Loss, in_precision, judge_numerics, losses, tolerance_again
+from harness.judge.numerics import TOLERANCES, Loss, in_half, in_precision, judge_numerics, losses, tolerance_again
 from harness.vocabulary import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -48,6 +48,23 @@ def test_outputs_rounded_to_half_precision_pass_as_fp16_and_fail_as_fp32():
 
     assert judge_numerics(chip, reference, FP16).outcome is PASS
     assert judge_numerics({n: a * np.float32(1.002) for n, a in chip.items()}, reference, FP32).outcome is FAIL
+
+
+def test_outputs_of_which_every_value_is_a_number_of_fp16_are_named():
+    reference = tensors()
+    rounded = {**reference, "output1": reference["output1"].astype(np.float16).astype(np.float32)}
+    one = changed(rounded, "output1", (0, 0, 0), reference["output1"][0, 0, 0])
+
+    assert in_half(rounded, reference) == "output1"
+    assert in_half(one, reference) == in_half(reference, reference) == ""
+
+
+def test_outputs_that_hold_whole_numbers_or_few_ones_are_not_narrow():
+    whole, few = {"y": np.arange(64, dtype=np.float32)}, {"y": np.array([0.1], np.float32)}
+
+    assert in_half(whole, whole) == ""
+    assert in_half({"y": few["y"].astype(np.float16).astype(np.float32)}, few) == ""
+    assert in_half({}, tensors()) == ""
 
 
 @pytest.mark.parametrize("batch", [1, 4, 64])

@@ -401,6 +401,9 @@ LATENCIES = [0.010, 0.0101, 0.0099, 0.0103] * 5
         (3200, 8, 1, INVALID),  # one device scaled by four
         (800, 4, 1, INVALID),  # the batch of another case
         (6400, 8, 4, INVALID),
+        (400, 8, 1, PASS),  # a power limit that slows a series
+        (800, 8, 4, INVALID),  # the rate of one device of four
+        (100, 8, 1, INVALID),  # executes and not images
     ],
 )
 def test_no_more_executes_are_counted_than_fit_in_the_time(images_per_second, batch, devices, outcome):
@@ -414,6 +417,14 @@ def test_two_in_flight_may_amount_to_twice_as_many():
     assert judge_in_flight(1600, 8, 1, LATENCIES).details["executes_at_once"] == pytest.approx(2.0, rel=0.05)
     assert judge_in_flight(1600, 8, 1, LATENCIES, in_flight=2).outcome is PASS
     assert judge_in_flight(3200, 8, 1, LATENCIES, in_flight=2).outcome is INVALID
+
+
+def test_latencies_in_another_unit_are_no_latencies():
+    verdict = judge_in_flight(800, 8, 1, [1000 * latency for latency in LATENCIES])
+    assert verdict.outcome is INVALID
+    verdict = judge_in_flight(800, 8, 1, [latency / 1000 for latency in LATENCIES])
+    assert verdict.outcome is INVALID
+    assert "the latencies are in another unit" in verdict.text
 
 
 def test_every_second_execute_skipped_is_seen_though_single_ones_are_skipped_too():

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,32 @@ from harness.judge.timing import (
     percentiles,
     unsteady,
 )
+
+
+def test_times_that_a_clock_may_show_are_taken():
+    told = Timing((Window(0.0, 1.0, 1),), (Window(1.0, 2.0, 5), Window(2.5, 3.0, 5)), (0.1,))
+
+    assert told.check() is told
+
+
+@pytest.mark.parametrize(
+    ("windows", "latencies"),
+    [
+        (((0.0, 0.0, 1),), ()),
+        (((2.0, 1.0, 1),), ()),
+        (((0.0, 1.0, 0),), ()),
+        (((0.0, math.nan, 1),), ()),
+        (((0.0, math.inf, 1),), ()),
+        (((0.0, 1.0, 1),), (0.1, 0.0)),
+        (((0.0, 1.0, 1),), (math.nan,)),
+        ((), (0.1,)),
+    ],
+)
+def test_times_that_no_clock_shows_are_no_measurement(windows, latencies):
+    with pytest.raises(InvalidMeasurement, match="is no measurement") as told:
+        Timing((), tuple(Window(*one) for one in windows), latencies).check()
+
+    assert "own `measure`" in told.value.hint
 
 
 class Device:

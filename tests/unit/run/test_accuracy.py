@@ -34,6 +34,15 @@ def judged(found, reference, data=WHOLE, answered=WHOLE, limit=None, seeded=Fals
     return evaluate(CASE, "classes", answers, other, data, whole or data, Sampled(), seeded, limit)
 
 
+def test_scores_are_those_of_one_case():
+    done = judged(classes(1, 2, 9, 9), classes(1, 2, 3, 9))
+    other = replace(CASE, batch=4)
+
+    assert done.check_of(CASE) is done
+    with pytest.raises(DataError, match=r"regnety_016-cpu-fp32-bs4 would be judged by the answers of .*-fp32-bs1"):
+        done.check_of(other)
+
+
 def test_both_sides_are_scored_by_the_labels():
     done = judged(classes(1, 2, 9, 9), classes(1, 2, 3, 9))
 

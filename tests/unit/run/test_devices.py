@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import multiprocessing
 import os
 import re
@@ -18,7 +19,7 @@ from harness.chips import CHIPS, Chip
 from harness.errors import DeviceError, InvalidMeasurement, WorkerError
 from harness.run import devices
 from harness.run.context import RunContext
-from harness.run.devices import check_idle, check_same, find, incomparable, lease, rested, vacated
+from harness.run.devices import check_flat, check_idle, check_same, find, incomparable, lease, rested, vacated
 from harness.worker.limits import Limits
 from harness.worker.process import Worker
 
@@ -339,6 +340,40 @@ def test_memory_that_nobody_shown_holds_is_waited_for_and_says_nothing_during_a_
     assert told == ["t4 device 0 (NVIDIA T4) is used by a program not visible here that holds more than 2048 MB of its "
                     "memory: waiting, 0 of 60 s"]  # fmt: skip
     check_same([CARD], [Health()], [Health(unseen_mb=5000.0)])
+
+
+def held(*told):
+    return [[Health(own_mb=mb)] for mb in told]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        (100.0, 100.0, 100.0, 100.0),
+        (100.0, 900.0, 901.0, 903.0),  # pools that are filled
+        (100.0, 300.0, 200.0, 400.0),  # a fresh session in between
+        (100.0, 400.0),
+        (100.0, None, 500.0, 900.0),
+        (None, None, None),
+    ],
+)
+def test_memory_of_a_device_that_fills_its_pools_is_sound(told):
+    check_flat([CARD], held(*told[:-1]), held(told[-1])[0])
+
+
+def test_memory_of_a_device_that_grows_from_beginning_to_end_is_lost():
+    with pytest.raises(InvalidMeasurement, match=r"holds on NVIDIA T4 0 grew from 100 to 120 and to 140 MB"):
+        check_flat([CARD], held(100.0, 110.0, 120.0, 130.0), held(140.0)[0])
+    flat, lost = Health(own_mb=9.0), [Health(own_mb=mb) for mb in (1.0, 21.0, 41.0)]
+    with pytest.raises(InvalidMeasurement, match="NVIDIA T4 1"):
+        check_flat([CARD, dataclasses.replace(CARD, index=1)], [[flat, lost[0]], [flat, lost[1]]], [flat, lost[2]])
+
+
+def test_a_state_that_is_no_number_is_no_idle_device():
+    with pytest.raises(InvalidMeasurement, match="nan% busy"):
+        check_idle(CARD, Health(busy=math.nan))
+    with pytest.raises(InvalidMeasurement, match="the clock of NVIDIA T4 0 went from 1590 to nan MHz"):
+        check_same([CARD], [Health(clock_mhz=1590.0)], [Health(clock_mhz=math.nan)])
 
 
 def test_a_lease_is_on_the_device_however_a_process_numbers_it(tmp_path, other):

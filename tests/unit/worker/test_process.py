@@ -10,7 +10,7 @@ import pytest
 from fake_workers import DEVICE, QUICK, SDK, SPEC, X, worker
 
 from harness.backends.base import BuildSpec, Device, TensorSpec
-from harness.errors import BuildError, RunError
+from harness.errors import BuildError, InvalidMeasurement, RunError
 from harness.judge.timing import Plan
 from harness.worker.limits import Limits
 from harness.worker.process import Worker
@@ -109,6 +109,20 @@ def test_one_execute_at_a_time_is_what_a_session_has_that_says_nothing():
     with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
         assert session.places == 1
         assert 1 < session.resident_mb <= chip.peak_mb
+
+
+def test_executes_in_flight_are_believed_where_each_can_be_read():
+    with worker("claims_many_at_once") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        assert session.places == session.measure({"x": X}, QUICK).in_flight == 1
+
+
+def test_times_that_no_clock_shows_are_refused():
+    with (
+        worker("claims_many_at_once") as chip,
+        chip.load(Path("e"), DEVICE, SPEC) as session,
+        pytest.raises(InvalidMeasurement, match=r"executes=8\) is no measurement"),
+    ):
+        session.measure({"x": X}, replace(QUICK, windows=1))
 
 
 def test_two_devices_of_a_card_are_measured_at_once(tmp_path):
