@@ -30,7 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "policy": ("tools.policy", "Show a lab's policy file, or add rows for the failures of a run."),
     "selftest": ("tools.selftest", "Say how often verdicts are wrong on healthy chips, and list the planted faults."),
     "report": ("tools.report", "Show, merge and convert the records of runs."),
-    "verify": ("tools.verify", "Compute the verdicts of a run again, from what was kept beside them."),
+    "verify": ("tools.verify", "Compute the verdicts of a run again, from the data kept with them."),
     "compare": ("tools.compare", "Say what changed between two runs."),
     "history": ("tools.history", "Show a case over many runs, and since which run a figure differs."),
     "clean": ("tools.clean", "Show and remove what an interrupted run left, and old files of the cache."),

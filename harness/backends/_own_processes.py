@@ -23,6 +23,6 @@ def ours(pid: int) -> bool:
 
 def own_mb(held: Iterable[tuple[int, float | None]]) -> float | None:
     """MB of a device's memory that processes of the suite hold, of (process number, MB) of all on it; None where none
-    of them is the suite's, or its memory is not told."""
+    of them is the suite's, or its memory is not reported."""
     mine = [mb for pid, mb in held if ours(pid)]
     return sum(mb for mb in mine if mb is not None) if mine and None not in mine else None

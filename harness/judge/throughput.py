@@ -1,4 +1,4 @@
-"""Whether a chip is as fast as was asked, and whether that can be told. Pure."""
+"""Whether a chip is as fast as required, and whether the data are enough to decide. Pure."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ FAR = 5  # place of the reference's best class among the chip's from which it co
 @dataclass(frozen=True)
 class Difference:
     """How far two answers to one image are apart, 0 for alike: `size` ranks images, `share` (0..1) is how much of what
-    is found changed. `chip` and `reference` are what is told of each side as JSON values. `counts` are boxes of the
+    is found changed. `chip` and `reference` are what is shown of each side, as JSON values. `counts` are boxes of the
     chip, those that the reference does not have, boxes of the reference, those that the chip does not have."""
 
     size: float

@@ -1,6 +1,6 @@
 """What a network loses by its arithmetic alone: eager PyTorch, each operator rounded as at that precision.
 
-A chip's error is told in units of this loss. FP16 rounds weights, inputs and the result of every operator to 11 bits;
+A chip's error is given in units of this loss. FP16 rounds weights, inputs and the result of every operator to 11 bits;
 results of convolutions and matrix products are rounded only with what follows them (batch norm, bias, activation), as
 engines do that fuse them. INT8 rounds what convolutions and matrix products multiply: weights to 8 bits a channel,
 symmetric, and inputs to 8 bits a tensor, between the tensor's own least and largest value, which is what a perfect

@@ -200,7 +200,7 @@ def _every(records: Sequence[Record], t: Translate) -> Table:
 
 
 def _case(row: Sequence[str]) -> Case:
-    """Of a row of either table: its case is told in one column or in four."""
+    """Of a row of either table: its case is in one column or in four."""
     return Case.parse(row[0]) if "-" in row[0] else Case.parse(f"{row[0]}-{row[1]}-{row[2]}-bs{row[3]}")
 
 

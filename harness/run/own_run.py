@@ -109,7 +109,7 @@ class OwnEngine(CaseEngine):
         return f"{operators.told(lacking)}: not in the list of {listed.source}" if listed and lacking else ""
 
     def built(self, worker: Worker, variant: Variant) -> Built:
-        """As for a published model. What the maker's list lacks is told first, and the compiler asked all the same: it
+        """As for a published model. What the maker's list lacks is reported first, and the compiler runs anyway: it
         may be newer than the list. Raises BuildError."""
         if self.unlisted:
             self.context.tell_once(f"{self.own.path.name} on {self.chip.name}: {self.unlisted}")

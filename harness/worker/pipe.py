@@ -111,7 +111,7 @@ class Pipe:
 
     @property
     def peak_mb(self) -> float | None:
-        """Most resident memory of the process so far, in MB; None where the system does not tell (Linux's VmHWM)."""
+        """Most resident memory of the process so far, in MB; None where the system does not say (Linux's VmHWM)."""
         return self._status("VmHWM")
 
     @property

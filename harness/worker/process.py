@@ -68,7 +68,7 @@ class Worker:
 
     @property
     def peak_mb(self) -> float | None:
-        """Most resident memory of the process so far, in MB; None where the system does not tell."""
+        """Most resident memory of the process so far, in MB; None where the system does not report it."""
         return self.pipe.peak_mb
 
     def version(self) -> str:
@@ -174,7 +174,7 @@ class RemoteSession:
 
     @property
     def resident_mb(self) -> float | None:
-        """Resident memory of the process now, in MB; None where the system does not tell."""
+        """Resident memory of the process now, in MB; None where the system does not report it."""
         return self._pipe.resident_mb
 
     def together(self, batches: Sequence[Tensors], *, finite: bool = True) -> list[Tensors]:

@@ -158,7 +158,7 @@ def health(device: Device) -> Health:
     DeviceError when npu-smi fails or no longer shows the device.
 
     The clock of an idle device floats below the rated one (960 of 1080 MHz on a healthy 310P), and so it may under
-    load: nothing is compared with the rated clock. It is told only with the usage on the same page, from LOADED on;
+    load: nothing is compared with the rated clock. It is given only with the usage on the same page, from LOADED on;
     what it is compared with are other moments under load."""
     rows = _npu_smi.rows()
     if rows is None:
@@ -189,7 +189,7 @@ def health(device: Device) -> Health:
 
 
 def _unseen(row: _npu_smi.Row) -> float | None:
-    """MB that neither the chip's own system nor a listed process holds; None where the table does not tell. In a
+    """MB that neither the chip's own system nor a listed process holds; None where the table does not report it. In a
     container that is not privileged npu-smi lists the processes of that container alone (its manual, proc-mem)."""
     if row.used_mb is None or row.untold or None in row.held_mb:
         return None

@@ -46,7 +46,7 @@ def rows() -> list[Row] | None:
 
 
 class Page(NamedTuple):
-    """One chip on the page `npu-smi info -t common`: usage and clock of one moment; None where it does not tell.
+    """One chip on the page `npu-smi info -t common`: usage and clock of one moment; None where it does not report it.
 
     `split`: the page has the chip and no line for its usage. So it is in a container or virtual machine with a part of
     the chip (a vNPU), and where the driver cannot tell; the table then prints 0, which means nothing (npu-smi's own

@@ -20,7 +20,7 @@ _DRIVER = re.compile(r"\bDriver\s+(v\d\S*)")
 
 @dataclass(frozen=True)
 class Card:
-    """What the host knows of a card; None where the source does not tell. `processes` are (pid, command), `held_mb` the
+    """What the host knows of a card; None where the source does not say. `processes` are (pid, command), `held_mb` the
     memory of each, `used_mb` all that is in use."""
 
     number: int

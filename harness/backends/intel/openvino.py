@@ -264,7 +264,7 @@ def _other_precision(core: Any, compiled: Any, spec: BuildSpec) -> str:
 
 
 def _precisions(compiled: Any) -> dict[str, int]:
-    """How many convolutions and matrix products run in which precision; nothing where the plugin does not tell."""
+    """How many convolutions and matrix products run in which precision; nothing where the plugin does not report it."""
     counts = {}  # type: dict[str, int]
     for kind, precision, _ in _nodes(compiled):
         if kind in PRODUCTS:
@@ -286,7 +286,7 @@ def _nodes(compiled: Any) -> list[tuple[str, str, str]]:
 
 
 def _on_device(compiled: Any, target: str) -> float | None:
-    """Share of the nodes that run on the device, shape arithmetic counted too; None where the plugin does not tell.
+    """Share of the nodes that run on the device, shape arithmetic counted too; None where the plugin does not say.
     EXECUTION_DEVICES names the devices of the whole model. The plugin of a GPU may run single nodes on the host: their
     kernels are called after that. Raises InvalidMeasurement when others than shape arithmetic run elsewhere."""
     trail("openvino.CompiledModel.get_property")
