@@ -6,7 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from harness.datasets.base import Sample
@@ -23,9 +24,9 @@ def stream(
     has not taken yet, so that memory does not grow with the number of samples. An exception of `prepare` is raised in
     the place of its sample. Closing the iterator cancels samples that have not begun and waits for the others. OpenCV's
     own threads are limited meanwhile, so that all threads together use the cores once."""
-    threads = workers or _cores()
+    threads = workers or cores()
     pending: deque[Future[T]] = deque()
-    with _opencv_threads(max(1, _cores() // threads)), ThreadPoolExecutor(threads, "prepare") as pool:
+    with _opencv_threads(max(1, cores() // threads)), ThreadPoolExecutor(threads, "prepare") as pool:
         try:
             for sample in samples:
                 pending.append(pool.submit(prepare, sample))
@@ -49,6 +50,10 @@ def _opencv_threads(number: int) -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores() -> int:
+    """Number of cores that this process may use: by affinity, and by the quota of its container."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # "max" is no number
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(1, round(int(quota) / int(period))))
+    return count

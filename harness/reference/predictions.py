@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.case import Predictions, Tensors
-from harness.datasets.base import Dataset, Sample
-from harness.datasets.stream import stream
 from harness.models.base import Frame, Model, Prepared, Protocol
 from harness.reference import eager
 
@@ -22,20 +21,19 @@ SMALL = 256  # pixels a side up to which the reference takes 8 images at once
 
 
 def predict(
-    dataset: Dataset,
-    prepare: Callable[[Sample], Prepared],
+    images: Generator[Prepared, None, None],
     run: Callable[[NDArray[np.generic]], Tensors],
     interpret: Callable[[Tensors, Frame], Predictions],
     batch: int,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Predictions]:
-    """One Predictions for each image, in the order of the data set, with few images in memory.
+    """One Predictions for each image, in their order, with few images in memory.
 
     `run` gets `batch` prepared images (N, ...). The last batch is padded with its last image, and the outputs of the
     padding are dropped. `advance` is called with the number of images that are done."""
-    with ThreadPoolExecutor(1) as interpreter:
+    with closing(images), ThreadPoolExecutor(1) as interpreter:
         waiting: list[Future[list[Predictions]]] = []
-        for group in _batched(stream(dataset.samples, prepare), batch):
+        for group in _batched(images, batch):
             tensors = np.stack([p.tensor for p in group] + [group[-1].tensor] * (batch - len(group)))
             outputs = run(tensors)
             frames = [p.frame for p in group]
@@ -51,17 +49,14 @@ def of_the_reference(
     network: nn.Module,
     model: Model,
     protocol: Protocol,
-    dataset: Dataset,
-    prepare: Callable[[Sample], Prepared],
+    images: Generator[Prepared, None, None],
     advance: Callable[[int], None],
 ) -> list[Predictions]:
-    """Predictions of eager PyTorch in FP32 for every image of the data set. `prepare` reads and prepares an image,
-    normalised by the host."""
+    """Predictions of eager PyTorch in FP32 for every image, prepared, normalised by the host."""
     return list(
         predict(
-            dataset,
-            prepare,
-            lambda images: eager.outputs(network, model.outputs, images.astype(np.float32, copy=False)),
+            images,
+            lambda tensors: eager.outputs(network, model.outputs, tensors.astype(np.float32, copy=False)),
             protocol.postprocess,
             8 if max(protocol.size) <= SMALL else 1,
             advance,
@@ -99,7 +94,7 @@ def _interpret(
     return [interpret({name: value[i] for name, value in outputs.items()}, frame) for i, frame in enumerate(frames)]
 
 
-def _batched(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
+def _batched(items: Iterable[Prepared], size: int) -> Iterator[list[Prepared]]:
     group: list[Prepared] = []
     for item in items:
         group.append(item)

@@ -21,14 +21,15 @@ import numpy as np
 from harness.backends.base import BuildSpec
 from harness.backends.registry import BackendRow
 from harness.case import Precision, Predictions, Tensors
-from harness.datasets.base import Dataset, Sample
+from harness.datasets.base import Dataset
 from harness.errors import DataError
 from harness.export import export, own, torchscript
 from harness.export.own import OwnModel
-from harness.models.base import Model, Prepared, Protocol
+from harness.models.base import Model, Protocol
 from harness.reference import arithmetic, exact, predictions, weights
 from harness.reference.exact import NotExact
 from harness.run import sources
+from harness.run.prepared import Ahead
 from harness.store import Store, canonical
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PREPARATION = ("harness.arrays.images", "harness.datasets.scenes")  # in addition to the model's own code
+FOUND = ("harness.reference.predictions", "harness.run.prepared", *PREPARATION)
 WHY_NOT = "why_not"  # in the place of outputs that cannot be computed
 IMAGING = ("numpy", "opencv-python-headless", "pillow", "numba")  # decode, resize and suppress
 
@@ -67,10 +69,10 @@ RECIPES: dict[str, Recipe] = {
         Recipe("calibration", ".npy", PREPARATION, IMAGING),
         Recipe("rounded", ".onnx", ("harness.backends.cpu.ort",), ("onnx", "onnxruntime", "numpy"), of_model=False),
         Recipe("engine", ".engine", ("harness.worker.child",), (), of_model=False, of_backend=True),
-        Recipe("reference", ".npz", ("harness.reference.predictions", *PREPARATION), ("torch", *IMAGING)),
-        Recipe("witness", ".npz", ("harness.reference.predictions", *PREPARATION), ("torch", *IMAGING)),
+        Recipe("reference", ".npz", FOUND, ("torch", *IMAGING)),
+        Recipe("witness", ".npz", FOUND, ("torch", *IMAGING)),
         Recipe("arithmetic", ".npz", ("harness.reference.arithmetic", *PREPARATION), ("torch", *IMAGING)),
-        Recipe("answers", ".npz", ("harness.reference.predictions", "harness.run.predict", *PREPARATION), IMAGING),
+        Recipe("answers", ".npz", ("harness.run.predict", *FOUND), IMAGING),
     )
 }
 
@@ -273,11 +275,11 @@ def reference_answers(
     resolved: ResolvedWeights,
     dataset: Dataset,
     network: Callable[[], nn.Module],
-    prepare: Callable[[Sample], Prepared],
+    ahead: Ahead,
     advance: Callable[[], Callable[[int], None]],
 ) -> tuple[list[Predictions], float]:
-    """(the reference's predictions for every image of the data set, seconds they took). `prepare` reads and prepares
-    one by the protocol, normalised by the host; `advance` starts a progress count of images.
+    """(the reference's predictions for every image of the data set, seconds they took). `ahead` reads and prepares
+    them by the protocol, normalised by the host; `advance` starts a progress count of images.
     Raises DataError when the stored predictions are not one per image."""
     inputs = {
         "model": model.name,
@@ -288,7 +290,7 @@ def reference_answers(
 
     def make(path: Path) -> None:
         begun = time.perf_counter()
-        found = predictions.of_the_reference(network(), model, protocol, dataset, prepare, advance())
+        found = predictions.of_the_reference(network(), model, protocol, ahead(dataset.samples), advance())
         save_arrays(path, {**predictions.pack(found), "seconds": np.array([time.perf_counter() - begun])})
 
     path = _get(store, "reference", key("reference", inputs, model), make)

@@ -21,7 +21,8 @@ from harness.run import predict
 from harness.vocabulary import Outcome
 
 if TYPE_CHECKING:
-    from harness.models.base import Model, Prepared, Protocol
+    from harness.models.base import Model, Protocol
+    from harness.run.prepared import Ahead
     from harness.worker.process import RemoteSession
 
 ASKED_TWICE = 64  # images that two devices answer: of 4 devices, one that is wrong on 1 image in 10 is seen in 97 %
@@ -69,8 +70,8 @@ def together(one: Mapping[str, Verdict], other: Mapping[str, Verdict]) -> dict[s
 
 
 class Card:
-    """Sessions of one engine, one for each device of a card, by the devices' names such as "device 2". `prepare` reads
-    and prepares an image as the engine takes it."""
+    """Sessions of one engine, one for each device of a card, by the devices' names such as "device 2". `ahead` reads
+    and prepares images as the engine takes them."""
 
     def __init__(
         self,
@@ -78,11 +79,11 @@ class Card:
         model: Model,
         protocol: Protocol,
         case: Case,
-        prepare: Callable[[Sample], Prepared],
+        ahead: Ahead,
         nms: bool = False,
     ) -> None:
         self.sessions, self.model, self.protocol, self.case = sessions, model, protocol, case
-        self.prepare, self.nms = prepare, nms
+        self.ahead, self.nms = ahead, nms
 
     def ask(self, images: Dataset, advance: Callable[[int], None]) -> tuple[list[Predictions], dict[str, Verdict]]:
         """(one Predictions for each image, verdicts on the answers by metric). Whole batches are dealt to the devices
@@ -209,8 +210,8 @@ class Card:
         places: Sequence[int],
         advance: Callable[[int], None] = lambda done: None,
     ) -> list[Predictions]:
-        part = images.take(places)
-        return predict.found_by(run, self.model, self.protocol, part, self.prepare, self.case.batch, self.nms, advance)
+        part = self.ahead(images.take(places).samples)
+        return predict.found_by(run, self.model, self.protocol, part, self.case.batch, self.nms, advance)
 
 
 class _Recorder:

@@ -242,4 +242,5 @@ class CaseAnswers:
                 built = run.built(variant)
                 loaded = worker.load(built.path, device, built.spec, run.rows)
                 sessions[f"device {device.index}"] = stack.enter_context(loaded)
-            yield Card(sessions, self.model, run.protocol, self.case, run.prepare(variant.raw), variant.nms)
+            ahead = run.ahead(variant.raw, len(sessions))
+            yield Card(sessions, self.model, run.protocol, self.case, ahead, variant.nms)

@@ -27,6 +27,7 @@ from harness.run.card import ASKED_TWICE, Card
 from harness.run.context import WITNESS_IMAGES, RunContext
 from harness.run.devices import Presence
 from harness.run.engine import Built, CaseEngine, Variant
+from harness.run.prepared import Ahead
 from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession, Worker
 
@@ -290,6 +291,10 @@ class CaseRun:
         """A function that reads and prepares an image as the engine takes it; with `raw` the chip normalises."""
         return self.context.prepared.prepare(self.context.dataset(self.model).name, self.protocol, raw)
 
+    def ahead(self, raw: bool = False, streams: int = 1) -> Ahead:
+        """The same for many images, ahead of their use, for one of that many devices at once."""
+        return self.context.prepared.ahead(self.context.dataset(self.model).name, self.protocol, raw, streams)
+
     def changed(self) -> Tensors | None:
         """Other inputs, on which outputs are checked between timed runs; None for the images upside down."""
         return None
@@ -306,7 +311,8 @@ class CaseRun:
         differently."""
         dataset = self.context.dataset(self.model)
         few = dataset.take(sorted(random.sample(range(len(dataset)), min(ASKED_TWICE, len(dataset)))))
-        card = Card(sessions, self.model, self.protocol, self.case, self.prepare(self.variant.raw), self.variant.nms)
+        ahead = self.ahead(self.variant.raw, len(sessions))
+        card = Card(sessions, self.model, self.protocol, self.case, ahead, self.variant.nms)
         _, verdicts = card.ask(few, lambda done: None)
         verdict = verdicts["devices"]
         if verdict.outcome is Outcome.FAIL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol as Typed
 
@@ -59,22 +59,19 @@ def found_by(
     session: Answering,
     model: Model,
     protocol: Protocol,
-    dataset: Dataset,
-    prepare: Callable[[Sample], Prepared],
+    images: Generator[Prepared, None, None],
     batch: int,
     nms: bool,
     advance: Callable[[int], None],
 ) -> list[Predictions]:
-    """One Predictions for each image, from the loaded engine. `prepare` reads and prepares an image as the engine takes
-    it."""
+    """One Predictions for each image, prepared as the engine takes it, from the loaded engine."""
     interpret = protocol.postprocess
     if nms:
         assert protocol.postprocess_suppressed is not None
         interpret = protocol.postprocess_suppressed
     return list(
         predict(
-            dataset,
-            prepare,
+            images,
             lambda tensors: session.run({model.input: tensors}),
             interpret,
             batch,

@@ -101,7 +101,7 @@ class References:
                 self.weights(model),
                 dataset,
                 lambda: self.network(model),
-                self._prepared().prepare(dataset.name, protocol, False),
+                self._prepared().ahead(dataset.name, protocol, False),
                 lambda: self.settings.progress(f"reference {model.name}", len(dataset)),
             )
         return self._answers[memo]
@@ -139,10 +139,8 @@ class References:
         """A few images are answered by the reference once more. Raises InvalidMeasurement when an answer is not the one
         that the chip's is compared with, one for each image of `dataset`: then it is not the chip that is wrong."""
         places = sorted(random.sample(range(len(dataset)), min(ANSWERED_AGAIN, len(dataset))))
-        prepare = self._prepared().prepare(dataset.name, protocol, False)
-        today = predictions.of_the_reference(
-            self.network(model), model, protocol, dataset.take(places), prepare, lambda done: None
-        )
+        images = self._prepared().ahead(dataset.name, protocol, False)(dataset.take(places).samples)
+        today = predictions.of_the_reference(self.network(model), model, protocol, images, lambda done: None)
         # answers turn over at their thresholds when images have other neighbours in a batch, but not by half
         moved = compared(model.task, today, [answered[place] for place in places])
         for place, difference in zip(places, moved, strict=True):

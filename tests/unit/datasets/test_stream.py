@@ -134,3 +134,13 @@ def test_nothing_is_prepared_before_the_first_is_asked_for():
 
 def test_no_sample_is_no_error():
     assert list(stream([], number)) == []
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 8), ("400000 100000", 4), ("50000 100000", 1), ("1600000 100000", 8)]
+)
+def test_cores_are_those_of_the_containers_quota(monkeypatch, quota, expected):
+    monkeypatch.setattr(streams.os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(streams.Path, "read_text", lambda path: quota)
+
+    assert streams.cores() == expected

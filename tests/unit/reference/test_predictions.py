@@ -17,9 +17,10 @@ def images(count):
     return Dataset("numbers", "whole", samples, count, None, "digest")
 
 
-def prepared(sample):
-    image = sample.read()
-    return Prepared(image[:, :, 0].astype(np.float32), Frame(int(image[0, 0, 0]), 1, (1.0, 1.0)))
+def prepared(dataset):
+    for sample in dataset.samples:
+        image = sample.read()
+        yield Prepared(image[:, :, 0].astype(np.float32), Frame(int(image[0, 0, 0]), 1, (1.0, 1.0)))
 
 
 def answered(outputs, frame):
@@ -34,7 +35,7 @@ def test_every_image_is_answered_once_and_in_order_with_its_own_frame(batch):
         fed.append(tensors[:, 0, 0].tolist())
         return {"y": tensors * 10}
 
-    found = list(predict(images(10), prepared, run, answered, batch, done.append))
+    found = list(predict(prepared(images(10)), run, answered, batch, done.append))
 
     assert [answer["found"].tolist() for answer in found] == [[10.0 * i] for i in range(10)]
     assert [int(answer["frame"][0]) for answer in found] == list(range(10))
@@ -44,7 +45,7 @@ def test_every_image_is_answered_once_and_in_order_with_its_own_frame(batch):
 
 def test_the_last_batch_is_filled_up_with_its_last_image():
     fed = []
-    list(predict(images(6), prepared, lambda t: fed.append(t[:, 0, 0].tolist()) or {"y": t}, answered, 4))
+    list(predict(prepared(images(6)), lambda t: fed.append(t[:, 0, 0].tolist()) or {"y": t}, answered, 4))
 
     assert fed == [[0, 1, 2, 3], [4, 5, 5, 5]]
 
@@ -55,7 +56,7 @@ def test_an_image_that_cannot_be_read_ends_the_run_and_is_no_lower_score():
     samples = [*dataset.samples[:4], broken, dataset.samples[5]]
 
     with pytest.raises(DataError, match="4 is truncated"):
-        list(predict(Dataset("n", "whole", samples, 6, None, "d"), prepared, lambda t: {"y": t}, answered, 2))
+        list(predict(prepared(Dataset("n", "whole", samples, 6, None, "d")), lambda t: {"y": t}, answered, 2))
 
 
 def test_what_cannot_be_interpreted_is_an_error_of_the_run():
@@ -65,7 +66,7 @@ def test_what_cannot_be_interpreted_is_an_error_of_the_run():
         return answered(outputs, frame)
 
     with pytest.raises(ValueError, match="three"):
-        list(predict(images(6), prepared, lambda t: {"y": t}, interpret, 2))
+        list(predict(prepared(images(6)), lambda t: {"y": t}, interpret, 2))
 
 
 def test_predictions_come_back_as_they_were_packed():

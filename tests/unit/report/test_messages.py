@@ -87,7 +87,7 @@ ASIDE = {
     "x / std",
     "N x H x W x C is taken for N x C x H x W", "to device", "from device", "<event>/<name>.txt",
     "passed over", "reference {0}", "card {0}", "{0} over {1}",
-    "eager PyTorch", "ONNX Runtime",
+    "eager PyTorch", "ONNX Runtime", "import sys", "sys.path[:] = sys.argv[2:]", "from harness.run.pool import serve",
     r"^VmHWM:\s+(\d+) kB", "finish() comes before the next command to a worker that measures",
     "start() comes before finish()", "keys of a store key must be strings",
     "sent {!r}, which is not a valid reply", "worker's log",

@@ -26,6 +26,10 @@ PROTOCOL = SimpleNamespace(
 )
 
 
+def ahead(samples):
+    return (preprocess(sample.read(), False) for sample in samples)
+
+
 def images(count):
     samples = [Sample(str(i), lambda i=i: np.full((2, 2, 3), i, np.float32)) for i in range(count)]
     return Dataset("numbers", "whole", samples, count, None, "digest")
@@ -46,7 +50,7 @@ class Device:
 def card(*devices, batch=4, nms=False):
     case = Case("numbers", "chip", Precision.FP16, batch)
     sessions = {f"device {n}": device for n, device in enumerate(devices)}
-    return Card(sessions, MODEL, PROTOCOL, case, lambda sample: preprocess(sample.read(), False), nms)
+    return Card(sessions, MODEL, PROTOCOL, case, ahead, nms)
 
 
 def asked(whole, data):
@@ -209,12 +213,11 @@ def test_outputs_that_are_all_zero_do_not_move():
 
 
 def test_images_that_change_places_on_their_way_are_an_error_of_the_suite(monkeypatch):
-    sound = predictions.stream
-    back = lambda samples, prepare: iter(list(sound(samples, prepare))[::-1])  # noqa: E731
-    monkeypatch.setattr(predictions, "stream", back)
+    whole = card(Device(), batch=1)
+    whole.ahead = lambda samples: ahead(samples[::-1])
 
     with pytest.raises(DataError, match=r"the chip was fed another tensor instead of \d") as caught:
-        asked(card(Device(), batch=1), images(10))
+        asked(whole, images(10))
     assert "a fault of the suite" in caught.value.hint
 
 

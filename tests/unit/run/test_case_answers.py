@@ -42,7 +42,7 @@ def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatc
         settings=SimpleNamespace(process=0, processes=processes, tune=False),
         lease=shared,
         worker=entered,
-        prepared=SimpleNamespace(prepare=lambda name, protocol, raw: None),
+        prepared=SimpleNamespace(ahead=lambda name, protocol, raw, streams: streams),
         dataset=lambda model: SimpleNamespace(name="set"),
     )
     bench = CaseRun(context, next(case for case in matrix.cases() if case.chip == "ascend310"))
@@ -54,6 +54,7 @@ def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatc
 
     with CaseAnswers(bench)._card(bench.variant) as card:
         assert list(card.sessions) == [f"device {n}" for n in range(devices)]
+        assert card.ahead == devices, "they share the cores that prepare images"
 
 
 # ---------------------------------------------------------------------------------------------- how many images

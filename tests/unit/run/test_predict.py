@@ -51,7 +51,8 @@ def test_every_image_goes_through_the_session_and_the_variants_own_interpretatio
         return {"y": tensors.astype(np.float32)}
 
     session = SimpleNamespace(run=run)
-    found = found_by(session, MODEL, PROTOCOL, images(5), lambda one: preprocess(one.read(), True), 2, nms, done.append)
+    prepared = (preprocess(one.read(), True) for one in images(5).samples)
+    found = found_by(session, MODEL, PROTOCOL, prepared, 2, nms, done.append)
 
     assert fed == [(["image"], np.uint8, 2)] * 3
     assert [answer["value"].tolist() for answer in found] == [[0], [1], [2], [3], [4]]

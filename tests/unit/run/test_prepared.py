@@ -2,9 +2,11 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pooled
 import pytest
 
 from harness.datasets.base import Sample
@@ -143,7 +145,7 @@ def test_the_file_has_no_name_and_its_space_comes_back(tmp_path, work):
     ask(kept, work, range(5))
 
     assert not list((tmp_path / "cache").iterdir())
-    (descriptor,) = [file.descriptor for file in kept._files.values()]
+    (descriptor,) = kept._opened
     assert os.fstat(descriptor).st_size == 5 * BYTES
     kept.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -160,3 +162,106 @@ def test_processes_of_a_run_share_the_free_space(tmp_path, work, monkeypatch):
     ask(kept, work, range(4))
 
     assert work.read == [0, 1, 2, 3, 2, 3]
+
+
+# ---------------------------------------------------------------------------------------------- by processes
+
+POOLED = SimpleNamespace(preprocess=pooled.preprocess, size=(1000, 1000))  # so large are sent one by one
+
+
+@pytest.fixture
+def four_cores(monkeypatch):
+    """On which ten images are a large set; (number of files, room) of each time that processes were started."""
+    started, sound = [], prepared.pool.prepared
+
+    def noted(samples, preprocess, raw, files, room, size):
+        started.append((len(files), room))
+        return sound(samples, preprocess, raw, files, room, size)
+
+    monkeypatch.setattr(prepared.pool, "prepared", noted)
+    monkeypatch.setattr(prepared, "cores", lambda: 4)
+    monkeypatch.setattr(prepared, "LARGE", 10)
+    return started
+
+
+def numbered(tmp_path, numbers):
+    """Samples that leave a file when they are read."""
+    return [Sample(f"n{number}", partial(pooled.noted, str(tmp_path), number)) for number in numbers]
+
+
+def test_processes_prepare_what_is_missing_of_a_large_set_and_it_is_kept(tmp_path, four_cores):
+    read = tmp_path / "read"
+    read.mkdir()
+    kept = images(tmp_path)
+    few, many, again = (numbered(read, numbers) for numbers in ((3, 7), range(40), reversed(range(40))))
+
+    assert [one.frame.scale[1] for one in kept.ahead("set", POOLED, False)(few)] == [3, 7]
+    assert four_cores == []
+    assert [one.frame.scale[1] for one in kept.ahead("set", POOLED, False)(many)] == list(range(40))
+    for path in read.iterdir():
+        path.unlink()
+    found = list(kept.ahead("set", POOLED, False)(again))
+
+    assert not list(read.iterdir()), "all were kept"
+    assert four_cores == [(4, (1e6 - 2 * BYTES) / 4)]
+    for number, one in zip(reversed(range(40)), found, strict=True):
+        wanted = pooled.preprocess(pooled.read(number), False)
+        assert (one.tensor.tobytes(), one.frame) == (wanted.tensor.tobytes(), wanted.frame)
+
+
+def test_processes_keep_no_more_than_is_allowed_and_their_files_serve_again(tmp_path, four_cores):
+    read = tmp_path / "read"
+    read.mkdir()
+    kept = images(tmp_path, most=20 * BYTES)
+    for dataset in ("one", "other", "third"):
+        list(kept.ahead(dataset, POOLED, False)(numbered(read, range(12))))
+
+    assert four_cores == [(4, 5 * BYTES), (4, 2 * BYTES), (4, 0)]
+    assert sum(os.fstat(file).st_size for file in kept._opened) == 20 * BYTES
+    assert len(kept._opened) == 4
+    kept.close()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_place_that_cannot_be_written_keeps_nothing_and_costs_no_image(tmp_path, four_cores):
+    (tmp_path / "cache").write_text("a file")
+    found = images(tmp_path).ahead("set", POOLED, False)(numbered(tmp_path, range(12)))
+
+    assert [one.frame.scale[1] for one in found] == list(range(12))
+    assert four_cores == [(4, 0)]
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "streams", "expected"),
+    [(3, 1, 1, 0), (4, 1, 1, 4), (64, 1, 1, 32), (64, 4, 1, 16), (64, 4, 4, 4), (64, 8, 4, 0)],
+)
+def test_processes_and_devices_of_a_run_share_the_cores(
+    tmp_path, four_cores, monkeypatch, cores, processes, streams, expected
+):
+    monkeypatch.setattr(prepared, "cores", lambda: cores)
+    monkeypatch.setattr(
+        prepared.pool, "prepared",
+        lambda samples, preprocess, raw, files, room, size:
+            four_cores.append(len(files)) or ((preprocess(one.read(), raw), None) for one in samples),
+    )  # fmt: skip
+    made = PreparedImages(tmp_path / "cache", 1e9, processes).ahead("set", POOLED, False, streams)
+
+    assert len(list(made(numbered(tmp_path, range(12))))) == 12
+    assert four_cores == [expected] * bool(expected)
+
+
+def test_what_no_process_can_import_is_prepared_by_threads(tmp_path, work, four_cores):
+    work.protocol.size = pooled.SIZE
+    found = images(tmp_path).ahead("set", work.protocol, False)([work.sample(number) for number in range(12)])
+
+    assert [one.frame.scale[1] for one in found] == list(range(12))
+    assert four_cores == []
+
+
+def test_a_stream_that_is_left_gives_the_room_back(tmp_path, four_cores):
+    kept = images(tmp_path, most=20 * BYTES)
+    made = kept.ahead("set", POOLED, False)(numbered(tmp_path, range(12)))
+    next(made)
+    made.close()
+
+    assert kept._left == 20 * BYTES - sum(os.fstat(file).st_size for file in kept._opened) < 20 * BYTES

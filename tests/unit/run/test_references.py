@@ -13,7 +13,7 @@ from harness.run.references import References
 from harness.run.settings import Settings
 from harness.store import Store
 
-PREPARED = SimpleNamespace(prepare=lambda name, protocol, raw: None)
+PREPARED = SimpleNamespace(ahead=lambda name, protocol, raw: None)
 
 
 def run(tmp_path):
