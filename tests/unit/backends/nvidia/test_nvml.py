@@ -16,6 +16,20 @@ from harness.errors import DeviceError, InvalidMeasurement
 from harness.run.devices import check_idle
 
 
+@pytest.mark.parametrize(("bit", "spoils"), [(0x01, False), (0x02, False), (0x04, False), (0x08, True), (0x10, False),
+                                             (0x20, True), (0x40, True), (0x80, True), (0x100, False)])  # fmt: skip
+def test_a_clock_that_heat_or_power_slows_spoils_a_measurement(bit, spoils):
+    """The bits are those of nvml.h, nvmlClocksEventReason*."""
+    assert bool(_nvml._reasons(bit)) is spoils
+
+
+@pytest.mark.parametrize("backend", [trt, ort_cuda, torch_cuda])
+def test_health_is_that_of_the_board_and_not_of_the_number_that_cuda_gives(backend, monkeypatch):
+    monkeypatch.setattr(_nvml, "state", lambda number: number)
+
+    assert backend.health(Device(0, "Tesla T4", 3)) == 3
+
+
 @pytest.mark.parametrize("source", ["library", "bytes", "absent"])
 def test_health_through_nvml_and_through_nvidia_smi(sdk, source):
     sdk.switch(nvml=source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import own_models
@@ -12,8 +13,18 @@ from trt_tiny import calibration, distance, run
 from vendor_sweep import NORMALIZE, tiny_answer, tiny_batch, tiny_spec
 
 from harness.backends.base import BuildSpec, TensorSpec
-from harness.backends.nvidia import trt
+from harness.backends.nvidia import _trt_build, trt
 from harness.errors import BuildError
+
+
+def test_a_profile_is_tuned_for_its_largest_batch():
+    told = []
+    profile = SimpleNamespace(set_shape=lambda *given: told.append(given))
+    calls = SimpleNamespace(make=lambda name, function: function(), do=lambda name, function, *given: function(*given))
+    builder = SimpleNamespace(create_optimization_profile=lambda: profile)
+
+    assert _trt_build._profile(calls, builder, {"x": (-1, 3), "size": (2,)}, 1, 8) is profile
+    assert told == [("x", (1, 3), (8, 3), (8, 3)), ("size", (2,), (2,), (2,))]
 
 
 def with_qdq(source, target):
