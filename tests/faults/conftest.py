@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import warm
 
 from harness import datasets, matrix
 from harness.backends import registry
@@ -61,7 +62,8 @@ def present() -> dict[str, Presence]:
 
 @pytest.fixture
 def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest.MonkeyPatch) -> tiny.World:
-    """The matrix holds the tiny models and their chip only; measurements are short."""
+    """The matrix holds the tiny models and their chip only; measurements are short; workers start warm."""
+    warm.instead(monkeypatch, warm.LIGHT)
     begin, look = RunContext.__init__, devices.find
     rows = {"chipproof.chips": [tiny.CHIP], "chipproof.models": list(tiny.MODELS.values()), "chipproof.backends": []}
 

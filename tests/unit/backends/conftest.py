@@ -5,6 +5,7 @@ import os
 import numpy as np
 import onnx
 import pytest
+import warm
 from ort_small import images, network
 
 
@@ -28,3 +29,9 @@ def environment():
     for name in set(os.environ) - set(before):
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch):
+    """The simulated programs and the workers start warm."""
+    warm.instead(monkeypatch, warm.LIGHT)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import warm
 from ascend_tiny import DEVICE, apart, compiled, expected, images, spec
 from patience import in_call, patient
 from vendor_sweep import SDK, python37
@@ -205,7 +206,8 @@ def test_the_whole_case_runs_under_python_37(engine, tmp_path):
     assert not ledger.exists(), ledger.read_text()
 
 
-def test_no_vendor_module_is_imported_before_it_is_used():
+def test_no_vendor_module_is_imported_before_it_is_used(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", warm.REAL)
     code = f"import sys; sys.path.insert(0, {str(BACKENDS.parents[2])!r})\n" + "".join(
         f"import harness.backends.ascend.{name}\n" for name in OURS
     )
