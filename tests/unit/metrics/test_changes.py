@@ -61,3 +61,16 @@ def test_a_class_counts_by_the_place_to_which_it_fell(place, expected):
 )
 def test_attributes_count_by_those_that_turned_over(found, wanted, expected):
     assert share("attributes", logits(*found), logits(*wanted)) == expected
+
+
+@pytest.mark.parametrize(("score", "share", "counts"), [
+    (0.46, 1 - 0.46 / 0.9, (1, 0, 1, 0)), (0.44, 1.0, (0, 0, 1, 1)),
+])  # fmt: skip
+def test_a_box_that_the_chip_is_less_sure_of_is_lost_by_what_it_lacks(score, share, counts):
+    """The reference's boxes have 0.9: less than half of that is no box, the rest is told beside the sure one."""
+    wanted = boxes(FACE)
+    found = compared("faces", [boxes((*FACE[:4], score)), *[wanted] * 3], [wanted] * 4)[0]
+
+    assert found.share == pytest.approx(share, abs=1e-6)
+    assert found.counts == counts
+    assert (len(found.chip), len(found.reference)) == counts[::2]
