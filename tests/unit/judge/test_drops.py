@@ -342,3 +342,11 @@ def test_the_longer_tail_of_a_bootstrap_widens_its_own_side_only():
     assert (right[0], left[1]) == (even[0], even[1])
     assert right[1] - even[1] == pytest.approx(0.002 * 0.9 * ((2 * 1.648**2 + 1) / 6 + 1) - 1e-4, rel=0.01)
     assert even[0] - left[0] == pytest.approx(0.002 * 0.9 * (2 * 1.648**2 + 1) / 6, rel=0.01)
+
+
+@pytest.mark.parametrize(("samples", "freedom"), [(1, 1), (2, 1), (3, 2), (40, 39)])
+def test_the_bounds_of_a_bootstrap_have_at_least_one_degree_of_freedom(samples, freedom):
+    low, high = resampled_bounds(0.1, 0.01, 0.0, samples, 10**9, 0.025)
+    t = scipy_stats.t.isf(0.025, freedom)
+
+    assert (low, high) == pytest.approx((0.1 - 0.01 * t, 0.1 + 0.01 * t), rel=1e-6)

@@ -387,6 +387,14 @@ def test_pairs_of_equal_windows_have_a_ratio_of_one():
     assert (ratio.value, ratio.low, ratio.high, ratio.spread, ratio.samples) == (1.0, 1.0, 1.0, 0.0, 60)
 
 
+def test_few_pairs_are_worth_what_their_correlation_leaves():
+    chip = np.array([10.0, 11.0, 12.0, 11.5, 12.5, 11.0, 10.5, 11.5])
+    ratio = paired_ratio(chip, np.full(8, 10.0))
+
+    assert (ratio.samples, ratio.worth) == (8, pytest.approx(stats._worth(np.log(chip))))
+    assert 2 < ratio.worth < 6
+
+
 def test_a_ratio_rests_on_the_shorter_series():
     ratio = ratio_interval(Estimate(2.0, 1.9, 2.1, 0.1, 40, 40), Estimate(1.0, 0.9, 1.1, 0.1, 12, 10))
 
