@@ -308,5 +308,14 @@ def test_a_clock_of_single_precision_rounds_short_latencies():
 
 
 def test_a_paste_of_explanations_alone_is_called_so():
-    with pytest.raises(DataError, match="only explanations"):
+    with pytest.raises(DataError) as caught:
         parse("[11/01/2024-10:33:09] [V] === Explanations of the performance metrics ===\n[V] Throughput: in words\n")
+
+    assert "there are only explanations" in caught.value.fact
+
+
+def test_a_total_that_is_no_number_of_queries_is_told_with_both_figures():
+    text = log_samples.trtexec_7().replace("time: 3 s", "time: 3.003 s")
+
+    with pytest.raises(DataError, match=r"contradicts itself: 3\.003 s in queries of 4 ms are 750\.75 queries"):
+        parse(text)
