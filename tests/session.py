@@ -23,15 +23,14 @@ from harness import matrix
 from harness.backends.registry import Pythons, pythons
 from harness.case import Case
 from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
-from harness.judge import policyfile
 from harness.judge.policy import Policy
 from harness.report.causes import PASSED_ON, SWITCHES, passed_on
 from harness.report.journal import Journal
 from harness.report.messages import Translate, language, refusal, translation
 from harness.report.records import Record, Run
+from harness.run.settings import lab_policy
 from harness.run.simulation import simulator_folder
 from harness.vocabulary import STAGE_MARKERS, Outcome
-from harness.worker.limits import STEPS
 
 if TYPE_CHECKING:
     from harness.export.own import OwnModel
@@ -60,6 +59,7 @@ ATTEMPTS = pytest.StashKey[Counter[str]]()  # how often a test was begun, by nod
 PACKAGES = ("chipproof", "torch", "onnx", "onnxruntime", "numpy", "opencv-python-headless", "pillow", "pycocotools")
 OPTIONS = ("data", "limit", "device", "require", "tune", "simulate", "runner", "sdk_python", "backend_option", "tier",
            "memory_limit", "patience")  # fmt: skip
+DIAGNOSED = ("data", "cache", "device", "runner", "policy", "backend_option", "tune", "simulate")  # options of diagnose
 ASIDE = ("data", "require", "tier", "memory_limit", "patience")  # of these, what decides no verdict that is reached
 
 
@@ -80,17 +80,11 @@ class Own:
 
 def policy_of(config: pytest.Config) -> Policy:
     """The lab's policy, or an empty one. Raises pytest.UsageError for a file that is wrong."""
-    given = config.getoption("policy")
-    path = given or Path(config.invocation_params.dir) / policyfile.NAME
-    if given is None and not path.is_file():
-        return Policy()
-    ids = [str(case) for case in (*matrix.cases(), *(own.case for own in config.stash[OWN]))]
+    own = [one.case for one in config.stash[OWN]]
     try:
-        found = policyfile.read(Path(path), ids, STEPS)
-        pythons(found.pythons, matrix.chips())
+        return lab_policy(config.getoption("policy"), Path(config.invocation_params.dir), own)
     except HarnessError as error:
         raise refused(config, error) from error
-    return found
 
 
 def pythons_of(config: pytest.Config) -> Pythons:
@@ -205,7 +199,7 @@ def way_on(item: pytest.Item) -> dict[str, str]:
 
 
 def _diagnose(config: pytest.Config, case: Case, pythons: list[str]) -> str:
-    told = {name: config.getoption(name) for name in ("data", "cache", "backend_option", "simulate")}
+    told = {name: config.getoption(name) for name in DIAGNOSED}
     options = pythons + passed_on({**told, **_own_file(config, case)})
     words = [called("chipproof", config), "diagnose", str(case), *options]
     return " ".join([*_environment(config), shlex.join(words)])

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from tools.language import say
-from tools.suite import BackendOptionOption, CacheOption, DataOption, PythonOption, SimulateOption, deliver, suite
+from tools.suite import (
+    BackendOptionOption,
+    CacheOption,
+    DataOption,
+    DeviceOption,
+    PolicyOption,
+    PythonOption,
+    RunnerOption,
+    SimulateOption,
+    TuneOption,
+    deliver,
+    suite,
+)
 
 
 def command(
@@ -21,14 +33,21 @@ def command(
     sdk_python: PythonOption = None,
     backend_option: BackendOptionOption = None,
     simulate: SimulateOption = False,
-    tune: Annotated[bool, typer.Option("--tune", help="let the compiler search longer for a faster engine")] = False,
+    tune: TuneOption = False,
+    runner: RunnerOption = None,
+    device: DeviceOption = None,
+    policy: PolicyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
     """Export and compile the model of CASE for its chip, which must be here, and say where the engine is."""
     from harness.case import Case
     from harness.run.case_run import CaseRun
+    from harness.run.settings import lab_policy
 
-    context = suite(data, cache, sdk_python, simulate=simulate, tune=tune, backend_option=backend_option)
+    context = suite(
+        data, cache, sdk_python, simulate=simulate, tune=tune, backend_option=backend_option, device=device,
+        runner=runner, policy=lab_policy(policy, Path.cwd()),
+    )  # fmt: skip
     with closing(CaseRun(context, Case.parse(case))) as bench:
         engine = bench.built().path
         facts = {"case": case, "engine": str(out or engine), **bench.facts}

@@ -14,7 +14,18 @@ import typer
 from harness.errors import InvalidMeasurement, UsageError
 from harness.vocabulary import Outcome
 from tools.language import reader, say, show
-from tools.suite import BackendOptionOption, CacheOption, DataOption, PythonOption, SimulateOption, suite
+from tools.suite import (
+    BackendOptionOption,
+    CacheOption,
+    DataOption,
+    DeviceOption,
+    PolicyOption,
+    PythonOption,
+    RunnerOption,
+    SimulateOption,
+    TuneOption,
+    suite,
+)
 
 if TYPE_CHECKING:
     from harness.case import Case, Tensors
@@ -46,6 +57,10 @@ def command(
     sdk_python: PythonOption = None,
     backend_option: BackendOptionOption = None,
     simulate: SimulateOption = False,
+    tune: TuneOption = False,
+    runner: RunnerOption = None,
+    device: DeviceOption = None,
+    policy: PolicyOption = None,
     onnx: OnnxOption = None,
     onnx_input: OnnxInputOption = None,
     bundle: Annotated[
@@ -62,11 +77,16 @@ def command(
     the reference's outputs, and the versions. Exit status: 0 nothing differs, 1 something does, 2 could not run."""
     from harness.case import Case
     from harness.diagnose import layers, taps
+    from harness.run.settings import lab_policy
 
     if sweep and bundle is not None:
         raise UsageError("--sweep writes no bundle", hint="run chipproof diagnose again with --bundle alone")
-    context = suite(data, cache, sdk_python, simulate=simulate, backend_option=backend_option)
-    with closing(_run_of(context, Case.parse(case), onnx, onnx_input or [])) as bench:
+    of = Case.parse(case)
+    context = suite(
+        data, cache, sdk_python, simulate=simulate, tune=tune, backend_option=backend_option, device=device,
+        runner=runner, policy=lab_policy(policy, Path.cwd(), [of]),
+    )  # fmt: skip
+    with closing(_run_of(context, of, onnx, onnx_input or [])) as bench:
         if sweep:
             _end_of_sweep({"case": case, **bench.facts, **swept(bench)}, as_json)
         chip, wanted = bench.outputs()

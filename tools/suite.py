@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from harness.chips import Chip
+    from harness.judge.policy import Policy
     from harness.run.context import RunContext
 
 DataOption = Annotated[
@@ -26,6 +27,15 @@ DataOption = Annotated[
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", envvar="CHIPPROOF_CACHE", help="where exports and engines are kept")
 ]
+DeviceOption = Annotated[int | None, typer.Option("--device", metavar="N", help="use only this device of the chip")]
+RunnerOption = Annotated[
+    str | None, typer.Option("--runner", metavar="BACKEND", help="drive the chip by this backend instead of its own")
+]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FILE", help="the lab's own rules (default: chipproof.toml here, if there)"),
+]
+TuneOption = Annotated[bool, typer.Option("--tune", help="let the compiler search longer for a faster engine")]
 SimulateOption = Annotated[
     bool, typer.Option("--simulate", help="replace the vendor's SDK with a simulated one; $CHIPPROOF_SIM sets it")
 ]
@@ -71,17 +81,25 @@ def suite(
     simulate: bool = False,
     backend_option: Sequence[str] | None = None,
     tune: bool = False,
+    device: int | None = None,
+    runner: str | None = None,
+    policy: Policy | None = None,
 ) -> RunContext:
     """A RunContext for one verb; its notes go to standard error."""
     from rich.console import Console
 
     from harness import matrix
-    from harness.backends.registry import backend_options, pythons
+    from harness.backends.registry import backend_options, backends, pythons
+    from harness.judge.policy import Policy
     from harness.run.context import RunContext
     from harness.run.settings import Settings
     from harness.run.simulation import simulator
     from harness.store import Store
 
+    if runner is not None and runner not in backends():
+        raise UsageError(f"--runner {runner}: no such backend", hint=f"there are {', '.join(backends())}")
+    lab = policy or Policy()
+    memory = str(cache_folder(cache) / "simulated")
     console, t = Console(stderr=True), reader(sys.stderr)
     if data is not None and not data.is_dir():
         raise UsageError(
@@ -100,10 +118,13 @@ def suite(
             store=Store(cache_folder(cache), say=lambda note: console.print(t(note), style="yellow", markup=False)),
             baselines=matrix.published(),
             data=data,
-            pythons=pythons(sdk_python or [], matrix.chips()),
+            pythons=pythons([*lab.pythons, *(sdk_python or [])], matrix.chips()),
             backend_options=backend_options(backend_option or [], matrix.chips()),
             tune=tune,
-            environment=partial(simulator, memory=str(cache_folder(cache) / "simulated")) if simulate else no_simulator,
+            device=device,
+            runner=runner,
+            policy=lab,
+            environment=partial(simulator, runner=runner, memory=memory) if simulate else no_simulator,
             progress=begin,
         )
     )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness import matrix
 from harness.backends import registry
 from harness.baselines import Baselines
+from harness.case import Case
 from harness.chips import Chip
+from harness.judge import policyfile
 from harness.judge.policy import Policy
 from harness.judge.timing import Plan
 from harness.run.prepared import PREPARED_GB
 from harness.store import Store
-from harness.worker.limits import Limits
+from harness.worker.limits import STEPS, Limits
 
 # how a chip is timed: 5 s of single executes give p99 up to 5 ms an execute
 CHIP_PLAN = Plan(warmup_s=1.0, window_s=1.0, windows=20, latencies=10_000, latency_s=5.0)
@@ -46,3 +49,14 @@ class Settings:
     process: int = 0  # number of this process among those of the run (pytest -n)
     processes: int = 1
     tell: Callable[[str], None] = lambda text: None  # shows a message to the user at once
+
+
+def lab_policy(given: Path | None, folder: Path, cases: Sequence[Case] = ()) -> Policy:
+    """The lab's policy: the file `given`, else the one in `folder`, else an empty one. `cases` are those of the user's
+    own ONNX files. Raises UsageError for a file that is wrong."""
+    path = given or folder / policyfile.NAME
+    if given is None and not path.is_file():
+        return Policy()
+    found = policyfile.read(path, [str(case) for case in (*matrix.cases(), *cases)], STEPS)
+    registry.pythons(found.pythons, matrix.chips())
+    return found

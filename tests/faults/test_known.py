@@ -56,13 +56,15 @@ def test_a_known_failure_that_no_longer_fails_is_red_at_every_stage(conform, pla
 def test_a_red_test_tells_the_way_on_in_the_terminal_and_on_record(conform, planted, monkeypatch, tmp_path):
     monkeypatch.setenv("TESTBED", "bf16")
     monkeypatch.setattr("tests.session.called", lambda program, config: program)
-    watch = conform("tiny_classes and fp32 and bs4 and numerics and not dynamic", more=(f"--results={tmp_path}",))
+    given = (f"--results={tmp_path}", "--device=0")
+    watch = conform("tiny_classes and fp32 and bs4 and numerics and not dynamic", more=given)
 
     record = next(r for r in watch.records if r.outcome == "FAIL")
     case = "tiny_classes-testbed-fp32-bs4"
     (text,) = [text for text in watch.texts if f"FAIL {case} numerics" in text]
     assert record.facts["again"].startswith("python -m pytest 'tests/conformance/test_numerics.py::")
     assert record.facts["diagnose"].startswith(f"chipproof diagnose {case} ")
+    assert " --device=0" in record.facts["diagnose"]
     assert record.facts["engine"].endswith(".engine")
     assert record.facts["log"] == str(tmp_path / "logs" / f"{case}.log")
     assert (tmp_path / "logs" / f"{case}.log").exists()

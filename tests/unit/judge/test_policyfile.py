@@ -44,6 +44,16 @@ def read(tmp_path, text):
     return policyfile.read(tmp_path / "chipproof.toml", CASES, STEPS)
 
 
+def test_a_row_of_a_file_that_this_run_does_not_test_stands(tmp_path):
+    """One policy serves runs with --onnx and without."""
+    path = tmp_path / "chipproof.toml"
+    path.write_text('[[expect]]\ncase = "own_lane-*"\nstage = "numerics"\noutcome = "FAIL"\nreason = "x"\n')
+
+    (row,) = policyfile.read(path, ["regnety_016-cpu-fp32-bs1"], STEPS).expected
+
+    assert row.case == "own_lane-*"
+
+
 def test_every_kind_of_row_is_read_with_its_place(tmp_path):
     policy = read(tmp_path, WHOLE)
 

@@ -18,10 +18,12 @@ from harness.chips import CHIPS
 from harness.datasets import scenes
 from harness.models import MODELS
 from harness.models.base import Frame, Prepared
+from harness.report.causes import PASSED_ON, SWITCHES
 from harness.run.artefacts import ResolvedWeights
 from harness.run.context import RunContext
 from harness.run.settings import Settings
 from harness.store import Store
+from tests.session import DIAGNOSED
 from tools import cli
 
 
@@ -77,6 +79,13 @@ def diagnose(tmp_path, monkeypatch, capsys):
         return ended.value.code, capsys.readouterr().out
 
     return run
+
+
+def test_a_red_test_gives_diagnose_every_option_that_both_know():
+    taken = {option.name for option in cli.app("diagnose").commands["diagnose"].params}
+    passed_on = {*PASSED_ON, *SWITCHES}
+
+    assert taken & passed_on == {*DIAGNOSED, "sdk_python", "onnx", "onnx_input"}
 
 
 def test_the_command_finds_nothing_where_nothing_is_wrong(diagnose):

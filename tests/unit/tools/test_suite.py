@@ -83,6 +83,41 @@ def test_verbs_that_use_a_chip_take_its_interpreter_and_settings(verb, tmp_path,
     assert asked[0].backend_options.of("cpu") == {"threads": "4"}
 
 
+@pytest.mark.parametrize("verb", ["build", "diagnose"])
+def test_verbs_that_use_a_chip_look_at_what_the_run_looked_at(verb, tmp_path, monkeypatch):
+    """The backend, the device, the engine and the surroundings of the lab: else another chip would be diagnosed."""
+    asked = []
+    monkeypatch.setattr(
+        RunContext, "worker", lambda self, chip, backend: asked.append((backend, self.settings)) or 1 / 0
+    )
+    (tmp_path / "lab.toml").write_text('environment.t4 = { LD_LIBRARY_PATH = "/opt/lab" }\nsdk_python.t4 = "sh"\n')
+    given = ["--runner=torch_cuda", "--device=3", "--tune", f"--policy={tmp_path / 'lab.toml'}"]
+
+    with pytest.raises(SystemExit):
+        cli.main([verb, "regnety_016-t4-fp32-bs1", f"--cache={tmp_path}", *given])
+
+    ((backend, settings),) = asked
+    assert (backend, settings.device, settings.tune) == ("torch_cuda", 3, True)
+    assert settings.policy.environment["t4"] == {"LD_LIBRARY_PATH": "/opt/lab"}
+    assert settings.pythons.chips == {"t4": "sh"}
+
+
+def test_the_policy_of_the_current_folder_holds_for_verbs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chipproof.toml").write_text("decided = 2\n")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["build", "regnety_016-cpu-fp32-bs1", f"--cache={tmp_path}"])
+
+    assert ended.value.code == 2
+    assert "decided = 2 is not a share" in capsys.readouterr().err
+
+
+def test_a_backend_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--runner tensorrtt: no such backend"):
+        suite(None, tmp_path, runner="tensorrtt")
+
+
 @pytest.mark.parametrize(
     ("option", "said"), [("--sdk-python=rk3589=sh", "no such chip"), ("--backend-option=thread=2", "no backend knows")]
 )
