@@ -236,12 +236,11 @@ def judge_in_flight(
     details = {"executes_at_once": busy, "in_flight": in_flight}
     if LEAST_AT_ONCE <= busy <= IN_FLIGHT * in_flight:
         return Verdict(Outcome.PASS, text, details)
-    if busy < LEAST_AT_ONCE:
-        cause = "executes, images or devices are left out of the rate, or the latencies are in another unit"
-        return Verdict(Outcome.INVALID, f"{text}: {cause}", details)
-    if latency < SHORTEST and busy <= SLOPPY * in_flight:
+    if latency < SHORTEST and 1 / SLOPPY <= busy <= SLOPPY * in_flight:
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: a single execute is too short to decide", details)
     cause = "images or devices are counted twice, or the timed work is not done"
+    if busy < LEAST_AT_ONCE:
+        cause = "executes, images or devices are left out of the rate, or the latencies are in another unit"
     return Verdict(Outcome.INVALID, f"{text}: {cause}", details)
 
 

@@ -84,10 +84,6 @@ class Server:
 
 LIGHT = Server("numpy", "onnx", "onnxruntime")
 """What a backend's worker and a simulated SDK import."""
-HEAVY = Server(
-    "pytest", "torch", "torchvision", "timm", "onnx.version_converter", "onnxruntime", "cv2", "scipy.io", "scipy.stats"
-)
-"""What a run of the suite imports."""
 
 
 def instead(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:

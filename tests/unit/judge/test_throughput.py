@@ -431,6 +431,22 @@ def test_every_second_execute_skipped_is_seen_though_single_ones_are_skipped_too
     assert judge_in_flight(1600, 8, 1, [0.010, 1e-6] * 10).outcome is INVALID
 
 
+@pytest.mark.parametrize(
+    ("latency", "at_once", "outcome"),
+    [
+        (51e-6, 0.41, PASS),
+        (51e-6, 0.39, INVALID),
+        (49e-6, 0.39, INCONCLUSIVE),
+        (49e-6, 0.26, INCONCLUSIVE),
+        (49e-6, 0.24, INVALID),
+    ],
+)
+def test_a_series_far_slower_than_single_executes_is_invalid_unless_the_execute_is_very_short(
+    latency, at_once, outcome
+):
+    assert judge_in_flight(8 * at_once / latency, 8, 1, [latency] * 20).outcome is outcome
+
+
 def test_without_single_executes_a_rate_is_not_held_against_them():
     assert judge_in_flight(1600, 8, 1, ()).outcome is INCONCLUSIVE
 
