@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.case import Precision, Tensors
-from harness.reference import arithmetic
+from harness.reference import arithmetic, recurrent
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -62,7 +62,7 @@ def outputs(
         there = node.op_type not in SIZES and not reached.isdisjoint(reads(node))
         reached |= set(node.output) if there else set()
         given = {name: values[name] for name in reads(node)}
-        rounds = there and (_is_product(node) or not products_only)
+        rounds = there and (_is_product(node) or _is_recurrent(node) or not products_only)
         values |= _rounded(wide, node, given, precision if rounds else Precision.FP32)
         for name in reads(node):
             if last[name] == place and name not in wanted:
@@ -81,7 +81,9 @@ def _rounded(model: ModelProto, node: NodeProto, given: Tensors, precision: Prec
         if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
             channels = 0
         given = {**given, first: _to_eight_bits(given[first]), second: _to_eight_bits(given[second], channels)}
-    elif precision is Precision.FP16 and product:  # with what follows a product its result is fused
+    elif precision is Precision.FP16 and (
+        product or _is_recurrent(node)
+    ):  # with what follows a product its result is fused
         return _computed(model, node, {name: _to_half(value) for name, value in given.items()})
     made = _computed(model, node, given)
     return {name: _to_half(value) for name, value in made.items()} if precision is Precision.FP16 else made
@@ -89,6 +91,11 @@ def _rounded(model: ModelProto, node: NodeProto, given: Tensors, precision: Prec
 
 def _is_product(node: NodeProto) -> bool:
     return node.op_type in PRODUCTS and node.domain in ("", "ai.onnx")
+
+
+def _is_recurrent(node: NodeProto) -> bool:
+    """Whether products are inside of a node. At FP16 its inputs and weights are rounded; at INT8 it stays as it is."""
+    return node.op_type in recurrent.GATES and node.domain in ("", "ai.onnx")
 
 
 def _to_half(value: Array) -> Array:
@@ -119,7 +126,8 @@ def _computed(model: ModelProto, node: NodeProto, given: Tensors) -> Tensors:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         with np.errstate(all="ignore"):  # what is not finite is judged, not warned of
             made = FORMULAS[node.op_type](attributes, *(given.get(name) for name in node.input))
-        return {node.output[0]: np.asarray(made)}
+        every = made if isinstance(made, tuple) else (made,)
+        return {name: np.asarray(value) for name, value in zip(node.output, every, strict=False) if name}
     return _by_onnx_runtime(model, node, given)
 
 
@@ -431,6 +439,18 @@ def _leaky(attributes: Attributes, x: Array) -> Array:
     return np.where(x < 0, attributes.get("alpha", _single(0.01)) * x, x)
 
 
+def _recurrent(kind: str) -> Callable[..., tuple[Array, ...]]:
+    def formula(attributes: Attributes, *given: Array | None) -> tuple[Array, ...]:
+        x, *more = given
+        assert x is not None
+        try:
+            return recurrent.outputs(kind, attributes, x, *more)
+        except NotImplementedError as error:
+            raise NotExact(f"an operator is not computed in FP64: {error}") from error
+
+    return formula
+
+
 def _over_space(x: Array, cut: Sequence[slice]) -> Array:
     """A part of the axes after batch and channels."""
     index: tuple[slice, ...] = (slice(None), slice(None), *cut)
@@ -446,7 +466,7 @@ def _single(number: float) -> float:
     return float(np.float32(number))
 
 
-FORMULAS: dict[str, Callable[..., Array]] = {
+FORMULAS: dict[str, Callable[..., Array | tuple[Array, ...]]] = {
     "Conv": _conv, "ConvTranspose": _conv_transpose, "AveragePool": _average_pool,
     "GlobalAveragePool": lambda attributes, x: x.mean(_space(x), keepdims=True),
     "GlobalMaxPool": lambda attributes, x: x.max(_space(x), keepdims=True),
@@ -457,5 +477,6 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "Softplus": lambda attributes, x: np.logaddexp(0, x), "Softsign": lambda attributes, x: x / (1 + np.abs(x)),
     "Mean": lambda attributes, *given: sum(given) / len(given),
     "NonZero": lambda attributes, x: np.stack(np.nonzero(x)).astype(np.int64),
+    **{kind: _recurrent(kind) for kind in recurrent.GATES},
 }  # fmt: skip
-"""Operator -> its first output from (attributes, inputs); an optional input that is left out is None."""
+"""Operator -> its output, or all of them, from (attributes, inputs); an optional input that is left out is None."""
