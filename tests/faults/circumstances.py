@@ -15,7 +15,7 @@ from harness.export import export
 from harness.judge import accuracy, numerics, policy, repeat, sampled, stats, worked
 from harness.judge import throughput as judging
 from harness.reference import eager, predictions
-from harness.run import case_answers, case_run, case_speed, context, engine, predict, throughput, windows
+from harness.run import case_answers, case_run, case_speed, context, engine, predict, prepared, throughput, windows
 from harness.worker.limits import Limits
 from tests.conformance import test_accuracy
 from tests.faults import tiny
@@ -278,9 +278,7 @@ def a_picture_is_listed_twice(plant):
 @fault("accuracy ERROR, published ERROR")
 def a_picture_that_cannot_be_read_is_passed_over(plant):
     """The denominator shrinks: the accuracy rises or holds."""
-    plant.monkeypatch.setattr(
-        predictions, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]])
-    )
+    plant.monkeypatch.setattr(prepared, "stream", lambda samples, prepare: map(prepare, [*samples[:40], *samples[41:]]))
 
 
 @fault("accuracy ERROR, published ERROR")
@@ -288,8 +286,8 @@ def rows_that_fill_the_last_batch_are_counted(plant):
     """More answers than pictures."""
     sound = predictions.predict
 
-    def padded(dataset, prepare, run, interpret, batch, advance):
-        found = list(sound(dataset, prepare, run, interpret, batch, advance))
+    def padded(images, run, interpret, batch, advance):
+        found = list(sound(images, run, interpret, batch, advance))
         return [*found, *found[-1:] * (-len(found) % batch)]
 
     plant.monkeypatch.setattr(predict, "predict", padded)
@@ -300,8 +298,8 @@ def the_last_batch_is_dropped_unless_it_is_full(plant):
     """Fewer answers than pictures."""
     sound = predictions.predict
 
-    def cut(dataset, prepare, run, interpret, batch, advance):
-        found = list(sound(dataset, prepare, run, interpret, batch, advance))
+    def cut(images, run, interpret, batch, advance):
+        found = list(sound(images, run, interpret, batch, advance))
         return found[: len(found) // batch * batch]
 
     plant.monkeypatch.setattr(predict, "predict", cut)
@@ -349,7 +347,7 @@ def pictures_overtake_each_other(plant):
             samples[i : i + 2] = samples[i + 1], samples[i]
         return map(prepare, samples)
 
-    plant.monkeypatch.setattr(predictions, "stream", hasty)
+    plant.monkeypatch.setattr(prepared, "stream", hasty)
     plant.anew("reference.predictions")
 
 

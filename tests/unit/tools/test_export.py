@@ -19,7 +19,8 @@ def shop(tmp_path, monkeypatch):
         asked.append((model.name, protocol.name))
         return kept
 
-    made = SimpleNamespace(exported=exported, weights=lambda model: SimpleNamespace(source="seeded: no checkpoint"))
+    weights = lambda model: SimpleNamespace(source="seeded: no checkpoint")  # noqa: E731
+    made = SimpleNamespace(references=SimpleNamespace(exported=exported, weights=weights))
     monkeypatch.setattr(export, "suite", lambda data, cache: made)
     return asked, kept
 

@@ -193,7 +193,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path, content):
     if content == "empty":
         (tmp_path / "images").mkdir()
 
-    with pytest.raises(DataError, match=r"no folder|no picture"):
+    with pytest.raises(DataError, match=r"not a folder|no picture"):
         preprocess.command("deepmar_resnet50", tmp_path / "out", images=tmp_path / "images")
 
 
