@@ -81,9 +81,8 @@ def _rounded(model: ModelProto, node: NodeProto, given: Tensors, precision: Prec
         if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
             channels = 0
         given = {**given, first: _to_eight_bits(given[first]), second: _to_eight_bits(given[second], channels)}
-    elif precision is Precision.FP16 and (
-        product or _is_recurrent(node)
-    ):  # with what follows a product its result is fused
+    elif precision is Precision.FP16 and (product or _is_recurrent(node)):
+        # with what follows a product its result is fused
         return _computed(model, node, {name: _to_half(value) for name, value in given.items()})
     made = _computed(model, node, given)
     return {name: _to_half(value) for name, value in made.items()} if precision is Precision.FP16 else made
@@ -443,10 +442,9 @@ def _recurrent(kind: str) -> Callable[..., tuple[Array, ...]]:
     def formula(attributes: Attributes, *given: Array | None) -> tuple[Array, ...]:
         x, *more = given
         assert x is not None
-        try:
-            return recurrent.outputs(kind, attributes, x, *more)
-        except NotImplementedError as error:
-            raise NotExact(f"an operator is not computed in FP64: {error}") from error
+        if why := recurrent.lacks(kind, attributes):
+            raise NotExact(f"an operator is not computed in FP64: {why}")
+        return recurrent.outputs(kind, attributes, x, *more)
 
     return formula
 

@@ -29,24 +29,34 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }  # fmt: skip
 
 
+def lacks(kind: str, attributes: Mapping[str, Any]) -> str:
+    """Why a node is not computed here, or ""."""
+    if (
+        attributes.get("clip")
+        or attributes.get("input_forget")
+        or not set(_activations(attributes)) <= set(ACTIVATIONS)
+    ):
+        return f"{kind} with a clip, coupled gates or activations other than {', '.join(ACTIVATIONS)}"
+    return ""
+
+
+def _activations(attributes: Mapping[str, Any]) -> list[str]:
+    """Names of those that the node gives; none where they are the usual ones."""
+    return [name.decode() for name in attributes.get("activations") or []]
+
+
 def outputs(kind: str, attributes: Mapping[str, Any], x: Array, *given: Array | None) -> State:
     """(Y, Y_h), of an LSTM also Y_c: every step's hidden values (T, D, N, H), and the last (D, N, H).
 
     `given`: W, R, then B, sequence_lens, initial_h, of an LSTM initial_c and P; None for one that is left out. With
-    layout 1, N is the first axis of x, of the initial states and of the outputs.
-
-    Raises NotImplementedError for a clip, coupled gates and activations that are not in ACTIVATIONS."""
+    layout 1, N is the first axis of x, of the initial states and of the outputs. Only for what `lacks` says "" of."""
     w, r, *rest = given
     assert w is not None
     assert r is not None
     rest += [None] * (5 - len(rest))
     bias, lengths, *initial = rest
     directions = DIRECTIONS[attributes.get("direction", b"forward").decode()]
-    names = [name.decode() for name in attributes.get("activations") or []] or [*USUAL[kind] * len(directions)]
-    if attributes.get("clip") or attributes.get("input_forget") or not set(names) <= set(ACTIVATIONS):
-        raise NotImplementedError(
-            f"{kind} with a clip, coupled gates or activations other than {', '.join(ACTIVATIONS)}"
-        )
+    names = _activations(attributes) or [*USUAL[kind] * len(directions)]
     batch_first = bool(attributes.get("layout", 0))
     if batch_first:
         x = x.swapaxes(0, 1)

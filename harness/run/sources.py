@@ -14,7 +14,7 @@ from typing import Any
 from harness.models.base import Model
 
 HARNESS = Path(__file__).parents[1]
-DECIDES_NOTHING = ("harness.errors", "harness.vocabulary")  # texts and names only
+DECIDES_NOTHING = ("harness.errors", "harness.vocabulary", "harness.store")  # texts, names, where files are kept
 
 
 def modules_of(model: Model) -> list[str]:

@@ -154,6 +154,14 @@ def wall(work, *arguments):
     return time.perf_counter() - begun
 
 
+def written(folder, size, ending):
+    """Paths of eight pictures of that size."""
+    paths = [folder / f"{seed}{ending}" for seed in range(8)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(cv2.imencode(ending, picture(*size, seed))[1].tobytes())
+    return paths
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 @pytest.mark.parametrize("name", JOBS)
 def test_two_threads_prepare_files_nearly_twice_as_fast_as_one(name, tmp_path):
@@ -163,11 +171,7 @@ def test_two_threads_prepare_files_nearly_twice_as_fast_as_one(name, tmp_path):
     which share no lock and no memory, do not do the same work in half the time either. So they are measured in turn
     with the threads, and the bar is nine tenths of what two of them gain, at most 1.8."""
     raw, size, decoder, ending, count = JOBS[name]
-    paths = []
-    for seed in range(8):
-        path = tmp_path / f"{seed}{ending}"
-        path.write_bytes(cv2.imencode(ending, picture(*size, seed))[1].tobytes())
-        paths.append(path)
+    paths = written(tmp_path, size, ending)
     paths = paths * (count // 8)
     prepare = MODELS[name].protocols[0].preprocess
     script = PROCESS.format(root=str(Path(__file__).parents[2]), name=name, decoder=decoder, raw=raw)
@@ -260,11 +264,7 @@ def test_processes_cost_little_more_processor_time_than_one(name, tmp_path):
     """Processes share no lock, so n cores prepare n / (what a process and the run spend on an image, over what one
     process alone spends) times as fast. Both are measured in turn, as processor time: it needs no idle machine."""
     raw, size, decoder, ending, count = JOBS[name]
-    paths = []
-    for seed in range(8):
-        path = tmp_path / f"{seed}{ending}"
-        path.write_bytes(cv2.imencode(ending, picture(*size, seed))[1].tobytes())
-        paths.append(path)
+    paths = written(tmp_path, size, ending)
     protocol = MODELS[name].protocols[0]
     samples = [Sample(str(n), partial(images.read, paths[n % 8], decoder)) for n in range(count * 9)]
     cores = len(os.sched_getaffinity(0))

@@ -141,4 +141,6 @@ def test_weights_and_inputs_are_those_of_the_precision():
     found = exact.outputs(model, fed, precision=exact.Precision.FP16)["y"]
 
     np.testing.assert_array_equal(found, exact.outputs(model, rounded)["y"])
+    least = exact.outputs(model, fed, precision=exact.Precision.FP16, products_only=True)["y"]
+    np.testing.assert_array_equal(found, least)
     assert np.abs(found - exact.outputs(model, fed)["y"]).max() > 1e-4

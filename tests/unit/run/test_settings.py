@@ -5,8 +5,10 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from harness import baselines
+from harness.case import Case
 from harness.chips import CHIPS
-from harness.run.settings import CHIP_PLAN, Settings
+from harness.errors import UsageError
+from harness.run.settings import CHIP_PLAN, Settings, lab_policy
 from harness.store import Store
 
 
@@ -24,6 +26,21 @@ def test_nothing_is_left_out_unasked(settings):
     assert settings.exact
     assert settings.limit is None
     assert settings.runner is None
+
+
+ROW = '[[observe]]\ncase = "*-bs7"\nstage = "*"\nreason = "x"\n'
+
+
+def test_the_policy_is_the_given_file_or_that_of_the_folder_and_knows_the_users_cases(tmp_path):
+    own = Case.parse("own_lane-cpu-fp32-bs7")
+    assert lab_policy(None, tmp_path).observed == ()
+    (tmp_path / "chipproof.toml").write_text(ROW)
+    (tmp_path / "other.toml").write_text(ROW.replace("bs7", "bs1"))
+
+    assert [row.case for row in lab_policy(None, tmp_path, [own]).observed] == ["*-bs7"]
+    assert [row.case for row in lab_policy(tmp_path / "other.toml", tmp_path).observed] == ["*-bs1"]
+    with pytest.raises(UsageError, match=r"no case matches '\*-bs7'"):
+        lab_policy(None, tmp_path)
 
 
 def test_options_are_fixed_for_the_run(settings):

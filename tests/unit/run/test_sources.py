@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from harness.models import MODELS
-from harness.run import sources
+from harness.run import artefacts, sources
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.name)
@@ -31,3 +31,9 @@ def test_what_runs_where_types_are_not_checked_decides():
 def test_a_plug_in_without_a_file_of_its_own_has_no_code():
     assert sources.source_files(["sys"]) == set(), "built in"
     assert sources.source_files(["no_such_plug_in"]) == set()
+
+
+def test_where_files_are_kept_decides_none_of_them():
+    """Else each change of the store would have whole data sets answered again."""
+    for recipe in artefacts.RECIPES.values():
+        assert "harness.store" not in sources.closure(recipe.code), recipe.kind

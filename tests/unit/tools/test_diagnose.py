@@ -88,6 +88,19 @@ def test_a_red_test_gives_diagnose_every_option_that_both_know():
     assert taken & passed_on == {*DIAGNOSED, "sdk_python", "onnx", "onnx_input"}
 
 
+def test_rows_of_the_policy_may_be_about_the_case_of_a_users_file(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(RunContext, "worker", lambda self, chip, backend: asked.append(self.settings) or 1 / 0)
+    (tmp_path / "lab.toml").write_text('[[observe]]\ncase = "*-cpu-fp32-bs7"\nstage = "*"\nreason = "x"\n')
+    path = own_models.save(own_models.dense, tmp_path / "lane.onnx")
+
+    with pytest.raises(SystemExit):
+        cli.main(["diagnose", "own_lane-cpu-fp32-bs7", f"--onnx={path}", f"--policy={tmp_path / 'lab.toml'}",
+                  f"--cache={tmp_path}"])  # fmt: skip
+
+    assert [row.case for row in asked[0].policy.observed] == ["*-cpu-fp32-bs7"]
+
+
 def test_the_command_finds_nothing_where_nothing_is_wrong(diagnose):
     status, out = diagnose()
 

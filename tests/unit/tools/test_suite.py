@@ -6,6 +6,7 @@ import pytest
 
 from harness import matrix
 from harness.errors import StoreError, UsageError
+from harness.judge.policy import Policy
 from harness.run.context import RunContext
 from tools import cli
 from tools.suite import deliver, suite
@@ -100,6 +101,18 @@ def test_verbs_that_use_a_chip_look_at_what_the_run_looked_at(verb, tmp_path, mo
     assert (backend, settings.device, settings.tune) == ("torch_cuda", 3, True)
     assert settings.policy.environment["t4"] == {"LD_LIBRARY_PATH": "/opt/lab"}
     assert settings.pythons.chips == {"t4": "sh"}
+
+
+def test_the_simulated_sdk_is_that_of_the_backend_that_is_asked_for(tmp_path):
+    asked = suite(None, tmp_path, simulate=True, runner="acl").settings
+
+    assert "sdk/ascend" in asked.environment(matrix.chips()["mlu370_s4"])["PYTHONPATH"]
+
+
+def test_an_option_names_the_interpreter_before_the_policy(tmp_path):
+    policy = Policy(pythons=("t4=cat",))
+
+    assert suite(None, tmp_path, ["t4=sh"], policy=policy).settings.pythons.chips == {"t4": "sh"}
 
 
 def test_the_policy_of_the_current_folder_holds_for_verbs(tmp_path, monkeypatch, capsys):
