@@ -237,17 +237,17 @@ class CaseRun:
         """Raw outputs of the reference by ONNX name, for one batch. Raises InvalidMeasurement, in a second measurement,
         when the reference itself or the exported file is wrong, and when they are not of the images that the chip gets.
         """
-        rows = [i % self._different for i in range(self.case.batch)]
+        rows = [i % self.different for i in range(self.case.batch)]
         if self.anew:
-            self.context.references.check_reference(self.model, self.protocol, self._different)
-            images = self.context.references.images(self.model, self.protocol, self._different)
+            self.context.references.check_reference(self.model, self.protocol, self.different)
+            images = self.context.references.images(self.model, self.protocol, self.different)
             if not np.array_equal(self.inputs()[self.model.input], images[rows]):
                 raise InvalidMeasurement(
                     "the reference is asked about other images than the chip, or in another order: it is not the chip "
                     "that is wrong",
                     hint="this is a fault of the suite: report it",
                 )
-        witnesses = self.context.references.witnesses(self.model, self.protocol, self._different)
+        witnesses = self.context.references.witnesses(self.model, self.protocol, self.different)
         return {name: value[rows] for name, value in witnesses.items()}
 
     def judged(self, outputs: Tensors) -> Verdict:
@@ -279,14 +279,14 @@ class CaseRun:
             return session.run(self.inputs(variant.raw), finite=False)
 
     @cached_property
-    def _different(self) -> int:
+    def different(self) -> int:
         """How many different images a batch holds."""
         return min(WITNESS_IMAGES, self.case.batch, len(self.context.dataset(self.model)))
 
     def inputs(self, raw: bool = False) -> Tensors:
         """One batch of the first images, prepared (predict.batch_of)."""
         dataset, prepare = self.context.dataset(self.model), self.prepare(raw)
-        return {self.model.input: predict.batch_of(dataset, prepare, self._different, self.case.batch)}
+        return {self.model.input: predict.batch_of(dataset, prepare, self.different, self.case.batch)}
 
     def prepare(self, raw: bool = False) -> Callable[[Sample], Prepared]:
         """A function that reads and prepares an image as the engine takes it; with `raw` the chip normalises."""

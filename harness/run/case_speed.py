@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -82,8 +83,8 @@ class CaseSpeed:
         """The function that judges the blocks measured so far; None where throughput is not judged."""
         if self.context.simulated(self.chip) or (self.cell is None and EAGER not in self.peers):
             return None
-        devices = self.chip.devices_per_card
-        return windows.conclusion(self.case.batch, self.cell, self.at_least, devices, self.floor, self.peers)
+        of_card, shared = self.chip.devices_per_card, self.chip.shared
+        return windows.conclusion(self.case.batch, self.cell, self.at_least, of_card, self.floor, self.peers, shared)
 
     @property
     def peers(self) -> list[str]:
@@ -146,6 +147,7 @@ class CaseSpeed:
             for worker, device in zip(workers, card, strict=True)
         ]
         stand_in = self.context.simulated(self.chip)
+        timed = self.timed(inputs)
         sides = [Side(str(self.case), session, inputs, session.run(inputs), other, stand_in) for session in sessions]
         if earlier is not None:
             side.check_processes(sides[0], earlier)
@@ -157,7 +159,22 @@ class CaseSpeed:
             side.check_devices(dict(zip(named, sides, strict=True)), run.judged)
             if not (fresh or (first and run.devices_agreed)):
                 run.compare_devices(dict(zip(named, sessions, strict=True)))
-        return sides
+        if timed is inputs:
+            return sides
+        return [replace(side, inputs=timed, answered=side.session.run(timed)) for side in sides]
+
+    def timed(self, inputs: Tensors) -> Tensors:
+        """The inputs with no two rows alike, as in a server: a runtime that computes equal rows once gains nothing. A
+        picture that is there several times is moved down by a pixel each time. Inputs without such rows are returned as
+        they are, and those of a simulator, whose speed is not judged."""
+        alike = self.run.different < self.case.batch and self.run.changed() is None
+        if not alike or self.context.simulated(self.chip):
+            return inputs
+        moved = {name: value.copy() for name, value in inputs.items()}
+        for name, value in inputs.items():
+            for row in range(self.run.different, self.case.batch):
+                moved[name][row] = np.roll(value[row], row // self.run.different, axis=-2)
+        return moved
 
     # ---------------------------------------------------------------- in turn with its peers
 
@@ -165,10 +182,13 @@ class CaseSpeed:
         """Windows of the chip and, at FP32, of its peers, in turn."""
         run = self.run
         before = (run.worker.health(run.device),)
-        sides = [Side(str(self.case), run.session, run.inputs(run.variant.raw), run.first, run.changed())]
+        inputs = run.inputs(run.variant.raw)
+        timed = self.timed(inputs)
+        answered = run.first if timed is inputs else run.session.run(timed)
+        sides = [Side(str(self.case), run.session, timed, answered, run.changed())]
         with ExitStack() as stack:
             for name in self.peers:
-                images: Tensors = {n: v.astype(np.float32, copy=False) for n, v in run.inputs(False).items()}
+                images: Tensors = {n: v.astype(np.float32, copy=False) for n, v in self.timed(run.inputs()).items()}
                 peer = stack.enter_context(peers.opened(self.context, name, run.engine))
                 answered = peer.run(images)  # the second run: a large network allocates some of its memory only then
                 sides.append(Side(f"{name} beside {self.case}", peer, images, answered))
@@ -177,7 +197,8 @@ class CaseSpeed:
             memory = sides[0].check_flat()
         after = (run.worker.health(run.device),)
         chip, beside = windows.apart(blocks, self.peers)
-        return Measurement(chip, beside.pop(EAGER, ()), 1, before, after, effort, load, memory=memory, beside=beside)
+        return Measurement(chip, beside.pop(EAGER, ()), 1, before, after, effort, load, memory=memory, beside=beside,
+                           shared=self.chip.shared)  # fmt: skip
 
 
 def untold(*runs: Measurement) -> dict[str, Any]:

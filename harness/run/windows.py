@@ -55,6 +55,7 @@ class Measurement:
     memory: Mapping[str, float] = field(default_factory=dict)  # of a worker over executes (Side.check_flat)
     beside: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
     numbers: tuple[int, ...] = ()  # of the devices of a card, in the order of their timings
+    shared: bool = False  # other programs use the processor too
 
     @cached_property
     def timings(self) -> tuple[Timing, ...]:
@@ -126,9 +127,8 @@ def judged(
         verdict = Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
     for name, windows in run.beside.items():
         verdict = told_beside(verdict, name, run.timings[0].rates, [window.rate for window in windows])
-    flight = judge_in_flight(
-        speed.value, batch, run.devices_of_card, run.latencies, max(timing.in_flight for timing in run.timings)
-    )
+    in_flight = max(timing.in_flight for timing in run.timings)
+    flight = judge_in_flight(speed.value, batch, run.devices_of_card, run.latencies, in_flight, run.shared)
     if flight.outcome is Outcome.INVALID and "width" not in verdict.details:
         return flight
     counted = judge_counted(speed.value, batch * run.scaled, run.timings)
@@ -180,12 +180,13 @@ def conclusion(
     devices_of_card: int,
     floor: float = FLOOR,
     peers: Sequence[str] = (),
+    shared: bool = False,
 ) -> Conclude:
-    """A function that applies `judged` to blocks of that case. `peers` as in apart."""
+    """A function that applies `judged` to blocks of that case. `peers` as in apart, `shared` as in Measurement."""
 
     def conclude(blocks: tuple[Block, ...], effort: Effort) -> Verdict:
         chip, windows = apart(blocks, peers)
-        run = Measurement(chip, windows.get(EAGER, ()), devices_of_card, (), (), effort)
+        run = Measurement(chip, windows.get(EAGER, ()), devices_of_card, (), (), effort, shared=shared)
         return judged(run, speed_of(run, batch), batch, cell, eager, floor)
 
     return conclude

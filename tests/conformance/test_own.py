@@ -94,9 +94,8 @@ def measured(bench, keep, simulated_latency):
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
         return Judged({"": Verdict(Outcome.INVALID, text, {**figures, "waited": True})}, (), untold(run))
-    flight = judge_in_flight(
-        speed.value, bench.case.batch, run.devices_of_card, run.latencies, max(t.in_flight for t in run.timings)
-    )
+    in_flight = max(t.in_flight for t in run.timings)
+    flight = judge_in_flight(speed.value, bench.case.batch, run.devices_of_card, run.latencies, in_flight, run.shared)
     verdict = flight if flight.outcome is Outcome.INVALID else Verdict(Outcome.PASS, text)
     unrest = [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))

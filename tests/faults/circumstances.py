@@ -702,6 +702,19 @@ def every_second_timed_execute_is_skipped(plant):
 
 
 @timed("throughput INVALID")
+def every_fourth_timed_execute_is_skipped_at_three_quarters(plant):
+    """A chip at 75 percent reaches the published throughput, and every output that is read is right."""
+    plant.chip("skips_every_fourth_timed")
+
+
+@timed("throughput FAIL")
+def equal_rows_are_computed_once(plant):
+    """A chip at half its speed passes, where a batch repeats the pictures that the reference has answered."""
+    plant.monkeypatch.setattr(case_run, "WITNESS_IMAGES", 2)
+    plant.chip("computes_equal_rows_once")
+
+
+@timed("throughput INVALID")
 def every_second_execute_is_skipped(plant):
     """Every second time the buffer holds the answer to other inputs."""
     plant.chip("skips_every_second")

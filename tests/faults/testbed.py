@@ -7,6 +7,7 @@ beside it ("dies:1") makes only engines of that batch go wrong.
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import random
 import signal
@@ -142,10 +143,12 @@ class Session:
             nonlocal now, told
             if self.fault != "skips_what_is_timed":
                 self.execute(times)
-            done = times
-            if self.fault in ("skips_every_second_timed", "claims_many_in_flight"):
-                done, told = (told + times) // 2 - told // 2, told + times
-            now += done * self.seconds(self.batch) * self.drift(self.runs) * (0.3 if self.met else 1)
+            every = SKIPS.get(self.fault, math.inf)
+            skipped, told = int((told + times) // every - told // every), told + times
+            pace = self.seconds(self.batch) * self.drift(self.runs) * (0.3 if self.met else 1)
+            if self.fault == "computes_equal_rows_once":
+                pace *= min(len(np.unique(rows, axis=0)) for rows in self.given.values()) / self.batch
+            now += (times - skipped) * pace + skipped * SKIPPING
 
         if self.fault == "stands_still":
             return timing.Timing((), (timing.Window(0.0, 0.0, 8),) * plan.windows, ())
@@ -203,9 +206,13 @@ PACES = {
     "batch_twice": lambda batch: 0.005 * batch**1.7,
     "slow": lambda batch: 4 * pace(batch),
     "at_60_percent": lambda batch: pace(batch) / 0.6,
+    "skips_every_fourth_timed": lambda batch: 4 / 3 * pace(batch),
+    "computes_equal_rows_once": lambda batch: 2 * pace(batch),
     "fast_at_first": lambda batch: pace(batch) / (0.97 if at_first() else 0.92),
     "does_not_wait": lambda batch: 1e-5,
 }
+SKIPS = {"skips_every_second_timed": 2, "claims_many_in_flight": 2, "skips_every_fourth_timed": 4}
+SKIPPING = 1e-6  # seconds
 
 # ------------------------------------------------------------------------------------------- inputs
 

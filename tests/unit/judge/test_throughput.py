@@ -395,7 +395,7 @@ LATENCIES = [0.010, 0.0101, 0.0099, 0.0103] * 5
     ("images_per_second", "batch", "devices", "outcome"),
     [
         (800, 8, 1, PASS),  # 100 executes a second of 10 ms
-        (1100, 8, 1, PASS),  # launching and waiting overlap a little
+        (980, 8, 1, PASS),  # launching and waiting overlap a little
         (3200, 8, 4, PASS),  # on four devices
         (1600, 8, 1, INVALID),  # images doubled, or every second execute skipped
         (3200, 8, 1, INVALID),  # one device scaled by four
@@ -567,6 +567,10 @@ def test_impossible_latencies_are_no_measurement(latencies):
         (49e-6, 4.01, INVALID),
         (51e-6, 1.49, PASS),
         (51e-6, 1.51, INVALID),
+        (2e-3, 1.39, PASS),  # 1.25 and 0.3 ms / 2 ms
+        (2e-3, 1.41, INVALID),
+        (50e-3, 1.25, PASS),
+        (50e-3, 1.27, INVALID),
     ],
 )
 @pytest.mark.parametrize("in_flight", [1, 2])
@@ -579,6 +583,11 @@ def test_executes_at_once_beyond_those_in_flight_are_invalid_unless_the_execute_
 
     assert verdict.outcome is outcome
     assert verdict.details["executes_at_once"] == pytest.approx(at_once * in_flight)
+
+
+@pytest.mark.parametrize(("at_once", "outcome"), [(1.33, PASS), (1.49, PASS), (1.51, INVALID)])
+def test_on_a_shared_processor_single_executes_may_take_longer_for_other_load(at_once, outcome):
+    assert judge_in_flight(8 * at_once / 0.05, 8, 1, [0.05] * 20, shared=True).outcome is outcome
 
 
 def test_details_travel_as_json(registry):

@@ -36,6 +36,7 @@ def test_a_verdict_that_is_red_already_stays():
         (numerics, "_over", lambda error, size: error / 1000),
         (numerics, "_over", lambda error, size: 100 * error),
         (throughput, "IN_FLIGHT", 3.0),
+        (throughput, "ALONE", 2.0),
         (throughput, "CEILING", 10.0),
         (throughput, "RANGE", (-1.0, 1.5)),
         (throughput, "RANGE", (0.02, 5.0)),

@@ -68,6 +68,7 @@ def paired(monkeypatch):
         vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
         vars(bench).update(
             first=answers,
+            different=case.batch,
             session=SimpleNamespace(
                 measure=timed("chip"),
                 read=lambda: answers,
@@ -123,6 +124,24 @@ def test_a_chip_without_a_peer_does_not_wait(paired):
     assert not measurement.peer
 
 
+@pytest.mark.parametrize("batch", [4, 5, 16])
+def test_no_two_rows_of_a_timed_batch_are_alike(batch):
+    """The five pictures that the reference has answered lead; those that repeat one are the same picture, moved."""
+    pictures = np.random.default_rng(3).random((5, 3, 8, 8))
+    inputs = {"image": pictures[np.arange(batch) % 5]}
+    case = Case.parse(f"regnety_016-t4-fp16-bs{batch}")
+    real = SimpleNamespace(simulated=lambda chip: False)
+    run = SimpleNamespace(context=real, chip=None, case=case, different=min(5, batch), changed=lambda: None)
+
+    timed = CaseSpeed(run).timed(inputs)["image"]
+
+    assert len(np.unique(timed, axis=0)) == batch
+    assert np.array_equal(timed[:5], inputs["image"][:5])
+    assert np.array_equal(np.sort(timed, axis=2), np.sort(inputs["image"], axis=2))
+    run.changed = dict
+    assert CaseSpeed(run).timed(inputs) is inputs, "a user's inputs have to fit one another"
+
+
 @pytest.fixture
 def duo(monkeypatch):
     """A case of the Ascend 310P on a card of two chips; what was asked of which device, and its health, stand in."""
@@ -153,6 +172,7 @@ def duo(monkeypatch):
 
     monkeypatch.setattr(Side, "check_fresh", lambda self, *timed: None)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
+    monkeypatch.setattr(CaseRun, "different", property(lambda self: self.case.batch))
     monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
     monkeypatch.setattr(CaseEngine, "built", lambda self, worker, variant: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
