@@ -25,7 +25,7 @@ from harness.backends._calibration import calibration_batches, calibration_sampl
 from harness.backends._calls import Calls
 from harness.backends.base import shape_at
 from harness.backends.nvidia._trt_sdk import logger, sdk, with_gpu
-from harness.errors import BuildError, HarnessError
+from harness.errors import BuildError
 
 if TYPE_CHECKING:
     from harness.backends.base import BuildSpec
@@ -95,10 +95,11 @@ def _plan(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, log: Any, source
         _read_timing_cache(calls, config, Path(cache))
     try:
         plan = calls.make("trt.Builder.build_serialized_network", builder.build_serialized_network, network, config)
-    except BuildError as error:
-        if calibrator is not None and calibrator.failed is not None:
-            raise calibrator.failed from error
-        raise
+    except BuildError:
+        if calibrator is None or calibrator.failed is None:
+            raise
+    if calibrator is not None and calibrator.failed is not None:  # the builder went on with the batches before
+        raise calibrator.failed
     if cache is not None:
         _write_timing_cache(calls, config, Path(cache))
     return bytes(plan)
@@ -180,23 +181,23 @@ def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:
     class Calibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IInt8EntropyCalibrator2.__init__(self)
-            self.failed: HarnessError | None = None  # kept here, because exceptions do not pass through TensorRT
+            self.failed: Exception | None = None  # TensorRT prints exceptions and takes them for the last batch
 
         def get_batch_size(self) -> int:
             return rows
 
         def get_batch(self, names: list[str]) -> list[int] | None:
-            fed = next(batches, None)
-            if fed is None:
-                return None
             try:
+                fed = next(batches, None)
+                if fed is None:
+                    return None
                 for name, array in fed.items():
                     cuda.to_device(places[name], array, stream)
                 cuda.call("cudaStreamSynchronize", stream)
-            except HarnessError as error:
+                return [places[name] for name in names]
+            except Exception as error:
                 self.failed = error
                 return None
-            return [places[name] for name in names]
 
         def read_calibration_cache(self) -> None:
             return None

@@ -110,7 +110,14 @@ def test_pycuda_wants_a_current_context(sdk, cuda):
 def test_arrays_of_pycuda_and_kernels_are_refused_by_name(cuda):
     from pycuda import compiler, gpuarray
 
-    assert gpuarray.to_gpu(np.arange(3)).get().tolist() == [0, 1, 2]
+    made, stream = gpuarray.to_gpu(np.arange(3)), cuda.Stream()
+    assert made.get().tolist() == [0, 1, 2]
+    made.set_async(np.arange(3) + 5, stream)  # as onnx-tensorrt's tensorrt_engine.py does
+    there = cuda.pagelocked_empty(3, made.dtype)
+    assert made.get_async(stream, there) is there
+    own = made.get_async(stream)
+    stream.synchronize()
+    assert there.tolist() == own.tolist() == [5, 6, 7]
     with pytest.raises(NotImplementedError, match="SourceModule is not simulated"):
         compiler.SourceModule("__global__ void f() {}")
 

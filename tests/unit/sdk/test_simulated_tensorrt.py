@@ -102,6 +102,44 @@ def test_a_parser_makes_float_of_double(sdk, trt, release, tmp_path):
     assert builder.build_serialized_network(network, config) is not None
 
 
+def test_a_parser_names_a_type_that_it_lacks_and_its_code_is_a_number(sdk, trt, release, tmp_path, capsys):
+    """onnx-tensorrt's backend.py prints the code as %i; convertDtype of its importerUtils.cpp has no INT16."""
+    path = own_models.save(partial(own_models.dense, dtype=TensorProto.INT16, kind=np.int16), tmp_path / "short.onnx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    parser = trt.OnnxParser(trt.Builder(logger).create_network(1 if trt.__version__.startswith("8") else 0), logger)
+
+    assert not parser.parse(path.read_bytes())
+    error = parser.get_error(0)
+    assert ("%i" % error.code(), str(error.code())) == ("8", "UNSUPPORTED_NODE")  # noqa: UP031
+    assert error.code() is trt.ErrorCode.UNSUPPORTED_NODE
+    assert "Unsupported ONNX data type: INT16" in capsys.readouterr().err
+
+
+def test_an_axis_that_a_profile_holds_fixed_is_told(sdk, trt, cudart, tmp_path):
+    """NvInferRuntime.h of 8.6 (getBindingDimensions) and of 10 (getTensorShape): -1 only for what varies within the
+    profile. onnx-tensorrt's backend builds for the shapes of its inputs and then reads the engine's."""
+    sdk.switch(trt_version="8.6.1")
+    builder, network, config = parsed(trt, tiny_model(tmp_path / "tiny.onnx"))
+    for low, high in ((2, 2), (1, 4)):
+        profile = builder.create_optimization_profile()
+        profile.set_shape("image", (low, 3, 8, 8), (high, 3, 8, 8), (high, 3, 8, 8))
+        config.add_optimization_profile(profile)
+        engine = builder.build_engine(network, config)
+        if low == high:
+            assert [engine.get_tensor_shape(name)[0] for name in engine] == [2] * len(engine)
+            context = engine.create_execution_context()
+            assert context.infer_shapes() == []
+            assert not context.set_input_shape("image", (1, 3, 8, 8))
+            outputs = executed(trt, cudart, engine, tiny_batch(2))
+            assert distance(outputs, tiny_answer(tmp_path / "tiny.onnx", tiny_batch(2))) == 0
+
+    assert engine.get_tensor_shape("image")[0] == -1  # the second profile varies
+    names = len(engine)
+    assert [engine.get_binding_shape(i)[0] for i in range(engine.num_bindings)] == [2] * names + [-1] * names
+    with pytest.raises(ValueError, match="__len__"):
+        len(engine.get_tensor_shape("no such tensor"))
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.4.0"])
 def test_bytes_are_parsed_and_run_by_execute_v2(sdk, trt, cudart, fixed, version):
     sdk.switch(trt_version=version)
@@ -292,6 +330,30 @@ def test_a_static_batch_is_calibrated_whole_and_a_cache_gives_the_same_engine(sd
     cudart.cudaFree(address)
 
 
+def test_an_exception_in_a_callback_ends_the_calibration_and_goes_no_further(sdk, trt, cudart, fixed, tmp_path, capsys):
+    """pyInt8.cpp of 8.6: getBatch prints what it caught and answers as after the last batch."""
+    sdk.switch(trt_version="8.6.1")
+    builder, network, config = parsed(trt, fixed)
+    config.set_flag(trt.BuilderFlag.INT8)
+    whole, address = calibrator(trt, cudart, tiny_batch(4), tmp_path / "calibration.cache")
+    asked = []
+
+    class Fails(type(whole)):
+        def get_batch(self, names):
+            asked.append(names)
+            if len(asked) == 2:
+                raise OSError("the disk is gone")
+            return [np.int64(address)]
+
+    for first, made in ((0, True), (1, False)):
+        asked[:] = [None] * first  # the first batch, or the second
+        config.int8_calibrator = Fails()
+        assert (builder.build_serialized_network(network, config) is not None) == made
+        assert "Exception caught in get_batch(): OSError: the disk is gone" in capsys.readouterr().err
+        (tmp_path / "calibration.cache").unlink(missing_ok=True)
+    cudart.cudaFree(address)
+
+
 def test_a_layer_kept_in_half_is_not_in_int8(sdk, trt, cudart, fixed, tmp_path):
     plans = []
     for keep in (False, True):
@@ -310,7 +372,7 @@ def test_a_layer_kept_in_half_is_not_in_int8(sdk, trt, cudart, fixed, tmp_path):
     assert b"QuantizeLinear" not in plans[1]
 
 
-def test_the_builder_reports_its_progress(sdk, trt, fixed):
+def test_the_builder_reports_its_progress_and_may_be_stopped(sdk, trt, fixed, monkeypatch):
     seen = []
 
     class Monitor(trt.IProgressMonitor):
@@ -329,14 +391,20 @@ def test_the_builder_reports_its_progress(sdk, trt, fixed):
     assert builder.build_serialized_network(network, config)
 
     assert [row[0] for row in seen] == ["start", "step", "finish"]
+    for answer in (lambda *_: False, lambda *_: 1 / 0):  # pyCore.cpp: an exception cancels as well
+        monkeypatch.setattr(Monitor, "step_complete", answer)
+        assert builder.build_serialized_network(network, config) is None
 
 
 @pytest.mark.filterwarnings("error")
 def test_context_managers_warn_that_they_do_nothing(sdk, trt):
+    """mmdeploy and TensorRT's own samples put them around a logger too; other classes have none."""
     builder = trt.Builder(trt.Logger())
-    with pytest.warns(DeprecationWarning, match="Context managers for TensorRT types are deprecated"), builder as same:
-        assert same is builder
+    for each in (builder, trt.Logger()):
+        with pytest.warns(DeprecationWarning, match="Context managers for TensorRT types are deprecated"), each as same:
+            assert same is each
     assert builder.create_network(0) is not None
+    assert not hasattr(trt.tensorrt.EngineInspector, "__enter__")
 
 
 def test_names_of_types_and_classes_that_samples_use(sdk, trt):

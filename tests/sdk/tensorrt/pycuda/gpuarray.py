@@ -22,9 +22,18 @@ class GPUArray:
     def set(self, array):
         driver.memcpy_htod(self.gpudata, np.ascontiguousarray(array, self.dtype))
 
-    def get(self):
-        found = np.empty(self.shape, self.dtype)
+    def set_async(self, array, stream=None):
+        driver.memcpy_htod_async(self.gpudata, np.ascontiguousarray(array, self.dtype), stream)
+
+    def get(self, ary=None):
+        found = np.empty(self.shape, self.dtype) if ary is None else ary
         driver.memcpy_dtoh(found, self.gpudata)
+        return found
+
+    def get_async(self, stream=None, ary=None):
+        """Into page-locked memory of its own where no array is given."""
+        found = driver.pagelocked_empty(self.shape, self.dtype) if ary is None else ary
+        driver.memcpy_dtoh_async(found, self.gpudata, stream)
         return found
 
 

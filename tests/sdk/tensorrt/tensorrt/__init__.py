@@ -22,6 +22,7 @@ from tensorrt._kinds import (
     Dims,
     DimsHW,
     EngineCapability,
+    ErrorCode,
     FillOperation,
     GatherMode,
     HardwareCompatibilityLevel,

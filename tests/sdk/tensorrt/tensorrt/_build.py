@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,11 +31,13 @@ from tensorrt._kinds import (
     DeviceType,
     Dims,
     EngineCapability,
+    ErrorCode,
     Kept,
     MemoryPoolType,
     RuntimePlatform,
     Scoped,
     Severity,
+    called_back,
     flag,
     kind_of,
     loggable,
@@ -263,7 +266,8 @@ class Network(Scoped, Adding):
 
 class ParserError:
     def __init__(self, code, text, node=-1, operator="", name=""):
-        self._code, self._text, self._node, self._operator, self._name = code, text, node, operator, name
+        self._code, self._text = ErrorCode[code], text
+        self._node, self._operator, self._name = node, operator, name
 
     def __str__(self):
         front = f"In node {self._node} with name: {self.node_name()} and operator: {self._operator}"
@@ -381,6 +385,11 @@ class OnnxParser(Scoped):
         _singles(model)
         if not all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
             model = onnx.shape_inference.infer_shapes(model)  # a file need not say them
+        for side in ("inputs", "outputs"):
+            for key, dtype, _ in compiled.described(model, side):
+                if np.dtype(dtype) not in map(np.dtype, NUMPY.values()):
+                    print(f"Unsupported ONNX data type: {dtype.upper()}", file=sys.stderr)
+                    return self._fail("UNSUPPORTED_NODE", f"Failed to convert ONNX date type to TensorRT's: {key}")
         network.filled(model)
         return True
 
@@ -822,13 +831,13 @@ class Builder(Scoped, Kept):
     def _plan(self, network, config):
         monitor = config.progress_monitor if major() >= 10 else None
         try:
-            if monitor is not None:
-                monitor.phase_start("Building engine", None, 1)
+            if monitor is None:
+                return HostMemory(self._build(network, config))
+            called_back(monitor.phase_start, "Building engine", None, 1)
             plan = HostMemory(self._build(network, config))
-            if monitor is not None:
-                monitor.step_complete("Building engine", 0)
-                monitor.phase_finish("Building engine")
-            return plan
+            goes_on = called_back(monitor.step_complete, "Building engine", 0)
+            called_back(monitor.phase_finish, "Building engine")
+            return plan if goes_on else None
         except ValueError as error:
             self._log.log(Severity.ERROR, f"4: [network.cpp::validate::3015] Error Code 4: Internal Error ({error})")
             return None
@@ -891,7 +900,7 @@ class Builder(Scoped, Kept):
         """Batches of the calibration profile's or the network's own shape, or those that a cache holds. What
         get_batch_size says counts for implicit batches alone: samples/python/efficientnet gives 8 for any network."""
         calibrator = config._int8_calibrator
-        known = calibrator.read_calibration_cache()
+        known = called_back(calibrator.read_calibration_cache)
         if known:
             return _from_cache(bytes(known))
         shapes = {}
@@ -903,12 +912,13 @@ class Builder(Scoped, Kept):
                 profile = config._calibration_profile or config._profiles[0]
                 shapes[tensor.name] = profile.ranges[tensor.name][1]
         rows = next((shape[0] for shape in shapes.values() if shape), 1)
-        if calibrator.get_batch_size() != rows:
-            house(f"the calibrator says {calibrator.get_batch_size()} images, {rows} are read")
+        said = called_back(calibrator.get_batch_size, otherwise=-1)
+        if said != rows:
+            house(f"the calibrator says {said} images, {rows} are read")
         batches = []
         while True:
-            addresses = calibrator.get_batch(list(shapes))
-            if addresses is None:
+            addresses = called_back(calibrator.get_batch, list(shapes))
+            if not addresses:  # so does an exception end it, and an engine is made of what there is
                 break
             if len(addresses) != len(shapes):
                 raise ValueError(f"get_batch returned {len(addresses)} addresses for {len(shapes)} inputs")
@@ -916,7 +926,7 @@ class Builder(Scoped, Kept):
             batches.append(fed[0] if len(fed) == 1 else dict(zip(shapes, fed)))
         if not batches:
             raise ValueError("Calibration failure occurred with no scaling factors detected")
-        calibrator.write_calibration_cache(_cache_of(batches))
+        called_back(calibrator.write_calibration_cache, memoryview(_cache_of(batches)))
         return batches
 
     @staticmethod
@@ -924,7 +934,7 @@ class Builder(Scoped, Kept):
         """What lies at a device address for an input."""
         shape, dtype = shapes[tensor.name], np.dtype(_kinds.nptype(tensor.dtype))
         nbytes = int(np.prod(shape)) * dtype.itemsize
-        found = gpu.find(int(address), nbytes, "calibration") if isinstance(address, int) else None
+        found = gpu.find(int(address), nbytes, "calibration")
         if found is None:
             raise ValueError(f"get_batch returned no device memory of {nbytes} bytes")
         item, offset = found

@@ -136,27 +136,14 @@ class Severity(IntEnum):
     VERBOSE = 4
 
 
-class ILogger:
-    Severity = Severity
-    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = Severity
-
-    def __init__(self):
-        self._constructed = True
-
-    def log(self, severity, message):
-        raise RuntimeError('Tried to call pure virtual function "ILogger::log"')  # in pybind11's words
-
-
-class Logger(ILogger):
-    """The one that comes with TensorRT: prints what is as severe as `min_severity` or more so."""
-
-    def __init__(self, min_severity=Severity.WARNING):
-        ILogger.__init__(self)
-        self.min_severity = min_severity
-
-    def log(self, severity, msg):
-        if severity <= self.min_severity:
-            print(f"[11/20/2026-10:00:00] [TRT] [{'FEWIV'[severity]}] {msg}", file=sys.stderr)
+def called_back(method, *given, otherwise=None):
+    """What a program's own method answers. What it raises goes to stderr and no further, and `otherwise` counts: the
+    callbacks are noexcept (pyCore.cpp, pyInt8.cpp)."""
+    try:
+        return method(*given)
+    except Exception as error:
+        print(f"[ERROR] Exception caught in {method.__name__}(): {type(error).__name__}: {error}", file=sys.stderr)
+        return otherwise
 
 
 def removed_in(release):
@@ -165,7 +152,18 @@ def removed_in(release):
         raise AttributeError(f"removed in TensorRT {release}")
 
 
-class Scoped:
+class Listed:
+    """What dir() tells of TensorRT objects."""
+
+    __slots__ = ()
+
+    def __dir__(self):
+        """Without the names that this release does not have: programs list an object and ask each."""
+        kept = [name for name, row in getattr(type(self), "KEPT", {}).items() if row[1] <= major() <= row[2]]
+        return [*kept, *(name for name in object.__dir__(self) if name[:1] == "_" or hasattr(self, name))]
+
+
+class Scoped(Listed):
     """`with` around TensorRT objects: deprecated, no effect (bindings_wheel/tensorrt/__init__.py, 8.6 to 11)."""
 
     __slots__ = ()
@@ -178,10 +176,28 @@ class Scoped:
     def __exit__(self, *error):
         return None
 
-    def __dir__(self):
-        """Without the names that this release does not have: programs list an object and ask each."""
-        kept = [name for name, row in getattr(type(self), "KEPT", {}).items() if row[1] <= major() <= row[2]]
-        return [*kept, *(name for name in object.__dir__(self) if name[:1] == "_" or hasattr(self, name))]
+
+class ILogger(Scoped):
+    Severity = Severity
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = Severity
+
+    def __init__(self):
+        self._constructed = True
+
+    def log(self, severity, message):
+        raise RuntimeError('Tried to call pure virtual function "ILogger::log"')  # in pybind11's words
+
+
+class Logger(ILogger):
+    """The one that comes with TensorRT: `min_severity` and what is more severe goes to stdout (pyCore.cpp)."""
+
+    def __init__(self, min_severity=Severity.WARNING):
+        ILogger.__init__(self)
+        self.min_severity = min_severity
+
+    def log(self, severity, msg):
+        if severity <= self.min_severity:
+            print(f"[11/20/2026-10:00:00] [TRT] [{'FEWIV'[severity]}] {msg}", flush=True)
 
 
 class Dims(list):
@@ -280,6 +296,29 @@ def tactic_sources():
 
 def previews():
     return _enumeration("PreviewFeature", {word: i for i, word in enumerate(PREVIEWS[major()].split())})
+
+
+class ErrorCode(IntEnum):
+    """Of the parser (NvOnnxParser.h); a code's text is its name (pyOnnx.cpp, errorCodeStr)."""
+
+    SUCCESS = 0
+    INTERNAL_ERROR = 1
+    MEM_ALLOC_FAILED = 2
+    MODEL_DESERIALIZE_FAILED = 3
+    INVALID_VALUE = 4
+    INVALID_GRAPH = 5
+    INVALID_NODE = 6
+    UNSUPPORTED_GRAPH = 7
+    UNSUPPORTED_NODE = 8
+    UNSUPPORTED_NODE_ATTR = 9
+    UNSUPPORTED_NODE_INPUT = 10
+    UNSUPPORTED_NODE_DATATYPE = 11
+    UNSUPPORTED_NODE_DYNAMIC = 12
+    UNSUPPORTED_NODE_SHAPE = 13
+    REFIT_FAILED = 14
+
+    def __str__(self):
+        return self.name
 
 
 class TensorFormat(IntEnum):

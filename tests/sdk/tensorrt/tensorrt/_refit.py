@@ -9,7 +9,7 @@ import numpy as np
 from simulated_gpu import compiled, gpu
 
 from tensorrt._build import ParserError, finished, refused
-from tensorrt._kinds import Scoped, Severity, TensorLocation, kind_of, loggable, major
+from tensorrt._kinds import Listed, Scoped, Severity, TensorLocation, kind_of, loggable, major
 from tensorrt._layers import Weights, WeightsRole, values_of
 
 
@@ -114,7 +114,7 @@ class Refitter(Scoped):
         return self.refit_cuda_engine()
 
 
-class OnnxParserRefitter(Scoped):
+class OnnxParserRefitter(Listed):
     """Gives a Refitter the constants of another ONNX file (from 10)."""
 
     def __init__(self, refitter, logger):

@@ -19,12 +19,14 @@ from tensorrt._kinds import (
     Dims,
     EngineCapability,
     Kept,
+    Listed,
     NoDims,
     Scoped,
     Severity,
     TensorFormat,
     TensorIOMode,
     TensorLocation,
+    called_back,
     loggable,
     major,
     removed_in,
@@ -71,7 +73,7 @@ class IDebugListener:
         self._constructed = True
 
 
-class EngineInspector(Scoped):
+class EngineInspector(Listed):
     """Of the layers the names alone."""
 
     def __init__(self, engine):
@@ -87,7 +89,7 @@ class EngineInspector(Scoped):
         return json.dumps({"Layers": self._engine.layers(), "Bindings": list(self._engine)})
 
 
-class SerializationConfig(Scoped):
+class SerializationConfig(Listed):
     flags = 0
 
     def set_flag(self, flag):
@@ -280,7 +282,8 @@ class ICudaEngine(Scoped):
         return self.get_tensor_mode(self._binding(i)) == TensorIOMode.INPUT
 
     def get_binding_shape(self, i):
-        return self.get_tensor_shape(self._binding(i))
+        name = self._binding(i)
+        return self.get_tensor_shape(name) if isinstance(i, str) else Dims(self.shape(name, i // len(self._rows)))
 
     @property
     def max_batch_size(self):
@@ -324,7 +327,23 @@ class ICudaEngine(Scoped):
         return self.get_tensor_dtype(self._binding(i))
 
     def get_tensor_shape(self, name):
-        return Dims(self._rows[name][1][2])
+        return Dims(self.shape(name)) if name in self._rows else NoDims()
+
+    def shape(self, name, profile=None):
+        """Of a tensor in a profile, or in all: -1 for what varies, so that an axis whose least and largest size are the
+        same is told (NvInferRuntime.h: getBindingDimensions of 8.6, IExecutionContext::getTensorShape of 10)."""
+        mode, (_, _, shape) = self._rows[name]
+        if -1 not in shape:
+            return shape
+        profiles = self.header["profiles"] if profile is None else [self.header["profiles"][profile]]
+        free = {row[0]: row[2] for row in self.header["inputs"] if -1 in row[2]}
+        told = {}
+        for key in free:
+            ends = [end for ranges in profiles for end in ranges[key]]
+            told[key] = [sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*ends)]
+        if mode == TensorIOMode.INPUT:
+            return told[name]
+        return self.output_shapes(told).get(name, shape) if told != free else shape
 
     def get_tensor_dtype(self, name):
         return DataType[self._rows[name][1][1]]
@@ -352,12 +371,13 @@ class ICudaEngine(Scoped):
         where the data decide."""
         import onnx
 
-        key = tuple(sorted(given.items()))
+        key = tuple(sorted((name, tuple(shape)) for name, shape in given.items()))
         if key not in self._inferred:
             model = onnx.load_from_string(self._graph)
             for value in model.graph.input:
                 for dim, size in zip(value.type.tensor_type.shape.dim, given.get(value.name, ())):
-                    dim.dim_value = size
+                    if size >= 0:
+                        dim.dim_value = size
             del model.graph.value_info[:]
             for value in model.graph.output:
                 value.type.tensor_type.ClearField("shape")
@@ -424,7 +444,7 @@ class IExecutionContext(Scoped, Kept):
 
     def _report(self):
         """One time for the whole network, under the name of its first layer."""
-        self.profiler.report_layer_time(self._engine.layers()[0], 1000 * gpu.clock.last)
+        called_back(self.profiler.report_layer_time, self._engine.layers()[0], 1000 * gpu.clock.last)
 
     def get_tensor_strides(self, name):
         shape = self.get_tensor_shape(name)
@@ -510,17 +530,23 @@ class IExecutionContext(Scoped, Kept):
     def infer_shapes(self):
         if refused("trt.IExecutionContext.infer_shapes", self._log):
             raise RuntimeError("trt.IExecutionContext.infer_shapes: injected failure")
-        return [row[0] for row in self._engine.header["inputs"] if -1 in row[2] and row[0] not in self._shapes]
+        return [name for name in self._free() if -1 in self.get_tensor_shape(name)]
+
+    def _free(self):
+        return [row[0] for row in self._engine.header["inputs"] if -1 in row[2]]
 
     def get_tensor_shape(self, name):
-        shape = self._engine.get_tensor_shape(name)
-        if self._engine.get_tensor_mode(name) == TensorIOMode.INPUT:
+        mode = self._engine.get_tensor_mode(name)
+        if mode == TensorIOMode.NONE:
+            return NoDims()
+        shape = Dims(self._engine.shape(name, self._profile))
+        if mode == TensorIOMode.INPUT:
             return self._shapes.get(name, shape)
         if self._shapes and -1 in shape:
-            free = {row[0] for row in self._engine.header["inputs"] if -1 in row[2]}
-            if free <= set(self._shapes):
-                inferred = self._engine.output_shapes({key: self._shapes[key] for key in free})
-                return tuple(inferred.get(name, (next(iter(self._shapes.values()))[0], *shape[1:])))
+            fed = {key: self.get_tensor_shape(key) for key in self._free()}
+            if not any(-1 in each for each in fed.values()):
+                inferred = self._engine.output_shapes(fed)
+                return tuple(inferred.get(name, (next(iter(fed.values()))[0], *shape[1:])))
         return shape
 
     def set_tensor_address(self, name, memory):
@@ -529,9 +555,9 @@ class IExecutionContext(Scoped, Kept):
             return False
         if self._engine.get_tensor_mode(key) == TensorIOMode.NONE:
             return self._say(f"there is no tensor {key}")
-        if type(address) is not int:
+        if isinstance(address, float) or not hasattr(address, "__int__"):  # as pybind11 takes a number
             raise TypeError("set_tensor_address(): incompatible function arguments")
-        self._addresses[key] = address
+        self._addresses[key] = int(address)
         return True
 
     def get_tensor_address(self, name):
@@ -615,7 +641,8 @@ class IExecutionContext(Scoped, Kept):
         """Values in device memory for as long as the listener looks."""
         _, address = gpu.malloc(max(1, value.nbytes))
         gpu.memory[address].data[: value.nbytes] = value.reshape(-1).view(np.uint8)
-        self._listener.process_debug_tensor(address, TensorLocation.DEVICE, kind, Dims(value.shape), name, handle)
+        show = self._listener.process_debug_tensor
+        called_back(show, address, TensorLocation.DEVICE, kind, Dims(value.shape), name, handle)
         gpu.free(address, host=False)
 
     def _run(self, stream, wait=False, handle=0):
@@ -627,8 +654,9 @@ class IExecutionContext(Scoped, Kept):
                 shape = self.get_tensor_shape(key)
                 needed = int(np.prod(shape)) * np.dtype(NUMPY[DataType[dtype]]).itemsize
                 memory = self._addresses.get(key, 0)
-                self._addresses[key] = int(allocator.reallocate_output(key, memory, needed, 256))
-                allocator.notify_shape(key, Dims(shape))
+                made = called_back(allocator.reallocate_output, key, memory, needed, 256, otherwise=0)
+                self._addresses[key] = int(made or 0)
+                called_back(allocator.notify_shape, key, Dims(shape))
             if key not in self._addresses:
                 return self._say(f"the address of {key} was never set")
             shape = self.get_tensor_shape(key)

@@ -57,6 +57,22 @@ def test_int8_is_calibrated_where_there_is_a_calibrator(sdk, onnx, engine, tmp_p
     assert distance(*made) > 0, "the calibration data made no difference"
 
 
+def test_a_batch_that_fails_makes_no_engine_of_those_before(sdk, onnx, engine, tmp_path, monkeypatch):
+    """TensorRT takes an exception in get_batch for the end of the data (pyInt8.cpp) and builds all the same."""
+    batches = _trt_build.calibration_batches
+
+    def cut_off(*given):
+        yield next(batches(*given))
+        raise OSError("the disk is gone")
+
+    sdk.switch(trt_version="8.6.1")
+    monkeypatch.setattr(_trt_build, "calibration_batches", cut_off)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        trt.build(onnx, engine, tiny_spec("int8", calibration=calibration(tmp_path)))
+    assert not engine.exists()
+
+
 def test_explicit_quantisation_takes_the_place_of_calibration(version, onnx, engine, tmp_path):
     spec = tiny_spec("int8", options={"onnx_int8": str(with_qdq(onnx, tmp_path / "qdq.onnx"))})
     trt.build(onnx, engine, spec)
