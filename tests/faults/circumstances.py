@@ -760,7 +760,7 @@ def a_buffer_is_lost_at_each_execute(plant):
 def memory_of_the_device_is_lost_at_each_execute(plant):
     """Right and quick, and the worker does not grow; the next engine does not fit."""
     plant.chip("loses_device_memory")
-    plant.monkeypatch.setattr(throughput, "LOOK_S", 0.001)
+    plant.code(throughput, "_watch", lambda sound, look, done: [look() for _ in range(4)])
 
 
 @timed("throughput INVALID")
