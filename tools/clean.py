@@ -25,18 +25,18 @@ def command(
 ) -> None:
     """Show incomplete cache files, temporary folders and lock notes that a killed run or a power cut left; with --older
     and --most also old files of the cache; with --remove remove them. Files of running processes are never touched."""
-    from harness.run import devices  # with NumPy, which the help does not need
+    from harness.run import leases  # with NumPy, which the help does not need
 
     store = Store(cache_folder(cache))
     found = store.leftovers()
     found += [entry for entry in store.old(older, most) if entry.path not in {left.path for left in found}]
-    for root in (devices.LEASES, devices.SIMULATED):
+    for root in (leases.LEASES, leases.SIMULATED):
         found += [
             Left(note, note.stat().st_size, "lock note of a process that has ended")
-            for note in devices.stale_notes(root)
+            for note in leases.stale_notes(root)
         ]
     found += [
-        Left(path, size_of(path), "temporary folder of a process that has ended") for path in devices.stale_scratch()
+        Left(path, size_of(path), "temporary folder of a process that has ended") for path in leases.stale_scratch()
     ]
     removed = [left for left in found if remove and store.remove(left)]
     if as_json:

@@ -11,7 +11,7 @@ def ours(pid: int) -> bool:
     """Whether the process is this one, its parent, or another child of that parent.
 
     A driver may report the host's process numbers inside a container. Those are not in /proc, and the answer is False;
-    harness.run.devices recognises them by when they appeared."""
+    harness.run.idle recognises them by when they appeared."""
     if pid in (os.getpid(), os.getppid()):
         return True
     try:

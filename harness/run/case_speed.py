@@ -16,7 +16,7 @@ from harness.case import Tensors
 from harness.chips import CHIP_PATIENCE_S, CPU_PATIENCE_S, EAGER
 from harness.judge import stats
 from harness.judge.throughput import FLOOR
-from harness.run import devices, peers, side, throughput, windows
+from harness.run import idle, peers, side, throughput, windows
 from harness.run.case_run import CaseRun
 from harness.run.side import Side
 from harness.run.windows import Measurement
@@ -107,7 +107,7 @@ class CaseSpeed:
             watcher = self.run.worker  # its engine is built, so it is idle during the measurement
             rested = [self.context.vacated(self.chip, device, partial(watcher.health, device)) for device in every]
             for device, health in zip(every, rested, strict=True):
-                devices.check_idle(device, health)
+                idle.check_idle(device, health)
             before = tuple(rested[: len(card)])
             session = stack.enter_context(ExitStack())
             sides = self._sides(card, watcher, session)
@@ -124,11 +124,11 @@ class CaseSpeed:
             blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look, renew)
             after = tuple(watcher.health(device) for device in card)
             memory = sides[0].check_flat()
-            devices.check_same(card, before, after, during)
-            devices.check_flat(card, during, after)
-            note = devices.incomparable(card, before, after)
+            idle.check_same(card, before, after, during)
+            idle.check_flat(card, during, after)
+            note = idle.incomparable(card, before, after)
             if not self.context.simulated(self.chip):  # a simulated SDK shows the utilisation that a switch gives it
-                after = devices.seeing(card, after, during)
+                after = idle.seeing(card, after, during)
         of_card = self.chip.devices_per_card
         return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note,
                            memory=memory, numbers=tuple(device.index for device in card))  # fmt: skip
@@ -203,5 +203,5 @@ class CaseSpeed:
 
 def untold(*runs: Measurement) -> dict[str, Any]:
     """{"untold": text} when devices did not report all of their use during the measurements, else {}."""
-    told = devices.untold([health for run in runs for health in (*run.before, *run.after)])
+    told = idle.untold([health for run in runs for health in (*run.before, *run.after)])
     return {"untold": told} if told else {}

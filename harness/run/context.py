@@ -17,7 +17,7 @@ from harness.datasets import DATASETS, scenes
 from harness.datasets.base import Absent, Dataset
 from harness.errors import DeviceError, WorkerError
 from harness.models.base import Model
-from harness.run import devices
+from harness.run import devices, idle, leases
 from harness.run.devices import Presence
 from harness.run.prepared import PreparedImages
 from harness.run.references import References
@@ -104,8 +104,8 @@ class RunContext:
 
     def lease(self, chip: Chip, device: Device, holder: str, exclusive: bool) -> AbstractContextManager[None]:
         """A context that holds a device of the chip. Raises DeviceError when others hold it longer than --wait."""
-        root = devices.SIMULATED if self.simulated(chip) else devices.LEASES
-        return devices.lease(
+        root = leases.SIMULATED if self.simulated(chip) else leases.LEASES
+        return leases.lease(
             device, chip.name, holder=holder, exclusive=exclusive, root=root, patience=self.settings.wait,
             tell=self.settings.tell,
         )  # fmt: skip
@@ -114,8 +114,8 @@ class RunContext:
         """How the device is once processes of others have left it, or after --wait seconds. Processes that were waited
         for in vain are not waited for again in this run."""
         what, known = f"{chip.name} device {device.index} ({device.name})", self._in_vain.setdefault(device, set())
-        health = devices.vacated(ask, what, self.settings.wait, self.settings.tell, known)
-        known.update(devices.users(health))
+        health = idle.vacated(ask, what, self.settings.wait, self.settings.tell, known)
+        known.update(idle.users(health))
         return health
 
     def reset(self, chip: Chip) -> str:
@@ -129,7 +129,7 @@ class RunContext:
                 stack.enter_context(self.lease(chip, one, "--device-reset", exclusive=True))
             worker = stack.enter_context(self.worker(chip, present.backend, f"{chip.name}.reset"))
             for one in card:
-                if others := devices.users(worker.health(one)):
+                if others := idle.users(worker.health(one)):
                     raise DeviceError(
                         f"{one.name} {one.index} is not reset, because it is used by {', '.join(others)}",
                         hint="end them, then continue with --resume latest",

@@ -21,7 +21,7 @@ from harness import matrix, store
 from harness.chips import CHIPS
 from harness.report.journal import read as journal_of
 from harness.report.records import merge, not_resumed, read_run
-from harness.run import devices
+from harness.run import leases
 from harness.store import Store
 from tests.resume import FINAL
 from tools.report import left_behind
@@ -98,8 +98,8 @@ def lab(request, monkeypatch, tmp_path):
     """Chips beside the testbed's; leases and temporary folders of their own, and the run's processes can be told."""
     others, marks, more = LABS[request.param]
     monkeypatch.setattr(matrix, "CHIPS", {name: CHIPS[name] for name in others})
-    monkeypatch.setattr(devices, "LEASES", tmp_path / "leases")
-    monkeypatch.setattr(devices, "SIMULATED", tmp_path / "leases" / "simulated")
+    monkeypatch.setattr(leases, "LEASES", tmp_path / "leases")
+    monkeypatch.setattr(leases, "SIMULATED", tmp_path / "leases" / "simulated")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -172,7 +172,7 @@ def test_killed_at_random_moments_and_resumed_the_records_are_those_of_an_undist
     assert not list((tmp_path / "leases").rglob("*.json")), "a lease was left"
     assert {path.name for path in Path("/dev/shm").iterdir() if "chipproof" in path.name} <= shared
     ours = {path for path in (tmp_path / "tmp").iterdir() if not path.name.startswith(NOT_OURS)}
-    assert ours <= {*devices.stale_scratch()}, "chipproof clean does not know it"
+    assert ours <= {*leases.stale_scratch()}, "chipproof clean does not know it"
 
 
 def check(results, whole):

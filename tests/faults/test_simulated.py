@@ -11,7 +11,7 @@ import pytest
 
 from harness import matrix
 from harness.chips import CHIPS
-from harness.run import devices
+from harness.run import leases
 from harness.vocabulary import STAGE_MARKERS
 from tests.faults import tiny
 
@@ -19,7 +19,7 @@ from tests.faults import tiny
 @pytest.fixture
 def simulated(conform, monkeypatch, tmp_path):
     """Run the conformance tests of the tiny detector on a simulated chip, which is no other test's."""
-    monkeypatch.setattr(devices, "lease", partial(devices.lease, root=tmp_path))
+    monkeypatch.setattr(leases, "lease", partial(leases.lease, root=tmp_path))
 
     def run(chip, marks, *more, **switches):
         monkeypatch.setattr(matrix, "CHIPS", {chip: replace(CHIPS[chip], batches=(1, 4))})
@@ -115,7 +115,7 @@ def test_a_host_that_is_slower_than_its_simulated_chip_is_told_and_is_no_fault_o
 
 def test_an_emulated_chip_is_judged_but_not_timed_and_every_record_says_so(conform, monkeypatch, tmp_path, capsys):
     """The vendor's own simulator of a chip; here the chip of the planted faults stands for it."""
-    monkeypatch.setattr(devices, "lease", partial(devices.lease, root=tmp_path))
+    monkeypatch.setattr(leases, "lease", partial(leases.lease, root=tmp_path))
     monkeypatch.setattr(matrix, "CHIPS", {"emulatedbed": replace(tiny.CHIP, name="emulatedbed", emulated=True)})
 
     watch = conform("emulatedbed and tiny_classes and fp32 and bs4")

@@ -5,14 +5,14 @@ import json
 import os
 import tempfile
 
-from harness.run import devices
+from harness.run import leases
 from harness.store import Store
 from tools import cli
 
 
 def test_old_files_are_shown_and_removed_only_when_asked(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(devices, "LEASES", tmp_path / "leases")
-    monkeypatch.setattr(devices, "SIMULATED", tmp_path / "leases" / "simulated")
+    monkeypatch.setattr(leases, "LEASES", tmp_path / "leases")
+    monkeypatch.setattr(leases, "SIMULATED", tmp_path / "leases" / "simulated")
     kept = Store(tmp_path / "cache").get("key", lambda path: path.write_bytes(b"x"), kind="engine")
     os.utime(kept.parent / "meta.json", (0, 0))
     (tmp_path / "leases").mkdir()

@@ -11,7 +11,7 @@ from ascend_tiny import cann
 from harness.backends.ascend import _devices, _npu_smi
 from harness.backends.base import Device
 from harness.errors import DeviceError, InvalidMeasurement
-from harness.run.devices import check_idle, check_same
+from harness.run.idle import check_idle, check_same
 
 # npu-smi 22.0 with two 310P cards, as published with the 310P results
 P = """

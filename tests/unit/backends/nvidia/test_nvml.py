@@ -13,7 +13,7 @@ from vendor_sweep import tiny_spec
 from harness.backends.base import Device
 from harness.backends.nvidia import _nvml, ort_cuda, torch_cuda, trt
 from harness.errors import DeviceError, InvalidMeasurement
-from harness.run.devices import check_idle
+from harness.run.idle import check_idle
 
 
 @pytest.mark.parametrize(("bit", "spoils"), [(0x01, False), (0x02, False), (0x04, False), (0x08, True), (0x10, False),
