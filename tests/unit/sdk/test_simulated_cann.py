@@ -278,6 +278,37 @@ def test_the_default_stream_has_no_handle_and_a_device_waits_for_all(sdk, held):
     assert [acl.rt.get_device(), sdk.state.violations] == [(0, 0), []]
 
 
+def test_a_stream_has_one_priority_and_tells_whether_it_is_done(sdk, held):
+    """rt_stream of pyACL; the range as a user found it on a 310B with CANN 7.0."""
+    rt = sdk.acl.rt
+    assert rt.create_stream_with_config(1, 0) == (0, 107000)
+    stream, code = rt.create_stream_with_config(0, 0)
+    assert code == 0
+    held.write()
+
+    assert sdk.acl.mdl.execute_async(held.model, held.inputs, held.outputs, stream) == 0
+    assert rt.stream_query(stream) == (0xFFFF, 0)
+    assert rt.synchronize_stream(stream) == 0
+    assert rt.stream_query(stream) == (0, 0)
+    assert rt.destroy_stream_force(stream) == 0
+    assert rt.stream_query(stream)[1] == 107003
+
+
+def test_an_engine_is_described_from_its_file_without_being_loaded(sdk, held, folder):
+    """mdl_wrap of pyACL: a status alone. Programs that show what an engine takes ask so."""
+    mdl, path = sdk.acl.mdl, folder / "static.om"
+    size, desc = len(path.read_bytes()), mdl.create_desc()
+    data = path.read_bytes()
+    for ask in (lambda: mdl.get_desc_from_file(desc, str(path)),
+                lambda: mdl.get_desc_from_mem(desc, sdk.acl.util.bytes_to_ptr(data), size)):  # fmt: skip
+        assert ask() == 0
+        assert mdl.get_input_dims(desc, 0) == mdl.get_input_dims(held.desc, 0)
+        assert mdl.get_output_name_by_index(desc, 0) == mdl.get_output_name_by_index(held.desc, 0)
+    (folder / "none.om").write_bytes(b"no engine")
+    assert mdl.get_desc_from_file(desc, str(folder / "none.om")) == 545001
+    assert mdl.destroy_desc(desc) == 0
+
+
 def test_whether_somebody_set_a_device_may_be_asked_before_init(sdk):
     assert sdk.acl.rt.get_device() == (0, 107002)
     assert sdk.state.violations == []

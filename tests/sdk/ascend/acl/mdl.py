@@ -167,6 +167,28 @@ def get_desc(desc, model):
     return 0
 
 
+@vendor("acl.mdl.get_desc_from_file")
+def get_desc_from_file(desc, path):
+    """Without loading it, so that no device takes part."""
+    return _desc_of(desc, lambda: cann.read_engine(_there(path)))
+
+
+@vendor("acl.mdl.get_desc_from_mem")
+def get_desc_from_mem(desc, address, size):
+    integer(address, "the address"), integer(size, "the size")
+    return _desc_of(desc, lambda: cann.parse_engine(chip.host_view(address, size).tobytes()))
+
+
+def _desc_of(desc, read):
+    made = thing(state.descs, desc, "a description")
+    try:
+        header, _ = read()
+    except cann.BadEngineError as error:
+        return chip.fails(chip.GE_LOAD, f"E19999: {error}")
+    made["model"] = Model(header, None, None, 0)
+    return 0
+
+
 @vendor("acl.mdl.destroy_desc")
 def destroy_desc(desc):
     thing(state.descs, desc, "a description")

@@ -133,6 +133,30 @@ def create_stream():
     return handle, 0
 
 
+@vendor("acl.rt.create_stream_with_config", 0)
+def create_stream_with_config(priority, flag):
+    """These chips have one priority: 0, the highest."""
+    small(flag, "the flag")
+    if small(priority, "the priority"):
+        return 0, chip.fails(chip.RT_PARAM, f"EE1001: priority {priority} is not in [0, 0]")
+    return create_stream()
+
+
+@vendor("acl.rt.stream_query", 0)
+def stream_query(handle):
+    """(0 when all is done, else 0xFFFF)."""
+    stream = _stream(handle)
+    return (0xFFFF if stream.queue or time.perf_counter() < stream.until else 0), 0
+
+
+@vendor("acl.rt.destroy_stream_force")
+def destroy_stream_force(handle):
+    """What is queued is given up."""
+    _stream(handle).queue.clear()
+    chip.drop(state.streams, handle)
+    return 0
+
+
 @vendor("acl.rt.destroy_stream")
 def destroy_stream(handle):
     stream = _stream(handle)
