@@ -125,6 +125,8 @@ class Error(IntEnum):
     cudaErrorNotReady = 600
     cudaErrorIllegalAddress = 700
     cudaErrorLaunchFailure = 719
+    cudaErrorStreamCaptureUnsupported = 900
+    cudaErrorIllegalState = 401
     cudaErrorUnknown = 999
 
 
@@ -238,6 +240,9 @@ class Copy(Op):
         self.run = run
         self.addresses = addresses
 
+    def again(self):
+        return Copy(self.run, self.addresses)
+
 
 class Execute(Op):
     NUMBERS = itertools.count()
@@ -248,11 +253,24 @@ class Execute(Op):
         self.run = run
         self.addresses = addresses
 
+    def again(self):
+        return Execute(self.key, self.run, self.addresses)
+
 
 class Stream:
     def __init__(self):
         self.ops = []
         self.until = 0.0
+        self.captured = None  # [(op, images of an execute)] while a graph is captured
+
+    def put(self, op, images=None):
+        """Queue it, and the device's time of an execute; or keep it for the graph that is being captured."""
+        if self.captured is not None:
+            self.captured.append((op, images))
+            return
+        if images is not None:
+            self.until = gpu.clock.submit(images)
+        self.ops.append(op)
 
     def synchronise(self):
         gpu.clock.wait(self.until)

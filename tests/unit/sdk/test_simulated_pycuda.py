@@ -153,8 +153,8 @@ def test_a_toolkits_own_file_is_not_loaded_and_a_packages_is(cudart, tmp_path):
 
 
 def test_what_the_library_lacks_is_named_and_other_libraries_load(cudart):
-    with pytest.raises(AttributeError, match="undefined symbol: cudaGraphLaunch"):
-        cudart.cudaGraphLaunch  # noqa: B018
+    with pytest.raises(AttributeError, match="undefined symbol: cudaGraphAddKernelNode"):
+        cudart.cudaGraphAddKernelNode  # noqa: B018
     assert ctypes.cdll.LoadLibrary("libnvinfer_plugin.so").initLibNvInferPlugins(None, b"") == 1
     with pytest.raises(OSError, match="absent"):
         ctypes.CDLL("libabsent.so")

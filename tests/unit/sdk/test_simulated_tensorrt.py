@@ -613,3 +613,40 @@ def test_outputs_without_a_shape_in_the_file_have_one(trt, fixed):
     _, network, _ = parsed(trt, fixed)
 
     assert [tuple(network.get_output(i).shape) for i in range(network.num_outputs)] == told
+
+
+def test_a_captured_graph_computes_again_at_each_launch(sdk, trt, cudart, fixed):
+    """TensorRT's diffusion demo and ultralytics' backend capture one execute and launch it for each batch."""
+    sdk.switch(trt_version="10.3.0")
+    builder, network, config = parsed(trt, fixed)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(builder.build_serialized_network(network, config))
+    context, held, kinds = engine.create_execution_context(), {}, cudart.cudaMemcpyKind
+    for name in engine:
+        held[name] = np.zeros(tuple(engine.get_tensor_shape(name)), np.float32)
+        context.set_tensor_address(name, cudart.cudaMalloc(held[name].nbytes)[1])
+    address = context.get_tensor_address
+    _, stream = cudart.cudaStreamCreate()
+    assert cudart.cudaStreamEndCapture(stream)[1] is None, "nothing is captured"
+
+    assert cudart.cudaStreamBeginCapture(stream, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeGlobal) == (0,)
+    cudart.cudaMemcpyAsync(address("image"), held["image"], held["image"].nbytes, kinds.cudaMemcpyHostToDevice, stream)
+    assert context.execute_async_v3(stream)
+    assert cudart.cudaStreamIsCapturing(stream) == (0, 1)
+    assert cudart.cudaStreamSynchronize(stream) == (cudart.cudaError_t.cudaErrorStreamCaptureUnsupported,)
+    error, graph = cudart.cudaStreamEndCapture(stream)
+    error, launched = cudart.cudaGraphInstantiate(graph, 0)
+    assert int(error) == 0
+    for images in (tiny_batch(4), 2 * tiny_batch(4)):
+        held["image"][...] = images
+        assert cudart.cudaGraphLaunch(launched, stream) == (0,)
+        for name in list(held)[1:]:
+            there = held[name]
+            cudart.cudaMemcpyAsync(there, address(name), there.nbytes, kinds.cudaMemcpyDeviceToHost, stream)
+        assert cudart.cudaStreamSynchronize(stream) == (0,)
+        assert distance(list(held.values())[1:], tiny_answer(fixed, images)) == 0
+
+    assert sdk.wrongs() == []
+    cudart.cudaFree(address("image"))
+    assert cudart.cudaGraphLaunch(launched, stream) == (cudart.cudaError_t.cudaErrorIllegalAddress,)
+    assert (cudart.cudaGraphExecDestroy(launched), cudart.cudaGraphDestroy(graph)) == ((0,), (0,))

@@ -689,8 +689,7 @@ class IExecutionContext(Scoped, Kept):
                 array(key)[...] = output
 
         addresses = {item[0].address for item in bound.values()}
-        stream.until = gpu.clock.submit((*bound[fed[0]][4], 1)[0])
-        stream.ops.append(Execute((id(self), tuple(sorted(addresses))), run, addresses))
+        stream.put(Execute((id(self), tuple(sorted(addresses))), run, addresses), (*bound[fed[0]][4], 1)[0])
         if wait:
             stream.synchronise()
         if self.profiler is not None and self.enqueue_emits_profile:

@@ -12,7 +12,8 @@ from simulated_gpu import Error as cudaError_t
 
 cudaStreamDefault = 0
 cudaStreamNonBlocking = 1
-cudaHostAllocDefault = 0
+cudaHostAllocDefault, cudaHostAllocPortable, cudaHostAllocMapped, cudaHostAllocWriteCombined = 0, 1, 2, 4
+cudaEventDefault, cudaEventBlockingSync, cudaEventDisableTiming, cudaEventWaitDefault = 0, 1, 2, 0
 cudaStream_t = int
 cudaEvent_t = int
 
@@ -172,7 +173,7 @@ def _copy(call, target, source, nbytes, kind, queue):
             return (cudaError_t.cudaErrorInvalidValue,)
         found[side] = item
     staged = None
-    if kind == cudaMemcpyKind.cudaMemcpyHostToDevice and found["from"] is None:
+    if kind == cudaMemcpyKind.cudaMemcpyHostToDevice and found["from"] is None and queue.captured is None:
         staged = np.frombuffer(ctypes.string_at(source, nbytes), np.uint8)  # pageable memory, before the call returns
 
     def run():
@@ -184,8 +185,8 @@ def _copy(call, target, source, nbytes, kind, queue):
             ctypes.memmove(target, data.ctypes.data, nbytes)
 
     held = {item[0].address for item in found.values() if item is not None}
-    queue.ops.append(Copy(run, held))
-    if kind == cudaMemcpyKind.cudaMemcpyDeviceToHost and found["to"] is None:
+    queue.put(Copy(run, held))
+    if kind == cudaMemcpyKind.cudaMemcpyDeviceToHost and found["to"] is None and queue.captured is None:
         queue.synchronise()
     return (OK,)
 
@@ -337,6 +338,8 @@ def cudaStreamSynchronize(stream):
     if queue is None:
         violation("cudaStreamSynchronize of a stream that does not exist")
         return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    if queue.captured is not None:
+        return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
     queue.synchronise()
     return _enter("cudaStreamSynchronize") or (OK,)
 
@@ -401,6 +404,90 @@ def cudaEventDestroy(event):
         violation("an event destroyed twice, or never made")
         return (cudaError_t.cudaErrorInvalidResourceHandle,)
     return _enter("cudaEventDestroy") or (OK,)
+
+
+# --- graphs: what is queued on a stream while it is captured, done again at each launch ------------------------------
+
+
+class cudaStreamCaptureMode(IntEnum):
+    cudaStreamCaptureModeGlobal = 0
+    cudaStreamCaptureModeThreadLocal = 1
+    cudaStreamCaptureModeRelaxed = 2
+
+
+class cudaStreamCaptureStatus(IntEnum):
+    cudaStreamCaptureStatusNone = 0
+    cudaStreamCaptureStatusActive = 1
+    cudaStreamCaptureStatusInvalidated = 2
+
+
+_graphs = {}
+
+
+def cudaStreamBeginCapture(stream, mode):
+    queue = gpu.streams.get(int(stream))
+    if queue is None:
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    if int(stream) == 0 or queue.captured is not None:
+        return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
+    queue.captured = []
+    return _enter("cudaStreamBeginCapture") or (OK,)
+
+
+def cudaStreamIsCapturing(stream):
+    queue = gpu.streams.get(int(stream))
+    if queue is None:
+        return cudaError_t.cudaErrorInvalidResourceHandle, None
+    return OK, cudaStreamCaptureStatus(int(queue.captured is not None))
+
+
+def cudaStreamEndCapture(stream):
+    queue = gpu.streams.get(int(stream))
+    if queue is None or queue.captured is None:
+        return cudaError_t.cudaErrorIllegalState, None
+    captured, queue.captured = queue.captured, None
+    return _enter("cudaStreamEndCapture", 1) or (OK, gpu.create(_graphs, captured))
+
+
+def cudaGraphInstantiate(graph, flags):
+    if int(graph) not in _graphs:
+        return cudaError_t.cudaErrorInvalidValue, None
+    return _enter("cudaGraphInstantiate", 1) or (OK, gpu.create(_graphs, _graphs[int(graph)]))
+
+
+def cudaGraphLaunch(graphExec, stream):
+    """The addresses are those of the capture: memory that was freed since is none."""
+    queue = gpu.streams.get(int(stream))
+    if queue is None or int(graphExec) not in _graphs:
+        violation("cudaGraphLaunch of no graph, or on a stream that does not exist")
+        return (cudaError_t.cudaErrorInvalidResourceHandle,)
+    failed = _enter("cudaGraphLaunch")
+    if failed:
+        return failed
+    for op, images in _graphs[int(graphExec)]:
+        if not op.addresses <= set(gpu.memory):
+            violation("cudaGraphLaunch with memory that was freed since the capture")
+            return (cudaError_t.cudaErrorIllegalAddress,)
+        queue.put(op.again(), images)
+    return (OK,)
+
+
+def cudaGraphDestroy(graph):
+    if _graphs.pop(int(graph), None) is None:
+        violation("a graph destroyed twice, or never made")
+        return (cudaError_t.cudaErrorInvalidValue,)
+    return _enter("cudaGraphDestroy") or (OK,)
+
+
+cudaGraphExecDestroy = cudaGraphDestroy
+
+
+def cudaProfilerStart():
+    return _enter("cudaProfilerStart") or (OK,)
+
+
+def cudaProfilerStop():
+    return _enter("cudaProfilerStop") or (OK,)
 
 
 __all__ = [key for key in list(globals()) if key.startswith("cuda")] + ["simulate"]
