@@ -7,9 +7,11 @@ came with 510, clock event reasons with 535 (NVML's change log); `nvml` "partial
 
 from __future__ import annotations
 
-from simulated_gpu import calls, devices, driver, driver_version, holders, name, process_name, simulate
+import time
 
-NVML_CLOCK_SM = 1
+from simulated_gpu import calls, capability, devices, driver, driver_version, holders, name, process_name, simulate
+
+NVML_CLOCK_GRAPHICS, NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_CLOCK_VIDEO = range(4)
 NVML_TEMPERATURE_GPU = 0
 NVML_ERROR_NOT_SUPPORTED = 3
 NVML_ERROR_NO_PERMISSION = 4
@@ -128,7 +130,11 @@ def nvmlDeviceGetComputeRunningProcesses_v2(handle):
 
 def _running(handle):
     _partial()
-    return [_Row(pid=pid, usedGpuMemory=1 << 20) for pid in holders(handle)]
+    unknown = 0xFFFFFFFF  # of a GPU without MIG
+    return [
+        _Row(pid=pid, usedGpuMemory=1 << 20, gpuInstanceId=unknown, computeInstanceId=unknown)
+        for pid in holders(handle)
+    ]
 
 
 def nvmlDeviceGetMemoryInfo(handle):
@@ -149,6 +155,8 @@ def nvmlSystemGetProcessName(pid):
 
 def nvmlDeviceGetClockInfo(handle, kind):
     _enter("nvmlDeviceGetClockInfo")
+    if kind == NVML_CLOCK_MEM:
+        return 5001
     return 795 if simulate.switches().get("hot") else 1590
 
 
@@ -175,3 +183,66 @@ def _mask():
 def nvmlDeviceGetApplicationsClock(handle, kind):
     _enter("nvmlDeviceGetApplicationsClock")
     return 1590
+
+
+# --- what programs show of a GPU beside that: figures of a T4 --------------------------------------------------------
+
+WATTS = 27
+
+_TOLD = {
+    "nvmlDeviceGetPowerUsage": lambda gpu: 1000 * WATTS,
+    "nvmlDeviceGetPowerManagementLimit": lambda gpu: 70000,
+    "nvmlDeviceGetPowerManagementDefaultLimit": lambda gpu: 70000,
+    "nvmlDeviceGetEnforcedPowerLimit": lambda gpu: 70000,
+    "nvmlDeviceGetPowerManagementLimitConstraints": lambda gpu: [60000, 70000],
+    "nvmlDeviceGetTotalEnergyConsumption": lambda gpu: int(1000 * WATTS * time.monotonic()),
+    "nvmlDeviceGetMaxClockInfo": lambda gpu, kind: 5001 if kind == NVML_CLOCK_MEM else 1590,
+    "nvmlDeviceGetSupportedMemoryClocks": lambda gpu: [5001, 405],
+    "nvmlDeviceGetSupportedGraphicsClocks": lambda gpu, memory: [1590, 585, 300],
+    "nvmlDeviceGetPerformanceState": lambda gpu: 0,
+    "nvmlDeviceGetCudaComputeCapability": lambda gpu: capability(),
+    "nvmlDeviceGetGraphicsRunningProcesses": lambda gpu: [],
+    "nvmlDeviceGetEncoderUtilization": lambda gpu: [0, 167000],
+    "nvmlDeviceGetDecoderUtilization": lambda gpu: [0, 167000],
+    "nvmlDeviceGetComputeMode": lambda gpu: 0,
+    "nvmlDeviceGetPersistenceMode": lambda gpu: 1,
+    "nvmlDeviceGetIndex": lambda gpu: gpu,
+    "nvmlSystemGetNVMLVersion": lambda: f"12.{driver_version()}",
+    "nvmlSystemGetCudaDriverVersion": lambda: 12040,
+}
+_REFUSED = {
+    "nvmlDeviceGetFanSpeed": NVML_ERROR_NOT_SUPPORTED,  # a T4 has no fan
+    "nvmlDeviceGetDisplayMode": NVML_ERROR_NOT_SUPPORTED,
+    "nvmlDeviceGetMigMode": NVML_ERROR_NOT_SUPPORTED,
+    "nvmlDeviceSetPowerManagementLimit": NVML_ERROR_NO_PERMISSION,
+    "nvmlDeviceSetApplicationsClocks": NVML_ERROR_NO_PERMISSION,
+    "nvmlDeviceResetApplicationsClocks": NVML_ERROR_NO_PERMISSION,
+    "nvmlDeviceSetGpuLockedClocks": NVML_ERROR_NO_PERMISSION,
+    "nvmlDeviceResetGpuLockedClocks": NVML_ERROR_NO_PERMISSION,
+}
+
+
+def _made(call, answer):
+    def function(*given):
+        _enter(call)
+        return answer(*given)
+
+    function.__name__ = call
+    return function
+
+
+def _refusing(code):
+    def answer(*given):
+        raise NVMLError(code)
+
+    return answer
+
+
+globals().update({call: _made(call, answer) for call, answer in _TOLD.items()})
+globals().update({call: _made(call, _refusing(code)) for call, code in _REFUSED.items()})
+_REASONS = (
+    "GpuIdle", "ApplicationsClocksSetting", "SwPowerCap", "HwSlowdown", "SyncBoost", "SwThermalSlowdown",
+    "HwThermalSlowdown", "HwPowerBrakeSlowdown", "DisplayClockSetting",
+)  # fmt: skip
+for _bit, _reason in enumerate(_REASONS):
+    globals()[f"nvmlClocksThrottleReason{_reason}"] = globals()[f"nvmlClocksEventReason{_reason}"] = 1 << _bit

@@ -650,3 +650,36 @@ def test_a_captured_graph_computes_again_at_each_launch(sdk, trt, cudart, fixed)
     cudart.cudaFree(address("image"))
     assert cudart.cudaGraphLaunch(launched, stream) == (cudart.cudaError_t.cudaErrorIllegalAddress,)
     assert (cudart.cudaGraphExecDestroy(launched), cudart.cudaGraphDestroy(graph)) == ((0,), (0,))
+
+
+def test_what_programs_show_of_a_gpu_is_told(sdk):
+    """codecarbon, TensorRT's cookbook and tensorrt_starter ask NVML for it; GPUtil asks nvidia-smi."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+    first = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
+    assert pynvml.nvmlDeviceGetPowerUsage(gpu) < pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu) == 70000
+    assert pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM) == 1590
+    assert pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM) == 5001
+    assert pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) >= first
+    assert pynvml.nvmlClocksThrottleReasonHwThermalSlowdown == pynvml.nvmlClocksEventReasonHwThermalSlowdown == 0x40
+    with pytest.raises(pynvml.NVMLError_NotSupported):
+        pynvml.nvmlDeviceGetFanSpeed(gpu)
+    with pytest.raises(pynvml.NVMLError_NoPermission):
+        pynvml.nvmlDeviceSetGpuLockedClocks(gpu, 300, 1590)
+    sdk.switch(fail=[["nvmlDeviceGetPowerUsage", 0, 15]])
+    with pytest.raises(pynvml.NVMLError, match="GPU is lost"):
+        pynvml.nvmlDeviceGetPowerUsage(gpu)
+
+    wanted = "index,uuid,memory.total,memory.used,memory.free,gpu_name,gpu_serial,display_active,power.draw"
+    command = [
+        sys.executable,
+        str(SDK / "tensorrt" / "nvidia-smi"),
+        f"--query-gpu={wanted}",
+        "--format=csv,noheader,nounits",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row = dict(zip(wanted.split(","), done.stdout.strip().split(", "), strict=True))
+    assert int(row["memory.used"]) + int(row["memory.free"]) == int(row["memory.total"]) == 15360
+    assert row["gpu_name"] == "Tesla T4"
