@@ -17,7 +17,7 @@ from harness.judge.policy import Policy
 from harness.judge.throughput import Effort
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Verdict
-from harness.run import devices, peers
+from harness.run import idle, peers
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.case_speed import CaseSpeed, untold
@@ -268,7 +268,7 @@ def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
 
 
 def test_a_device_that_shows_no_load_is_noted_after_the_measurement(duo, monkeypatch):
-    monkeypatch.setattr(devices, "seeing", lambda card, after, during: (Health(untold=f"{len(card)} {len(after)}"),))
+    monkeypatch.setattr(idle, "seeing", lambda card, after, during: (Health(untold=f"{len(card)} {len(after)}"),))
 
     assert CaseSpeed(duo.bench).measurement.after == (Health(untold="1 1"),)
 
