@@ -50,6 +50,13 @@ def test_a_class_counts_by_the_place_to_which_it_fell(place, expected):
     assert share("classes", {"logits": found}, wanted) == pytest.approx(expected)
 
 
+def test_of_a_class_that_fell_the_three_best_of_each_side_are_told():
+    found, wanted = logits(1, 9, 8, 7, 6), logits(9, 8, 7, 6, 5)
+    difference = compared("classes", [found], [wanted])[0]
+
+    assert (difference.chip, difference.reference) == ([1, 2, 3], [0, 1, 2])
+
+
 @pytest.mark.parametrize(
     ("found", "wanted", "expected"),
     [
@@ -74,3 +81,11 @@ def test_a_box_that_the_chip_is_less_sure_of_is_lost_by_what_it_lacks(score, sha
     assert found.share == pytest.approx(share, abs=1e-6)
     assert found.counts == counts
     assert (len(found.chip), len(found.reference)) == counts[::2]
+
+
+def test_the_counterpart_of_a_sure_box_is_told_though_the_chip_is_not_sure_of_it():
+    """0.5 is sure of the faces of four images with two each; 0.46 is not, but more than half of 0.9."""
+    wanted = boxes(FACE, (*OTHER[:4], 0.6))
+    unsure = boxes((*FACE[:4], 0.46), (*OTHER[:4], 0.6))
+
+    assert compared("faces", [unsure, *[wanted] * 3], [wanted] * 4)[0].counts == (2, 0, 2, 0)

@@ -54,6 +54,10 @@ def test_a_curve_worked_out_by_hand(marks, objects, wanted):
     assert ap(marks, objects) == pytest.approx(wanted, abs=1e-12)
 
 
+def test_the_divisor_of_a_precision_is_larger_by_the_spacing_of_1_as_in_pycocotools():
+    assert ap([TRUE], 1, recalls=np.ones(1)) == 1 - 2**-52
+
+
 def test_weights_count_an_image_so_many_times():
     doubled = ap([TRUE, FALSE, TRUE], [0, 2], weights=[2, 1, 1], image=[0, 1, 2])
 
