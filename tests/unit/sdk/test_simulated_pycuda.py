@@ -107,6 +107,16 @@ def test_pycuda_wants_a_current_context(sdk, cuda):
         cuda.Device(0).make_context()
 
 
+def test_who_attaches_to_a_context_and_detaches_leaves_it(sdk, cuda):
+    """NVIDIA/DL4AGX (SparsityINT8, infer_engine.py) allocates so, and copies afterwards."""
+    held = cuda.Context.attach()
+    memory = cuda.mem_alloc(16)
+    held.detach()
+
+    cuda.memcpy_htod(memory, np.zeros(4, np.float32))
+    assert sdk.wrongs() == []
+
+
 def test_arrays_of_pycuda_and_kernels_are_refused_by_name(cuda):
     from pycuda import compiler, gpuarray
 

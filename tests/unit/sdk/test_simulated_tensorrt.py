@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -134,6 +136,12 @@ def test_an_axis_that_a_profile_holds_fixed_is_told(sdk, trt, cudart, tmp_path):
             assert distance(outputs, tiny_answer(tmp_path / "tiny.onnx", tiny_batch(2))) == 0
 
     assert engine.get_tensor_shape("image")[0] == -1  # the second profile varies
+    context = engine.create_execution_context()
+    assert context.set_input_shape("image", (2, 3, 8, 8))
+    assert context.set_optimization_profile_async(0, 0)
+    assert tuple(context.get_tensor_shape("image")) == (2, 3, 8, 8), "the profile is the same one"
+    assert context.set_optimization_profile_async(1, 0)
+    assert context.infer_shapes() == ["image"]
     names = len(engine)
     assert [engine.get_binding_shape(i)[0] for i in range(engine.num_bindings)] == [2] * names + [-1] * names
     with pytest.raises(ValueError, match="__len__"):
@@ -237,13 +245,44 @@ def test_trtexec_saves_an_engine_that_programs_load(sdk, trt, cudart, tmp_path, 
     assert trtexec(f"--loadEngine={plan}").returncode == 0
 
 
-def test_trtexec_says_what_it_cannot_build(sdk, tmp_path):
-    onnx = tiny_model(tmp_path / "free.onnx")
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+@pytest.mark.parametrize("word", ["int8", "best"])
+def test_trtexec_makes_up_ranges_for_a_graph_without_any(sdk, trt, tmp_path, version, word):
+    """sampleEngines.cpp: random numbers, for the speed alone. NVIDIA's Model-Optimizer builds its engines so."""
+    sdk.switch(trt_version=version)
+    onnx, plan = tiny_model(tmp_path / "free.onnx"), tmp_path / "free.plan"
 
-    done = trtexec(f"--onnx={onnx}", f"--saveEngine={tmp_path / 'a.plan'}", "--int8")
+    done = trtexec(
+        f"--onnx={onnx}", f"--saveEngine={plan}", "--optShapes=image:2x3x8x8", f"--{word}", "--skipInference"
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert b"QuantizeLinear" in plan.read_bytes()
+
+
+def test_trtexec_writes_the_files_that_it_is_asked_for(sdk, tmp_path):
+    """sampleReporting.cpp; Model-Optimizer reads the profile."""
+    onnx = tiny_model(tmp_path / "free.onnx")
+    files = {word: tmp_path / word for word in ("exportTimes", "exportProfile", "exportLayerInfo")}
+
+    done = trtexec(f"--onnx={onnx}", *(f"--{word}={path}" for word, path in files.items()))
+
+    assert done.returncode == 0, done.stdout
+    times, profile, layers = (json.loads(path.read_text()) for path in files.values())
+    mean = float(re.search(r"GPU Compute Time: .*?mean = ([0-9.]+) ms", done.stdout).group(1))
+    assert [row["computeMs"] for row in times] == pytest.approx([mean] * len(times))
+    assert profile[0] == {"count": len(times)}
+    assert [row["name"] for row in profile[1:]] == layers["Layers"]
+    assert sum(row["averageMs"] for row in profile[1:]) == pytest.approx(mean)
+
+
+def test_trtexec_says_what_it_cannot_build(sdk, tmp_path):
+    (tmp_path / "none.onnx").write_bytes(b"no model")
+
+    done = trtexec(f"--onnx={tmp_path / 'none.onnx'}", f"--saveEngine={tmp_path / 'a.plan'}")
 
     assert done.returncode == 1
-    assert "Calibration table does not exist" in done.stdout + done.stderr
+    assert "failed to parse" in done.stdout + done.stderr
     assert "&&&& FAILED" in done.stdout
 
 

@@ -125,7 +125,9 @@ class Context:
 
     @staticmethod
     def attach(flags=0):
+        """Another hold on the current one: what its detach() ends, and not the context."""
         _current("cuCtxAttach")
+        _contexts.append(Context(_contexts[-1].device))
         return _contexts[-1]
 
     def detach(self):

@@ -490,8 +490,9 @@ class IExecutionContext(Scoped, Kept):
             return False
         if not 0 <= i < self._engine.num_optimization_profiles:
             return self._say(f"no profile {i}")
+        if i != self._profile:
+            self._shapes = {}
         self._profile = i
-        self._shapes = {}
         return True
 
     def set_input_shape(self, name, shape):
