@@ -135,6 +135,9 @@ def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Sample
             calibrator = calls.make("mm.Calibrator", mm.Calibrator, data)
             calls.ok("mm.Calibrator.set_quantization_algorithm", calibrator.set_quantization_algorithm, algorithm)
             calls.ok("mm.Calibrator.calibrate", calibrator.calibrate, network, config)
+            failed = next((each.failed for each in data if each.failed is not None), None)
+            if failed is not None:
+                raise failed.with_traceback(None)  # whose frames hold what must go before the System
         except BaseException as error:
             let_go(error)
             raise
@@ -153,6 +156,7 @@ def _fixed_data(mm: Any, samples: Samples, spec: BuildSpec, tensor: TensorSpec, 
             super().__init__()
             self._batches = calibration_batches(samples, spec, batch)
             self._sample: Any = None
+            self.failed: Exception | None = None  # in case MagicMind takes an exception for the end of the data
 
         def get_shape(self) -> Any:
             return mm.Dims(list(shape_at(tensor, batch)))
@@ -164,11 +168,14 @@ def _fixed_data(mm: Any, samples: Samples, spec: BuildSpec, tensor: TensorSpec, 
             return self._sample
 
         def next(self) -> Any:
-            fed = next(self._batches, None)
-            if fed is None:
-                return mm.Status(mm.Code.OUT_OF_RANGE, "all calibration samples were fed")
-            self._sample = fed[tensor.name]
-            return mm.Status.OK()
+            try:
+                fed = next(self._batches, None)
+                if fed is not None:
+                    self._sample = fed[tensor.name]
+            except Exception as error:
+                self.failed = error
+                raise
+            return mm.Status.OK() if fed is not None else mm.Status(mm.Code.OUT_OF_RANGE, "all samples were fed")
 
         def reset(self) -> Any:
             self._batches = calibration_batches(samples, spec, batch)

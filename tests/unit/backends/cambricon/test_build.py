@@ -30,6 +30,38 @@ def test_calibration_data_changes_an_int8_engine(sdk, onnx, engine, tmp_path):
     assert distance(*made) > 0
 
 
+def test_a_sample_that_fails_makes_no_engine_of_those_before(sdk, onnx, engine, tmp_path, monkeypatch):
+    """Should MagicMind take an exception for the end of the data, as TensorRT does."""
+    import magicmind.python.runtime as mm
+
+    batches, asked, init = _build.calibration_batches, [], mm.Calibrator.__init__
+
+    def cut_off(*given):
+        yield next(batches(*given))
+        raise OSError("the disk is gone")
+
+    def swallowing(self, data):
+        for each in data:
+            monkeypatch.setattr(each, "next", lambda take=each.next: swallowed(take), raising=False)
+        init(self, data)
+
+    def swallowed(take):
+        try:
+            return take()
+        except OSError as error:
+            asked.append(error)
+            return mm.Status(mm.Code.OUT_OF_RANGE, "the end")
+
+    np.save(tmp_path / "calibration.npy", tiny_batch(4))
+    monkeypatch.setattr(_build, "calibration_batches", cut_off)
+    monkeypatch.setattr(mm.Calibrator, "__init__", swallowing)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        magicmind.build(onnx, engine, tiny_spec("int8", calibration=str(tmp_path / "calibration.npy")))
+    assert len(asked) == 1
+    assert not engine.exists()
+
+
 def test_variance_is_the_square_of_the_deviation():
     config = _build.builder_config(tiny_spec("fp16", normalize=NORMALIZE))
 
