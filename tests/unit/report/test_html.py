@@ -24,7 +24,7 @@ from harness.report.records import Record, head_line
 from harness.vocabulary import Outcome
 
 CASE = Case.parse("regnety_016-ascend310p-fp16-bs16")
-VOID = {"meta", "link", "input", "br", "img"}
+VOID = {"meta", "link", "input", "br", "wbr", "img"}
 
 
 class Page(HTMLParser):
@@ -412,6 +412,27 @@ def test_axe_finds_nothing_serious_and_no_line_is_wider_than_the_window(browse, 
     told = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
     assert told == []
     assert seen.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_the_overview_of_the_whole_matrix_fits_a_desk(browse):
+    seen = browse(page(run_of(whole_matrix())))
+
+    wide, there = seen.evaluate(
+        "(part => [part.scrollWidth, part.clientWidth])(document.querySelector('#grid .scroll'))"
+    )
+    assert wide <= there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_link_to_a_table_shows_its_heading_below_the_filter(browse, width):
+    seen = browse(page(run_of(whole_matrix())), width)
+    seen.click("nav a[href='#throughput']")
+    seen.wait_for_function("scrollY > 0")
+
+    bar, heading = (seen.locator(name).bounding_box() for name in (".filter", "#throughput h2"))
+    assert bar["y"] + bar["height"] <= heading["y"] < 400
 
 
 @pytest.mark.slow
