@@ -136,7 +136,10 @@ def chosen(module: str, source: str, left_out: Sequence[str], each: int, seed: i
     draw = random.Random(f"{seed} {module}")
     drawn = [[draw.choice(place)] for place in draw.sample(places, min(each, len(places)))] if each else places
     for name, operator, occurrence in (change for place in drawn for change in place):
-        code = mutate_code(source, operator, occurrence)
+        try:
+            code = mutate_code(source, operator, occurrence)
+        except AttributeError:  # cosmic-ray cannot replace a dotted name among several exceptions
+            continue
         if code is None or code == source:
             continue
         old, new = source.splitlines(), code.splitlines()

@@ -44,6 +44,12 @@ def test_left_out_operators_make_no_mutant():
     assert not any("if width is None" in line for line in lines(left_out=["Operator_IsNot_Is$"]))
 
 
+def test_of_several_exceptions_one_with_a_dotted_name_makes_no_mutant():
+    source = "try:\n    run()\nexcept (json.JSONDecodeError, OSError):\n    stop()\n"
+
+    assert lines(source=source) == ["except (json.JSONDecodeError, CosmicRayTestingException):"]
+
+
 def test_a_draw_is_of_different_places_and_the_same_each_time():
     many = "def f(x):\n" + "".join(f"    x = x + {n}\n" for n in range(10, 60))
 

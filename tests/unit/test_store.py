@@ -208,8 +208,8 @@ def test_a_build_that_writes_nothing_is_an_error(tmp_path):
     assert left_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("free", [0, 1 << 30])
-def test_a_library_that_hides_that_the_disk_is_full_is_seen_through(free, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("free", "full"), [(0, True), (2**20 - 1, True), (2**20, False)])
+def test_a_library_that_hides_that_the_disk_is_full_is_seen_through(free, full, tmp_path, monkeypatch):
     """PyTorch then says "enforce fail at inline_container.cc", ONNX Runtime "Protobuf serialization failed"."""
 
     def build(path):
@@ -219,7 +219,7 @@ def test_a_library_that_hides_that_the_disk_is_full_is_seen_through(free, tmp_pa
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr("harness.store.shutil.disk_usage", lambda path: usage)
 
-    with pytest.raises(RuntimeError if free else StoreError, match="unexpected pos" if free else "no space left"):
+    with pytest.raises(StoreError if full else RuntimeError, match="no space left" if full else "unexpected pos"):
         Store(tmp_path).get({"a": 1}, build, kind="weights")
     assert left_in(tmp_path) == []
 
@@ -403,9 +403,11 @@ def test_the_longest_unused_go_first_by_age_and_by_size(tmp_path):
         " unused for 20 days",
     ]
     assert store.old(None, None) == []
-    (gone,) = store.old(30, None)
-    assert store.remove(gone)
-    assert not gone.path.exists()
+    for days, most_gb in ((30, None), (None, 0.0015)):
+        (gone,) = store.old(days, most_gb)
+        assert gone.size > 1_000_000
+        assert store.remove(gone)
+        assert not gone.path.exists()
 
 
 def test_what_was_used_today_is_not_old(tmp_path):
