@@ -30,12 +30,12 @@ def stream(
         try:
             for sample in samples:
                 pending.append(pool.submit(prepare, sample))
-                if len(pending) >= max(1, ahead or 4 * threads):
+                if len(pending) >= (ahead or 4 * threads):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -65,6 +65,16 @@ def test_of_all_pictures_of_peta_the_labelled_ones_are_taken(people):
     assert after.note.startswith("1 pictures that ")
 
 
+def test_that_there_are_no_labels_is_noted_and_only_then(people):
+    assert peta.load(people, CROPS).note == ""
+    (people / "peta" / "label.json").unlink()
+
+    unlabelled = peta.load(people, CROPS)
+
+    assert (unlabelled.kind, unlabelled.truth) == ("partial", None)
+    assert unlabelled.note.endswith("label.json: pictures without labels")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -43,6 +43,8 @@ def test_a_verdict_that_is_red_already_stays():
         (throughput, "COUNTED", 2.0),
         (throughput, "BETWEEN", 0.3),
         (accuracy, "TOO_GOOD", 1.0),
+        (accuracy, "RUINED", 0.3),
+        (accuracy, "RUINED", 0.7),
         (accuracy, "judge_published", None),
     ],
 )

@@ -17,7 +17,7 @@ def test_numbers_that_are_not_finite_are_an_error_that_names_the_output(model, p
     for name in model.outputs:
         outputs = blank(model, protocol)
         outputs[name].ravel()[[0, 5, 7]] = bad
-        with pytest.raises(RunError, match=rf"3 of \d+ values of output {name} are not finite"):
+        with pytest.raises(RunError, match=rf"^3 of \d+ values of output {name} are not finite"):
             protocol.postprocess(outputs, frame)
 
 
@@ -28,9 +28,9 @@ def test_an_output_that_is_absent_or_of_another_shape_is_an_error(model, protoco
     short[name] = short[name][:-1]
     del none[name]
 
-    with pytest.raises(RunError, match=f"output {name} has shape"):
+    with pytest.raises(RunError, match=f"^output {name} has shape"):
         protocol.postprocess(short, frame)
-    with pytest.raises(RunError, match=f"output {name} is missing"):
+    with pytest.raises(RunError, match=f"^output {name} is missing"):
         protocol.postprocess(none, frame)
 
 
@@ -60,5 +60,5 @@ def test_large_numbers_whose_sum_overflows_are_finite():
 
 @pytest.mark.parametrize("there", [{}, {"z": np.ones(1), "x": np.ones(1)}])
 def test_a_missing_output_is_named_beside_those_that_are_there(there):
-    with pytest.raises(RunError, match=f"output y is missing; there are: {'x, z' if there else 'none'}"):
+    with pytest.raises(RunError, match=f"^output y is missing; there are: {'x, z' if there else 'none'}"):
         checked(there, {"y": (1,)})
