@@ -83,6 +83,18 @@ def test_wrong_annotations_are_refused(things, change, message):
         coco.load(things)
 
 
+@pytest.mark.parametrize(("number", "name"), [(1, "person"), (13, "stop sign"), (44, "bottle"), (90, "toothbrush")])
+def test_categories_have_the_published_names_or_are_refused(things, number, name):
+    """Stop sign is the twelfth of the 80, bottle the fortieth."""
+    pictures = {139: (60, 50), 285: (50, 40), 632: (60, 40), 724: (31, 90)}
+    write_things(things, pictures, lambda c: c.update(categories=[{"id": number, "name": name}]))
+    assert coco.load(things).kind == "whole"
+
+    write_things(things, pictures, lambda c: c.update(categories=[{"id": number, "name": "car"}]))
+    with pytest.raises(DataError, match=f"category {number} is car, in COCO it is {name}"):
+        coco.load(things)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
 def test_an_annotation_file_that_is_none_is_refused(things, content):
     (things / "coco" / "annotations" / "instances_val2017.json").write_text(content)

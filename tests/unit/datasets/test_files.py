@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from datasets_drawn import NAMES, THREE, labels, picture, published
 
 from harness import datasets
-from harness.datasets import imagenet
+from harness.datasets import files, imagenet
 from harness.datasets.base import Absent
 from harness.errors import DataError, UsageError
 
@@ -75,6 +76,26 @@ def test_the_digest_follows_names_sizes_and_labels(images):
     resized = imagenet.load(images, THREE).digest
 
     assert len({digest, relabelled, resized}) == 3
+
+
+def there(*names):
+    return {name: files.Picture(Path(f"{name}.jpg"), 1) for name in names}
+
+
+def test_names_in_a_list_are_cut_at_the_first_dot_with_a_folder_before_them_or_without(tmp_path):
+    (tmp_path / "list.txt").write_text("a.b.jpg\n\n/0--Parade/1.x.jpg\n")
+
+    assert files.listed(tmp_path / "list.txt", THREE) == ["a", "0--Parade/1"]
+
+
+def test_pictures_that_are_not_in_the_list_are_counted_and_the_first_is_named():
+    with pytest.raises(DataError, match=r"^2 pictures are not in list\.txt, first b\.jpg\n"):
+        files.present(there("c", "a", "b"), ["a"], Path("list.txt"), THREE)
+
+
+def test_a_list_with_folders_before_the_names_is_told_which():
+    with pytest.raises(DataError, match=r"^list\.txt names val/deep/a: without val/deep/ it is a picture here\n"):
+        files.present(there("a"), ["val/deep/a"], Path("list.txt"), THREE)
 
 
 GBK = "人脸".encode("gbk")
