@@ -34,6 +34,8 @@ class Tensor:
         self._array, self.device, self.type = np.ascontiguousarray(array), -1, MEMORY.memory_host
 
     def to_device(self, device):
+        if not 0 <= device < cann.device_count():
+            check("to_device", 100001)
         self.device, self.type = device, MEMORY.memory_device
 
     def to_host(self):
@@ -194,7 +196,13 @@ class InferenceSession:
     # --- executes ---------------------------------------------------------------------------------------------------
 
     def run(self, names, feeds):
+        if not all(
+            isinstance(feed, (Tensor, BaseTensor)) for feed in (feeds.values() if isinstance(feeds, dict) else feeds)
+        ):
+            raise TypeError("run(): incompatible function arguments")
         if isinstance(feeds, dict):
+            if set(feeds) != {row.name for row in self._inputs}:
+                raise RuntimeError(f"the names of {list(feeds)} are not the model's")
             feeds = [feeds[row.name] for row in self._inputs]
         self._kept = None
         return self._execute([self._bytes(feed) for feed in feeds], names)
@@ -241,6 +249,10 @@ class InferenceSession:
         self._bound()
         if len(feeds) != len(self._inputs):
             raise RuntimeError(f"{len(feeds)} inputs are given, the model has {len(self._inputs)}")
+        places = {row.name: place for place, row in enumerate(self._outputs)}
+        strange = [name for name in names if name not in places]
+        if strange:
+            raise RuntimeError(f"outnames {strange[0]} not valid")
         for row, data in zip(self._inputs, feeds):
             if len(data) != row.realsize:
                 raise RuntimeError(f"name {row.name} in size {len(data)} needsize {row.realsize} not match")
@@ -260,7 +272,7 @@ class InferenceSession:
                 acl.mdl.destroy_dataset(dataset)
                 for address, buffer in rows:
                     acl.destroy_data_buffer(buffer), acl.rt.free(address)
-        return [each for each, row in zip(outputs, self._outputs) if row.name in names]
+        return [outputs[places[name]] for name in names]
 
     def _time(self):
         """(begin, end) of the last execute in ms, by the device's clock; older releases tell its length alone."""

@@ -92,7 +92,9 @@ def test_what_was_not_compiled_is_refused_and_times_are_the_devices(sdk, tmp_pat
     with pytest.raises(RuntimeError, match="dynamic_batch"):
         session.set_dynamic_batchsize(3)
     session.set_dynamic_batchsize(4)
-    session.run(["class"], [sdk.aclruntime.Tensor(np.zeros((4, 3, 8, 8), np.float32))])
+    session.run(
+        [row.name for row in session.get_outputs()], [sdk.aclruntime.Tensor(np.zeros((4, 3, 8, 8), np.float32))]
+    )
 
     times = [end - begin for begin, end in session.sumary().exec_time_list]
 
@@ -137,9 +139,37 @@ def test_an_older_release_tells_lengths_and_files_of_a_batch_are_one_tensor(sdk,
     for file in files:
         file.write_bytes(np.ones((3, 8, 8), np.float32).tobytes())
 
-    session.run(["class"], [session.create_tensor_from_fileslist(row, files)])
+    session.run([row.name for row in session.get_outputs()], [session.create_tensor_from_fileslist(row, files)])
 
     assert session.sumary().exec_time_list == pytest.approx([0.03], rel=1e-3)
     with pytest.raises(RuntimeError, match="not match"):
         session.create_tensor_from_fileslist(row, files[:1])
     session.finalize()
+
+
+def test_outputs_come_as_they_are_asked_for_and_what_is_strange_is_refused(sdk, tmp_path):
+    """ait's own tests of aclruntime (test_inference.py), and AddOutTensors of ModelInferenceProcessor.cpp."""
+    status, said, engine = convert(sdk, tmp_path, "--input_shape=image:2,3,8,8")
+    assert status == 0, said
+    session = opened(sdk, engine)
+    first, second = (row.name for row in session.get_outputs())
+    tensor = sdk.aclruntime.Tensor(np.random.RandomState(5).rand(2, 3, 8, 8).astype(np.float32))
+
+    def fetched(names):
+        outputs = session.run(names, {"image": tensor})
+        for each in outputs:
+            each.to_host()
+        return [np.array(each) for each in outputs]
+
+    forth, back = fetched([first, second]), fetched([second, first])
+    for one, other in zip(forth, back[::-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert forth[0].shape != forth[1].shape or (forth[0] != forth[1]).any()
+    with pytest.raises(RuntimeError, match="xxx not valid"):
+        session.run([first + "xxx"], {"image": tensor})
+    with pytest.raises(RuntimeError, match="are not the model's"):
+        session.run([first], {"other": tensor})
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        session.run([first], {"image": np.zeros((2, 3, 8, 8), np.float32)})
+    with pytest.raises(RuntimeError, match="to_device failed"):
+        tensor.to_device(100)

@@ -281,6 +281,8 @@ def test_the_default_stream_has_no_handle_and_a_device_waits_for_all(sdk, held):
 def test_a_stream_has_one_priority_and_tells_whether_it_is_done(sdk, held):
     """rt_stream of pyACL; the range as a user found it on a 310B with CANN 7.0."""
     rt = sdk.acl.rt
+    assert sdk.acl.get_version() == (1, 13, 0, 0)
+    assert (rt.device_get_stream_priority_range(), rt.set_op_wait_timeout(5)) == ((0, 0, 0), 0)
     assert rt.create_stream_with_config(1, 0) == (0, 107000)
     stream, code = rt.create_stream_with_config(0, 0)
     assert code == 0

@@ -146,6 +146,12 @@ def get_recent_err_msg():
     return "\n".join(messages) or None
 
 
+@vendor("acl.get_version", 0, 0, 0)
+def get_version():
+    """Of the interface, not of CANN: major, minor, patch, status. It may be asked before acl.init."""
+    return 1, 13, 0, 0
+
+
 @vendor("acl.get_soc_name", None, ...)
 def get_soc_name():
     return soc()
