@@ -83,6 +83,18 @@ class MemorySummary:
         self.H2D_time_list.clear(), self.D2H_time_list.clear()
 
 
+def _save(stem, kind, array):
+    """As NPY, TXT (a line for each row of the last axis) or, by default, the bytes; for the owner and its group."""
+    path = Path(f"{stem}.{kind.lower() if kind in ('NPY', 'TXT') else 'bin'}")
+    if kind == "NPY":
+        np.save(path, array)
+    elif kind == "TXT":
+        np.savetxt(path, array.reshape(-1, array.shape[-1] if array.ndim else 1), "%g")
+    else:
+        path.write_bytes(array.tobytes())
+    path.chmod(0o640)
+
+
 class InferenceSession:
     _live: ClassVar[list[InferenceSession]] = []
 
@@ -223,8 +235,8 @@ class InferenceSession:
         return [each for each, row in zip(outputs, self._outputs) if row.name in names] if get_outputs else []
 
     def run_pipeline(self, names, feeds, *how):
-        if not isinstance(feeds, list):  # files and options
-            raise NotImplementedError("a pipeline over files is not simulated: run this beside a card")
+        if not isinstance(feeds, list):
+            return self._over_files(names, feeds, *how)
         shapes, by_shape, by_dims = how
         outputs = []
         for fed, dims in zip(feeds, shapes):
@@ -235,6 +247,32 @@ class InferenceSession:
             for each in outputs[-1]:
                 each.to_host()
         return outputs
+
+    def _over_files(self, batches, options, others=()):
+        """One after the other, dealt to the sessions of as many threads; outputs go to files (pipeline.cpp)."""
+        sessions = [self, *others]
+        for place, files in enumerate(batches):
+            session = sessions[place % len(sessions)]
+            arrays = [session._from_file(file, row) for file, row in zip(files, session._inputs)]
+            text = ";".join(
+                f"{row.name}:{','.join(map(str, each.shape))}" for row, each in zip(session._inputs, arrays)
+            )
+            if options.auto_dym_shape or options.auto_dym_dims:
+                (session.set_dynamic_shape if options.auto_dym_shape else session.set_dynamic_dims)(text)
+            outputs = session.run([row.name for row in session._outputs], [Tensor(each) for each in arrays])
+            for index, each in enumerate(outputs if options.output_dir else []):
+                each.to_host()
+                _save(Path(options.output_dir) / f"{Path(files[0]).stem}_{index}", options.out_format, np.array(each))
+        for other in others:
+            self._summary.exec_time_list += other._summary.exec_time_list
+            other.reset_sumaryinfo()
+
+    @staticmethod
+    def _from_file(file, row):
+        if file.startswith("pure_infer_data_"):
+            highest = 1 if file.endswith("zero") else 255
+            return np.random.RandomState(0).randint(0, highest, row.realsize).astype(np.uint8)
+        return np.load(file) if file.lower().endswith(".npy") else np.fromfile(file, np.uint8)
 
     def _bytes(self, feed):
         if isinstance(feed, BaseTensor):

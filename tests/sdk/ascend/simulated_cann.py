@@ -157,6 +157,9 @@ class Network:
 
 def normalized(pixels, aipp):
     """AIPP: uint8 N x H x W x C to float32 N x C x H x W: (in - mean_chn - min_chn) * var_reci_chn, in FP16."""
+    if "crop" in aipp:
+        top, left, height, width = aipp["crop"]
+        pixels = pixels[:, top : top + height, left : left + width]
     picture = pixels[..., ::-1] if aipp["swap"] else pixels
     values = picture.astype(np.float32) - np.float32(aipp["mean"])
     values = (values - np.float16(aipp["min"]).astype(np.float32)) * np.float16(aipp["var"]).astype(np.float32)

@@ -123,8 +123,6 @@ def test_outputs_become_inputs_and_a_pipeline_is_one_after_the_other(sdk, tmp_pa
     kept.to_host()
     np.testing.assert_array_equal(np.array(kept), np.array(made[0][0]))
     assert not np.array_equal(np.array(made[0][0]), np.array(made[1][0]))
-    with pytest.raises(NotImplementedError, match="beside a card"):
-        session.run_pipeline([["a.bin"]], sdk.aclruntime.infer_options(), [])
     session.finalize()
     assert sdk.wrongs() == []
 
@@ -173,3 +171,36 @@ def test_outputs_come_as_they_are_asked_for_and_what_is_strange_is_refused(sdk, 
         session.run([first], {"image": np.zeros((2, 3, 8, 8), np.float32)})
     with pytest.raises(RuntimeError, match="to_device failed"):
         tensor.to_device(100)
+
+
+def test_a_pipeline_over_files_writes_what_a_run_gives(sdk, tmp_path):
+    """pipeline.cpp of ait: `ais_bench --pipeline 1` and `--threads` run so."""
+    status, said, engine = convert(sdk, tmp_path, "--input_shape_range=image:[1~4,3,8~32,8]")
+    assert status == 0, said
+    session, other = opened(sdk, engine), opened(sdk, engine)
+    names = [row.name for row in session.get_outputs()]
+    batches = [np.random.RandomState(i).rand(1 + i, 3, 8, 8).astype(np.float32) for i in range(3)]
+    for i, batch in enumerate(batches):
+        np.save(tmp_path / f"batch{i}.npy", batch)
+    options = sdk.aclruntime.infer_options()
+    options.output_dir, options.auto_dym_shape, options.out_format = str(tmp_path / "out"), True, "NPY"
+    (tmp_path / "out").mkdir()
+    for each in (session, other):
+        each.set_custom_outsize([99999] * 2)
+
+    assert session.run_pipeline([[str(tmp_path / f"batch{i}.npy")] for i in range(3)], options, [other]) is None
+
+    assert len(session.sumary().exec_time_list) == 3
+    assert other.sumary().exec_time_list == []
+    for i, batch in enumerate(batches):
+        session.set_dynamic_shape(f"image:{1 + i},3,8,8")
+        for index, tensor in enumerate(session.run(names, [sdk.aclruntime.Tensor(batch)])):
+            tensor.to_host()
+            np.testing.assert_array_equal(np.load(tmp_path / "out" / f"batch{i}_{index}.npy"), np.array(tensor))
+    (tmp_path / "batch.bin").write_bytes(batches[0].tobytes())
+    session.set_dynamic_shape("image:1,3,8,8")
+    options.auto_dym_shape, options.out_format = False, "BIN"
+    session.run_pipeline([[str(tmp_path / "batch.bin")]], options, [])
+    assert (tmp_path / "out" / "batch_0.bin").read_bytes() == np.load(tmp_path / "out" / "batch0_0.npy").tobytes()
+    session.run_pipeline([["pure_infer_data_zero"]], options, [])
+    assert len((tmp_path / "out" / "pure_infer_data_zero_0.bin").read_bytes()) > 0

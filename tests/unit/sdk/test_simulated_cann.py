@@ -626,6 +626,55 @@ def test_an_engine_of_image_sizes_runs_at_each(sdk, tmp_path):
     assert mdl.set_dynamic_hw_size(held.model, held.inputs, index, 8, 12) == 145013
 
 
+CROPPED = (
+    "aipp_op { aipp_mode: static related_input_rank: 0 input_format: RGB888_U8 src_image_size_w: 12 "
+    "src_image_size_h: 10 crop: true load_start_pos_h: 1 load_start_pos_w: 3 crop_size_w: 8 "
+    "crop_size_h: 8 min_chn_0: 104 }"
+)
+
+
+def test_an_engine_takes_a_part_of_the_picture(sdk, tmp_path):
+    """23 of the 39 AIPP files of Ascend/ModelZoo-PyTorch say crop, 11 where."""
+    answers = []
+    for name, text in (("crop", CROPPED), ("whole", CROPPED.replace("_w: 12", "_w: 8").replace("_h: 10", "_h: 8")
+                                           .replace("crop: true", "crop: false"))):  # fmt: skip
+        (tmp_path / f"{name}.cfg").write_text(text)
+        status, said, engine = convert(
+            sdk, tmp_path, "--input_shape=image:1,3,8,8", f"--insert_op_conf={tmp_path}/{name}.cfg"
+        )
+        assert status == 0, said
+        begin_anew(sdk.acl.chip)
+        held = Held(sdk.acl, engine)
+        picture = np.random.RandomState(1).randint(0, 255, (1, 10, 12, 3)).astype(np.uint8)
+        fed = picture if name == "crop" else picture[:, 1:9, 3:11]
+        assert sdk.acl.mdl.get_input_dims(held.desc, 0)[0]["dims"] == list(fed.shape)
+        held.write(np.ascontiguousarray(fed))
+        assert sdk.acl.mdl.execute(held.model, held.inputs, held.outputs) == 0
+        answers.append(held.read())
+    np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.parametrize(
+    ("said", "other", "reason"),
+    [
+        ("load_start_pos_w: 3", "load_start_pos_w: 5", "[8, 8] from [1, 5] of [10, 12]"),
+        ("crop_size_w: 8", "crop_size_w: 6", "the input is"),
+        ("min_chn_0: 104", "resize: true", "[resize] is not simulated"),
+        ("min_chn_0: 104", "cropp: true", "[cropp] is not a field"),
+        ("min_chn_0: 104", "csc_switch: true", "csc_switch true is not simulated"),
+        ("RGB888_U8", "YUV420SP_U8", "input_format YUV420SP_U8 is not simulated"),
+    ],
+)
+def test_an_aipp_file_is_refused_for_what_it_says(sdk, tmp_path, said, other, reason):
+    (tmp_path / "aipp.cfg").write_text(CROPPED.replace(said, other))
+
+    status, text, _ = convert(sdk, tmp_path, "--input_shape=image:1,3,8,8", f"--insert_op_conf={tmp_path}/aipp.cfg")
+
+    assert status == 255
+    assert "E10052" in text
+    assert reason in text
+
+
 def test_an_engine_of_image_sizes_normalises_at_each(sdk, tmp_path):
     (tmp_path / "aipp.cfg").write_text("aipp_op { aipp_mode: static input_format: RGB888_U8 mean_chn_0: 104 }")
     flags = ["--input_shape=image:1,3,-1,-1", "--dynamic_image_size=8,8;16,12", f"--insert_op_conf={tmp_path}/aipp.cfg"]
