@@ -88,6 +88,18 @@ def test_names_in_a_list_are_cut_at_the_first_dot_with_a_folder_before_them_or_w
     assert files.listed(tmp_path / "list.txt", THREE) == ["a", "0--Parade/1"]
 
 
+def test_a_list_that_cannot_be_read_is_named_with_the_reason(tmp_path):
+    with pytest.raises(DataError, match=r"^.*list\.txt cannot be read: No such file or directory\n"):
+        files.text(tmp_path / "list.txt")
+
+
+def test_zero_bytes_in_a_list_are_named_with_their_line(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"a.jpg 5\nb.jpg 6\n" + "c.jpg 7\n".encode("utf-16-le"))
+
+    with pytest.raises(DataError, match=r"^.*list\.txt:3 holds zero bytes: UTF-16 without a byte-order mark"):
+        files.text(tmp_path / "list.txt")
+
+
 def test_pictures_that_are_not_in_the_list_are_counted_and_the_first_is_named():
     with pytest.raises(DataError, match=r"^2 pictures are not in list\.txt, first b\.jpg\n"):
         files.present(there("c", "a", "b"), ["a"], Path("list.txt"), THREE)
