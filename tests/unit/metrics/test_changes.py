@@ -30,6 +30,7 @@ def share(task, found, wanted, others=3):
         ((), 1.0),
         ((FACE, OTHER, THIRD), 1 / 3),
         (((10, 10, 60, 60, 0.85), OTHER), 0.0),  # rounding
+        (((10, 10, 50, 60, 0.9), OTHER), 0.2),  # four fifths of the box: the rest is lacking on both sides
         (((400, 400, 450, 450, 0.9), OTHER), 1.0),  # one is lost and one invented: as much as there was
     ],
 )
