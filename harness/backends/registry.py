@@ -269,6 +269,7 @@ class BackendRow:
     traced: bool = False  # it compiles TorchScript files too (Protocol.traced)
     tiers: bool = False  # it can compile one engine for several batches (BuildSpec.tiers)
     tunes: Callable[[Device], str] = _untuned  # what BuildSpec.tune does on a device, for the record; "": nothing
+    launched_whole: bool = False  # the host launches the engine at once, or far ahead of the device
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
 
     def python(self, given: Pythons, chip: str) -> str:
@@ -307,16 +308,17 @@ BACKENDS: dict[str, BackendRow] = {
     row.name: row
     for row in (
         *(BackendRow(name, f"harness.backends.ascend.{name}", CANN, simulator="ascend", needs=_cann,
-                     unkeyed=("device",), settings=ATC, operators="cann.txt", tiers=True, tunes=lambda device: AOE)
+                     unkeyed=("device",), settings=ATC, operators="cann.txt", tiers=True, tunes=lambda device: AOE,
+                     launched_whole=True)
           for name in ("acl", "ais_bench", "msame")),
         BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT_INT8, tiers=True,
                    engine_is_onnx=True),
         BackendRow("magicmind", "harness.backends.cambricon.magicmind", MAGICMIND, simulator="magicmind",
-                   needs=_device_only, unkeyed=("device",), traced=True, tiers=True,
+                   needs=_device_only, unkeyed=("device",), traced=True, tiers=True, launched_whole=True,
                    settings={"clusters": wholes, "config": json_object, "quantization_algorithm": text}),
         BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
                    unkeyed=("device", "timing_cache"), settings={"workspace_mb": whole},
-                   operators="tensorrt.txt", tiers=True, tunes=lambda device: LEVEL_5),
+                   operators="tensorrt.txt", tiers=True, tunes=lambda device: LEVEL_5, launched_whole=True),
         BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT_INT8, tiers=True,
                    engine_is_onnx=True, tunes=lambda device: LEVEL_5),
         BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT_INT8, tiers=True,

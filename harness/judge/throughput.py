@@ -39,7 +39,7 @@ WIDEST_OF_PAIRS = 2.0  # the same of a ratio to eager PyTorch, of which 0.7 or 1
 SHORTEST = 50e-6  # seconds: of a shorter execute, the call alone is a large part
 SLOPPY = 4.0  # allowed ratio of executes at once for such an execute
 IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to executes in flight; counted twice, it is 2
-ALONE = 1.25  # the same on a chip that nothing else uses, but for the launch; every fourth execute skipped, it is 1.33
+ALONE = 1.25  # the same where only the launch lengthens a single execute; every fourth execute skipped, it is 1.33
 LAUNCH_S = 300e-6  # seconds of a single execute, at most, that launch and wait take and back-to-back executes do not
 LEAST_AT_ONCE = 0.4  # allowed executes at once: a power limit slows a series, and not so far below single executes
 COUNTED = 0.05  # relative: windows of several devices end apart
@@ -221,23 +221,23 @@ def judge_in_flight(
     devices: int,
     latencies: Sequence[float],
     in_flight: int = 1,
-    shared: bool = False,
+    launched_alone: bool = True,
 ) -> Verdict:
     """Whether a throughput is consistent with the latencies (seconds) of single executes in the same session.
 
     Rate x latency is the number of executes that a device works on at once (Little, Operations Research 9, 1961), and
     at most `in_flight` were given to it. Above `ALONE` + `LAUNCH_S` / latency times that, and above `IN_FLIGHT` times
     that, the verdict is INVALID: images or devices are counted twice, or timed work is not done. The margin is there
-    because each single execute includes its launch and the wait, which back-to-back executes pay once. On a `shared`
-    processor other load may lengthen the single executes, so that `IN_FLIGHT` alone holds. The upper quartile of the
-    latencies is used, so that a runtime which skips every second execute is still found. Below `LEAST_AT_ONCE` a series
-    would be far slower than single executes: INVALID too. `images_per_second` is the rate of a card of `devices`
-    devices. INCONCLUSIVE without latencies."""
+    because each single execute includes its launch and the wait, which back-to-back executes pay once. Where more than
+    that may lengthen a single execute (not `launched_alone`: other load on the processor, or a host that launches
+    operator by operator), `IN_FLIGHT` alone holds. The upper quartile of the latencies is used, so that a runtime which
+    skips every second execute is still found. Below `LEAST_AT_ONCE` a series would be far slower than single executes:
+    INVALID too. `images_per_second` is the rate of a card of `devices` devices. INCONCLUSIVE without latencies."""
     if not latencies:
         return Verdict(Outcome.INCONCLUSIVE, "no single executes were timed: the rate cannot be checked against them")
     latency = percentile(latencies, 0.75)
     busy = images_per_second / batch / devices * latency
-    most = in_flight * (IN_FLIGHT if shared else min(IN_FLIGHT, ALONE + LAUNCH_S / latency))
+    most = in_flight * (min(IN_FLIGHT, ALONE + LAUNCH_S / latency) if launched_alone else IN_FLIGHT)
     text = (
         f"{images_per_second:.6g} images/s at batch {batch} on {devices} devices, where a single execute takes "
         f"{1e6 * latency:.6g} us (upper quartile of {len(latencies)}), are {busy:.3g} executes at once on each device; "

@@ -173,15 +173,15 @@ def _speeds() -> Iterator[Example]:
         yield f"{best} beside {beside.value:g} images/s, where 1.2 times as many are asked", verdict, wanted
     for ratio, wanted in ((1.1, PASS), (0.9, FAIL)):
         yield f"{ratio:g} times as fast", judge_ratio(_rates(100 * ratio), _rates(100), 1.0), wanted
-    for images, slow, shared, wanted in (
-        (800, 0.01, False, PASS), (1600, 0.01, False, INVALID), (800, 0.02, False, INVALID), (800, 0.005, False, PASS),
-        (800, 0.003, False, INVALID), (1066, 0.01, False, INVALID), (1066, 0.01, True, PASS),
-        (1600, 0.01, True, INVALID),
+    for images, slow, alone, wanted in (
+        (800, 0.01, True, PASS), (1600, 0.01, True, INVALID), (800, 0.02, True, INVALID), (800, 0.005, True, PASS),
+        (800, 0.003, True, INVALID), (1066, 0.01, True, INVALID), (1066, 0.01, False, PASS),
+        (1600, 0.01, False, INVALID),
     ):  # fmt: skip
         latencies = [0.0001, 0.0001, 0.0001, slow, slow, slow, slow, slow]
-        verdict = judge_in_flight(images, 4, 2, latencies, shared=shared)
+        verdict = judge_in_flight(images, 4, 2, latencies, launched_alone=alone)
         what = f"{images} images/s of two devices in fours of {slow:g} s"
-        yield f"{what} beside other programs" if shared else what, verdict, wanted
+        yield what if alone else f"{what} beside other programs", verdict, wanted
     second = Timing((), (Window(0.0, 1.0, 10),), ())
     for told, wanted in ((80.0, PASS), (160.0, INVALID), (40.0, INVALID)):
         yield f"{told:g} images/s of two devices with 40", judge_counted(told, 4, (second, second)), wanted

@@ -33,7 +33,7 @@ def of_measurement(case: Case, run: Measurement, at_least: float | None) -> dict
         "kind": "windows", "case": str(case), "devices_of_card": run.devices_of_card, "at_least": at_least,
         "blocks": [[timing.to_json() for timing in block] for block in run.blocks],
         "peer": [asdict(window) for window in run.peer], "effort": asdict(run.effort), "disturbed": run.disturbed,
-        "shared": run.shared,
+        "launched_alone": run.launched_alone,
         "beside": {name: [asdict(window) for window in windows] for name, windows in run.beside.items()},
     }  # fmt: skip
 
@@ -46,9 +46,9 @@ def measurement_of(line: Mapping[str, Any]) -> Measurement:
     if not 1 <= effort.sessions <= max(1, len(blocks)):
         raise ValueError("it counts more sessions than blocks of windows")
     beside = {name: tuple(Window(**one) for one in windows) for name, windows in line.get("beside", {}).items()}
-    shared = line.get("shared", True)  # where it is not told, every chip was judged like a shared one
+    alone = line.get("launched_alone", False)  # where it is not told, every chip was judged as if it were not
     return Measurement(
-        blocks, peer, line["devices_of_card"], (), (), effort, line["disturbed"], beside=beside, shared=shared
+        blocks, peer, line["devices_of_card"], (), (), effort, line["disturbed"], beside=beside, launched_alone=alone
     )
 
 

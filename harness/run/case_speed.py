@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness import matrix
+from harness.backends import registry
 from harness.backends.base import Device, Health
 from harness.baselines import Cell
 from harness.case import Tensors
@@ -83,13 +84,17 @@ class CaseSpeed:
         """The function that judges the blocks measured so far; None where throughput is not judged."""
         if self.context.simulated(self.chip) or (self.cell is None and EAGER not in self.peers):
             return None
-        of_card, shared = self.chip.devices_per_card, self.chip.shared
-        return windows.conclusion(self.case.batch, self.cell, self.at_least, of_card, self.floor, self.peers, shared)
+        of_card, alone = self.chip.devices_per_card, self._launched_alone
+        return windows.conclusion(self.case.batch, self.cell, self.at_least, of_card, self.floor, self.peers, alone)
 
     @property
     def peers(self) -> list[str]:
         """Programs that it is timed in turn with, in that order: eager PyTorch is last, see throughput.PAUSE_S."""
         return sorted(self.run.peers, key=lambda name: name == EAGER)
+
+    @property
+    def _launched_alone(self) -> bool:
+        return registry.backend(self.run.present.backend).launched_whole and not self.chip.shared
 
     def _patience(self, default: float) -> float:
         asked = self.context.settings.patience
@@ -131,7 +136,8 @@ class CaseSpeed:
                 after = idle.seeing(card, after, during)
         of_card = self.chip.devices_per_card
         return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note,
-                           memory=memory, numbers=tuple(device.index for device in card))  # fmt: skip
+                           memory=memory, numbers=tuple(device.index for device in card),
+                           launched_alone=self._launched_alone)  # fmt: skip
 
     def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack, fresh: bool = False) -> list[Side]:
         """A session on each device, each in a new process, its outputs compared with the reference, an earlier process
@@ -198,7 +204,7 @@ class CaseSpeed:
         after = (run.worker.health(run.device),)
         chip, beside = windows.apart(blocks, self.peers)
         return Measurement(chip, beside.pop(EAGER, ()), 1, before, after, effort, load, memory=memory, beside=beside,
-                           shared=self.chip.shared)  # fmt: skip
+                           launched_alone=self._launched_alone)  # fmt: skip
 
 
 def untold(*runs: Measurement) -> dict[str, Any]:

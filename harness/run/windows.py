@@ -55,7 +55,7 @@ class Measurement:
     memory: Mapping[str, float] = field(default_factory=dict)  # of a worker over executes (Side.check_flat)
     beside: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
     numbers: tuple[int, ...] = ()  # of the devices of a card, in the order of their timings
-    shared: bool = False  # other programs use the processor too
+    launched_alone: bool = True  # as in judge_in_flight, as far as chip and backend tell
 
     @cached_property
     def timings(self) -> tuple[Timing, ...]:
@@ -127,12 +127,18 @@ def judged(
         verdict = Verdict(Outcome.INCONCLUSIVE, f"{speed} images/s; nothing is published for this case")
     for name, windows in run.beside.items():
         verdict = told_beside(verdict, name, run.timings[0].rates, [window.rate for window in windows])
-    in_flight = max(timing.in_flight for timing in run.timings)
-    flight = judge_in_flight(speed.value, batch, run.devices_of_card, run.latencies, in_flight, run.shared)
+    flight = fits_latencies(run, speed, batch)
     if flight.outcome is Outcome.INVALID and "width" not in verdict.details:
         return flight
     counted = judge_counted(speed.value, batch * run.scaled, run.timings)
     return counted if counted.outcome is Outcome.INVALID else verdict
+
+
+def fits_latencies(run: Measurement, speed: Estimate, batch: int) -> Verdict:
+    """The verdict on whether the rate fits the latencies (judge_in_flight)."""
+    in_flight = max(timing.in_flight for timing in run.timings)
+    alone = run.launched_alone and not any(timing.host_bound for timing in run.timings)
+    return judge_in_flight(speed.value, batch, run.devices_of_card, run.latencies, in_flight, alone)
 
 
 def speed_of(run: Measurement, batch: int) -> Estimate:
@@ -180,13 +186,14 @@ def conclusion(
     devices_of_card: int,
     floor: float = FLOOR,
     peers: Sequence[str] = (),
-    shared: bool = False,
+    launched_alone: bool = True,
 ) -> Conclude:
-    """A function that applies `judged` to blocks of that case. `peers` as in apart, `shared` as in Measurement."""
+    """A function that applies `judged` to blocks of that case. `peers` as in apart, `launched_alone` as in
+    Measurement."""
 
     def conclude(blocks: tuple[Block, ...], effort: Effort) -> Verdict:
         chip, windows = apart(blocks, peers)
-        run = Measurement(chip, windows.get(EAGER, ()), devices_of_card, (), (), effort, shared=shared)
+        run = Measurement(chip, windows.get(EAGER, ()), devices_of_card, (), (), effort, launched_alone=launched_alone)
         return judged(run, speed_of(run, batch), batch, cell, eager, floor)
 
     return conclude

@@ -10,13 +10,13 @@ import pytest
 from harness.diagnose.taps import first_layer
 from harness.judge.own import judge_own
 from harness.judge.repeat import Judged
-from harness.judge.throughput import judge_in_flight
 from harness.judge.timing import percentiles, unsteady
 from harness.judge.verdict import Verdict
 from harness.reference import own as reference
 from harness.report.samples import of_measurement
 from harness.run.case_speed import speed_of, untold
 from harness.run.own_run import OwnRun
+from harness.run.windows import fits_latencies
 from harness.vocabulary import Outcome
 
 
@@ -94,8 +94,7 @@ def measured(bench, keep, simulated_latency):
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
         return Judged({"": Verdict(Outcome.INVALID, text, {**figures, "waited": True})}, (), untold(run))
-    in_flight = max(t.in_flight for t in run.timings)
-    flight = judge_in_flight(speed.value, bench.case.batch, run.devices_of_card, run.latencies, in_flight, run.shared)
+    flight = fits_latencies(run, speed, bench.case.batch)
     verdict = flight if flight.outcome is Outcome.INVALID else Verdict(Outcome.PASS, text)
     unrest = [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))

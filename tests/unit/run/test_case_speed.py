@@ -65,7 +65,7 @@ def paired(monkeypatch):
         )
         bench = CaseRun(SimpleNamespace(settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
-        vars(bench.engine).update(present=SimpleNamespace(devices=[Device(0, "CPU")]))
+        vars(bench.engine).update(present=SimpleNamespace(backend="ort", devices=[Device(0, "CPU")]))
         vars(bench).update(
             first=answers,
             different=case.batch,
@@ -140,6 +140,16 @@ def test_no_two_rows_of_a_timed_batch_are_alike(batch):
     assert np.array_equal(np.sort(timed, axis=2), np.sort(inputs["image"], axis=2))
     run.changed = dict
     assert CaseSpeed(run).timed(inputs) is inputs, "a user's inputs have to fit one another"
+
+
+@pytest.mark.parametrize(
+    ("chip", "backend", "alone"),
+    [("t4", "trt", True), ("ascend310p", "acl", True), ("mlu370_s4", "magicmind", True), ("cuda", "torch_cuda", False),
+     ("cuda", "ort_cuda", False), ("cpu", "ort", False)],
+)  # fmt: skip
+def test_only_the_launch_lengthens_a_single_execute_where_an_engine_is_launched_whole(chip, backend, alone):
+    run = SimpleNamespace(context=None, case=None, chip=matrix.chips()[chip], present=SimpleNamespace(backend=backend))
+    assert CaseSpeed(run)._launched_alone == alone
 
 
 @pytest.fixture

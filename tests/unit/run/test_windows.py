@@ -11,7 +11,7 @@ from harness.judge.stats import FULL, Estimate
 from harness.judge.throughput import Effort
 from harness.judge.timing import Timing, Window
 from harness.run import windows
-from harness.run.windows import Measurement, judged, slower, speed_of
+from harness.run.windows import Measurement, fits_latencies, judged, slower, speed_of
 from harness.vocabulary import Outcome
 
 TIMING = Timing((), tuple(Window(float(i), i + 1.0, 100) for i in range(4)), (0.01,))
@@ -197,3 +197,15 @@ def test_memory_of_a_card_is_that_of_its_device_with_most():
 
     assert Measurement((), (), 4, (), tuple(held)).device_peak_mb == {"device_peak_mb": 512.1}
     assert Measurement((), (), 4, (), (Health(),)).device_peak_mb == {}
+
+
+@pytest.mark.parametrize(
+    ("alone", "host_bound", "fits"), [(True, False, False), (True, True, True), (False, False, True)]
+)
+def test_what_lengthens_a_single_execute_explains_more_executes_at_once(alone, host_bound, fits):
+    """10 ms alone and 7.5 ms in a series: launch and wait explain 0.3 ms."""
+    windows = tuple(Window(n, n + 1, 133) for n in range(FULL))
+    timing = Timing((), windows, (0.01,) * 20, host_bound)
+    run = Measurement(((timing,),), (), 1, (), (), launched_alone=alone)
+
+    assert (fits_latencies(run, speed_of(run, 1), 1).outcome is Outcome.PASS) == fits
