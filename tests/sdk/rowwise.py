@@ -31,7 +31,7 @@ class Rows:
 
     def __call__(self, feeds):
         """Outputs of the batch, which is axis 0 of all feeds; where these differ in length, of the whole graph."""
-        batch = len(next(iter(feeds.values())))
+        batch = next((value.shape[0] for value in feeds.values() if value.shape), 1)
         if any(value.shape[:1] != (batch,) for value in feeds.values()):
             return self._compute(feeds)
         keys = [self._key(feeds, row) for row in range(batch)]

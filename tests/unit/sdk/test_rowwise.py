@@ -61,6 +61,17 @@ def test_inputs_of_several_lengths_have_no_rows():
     assert out.tolist() == [[8.0] * 4] * 3
 
 
+def test_a_single_number_has_no_rows():
+    whole = []
+    rows = rowwise.Rows("adding", lambda feeds: whole.append(feeds) or [feeds["image"] + feeds["bias"]])
+
+    (out,) = rows({"bias": np.float32(3), **batch(0, 0)})
+    (alone,) = rows({"bias": np.float32(3), "image": np.float32(4)})
+
+    assert np.array_equal(out, batch(0, 0)["image"] + 3)
+    assert (alone, len(whole)) == (7, 2)
+
+
 def test_a_row_that_changed_is_computed_again():
     network = Counting()
     rows = rowwise.Rows("doubling", network)

@@ -117,6 +117,25 @@ def test_a_parser_names_a_type_that_it_lacks_and_its_code_is_a_number(sdk, trt, 
     assert "Unsupported ONNX data type: INT16" in capsys.readouterr().err
 
 
+def test_a_network_of_single_numbers_runs(sdk, trt, cudart, tmp_path):
+    """onnx-tensorrt's backend over ONNX's node tests."""
+    import onnx
+    from onnx import helper
+
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "g", value[:1], value[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "exp.onnx"
+    )
+    builder, network, config = parsed(trt, tmp_path / "exp.onnx")
+    config.clear_flag(trt.BuilderFlag.TF32)
+    engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(builder.build_serialized_network(network, config))
+
+    (out,) = executed(trt, cudart, engine, np.ones((), np.float32))
+
+    assert out == pytest.approx(np.e)
+
+
 def test_an_axis_that_a_profile_holds_fixed_is_told(sdk, trt, cudart, tmp_path):
     """NvInferRuntime.h of 8.6 (getBindingDimensions) and of 10 (getTensorShape): -1 only for what varies within the
     profile. onnx-tensorrt's backend builds for the shapes of its inputs and then reads the engine's."""
@@ -626,6 +645,19 @@ def test_tensors_marked_for_debugging_are_shown_at_each_execute(sdk, trt, cudart
     assert context.set_all_tensors_debug_state(False)
     context.execute_async_v3(stream)
     assert len(seen) == 1
+
+
+def test_an_address_is_an_int_an_array_or_a_buffer(sdk, cudart):
+    """cuda-python takes a NumPy integer for a buffer, and copies from where the number lies."""
+    _, address = cudart.cudaMalloc(8)
+    kinds = cudart.cudaMemcpyKind
+    assert cudart.cudaMemcpy(address, b"12345678", 8, kinds.cudaMemcpyHostToDevice) == (0,)
+    back = bytearray(8)
+    assert cudart.cudaMemcpy(back, address, 8, kinds.cudaMemcpyDeviceToHost) == (0,)
+    assert back == b"12345678"
+    for wrong in (np.int64(address), np.float32(1), 1.0, None):
+        with pytest.raises(TypeError, match="an address of type"):
+            cudart.cudaMemcpy(wrong, back, 8, kinds.cudaMemcpyHostToDevice)
 
 
 def test_the_null_address_is_freed_without_an_error(sdk, cudart):

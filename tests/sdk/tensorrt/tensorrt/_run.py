@@ -396,7 +396,7 @@ class ICudaEngine(Scoped):
     def compute(self, feed):
         if self._network is None:
             self._network = compiled.network(self.header, self._graph)
-        return simulate.damage(self._network(feed), len(next(iter(feed.values()))))
+        return simulate.damage(self._network(feed), next((each.shape[0] for each in feed.values() if each.shape), 1))
 
 
 class IExecutionContext(Scoped, Kept):
@@ -690,7 +690,8 @@ class IExecutionContext(Scoped, Kept):
                 array(key)[...] = output
 
         addresses = {item[0].address for item in bound.values()}
-        stream.put(Execute((id(self), tuple(sorted(addresses))), run, addresses), (*bound[fed[0]][4], 1)[0])
+        images = next((bound[key][4][0] for key in fed if len(bound[key][4])), 1)
+        stream.put(Execute((id(self), tuple(sorted(addresses))), run, addresses), images)
         if wait:
             stream.synchronise()
         if self.profiler is not None and self.enqueue_emits_profile:

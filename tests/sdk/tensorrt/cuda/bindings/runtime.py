@@ -192,7 +192,15 @@ def _copy(call, target, source, nbytes, kind, queue):
 
 
 def _address(value):
-    return value.ctypes.data if isinstance(value, np.ndarray) else int(value)
+    """Of an int, an array or a buffer. NumPy's integers are buffers to cuda-python, which then takes the place where
+    the number lies for the address: refused here."""
+    if isinstance(value, np.ndarray):
+        return value.ctypes.data
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return np.frombuffer(value, np.uint8).ctypes.data
+    if not isinstance(value, int):
+        raise TypeError(f"an address of type {type(value)}, expected int or an object with the buffer interface")
+    return value
 
 
 def _bytes(found, address, nbytes):
