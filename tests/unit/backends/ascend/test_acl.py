@@ -203,6 +203,29 @@ def test_two_engines_on_one_device_do_not_disturb_each_other(sdk, folder):
     assert apart(second, expected(onnx, images(seed=2))) < 0.002
 
 
+def test_an_execute_has_ended_when_it_returns(sdk, folder):
+    """Else only the queueing is timed, and reading, which waits too, gives the right outputs."""
+    _, engine = compiled(folder, "static", spec())
+
+    with acl.load(engine, DEVICE, spec()) as session:
+        session.write({"image": images()})
+        for times in (1, acl.IN_FLIGHT, acl.IN_FLIGHT + 3):
+            session.execute(times)
+            assert [stream.queue for stream in sdk.chip.state.streams.values() if stream.queue] == [], times
+
+
+def test_an_engine_runs_on_the_device_that_it_was_loaded_for(sdk, folder):
+    _, engine = compiled(folder, "static", spec())
+    sdk.switch(devices=2)
+    acl.initialized().do("acl.rt.set_device", 0)  # as a session of another device in this process has it
+
+    with acl.load(engine, Device(1, "310P3"), spec()):
+        (model,) = sdk.chip.state.models.values()
+        assert sdk.chip.device_of(model.context) == 1
+
+    acl.initialized().do("acl.rt.reset_device", 0)
+
+
 @pytest.mark.parametrize("times", [1, 2, 255, 256, 257, 600])
 def test_as_many_executes_are_made_as_were_asked_for(sdk, folder, times):
     _, engine = compiled(folder, "static", spec())

@@ -240,6 +240,22 @@ def test_success_without_an_engine_is_an_error(sdk, mode):
     assert not (sdk.work / "e.om").exists()
 
 
+def test_several_engines_are_none(sdk, monkeypatch):
+    """Which of them is the case's is not known."""
+
+    def two(words, directory, environment):
+        for name in ("engine.om", "engine_old.om"):
+            (directory / name).write_bytes(b"engine")
+        return 0, _atc.SUCCESS
+
+    monkeypatch.setattr(_atc, "_run", two)
+
+    with pytest.raises(BuildError, match="reports success but left 2 engines"):
+        _atc.build(sdk.onnx, sdk.work / "e.om", spec())
+
+    assert not (sdk.work / "e.om").exists()
+
+
 @pytest.mark.parametrize(("mode", "status"), [("silent", 0), ("falls", 139)])
 def test_an_engine_without_success_on_both_counts_is_not_taken(sdk, mode, status):
     sdk.switch(compiler=mode)

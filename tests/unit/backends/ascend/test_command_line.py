@@ -11,7 +11,7 @@ from ascend_tiny import DEVICE, NORMALIZE, apart, cann, compiled, expected, imag
 from ascend_told import OUT, told
 
 from harness.backends.ascend import _command_line, acl, ais_bench, msame
-from harness.backends.base import Device
+from harness.backends.base import Device, TensorSpec
 from harness.errors import DeviceError, RunError
 from harness.judge.timing import Plan
 
@@ -279,3 +279,17 @@ def test_windows_are_laid_end_to_end():
 
     assert [(w.start, w.stop, w.executes) for w in windows] == [(85.0, 88.0, 2), (88.0, 95.0, 2), (95.0, 100.0, 1)]
     assert np.isclose(sum(w.stop - w.start for w in windows), 15.0)
+
+
+@pytest.mark.parametrize(("tool", "name"), [(ais_bench, "outputs/model_{}.npy"), (msame, "2026/model_output_{}.bin")])
+def test_the_tenth_output_does_not_come_before_the_second(tmp_path, tool, name):
+    tensors = tuple(TensorSpec(f"out{number}", "float32", (1,)) for number in range(12))
+    for number in range(12):
+        path = tmp_path / name.format(number)
+        path.parent.mkdir(exist_ok=True)
+        value = np.array([number], np.float32)
+        np.save(path, value) if path.suffix == ".npy" else path.write_bytes(value.tobytes())
+
+    found = tool.outputs(tmp_path, tensors)
+
+    assert {key: value.item() for key, value in found.items()} == {f"out{number}": number for number in range(12)}

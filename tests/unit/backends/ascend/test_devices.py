@@ -158,3 +158,34 @@ def test_a_process_without_a_number_is_of_others_and_its_memory_is_not_the_suite
     health = _devices.health(Device(0, "310P3"))
 
     assert (health.processes, health.own, health.own_mb) == (("NA python",), 1, 200.0)
+
+
+@pytest.mark.parametrize("word", ["Warning", "Alarm", "Critical", "UNKNOWN"])
+def test_only_ok_is_a_healthy_device(monkeypatch, word):
+    row = _npu_smi.Row(0, 0, "310P3", 0, 0, word, 40.0, 0.0, ())
+    monkeypatch.setattr(_npu_smi, "rows", lambda: [row])
+    monkeypatch.setattr(_npu_smi, "page", lambda npu, chip: _npu_smi.Page())
+
+    health = _devices.health(Device(0, "310P3"))
+
+    assert not health.healthy
+    assert health.note == f"npu-smi: health {word}"
+
+
+def test_the_page_of_a_card_is_asked_about_the_chip_itself(monkeypatch):
+    rows = [_npu_smi.Row(n, n, "310P3", 7, n, "OK", 40.0, None, ()) for n in range(2)]
+    monkeypatch.setattr(_npu_smi, "rows", lambda: rows)
+    monkeypatch.setattr(_npu_smi, "page", lambda npu, chip: {(7, 1): _npu_smi.Page(0.9, 1080.0)}.get((npu, chip)))
+
+    health = _devices.health(Device(1, "310P3", 7))
+
+    assert (health.busy, health.clock_mhz) == (0.9, 1080.0)
+
+
+def test_visible_devices_are_counted_in_the_order_in_which_they_are_named(sdk, monkeypatch):
+    sdk.switch(soc="Ascend310P3", devices=4)
+    monkeypatch.setenv(_devices.VISIBLE, "3,1")
+
+    found = acl.devices("310P3").devices
+
+    assert [(device.index, device.number) for device in found] == [(0, 3), (1, 1)]

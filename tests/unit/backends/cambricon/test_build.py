@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import own_models
 import pytest
-from magicmind_tiny import distance, run
+from magicmind_tiny import distance, driver, run
 from onnx import TensorProto
 from vendor_sweep import NORMALIZE, tiny_batch, tiny_spec
 
@@ -87,6 +87,41 @@ def test_tiers_make_a_mutable_engine_in_the_networks_own_layout():
 
     assert config["graph_shape_mutable"] is True
     assert config["dim_range"] == {"0": {"min": [1, 3, 8, 8], "max": [8, 3, 8, 8]}}
+
+
+def test_the_least_and_the_largest_tier_are_the_ends_of_the_range():
+    config = _build.builder_config(tiny_spec("int8", tiers=(16, 4, 8)))
+
+    assert config["dim_range"] == {"0": {"min": [4, 3, 8, 8], "max": [16, 3, 8, 8]}}
+    assert config["precision_config"]["weight_quant_granularity"] == "per_axis", "as the published engines were built"
+
+
+def test_calibration_data_begins_anew_when_it_is_reset(sdk, tmp_path):
+    """An algorithm that goes over the samples twice finds them all both times."""
+    np.save(tmp_path / "calibration.npy", tiny_batch(5))
+    spec = tiny_spec("int8", calibration=str(tmp_path / "calibration.npy"))
+    data = _build._fixed_data(_build.sdk(), _build.calibration_samples(spec), spec, spec.inputs[0], 2)
+
+    def fed():
+        assert data.reset().ok()
+        while data.next().ok():
+            yield data.get_sample()
+
+    first, second = list(fed()), list(fed())
+
+    assert len(first) == 3, "the last one is filled up"
+    assert np.array_equal(first, second)
+
+
+def test_int8_is_calibrated_on_the_card_that_was_asked_for(sdk, onnx, engine, tmp_path):
+    np.save(tmp_path / "calibration.npy", tiny_batch(4))
+    sdk.switch(devices=3)
+
+    magicmind.build(
+        onnx, engine, tiny_spec("int8", calibration=str(tmp_path / "calibration.npy"), options={"device": 2})
+    )
+
+    assert driver().active == 2
 
 
 def test_options_are_merged_over_the_configuration():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import own_models
 import pytest
-from magicmind_tiny import DEVICE, distance, run
+from magicmind_tiny import DEVICE, distance, driver, run
 from onnx import TensorProto, helper
 from vendor_sweep import NORMALIZE, VirtualTime, tiny_answer, tiny_batch, tiny_pixels, tiny_spec
 
@@ -64,6 +64,15 @@ def test_normalisation_inside_the_engine_equals_normalisation_outside(sdk, onnx,
         inside = session.read()
 
     assert distance(inside, tiny_answer(onnx, np.ascontiguousarray(outside))) < 1e-5
+
+
+def test_an_engine_runs_on_the_card_that_it_was_loaded_for(sdk, onnx, engine):
+    spec = tiny_spec("fp32")
+    magicmind.build(onnx, engine, spec)
+    sdk.switch(devices=2)
+
+    with magicmind.load(engine, Device(1, "MLU370-S4"), spec):
+        assert driver().active == 1
 
 
 @pytest.mark.parametrize(("batch", "told"), [(1, "own"), (2, "own"), (4, "own"), (4, "free")])

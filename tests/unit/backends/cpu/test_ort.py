@@ -1,8 +1,11 @@
 """ONNX Runtime computes the graph at every precision, says where it runs, and its failures are typed."""
 
+import os
 import sys
 import time
+from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -115,6 +118,33 @@ def test_every_execute_is_a_run(source, tmp_path, monkeypatch):
         session.write({"image": images(2)})
         session.execute(5)
     assert len(runs) == 5
+
+
+def test_an_execute_on_a_device_has_ended_when_it_returns():
+    """A provider may return from a run when it has queued it."""
+    told = []
+
+    class Binding:
+        def synchronize_outputs(self):
+            told.append("waited")
+
+    session = SimpleNamespace(
+        get_inputs=list, get_outputs=list, io_binding=Binding, run_with_iobinding=lambda binding: told.append("run")
+    )
+
+    ort._Session(None, session, ort_cuda.PROVIDER, 0).execute(2)
+
+    assert told == ["run", "run", "waited"]
+
+
+@pytest.mark.parametrize(("quota", "count"), [("max 100000", 4), ("200000 100000", 2), ("50000 100000", 1)])
+def test_a_container_has_the_cores_of_its_quota(quota, count, monkeypatch):
+    read = Path.read_text
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    siblings = lambda path: str(path) if "topology" in path.parts else quota if path.name == "cpu.max" else read(path)  # noqa: E731
+    monkeypatch.setattr(Path, "read_text", siblings)
+
+    assert ort.cores() == count
 
 
 def test_the_worker_drives_it(source, tmp_path):
