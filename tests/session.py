@@ -397,6 +397,7 @@ def header(config: pytest.Config) -> dict[str, object]:
         "baselines": matrix.published().digest,
         "options": {name: _told(config.getoption(name)) for name in OPTIONS},
         "policy": config.stash[POLICY].digest,
+        "shard": config.getoption("shard") or "",
         "environment": {name: value for name, value in os.environ.items() if name.startswith("CHIPPROOF_")},
     }
 

@@ -93,23 +93,22 @@ def command(
         from harness.report.terminal import terminal
 
         size = shutil.get_terminal_size((120, 40)).columns
-        footer = run.footer
-        stopped, options = footer.get("stopped", ""), run.header.get("options", {})
         text = terminal(
             run.records,
-            footer["asked"],
+            run.footer["asked"],
             size,
             sys.stdout.isatty(),
-            stopped,
+            run.footer.get("stopped", ""),
             verbose=verbose,
             room=inf,
-            options=options,
+            options=run.header.get("options", {}),
             lang=chosen,
         )
         print(text, end="")
         if found is not None:
             print(changes.summary(found, chosen))
-    if status := ci.status(run.records, ci.required(run.header.get("options", {}))):
+    required, stopped = ci.required(run.header.get("options", {})), run.footer.get("stopped", "")
+    if status := ci.status(run.records, required, stopped=stopped):
         raise typer.Exit(int(status))
 
 

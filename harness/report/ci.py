@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from harness.report import tables
 from harness.report.causes import causes, command, head, where
 from harness.report.messages import translation
 from harness.report.records import Record, Run, ran
+from harness.report.records import required as required
 from harness.vocabulary import MARKS, Outcome
 
 ANNOTATIONS = 10  # GitHub shows ten errors a step: docs.github.com, "Workflow commands", limits
@@ -27,7 +27,7 @@ class Status(IntEnum):
     GOOD = 0  # nothing failed
     WRONG = 1  # a chip is wrong: at least one FAIL
     UNTRUSTED = 10  # a measurement cannot be trusted: INVALID
-    LABORATORY = 11  # a step crashed, a required chip is absent, or records cannot be written
+    LABORATORY = 11  # a step crashed, a required chip is absent, records are missing or cannot be written
     UNDECIDED = 12  # a required chip ran, and nothing was decided on it
 
 
@@ -39,19 +39,22 @@ MEANINGS: dict[Status, str] = {
     Status.UNDECIDED: "not decided: too little data",
 }
 NOTHING, SIMULATED, SIMULATED_RED = "nothing ran", "simulated: no failure", "simulated: with failures"
-SENTENCES = (*MEANINGS.values(), NOTHING, SIMULATED, SIMULATED_RED)
+UNENDED = "not decided: the run did not come to its end"
+SENTENCES = (*MEANINGS.values(), NOTHING, SIMULATED, SIMULATED_RED, UNENDED)
 """What `conclusion` may say."""
 DECIDED = (Outcome.PASS, Outcome.FAIL)
 
 
-def status(records: Sequence[Record], required: Sequence[str] = (), unwritten: bool = False) -> Status:
+def status(
+    records: Sequence[Record], required: Sequence[str] = (), unwritten: bool = False, stopped: str = ""
+) -> Status:
     """Exit status of a run with these records, but for those that a policy only observes: the worst that applies. A
     FAIL comes first, because no other fault cancels it. A chip in `required` must have run, and something must have
-    been decided on it."""
+    been decided on it; a run that was `stopped` before its end is not good, whatever it did until then."""
     outcomes = {record.outcome for record in records if "observed" not in record.marks}
     if Outcome.FAIL in outcomes:
         return Status.WRONG
-    if Outcome.ERROR in outcomes or unwritten or idle(records, required):
+    if Outcome.ERROR in outcomes or unwritten or stopped or idle(records, required):
         return Status.LABORATORY
     if Outcome.INVALID in outcomes:
         return Status.UNTRUSTED
@@ -60,10 +63,12 @@ def status(records: Sequence[Record], required: Sequence[str] = (), unwritten: b
     return Status.GOOD
 
 
-def conclusion(records: Sequence[Record], required: Sequence[str] = ()) -> str:
+def conclusion(records: Sequence[Record], required: Sequence[str] = (), stopped: str = "") -> str:
     """One sentence on the run as a whole. A run in which nothing was decided is not called good, and neither is one on
-    simulated SDKs alone."""
+    simulated SDKs alone, or one that was `stopped` before its end."""
     found, measured = status(records, required), [record for record in records if ran(record)]
+    if stopped and found in (Status.GOOD, Status.UNDECIDED):
+        return UNENDED
     if found is Status.GOOD and not measured:
         return NOTHING
     if found is Status.GOOD and not any(record.outcome in DECIDED for record in measured):
@@ -78,16 +83,6 @@ def idle(records: Sequence[Record], required: Sequence[str]) -> list[str]:
     return [chip for chip in required if not any(ran(r) and r.case.chip == chip for r in records)]
 
 
-def required(options: Mapping[str, Any]) -> list[str]:
-    """The chips of --require in the options of a record file's header, where the list is text."""
-    text = str(options.get("require") or "[]")
-    try:
-        found = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return []
-    return [str(chip) for chip in found] if isinstance(found, list | tuple) else []
-
-
 def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
     """A run for a CI summary or a mail: what came of it, failures with their commands, tables. `changes` is Markdown of
     what changed since a baseline."""
@@ -96,7 +91,7 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
     parts = [
         f"# chipproof: {head(records, run.footer.get('asked', 0), run.footer.get('stopped', ''), t)}",
         "",
-        f"**{t(conclusion(records, required(options)))}**",
+        f"**{t(conclusion(records, required(options), run.footer.get('stopped', '')))}**",
         "",
     ]
     for cause in red:

@@ -51,8 +51,8 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         TEMPLATE.read_text(encoding="utf-8")
     )
     t, records, options = translation(lang), run.records, run.header.get("options", {})
-    required = ci.required(options)
-    status = ci.status(records, required)
+    required, stopped = ci.required(options), run.footer.get("stopped", "")
+    status = ci.status(records, required, stopped=stopped)
     measured = [r for r in records if ran(r)]
     cases = list(dict.fromkeys(r.case for r in measured))
     marks = Counter(mark for r in measured for mark in r.marks)
@@ -64,11 +64,11 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
     return template.render(
         t=t,
         lang=lang,
-        head=head(records, run.footer.get("asked", 0), run.footer.get("stopped", ""), t),
+        head=head(records, run.footer.get("asked", 0), stopped, t),
         header=run.header,
         status=status.name,
-        conclusion=t(ci.conclusion(records, required)),
-        stopped=t(run.footer.get("stopped", "")),
+        conclusion=t(ci.conclusion(records, required, stopped)),
+        stopped=t(stopped),
         outcomes=[(name, count) for name in Outcome if (count := Counter(r.outcome for r in records)[name])],
         ran=where(cases, t) if cases else t("nothing"),
         idle=ci.idle(records, required),

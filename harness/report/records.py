@@ -6,6 +6,7 @@ without a footer was cut off: what it wrote before is read, and its head line sa
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from harness.store import whole_file
 from harness.vocabulary import Outcome
 
 AGAIN = (Outcome.ERROR, Outcome.INVALID)  # what --resume runs again
+MOST_SHARDS = 10_000  # of one run, that a header is believed
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}  # turn lines around
 
@@ -247,7 +249,8 @@ def not_resumed(runs: Mapping[Path, Run]) -> list[Run]:
 
 def merge(runs: Sequence[Run]) -> Run:
     """Several runs as one: the newest record (by the header's time) of each case, stage and metric. A skip gives way
-    to whatever ran, and what ran on a simulated SDK to what ran on a real one or on the vendor's simulator."""
+    to whatever ran, and what ran on a simulated SDK to what ran on a real one or on the vendor's simulator. A chip that
+    one of them requires is required; `stopped` says whose end is missing, and which of the shards."""
     if len(runs) == 1:
         return runs[0]
     newest: dict[tuple[Case, str, str], Record] = {}
@@ -255,14 +258,58 @@ def merge(runs: Sequence[Run]) -> Run:
     def worth(record: Record) -> int:
         return 2 * ran(record) + ("simulated" not in record.marks)
 
-    for run in sorted(runs, key=lambda run: str(run.header.get("time", ""))):
+    for run in sorted(runs, key=_time):
         for record in run.records:
             key = (record.case, record.stage, record.metric)
             if key not in newest or worth(record) >= worth(newest[key]):
                 newest[key] = record
     hosts = sorted({str(run.header.get("host", "?")) for run in runs})
-    latest = max(runs, key=lambda run: str(run.header.get("time", ""))).header
-    header = {**latest, "host": " + ".join(hosts)}
-    asked = max(len({record.case for record in newest.values()}), *(run.footer.get("asked", 0) for run in runs))
-    stopped = "; ".join(sorted({run.footer["stopped"] for run in runs if run.footer.get("stopped")}))
-    return Run(header, tuple(newest.values()), {"asked": asked, "stopped": stopped})
+    latest = max(runs, key=_time).header
+    chips = dict.fromkeys(chip for run in runs for chip in required(run.header.get("options", {})))
+    options = {**latest.get("options", {}), **({"require": list(chips)} if chips else {})}
+    header = {**latest, "host": " + ".join(hosts), "options": options, "shard": ""}
+    shards = _shards(runs)
+    asked = [run.footer.get("asked", 0) for run in runs] + [sum(parts.values()) for parts in shards.values()]
+    stopped = {run.footer["stopped"] for run in runs if run.footer.get("stopped") and not _repeated(run, runs)}
+    lacking = [f"no record file of shard {k}/{n} is here: copy it beside the others"
+               for n, parts in shards.items() if len(parts) > 1 for k in range(1, n + 1) if k not in parts]  # fmt: skip
+    footer = {"asked": max(len({record.case for record in newest.values()}), *asked),
+              "stopped": "; ".join([*sorted(stopped), *lacking])}  # fmt: skip
+    return Run(header, tuple(newest.values()), footer)
+
+
+def _time(run: Run) -> str:
+    return str(run.header.get("time", ""))
+
+
+def _shards(runs: Sequence[Run]) -> dict[int, dict[int, int]]:
+    """Of runs with --shard K/N, by N: by K how many cases were asked."""
+    found: dict[int, dict[int, int]] = {}
+    for run in runs:
+        k, _, n = str(run.header.get("shard", "")).partition("/")
+        if k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n) <= MOST_SHARDS:
+            parts = found.setdefault(int(n), {})
+            parts[int(k)] = max(parts.get(int(k), 0), run.footer.get("asked", 0))
+    return found
+
+
+def _repeated(run: Run, runs: Sequence[Run]) -> bool:
+    """Whether a later run that came to its end asked as much and did all stages of cases that this one reached."""
+    reached = {(record.case, record.stage) for record in run.records}
+    return any(
+        _time(other) > _time(run)
+        and not other.footer.get("stopped")
+        and other.footer.get("asked", 0) >= run.footer.get("asked", 0)
+        and reached <= {(record.case, record.stage) for record in other.records}
+        for other in runs
+    )
+
+
+def required(options: Mapping[str, Any]) -> list[str]:
+    """The chips of --require in the options of a record file's header, where the list may be text."""
+    text = str(options.get("require") or "[]")
+    try:
+        found = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return []
+    return [str(chip) for chip in found] if isinstance(found, list | tuple) else []

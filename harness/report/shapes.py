@@ -35,7 +35,7 @@ FIGURES: Shape = (
 )
 SHAPES: Mapping[str, Mapping[str, Shape]] = {
     "header": {"time": TEXT, "host": TEXT, "asked": COUNT, "resumes": NAMES, "options": OBJECT, "packages": OBJECT,
-               "environment": OBJECT, "baselines": TEXT, "policy": TEXT},
+               "environment": OBJECT, "baselines": TEXT, "policy": TEXT, "shard": TEXT},
     "begin": {"test": TEXT, "attempt": COUNT},
     "record": {"case": TEXT, "stage": TEXT, "metric": TEXT, "outcome": TEXT, "text": TEXT, "values": FIGURES,
                "marks": TEXTS, "facts": OBJECT, "test": TEXT},

@@ -28,7 +28,7 @@ def body(run: Run, status: int, required: tuple[str, ...] = ()) -> dict[str, Any
     counts: dict[str, int] = {}
     for record in run.records:
         counts[record.outcome.value] = counts.get(record.outcome.value, 0) + 1
-    conclusion = ci.conclusion(run.records, required)
+    conclusion = ci.conclusion(run.records, required, run.footer.get("stopped", ""))
     return {
         "text": f"chipproof on {run.header.get('host', '?')}: {conclusion}; {run.head_line}",
         "conclusion": conclusion, "status": status, "counts": counts, "host": run.header.get("host"),

@@ -55,11 +55,40 @@ def test_of_a_required_chip_something_must_have_been_decided(outcomes, expected)
     assert ci.status([*elsewhere, *records(*outcomes)], ["ascend310p", "t4"]) is expected
 
 
-@pytest.mark.parametrize(("marks", "expected"), [(("observed",), Status.GOOD), (("scenes",), Status.WRONG)])
-def test_what_a_policy_only_observes_does_not_decide(marks, expected):
-    told = [replace(record, marks=marks) for record in records("FAIL")]
+def test_a_chip_whose_name_begins_alike_is_not_the_required_one():
+    assert ci.status(records("PASS"), ["ascend310"]) is Status.LABORATORY
+    assert ci.idle(records("PASS"), ["ascend310", "ascend310p"]) == ["ascend310"]
 
-    assert ci.status([*told, *records("PASS", case=OTHER)]) is expected
+
+@pytest.mark.parametrize("outcome", ["FAIL", "INVALID", "ERROR"])
+@pytest.mark.parametrize("marks", [("observed",), ("scenes",)])
+def test_what_a_policy_only_observes_does_not_decide(marks, outcome):
+    told = [replace(record, marks=marks) for record in records(outcome)]
+
+    assert (ci.status([*told, *records("PASS", case=OTHER)]) is Status.GOOD) == ("observed" in marks)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [("PASS", Status.LABORATORY), ("INCONCLUSIVE", Status.LABORATORY), ("INVALID", Status.LABORATORY),
+     ("FAIL", Status.WRONG)],
+)  # fmt: skip
+def test_a_run_that_did_not_come_to_its_end_is_not_good(outcome, expected):
+    why = "CUT OFF after line 9"
+    run = run_of(records(outcome))
+    told = ci.markdown(replace(run, footer={**run.footer, "stopped": why}))
+
+    assert ci.status(records(outcome), stopped=why) is expected
+    assert ci.MEANINGS[Status.GOOD] not in told
+    assert why in told
+    assert (ci.UNENDED in told) == (outcome in ("PASS", "INCONCLUSIVE"))
+
+
+def test_one_real_verdict_beside_simulated_ones_is_no_simulation():
+    simulated = [replace(record, marks=("simulated",)) for record in records("PASS", case=OTHER)]
+
+    assert ci.conclusion(simulated) == ci.SIMULATED
+    assert ci.conclusion([*simulated, *records("PASS")]) == ci.MEANINGS[Status.GOOD]
 
 
 def test_records_that_cannot_be_written_are_the_laboratorys_fault():
@@ -121,16 +150,20 @@ def test_elsewhere_nothing_is_said():
 
 
 def test_csv_holds_every_record_with_its_figures():
-    made = [timed(CASE, 100.0, text='a, "b"\nc'), *records("PASS")]
+    made = [timed(CASE, 100.0, text='a, "b"\nc', drop=0.0), *records("PASS")]
     rows = list(csv.DictReader(io.StringIO(ci.comma_separated(made))))
 
     assert [row["case"] for row in rows] == [str(CASE)] * 2
-    assert (rows[0]["measured"], rows[0]["text"], rows[0]["batch"]) == ("100.0", 'a, "b"\nc', "16")
+    assert (rows[0]["measured"], rows[0]["drop"], rows[0]["text"]) == ("100.0", "0.0", 'a, "b"\nc')
+    named = ("model", "chip", "precision", "batch", "stage", "metric", "outcome", "marks")
+    assert tuple(rows[0][name] for name in named) == (
+        "regnety_016", "ascend310p", "fp16", "16", "throughput", "", "PASS", "simulated",
+    )  # fmt: skip
     assert rows[1]["measured"] == ""
 
 
 def test_junit_is_told_figures_limits_versions_and_the_command_of_a_failure():
-    failed = Record(CASE, "throughput", "FAIL", "x", "", {"measured": 90.0, "bound": 95.0, "p": None},
+    failed = Record(CASE, "throughput", "FAIL", "x", "", {"measured": 90.0, "bound": 95.0, "p": None, "drop": 0.0},
                     ("x4",), {"backend": "acl", "version": "CANN 7"})  # fmt: skip
     told = dict(ci.properties(failed, HEADER["options"]))
 
@@ -139,4 +172,5 @@ def test_junit_is_told_figures_limits_versions_and_the_command_of_a_failure():
     assert (told["backend"], told["version"]) == ("acl", "CANN 7")
     assert told["again"].startswith("pytest -m 'regnety_016 and ascend310p")
     assert "throughput.p" not in told
+    assert told["throughput.drop"] == "0", "a figure that is zero was measured"
     assert "again" not in dict(ci.properties(timed(CASE, 1.0), {}))

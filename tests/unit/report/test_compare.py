@@ -103,6 +103,8 @@ def test_a_ratio_measured_in_turn_is_compared_in_place_of_the_rate():
 
     assert compare(before, after).moves == ()
     assert [move.figure for move in compare(before, slower).moves] == ["ratio"]
+    alone = run_of([timed(CASE, 50.0)])  # of a run whose eager PyTorch could not be started
+    assert [move.figure for move in compare(before, alone).moves] == ["measured"]
 
 
 def test_a_drop_that_grew_beyond_its_bounds_is_worse():

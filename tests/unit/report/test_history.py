@@ -31,7 +31,11 @@ def test_history_says_since_which_run_a_figure_moved_and_which_version_changed_t
 def test_history_finds_two_changes():
     points = series(past([100.0] * 9 + [90.0] * 9 + [100.0] * 9), SERIES, "throughput")
 
-    assert [change.first.run.header["time"][8:10] for change in changes(points)] == ["10", "19"]
+    found = changes(points)
+
+    assert [change.first.run.header["time"][8:10] for change in found] == ["10", "19"]
+    for change, levels in zip(found, ((100, 90), (90, 100)), strict=True):
+        assert (change.before, change.after) == pytest.approx(levels, rel=0.02), "as far as the next change"
 
 
 def test_a_steady_series_is_given_a_change_no_more_often_than_stated():

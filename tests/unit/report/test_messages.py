@@ -148,7 +148,7 @@ EVIDENCE = {
     "{0} has no NumPy, which the worker needs", "{0} {1}, {2} cores, {3} GB memory", "get it again",
     "STOPPED by {0} before its end", "CUT OFF after line {0}", "CUT OFF after line {0}, in {1}",
     "its processes ended before a summary was written", "no card under {0}", "ONNX Runtime {0} has no {1}",
-    "it has {0}",
+    "it has {0}", "no record file of shard {0} is here", "copy it beside the others",
     "the log is {0}'s, not {1}'s", "then", "models", "protocols", "endings", "the tests of chipproof are in {0}",
 }  # fmt: skip
 """Clauses of other files, and of several strings, that records and chipproof doctor show often."""

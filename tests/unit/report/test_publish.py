@@ -1,6 +1,6 @@
 """Reports are written after every run, whatever came of it."""
 
-from made_runs import past, run_of
+from made_runs import SERIES, past, run_of, timed
 
 from harness.report.publish import PAST, publish
 from harness.report.records import write_run
@@ -17,12 +17,13 @@ def test_a_run_of_nothing_is_published_too(tmp_path):
 
 
 def test_what_changed_since_a_baseline_stands_in_both_reports(tmp_path):
-    before, after = past([100.0, 50.0])
+    before, after = (run_of([timed(SERIES, rate)]) for rate in (100.0, 50.0))
 
     publish(tmp_path, after, {}, "en", before)
 
     for name in ("latest.md", "latest.html"):
         assert "Changed since the baseline" in (tmp_path / name).read_text()
+    assert "| 100 img/s | 50 img/s | -50 % |" in (tmp_path / "latest.md").read_text()
 
 
 def test_lines_over_time_are_those_of_the_last_runs_in_the_folder(tmp_path):

@@ -2,15 +2,18 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from harness.baselines import load
 from harness.case import Case
 from harness.errors import DataError
+from harness.judge.accuracy import judge_agreement
 from harness.judge.timing import Timing, Window
+from harness.metrics.base import Score
 from harness.report.recompute import recompute, refuse_unknown
 from harness.report.records import Record, Run
-from harness.report.samples import of_measurement
+from harness.report.samples import measurement_of, of_measurement, write_answers
 from harness.run.windows import Measurement, judged, speed_of
 from harness.vocabulary import Outcome
 
@@ -121,6 +124,44 @@ def test_outputs_that_are_too_exact_are_invalid_again(of, marks, facts, told, tm
     assert {outcome: found(outcome) for outcome in told} == told
     assert found("INVALID", arithmetic_rms=1e-5, units=1.0) == "differs"
     assert found("INVALID", units=2e-3) == "differs"
+
+
+@pytest.mark.parametrize("first", ["FAIL", "PASS"])
+def test_what_the_figures_gave_comes_before_what_the_policy_and_a_second_measurement_made_of_it(first, tmp_path):
+    """FAIL at first, PASS when it was measured again: INVALID, which the lab's policy expects."""
+    values = {"cosine": 0.5, "largest": 1e-6, "rms": 1e-6}
+    facts = {"first": first, "without_policy": "INVALID"}
+
+    found = check(tmp_path, Record(CASE, "numerics", "PASS", "x", values=values, marks=("simulated",), facts=facts))
+
+    assert found[0] == ("same" if first == "FAIL" else "differs")
+
+
+@pytest.mark.parametrize(("facts", "result"), [({"bound_of": "lab.toml:3"}, "same"), ({}, "differs")])
+def test_an_accuracy_is_judged_again_by_the_bound_of_the_lab(facts, result, tmp_path):
+    """3 % were lost, and the lab allows 5 %."""
+    reference, chip = np.arange(1000) < 900, np.arange(1000) < 873
+    found = [{"logits": np.zeros(4, np.float32)}] * 1000
+    line = write_answers(tmp_path / "run", "case", CASE, "", found, scored(chip), scored(reference))
+    verdict = judge_agreement(scored(chip), scored(reference), "top1", 0.05)
+    values = {name: value for name, value in verdict.details.items() if isinstance(value, float | int)}
+    record = Record(CASE, "accuracy", "PASS", "fine", "top1", values, ("simulated",), facts)
+
+    (again,) = recompute(Run({"baselines": "t"}, (record,), {}, (line,)), tmp_path, TABLE)
+
+    assert (verdict.outcome, again.result) == ("PASS", result), again.why
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_whether_other_programs_use_the_processor_is_kept(shared):
+    """Rate and latency may disagree by more there."""
+    run = Measurement(((Timing((), (Window(0, 1, 10),), ()),),), (), 1, (), (), shared=shared)
+
+    assert measurement_of(of_measurement(CASE, run, None)).shared is shared
+
+
+def scored(hits):
+    return Score({"top1": float(np.mean(hits))}, len(hits), lambda weights: {}, {"top1": np.array(hits)})
 
 
 def test_an_error_has_no_figure(tmp_path):

@@ -345,6 +345,66 @@ def test_what_a_resumed_run_did_again_is_told_of_that_alone():
     assert alone.footer["stopped"] == "STOPPED by SIGTERM"
 
 
+@pytest.mark.parametrize("outcome", ["ERROR", "INVALID"])
+@pytest.mark.parametrize("stage", ["accuracy", "throughput"])
+def test_what_was_broken_off_is_gone_once_a_resumed_run_judged_it(stage, outcome):
+    """A measurement that cannot be trusted is on record without a metric, its verdicts have one each."""
+    broken, metric = record(stage=stage, metric="", outcome=outcome), "top1" if stage == "accuracy" else "card 1"
+    other = replace(broken, stage="numerics")
+    first = Run({"time": "1"}, (broken, other), {"asked": 1, "stopped": ""})
+    second = Run({"time": "2", "resumes": ["a.jsonl"]}, (record(stage=stage, metric=metric),), {"asked": 1})
+
+    told = merge(not_resumed({Path("a.jsonl"): first, Path("b.jsonl"): second}))
+
+    assert {(r.stage, r.metric) for r in told.records} == {(stage, metric), ("numerics", "")}
+
+
+def run_at(time, *records, asked=1, stopped="", **header):
+    return Run({**HEADER, "time": time, **header}, records, {"asked": asked, "stopped": stopped})
+
+
+def test_what_one_host_requires_is_required_of_all_together():
+    """The newest run has other options, and a chip on which nothing ran is not forgotten."""
+    absent, there = record("regnety_016-t4-fp16-bs4", outcome="SKIP"), record()
+    one = run_at("1", absent, options={"require": ["t4"]})
+    other = run_at("2", there, options={"require": ["cpu"], "limit": "8"})
+
+    merged = merge([one, other])
+
+    assert merged.header["options"]["limit"] == "8"
+    assert ci.required(merged.header["options"]) == ["t4", "cpu"]
+    assert ci.status(merged.records, ci.required(merged.header["options"])) is ci.Status.LABORATORY
+
+
+def test_a_shard_that_is_not_here_is_missed():
+    parts = {k: run_at(str(k), record(f"regnety_016-cpu-fp32-bs{k}"), shard=f"{k}/3") for k in (1, 2, 3)}
+
+    whole, lacking = merge(list(parts.values())), merge([parts[1], parts[3], run_at("4", RECORDS[1])])
+
+    assert (whole.footer["stopped"], whole.footer["asked"]) == ("", 3)
+    assert lacking.footer["stopped"] == "no record file of shard 2/3 is here: copy it beside the others"
+    assert ci.status(lacking.records, stopped=lacking.footer["stopped"]) is ci.Status.LABORATORY
+    assert merge([parts[1], replace(parts[1], header={**parts[1].header, "time": "5"})]).footer["stopped"] == ""
+
+
+def test_what_a_shard_was_asked_and_did_not_reach_is_counted():
+    cut = run_at("1", record(), asked=40, stopped="CUT OFF after line 9", shard="1/2")
+    other = run_at("2", record("regnety_016-cpu-fp32-bs4"), asked=41, shard="2/2")
+
+    assert merge([cut, other]).head_line == "ran 2 of 81 cases: 2 PASS; CUT OFF after line 9"
+
+
+@pytest.mark.parametrize(
+    ("time", "cases", "asked", "gone"),
+    [("2", (1, 4), 2, True), ("0", (1, 4), 2, False), ("2", (4, 8), 2, False), ("2", (1, 4), 1, False)],
+)
+def test_a_run_that_was_cut_off_is_forgotten_where_a_later_one_did_it_all(time, cases, asked, gone):
+    cut = run_at("1", record("regnety_016-cpu-fp32-bs1"), asked=2, stopped="CUT OFF after line 9")
+    later = run_at(time, *(record(f"regnety_016-cpu-fp32-bs{batch}") for batch in cases), asked=asked)
+
+    assert merge([cut, later]).footer["stopped"] == ("" if gone else "CUT OFF after line 9")
+
+
 def test_a_simulated_record_never_takes_the_place_of_a_real_one():
     real = Run({**HEADER, "time": "2026-01-01T00:00:00Z"}, (record(measured=0.1),), {"asked": 7})
     simulated = Run(

@@ -49,6 +49,16 @@ def test_the_head_line_is_posted(address):
     assert (told["status"], told["counts"]) == (1, {"FAIL": 1})
 
 
+@pytest.mark.parametrize(
+    ("required", "stopped", "said"),
+    [((), "", "good: nothing failed"), (("t4",), "", "the laboratory has a fault"), ((), "CUT OFF", "come to its end")],
+)
+def test_what_is_posted_knows_what_was_required_and_whether_the_run_ended(required, stopped, said):
+    passed = Run(RUN.header, (Record(CASE, "numerics", "PASS", "x"),), {"asked": 1, "stopped": stopped})
+
+    assert said in webhook.body(passed, 0, required)["conclusion"]
+
+
 @pytest.mark.parametrize("path", ["404", "500"])
 def test_an_address_that_refuses_is_named(path, address):
     assert path in webhook.post(f"{address[0]}/{path}", webhook.body(RUN, 1))

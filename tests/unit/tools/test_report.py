@@ -8,7 +8,7 @@ import pytest
 
 from harness.case import Case
 from harness.report.journal import Journal
-from harness.report.records import Record, read_run
+from harness.report.records import Record, footer, read_run
 from tools import cli
 
 
@@ -51,6 +51,8 @@ def test_one_record_file_holds_what_several_hosts_wrote(tmp_path, capsys):
         book = Journal(tmp_path / f"{host}.jsonl", {"time": f"2026-01-0{batch}T00:00:00Z", "host": host, "asked": 1})
         book.add({"kind": "end", "test": host, "seconds": batch})
         book.add(Record(Case.parse(f"regnety_016-cpu-fp32-bs{batch}"), "numerics", "PASS", "as it is").as_json())
+
+        book.add(footer([], 1))
 
     with pytest.raises(SystemExit, match="0"):
         cli.main(["report", str(tmp_path), "--records", str(tmp_path / "night" / "all.jsonl")])
@@ -97,8 +99,39 @@ def test_the_page_shows_pictures_that_lie_beside_the_records(tmp_path, capsys, g
     record = Record(Case.parse("regnety_016-cpu-fp32-bs1"), "accuracy", "PASS", "x", "top1", facts={"pictures": [fact]})
     book = Journal(tmp_path / "a.jsonl", {"time": "2026-01-01T00:00:00Z", "asked": 1})
     book.add(record.as_json())
+    book.add(footer([record], 1))
 
     with pytest.raises(SystemExit, match="0"):
         cli.main(["report", str(tmp_path / given), "--html", str(tmp_path / "page.html")])
 
     assert base64.b64encode(body).decode() in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("require", "ended", "status"), [([], True, 0), (["t4"], True, 11), ([], False, 11)], ids=["", "t4", "cut off"]
+)
+def test_the_exit_status_knows_what_was_required_and_whether_the_run_came_to_its_end(tmp_path, require, ended, status):
+    record = Record(Case.parse("regnety_016-cpu-fp32-bs1"), "numerics", "PASS", "x")
+    book = Journal(tmp_path / "a.jsonl", {"asked": 2, "options": {"require": require}})
+    book.add(record.as_json())
+    if ended:
+        book.add(footer([record], 2))
+
+    with pytest.raises(SystemExit) as told:
+        cli.main(["report", str(tmp_path)])
+
+    assert told.value.code == status
+
+
+def test_parts_beside_the_file_that_sums_them_up_are_not_read_twice(tmp_path, capsys):
+    """The process that was to remove them was killed before."""
+    record = Record(Case.parse("regnety_016-cpu-fp32-bs1"), "numerics", "PASS", "x")
+    for name, outcome in (("a.gw0.part", "FAIL"), ("a.jsonl", "PASS")):
+        book = Journal(tmp_path / name, {"time": "2026-01-01T00:00:00Z", "asked": 1})
+        book.add({**record.as_json(), "outcome": outcome})
+        book.add(footer([record], 1))
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", str(tmp_path)])
+
+    assert (ended.value.code, "1 PASS" in capsys.readouterr().out) == (0, True)

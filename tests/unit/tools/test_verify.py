@@ -24,6 +24,17 @@ def test_numerics_are_computed_again_from_their_errors(tmp_path, capsys, outcome
     assert [row["result"] for row in json.loads(capsys.readouterr().out)] == [result]
 
 
+def test_a_later_file_that_comes_out_does_not_hide_one_that_does_not(tmp_path, capsys):
+    values = {"cosine": 1.0, "largest": 1e-6, "rms": 1e-6}
+    for name, outcome in (("a", "FAIL"), ("b", "PASS")):
+        write_run(tmp_path / f"{name}.jsonl", {}, [Record(CASE, "numerics", outcome, "as it was", values=values)], 1)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(tmp_path)])
+
+    assert ended.value.code == 1
+
+
 def test_an_edited_file_is_refused(tmp_path, capsys):
     write_run(tmp_path / "a.jsonl", {}, [Record(CASE, "numerics", "PASS", "as it was")], 1)
     path = tmp_path / "a.jsonl"
