@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import matrix
 from harness.backends.base import Device
@@ -30,6 +31,8 @@ from harness.run.engine import Built, CaseEngine, Variant
 from harness.run.prepared import Ahead
 from harness.vocabulary import Outcome
 from harness.worker.process import RemoteSession, Worker
+
+OF_PIXELS = 1e-4  # relative to the largest value: the order of operations costs 1e-7, a mean off by one level 4e-3
 
 
 class CaseRun:
@@ -247,8 +250,27 @@ class CaseRun:
                     "that is wrong",
                     hint="this is a fault of the suite: report it",
                 )
+            self._check_pixels(images)
         witnesses = self.context.references.witnesses(self.model, self.protocol, self.different)
         return {name: value[rows] for name, value in witnesses.items()}
+
+    def _check_pixels(self, images: NDArray[np.float32]) -> None:
+        """Raises InvalidMeasurement when pixels, normalised as a chip is told to, are not the `images` that the
+        reference gets (N, 3, H, W): a chip that does as it is told is not wrong."""
+        normalize = self.protocol.normalize
+        if normalize is None or not self.chip.normalizes:
+            return
+        dataset, prepare = self.context.dataset(self.model), self.prepare(raw=True)
+        mean, std = (np.array(values, np.float32) for values in (normalize.mean, normalize.std))
+        for sample, image in zip(dataset.head(len(images)).samples, images, strict=True):
+            told = ((np.asarray(prepare(sample).tensor, np.float32) - mean) / std).transpose(2, 0, 1)
+            if not np.allclose(told, image, rtol=0, atol=OF_PIXELS * float(np.abs(image).max())):
+                raise InvalidMeasurement(
+                    f"{self.model.name}: pixels that are normalised as the chip is told to are not what the reference "
+                    "gets: it is not the chip that is wrong",
+                    hint="see `normalize` of the model's protocol: mean and deviation of pixels 0..255, in the order "
+                    "in which their channels are fed",
+                )
 
     def judged(self, outputs: Tensors) -> Verdict:
         """The verdict on raw outputs of the chip for one batch."""

@@ -102,3 +102,41 @@ def test_what_is_no_file_is_no_run(tmp_path):
 
     (tmp_path / "run.jsonl").write_text("{}\n")
     assert latest(tmp_path) == [tmp_path / "run.jsonl"]
+
+
+def written(path, *, record=None, seconds, **header):
+    """A run of one test, whose file was changed that many seconds after 1970."""
+    book = Journal(path, header)
+    book.add({"kind": "begin", "test": "a", "attempt": 1})
+    if record is not None:
+        book.add({**record.as_json(), "test": "a"})
+        book.add({"kind": "end", "test": "a", "outcome": "passed", "decided_by": "d"})
+    book.close()
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+def test_the_latest_run_is_the_newest_of_the_folder(tmp_path):
+    for name, seconds in (("a", 30), ("b", 50), ("c", 40)):
+        written(tmp_path / f"{name}.jsonl", seconds=seconds)
+
+    assert latest(tmp_path) == [tmp_path / "b.jsonl"]
+
+
+def test_verdicts_of_a_run_that_was_resumed_stand_where_the_later_one_has_none(tmp_path):
+    """Stopped twice: what the first run judged is taken over by the third."""
+    case = Case.parse("regnety_016-t4-fp16-bs1")
+    verdict = Record(case, "numerics", "PASS", "of the first")
+    written(tmp_path / "first.jsonl", record=verdict, seconds=1)
+    second = written(tmp_path / "second.jsonl", seconds=2, resumes=["first.jsonl"])
+
+    assert [record.text for record in read([second]).kept("a", "d")] == ["of the first"]
+
+
+def test_of_two_runs_that_judged_a_test_the_later_one_counts(tmp_path):
+    case = Case.parse("regnety_016-t4-fp16-bs1")
+    first, second = (Record(case, "numerics", "PASS", text) for text in ("of the first", "of the second"))
+    written(tmp_path / "first.jsonl", record=first, seconds=1)
+    path = written(tmp_path / "second.jsonl", record=second, seconds=2, resumes=["first.jsonl"])
+
+    assert [record.text for record in read([path]).kept("a", "d")] == ["of the second"]

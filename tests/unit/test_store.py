@@ -88,6 +88,10 @@ def test_a_nan_in_a_key_is_refused():
         canonical({"threshold": float("nan")})
 
 
+def test_figures_that_differ_in_their_last_digit_are_two_keys():
+    assert canonical({"threshold": 0.1 + 0.2}) != canonical({"threshold": 0.3})
+
+
 def test_an_artefact_may_be_a_directory_and_has_a_suffix(tmp_path):
     def build(path):
         (path / "inner").mkdir(parents=True)

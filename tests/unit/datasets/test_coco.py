@@ -101,3 +101,9 @@ def test_an_annotation_file_that_is_none_is_refused(things, content):
 
     with pytest.raises(DataError, match="instances_val2017"):
         coco.load(things)
+
+
+def test_an_object_is_as_large_as_its_segments_and_not_as_its_box(things):
+    """Small, medium and large are told apart by it."""
+    assert [truth.areas.tolist() for truth in coco.load(things).truth] == [[8.0, 8.0], [8.0]]
+    assert [truth.boxes[:, 2:].prod(axis=1).tolist() for truth in coco.load(things).truth] == [[12.0, 12.0], [12.0]]

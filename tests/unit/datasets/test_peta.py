@@ -103,3 +103,10 @@ def test_pictures_are_decoded_by_pillow_as_the_authors_do(people):
 
     assert found.shape == (20, 30, 3)
     np.testing.assert_array_equal(found, by_pillow(path))
+
+
+def test_an_attribute_that_nobody_knows_is_neither_there_nor_absent(people):
+    write_people(people, {f"{name}.png": [0, 1, 2] + [0] * 32 for name in PEOPLE})
+
+    for row in peta.load(people, CROPS).truth:
+        assert row[:4].tolist() == [0, 1, 2, 0]

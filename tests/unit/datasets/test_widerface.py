@@ -136,3 +136,17 @@ def test_pictures_are_decoded_by_opencv_as_the_authors_do(faces):
 
     assert found.shape == (30, 20, 3)
     np.testing.assert_array_equal(found, cv2.imread(str(path)))
+
+
+def test_other_faces_that_count_are_another_data_set(faces):
+    """What was scored by them is not kept."""
+    before = widerface.load(faces, THREE_FACES)
+
+    def harder(contents):
+        contents["easy"]["gt_list"][0, 0][0, 0] = np.array([[1]], np.uint8)
+
+    write_mat(faces, harder)
+
+    after = widerface.load(faces, THREE_FACES)
+    assert np.array_equal(before.truth[0].boxes, after.truth[0].boxes)
+    assert before.digest != after.digest

@@ -30,6 +30,22 @@ def test_what_is_expected_passes_with_its_reason():
     assert verdict.details == {"rms": 0.5, "policy": "chipproof.toml:3", "without_policy": "FAIL"}
 
 
+@pytest.mark.parametrize(
+    ("pattern", "covered"),
+    [("regnety_016-ascend310-fp16-bs16", False), ("regnety_016-ascend310p-fp16-bs1", False),
+     ("regnety_016-ascend310p-fp16-bs16", True), ("regnety_016-ascend310p-*", True), ("regnety_016", False)],
+)  # fmt: skip
+def test_a_row_covers_the_whole_name_of_a_case(pattern, covered):
+    assert (applied(FAIL, Expected(**{**ROW, "case": pattern})).outcome is Outcome.PASS) is covered
+
+
+@pytest.mark.parametrize("bounds", [{"most": 1.0}, {"least": 0.0}, {"least": 0.0, "most": 1.0}])
+def test_a_figure_that_is_no_number_passes_no_gate(bounds):
+    told = Verdict(Outcome.PASS, "fine", {"rms": float("nan")})
+
+    assert applied(told, Gate(**ROW, figure="rms", **bounds)).outcome is Outcome.FAIL
+
+
 def test_what_is_expected_and_does_not_occur_fails():
     verdict = applied(PASS, Expected(**ROW))
 

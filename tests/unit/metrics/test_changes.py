@@ -38,6 +38,13 @@ def test_boxes_that_one_side_does_not_have_count_by_their_scores(found, expected
     assert share("faces", boxes(*found), boxes(FACE, OTHER)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_box_of_another_class_is_another_object():
+    one, other = ({**boxes(FACE, OTHER), "labels": np.array(labels)} for labels in ([3, 5], [3, 6]))
+
+    assert share("objects", one, one) == 0
+    assert share("objects", other, one) == pytest.approx(1.0), "one is lost and one invented"
+
+
 def test_two_sides_without_a_box_are_alike():
     assert compared("faces", [boxes(), boxes()], [boxes(), boxes(FACE)])[0].share == 0
 

@@ -264,3 +264,11 @@ def test_a_part_that_is_missing_names_the_picture(missing):
 
     with pytest.raises(RunError, match=f"b: the prediction has no {missing}"):
         coco.score([sound, without], [truth_of(thing(5, 5, 10, 10))] * 2, ["a", "b"])
+
+
+def test_extents_are_subtracted_in_single_precision_as_the_authors_do():
+    corners = np.array([[1000.1, 500.2, 1000.7, 500.9]])
+    single = corners.astype(np.float32)
+
+    assert coco._xywh(corners)[0, 2:].tolist() == (single[0, 2:] - single[0, :2]).astype(np.float64).tolist()
+    assert coco._xywh(corners)[0, 2] != corners[0, 2] - corners[0, 0]

@@ -280,6 +280,18 @@ def test_of_fewer_images_than_are_asked_again_all_are(bench):
     assert [sorted(block) for block in case.asked] == [list(range(10))]
 
 
+def test_one_image_that_is_answered_otherwise_today_is_enough_to_ask_them_all_again(bench):
+    """A chip that broke in part since does not hide behind what it answered before."""
+    case = bench(images(10), keeps=True)
+    assert CaseAnswers(case.run).evaluation.marks == ("partial",)
+    case.lost = lambda place: place == 3
+
+    again = case.again()
+
+    assert again.evaluation.marks == ("partial",)
+    assert again.answers.found[3]["logits"].argmax() == 4
+
+
 def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_all(bench, monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr("harness.run.case_answers.time", SimpleNamespace(perf_counter=lambda: next(clock)))

@@ -66,6 +66,13 @@ def test_only_the_device_that_was_asked_for_is_left_and_the_evidence_says_so(dev
     assert present.hint == ("" if left else "give --device one of 0, 1, 2, 3")
 
 
+def test_a_device_is_chosen_by_the_number_that_the_runtime_gives_it():
+    """The vendor's tools count those that *_VISIBLE_DEVICES hides, too."""
+    there = Presence("acl", "CANN", (Device(0, "310P3", physical=1), Device(1, "310P3", physical=0)), "seen")
+
+    assert [device.physical for device in there.only(1).devices] == [0]
+
+
 def test_a_simulated_chip_is_one_whose_worker_gets_another_environment(tmp_path):
     shared = run(tmp_path, environment=lambda chip: {"SDK": "ours"} if chip.name == "t4" else None)
 

@@ -59,3 +59,18 @@ def test_other_code_of_the_backend_decides_anew(monkeypatch):
     )
 
     assert decided_by(context(), CASE, {}) != before
+
+
+def test_another_checkpoint_of_the_same_name_decides_anew(tmp_path):
+    weights = tmp_path / "weights" / matrix.models()["regnety_016"].weights.files[0]
+    weights.parent.mkdir()
+    told = []
+    for content in (b"epoch 1", b"epoch 2", b"epoch 1"):
+        weights.write_bytes(content)
+        changed = context()
+        changed.settings.data = tmp_path
+        told.append(decided_by(changed, CASE, {}))
+
+    assert told[0] != told[1]
+    assert told[0] == told[2]
+    assert decided_by(context(), CASE, {}) not in told, "seeded weights"

@@ -56,6 +56,14 @@ def test_an_absent_chip_is_an_error_with_what_was_looked_for():
     assert caught.value.hint == engine.chip.hint
 
 
+@pytest.mark.parametrize(("process", "index"), [(0, 0), (1, 1), (2, 0), (3, 1)])
+def test_the_processes_of_a_run_take_the_devices_in_turn(process, index, tmp_path):
+    engine = engine_of("regnety_016-t4-fp32-bs1", tmp_path, devices=(Device(0, "Tesla T4"), Device(1, "Tesla T4")))
+    engine.context.settings.process = process
+
+    assert engine.device.index == index
+
+
 def test_what_the_user_sets_is_told_to_the_compiler_and_to_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(_Beside, "timing_cache", lambda self: "/t")
     t4, cpu = (engine_of(f"regnety_016-{chip}-fp32-bs1", tmp_path, **more) for chip, more in (

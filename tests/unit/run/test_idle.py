@@ -115,6 +115,14 @@ def test_an_idle_device_may_be_measured():
     check_same([CARD], [IDLE], [dataclasses.replace(IDLE, busy=0.99, clock_mhz=1580.0)])
 
 
+def test_a_clock_that_falls_under_load_is_seen_on_every_device():
+    fine, fell = ([Health(clock_mhz=1590.0), Health(clock_mhz=mhz)] for mhz in (1590.0, 1200.0))
+    second = dataclasses.replace(CARD, index=1)
+
+    with pytest.raises(InvalidMeasurement, match="NVIDIA T4 1 throttled: its clock fell from 1590 to 1200 MHz"):
+        check_same([CARD, second], fine, fine, [fine, fell])
+
+
 SPOILED = [
     ({"healthy": False, "note": "ECC errors"}, "not healthy: ECC errors"),
     ({"processes": ("pid 7 python",)}, "used by pid 7 python"),

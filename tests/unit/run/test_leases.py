@@ -1,6 +1,7 @@
 """Devices are held by one measurement at a time."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import re
@@ -216,6 +217,14 @@ def test_notes_of_processes_that_are_gone_are_removed(tmp_path, other):
 
     leases.holders(next(tmp_path.glob("*.lock")))
     assert not note.exists()
+
+
+def test_a_process_that_has_the_number_of_one_that_is_gone_does_not_hold_its_lease(tmp_path, other):
+    other(True)
+    (note,) = tmp_path.glob("*.json")
+    note.write_text(json.dumps({**json.loads(note.read_text()), "pid": os.getpid(), "born": 1}))
+
+    assert leases.holders(next(tmp_path.glob("*.lock"))) == []
 
 
 def test_a_pipe_in_the_place_of_a_note_hangs_nobody(tmp_path, other):

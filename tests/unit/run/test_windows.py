@@ -173,6 +173,9 @@ def test_the_verdict_that_ends_a_measurement_is_of_the_batch_and_the_cards_devic
 
     assert published.outcome is Outcome.PASS
     assert published.details["ratio"] == pytest.approx(1.0)
+    both = tuple(series([CELL.value / 16] * FULL) for _ in range(2))
+    whole = windows.conclusion(8, CELL, None, 2)((both,), Effort(1, 9.0))
+    assert (whole.outcome, whole.details["ratio"]) == ("PASS", pytest.approx(1.0)), "each device counts once"
 
 
 def test_cards_that_are_certainly_slower_than_the_others_are_named():

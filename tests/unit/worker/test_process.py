@@ -86,6 +86,25 @@ def test_a_measurement_may_take_what_its_plan_asks_beyond_the_limit():
         assert len(session.measure({"x": X}, replace(QUICK, windows=40)).windows) == 40
 
 
+def test_what_is_measured_is_written_each_time_that_it_is_sent():
+    """A runtime that keeps outputs by their inputs is found by inputs that are new."""
+    with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
+        for more in (1, 7):
+            session.measure({"x": X + more}, QUICK)
+
+            assert session.read()["y"].tolist() == (2 * (X + more)).tolist()
+
+
+def test_a_session_that_ends_takes_no_other_with_it(tmp_path):
+    with worker("tells_what_it_gives_back", log=tmp_path / "log") as chip:
+        first, second = (chip.load(Path("e"), replace(DEVICE, index=index), SPEC) for index in (0, 1))
+        with first:
+            pass
+
+        assert (tmp_path / "log").read_text() == "given back: device 0\n"
+        assert second.run({"x": X})["y"].tolist() == (2 * X).tolist()
+
+
 def test_what_a_session_was_fed_last_is_measured_again_without_being_sent_again():
     with worker("doubles") as chip, chip.load(Path("e"), DEVICE, SPEC) as session:
         session.measure({"x": X + 1}, QUICK)
@@ -200,6 +219,7 @@ def test_inputs_that_are_not_the_engines_are_refused(inputs, says):
         ("returns_nan", "1 values of 6 that are NaN"),
         ("returns_the_wrong_shape", r"shape \(2, 2\)"),
         ("returns_too_few_images", "fed 2 images and returned 1"),
+        ("returns_too_many_images", "fed 2 images and returned 4"),
     ],
 )
 def test_outputs_that_cannot_be_used_are_an_error_and_the_worker_lives(behaviour, says):
