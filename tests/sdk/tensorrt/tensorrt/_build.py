@@ -387,6 +387,8 @@ class OnnxParser(Scoped):
             model = onnx.shape_inference.infer_shapes(model)  # a file need not say them
         for side in ("inputs", "outputs"):
             for key, dtype, _ in compiled.described(model, side):
+                if major() >= 10 and dtype in ("bfloat16", "float8_e4m3fn", "int4"):
+                    return self._fail("UNSUPPORTED_NODE", f"{dtype} of {key} is not simulated")
                 if np.dtype(dtype) not in map(np.dtype, NUMPY.values()):
                     print(f"Unsupported ONNX data type: {dtype.upper()}", file=sys.stderr)
                     return self._fail("UNSUPPORTED_NODE", f"Failed to convert ONNX date type to TensorRT's: {key}")
