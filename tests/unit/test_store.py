@@ -4,11 +4,13 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -329,6 +331,30 @@ def test_two_processes_that_want_the_same_build_it_once(tmp_path):
     assert said == ["engine 1 0\n", "engine 0 1\n"]
 
 
+def test_who_waits_long_is_told_again_and_for_how_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.store.TELL_S", 0.2)
+    told, again = [], threading.Event()
+
+    def say(note):
+        told.append(note)
+        if len(told) == 2:
+            again.set()
+
+    waiting = threading.Thread(target=lambda: Store(tmp_path, say).get("key", never, kind="engine"))
+
+    def build(path):
+        waiting.start()
+        assert again.wait(30)
+        path.write_text("engine")
+
+    Store(tmp_path).get("key", build, kind="engine")
+    waiting.join()
+
+    assert told[0].startswith(f"waiting for pid {os.getpid()}, which is building engine ")
+    assert told[1][: len(told[0])] == told[0]
+    assert re.fullmatch(r", for \d+ s", told[1][len(told[0]) :])
+
+
 def _get_from_pool(root):
     store = Store(Path(root))
     store.get({"a": 1}, lambda path: path.write_text(str(os.getpid())), kind="engine")
@@ -392,6 +418,18 @@ def test_what_is_being_built_is_neither_shown_nor_removed(tmp_path):
 
     store.get("key", build, kind="engine")
     assert seen == [[], False]
+
+
+def test_what_lies_outside_the_cache_is_removed_without_a_lock_and_a_link_without_its_target(tmp_path):
+    store, target = Store(tmp_path / "cache"), tmp_path / "target"
+    folder, file, link = (tmp_path / name for name in ("folder", "file", "link"))
+    for made in (folder, target):
+        made.mkdir()
+    file.write_text("x")
+    link.symlink_to(target)
+
+    assert [store.remove(Left(path, 1, "old")) for path in (folder, file, link)] == [True] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "target"]
 
 
 def test_the_longest_unused_go_first_by_age_and_by_size(tmp_path):
