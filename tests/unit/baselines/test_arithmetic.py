@@ -109,6 +109,12 @@ def test_four_times_a_310p_is_a_finding(copied):
     assert "operand" in {finding.rule for finding in new_findings(copied)}
 
 
+def test_a_card_of_four_devices_is_four_times_as_fast_where_no_formula_is_printed(copied):
+    spoil(copied, "retinaface_mobilenet025.toml", ', formula = "136.207x4"', "")
+
+    assert new_findings(copied) == []
+
+
 def figures_in_arithmetic():
     """(file, line, column, digits) of every throughput, ratio and best that a computation takes part in. Those of the
     MLU document stand alone."""

@@ -1,12 +1,13 @@
 """The published figures: typed a second time, and looked up by case."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from baselines_copies import spoil
 
 from harness.baselines import load
-from harness.baselines.registry import DIRECTORY, OTHERS
+from harness.baselines.registry import DIRECTORY, OTHERS, check_reach
 from harness.case import Case
 from harness.chips import CHIPS
 from harness.errors import BaselineError
@@ -377,3 +378,11 @@ def test_the_authors_figure_is_that_of_the_model_and_metric(registry):
         assert source.value == pytest.approx(digits if digits < 1 else digits / 100)
     assert len(chosen) >= 10
     assert registry.source("gfocalv2_r50_fpn", "top1") is None
+
+
+def test_a_deviation_that_covers_no_case_is_refused_with_its_place(registry):
+    covered, renamed = (replace(registry.deviations[0], case=case, line=7) for case in ("regnety_016-*", "regnety_2-*"))
+
+    check_reach([covered], [ACME])
+    with pytest.raises(BaselineError, match=r"^baselines/deviations\.toml:7: .* no case of the matrix: regnety_2-\*"):
+        check_reach([covered, renamed], [ACME])
