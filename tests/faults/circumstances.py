@@ -47,6 +47,15 @@ def other_weights_are_exported(plant):
     plant.anew("export")
 
 
+@fault("numerics INVALID", batch=1, also="attributes objects faces")
+def the_chip_is_told_deviations_in_another_order(plant):
+    """A model that a lab adds: right where the host normalises, and the chip is blamed where it does so itself."""
+    for model in tiny.MODELS.values():
+        (protocol,) = model.protocols
+        told = replace(protocol.normalize, std=protocol.normalize.std[::-1])
+        plant.monkeypatch.setitem(vars(protocol), "normalize", told)
+
+
 @fault("numerics INVALID")  # a fresh build gives other outputs, and takes its place
 def an_engine_outlives_its_weights(plant):
     """The engine's key does not contain the weights: the old accuracy is repeated exactly."""
