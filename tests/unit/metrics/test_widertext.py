@@ -167,6 +167,7 @@ def test_a_cut_shows_in_the_lowest_score(lowest, cut):
     notes = said(FACE, [0.99, lowest])
 
     assert [f"the lowest score of 2 is {lowest:g}" in note for note in notes] == [True] * cut
+    assert all(note.endswith("the published ones keep scores from 0.02") for note in notes)
 
 
 def test_corners_in_the_place_of_sizes_show():

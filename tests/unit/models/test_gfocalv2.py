@@ -73,15 +73,16 @@ def test_the_meaningless_class_takes_a_place_and_is_dropped():
     }  # fmt: skip
 
 
-def test_objects_are_cut_at_the_canvas_and_scaled_to_the_picture():
+@pytest.mark.parametrize("label", [0, 79])
+def test_objects_are_cut_at_the_canvas_and_scaled_to_the_picture(label):
     model = MODELS["gfocalv2_r50_fpn"]
     outputs = blank(model, model.protocols[0])
-    outputs["score_4"][7, 6, 9] = 0.8
+    outputs["score_4"][label, 6, 9] = 0.8
     outputs["bbox_4"][16::17] = 9
     found = model.protocols[0].postprocess(outputs, Frame(608, 400, (2.0, 2.0)))
 
     assert found["boxes"].tolist() == [[0, 0, 608, 400]]
-    assert found["labels"].tolist() == [7]
+    assert found["labels"].tolist() == [label]
 
 
 def test_an_engine_that_suppresses_by_itself_gives_the_same_objects():
