@@ -175,13 +175,15 @@ BASES = (
     "DimsExprs DynamicPluginTensorDesc IAlgorithmSelector IDimensionExpr IExprBuilder IPluginCapability "
     "IPluginCreatorInterface IPluginResource IPluginResourceContext IPluginV2 IPluginV2DynamicExt IPluginV2Ext "
     "IPluginV3 IPluginV3OneBuild IPluginV3OneBuildV2 IPluginV3OneCore IPluginV3OneRuntime IPluginV3QuickAOTBuild "
+    "IAttention IIfConditional ILoop "
     "IPluginV3QuickBuild IPluginV3QuickCore IPluginV3QuickRuntime IRuntimeConfig ISymExpr "
     "ISymExprs IVersionedInterface InterfaceInfo KernelLaunchParams PluginTensorDesc QuickPluginCreationRequest "
     "TimingCacheKey TimingCacheValue"
 )
-"""Classes that a program may name or derive from; nothing here makes or calls one, since plug-ins are not run."""
+"""Classes that a program may name or derive from. Nothing here makes or calls one: plug-ins, loops and branches are not
+run."""
 
-ABSENT = ("CaffeParser", "IAttention", "IIfConditional", "ILoop", "UffParser")  # and their layers: not simulated
+ABSENT = ("CaffeParser", "UffParser")  # and their layers: not simulated
 _bases = {}
 
 

@@ -44,6 +44,7 @@ from tensorrt._kinds import (
     major,
     network_flags,
     removed_in,
+    until,
 )
 from tensorrt._layers import OPSET, Adding, Graph, Layer, NetworkTensor
 from tensorrt._plugins import SHIPPED, registry
@@ -383,8 +384,9 @@ class OnnxParser(Scoped):
                 return self._fail("UNSUPPORTED_NODE", lacking, i, node)
         _with_plugins(model)
         _singles(model)
-        if not all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
-            model = onnx.shape_inference.infer_shapes(model)  # a file need not say them
+        unsaid = {value.name for value in model.graph.output if not value.type.tensor_type.shape.dim}
+        if unsaid:
+            model = _told(model, unsaid)
         for side in ("inputs", "outputs"):
             for key, dtype, _ in compiled.described(model, side):
                 if major() >= 10 and dtype in ("bfloat16", "float8_e4m3fn", "int4"):
@@ -398,6 +400,29 @@ class OnnxParser(Scoped):
     def _fail(self, code, text, place=-1, node=None):
         self._errors.append(ParserError(code, text, place, *(() if node is None else (node.op_type, node.name))))
         return False
+
+
+def _told(model, unsaid):
+    """The model with shapes of these outputs inferred: a file need not say them, or says that of a single number where
+    it is none, and a parser asks no file for them."""
+    import onnx
+
+    bare = onnx.ModelProto.FromString(model.SerializeToString())
+    for value in bare.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+    for value in bare.graph.output:
+        if value.name in unsaid:
+            value.type.tensor_type.ClearField("shape")
+    shapes = {
+        value.name: value.type.tensor_type
+        for value in onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.output
+    }
+    for value in model.graph.output:
+        if value.name in unsaid and shapes[value.name].HasField("shape"):
+            value.type.tensor_type.shape.CopyFrom(shapes[value.name].shape)
+    return model
 
 
 def _lacking(model, node):
@@ -538,14 +563,14 @@ class BuilderConfig(Scoped, Kept):
         self._previews[feature] = enable
 
     def get_preview_feature(self, feature):
-        return self._previews.get(feature, False)
+        return self._previews.get(feature, feature.name in _kinds.PREVIEWS_ON[major()])
 
     def set_tactic_sources(self, tactic_sources):
         self._sources = tactic_sources
         return True
 
     def get_tactic_sources(self):
-        return self._sources if self._sources is not None else (1 << len(_kinds.tactic_sources())) - 1
+        return _kinds.usual_tactic_sources() if self._sources is None else self._sources
 
     def set_quantization_flag(self, flag):
         self.quantization_flags |= 1 << int(flag)
@@ -600,7 +625,10 @@ class BuilderConfig(Scoped, Kept):
         self._limits[pool] = int(pool_size)
 
     def get_memory_pool_limit(self, pool):
-        return self._limits.get(pool, 0)
+        """Unless set, what NvInfer.h says: all memory of the device, or a size of its own."""
+        usual = {"DLA_MANAGED_SRAM": 0, "DLA_LOCAL_DRAM": 1 << 30, "DLA_GLOBAL_DRAM": 1 << 29}
+        usual["TACTIC_SHARED_MEMORY"] = 1 << 30  # as Polygraphy's tests of 10 have it
+        return self._limits[pool] if pool in self._limits else usual.get(pool.name, gpu.free_and_total()[1])
 
     @property
     def max_workspace_size(self):
@@ -805,9 +833,9 @@ class Builder(Scoped, Kept):
             return None
         return Profile()
 
+    @until(10)
     def build_engine(self, network, config):
         """Until 8.6; in 10.8 it came back under the name build_engine_with_config."""
-        removed_in(10)
         return self._engine("trt.Builder.build_engine", network, config)
 
     def build_engine_with_config(self, network, config):
@@ -875,6 +903,8 @@ class Builder(Scoped, Kept):
             "inputs": [[tensor.name, tensor.dtype.name, list(tensor.shape)] for tensor in network.inputs],
             "outputs": outputs[: len(network.outputs)],
         }
+        if flag("WEIGHT_STREAMING") in config._flags:
+            header["streams"] = True
         if network.debugged:
             named = [tensor.name for tensor in network.debugged]
             header["debug"] = [row for row in outputs if row[0] in named]

@@ -11,6 +11,16 @@ import numpy as np
 from simulated_gpu import trt_version
 
 
+class Enumeration(IntEnum):
+    """Says its name with its class's wherever it is printed, as bound enumerations do."""
+
+    def __str__(self):
+        return f"{type(self).__name__}.{self.name}"
+
+    def __format__(self, how):
+        return format(str(self), how)
+
+
 def version_text():
     return trt_version()
 
@@ -85,7 +95,7 @@ LAYER_TYPES = (
     "REVERSE_SEQUENCE NORMALIZATION PLUGIN_V3 SQUEEZE UNSQUEEZE CUMULATIVE DYNAMIC_QUANTIZE ATTENTION_INPUT "
     "ATTENTION_OUTPUT ROTARY_EMBEDDING KV_CACHE_UPDATE MOE DIST_COLLECTIVE FULLY_CONNECTED OTHER"
 )
-LayerType = IntEnum("LayerType", {word: i for i, word in enumerate(LAYER_TYPES.split(" "))})
+LayerType = Enumeration("LayerType", {word: i for i, word in enumerate(LAYER_TYPES.split(" "))})
 """In the order of release 10; 8.6 has FULLY_CONNECTED in place of CAST, and other numbers from 20 on. The last two are
 the simulator's: a layer of 8.6, and one that a parser made of another operator."""
 
@@ -124,11 +134,11 @@ _made = {}
 def _enumeration(name, values):
     key = name, tuple(values.items())
     if key not in _made:
-        _made[key] = IntEnum(name, values)
+        _made[key] = Enumeration(name, values)
     return _made[key]
 
 
-class Severity(IntEnum):
+class Severity(Enumeration):
     INTERNAL_ERROR = 0
     ERROR = 1
     WARNING = 2
@@ -161,6 +171,27 @@ class Listed:
         """Without the names that this release does not have: programs list an object and ask each."""
         kept = [name for name, row in getattr(type(self), "KEPT", {}).items() if row[1] <= major() <= row[2]]
         return [*kept, *(name for name in object.__dir__(self) if name[:1] == "_" or hasattr(self, name))]
+
+
+class _Of:
+    """A method that some releases have: hasattr is False in the others, as programs ask before they call."""
+
+    def __init__(self, method, first=8, end=99):
+        self._method, self._releases, self.__doc__ = method, range(first, end), method.__doc__
+
+    def __get__(self, made, owner=None):
+        if major() not in self._releases:
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._method.__name__!r}")
+        return self._method.__get__(made, owner)
+
+
+def since(release):
+    return lambda method: _Of(method, first=release)
+
+
+def until(release):
+    """Of a method that this release no longer has."""
+    return lambda method: _Of(method, end=release)
 
 
 class Scoped(Listed):
@@ -241,7 +272,7 @@ class Permutation(Dims):
 
 def enumerated(name, words):
     """An enumeration that counts from 0."""
-    return IntEnum(name, {word: i for i, word in enumerate(words.split())})
+    return Enumeration(name, {word: i for i, word in enumerate(words.split())})
 
 
 EngineCapability = enumerated("EngineCapability", "STANDARD SAFETY DLA_STANDALONE")
@@ -276,7 +307,7 @@ TilingOptimizationLevel = enumerated("TilingOptimizationLevel", "NONE FAST MODER
 SeekPosition = enumerated("SeekPosition", "SET CUR END")
 AllocatorFlag = enumerated("AllocatorFlag", "RESIZABLE")
 PluginCapabilityType = enumerated("PluginCapabilityType", "CORE BUILD RUNTIME")
-PluginCreatorVersion = IntEnum("PluginCreatorVersion", {"V1": 0, "V1_PYTHON": 64})
+PluginCreatorVersion = Enumeration("PluginCreatorVersion", {"V1": 0, "V1_PYTHON": 64})
 PluginArgType = enumerated("PluginArgType", "INT")
 TACTIC_SOURCES = {
     8: "CUBLAS CUBLAS_LT CUDNN EDGE_MASK_CONVOLUTIONS JIT_CONVOLUTIONS",
@@ -289,16 +320,28 @@ PREVIEWS = {
     11: "ALIASED_PLUGIN_IO_10_03 RUNTIME_ACTIVATION_RESIZE_10_10",
 }
 
+PREVIEWS_ON = {
+    8: ("FASTER_DYNAMIC_SHAPES_0805", "DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805"),
+    10: ("PROFILE_SHARING_0806",),
+    11: (),
+}
+"""Those that are on unless a program clears them."""
+
 
 def tactic_sources():
     return _enumeration("TacticSource", {word: i for i, word in enumerate(TACTIC_SOURCES[major()].split())})
+
+
+def usual_tactic_sources():
+    """Bits of those in use unless a program sets others: from 10 on none of another library."""
+    return sum(1 << one for one in tactic_sources() if major() < 10 or "CU" not in one.name)
 
 
 def previews():
     return _enumeration("PreviewFeature", {word: i for i, word in enumerate(PREVIEWS[major()].split())})
 
 
-class ErrorCode(IntEnum):
+class ErrorCode(Enumeration):
     """Of the parser (NvOnnxParser.h); a code's text is its name (pyOnnx.cpp, errorCodeStr)."""
 
     SUCCESS = 0
@@ -321,7 +364,7 @@ class ErrorCode(IntEnum):
         return self.name
 
 
-class TensorFormat(IntEnum):
+class TensorFormat(Enumeration):
     LINEAR = 0
     CHW2 = 1
     HWC8 = 2
@@ -337,18 +380,18 @@ class TensorFormat(IntEnum):
     DHWC = 12
 
 
-class TensorLocation(IntEnum):
+class TensorLocation(Enumeration):
     DEVICE = 0
     HOST = 1
 
 
-class ProfilingVerbosity(IntEnum):
+class ProfilingVerbosity(Enumeration):
     LAYER_NAMES_ONLY = 0
     NONE = 1
     DETAILED = 2
 
 
-class HardwareCompatibilityLevel(IntEnum):
+class HardwareCompatibilityLevel(Enumeration):
     NONE = 0
     AMPERE_PLUS = 1
     SAME_COMPUTE_CAPABILITY = 2
@@ -360,7 +403,7 @@ def loggable(logger):
     return logger
 
 
-class MemoryPoolType(IntEnum):
+class MemoryPoolType(Enumeration):
     WORKSPACE = 0
     DLA_MANAGED_SRAM = 1
     DLA_LOCAL_DRAM = 2
@@ -369,13 +412,13 @@ class MemoryPoolType(IntEnum):
     TACTIC_SHARED_MEMORY = 5
 
 
-class TensorIOMode(IntEnum):
+class TensorIOMode(Enumeration):
     NONE = 0
     INPUT = 1
     OUTPUT = 2
 
 
-class DataType(IntEnum):
+class DataType(Enumeration):
     FLOAT = 0
     HALF = 1
     INT8 = 2
@@ -388,11 +431,6 @@ class DataType(IntEnum):
     INT4 = 9
     FP4 = 10
     E8M0 = 11
-
-    def __str__(self):
-        return f"DataType.{self.name}"
-
-    __format__ = lambda self, how: format(str(self), how)  # noqa: E731
 
     @property
     def itemsize(self):

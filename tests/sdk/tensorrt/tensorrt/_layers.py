@@ -22,6 +22,7 @@ from tensorrt._kinds import (
     enumerated,
     kind_of,
     removed_in,
+    until,
 )
 
 OPSET = 17  # of a network that no parser filled
@@ -166,7 +167,9 @@ class Layer:
     num_outputs = property(lambda self: len(self._outputs))
 
     def get_input(self, index):
-        return self._network.tensor(self._inputs[index]) if index < len(self._inputs) else None
+        """None where there is none, such as before one that a program set."""
+        key = self._inputs[index] if index < len(self._inputs) else None
+        return None if key is None else self._network.tensor(key)
 
     def get_output(self, index):
         return self._network.tensor(self._outputs[index]) if index < len(self._outputs) else None
@@ -208,7 +211,7 @@ _classes = {}
 
 def layer_class(name):
     """IConvolutionLayer and its like; None for a name of no layer. Programs ask isinstance, or assign __class__."""
-    word = name[1:-5].lower() if name[:1] == "I" and name[-5:] == "Layer" else ""
+    word = name[1:-5].lower().removeprefix("if") if name[:1] == "I" and name[-5:] == "Layer" else ""
     kinds = {kind.name.replace("_", "").lower(): kind for kind in LayerType}
     if word not in kinds:
         return None
@@ -260,10 +263,8 @@ class MadeLayer(Layer):
             raise AttributeError(f"a layer of type {self.type} has no setting {name}")
 
     def set_input(self, index, tensor):
-        if index == len(self._inputs):
-            self._inputs.append(tensor.key)
-        else:
-            self._inputs[index] = tensor.key
+        self._inputs += [None] * (index + 1 - len(self._inputs))
+        self._inputs[index] = tensor.key
 
 
 class Graph:
@@ -462,6 +463,8 @@ def _scale(layer, g):
 
 def _slice(layer, g):
     start, shape, stride = (np.array(list(each), np.int64) for each in (layer.start, layer.shape, layer.stride))
+    if any(layer._inputs[1:]):
+        raise ValueError("a slice that takes its sizes from tensors is not simulated")
     end = start + (shape - 1) * stride + np.sign(stride)
     end = np.where((stride < 0) & (end < 0), np.iinfo(np.int64).min, end)
     axes = range(len(start))

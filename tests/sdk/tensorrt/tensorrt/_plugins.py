@@ -3,17 +3,16 @@ them is run (_nms.py); a network with another is not built."""
 
 from __future__ import annotations
 
-from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 
 from tensorrt import _nms
-from tensorrt._kinds import major, removed_in
+from tensorrt._kinds import Enumeration, major, removed_in, until
 
 FIELD_TYPES = "FLOAT16 FLOAT32 FLOAT64 INT8 INT16 INT32 CHAR DIMS UNKNOWN BF16 INT64 FP8 INT4 FP4"
-PluginFieldType = IntEnum("PluginFieldType", {word: i for i, word in enumerate(FIELD_TYPES.split(" "))})
-TensorRTPhase = IntEnum("TensorRTPhase", {"BUILD": 0, "RUNTIME": 1})
+PluginFieldType = Enumeration("PluginFieldType", {word: i for i, word in enumerate(FIELD_TYPES.split(" "))})
+TensorRTPhase = Enumeration("TensorRTPhase", {"BUILD": 0, "RUNTIME": 1})
 
 
 class PluginField:
@@ -112,8 +111,8 @@ class IPluginRegistry:
             raise AttributeError("get_creator came with TensorRT 10")
         return self._found(type, version, plugin_namespace)
 
+    @until(11)
     def get_plugin_creator(self, type, version, plugin_namespace=""):
-        removed_in(11)
         return self._found(type, version, plugin_namespace)
 
     def _found(self, *wanted):

@@ -30,6 +30,8 @@ from tensorrt._kinds import (
     loggable,
     major,
     removed_in,
+    since,
+    until,
 )
 from tensorrt._plugins import registry
 
@@ -138,6 +140,9 @@ class Runtime(Scoped, Kept):
     def deserialize_cuda_engine(self, serialized_engine):
         if refused("trt.Runtime.deserialize_cuda_engine", self._log):
             return None
+        if major() >= 10 and hasattr(serialized_engine, "read"):  # an IStreamReader
+            parts = iter(lambda: bytes(called_back(serialized_engine.read, 1 << 20, otherwise=b"")), b"")
+            serialized_engine = b"".join(parts)
         try:
             header, graph = compiled.unpack(MAGIC, bytes(serialized_engine))
         except ValueError as error:
@@ -162,7 +167,7 @@ class ICudaEngine(Scoped):
         self._network = None
         self._rows = {row[0]: (TensorIOMode.INPUT, row) for row in header["inputs"]}
         self._rows.update({row[0]: (TensorIOMode.OUTPUT, row) for row in header["outputs"]})
-        self._inferred = {}
+        self._inferred, self._budget = {}, None
         live.add(self)
 
     refittable = property(lambda self: "refit" in self.header)
@@ -186,13 +191,13 @@ class ICudaEngine(Scoped):
     def create_engine_inspector(self):
         return EngineInspector(self)
 
+    @since(10)
     def create_serialization_config(self):
         """From 10."""
-        _came_with(10)
         return SerializationConfig()
 
+    @since(10)
     def serialize_with_config(self, config):
-        _came_with(10)
         return self.serialize()
 
     @property
@@ -206,8 +211,48 @@ class ICudaEngine(Scoped):
         _came_with(10)
         return 1 << 20
 
+    @since(10)
+    @until(11)
+    def get_device_memory_size_for_profile(self, profile_index):
+        return 1 << 20
+
+    @since(10)
+    def get_device_memory_size_for_profile_v2(self, profile_index):
+        return 1 << 20
+
+    @property
+    def streamable_weights_size(self):
+        """Bytes of weights that stay on the host on demand: 0 unless built with WEIGHT_STREAMING."""
+        import onnx
+
+        _came_with(10)
+        if not self.header.get("streams"):
+            return 0
+        return sum(tensor.ByteSize() for tensor in onnx.load_from_string(self._graph).graph.initializer)
+
+    @property
+    def weight_streaming_budget_v2(self):
+        """Bytes of them that are on the device: all unless set. Nothing becomes slower here."""
+        return self.streamable_weights_size if self._budget is None else self._budget
+
+    @weight_streaming_budget_v2.setter
+    def weight_streaming_budget_v2(self, size):
+        if int(size) < 0 or not self.streamable_weights_size:
+            self._log.log(Severity.ERROR, f"a budget of {size} for {self.streamable_weights_size} bytes of weights")
+        else:
+            self._budget = min(int(size), self.streamable_weights_size)
+
+    @since(10)
+    def get_weight_streaming_automatic_budget(self):
+        return self.streamable_weights_size
+
+    @property
+    def weight_streaming_scratch_memory_size(self):
+        _came_with(10)
+        return 0
+
+    @until(11)
     def create_execution_context_without_device_memory(self):
-        removed_in(11)
         return self.create_execution_context()
 
     def get_tensor_bytes_per_component(self, name, profile_index=0):
@@ -265,16 +310,16 @@ class ICudaEngine(Scoped):
         removed_in(10)
         return len(self._rows) * self.num_optimization_profiles
 
+    @until(10)
     def _binding(self, i):
-        removed_in(10)
         return i if isinstance(i, str) else list(self._rows)[i % len(self._rows)]
 
     def get_binding_name(self, index):
         profile = index // len(self._rows)
         return self._binding(index) + (f" [profile {profile}]" if profile else "")
 
+    @until(10)
     def get_binding_index(self, name):
-        removed_in(10)
         names = [self.get_binding_name(i) for i in range(self.num_bindings)]
         return names.index(name) if name in names else -1
 
@@ -335,7 +380,8 @@ class ICudaEngine(Scoped):
         mode, (_, _, shape) = self._rows[name]
         if -1 not in shape:
             return shape
-        profiles = self.header["profiles"] if profile is None else [self.header["profiles"][profile]]
+        known = self.header["profiles"]  # none where every input is fixed and an output's size is the data's
+        profiles = known if profile is None else known[profile : profile + 1]
         free = {row[0]: row[2] for row in self.header["inputs"] if -1 in row[2]}
         told = {}
         for key in free:
@@ -362,8 +408,8 @@ class ICudaEngine(Scoped):
             return None
         return IExecutionContext(self, self._log)
 
+    @since(10)
     def is_debug_tensor(self, name):
-        _came_with(10)
         return name in [row[0] for row in self.header.get("debug", [])]
 
     def output_shapes(self, given):
@@ -433,6 +479,10 @@ class IExecutionContext(Scoped, Kept):
 
     def get_input_consumed_event(self):
         return 0
+
+    @since(10)
+    def update_device_memory_size_for_shapes(self):
+        return 1 << 20
 
     def set_device_memory(self, memory, size):
         self.device_memory = memory
@@ -572,19 +622,19 @@ class IExecutionContext(Scoped, Kept):
         call = "trt.IExecutionContext.execute_v2"
         return not refused(call, self._log) and self._bind(bindings) and self._run(gpu.streams[0], wait=True)
 
+    @until(10)
     def execute(self, batch_size=1, bindings=()):
         """Until 8.6. The number is of implicit batches: of an explicit one it changes nothing."""
-        removed_in(10)
         return self.execute_v2(bindings)
 
+    @until(10)
     def execute_async(self, batch_size=1, bindings=(), stream_handle=0, input_consumed=None):
         """Until 8.6, as `execute`."""
-        removed_in(10)
         return self.execute_async_v2(bindings, stream_handle)
 
+    @until(10)
     def execute_async_v2(self, bindings, stream_handle, input_consumed=None):
         """Until 8.6."""
-        removed_in(10)
         call = "trt.IExecutionContext.execute_async_v2"
         return not refused(call, self._log) and self._bind(bindings) and self._queued(call, stream_handle)
 
@@ -613,29 +663,29 @@ class IExecutionContext(Scoped, Kept):
             return self._say("invalid stream")
         return self._run(stream, handle=int(stream_handle))
 
+    @since(10)
     def set_debug_listener(self, listener):
-        _came_with(10)
         self._listener = listener
         return True
 
+    @since(10)
     def get_debug_listener(self):
-        _came_with(10)
         return self._listener
 
+    @since(10)
     def set_tensor_debug_state(self, name, flag):
-        _came_with(10)
         if name not in [row[0] for row in self._engine.header.get("debug", [])]:
             return self._say(f"{name} was not marked for debugging")
         (self._debugged.add if flag else self._debugged.discard)(name)
         return True
 
+    @since(10)
     def set_all_tensors_debug_state(self, flag):
-        _came_with(10)
         self._debugged = {row[0] for row in self._engine.header.get("debug", [])} if flag else set()
         return True
 
+    @since(10)
     def get_debug_state(self, name):
-        _came_with(10)
         return name in self._debugged
 
     def _show(self, name, kind, value, handle):
