@@ -152,12 +152,12 @@ def test_an_accuracy_is_judged_again_by_the_bound_of_the_lab(facts, result, tmp_
     assert (verdict.outcome, again.result) == ("PASS", result), again.why
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_whether_other_programs_use_the_processor_is_kept(shared):
-    """Rate and latency may disagree by more there."""
-    run = Measurement(((Timing((), (Window(0, 1, 10),), ()),),), (), 1, (), (), shared=shared)
+@pytest.mark.parametrize("alone", [True, False])
+def test_whether_an_engine_is_launched_alone_is_kept(alone):
+    """Rate and latency may disagree by less there."""
+    run = Measurement(((Timing((), (Window(0, 1, 10),), ()),),), (), 1, (), (), launched_alone=alone)
 
-    assert measurement_of(of_measurement(CASE, run, None)).shared is shared
+    assert measurement_of(of_measurement(CASE, run, None)).launched_alone is alone
 
 
 def scored(hits):
