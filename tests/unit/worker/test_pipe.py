@@ -69,6 +69,23 @@ def test_a_wait_that_is_interrupted_ends_the_worker():
             chip.version()
 
 
+def test_memory_of_a_compiler_that_the_sdk_starts_counts_too(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"graph")
+    with worker("compiles_in_much_memory", limits=Limits(memory=300 << 20)) as chip:
+        with pytest.raises(WorkerError, match=r"grew to \d+ MB in vendor\.compile; the limit is 315 MB"):
+            chip.build(tmp_path / "m.onnx", tmp_path / "m.engine", SPEC)
+
+        assert not chip.alive
+
+
+def test_what_an_earlier_worker_printed_is_not_the_cause(tmp_path):
+    """The log of a case is that of all its workers, one after the other."""
+    (tmp_path / "log").write_text("acl.rt.malloc failed: 207001\n")
+    with worker("crashes_in_execute", log=tmp_path / "log") as chip:
+        assert chip.version()
+        assert chip.pipe.tail().startswith("it printed nothing")
+
+
 @pytest.mark.parametrize("verb", ["run", "measure"])
 @pytest.mark.parametrize(
     ("behaviour", "says", "hint"),
