@@ -11,9 +11,10 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.backends.base import Device, scratch
 from harness.errors import DeviceError
@@ -23,6 +24,7 @@ PLACES = ("/run/lock", "/var/lock", "/tmp")  # for locks of all users (FHS 3.0, 
 LEASES = next(Path(p) for p in PLACES if os.access(p, os.W_OK)) / "chipproof-leases"  # one place a machine
 SIMULATED = LEASES / "simulated"  # of simulated devices: they stand in the way of no real one
 NOTE_BYTES = 4096  # of a note that is believed
+UNNAMED_S = 1.0  # that a lock without a note is waited for: its holder is just coming or going
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")  # the same in all processes of pytest -n
 
 
@@ -89,8 +91,10 @@ def _take(place: Path, exclusive: bool, patience: float, what: str, tell: Callab
             if _lock(held.descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
                 break
             waited = time.monotonic() - begun
-            who = "; ".join(line for line in holders(place) if f"pid {os.getpid()} " not in line) or "another process"
-            if waited >= patience and not _of_this_run(place):
+            others = [said for said in _notes(place) if int(said["pid"]) != os.getpid()]
+            who = "; ".join(map(_line, others)) or "another process"
+            of_this_run = bool(RUN and others) and {str(said.get("run", "")) for said in others} == {RUN}
+            if waited >= (patience if others else max(patience, UNNAMED_S)) and not of_this_run:
                 after = f" after {waited:.0f} s" if patience else ""
                 raise DeviceError(
                     f"{what} is held by {who}{after}",
@@ -174,7 +178,12 @@ def _folder(folder: Path) -> None:
 
 def holders(place: Path) -> list[str]:
     """Who says that it holds the lock, one line each. Notes of processes that are gone are removed."""
-    lines = []
+    return [_line(said) for said in _notes(place)]
+
+
+def _notes(place: Path) -> list[dict[str, Any]]:
+    """What processes that live say of their hold on the lock."""
+    found = []
     for note in sorted(place.parent.glob(f"{place.stem}.*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             said = json.loads(_read_note(note))
@@ -182,20 +191,14 @@ def holders(place: Path) -> list[str]:
             if _born(pid) is None or _born(pid) != said["born"]:
                 note.unlink()
                 continue
-            how = "exclusively" if said["exclusive"] else "shared"
-            lines.append(f"pid {pid} for {str(said['holder'])[:200]}, {how}, since {str(said['since'])[:30]}")
-    return lines
+            _line(said)  # raises for what is no note
+            found.append(said)
+    return found
 
 
-def _of_this_run(place: Path) -> bool:
-    """Whether all that hold the lock are processes of this run."""
-    runs = []
-    for note in place.parent.glob(f"{place.stem}.*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads(_read_note(note))
-            if int(said["pid"]) != os.getpid() and _born(int(said["pid"])) == said["born"]:
-                runs.append(said["run"])
-    return bool(RUN and runs) and set(runs) == {RUN}
+def _line(said: Mapping[str, Any]) -> str:
+    how = "exclusively" if said["exclusive"] else "shared"
+    return f"pid {int(said['pid'])} for {str(said['holder'])[:200]}, {how}, since {str(said['since'])[:30]}"
 
 
 def stale_notes(root: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Devices are held by one measurement at a time."""
 
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
@@ -267,3 +268,21 @@ def test_a_process_of_the_same_run_is_waited_for_whatever_the_patience(run, othe
         assert run == "a"
         return
     assert run == "b"
+
+
+def test_a_lock_without_a_note_is_waited_for_a_moment(tmp_path):
+    """Its holder has taken it and not yet said so, or has said that it goes and not yet let go."""
+    with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path):
+        pass
+    (place,) = tmp_path.glob("*.lock")
+    with place.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        threading.Timer(0.3, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path):
+            pass
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with (
+            pytest.raises(DeviceError, match="is held by another process"),
+            lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path),
+        ):
+            pass
