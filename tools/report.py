@@ -16,7 +16,7 @@ import typer
 from harness.errors import UsageError
 from harness.report import ci
 from harness.report.journal import NONE, begun
-from harness.report.records import Run, merge, not_resumed, read_parts, read_run, write_run, write_whole
+from harness.report.records import Run, merge, not_resumed, read_parts, read_run, required, write_run, write_whole
 from tools.language import lang
 
 
@@ -107,8 +107,8 @@ def command(
         print(text, end="")
         if found is not None:
             print(changes.summary(found, chosen))
-    required, stopped = ci.required(run.header.get("options", {})), run.footer.get("stopped", "")
-    if status := ci.status(run.records, required, stopped=stopped):
+    chips, stopped = required(run.header.get("options", {})), run.footer.get("stopped", "")
+    if status := ci.status(run.records, chips, stopped=stopped):
         raise typer.Exit(int(status))
 
 

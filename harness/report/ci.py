@@ -12,8 +12,7 @@ from typing import Any
 from harness.report import tables
 from harness.report.causes import causes, command, head, where
 from harness.report.messages import translation
-from harness.report.records import Record, Run, ran
-from harness.report.records import required as required
+from harness.report.records import Record, Run, ran, required
 from harness.vocabulary import MARKS, Outcome
 
 ANNOTATIONS = 10  # GitHub shows ten errors a step: docs.github.com, "Workflow commands", limits

@@ -20,7 +20,7 @@ from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, grid
 from harness.report.journal import AGAIN
 from harness.report.messages import Translate, translation
-from harness.report.records import Record, Run, ran
+from harness.report.records import Record, Run, ran, required
 from harness.vocabulary import MARKS, STAGES, Outcome
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -51,8 +51,8 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         TEMPLATE.read_text(encoding="utf-8")
     )
     t, records, options = translation(lang), run.records, run.header.get("options", {})
-    required, stopped = ci.required(options), run.footer.get("stopped", "")
-    status = ci.status(records, required, stopped=stopped)
+    chips, stopped = required(options), run.footer.get("stopped", "")
+    status = ci.status(records, chips, stopped=stopped)
     measured = [r for r in records if ran(r)]
     cases = list(dict.fromkeys(r.case for r in measured))
     marks = Counter(mark for r in measured for mark in r.marks)
@@ -67,11 +67,11 @@ def page(run: Run, lang: str = "en", changes: str = "", folders: Sequence[Path] 
         head=head(records, run.footer.get("asked", 0), stopped, t),
         header=run.header,
         status=status.name,
-        conclusion=t(ci.conclusion(records, required, stopped)),
+        conclusion=t(ci.conclusion(records, chips, stopped)),
         stopped=t(stopped),
         outcomes=[(name, count) for name in Outcome if (count := Counter(r.outcome for r in records)[name])],
         ran=where(cases, t) if cases else t("nothing"),
-        idle=ci.idle(records, required),
+        idle=ci.idle(records, chips),
         skips=[(count, ", ".join(chips), t(reason)) for chips, reason, count in tables.skips(records)][:LISTED],
         marks=[(mark, t(MARKS.get(mark, "")), count) for mark, count in sorted(marks.items())],
         causes=[_card(cause, shown, t) for cause in red],

@@ -310,6 +310,6 @@ def required(options: Mapping[str, Any]) -> list[str]:
     text = str(options.get("require") or "[]")
     try:
         found = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return [str(chip) for chip in found] if isinstance(found, list | tuple) else []

@@ -158,6 +158,11 @@ class OwnRun(CaseRun):
         """One batch of drawn inputs."""
         return self.own.draw(self.case.batch)
 
+    @cached_property
+    def different(self) -> int:
+        """Every row of a batch: each is drawn."""
+        return self.case.batch
+
     def changed(self) -> Tensors:
         """Other inputs of the same shapes."""
         return self.own.draw(self.case.batch, OTHER)

@@ -22,6 +22,7 @@ from harness.report.records import (
     not_resumed,
     read_parts,
     read_run,
+    required,
     write_run,
     write_whole,
 )
@@ -372,8 +373,8 @@ def test_what_one_host_requires_is_required_of_all_together():
     merged = merge([one, other])
 
     assert merged.header["options"]["limit"] == "8"
-    assert ci.required(merged.header["options"]) == ["t4", "cpu"]
-    assert ci.status(merged.records, ci.required(merged.header["options"])) is ci.Status.LABORATORY
+    assert required(merged.header["options"]) == ["t4", "cpu"]
+    assert ci.status(merged.records, required(merged.header["options"])) is ci.Status.LABORATORY
 
 
 def test_a_shard_that_is_not_here_is_missed():

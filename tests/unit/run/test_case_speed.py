@@ -122,6 +122,7 @@ def test_a_chip_without_a_peer_does_not_wait(paired):
 
     assert told == [*["chip"] * measuring.PAIRS, "chip alone"]
     assert not measurement.peer
+    assert not measurement.launched_alone
 
 
 @pytest.mark.parametrize("batch", [4, 5, 16])
@@ -131,14 +132,14 @@ def test_no_two_rows_of_a_timed_batch_are_alike(batch):
     inputs = {"image": pictures[np.arange(batch) % 5]}
     case = Case.parse(f"regnety_016-t4-fp16-bs{batch}")
     real = SimpleNamespace(simulated=lambda chip: False)
-    run = SimpleNamespace(context=real, chip=None, case=case, different=min(5, batch), changed=lambda: None)
+    run = SimpleNamespace(context=real, chip=None, case=case, different=min(5, batch))
 
     timed = CaseSpeed(run).timed(inputs)["image"]
 
     assert len(np.unique(timed, axis=0)) == batch
     assert np.array_equal(timed[:5], inputs["image"][:5])
     assert np.array_equal(np.sort(timed, axis=2), np.sort(inputs["image"], axis=2))
-    run.changed = dict
+    run.different = batch
     assert CaseSpeed(run).timed(inputs) is inputs, "a user's inputs have to fit one another"
 
 
@@ -148,8 +149,17 @@ def test_no_two_rows_of_a_timed_batch_are_alike(batch):
      ("cuda", "ort_cuda", False), ("cpu", "ort", False)],
 )  # fmt: skip
 def test_only_the_launch_lengthens_a_single_execute_where_an_engine_is_launched_whole(chip, backend, alone):
-    run = SimpleNamespace(context=None, case=None, chip=matrix.chips()[chip], present=SimpleNamespace(backend=backend))
-    assert CaseSpeed(run)._launched_alone == alone
+    settings = SimpleNamespace(baselines=SimpleNamespace(cell=lambda case, stage: None))
+    context = SimpleNamespace(settings=settings, simulated=lambda chip: False)
+    run = SimpleNamespace(
+        context=context, case=FP32, chip=matrix.chips()[chip], present=SimpleNamespace(backend=backend),
+        peers=["eager PyTorch"], bound=lambda stage: SimpleNamespace(floor=1.0),
+    )  # fmt: skip
+    timing = Timing((), tuple(Window(n, n + 1, 133) for n in range(40)), (0.01,) * 20)
+
+    found = CaseSpeed(run).conclude(((timing, timing),), Effort())
+
+    assert (found.outcome is Outcome.INVALID) == alone, found
 
 
 @pytest.fixture
@@ -265,8 +275,9 @@ def test_a_card_is_timed_without_waiting_for_the_first(duo, monkeypatch):
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
     monkeypatch.setattr(CaseRun, "built", None)
 
-    CaseSpeed(duo.bench).on_card(1)
+    measurement = CaseSpeed(duo.bench).on_card(1)
     assert [index for what, index in duo.asked if what == "lease"] == [1]
+    assert measurement.launched_alone
 
 
 def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):

@@ -207,8 +207,9 @@ def test_memory_of_a_card_is_that_of_its_device_with_most():
 )
 def test_what_lengthens_a_single_execute_explains_more_executes_at_once(alone, host_bound, fits):
     """10 ms alone and 7.5 ms in a series: launch and wait explain 0.3 ms."""
-    windows = tuple(Window(n, n + 1, 133) for n in range(FULL))
-    timing = Timing((), windows, (0.01,) * 20, host_bound)
+    timing = Timing((), tuple(Window(n, n + 1, 133) for n in range(FULL)), (0.01,) * 20, host_bound)
     run = Measurement(((timing,),), (), 1, (), (), launched_alone=alone)
 
     assert (fits_latencies(run, speed_of(run, 1), 1).outcome is Outcome.PASS) == fits
+    conclude = windows.conclusion(1, None, None, 1, launched_alone=alone)
+    assert (conclude(run.blocks, Effort()).outcome is Outcome.INVALID) != fits
