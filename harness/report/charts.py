@@ -17,6 +17,7 @@ from harness.vocabulary import Outcome
 
 SERIES = 6  # colours in the style sheet: s0 to s5; each has a shape of its own too
 WIDTH = 340  # of every chart: two or more stand beside each other at a desk, one on a phone
+LETTER = 6.6  # width of a letter of a chart, a digit's of the widest fonts with its share of commas
 NAMED = 36  # letters of what changed beside a line over time
 ALLOWED = 0.01  # relative drop that is drawn as allowed where a record names none: judge.accuracy.SLACK
 PERCENTILES = (("latency_p50_us", "p50"), ("latency_p90_us", "p90"), ("latency_p99_us", "p99"),
@@ -303,11 +304,16 @@ def _strip(
         return left + (bend(value) - low) / (high - low) * (width - left - right)
 
     parts = [_text(8, 14, title, "t")]
-    placed = [(x(value), name) for value, name in ticks]
-    for number, (at, name) in enumerate(placed):
-        parts.append(f'<path class="g" d="M{at:.1f} {top}V{height - 4}"/>')
+    placed = []
+    for value, name in ticks:
+        at = x(value)
         edge = "" if at < left + 20 else "e" if at > width - right - 20 else "m"
-        if number in (0, len(ticks) - 1) or placed[number + 1][0] - at > 10 * len(name):
+        begin = at - {"": 0, "m": 0.5, "e": 1}[edge] * LETTER * len(name)
+        placed.append((at, name, edge, begin, begin + LETTER * len(name)))
+    for number, (at, name, edge, begin, end) in enumerate(placed):
+        parts.append(f'<path class="g" d="M{at:.1f} {top}V{height - 4}"/>')
+        free = begin > placed[0][4] + LETTER and all(end + LETTER < after[3] for after in placed[number + 1 :])
+        if number in (0, len(ticks) - 1) or free:
             parts.append(_text(at, top - 7, name, edge))
     if bound is not None:
         parts.append(f'<path class="bound" d="M{x(bound):.1f} {top}V{height - 4}"/>')

@@ -424,6 +424,40 @@ def test_the_overview_of_the_whole_matrix_fits_a_desk(browse):
     assert wide <= there
 
 
+IN_SIGHT = """([name, left]) => {
+  const part = document.querySelector(`#${name} .scroll`), row = part.querySelector("tbody tr");
+  part.scrollLeft = left * part.scrollWidth;
+  const ends = cell => [cell.getBoundingClientRect().left, cell.getBoundingClientRect().right];
+  const [from, to] = ends(part), cells = [...row.querySelectorAll("th"), row.cells[0], row.querySelector(".verdict")];
+  return [part.scrollWidth > part.clientWidth, cells.filter(Boolean).every(cell => {
+    const [begin, end] = ends(cell);
+    return begin >= from - 1 && end <= to + 1 && document.elementFromPoint((begin + end) / 2,
+      cell.getBoundingClientRect().top + 3) === cell;
+  })];
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "name"), [(390, "grid"), (390, "throughput"), (1280, "throughput")])
+def test_a_row_shows_its_names_and_its_verdict_wherever_its_table_is_scrolled(browse, width, name):
+    seen = browse(page(run_of(whole_matrix())), width)
+    seen.evaluate("name => document.getElementById(name).scrollIntoView()", name)
+    seen.wait_for_function("scrollY > 0")
+
+    assert [seen.evaluate(IN_SIGHT, [name, part]) for part in (0, 0.4, 1)] == [[True, True]] * 3
+
+
+@pytest.mark.slow
+def test_a_chart_grows_with_the_letters_of_a_large_screen_and_not_on_paper(browse):
+    seen = browse(page(run_of([timed(CASE, 100.0)])), 3840)
+    wide = "document.querySelector('#charts svg').getBoundingClientRect().width"
+    large = seen.evaluate(wide)
+    seen.emulate_media(media="print")
+
+    assert large > 450
+    assert seen.evaluate(wide) == pytest.approx(340, abs=1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_link_to_a_table_shows_its_heading_below_the_filter(browse, width):
