@@ -29,7 +29,7 @@ def _shared(name):
 simulate = _shared("simulate")
 rowwise = _shared("rowwise")
 
-MAGIC = b"SIMCANN1"
+MAGIC, BUNDLE = b"SIMCANN1", b"SIMBUNDL"
 SOCS = ("Ascend310", "Ascend310P1", "Ascend310P3", "Ascend310P5", "Ascend310P7", "Ascend710", "Ascend910B3")
 VERSION = "8.0.RC1 (simulated)"
 NMS = "BatchMultiClassNMS"
@@ -93,6 +93,24 @@ def parse_engine(data):
         raise BadEngineError("the length of the model file does not match its header")
     (length,) = struct.unpack("<I", rest[:4])
     return json.loads(rest[4 : 4 + length].decode("utf-8")), rest[4 + length :]
+
+
+def pack_bundle(engines):
+    """Bytes of a bundle: `engines`, the bytes of several engines that are loaded and given back as one. The vendor's is
+    made by bundle_save_model of its graph API, which is not simulated."""
+    return BUNDLE + b"".join(struct.pack("<Q", len(engine)) + engine for engine in engines)
+
+
+def parse_bundle(data):
+    """The engines of a bundle. Raises BadEngineError."""
+    if data[: len(BUNDLE)] != BUNDLE:
+        raise BadEngineError("this is not a bundle")
+    engines, at = [], len(BUNDLE)
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data.ljust(at + 8, b"\0"), at)
+        engines.append(data[at + 8 : at + 8 + length])
+        at += 8 + length
+    return engines
 
 
 class Network:

@@ -335,6 +335,47 @@ def test_an_engine_is_loaded_by_a_configuration(sdk, held, folder):
     assert sdk.state.violations == []
 
 
+def test_the_models_of_a_bundle_are_loaded_and_given_back_together(sdk, held, folder):
+    """As run_bundle_model.py of hicann/ge runs them one after the other."""
+    mdl = sdk.acl.mdl
+    engine = compiled(folder, "static.om", spec())[1].read_bytes()
+    whole = sdk.acl.mdl.cann.pack_bundle([engine, engine])
+    (folder / "bundle.om").write_bytes(whole)
+    data, before = whole, len(sdk.state.models)
+    for load in (
+        lambda: mdl.bundle_load_from_file(str(folder / "bundle.om")),
+        lambda: mdl.bundle_load_from_mem(sdk.acl.util.bytes_to_ptr(data), len(data)),
+    ):
+        bundle, code = load()
+        assert (code, mdl.bundle_get_model_num(bundle)) == (0, (2, 0))
+        models = [mdl.bundle_get_model_id(bundle, index) for index in range(2)]
+        assert all(code == 0 for _, code in models)
+        assert models[0] != models[1]
+        desc = mdl.create_desc()
+        assert mdl.get_desc(desc, models[1][0]) == 0
+        assert mdl.get_input_dims(desc, 0) == mdl.get_input_dims(held.desc, 0)
+        assert (mdl.destroy_desc(desc), mdl.bundle_unload(bundle), len(sdk.state.models)) == (0, 0, before)
+    assert sdk.state.violations == []
+
+
+def test_what_is_no_bundle_or_is_a_damaged_one_leaves_nothing(sdk, held, folder):
+    mdl, (_, engine) = sdk.acl.mdl, compiled(folder, "static.om", spec())
+    before = len(sdk.state.models)
+    whole = sdk.acl.mdl.cann.pack_bundle([engine.read_bytes(), engine.read_bytes()])
+    for name, data in (("cut.om", whole[:-9]), ("none.om", b"no bundle")):
+        (folder / name).write_bytes(data)
+
+    assert mdl.bundle_load_from_file(str(engine)) == (0, 100000)
+    assert mdl.bundle_load_from_file(str(folder / "none.om")) == (0, 100000)
+    assert mdl.bundle_load_from_file(str(folder / "cut.om")) == (0, 545001)
+    (folder / "whole.om").write_bytes(whole)
+    assert mdl.load_from_file(str(folder / "whole.om")) == (0, 545001)
+    assert len(sdk.state.models) == before
+    bundle, _ = mdl.bundle_load_from_file(str(folder / "whole.om"))
+    assert mdl.bundle_get_model_id(bundle, 2) == (0, 100000)
+    assert [mdl.bundle_unload(bundle), mdl.bundle_unload(bundle)] == [0, 100000]
+
+
 def test_a_data_buffer_takes_other_memory(sdk, held):
     acl = sdk.acl
     _, size, buffer = held.fed[0]

@@ -255,6 +255,29 @@ def test_layers_are_added_behind_a_parsed_graph(sdk, trt, tmp_path):
     assert names == ["image", "second", more.get_output(0).name]
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (5, 3, 8, 8), (2, 3, 16, 8)])
+def test_an_input_of_a_file_takes_another_shape_and_outputs_follow(sdk, trt, tmp_path, shape):
+    """As yolov3_onnx of the vendor's samples does, whose file is of a batch of 64."""
+    builder, network, config = begun(trt)
+    path = tiny_model(tmp_path / "tiny.onnx")
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 64
+    assert trt.OnnxParser(network, builder.logger).parse(model.SerializeToString())
+
+    network.get_input(0).shape = list(shape)
+
+    told = [tuple(network.get_output(i).shape) for i in range(network.num_outputs)]
+    got = run(trt, built(trt, builder, network, config), x := values(*shape))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.Clear()
+    onnx.save(model, path)
+    wanted = tiny_answer(path, x)
+    assert told == [row.shape for row in wanted.values()]
+    for name, want in wanted.items():
+        np.testing.assert_allclose(got[name], want, rtol=1e-3, atol=1e-3)
+
+
 def test_a_setting_that_a_layer_has_not_is_an_error(sdk, trt):
     _, network, _ = begun(trt)
     relu = network.add_activation(network.add_input("x", trt.float32, (1, 2)), trt.ActivationType.RELU)
@@ -715,3 +738,112 @@ def test_an_operator_that_nobody_knows_is_refused_by_name(sdk, trt, operator, wo
     error = parser.get_error(0)
     assert (error.node(), error.node_name(), error.node_operator()) == (0, "last", operator)
     assert words in str(error)
+
+
+def looped(trt, net, x, turns, axis=0, reverse=False):
+    """h becomes tanh(x of the turn + half of h): (the loop, its recurrence, h of each turn, the count)."""
+    loop = net.add_loop()
+    count = net.add_constant((), np.array([turns], np.int32)).get_output(0)
+    assert loop.add_trip_limit(count, trt.TripLimit.COUNT).kind == trt.TripLimit.COUNT
+    held = loop.add_recurrence(net.add_constant((2, 3), np.ones((2, 3), np.float32)).get_output(0))
+    piece = loop.add_iterator(x, axis, reverse).get_output(0)
+    half = net.add_constant((1, 1), np.full((1, 1), 0.5, np.float32)).get_output(0)
+    part = net.add_elementwise(held.get_output(0), half, trt.ElementWiseOperation.PROD).get_output(0)
+    total = net.add_elementwise(piece, part, trt.ElementWiseOperation.SUM).get_output(0)
+    each = net.add_activation(total, trt.ActivationType.TANH).get_output(0)
+    held.set_input(1, each)
+    assert (tuple(piece.shape), tuple(each.shape)) == ((2, 3), (2, 3))
+    return loop, held, each, count
+
+
+def turned(pieces):
+    held, found = np.ones((2, 3), np.float32), []
+    for piece in pieces:
+        held = np.tanh(piece + held / 2)
+        found.append(held)
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("axis", "reverse"), [(0, False), (1, True)])
+def test_a_loop_of_a_constant_count_gives_all_turns_and_the_last(sdk, trt, version, axis, reverse):
+    """As 2_construct_network_with_layer_apis of the vendor's samples builds an LSTM."""
+    sdk.switch(trt_version=version)
+    x = values(2, 3, 4).transpose((2, 0, 1) if axis == 0 else (0, 2, 1))
+    builder, net, config = begun(trt)
+    loop, held, each, count = looped(trt, net, net.add_input("x", trt.float32, x.shape), 4, axis, reverse)
+    rows = [
+        loop.add_loop_output(each, trt.LoopOutput.CONCATENATE),
+        loop.add_loop_output(each, trt.LoopOutput.REVERSE, 2),
+    ]
+    for row in rows:
+        row.set_input(1, count)
+    rows.append(loop.add_loop_output(held.get_output(0), trt.LoopOutput.LAST_VALUE))
+    for row, name in zip(rows, ("all", "behind", "last"), strict=True):
+        row.get_output(0).name = name
+        net.mark_output(row.get_output(0))
+
+    got = run(trt, built(trt, builder, net, config), x)
+
+    pieces = [np.take(x, turn, axis) for turn in range(4)]
+    wanted = turned(pieces[::-1] if reverse else pieces)
+    np.testing.assert_allclose(got["all"], np.stack(wanted), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got["behind"], np.stack(wanted[::-1], 2), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got["last"], wanted[-1], rtol=1e-4, atol=1e-4)
+    assert isinstance(loop, trt.ILoop)
+    assert isinstance(held, trt.IRecurrenceLayer)
+    assert (rows[1].axis, rows[1].loop) == (2, loop)
+
+
+def test_a_loop_within_a_loop(sdk, trt):
+    """The inner one begins each time where the outer one is."""
+    x = values(3, 2, 3)
+    builder, net, config = begun(trt)
+    outer = net.add_loop()
+    outer.add_trip_limit(net.add_constant((), np.array([2], np.int32)).get_output(0), trt.TripLimit.COUNT)
+    start = net.add_input("start", trt.float32, (2, 3))
+    held = outer.add_recurrence(start)
+    inner, again, _, _ = looped(trt, net, net.add_input("x", trt.float32, x.shape), 3)
+    again.set_input(0, held.get_output(0))
+    held.set_input(1, inner.add_loop_output(again.get_output(0), trt.LoopOutput.LAST_VALUE).get_output(0))
+    last = outer.add_loop_output(held.get_output(0), trt.LoopOutput.LAST_VALUE).get_output(0)
+    net.mark_output(last)
+
+    got = run(trt, built(trt, builder, net, config), start_of := values(2, 3, seed=1), x)
+
+    held = start_of
+    for piece in [*x, *x]:
+        held = np.tanh(piece + held / 2)
+    np.testing.assert_allclose(next(iter(got.values())), held, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("which", [True, False])
+def test_a_branch_takes_the_side_that_its_condition_says(sdk, trt, which):
+    x = values(2, 3)
+    builder, net, config = begun(trt)
+    fed = net.add_input("x", trt.float32, x.shape)
+    two = net.add_constant((1, 1), np.full((1, 1), 2, np.float32)).get_output(0)
+    branch = net.add_if_conditional()
+    branch.set_condition(net.add_constant((), np.array([which])).get_output(0))
+    inner = branch.add_input(fed).get_output(0)
+    sides = [net.add_elementwise(inner, two, op).get_output(0) for op in
+             (trt.ElementWiseOperation.PROD, trt.ElementWiseOperation.SUM)]  # fmt: skip
+    made = branch.add_output(*sides)
+    net.mark_output(made.get_output(0))
+
+    got = run(trt, built(trt, builder, net, config), x)
+
+    np.testing.assert_allclose(next(iter(got.values())), x * 2 if which else x + 2, rtol=1e-5)
+    assert isinstance(made, trt.IIfConditionalOutputLayer)
+    assert isinstance(branch, trt.IIfConditional)
+
+
+def test_a_loop_whose_turns_the_data_decide_is_refused(sdk, trt):
+    _, net, _ = begun(trt)
+    loop, held, _, _ = looped(trt, net, net.add_input("x", trt.float32, (4, 2, 3)), 4)
+    loop.add_trip_limit(net.add_input("count", trt.int32, ()), trt.TripLimit.COUNT)
+    last = loop.add_loop_output(held.get_output(0), trt.LoopOutput.LAST_VALUE)
+    net.mark_output(last.get_output(0))
+
+    with pytest.raises(ValueError, match="a loop without a constant count of its turns is not simulated"):
+        assert last.get_output(0).shape

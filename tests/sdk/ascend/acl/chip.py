@@ -88,6 +88,7 @@ class State:
         self.contexts, self.streams, self.models, self.descs = {}, {}, {}, {}
         self.datasets, self.buffers, self.blocks, self.hosts = {}, {}, {}, {}
         self.tensor_descs, self.threads, self.events, self.configs, self.profiles = {}, {}, {}, {}, {}
+        self.bundles = {}  # the models of each
         self.default_streams = {}  # by context: the stream that is named 0
         self.dead = set()
         self.stale = set()  # of these, addresses of a caller's own objects: the memory is there, and another's by now
@@ -118,6 +119,7 @@ class State:
             "context": sum(not c["default"] and not c.get("dead") for c in self.contexts.values()),
             "stream": len(self.streams),
             "model": len(self.models),
+            "bundle": len(self.bundles),
             "desc": len(self.descs),
             "dataset": len(self.datasets),
             "data buffer": len(self.buffers),
@@ -219,7 +221,7 @@ def text(value, what):
 
 
 def thing(table, handle, what, code=INVALID_PARAM):
-    handle = small(handle, what) if table is state.models else integer(handle, what)
+    handle = small(handle, what) if table is state.models or table is state.bundles else integer(handle, what)
     if handle not in table:
         state_word = "was given back already" if handle in state.dead else "is none"
         refuse(code, f"{handle:#x} as {what}: it {state_word}")

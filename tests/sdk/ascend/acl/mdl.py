@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import simulated_cann as cann
@@ -147,6 +148,62 @@ def _model(handle):
     if model.context != context:
         chip.refuse(chip.RT_CONTEXT, "a model that was loaded in another context")
     return model
+
+
+# --- bundles: several graphs of one file, loaded and given back together ---------------------------------------------
+
+
+@vendor("acl.mdl.bundle_load_from_file", 0)
+def bundle_load_from_file(path):
+    return _bundle(Path(_there(path)).read_bytes())
+
+
+@vendor("acl.mdl.bundle_load_from_mem", 0)
+def bundle_load_from_mem(address, size):
+    integer(address, "the address"), integer(size, "the size")
+    return _bundle(chip.host_view(address, size).tobytes())
+
+
+def _bundle(data):
+    context = chip.current()
+    try:
+        engines = cann.parse_bundle(data)
+    except cann.BadEngineError as error:
+        return 0, chip.fails(chip.INVALID_PARAM, f"EH0001: {error}")
+    models = []
+    for engine in engines:
+        model, code = _load("of a bundle", lambda data=engine: cann.parse_engine(data), context)
+        if code:
+            for loaded in models:
+                chip.drop(state.models, loaded)
+            return 0, code
+        models.append(model)
+    handle = next(state.numbers["model"])
+    state.bundles[handle] = models
+    return handle, 0
+
+
+@vendor("acl.mdl.bundle_get_model_num", 0)
+def bundle_get_model_num(bundle):
+    return len(thing(state.bundles, bundle, "a bundle")), 0
+
+
+@vendor("acl.mdl.bundle_get_model_id", 0)
+def bundle_get_model_id(bundle, index):
+    models = thing(state.bundles, bundle, "a bundle")
+    if not 0 <= integer(index, "the index") < len(models):
+        chip.refuse(chip.INVALID_PARAM, f"model {index} of {len(models)} in a bundle")
+    return models[index], 0
+
+
+@vendor("acl.mdl.bundle_unload")
+def bundle_unload(bundle):
+    for model in thing(state.bundles, bundle, "a bundle"):
+        code = unload(model)
+        if code:
+            return code
+    chip.drop(state.bundles, bundle)
+    return 0
 
 
 # --- descriptions --------------------------------------------------------------------------------------------------

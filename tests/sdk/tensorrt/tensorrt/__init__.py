@@ -73,6 +73,7 @@ from tensorrt._layers import (
 )
 from tensorrt._layers import Layer as ILayer
 from tensorrt._layers import NetworkTensor as ITensor
+from tensorrt._loops import IIfConditional, ILoop
 from tensorrt._plugins import (
     IPluginCreator,
     IPluginRegistry,
@@ -175,13 +176,12 @@ BASES = (
     "DimsExprs DynamicPluginTensorDesc IAlgorithmSelector IDimensionExpr IExprBuilder IPluginCapability "
     "IPluginCreatorInterface IPluginResource IPluginResourceContext IPluginV2 IPluginV2DynamicExt IPluginV2Ext "
     "IPluginV3 IPluginV3OneBuild IPluginV3OneBuildV2 IPluginV3OneCore IPluginV3OneRuntime IPluginV3QuickAOTBuild "
-    "IAttention IIfConditional ILoop "
+    "IAttention "
     "IPluginV3QuickBuild IPluginV3QuickCore IPluginV3QuickRuntime IRuntimeConfig ISymExpr "
     "ISymExprs IVersionedInterface InterfaceInfo KernelLaunchParams PluginTensorDesc QuickPluginCreationRequest "
     "TimingCacheKey TimingCacheValue"
 )
-"""Classes that a program may name or derive from. Nothing here makes or calls one: plug-ins, loops and branches are not
-run."""
+"""Classes that a program may name or derive from. Nothing here makes or calls one: plug-ins are not run."""
 
 ABSENT = ("CaffeParser", "UffParser")  # and their layers: not simulated
 _bases = {}

@@ -133,6 +133,16 @@ class Network(Scoped, Adding):
         self.outputs = [self.tensors.get(row[0]) or NetworkTensor(*row, self) for row in rows["outputs"]]
         self.tensors.update((tensor.key, tensor) for tensor in self.outputs)
 
+    def resized(self, tensor):
+        """A program gave an input of the file another shape: those of all that follows are inferred anew."""
+        found = [] if self.model is None else [value for value in self.model.graph.input if value.name == tensor.key]
+        for value in found:
+            value.CopyFrom(compiled.value_info(tensor.key, np.dtype(NUMPY[tensor.dtype]).name, tensor.shape))
+            del self.model.graph.value_info[:]
+            _told(self.model, {output.name for output in self.model.graph.output})
+            for key, _, shape in compiled.described(self.model, "outputs"):
+                self.tensor(key)._shape = tuple(shape)
+
     def tensor(self, key):
         if key not in self.tensors:
             self.tensors[key] = NetworkTensor(key, None, None, self)

@@ -10,7 +10,7 @@ import ctypes
 import numpy as np
 from simulated_gpu import compiled, gpu
 
-from tensorrt import _nms
+from tensorrt import _loops, _nms
 from tensorrt._kinds import (
     LAYERS,
     NUMPY,
@@ -116,6 +116,7 @@ class NetworkTensor:
     @shape.setter
     def shape(self, shape):
         self._shape = tuple(shape)
+        self._network.resized(self)
 
     @property
     def dtype(self):
@@ -283,7 +284,7 @@ class Graph:
 
         name = f"{self._layer.name} {what.upper()}" if what in ("kernel", "bias", "constant") else self._named(what)
         name = next((given for weights, given in self._layer._network.named if _same_memory(weights, values)), name)
-        array = np.ascontiguousarray(values if dtype is None else np.asarray(values, dtype))
+        array = np.asarray(values, dtype, order="C")  # which leaves a single number one
         self._model.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
 
@@ -761,6 +762,12 @@ class Adding:
     def _refused_plugin(self):
         if self.builder is not None:
             self.builder.logger.log(Severity.ERROR, "INetworkDefinition::addPlugin: plug-ins are not simulated")
+
+    def add_loop(self):
+        return _loops.ILoop(self)
+
+    def add_if_conditional(self):
+        return _loops.IIfConditional(self)
 
     def add_parametric_relu(self, input, slopes):
         return self._add("OTHER", [input, slopes], _plain("PRelu"))

@@ -1,10 +1,11 @@
-"""The parser, for ONNX and traced PyTorch."""
+"""The parser, for ONNX, traced PyTorch and Caffe."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from magicmind.python.common.types import DataType
+from magicmind.python.runtime import _caffe
 from magicmind.python.runtime._base import Code, compiled, injected, refused, status
 from magicmind.python.runtime._kinds import ModelKind
 from magicmind.python.runtime._network import NetworkTensor
@@ -37,6 +38,8 @@ class Parser:
             return status(call, Code.NOT_FOUND, f"no file {path}")
         if self._kind == ModelKind.kPytorch:
             return self._parse_torch(call, network, path)
+        if self._kind == ModelKind.kCaffe:
+            return self._parse_caffe(call, network, path, prototxt)
         if self._kind != ModelKind.kOnnx:
             return status(call, Code.UNIMPLEMENTED, f"model kind {self._kind}")
         import onnx
@@ -58,6 +61,20 @@ class Parser:
         network.model = model
         network.inputs = [NetworkTensor(*row) for row in sides["inputs"]]
         network.outputs = [NetworkTensor(*row) for row in sides["outputs"]]
+        return status(call)
+
+    def _parse_caffe(self, call, network, path, prototxt):
+        if prototxt is None or not Path(prototxt).is_file():
+            return status(call, Code.NOT_FOUND, f"no file {prototxt}")
+        try:
+            text = Path(prototxt).read_text(encoding="utf-8", errors="replace")
+            network.model, inputs, outputs = _caffe.parsed(Path(path).read_bytes(), text)
+        except _caffe.CaffeError as error:
+            return status(call, Code.UNIMPLEMENTED, f"cannot parse {path}: {error}")
+        network.inputs = [NetworkTensor(name, "float32", shape) for name, shape in inputs.items()]
+        for tensor in network.inputs:
+            tensor.fixed = [-1] * len(tensor.shape)  # what the prototxt says is where a program begins
+        network.outputs = [NetworkTensor(name, "float32", None) for name in outputs]
         return status(call)
 
     def _parse_torch(self, call, network, path):
