@@ -193,6 +193,7 @@ def test_as_many_runs_are_asked_for_as_would_fail(registry):
     assert z * 0.03 / math.sqrt(runs) <= math.log(0.95 / 0.9) < z * 0.03 / math.sqrt(runs - 1)
 
 
+@pytest.mark.slow
 def test_a_whole_run_at_the_published_figures_is_hardly_ever_red(registry):
     """1,000 runs of 60 figures that differ by 3 % from run to run, windows by 1 %: judged one by one on whether the
     interval holds the floor, 1 run in 2 had a FAIL."""

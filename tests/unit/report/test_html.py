@@ -61,6 +61,7 @@ def whole():
     return page(run_of(whole_matrix()))
 
 
+@pytest.mark.slow
 def test_the_whole_matrix_is_below_5_mb():
     text = page(run_of(heavy(whole_matrix())))
 
@@ -68,6 +69,7 @@ def test_the_whole_matrix_is_below_5_mb():
     assert len(set(re.findall(r'<tr [^>]*id="([^"]+)"', text))) == ALL
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_for_and_every_anchor_is_there_once():
     found = Page(whole())
 
@@ -545,6 +547,7 @@ def test_lines_over_time_of_the_whole_matrix_leave_the_page_below_5_mb():
     assert "more figures: chipproof history CASE" in text
 
 
+@pytest.mark.slow
 def test_the_head_line_is_that_of_the_records():
     run = run_of(whole_matrix())
 

@@ -130,6 +130,7 @@ def test_a_damaged_file_is_refused(written, damage):
     assert str(written) in caught.value.fact
 
 
+@pytest.mark.slow
 def test_a_file_cut_off_anywhere_is_read_up_to_there_and_says_so(written):
     whole = written.read_bytes()
     ends = [i + 1 for i, byte in enumerate(whole) if byte == 10]

@@ -388,6 +388,7 @@ def test_seeded_weights_are_called_so_and_published_ones_by_their_file(tmp_path,
     assert found == [(True, "seeded", [0, 0]), (False, "faces.pth", [1, 1]), (False, "others.pth", [1, 1])]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is:FutureWarning", "ignore:`torch.jit.load` is:DeprecationWarning")
 def test_the_network_is_traced_at_the_size_of_the_protocol(tmp_path):
     asked = []

@@ -238,6 +238,7 @@ def test_an_int8_engine_is_not_scored_on_its_calibration_images(bench):
     assert scored.sampled.of == IMAGES - 40
 
 
+@pytest.mark.slow
 def test_published_accuracy_of_an_int8_engine_is_on_all_images(bench):
     answers = CaseAnswers(bench(images(kind="whole"), precision="int8", cells={"top1": "78.0"}).run)
 

@@ -64,6 +64,7 @@ def test_who_does_not_leave_is_waited_for_once(monkeypatch, health):
     assert len(asked) == 12
 
 
+@pytest.mark.slow
 def test_memory_that_nobody_shown_holds_is_waited_for_and_says_nothing_during_a_measurement():
     seen, told = iter([Health(unseen_mb=5000.0), Health(unseen_mb=100.0)]), []
 

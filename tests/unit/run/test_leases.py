@@ -145,6 +145,7 @@ def test_whoever_is_patient_gets_the_device(tmp_path, other, monkeypatch):
         assert slept
 
 
+@pytest.mark.slow
 def test_whoever_waits_is_told_who_holds_the_device_since_when(tmp_path, other):
     pid, told = other(True), []
 
@@ -259,6 +260,7 @@ def test_a_lease_is_on_the_device_however_a_process_numbers_it(tmp_path, other):
         assert len(list(tmp_path.glob("*.lock"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["a", "b"])
 def test_a_process_of_the_same_run_is_waited_for_whatever_the_patience(run, other, tmp_path, monkeypatch):
     """The others of pytest -n are bounded by their own limits."""
@@ -271,6 +273,7 @@ def test_a_process_of_the_same_run_is_waited_for_whatever_the_patience(run, othe
     assert run == "b"
 
 
+@pytest.mark.slow
 def test_a_lock_without_a_note_is_waited_for_a_moment(tmp_path):
     """Its holder has taken it and not yet said so, or has said that it goes and not yet let go."""
     with lease(CARD, "t4", holder="a", exclusive=True, root=tmp_path):

@@ -392,6 +392,7 @@ def test_a_chip_that_computes_wrongly_fails(fault, tmp_path):
     assert "".join(told.split())[:30] in "".join(done.stdout.split()), "the failure itself names it"
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_tested_ends_the_run_with_the_reason(tmp_path):
     file = own_models.save(own_models.free_length, tmp_path / "m.onnx")
 

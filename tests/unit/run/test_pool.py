@@ -23,6 +23,8 @@ from harness.errors import DataError
 from harness.models import MODELS
 from harness.run import pool
 
+pytestmark = pytest.mark.slow  # starts processes
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -189,6 +189,7 @@ def numbered(tmp_path, numbers):
     return [Sample(f"n{number}", partial(pooled.noted, str(tmp_path), number)) for number in numbers]
 
 
+@pytest.mark.slow
 def test_processes_prepare_what_is_missing_of_a_large_set_and_it_is_kept(tmp_path, four_cores):
     read = tmp_path / "read"
     read.mkdir()
@@ -209,6 +210,7 @@ def test_processes_prepare_what_is_missing_of_a_large_set_and_it_is_kept(tmp_pat
         assert (one.tensor.tobytes(), one.frame) == (wanted.tensor.tobytes(), wanted.frame)
 
 
+@pytest.mark.slow
 def test_processes_keep_no_more_than_is_allowed_and_their_files_serve_again(tmp_path, four_cores):
     read = tmp_path / "read"
     read.mkdir()
@@ -223,6 +225,7 @@ def test_processes_keep_no_more_than_is_allowed_and_their_files_serve_again(tmp_
     assert not list((tmp_path / "cache").iterdir())
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_keeps_nothing_and_costs_no_image(tmp_path, four_cores):
     (tmp_path / "cache").write_text("a file")
     found = images(tmp_path).ahead("set", POOLED, False)(numbered(tmp_path, range(12)))
@@ -258,6 +261,7 @@ def test_what_no_process_can_import_is_prepared_by_threads(tmp_path, work, four_
     assert four_cores == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_left_gives_the_room_back(tmp_path, four_cores):
     kept = images(tmp_path, most=20 * BYTES)
     made = kept.ahead("set", POOLED, False)(numbered(tmp_path, range(12)))

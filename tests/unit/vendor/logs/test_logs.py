@@ -328,6 +328,7 @@ def test_a_line_lost_anywhere_is_refused():
                 parse("\n".join(lines[:lost] + lines[lost + 1 :]), batch=row["batch"])
 
 
+@pytest.mark.slow
 def test_a_log_cut_at_any_character_never_gives_another_figure():
     for row in PUBLISHED.values():
         text = row["text"].rstrip()

@@ -214,6 +214,7 @@ def test_a_prefixed_log_that_is_cut_off_is_refused(name):
         parse("\n".join(lines[: last - 1]), batch=BATCH[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOGS)
 def test_no_number_makes_a_log_a_crash(name):
     """Whatever figure is damaged: a figure or a refusal, and never another exception."""
