@@ -27,6 +27,7 @@ OUTLIER = 0.10  # distance from the median, relative
 SKEWNESS = 1.0  # with outliers: the slow windows are a second population (40 normal windows: mean 0, sd 0.37)
 SKEWED_WIDTH = 1.5  # factor on the interval below SKEWED windows: with one slow window in ten, 40 windows cover 98 %
 SESSIONS = 6  # fresh sessions: each in the faster of two clock states by chance in 1.6 % (2**-6), five in 3.1 %
+SESSIONS_CONFIDENCE = 0.965  # of 5 % error, 1.5 % is left to a first session that shows one of two states alone
 SESSION_WINDOWS = 4  # windows of each after the first: with its 20, a full series
 POOLED = 0.25  # a chance above this that their windows alone explain how sessions differ: windows count, not sessions
 SKEWED = 120  # windows at which the usual interval covers 94 % although one in ten is 20 % slow (40 windows: 90.5 %)
@@ -133,9 +134,14 @@ def over_sessions(series: Sequence[Sequence[float]]) -> Estimate:
     """Mean rate of a device from several fresh sessions, each with the rates of its windows.
 
     Each session is one observation: Student's t over their means, which holds however alike the windows of a session
-    are, when a fresh session draws the state of the device anew. Where sessions differ no more than their windows
-    explain (F test, random effects), the interval is that of `throughput` of all windows. Pooling after such a test
-    errs little when its level is as high as `POOLED` (Bozivich, Bancroft and Hartley, Ann. Math. Statist. 27, 1956).
+    are, when a fresh session draws the state of the device anew. It is at `SESSIONS_CONFIDENCE`, because further
+    sessions are measured only where the first shows that it is not enough: a first session of `FULL` windows all in
+    one of two clock states (1.6 % of series) is believed.
+
+    Where sessions differ no more than their windows explain (F test, random effects), the interval is that of
+    `throughput` of all windows. Pooling after such a test errs little when its level is as high as `POOLED` (Bozivich,
+    Bancroft and Hartley, Ann. Math. Statist. 27, 1956).
+
     Fewer than `SESSIONS` are one series of windows. Raises as `throughput` does."""
     from scipy.special import fdtrc  # the survival function of F
 
@@ -149,7 +155,8 @@ def over_sessions(series: Sequence[Sequence[float]]) -> Estimate:
     if every.samples >= FULL and within and fdtrc(len(series) - 1, rest, between / within) > POOLED:
         return every
     mean = float(means.mean())
-    half = quantile(len(series), (1 - CONFIDENCE) / 2) * float(means.std(ddof=1)) / math.sqrt(len(series)) / mean
+    far = quantile(len(series), (1 - SESSIONS_CONFIDENCE) / 2)
+    half = far * float(means.std(ddof=1)) / math.sqrt(len(series)) / mean
     return Estimate(
         mean, mean / (1 + half), mean * (1 + half), every.spread, every.samples, len(series), sessions=len(series)
     )

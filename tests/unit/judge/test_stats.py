@@ -255,7 +255,7 @@ def test_sessions_that_differ_count_one_by_one_and_others_window_by_window():
     """By hand: means 980, 1000, 1020 twice, of equal windows; and windows of which those are no news."""
     means = [980.0, 1000.0, 1020.0] * 2
     seen = over_sessions([[mean - 1, mean + 1] * 4 for mean in means])
-    half = scipy_stats.t.ppf(0.975, 5) * np.std(means, ddof=1) / math.sqrt(6)
+    half = scipy_stats.t.ppf(1 - 0.035 / 2, 5) * np.std(means, ddof=1) / math.sqrt(6)
 
     assert (seen.value, seen.high, seen.worth, seen.sessions) == pytest.approx((1000, 1000 + half, 6, 6))
     assert seen.low == pytest.approx(1000 / (1 + half / 1000))
