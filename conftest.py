@@ -22,7 +22,7 @@ from _pytest._code.code import ExceptionRepr
 
 from harness import matrix
 from harness.case import Case, Precision
-from harness.errors import HarnessError
+from harness.errors import HarnessError, closed
 from harness.judge import policy
 from harness.judge.verdict import Verdict
 from harness.report import ci
@@ -38,7 +38,6 @@ from tests.session import (
     BEGUN,
     BOOK,
     CLOCK,
-    COSTLY,
     EARLIER,
     ENGINES,
     FAILED,
@@ -63,7 +62,9 @@ from tests.session import (
     own_of,
     plain,
     policy_of,
+    reachable,
     refused,
+    remember,
     stage_of,
     way_on,
 )
@@ -85,8 +86,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
-    config.stash[OWN] = own_cases(config)
-    config.stash[POLICY] = policy_of(config)
+    with reachable(config):
+        config.stash[OWN] = own_cases(config)
+        config.stash[POLICY] = policy_of(config)
     _add_markers(config)
     if config.getoption("dist", "no") == "each":
         raise refused(config, "--dist each runs every test in every process, on the same device: leave it out")
@@ -98,7 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[BASELINE] = None if baseline is None else read_run(baseline)
     except HarnessError as error:
         raise refused(config, f"--baseline {baseline}: {error.fact}", error.hint) from error
-    _resume(config)
+    with reachable(config):
+        _resume(config)
 
 
 def _add_markers(config: pytest.Config) -> None:
@@ -296,6 +299,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A harness error reads as its fact and its next step; what was skipped or crashed is on record too."""
     result = yield
     error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, PermissionError) and error.filename:
+        error = closed(error)
     _record(item, error, result)
     verdict = isinstance(error, AssertionError | pytest.fail.Exception) or getattr(error, "stage", "") == "invalid"
     if result.failed and result.when == "call" and case_of(item) is not None and not verdict:
@@ -327,7 +332,7 @@ def _end(item: pytest.Item) -> dict[str, Any]:
     context = item.funcargs.get("suite") if isinstance(item, pytest.Function) else None
     ran_here = any(config.stash[TESTS].get(key) == test and ran(r) for key, r in config.stash[RECORDS].items())
     if config.stash[BOOK].path is not None and context is not None and case is not None and ran_here:
-        with suppress(HarnessError):  # then it has failed by the same
+        with suppress(HarnessError, OSError):  # then it has failed by the same
             line["decided_by"] = decided_by(context, case, options(config), own_of(item))
     return line
 
@@ -352,11 +357,8 @@ def _record(item: pytest.Item, error: BaseException | None, result: pytest.TestR
         return  # a verdict, on record already
     outcome = Outcome.INVALID if getattr(error, "stage", "") == "invalid" else Outcome.ERROR
     text = getattr(error, "fact", None) or (str(error) if isinstance(error, pytest.fail.Exception) else repr(error))
-    if isinstance(error, COSTLY) and not item.get_closest_marker("other_engine"):
-        item.config.stash[FAILED].setdefault(case, error)
-        hung = item.config.stash[HUNG].setdefault(case.chip, [])
-        if getattr(error, "hung", False) and case not in hung:
-            hung.append(case)
+    if not item.get_closest_marker("other_engine"):
+        remember(item.config, case, error)
     told = {"fact": error.fact, "hint": error.hint} if isinstance(error, HarnessError) else {}
     metric = "teardown" if result.when == "teardown" else ""
     after = policy.apply(item.config.stash[POLICY], case, stage, "", Verdict(outcome, text), date.today())

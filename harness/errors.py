@@ -63,6 +63,11 @@ class StoreError(HarnessError):
     stage = "store"
 
 
+def closed(error: PermissionError) -> StoreError:
+    """What a user hears of a path that the system keeps from them."""
+    return StoreError(f"no access to {error.filename}: {error.strerror}", "check its permissions")
+
+
 class ExportError(HarnessError):
     """The export to ONNX failed, or the exported file is not the model."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from harness.case import Case
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.judge import policy
 from harness.report import ci, webhook
 from harness.report.causes import PASSED_ON, SWITCHES
@@ -128,10 +129,15 @@ def _write(config: pytest.Config, records: list[Record]) -> None:
         run = read_run(path)
     except Exception as error:
         book.unwritten = book.unwritten or (str(error) if isinstance(error, HarnessError) else repr(error))
-        with suppress(HarnessError, OSError):
-            beside = Path(tempfile.mkdtemp(prefix="chipproof-records-")) / path.name
-            write_run(beside, opening(config), records, asked, stopped, (), config.stash[TESTS])
-            book.unwritten += f"\n  all of them are in {beside}"
+        for place in (None, config.getoption("cache"), config.invocation_params.dir, "/dev/shm"):
+            with suppress(OSError), ExitStack() as undo:
+                beside = Path(tempfile.mkdtemp(prefix="chipproof-records-", dir=place))
+                undo.callback(shutil.rmtree, beside, ignore_errors=True)
+                with suppress(StoreError):
+                    write_run(beside / path.name, opening(config), records, asked, stopped, (), config.stash[TESTS])
+                    book.unwritten += f"\n  all of them are in {beside / path.name}"
+                    undo.pop_all()
+                    break
         return
     try:
         from harness.report.publish import publish  # imports the page's templates: not where nothing is written

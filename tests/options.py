@@ -22,7 +22,7 @@ from harness.report import webhook
 from harness.report.messages import LANGUAGES, chosen, language, translation
 from harness.run.prepared import PREPARED_GB
 from harness.worker.limits import limits
-from tests.session import reader, refused
+from tests.session import reachable, reader, refused
 
 FOLDER = "chipproof fetch lists what belongs there; leave --data out for drawn pictures"
 TIERS = {
@@ -253,8 +253,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if patience is not None and not 0 <= patience < float("inf"):
         raise refused(config, f"--patience {patience:g}: give seconds, 0 or more")
     data = config.getoption("data")
-    if data is not None and not Path(data).is_dir():
-        raise refused(config, f"--data {data}: no such folder", FOLDER)
+    with reachable(config):
+        if data is not None and not Path(data).is_dir():
+            raise refused(config, f"--data {data}: no such folder", FOLDER)
     runner = config.getoption("runner")
     if runner is not None and runner not in backends():
         raise refused(config, f"--runner {runner}: no such backend; there are {', '.join(backends())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,16 +45,29 @@ class Earlier:
 
 
 def latest(results: Path) -> list[Path]:
-    """The files of the newest run in a folder: its own, or the parts that its processes left. [] without any."""
+    """The files of the newest run in a folder: its own, or the parts that its processes left. [] without any. A run
+    that another one resumed is not the newest, whatever the clocks say."""
     runs: dict[str, list[Path]] = defaultdict(list)
     for path in (*results.glob("*.jsonl"), *results.glob("*.part")):
         if path.is_file() and journal.begun(path):  # no pipe, no folder, no link to nothing
             runs[path.name.split(".")[0]].append(path)
     if not runs:
         return []
-    newest = max(runs.values(), key=lambda paths: max(path.stat().st_mtime_ns for path in paths))
+    resumed = {name for paths in runs.values() for path in paths for name in _resumed(path)}
+    last = [paths for name, paths in runs.items() if name not in resumed]
+    newest = max(last or runs.values(), key=lambda paths: max(path.stat().st_mtime_ns for path in paths))
     whole = [path for path in newest if path.suffix == ".jsonl"]
     return whole or sorted(newest)
+
+
+def _resumed(path: Path) -> set[str]:
+    """The runs that a file says it resumed, by the names of their files up to the ending."""
+    with path.open("rb") as file:
+        header = file.readline(1 << 20)
+    try:
+        return {name.split(".")[0] for name in json.loads(header).get("resumes", ())}
+    except (ValueError, AttributeError, TypeError, RecursionError):  # read() says what is wrong with it
+        return set()
 
 
 def read(files: Sequence[Path]) -> Earlier:

@@ -11,8 +11,8 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ import pytest
 from harness import matrix
 from harness.backends.registry import Pythons, pythons
 from harness.case import Case
-from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError
+from harness.errors import BuildError, ExportError, HarnessError, StoreError, WorkerError, closed
 from harness.judge.policy import Policy
 from harness.report.causes import PASSED_ON, SWITCHES, passed_on
 from harness.report.journal import Journal
@@ -189,7 +189,9 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     settings = bench.context.settings
     if engine := settings.store.latest.get("engine"):
         found["engine"] = str(engine)
-    logs = sorted(settings.logs.glob(f"{case}*.log")) if settings.logs else []
+    logs: list[Path] = []
+    with suppress(OSError):  # a folder of another user
+        logs = sorted(settings.logs.glob(f"{case}*.log")) if settings.logs else []
     logs = [log for log in logs if log.name[len(str(case))] == "."]
     if logs:
         found["log"] = " ".join(map(str, logs))
@@ -225,6 +227,15 @@ def refused(config: pytest.Config, what: str | HarnessError, hint: str = "") -> 
     t = reader(config)
     error = HarnessError(what, hint) if hint else what
     return pytest.UsageError(t(error) if isinstance(error, str) else refusal(error, t))
+
+
+@contextmanager
+def reachable(config: pytest.Config) -> Iterator[None]:
+    """Refuse options with a path that may not be read. Raises pytest.UsageError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise refused(config, closed(error)) from error
 
 
 def say(config: pytest.Config, text: str) -> None:
@@ -351,6 +362,16 @@ class Gathering:
     def pytest_testnodedown(self, node: Any) -> None:
         unwritten = getattr(node, "workeroutput", {}).get("unwritten", "")
         self.config.stash[BOOK].unwritten = self.config.stash[BOOK].unwritten or unwritten
+
+
+def remember(config: pytest.Config, case: Case, error: BaseException) -> None:
+    """Keep what a case broke off with that would cost as much again, and that its chip's device hung."""
+    if not isinstance(error, COSTLY):
+        return
+    config.stash[FAILED].setdefault(case, error)
+    hung = config.stash[HUNG].setdefault(case.chip, [])
+    if getattr(error, "hung", False) and case not in hung:
+        hung.append(case)
 
 
 def exact(config: pytest.Config) -> bool:

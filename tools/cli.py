@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, closed
 from tools.language import LangOption, read_in, reader, speaking
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -143,8 +143,8 @@ def _run(verb: str | None, arguments: Sequence[str]) -> None:
         sys.exit(COULD_NOT_RUN)
     except typer.Abort:
         sys.exit(INTERRUPTED)
-    except HarnessError as error:
-        refuse(error, arguments)
+    except (HarnessError, PermissionError) as error:
+        refuse(closed(error) if isinstance(error, PermissionError) else error, arguments)
         sys.exit(COULD_NOT_RUN)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer exits with 1, which would mean "a check failed"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import stat
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,10 +28,15 @@ RESEMBLES = 0.9  # a checkpoint that shares this part of keys and shapes with an
 
 
 def find(model: Model, data: Path | None) -> Path | None:
-    """Path of the model's checkpoint in data/weights/, under any of its known names; None without one."""
+    """Path of the model's checkpoint in data/weights/, under any of its known names; None without one. Raises
+    PermissionError."""
     if data is None:
         return None
-    return next((path for name in model.weights.files if (path := data / "weights" / name).is_file()), None)
+    for path in (data / "weights" / name for name in model.weights.files):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # what may not be seen is not absent
+            if stat.S_ISREG(path.stat().st_mode):
+                return path
+    return None
 
 
 def sha256(path: Path) -> str:

@@ -42,7 +42,6 @@ from harness.vocabulary import Outcome
 from harness.worker.limits import Limits, limits
 from tests.session import (
     BOOK,
-    COSTLY,
     ENGINES,
     FAILED,
     HUNG,
@@ -56,6 +55,7 @@ from tests.session import (
     exact,
     plain,
     pythons_of,
+    remember,
     say,
     stage_of,
     way_on,
@@ -183,6 +183,7 @@ class Benches:
             facts = {"fact": error.fact, "hint": error.hint}
             record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
             add_record(self.config, record, "closing")
+            remember(self.config, bench.case, error)
 
 
 @pytest.fixture(scope="session")
@@ -215,9 +216,10 @@ def bench(
 ) -> CaseRun:
     """The case on the bench, or a skip that says what was looked for."""
     skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
+    if benches.taken is not None and benches.taken.case != case:
+        benches.close()  # its device may hang in that
     hung = pytestconfig.stash[HUNG].get(case.chip, [])
     if len(hung) >= MOST_HANGS and case not in hung:
-        benches.close()
         told = f"{case.chip} is not used again: its device hung in {' and in '.join(map(str, hung))}"
         tried = reset(suite, case, pytestconfig, plain(request.node.nodeid))
         if tried is None or tried:
@@ -366,8 +368,7 @@ def judge(
                 second = once(measure, again)
             except HarnessError as error:  # it crashed: the first verdict stays
                 second = error
-                if isinstance(error, COSTLY):
-                    request.config.stash[FAILED].setdefault(bench.case, error)
+                remember(request.config, bench.case, error)
             again.anew = again.engine.anew = False  # tests that follow are first measurements
             how = Again(again.engine.rebuilt, timed)
             if isinstance(first, InvalidMeasurement) and isinstance(second, Judged):

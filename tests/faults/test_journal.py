@@ -1,6 +1,8 @@
 """What a run leaves on disk: every record when it is made, and what its verdicts rest on."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +106,25 @@ def test_a_test_that_fails_outside_accept_is_on_record(conform, monkeypatch):
     records = conform("tiny_classes and fp32 and bs4 and numerics", "reference").records
 
     assert [(r.outcome, r.text) for r in records] == [("ERROR", "Timeout (>5.0s) from pytest-timeout.")]
+
+
+def test_weights_that_may_not_be_read_are_an_error_on_record_and_end_no_run(conform, planted, monkeypatch, tmp_path):
+    """A folder of another user's; root may read all, so the system is told to refuse."""
+    look = os.stat
+
+    def refuse(path, *arguments, **more):
+        if planted.data / "weights" in Path(os.fsdecode(path) if not isinstance(path, int) else "/").parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    records = conform("tiny_classes and fp32 and bs4", more=(f"--results={tmp_path}",)).records
+
+    assert len({record.stage for record in records if record.outcome == "ERROR"}) > 2
+    for record in records:
+        assert record.outcome != "ERROR" or "no access to" in record.text, record.text
+    (path,) = tmp_path.glob("*.jsonl")
+    assert read_run(path).footer["stopped"] == ""
 
 
 def test_the_error_of_one_test_leaves_the_verdict_of_another(conform, monkeypatch):

@@ -236,6 +236,19 @@ def test_a_device_that_hung_twice_costs_no_third_limit(conform, monkeypatch):
     assert all("testbed" in fact for fact in left_alone)
 
 
+def test_a_device_that_hung_twice_as_it_was_given_back_costs_no_third_limit(conform, monkeypatch):
+    """No test runs then: the case before is closed."""
+    monkeypatch.setenv("TESTBED", "hangs_at_unload")
+
+    more = ("--time-limit=load=2", "--time-limit=close=2")
+    marks = "(tiny_classes or tiny_objects) and fp32 and numerics"
+    records = conform(marks, "outputs_are_those", more=more).records
+
+    facts = [r.facts["fact"] for r in records if r.outcome == "ERROR"]
+    assert sum("hung in unload" in fact and "not tried" not in fact for fact in facts) == 2, facts
+    assert len([fact for fact in facts if "is not used again: its device hung in" in fact]) == 2, facts
+
+
 @pytest.mark.parametrize(("more", "told"), [((), True), (("--tier", "quick"), False)])
 def test_an_error_at_fp32_is_told_in_units_unless_there_is_no_time_for_fp64(more, told, conform):
     (record,) = [r for r in conform("tiny_classes and fp32 and bs1 and numerics", more=more).records if not r.metric]

@@ -107,6 +107,8 @@ def load(engine, device, spec):
         planted = ONLY in ("", str(spec.batch)) and DEVICE in ("", str(device.index))
         kind = Flying if FAULT in ("flies", "shares_a_buffer") else Session
         yield kind(inner, FAULT if planted else "", spec)
+    if FAULT == "hangs_at_unload":
+        time.sleep(600)
 
 
 class Session:

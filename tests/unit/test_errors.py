@@ -47,3 +47,9 @@ def test_an_error_comes_whole_out_of_another_process(error):
     again = pickle.loads(pickle.dumps(error("fact", hint="hint")))
 
     assert (type(again), again.fact, again.hint) == (error, "fact", "hint")
+
+
+def test_a_path_that_may_not_be_read_is_named_with_the_next_step():
+    error = errors.closed(PermissionError(13, "Permission denied", "/data/weights"))
+
+    assert str(error) == "no access to /data/weights: Permission denied\n  next: check its permissions"

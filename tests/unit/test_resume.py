@@ -75,6 +75,18 @@ def test_a_test_stands_when_all_its_verdicts_are_final(outcomes, stands, tmp_pat
     assert not stands or [record.outcome for record in kept] == outcomes
 
 
+def test_the_latest_run_is_the_one_that_resumed_the_others_though_the_clock_was_set_back(tmp_path):
+    for name, resumes, changed in (("a", [], 900), ("b", ["a.jsonl"], 600), ("c", ["b.jsonl"], 300)):
+        write_run(tmp_path / f"{name}.jsonl", {"resumes": resumes}, [], 0)
+        os.utime(tmp_path / f"{name}.jsonl", (changed, changed))
+
+    assert latest(tmp_path) == [tmp_path / "c.jsonl"]
+
+    (tmp_path / "d.jsonl").write_text('{"kind": "header", "resumes": 5}\n')
+    os.utime(tmp_path / "d.jsonl", (100, 100))
+    assert latest(tmp_path) == [tmp_path / "c.jsonl"]
+
+
 def test_of_a_test_that_was_begun_again_only_the_last_attempt_counts(tmp_path):
     """It died after its first verdict, and --resume ran it again."""
     case = Case.parse("regnety_016-t4-fp16-bs1")

@@ -381,21 +381,26 @@ def test_what_was_judged_is_on_disk_at_the_end_whatever_became_of_its_journal(tm
     assert ("all records are on disk now" in done.stderr) == (what == "the disk is full")
 
 
-def test_where_the_results_cannot_be_written_to_the_end_the_records_are_elsewhere(tmp_path):
+@pytest.mark.parametrize(("full", "place"), [(["results"], "temporary"), (["results", "temporary"], "cache")])
+def test_where_the_results_cannot_be_written_to_the_end_the_records_are_elsewhere(tmp_path, full, place):
+    (tmp_path / "temporary").mkdir()
     (tmp_path / "meanwhile.py").write_text(
         MEANWHILE["the disk is full"] + "from harness.report import records\n"
         "whole = records.write_whole\n"
         "def none(path, content):\n"
-        "    if 'results' in path.parts: raise StoreError('No space left on device', hint='free some')\n"
+        f"    if set({full}) & set(path.parts): raise StoreError('No space left on device', hint='free some')\n"
         "    whole(path, content)\n"
         "records.write_whole = none\n"
     )
 
     done = session(*ABSENT, "-k", "exported", "-p", "meanwhile", f"--results={tmp_path / 'results'}",
-                   PYTHONPATH=str(tmp_path), TMPDIR=str(tmp_path))  # fmt: skip
+                   f"--cache={tmp_path / 'cache'}",
+                   PYTHONPATH=str(tmp_path), TMPDIR=str(tmp_path / "temporary"))  # fmt: skip
 
     assert done.returncode == Status.LABORATORY, done.stdout + done.stderr
-    (records,) = tmp_path.glob("chipproof-records-*/*.jsonl")
+    (folder,) = tmp_path.glob("*/chipproof-records-*")
+    (records,) = folder.iterdir()
+    assert folder.parent.name == place
     assert [record.outcome for record in read_run(records).records] == ["SKIP"]
     assert "".join(str(records).split()) in "".join(done.stdout.split())
 

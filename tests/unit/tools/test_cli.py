@@ -165,6 +165,18 @@ def test_an_error_is_a_fact_and_a_next_step(verb_that, capsys):
     assert err == "chipproof: the set is short\n  next: fetch the rest\n"
 
 
+def test_a_path_that_may_not_be_read_is_no_defect_of_our_own(verb_that, capsys):
+    def look():
+        raise PermissionError(13, "Permission denied", "/data")
+
+    verb_that(look)
+
+    status, _, err = run(capsys, "doctor")
+
+    assert status == 2
+    assert err == "chipproof: no access to /data: Permission denied\n  next: check its permissions\n"
+
+
 def test_a_defect_of_our_own_is_not_a_failed_check(verb_that, capsys):
     verb_that(lambda: 1 / 0)
 
