@@ -86,10 +86,14 @@ def nms(boxes: Floats, scores: Floats, threshold: float) -> Indices:
 # ------------------------------------------------------------------------------------------- GFocal V2
 
 
+@lru_cache(maxsize=16)
 def points(height: int, width: int, stride: int) -> Floats:
-    """(height * width, 2) x, y of the cells' top left corners, in pixels of the network's input, row by row."""
+    """(height * width, 2) x, y of the cells' top left corners, in pixels of the network's input, row by row.
+    Read-only."""
     y, x = np.divmod(np.arange(height * width), width)
-    return (np.stack((x, y), axis=1) * stride).astype(F32)
+    table = (np.stack((x, y), axis=1) * stride).astype(F32)
+    table.flags.writeable = False
+    return table
 
 
 def integral(logits: Floats) -> Floats:

@@ -9,10 +9,10 @@ import ctypes
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ LARGEST = 2**28
 
 LARGEST_READ = 2**27
 """Pixels of the largest picture that is decoded, 400 MB of them: the size that its header tells is checked first."""
+
+unwritten: Callable[[tuple[int, ...], type[np.generic]], NDArray[Any]] = np.empty
+"""Memory for what a chip is fed, by shape and dtype. A process that prepares for another one puts in its place what
+both share, so that the tensor need not be copied."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # JPEG, but for the markers that stand alone in a scan
 _START, _END, _SCAN, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
@@ -229,7 +233,7 @@ def letterbox(
 
 def _canvas(size: tuple[int, int], fill: int, inside: tuple[int, int, int, int]) -> Image:
     """H x W x 3, filled but for the rectangle `inside` = top, left, height, width, which is to be written."""
-    canvas = np.empty((*size, 3), np.uint8)
+    canvas = unwritten((*size, 3), np.uint8)
     top, left, height, width = inside
     canvas[:top] = fill
     canvas[top + height :] = fill
@@ -279,7 +283,7 @@ def normalize(image: Image, table: NDArray[np.float32], out: NDArray[np.float32]
     import cv2
 
     if out is None:
-        out = np.empty((3, *image.shape[:2]), np.float32)
+        out = unwritten((3, *image.shape[:2]), np.float32)
     step = -1 if image.strides[2] < 0 else 1  # OpenCV would copy such a view, pixel by pixel, under Python's lock
     for channel, values, plane in zip(cv2.split(image[..., ::step]), table[::step], out[::step], strict=True):
         cv2.LUT(channel, values[None], plane)

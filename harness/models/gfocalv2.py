@@ -66,7 +66,7 @@ def preprocess_authors(image: Image) -> Prepared:
 def _resized(image: Image, content: tuple[int, int], size: tuple[int, int]) -> Floats:
     resized = images.letterbox(image, content, content, (0, 0), 0)
     height, width = content
-    tensor = np.empty((3, *size), F32)
+    tensor = images.unwritten((3, *size), F32)
     tensor[:, height:] = 0
     tensor[:, :height, width:] = 0
     images.normalize(resized[..., ::-1], TABLE, out=tensor[:, :height, :width])
@@ -81,26 +81,18 @@ def candidates(
     `scores` holds (81, h, w) and `logits` (68, h, w) for each level. Each level gives its 1,000 best cells whose best
     score is above `threshold`; boxes are clipped to `size` = (height, width).
     """
-    found, classes = [], []
+    cells, sides, classes = [], [], []
     for stride, score, logit in zip(STRIDES, scores, logits, strict=True):
         _, height, width = score.shape
         score = score.reshape(CHANNELS, -1)
-        cells = boxes.best_cells(score.max(axis=0), CELLS, threshold)
-        sides = boxes.integral(logit.reshape(4 * boxes.BINS, -1).take(cells, axis=1)) * F32(stride)
-        x, y = boxes.points(height, width, stride)[cells].T
-        found.append(
-            np.stack(
-                (
-                    np.clip(x - sides[0], 0, F32(size[1])),
-                    np.clip(y - sides[1], 0, F32(size[0])),
-                    np.clip(x + sides[2], 0, F32(size[1])),
-                    np.clip(y + sides[3], 0, F32(size[0])),
-                ),
-                axis=1,
-            )
-        )
-        classes.append(score.take(cells, axis=1).T)
-    return np.concatenate(found), np.concatenate(classes)
+        best = boxes.best_cells(score.max(axis=0), CELLS, threshold)
+        sides.append(boxes.integral(logit.reshape(4 * boxes.BINS, -1).take(best, axis=1)) * F32(stride))
+        cells.append(boxes.points(height, width, stride).take(best, axis=0))
+        classes.append(score.take(best, axis=1))
+    (left, top, right, bottom), (x, y) = np.concatenate(sides, axis=1), np.concatenate(cells).T
+    wide, high = F32(size[1]), F32(size[0])
+    found = np.clip(np.stack((x - left, y - top, x + right, y + bottom)), 0, [[wide], [high], [wide], [high]])
+    return np.ascontiguousarray(found.T), np.concatenate(classes, axis=1).T
 
 
 def postprocess(outputs: Tensors, frame: Frame, size: tuple[int, int] = SIZE) -> Predictions:

@@ -8,6 +8,7 @@ images at hand.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import pickle
@@ -19,12 +20,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from multiprocessing import connection, reduction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.arrays import images
 from harness.case import Image
 from harness.datasets.base import Sample
 from harness.errors import DataError
@@ -52,12 +55,12 @@ class _There(Exception):  # noqa: N818 - shown as the cause of an error
 
 @dataclass(frozen=True)
 class _Group:
-    """What a child made of a few samples: tensors end to end in a piece of shared memory, whose descriptor follows when
-    it is `fresh`; and from `offset` of its file, where they are kept."""
+    """What a child made of a few samples: tensors in a piece of shared memory; and end to end from `offset` of its
+    file, where they are kept. Descriptors of `fresh` new pieces follow."""
 
-    made: list[tuple[tuple[int, ...], np.dtype[Any], Frame]]
+    made: list[tuple[tuple[int, ...], np.dtype[Any], Frame, int]]  # shape, dtype, frame, where in the piece
     piece: int
-    fresh: bool
+    fresh: int
     offset: int | None
     error: BaseException | None = None  # of the sample after the last that was made
     trace: str = ""
@@ -147,7 +150,7 @@ def _taken(child: _Child, names: Sequence[str]) -> Iterator[tuple[Prepared, Plac
         tensors, place = _mapped(child, group), group.offset
     except (EOFError, ConnectionError) as error:
         raise _lost(child.process, names) from error
-    for tensor, (_, _, frame) in zip(tensors, group.made, strict=True):
+    for tensor, (_, _, frame, _) in zip(tensors, group.made, strict=True):
         kept = None if place is None or child.file is None else (child.file, place)
         place = None if place is None else place + tensor.nbytes
         yield Prepared(tensor, frame), kept
@@ -167,7 +170,7 @@ def _lost(process: subprocess.Popen[bytes], names: Sequence[str]) -> DataError:
 
 def _mapped(child: _Child, group: _Group) -> list[NDArray[np.generic]]:
     """The tensors of a group where they are. When none of them is used any more, the child may write there again."""
-    if group.fresh:
+    for _ in range(group.fresh):
         file = reduction.recv_handle(child.link)
         try:
             child.pieces.append(mmap.mmap(file, 0, prot=mmap.PROT_READ))
@@ -177,11 +180,7 @@ def _mapped(child: _Child, group: _Group) -> list[NDArray[np.generic]]:
         return []
     whole = np.frombuffer(child.pieces[group.piece], np.uint8)
     weakref.finalize(whole, child.free.append, group.piece).atexit = False
-    tensors, end = [], 0
-    for shape, dtype, _ in group.made:
-        begin, end = end, end + int(np.prod(shape)) * dtype.itemsize
-        tensors.append(whole[begin:end].view(dtype).reshape(shape))
-    return tensors
+    return [np.ndarray(shape, dtype, whole, begin) for shape, dtype, _, begin in group.made]
 
 
 # -------------------------------------------------------------------- the child
@@ -198,33 +197,33 @@ def serve(socket: int) -> None:
         warnings.resetwarnings()
         warnings.filters[:] = plain  # type: ignore[index]
         shared, kept = _Shared(), _Kept(file, room)
+        images.unwritten = shared.lend
         while True:
             free, reads = link.recv()
             shared.free += free
-            group, memory = _made(reads, preprocess, raw, shared, kept)
-            link.send(group)
-            if memory is not None:
-                reduction.send_handle(link, memory, os.getppid())
-                os.close(memory)
+            link.send(_made(reads, preprocess, raw, shared, kept))
+            while shared.fresh:
+                reduction.send_handle(link, shared.fresh[0], os.getppid())
+                os.close(shared.fresh.pop(0))
     except (EOFError, ConnectionError):  # the run is gone
         return
 
 
 def _made(
     reads: Sequence[Callable[[], Image]], preprocess: Preprocess, raw: bool, shared: _Shared, kept: _Kept
-) -> tuple[_Group, int | None]:
-    """What was made, and the descriptor of the shared memory where that is new."""
+) -> _Group:
     made: list[Prepared] = []
     failed: tuple[BaseException | None, str] = None, ""
+    shared.begin()
     try:
         for read in reads:
             made.append(preprocess(read(), raw))
     except Exception as error:  # the run raises it
         failed = _sendable(error), traceback.format_exc()
     tensors = [np.ascontiguousarray(one.tensor).reshape(-1).view(np.uint8) for one in made]
-    piece, memory = shared.put(tensors) if made else (0, None)
-    told = [(one.tensor.shape, one.tensor.dtype, one.frame) for one in made]
-    return _Group(told, piece, memory is not None, kept.append(tensors) if made else None, *failed), memory
+    piece, places = shared.put(tensors)
+    told = [(one.tensor.shape, one.tensor.dtype, one.frame, place) for one, place in zip(made, places, strict=True)]
+    return _Group(told, piece, len(shared.fresh), kept.append(tensors) if made else None, *failed)
 
 
 def _sendable(error: Exception) -> Exception:
@@ -236,25 +235,67 @@ def _sendable(error: Exception) -> Exception:
 
 
 class _Shared:
-    """Pieces of memory that the run reads, used again and again: new memory costs more than to copy into it."""
+    """Pieces of memory that the run reads, used again and again: new memory costs more than to copy into it. A tensor
+    is written there at once where what prepares it asks `lend` for its memory, and copied otherwise."""
 
     def __init__(self) -> None:
         self.free: list[int] = []
+        self.fresh: list[int] = []  # descriptors of pieces of which the run does not know yet
         self._pieces: list[mmap.mmap] = []
+        self._lent: dict[int, weakref.ref[NDArray[np.uint8]]] = {}  # by piece: dead once nothing lies there any more
+        self._at: tuple[int, NDArray[np.uint8]] | None = None  # the piece of the group at hand
+        self._asked = 0  # bytes that the group asked for so far
 
-    def put(self, tensors: Sequence[NDArray[np.uint8]]) -> tuple[int, int | None]:
-        """(number of the piece that holds them end to end, its descriptor when it is new)."""
-        total = sum(tensor.size for tensor in tensors)
-        number = next((number for number in self.free if len(self._pieces[number]) >= total), len(self._pieces))
-        memory = None
-        if number < len(self._pieces):
-            self.free.remove(number)
-        else:
-            memory = os.memfd_create("chipproof")
-            os.posix_fallocate(memory, 0, total)  # where there is no memory, this tells it, and writing would crash
-            self._pieces.append(mmap.mmap(memory, total))
-        np.concatenate(tensors, out=np.frombuffer(self._pieces[number], np.uint8, total))
-        return number, memory
+    def begin(self) -> None:
+        """The next group: with a piece for as much as the last one asked for."""
+        if self._asked:
+            number = self._chosen(self._asked)
+            self._at = number, np.frombuffer(self._pieces[number], np.uint8)
+            self._lent[number] = weakref.ref(self._at[1])
+        self._asked = 0
+
+    def lend(self, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """Memory for a tensor: shared, as far as the group's piece goes."""
+        begin, size = self._asked, math.prod(shape) * np.dtype(dtype).itemsize
+        self._asked += _aligned(size)
+        if self._at is None or begin + size > len(self._at[1]):
+            return np.empty(shape, dtype)
+        lent: NDArray[Any] = np.ndarray(shape, dtype, self._at[1], begin)
+        return lent
+
+    def put(self, tensors: Sequence[NDArray[np.uint8]]) -> tuple[int, list[int]]:
+        """(number of the piece that holds them, where in it each begins): of the group that ends."""
+        at, self._at = self._at, None
+        if at is not None:
+            places = [tensor.ctypes.data - at[1].ctypes.data for tensor in tensors]
+            if tensors and all(0 <= place <= len(at[1]) - len(tensor)
+                               for place, tensor in zip(places, tensors, strict=True)):  # fmt: skip
+                return at[0], places
+            self.free.append(at[0])
+        if not tensors:
+            return 0, []
+        *places, total = accumulate((_aligned(tensor.size) for tensor in tensors), initial=0)
+        number = self._chosen(total)
+        whole = np.frombuffer(self._pieces[number], np.uint8)
+        for place, tensor in zip(places, tensors, strict=True):
+            whole[place : place + tensor.size] = tensor
+        return number, places
+
+    def _chosen(self, total: int) -> int:
+        """The number of a piece of so many bytes in which nothing lies any more."""
+        for number in self.free:
+            lent = self._lent.get(number)
+            if len(self._pieces[number]) >= total and (lent is None or lent() is None):
+                self.free.remove(number)
+                return number
+        self.fresh.append(os.memfd_create("chipproof"))
+        os.posix_fallocate(self.fresh[-1], 0, total)  # where there is no memory, this tells it, and writing would crash
+        self._pieces.append(mmap.mmap(self.fresh[-1], total))
+        return len(self._pieces) - 1
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64
 
 
 class _Kept:

@@ -75,6 +75,30 @@ def test_images_come_in_order_and_stay_as_they_are_while_they_are_used(size):
     }
 
 
+@pytest.mark.parametrize("size", [2**22, pooled.BYTES], ids=["one by one", "eight at once"])
+def test_what_is_written_where_it_is_fed_from_stays_as_it_is(size):
+    """Sizes differ, so that some find room in the memory of the group and some do not; some are held on."""
+    found = [one for one, _ in made(numbered(100), pooled.fed, size=size)]
+
+    assert [one.tensor.shape for one in found] == [(3, 4, 5 + n % 3) for n in range(100)]
+    assert [set(one.tensor.flat) for one in found] == [{n} for n in range(100)]
+
+
+def test_what_is_written_where_it_is_fed_from_is_not_copied():
+    shared, lies = pool._Shared(), []
+    for _ in range(3):
+        shared.begin()
+        tensors = [shared.lend((3, 4), np.float32) for _ in range(2)]
+        number, places = shared.put([tensor.reshape(-1).view(np.uint8) for tensor in tensors])
+        begin = np.frombuffer(shared._pieces[number], np.uint8).ctypes.data
+        lies.append([tensor.ctypes.data - begin for tensor in tensors] == places)
+        del tensors
+        shared.free.append(number)
+
+    assert lies == [False, True, True]  # how much a group needs is known after the first
+    assert len(shared.fresh) == 1
+
+
 def test_memory_serves_again_once_its_images_are_not_used():
     with closing(made(numbered(100), files=[None])) as images:
         for _ in islice(images, 60):
