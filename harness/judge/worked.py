@@ -223,7 +223,7 @@ def judge_examples(verdict: Verdict) -> Verdict:
         f"{len(wrong)} of {len(known)} worked examples are judged wrongly: {what} is {found.outcome}, not {wanted}; "
         "no verdict of this run can be trusted"
     )
-    return Verdict(FAIL, text, verdict.details)
+    return Verdict(FAIL, text, {**verdict.details, "differing": len(wrong)})
 
 
 def _score(right: int) -> Score:

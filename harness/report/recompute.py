@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ import numpy as np
 
 from harness.baselines import Baselines
 from harness.errors import DataError, HarnessError
-from harness.judge.accuracy import SLACK, judge_agreement, judge_published, of_seeded, tail_of
+from harness.judge.accuracy import RUINED, SLACK, judge_agreement, judge_published, of_seeded, tail_of
 from harness.judge.known import excuse
 from harness.judge.numerics import Tolerance, in_precision, tolerance_again
 from harness.judge.sampled import again
 from harness.judge.throughput import FLOOR
 from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
+from harness.metrics.changes import compared
 from harness.report.records import Record, Run
-from harness.report.samples import measurement_of, read_answers
+from harness.report.samples import Whole, measurement_of, read_answers, whole
+from harness.run.card import DRIFT
 from harness.run.windows import judged, speed_of
 from harness.vocabulary import Outcome
 
@@ -50,6 +53,18 @@ class _Evidence:
         self.same_table = run.header.get("baselines") == table.digest
         self.windows = {(line.get("case"), line.get("card", "")): line for line in run.lines if _first(line, "windows")}
         self.answers = {(line.get("case"), line.get("suffix")): line for line in run.lines if _first(line, "answers")}
+        self._read: dict[str, tuple[Mapping[str, Any], Whole | None]] = {}
+
+    def kept(self, case: str, suffix: str = "") -> tuple[Mapping[str, Any], Whole | None]:
+        """(the arrays that were kept of a case, scores made again of them or None). Raises _Cannot, and what reading
+        and scoring raise."""
+        line = self.answers.get((case, suffix))
+        if line is None:
+            raise _Cannot("its answers are not kept")
+        if line["file"] not in self._read:
+            arrays = read_answers(self.results, line)
+            self._read = {line["file"]: (arrays, whole(line, arrays))}  # one at a time: a set's may be large
+        return self._read[line["file"]]
 
 
 def _first(line: Mapping[str, Any], kind: str) -> bool:
@@ -116,24 +131,30 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
         if "ruined" not in record.values:
             raise _Cannot("nothing was measured")
         ruined, images = (int(record.values[name] or 0) for name in ("ruined", "images"))
+        with suppress(_Cannot):
+            if (again_of := book.kept(str(record.case))[1]) is not None:
+                shares = [one.share for one in compared(again_of.task, again_of.found, again_of.wanted)]
+                ruined, images = sum(share > RUINED for share in shares), len(shares)
         verdict = _reported(tail_of(ruined, images, record.case.precision, again(record.values)), record)
         return _excused(verdict, record, book, record.metric)
     if record.metric in ("devices", "last batch", "first batch"):
-        raise _Cannot("it compares outputs, which are not kept")
+        return _counted(record, book)
     metric, _, rest = record.metric.partition(" ")
-    line = book.answers.get((str(record.case), f" {rest}" if rest else ""))
-    if line is None:
-        raise _Cannot("its answers are not kept")
-    arrays = read_answers(book.results, line)
-    chip, reference = (arrays.get(f"hits/{metric}/{side}") for side in ("chip", "reference"))
-    if chip is None or reference is None:
-        raise _Cannot(f"{metric} is not a mean of right and wrong answers: its bootstrap needs images and labels")
-
-    def score(hits: Any) -> Score:
-        return Score({metric: float(np.mean(hits))}, int(line["images"]), lambda weights: {}, {metric: hits})
+    suffix = f" {rest}" if rest else ""
+    arrays, again_of = book.kept(str(record.case), suffix)
+    sides = [arrays[name] for name in (f"hits/{metric}/chip", f"hits/{metric}/reference") if name in arrays]
+    if len(sides) == 2:
+        images = int(book.answers[str(record.case), suffix]["images"])
+        chip, reference = (
+            Score({metric: float(np.mean(hits))}, images, lambda weights: {}, {metric: hits}) for hits in sides
+        )
+    elif again_of is not None:
+        chip, reference = again_of.chip, again_of.reference
+    else:
+        raise _Cannot(f"{metric} is not a mean of right and wrong answers: the answers of the reference are not kept")
 
     slack = SLACK if "bound_of" not in record.facts else float(record.values["slack"] or 0)
-    verdict = _reported(judge_agreement(score(chip), score(reference), metric, slack, again(record.values)), record)
+    verdict = _reported(judge_agreement(chip, reference, metric, slack, again(record.values)), record)
     return _excused(verdict, record, book, record.metric)
 
 
@@ -158,7 +179,7 @@ def _numerics(record: Record, book: _Evidence) -> Verdict:
     figures = [record.values.get(name) for name in ("cosine", "largest", "rms")]
     cosine, largest, rms = (math.inf if figure is None else figure for figure in figures)
     if figures[0] is None:
-        raise _Cannot("it compares outputs, which are not kept")
+        return _counted(record, book)
     asked = tolerance_again(record.case.precision, record.facts.get("loss"), "onnx_digest" in record.facts)
     if "bound_of" in record.facts:
         asked = Tolerance(**record.facts["tolerance"])
@@ -174,6 +195,18 @@ def _numerics(record: Record, book: _Evidence) -> Verdict:
     return _excused(verdict, record, book, record.metric)
 
 
+def _counted(record: Record, book: _Evidence) -> Verdict:
+    """Of what was compared where it was at hand: nothing may differ."""
+    values = record.values
+    differing = values.get("differing", 0 if "asked_twice" in values else None)
+    if (drift := values.get("drift")) is not None:
+        differing = int(not drift <= DRIFT)
+    if differing is None:
+        raise _Cannot("it compares outputs, which are not kept")
+    verdict = Verdict(Outcome.FAIL if differing else Outcome.PASS, f"from its own count: {differing} differ")
+    return _excused(verdict, record, book, record.metric)
+
+
 def _excused(verdict: Verdict, record: Record, book: _Evidence, metric: str) -> Verdict:
     if "simulated" in record.marks or not (book.same_table or "deviation" in record.facts):
         return verdict
@@ -184,6 +217,7 @@ def _excused(verdict: Verdict, record: Record, book: _Evidence, metric: str) -> 
 
 STAGES_AGAIN: Mapping[str, Callable[[Record, _Evidence], Verdict]] = {
     "throughput": _throughput, "accuracy": _agreement, "published": _published, "numerics": _numerics,
+    "protocol": _counted, "export": _counted,
 }  # fmt: skip
 
 

@@ -6,8 +6,8 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from harness.case import Case, Predictions
 from harness.errors import DataError
 from harness.judge.throughput import Effort
 from harness.judge.timing import Timing, Window
+from harness.metrics import score
 from harness.metrics.base import Score
+from harness.metrics.coco import Objects
+from harness.metrics.widerface import Faces
 from harness.report.journal import MOST
 from harness.report.records import write_whole
+from harness.run.accuracy import Evaluation
 from harness.run.windows import Measurement
 
 FEW = 64  # logits of an image that are kept whole; of more, the five best classes are
@@ -52,35 +56,89 @@ def measurement_of(line: Mapping[str, Any]) -> Measurement:
     )
 
 
-def write_answers(
-    folder: Path, name: str, case: Case, suffix: str, found: Sequence[Predictions], chip: Score, reference: Score
-) -> dict[str, Any]:
+def write_answers(folder: Path, name: str, suffix: str, run: Evaluation) -> dict[str, Any]:
     """Write `folder`/`name`.npz, compressed: for each metric that counts answers one bool an answer of chip and
-    reference, and what the chip found. Returns the journal line. `suffix` is what follows the metric's name in the
-    records. Raises StoreError."""
+    reference, and what the chip found; where a metric is none of these, also what the reference found and the truth.
+    Returns the journal line. `suffix` is what follows the metric's name in the records. Raises StoreError."""
+    chip, reference, cut = run.chip, run.reference, run.task == "classes"
     arrays: dict[str, NDArray[np.generic]] = {}
     for metric in chip.hits.keys() & reference.hits.keys():
         arrays[f"hits/{metric}/chip"] = chip.hits[metric]
         arrays[f"hits/{metric}/reference"] = reference.hits[metric]
-    arrays |= _found(found)
+    arrays |= _end_to_end(_best(run.found) if cut else run.found)
+    if not chip.values.keys() <= chip.hits.keys():
+        arrays |= {f"reference/{key}": value for key, value in _end_to_end(run.wanted).items()}
+        truth = [] if run.truth is None else list(map(COLUMNS[run.task], run.truth))
+        arrays |= {f"truth/{key}": value for key, value in _end_to_end(truth).items()}
     body = io.BytesIO()
     np.savez_compressed(body, allow_pickle=False, **arrays)
     write_whole(folder / f"{name}.npz", body.getvalue())
     return {
-        "kind": "answers", "case": str(case), "suffix": suffix, "file": f"{folder.name}/{name}.npz",
-        "sha256": hashlib.sha256(body.getvalue()).hexdigest(), "images": chip.samples,
+        "kind": "answers", "case": str(run.case), "suffix": suffix, "file": f"{folder.name}/{name}.npz",
+        "sha256": hashlib.sha256(body.getvalue()).hexdigest(), "images": chip.samples, "task": run.task,
     }  # fmt: skip
 
 
-def _found(found: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
+COLUMNS: Mapping[str, Callable[[Any], Predictions]] = {
+    "faces": lambda one: {"boxes": one.boxes, "counted": one.counted.T},
+    "objects": vars,
+    "attributes": lambda one: {"labels": one},
+}
+"""The truth of an image as arrays with a row a face, an object or an attribute, by task."""
+TRUTHS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "faces": lambda row: Faces(row["boxes"], row["counted"].T),
+    "objects": lambda row: Objects(**row),
+    "attributes": lambda row: row["labels"],
+}
+"""The inverse."""
+
+
+def _best(found: Sequence[Predictions]) -> list[Predictions]:
+    """The five best classes of each image, where there are many."""
+    rows = [np.asarray(one["logits"]) for one in found]
+    if not rows or len(rows[0]) <= FEW:
+        return list(found)
+    return [{"best5": np.argsort(row, kind="stable")[::-1][:5].astype(np.int32)} for row in rows]
+
+
+def _end_to_end(found: Sequence[Predictions]) -> dict[str, NDArray[np.generic]]:
     """By name the values of all images end to end, beside how many each has (`name#`)."""
     kept: dict[str, NDArray[np.generic]] = {}
     for name in found[0] if found else ():
         rows = [np.asarray(image[name]) for image in found]
-        if name == "logits" and len(rows[0]) > FEW:
-            name, rows = "best5", [np.argsort(row, kind="stable")[::-1][:5].astype(np.int32) for row in rows]
         kept[name], kept[f"{name}#"] = np.concatenate(rows), np.array([len(row) for row in rows])
     return kept
+
+
+def _one_by_one(arrays: Mapping[str, NDArray[np.generic]], side: str) -> list[dict[str, Any]]:
+    """The inverse of _end_to_end, of the arrays whose names begin with `side`."""
+    names = [name.removeprefix(side) for name in arrays if name.startswith(side)]
+    names = [name for name in names if f"{name}#" in names and "/" not in name]
+    rows = {name: np.split(arrays[side + name], np.cumsum(arrays[f"{side}{name}#"])[:-1]) for name in names}
+    return [dict(zip(rows, image, strict=True)) for image in zip(*rows.values(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Scores that were made again of what chip (`found`) and reference (`wanted`) answered to each image."""
+
+    task: str
+    found: Sequence[Predictions]
+    wanted: Sequence[Predictions]
+    chip: Score
+    reference: Score
+
+
+def whole(line: Mapping[str, Any], arrays: Mapping[str, NDArray[np.generic]]) -> Whole | None:
+    """Of a journal line and its arrays (read_answers), where both sides' answers were kept. Raises what scoring raises,
+    LookupError and ValueError for arrays that no run wrote."""
+    wanted = _one_by_one(arrays, "reference/")
+    if not wanted:
+        return None
+    task, found = str(line["task"]), _one_by_one(arrays, "")
+    truth = [TRUTHS[task](row) for row in _one_by_one(arrays, "truth/")] or None
+    chip, reference = (score(task, side, truth, reference=wanted) for side in (found, wanted))
+    return Whole(task, found, wanted, chip, reference)
 
 
 def read_answers(results: Path, line: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:

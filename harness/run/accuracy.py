@@ -39,6 +39,7 @@ class Evaluation:
     marks: tuple[str, ...]  # of the images, and "kept": answers of an earlier run of the same engine on the same images
     whole: Dataset  # of which the images were drawn, or the same
     sampled: Sampled
+    truth: Sequence[Any] | None  # what both were scored against, an image each; None: what the reference answered
 
     def check_of(self, case: Case) -> Evaluation:
         """The same. Raises DataError when these are scores of another case."""
@@ -125,4 +126,5 @@ def evaluate(
         (*marks_of(whole, limit), *drawn, *(("kept",) if answers.kept else ())),
         whole,
         sampled,
+        truth,
     )

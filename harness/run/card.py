@@ -179,15 +179,15 @@ class Card:
         else:
             rest = len(answers) - len(wrong)
             text = f"{', '.join(wrong)} gives other outputs for {sample} than the other {rest} devices"
-        return Verdict(Outcome.FAIL, text, {"devices": wrong, "image": sample})
+        return Verdict(Outcome.FAIL, text, {"devices": wrong, "image": sample, "differing": 1})
 
     def _last_batch_alike(self, images: Dataset, places: list[int], alone: Tensors, full: Tensors) -> Verdict:
         row = self._unlike(alone, full, len(places))
         text = f"the last batch has {len(places)} images and is filled up to {self.case.batch}"
         if row is not None:
             sample = images.samples[places[row]].id
-            return Verdict(Outcome.FAIL, f"{text}: {sample} has other outputs in a full batch")
-        return Verdict(Outcome.PASS, f"{text}: its images have the same outputs in a full batch")
+            return Verdict(Outcome.FAIL, f"{text}: {sample} has other outputs in a full batch", {"differing": 1})
+        return Verdict(Outcome.PASS, f"{text}: its images have the same outputs in a full batch", {"differing": 0})
 
     def _unlike(self, one: Tensors, other: Tensors, rows: int) -> int | None:
         """The first of that many rows whose outputs are not alike; None where all are."""

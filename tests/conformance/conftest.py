@@ -394,20 +394,18 @@ def keep(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Callabl
 
 
 @pytest.fixture
-def keep_answers(
-    pytestconfig: pytest.Config, keep: Callable[[Mapping[str, object]], None]
-) -> Callable[[CaseRun, Evaluation], None]:
-    """Keep who was right about each image, beside the journal."""
+def keep_answers(pytestconfig: pytest.Config, keep: Callable[[Mapping[str, object]], None]) -> Callable[..., None]:
+    """Keep what was answered to each image, beside the journal. `suffix`: what follows a metric's name in the
+    records."""
     book = pytestconfig.stash[BOOK]
 
-    def write(bench: CaseRun, run: Evaluation) -> None:
+    def write(bench: CaseRun, run: Evaluation, suffix: str = "") -> None:
         if book.path is None or book.unwritten:
             return
         folder = book.path.with_name(book.path.name.split(".")[0])
         try:
-            name = f"{bench.case}{'.again' if bench.anew else ''}"
-            found = answers_of(bench).answers.found
-            line = write_answers(folder, name, bench.case, "", found, run.chip, run.reference)
+            name = f"{bench.case}{suffix.replace(' ', '.')}{'.again' if bench.anew else ''}"
+            line = write_answers(folder, name, suffix, run)
             keep({**line, "again": bench.anew})
         except StoreError as error:
             book.unwritten = str(error)

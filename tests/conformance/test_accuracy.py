@@ -42,20 +42,24 @@ def test_the_chip_agrees_with_the_reference(judge, keep_answers, keep_pictures):
     judge(lambda bench: agreement(bench, keep_answers, keep_pictures))
 
 
-def suppressed(bench):
+BY_CHIP = " suppressed by chip"
+
+
+def suppressed(bench, keep_answers):
     answers = answers_of(bench)
     run = answers.evaluate(Variant(raw=False, nms=True)).check_of(bench.case)
+    keep_answers(bench, run, BY_CHIP)
     verdicts = judged(bench, run)
-    named = {f"{metric} suppressed by chip": verdicts[metric] for metric in bench.model.metrics}
+    named = {f"{metric}{BY_CHIP}": verdicts[metric] for metric in bench.model.metrics}
     return Judged(named, run.marks, run.facts)
 
 
 @pytest.mark.other_engine
-def test_suppressing_on_the_chip_finds_the_same_objects(bench, judge):
+def test_suppressing_on_the_chip_finds_the_same_objects(bench, judge, keep_answers):
     if bench.case.chip not in bench.protocol.suppressed_by_chip:
         pytest.skip("no compiler of this chip knows the model's suppression, or the model has none")
 
-    judge(suppressed)
+    judge(lambda bench: suppressed(bench, keep_answers))
 
 
 def against_published(bench):

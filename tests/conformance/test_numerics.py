@@ -65,7 +65,9 @@ def repeated(bench):
     differing = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
     text = f"outputs {', '.join(differing)} differ" if differing else "no output differs"
     verdict = Verdict(
-        Outcome.FAIL if differing else Outcome.PASS, f"{text} between two runs of one engine on one input"
+        Outcome.FAIL if differing else Outcome.PASS,
+        f"{text} between two runs of one engine on one input",
+        {"differing": len(differing)},
     )
     return Judged({"repeated": verdict})
 

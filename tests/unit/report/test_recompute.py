@@ -31,7 +31,7 @@ def check(tmp_path, record):
 def test_a_record_without_its_evidence_is_not_recomputed(tmp_path):
     told = {
         "throughput": "its windows are not kept", "accuracy": "its answers are not kept",
-        "export": "what it rests on is not kept",
+        "export": "it compares outputs, which are not kept", "targets": "what it rests on is not kept",
     }  # fmt: skip
     for stage, why in told.items():
         assert check(tmp_path, Record(CASE, stage, "PASS", "fine")) == ("not recomputed", why)
@@ -142,7 +142,8 @@ def test_an_accuracy_is_judged_again_by_the_bound_of_the_lab(facts, result, tmp_
     """3 % were lost, and the lab allows 5 %."""
     reference, chip = np.arange(1000) < 900, np.arange(1000) < 873
     found = [{"logits": np.zeros(4, np.float32)}] * 1000
-    line = write_answers(tmp_path / "run", "case", CASE, "", found, scored(chip), scored(reference))
+    run = SimpleNamespace(case=CASE, task="classes", found=found, chip=scored(chip), reference=scored(reference))
+    line = write_answers(tmp_path / "run", "case", "", run)
     verdict = judge_agreement(scored(chip), scored(reference), "top1", 0.05)
     values = {name: value for name, value in verdict.details.items() if isinstance(value, float | int)}
     record = Record(CASE, "accuracy", "PASS", "fine", "top1", values, ("simulated",), facts)
@@ -162,6 +163,20 @@ def test_whether_an_engine_is_launched_alone_is_kept(alone):
 
 def scored(hits):
     return Score({"top1": float(np.mean(hits))}, len(hits), lambda weights: {}, {"top1": np.array(hits)})
+
+
+@pytest.mark.parametrize(("stage", "metric", "values", "outcome"), [
+    ("export", "", {"differing": 0}, "PASS"), ("protocol", "", {"differing": 2}, "FAIL"),
+    ("numerics", "repeated", {"differing": 1}, "FAIL"), ("accuracy", "last batch", {"differing": 0}, "PASS"),
+    ("accuracy", "devices", {"asked_twice": 64}, "PASS"), ("accuracy", "devices", {"differing": 1}, "FAIL"),
+    ("accuracy", "first batch", {"drift": 1e-4}, "PASS"), ("accuracy", "first batch", {"drift": 0.1}, "FAIL"),
+])  # fmt: skip
+def test_what_was_compared_at_hand_comes_out_by_its_own_count(stage, metric, values, outcome, tmp_path):
+    def result(told):
+        return check(tmp_path, Record(CASE, stage, told, "", metric, values, ("simulated",)))[0]
+
+    other = {"PASS": "FAIL", "FAIL": "PASS"}[outcome]
+    assert (result(outcome), result(other)) == ("same", "differs")
 
 
 def test_an_error_has_no_figure(tmp_path):

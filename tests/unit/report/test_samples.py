@@ -3,6 +3,7 @@
 import hashlib
 import os
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,10 +21,16 @@ def score(*hits):
     return Score({"top1": float(np.mean(hits))}, len(hits), lambda weights: {}, {"top1": np.array(hits)})
 
 
+def evaluated(found, chip, reference):
+    """What of an Evaluation is kept."""
+    return SimpleNamespace(case=CASE, task="classes", found=found, chip=chip, reference=reference)
+
+
 @pytest.fixture
 def line(tmp_path):
     found = [{"logits": np.eye(100, dtype=np.float32)[i]} for i in range(3)]
-    return write_answers(tmp_path / "run", "case", CASE, "", found, score(True, True, False), score(True, False, True))
+    run = evaluated(found, score(True, True, False), score(True, False, True))
+    return write_answers(tmp_path / "run", "case", "", run)
 
 
 def test_who_was_right_and_the_five_best_classes_are_kept(tmp_path, line):
