@@ -36,7 +36,8 @@ class Cause:
     @property
     def next_is_command(self) -> bool:
         """Whether the advice can be pasted as it stands."""
-        return self.next.startswith(("chipproof ", "pytest "))
+        known = {_told(record, "diagnose") for record in self.records} - {""}
+        return self.next in known or self.next.startswith(("chipproof ", "pytest "))
 
     @property
     def text(self) -> str:

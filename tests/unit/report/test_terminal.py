@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import ALL, HEADER, LOST, agreed, timed, whole_matrix
+from made_runs import ALL, HEADER, LOST, agreed, run_of, timed, whole_matrix
+from markupsafe import escape
 from rich.cells import cell_len
 
 from harness import matrix
 from harness.case import Case, Precision
 from harness.judge.numerics import judge_numerics
+from harness.report.html import page
 from harness.report.records import Record
 from harness.report.terminal import terminal
 from harness.vocabulary import MARKS, Outcome
@@ -154,6 +156,21 @@ def test_a_command_over_several_lines_is_one_for_a_shell():
     assert end > start
     assert words[:2] == ["-m", "retinaface_mobilenet025 and ascend310p and fp16 and bs16 and numerics"]
     assert words[2:-1] == [f"--data={options['data']}", "--limit=5", "--device=1", "--simulate"]
+
+
+def test_the_command_that_diagnoses_is_one_for_a_shell_wherever_the_program_is():
+    """As make run calls it, and as a run on simulated SDKs does."""
+    words = [".venv/bin/chipproof", "diagnose", str(LONGEST), "--data=/a/long/folder/of/data", "--simulate"]
+    for before in ("", "CHIPPROOF_SIM='{\"nan\": true}' "):
+        record = Record(LONGEST, "numerics", "FAIL", "differs", facts={"diagnose": before + " ".join(words)})
+        lines = terminal([record], 1, 80, False).splitlines()
+        start = next(i for i, line in enumerate(lines) if "next:" in line)
+        script = "\n".join(lines[start:]).split("again:")[0].replace("next:", "").replace(words[0], "printf '%s|'")
+
+        told = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+
+        assert told.split("|")[:-1] == words[1:]
+        assert f"<code>{escape(record.facts['diagnose'])}</code>" in page(run_of([record]))
 
 
 def test_paragraphs_of_what_passed_need_verbose():
