@@ -165,6 +165,32 @@ def test_a_layer_of_several_inputs(mm, named):
     np.testing.assert_allclose(made["out"], expected(*arrays), rtol=1e-5, atol=1e-5)
 
 
+RANKS = {  # behind an InnerProduct, and of pictures one behind the other
+    "fc": ((3, 5), lambda t: t), "clip": ((2, 5, 3, 4, 6), lambda t: t[..., None, None, None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_a_row_for_each_channel_fits_every_rank(mm, rank):
+    shape, wide = RANKS[rank]
+    x, factor, shift, slope = drawn(*shape), drawn(5), drawn(5), drawn(5)
+    text = head(data=shape) + layer("s", "Scale", ["data"], "s") + layer("p", "PReLU", ["s"], "p")
+    made = ran(text, {"s": [factor, shift], "p": [slope]}, x)
+
+    scaled = x * wide(factor) + wide(shift)
+    np.testing.assert_allclose(made["p"], np.where(scaled > 0, scaled, scaled * wide(slope)), rtol=1e-5, atol=1e-6)
+
+
+def test_filters_and_windows_of_three_axes(mm):
+    filters, x = drawn(4, 3, 3, 3, 3), drawn(1, 3, 6, 8, 8)
+    three = "kernel_size: 2 kernel_size: 2 kernel_size: 2 stride: 2"
+    text = head(data=(1, 3, 6, 8, 8)) + layer("c", "Convolution", ["data"], "c", "convolution_param { pad: 1 }")
+    made = ran(text + layer("p", "Pooling", ["c"], "p", f"pooling_param {{ {three} }}"), {"c": [filters]}, x)
+
+    wanted = F.max_pool3d(F.conv3d(T(x), T(filters), padding=1), 2, 2)
+    np.testing.assert_allclose(made["p"], wanted.numpy(), rtol=1e-4, atol=1e-4)
+
+
 def test_layers_that_write_in_place_and_outputs_that_nobody_reads(mm):
     text = head(data=(1, 6, 9, 11)) + layer("n", "BatchNorm", ["data"], "x") + layer("r", "ReLU", ["x"], "x")
     text += layer("t", "Sigmoid", ["x"], "side") + layer("drop", "Dropout", ["x"], "x")
@@ -225,6 +251,11 @@ def test_a_network_is_built_for_another_batch_and_runs(mm, tmp_path):
 
 REFUSED = {
     "no such layer": (layer("d", "DetectionOutput", ["data"], "out"), {}, "layer d of type DetectionOutput"),
+    "another axis": (
+        layer("s", "Scale", ["data"], "out", "scale_param { axis: 0 }"),
+        {"s": [B]},
+        "along another axis than 1",
+    ),
     "no such blob": (layer("r", "ReLU", ["dat"], "out"), {}, "no blob dat"),
     "weights are missing": (
         layer("c", "Convolution", ["data"], "out"),

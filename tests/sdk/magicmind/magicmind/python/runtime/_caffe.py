@@ -184,8 +184,9 @@ def _said(layer, name):
 def _window(said, what, rank, default):
     """Sizes of a window, axis by axis: one for all, one each, or `what_h` and `what_w`."""
     sizes = _ints(said, "kernel_size" if what == "kernel" else what)
-    if not sizes:
+    if not sizes and rank == 2:
         sizes = [int(_one(said, f"{what}_{axis}", default)) for axis in "hw"]
+    sizes = sizes or [default]
     return sizes * rank if len(sizes) == 1 else sizes
 
 
@@ -229,14 +230,20 @@ def bn(graph, layer, fed):
 
 def _normal(graph, fed, rows, eps):
     constants = [graph.constant(row.reshape(-1).astype(np.float32)) for row in rows]
-    graph.add("BatchNormalization", fed, *constants, epsilon=eps)
+    return graph.add("BatchNormalization", fed, *constants, epsilon=eps)
 
 
 def scale(graph, layer, fed):
     factor, *bias = graph.blobs(1)
-    made = graph.add("Mul", fed, graph.constant(factor.reshape(-1, 1, 1)))
-    if bias:
-        graph.add("Add", made, graph.constant(bias[0].reshape(-1, 1, 1)))
+    if int(_one(_said(layer, "scale"), "axis", 1)) != 1:
+        raise CaffeError(f"layer {graph.name} of type Scale along another axis than 1")
+    _scaled(graph, fed, factor, *bias[:1])
+
+
+def _scaled(graph, fed, factor, shift=0.0):
+    """x * factor + shift for each channel, whatever the rank; returns the output."""
+    rows = [factor, np.zeros_like(factor) + shift, np.zeros_like(factor), np.ones_like(factor)]
+    return _normal(graph, fed, rows, 0.0)
 
 
 def inner_product(graph, layer, fed):
@@ -256,7 +263,12 @@ def relu(graph, layer, fed):
 
 
 def prelu(graph, layer, fed):
-    graph.add("PRelu", fed, graph.constant(graph.blobs(1)[0].reshape(-1, 1, 1)))
+    (slope,) = graph.blobs(1)[:1]
+    if slope.size == 1:  # one for all channels
+        graph.add("PRelu", fed, graph.constant(slope.reshape(())))
+        return
+    below = _scaled(graph, graph.add("Relu", graph.add("Neg", fed)), slope)
+    graph.add("Sub", graph.add("Relu", fed), below)
 
 
 def mish(graph, layer, fed):
@@ -300,7 +312,9 @@ def normalize(graph, layer, fed):
     square = graph.add("Mul", fed, fed)
     total = graph.add("ReduceSum", square, graph.constant(np.int64(axes)), keepdims=1)
     length = graph.add("Sqrt", graph.add("Add", total, graph.constant(np.float32(_one(said, "eps", 1e-10)))))
-    graph.add("Mul", graph.add("Div", fed, length), graph.constant(graph.blobs(1)[0].reshape(-1, 1, 1)))
+    (factor,) = graph.blobs(1)[:1]
+    unit = graph.add("Div", fed, length)
+    graph.add("Mul", unit, graph.constant(factor.reshape(()))) if factor.size == 1 else _scaled(graph, unit, factor)
 
 
 def reshape(graph, layer, fed):
