@@ -51,12 +51,15 @@ class RunContext:
             self.settings.tell(text)
 
     def close(self) -> None:
-        """End the workers of peers, and give back the space of prepared images."""
+        """End the workers of peers, give back the space of prepared images, and remove what killed runs noted of their
+        leases: a run that resumed one may have needed no device."""
         if "prepared" in vars(self):
             self.prepared.close()
         for worker in self._peers.values():
             worker.kill()  # PyTorch takes seconds to exit by itself
         self._stack.close()
+        for root in (leases.LEASES, leases.SIMULATED):
+            leases.tidy(root)
 
     @cached_property
     def prepared(self) -> PreparedImages:

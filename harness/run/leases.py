@@ -66,9 +66,7 @@ def lease(
     said = {"pid": os.getpid(), "born": _born(os.getpid()), "holder": holder, "exclusive": exclusive,
             "since": time.strftime("%Y-%m-%d %H:%M:%S"), "run": RUN}  # fmt: skip
     try:
-        for left in stale_notes(root):
-            with contextlib.suppress(OSError):
-                left.unlink()
+        tidy(root)
         with contextlib.suppress(OSError):
             _write_note(note, json.dumps(said))
         held.notes.append(note)
@@ -210,6 +208,13 @@ def stale_notes(root: Path) -> list[Path]:
             if _born(int(said["pid"])) != said["born"] or _born(int(said["pid"])) is None:
                 found.append(note)
     return found
+
+
+def tidy(root: Path) -> None:
+    """Remove notes of processes that are gone from a folder of leases, as far as that is allowed."""
+    for left in stale_notes(root):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def stale_scratch() -> list[Path]:

@@ -51,6 +51,21 @@ def test_a_chip_is_looked_for_once(tmp_path, looked_for):
     assert looked_for == [CHIPS["ascend310"].backends]
 
 
+def test_a_run_that_needed_no_device_removes_what_a_killed_one_noted_of_its_leases(tmp_path, monkeypatch):
+    """It resumed one that was killed after its last verdict, before the device was given back."""
+    roots = [tmp_path / "leases", tmp_path / "leases" / "simulated"]
+    monkeypatch.setattr(context.leases, "LEASES", roots[0])
+    monkeypatch.setattr(context.leases, "SIMULATED", roots[1])
+    roots[1].mkdir(parents=True)
+    for root in roots:
+        (root / "310-0.4-0.json").write_text('{"pid": 4000000000, "born": 1}')
+        (root / "310-1.4-0.json").write_text("no note")
+
+    run(tmp_path).close()
+
+    assert sorted(path.name for path in tmp_path.rglob("*.json")) == ["310-1.4-0.json"] * 2
+
+
 def test_a_runner_is_the_only_backend_that_is_asked(tmp_path, looked_for):
     run(tmp_path, runner="msame").present(CHIPS["ascend310"])
 
