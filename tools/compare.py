@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.errors import UsageError
 from harness.report.messages import translation
 from harness.report.records import read_run, write_whole
 from tools.language import lang
@@ -28,7 +29,8 @@ def command(
 ) -> None:
     """Name the verdicts that flipped, the figures that moved beyond their intervals, and what else changed.
 
-    Exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read."""
+    Exit status: 0 nothing became worse, 1 something did, 2 a run cannot be read, or they have no record in
+    common."""
     from rich.console import Console
 
     from harness.report import compare as comparing
@@ -42,6 +44,10 @@ def command(
     else:
         width = max(80, shutil.get_terminal_size((120, 40)).columns) if sys.stdout.isatty() else 120
         show(found, Console(width=width, highlight=False), chosen)
+    if not found.records:
+        raise UsageError(
+            "the two runs have no record in common: nothing was compared", "give two runs of the same cases"
+        )
     if found.worse:
         raise typer.Exit(1)
 

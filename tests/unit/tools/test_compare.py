@@ -1,6 +1,7 @@
 """chipproof compare tells what changed in three forms, and by its exit status."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from made_runs import SERIES, run_of, timed
@@ -40,3 +41,13 @@ def test_the_verb_tells_it_as_table_markdown_and_json_and_by_its_status(files, c
         assert "1 figure moved" in text
     assert run_verb(capsys, "compare", a, a)[0] == 0
     assert run_verb(capsys, "compare", a, tmp_path / "none.jsonl")[0] == 2
+
+
+def test_runs_without_a_record_in_common_are_no_equal_runs(files, capsys):
+    a = files("a.jsonl", run_of([timed(SERIES, 100.0)]))
+    b = files("b.jsonl", run_of([timed(replace(SERIES, batch=4), 100.0)]))
+
+    status, told = run_verb(capsys, "compare", a, b, "--lang", "en")
+
+    assert status == 2
+    assert "ran before, not now" in told
