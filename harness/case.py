@@ -31,6 +31,7 @@ class Precision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
     INT8 = "int8"
 
     def __str__(self) -> str:
@@ -53,7 +54,7 @@ class Case:
     @lru_cache(maxsize=4096)  # records of many runs repeat their cases
     def parse(cls, text: str) -> Case:
         """Case of an id such as `regnety_016-ascend310p-fp16-bs16`. Raises UsageError."""
-        match = re.fullmatch(r"(\w+)-(\w+)-(fp32|fp16|int8)-bs([1-9]\d*)", text)
+        match = re.fullmatch(rf"(\w+)-(\w+)-({'|'.join(Precision)})-bs([1-9]\d*)", text)
         if match is None:
             raise UsageError(f"{text!r} is not a case", hint="write it like regnety_016-ascend310p-fp16-bs1")
         model, chip, precision, batch = match.groups()

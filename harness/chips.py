@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.case import Precision
 from harness.errors import UsageError
 
-FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+FP32, FP16, BF16, INT8 = Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8
 EAGER, ONNX_RUNTIME = PEERS = "eager PyTorch", "ONNX Runtime"  # rows of harness.run.peers
 CHIP_PATIENCE_S, CPU_PATIENCE_S = 60.0, 30.0  # seconds that a case may be timed until it is decided
 
@@ -164,7 +164,7 @@ CHIPS: dict[str, Chip] = {
             ("openvino",),
             r"CPU .*",
             "CPU",
-            (FP32, FP16, INT8),
+            (FP32, FP16, BF16, INT8),
             (1, 4),
             heavy_batches=(1,),
             normalizes=True,

@@ -9,6 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from harness import matrix
+from harness.case import Precision
 
 
 class ByLineup(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
@@ -38,7 +39,7 @@ class ByLineup(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
 
 def scope_of(nodeid: str) -> str:
     """What of a test's name decides its process: "model-chip-precision", or the chip; "" for another test."""
-    found = re.search(r"\[(\w+-(\w+)-(?:fp32|fp16|int8))(?:-bs\d+)?\](?:@.*)?$", nodeid)
+    found = re.search(rf"\[(\w+-(\w+)-(?:{'|'.join(Precision)}))(?:-bs\d+)?\](?:@.*)?$", nodeid)
     if found is None:
         return ""
     row = matrix.chips().get(found[2])

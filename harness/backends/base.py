@@ -52,7 +52,7 @@ class Normalize:
 class BuildSpec:
     """Everything that a compiler needs besides the ONNX file. Every field is part of the engine's key."""
 
-    precision: str  # "fp32" | "fp16" | "int8"
+    precision: str  # "fp32" | "fp16" | "bf16" | "int8"
     batch: int
     inputs: tuple[TensorSpec, ...]  # of the ONNX graph, batch axis -1 or fixed
     outputs: tuple[str, ...]  # ONNX tensor names, in the order in which the suite wants them

@@ -26,7 +26,7 @@ class Beside(Protocol):
 
     A backend under the vendor's Python cannot make these itself, because that Python has neither onnx nor torch."""
 
-    precision: str  # "fp32" | "fp16" | "int8"
+    precision: str  # "fp32" | "fp16" | "bf16" | "int8"
     version: str  # SDK and driver, as the backend's `version` reports them
     device: Device
 
@@ -264,6 +264,7 @@ class BackendRow:
     simulator: str = ""
     needs: Callable[[Beside], Mapping[str, Any]] = _nothing  # options of the BuildSpec; files as absolute paths
     unkeyed: tuple[str, ...] = ()  # options that do not change what is built: not part of the engine's key
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")  # that `build` knows; which a device has, `devices` tells
     settings: Mapping[str, Setting] = field(default_factory=dict)  # options of the BuildSpec that a user may set
     operators: str = ""  # file that names the ONNX operators its maker says it compiles; see vendor.operators.read
     traced: bool = False  # it compiles TorchScript files too (Protocol.traced)
@@ -325,6 +326,7 @@ BACKENDS: dict[str, BackendRow] = {
                    engine_is_onnx=True),
         BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript, tiers=True),
         BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino",
+                   precisions=("fp32", "fp16", "bf16", "int8"),
                    settings={"streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE"),
                              "overflow_fix": one_of("FIRST_LAYER", "ENABLE", "DISABLE")},
                    operators="openvino.txt", tiers=True, tunes=_tuned_on_npu),

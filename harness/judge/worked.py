@@ -44,7 +44,7 @@ def examples() -> Iterator[Example]:
 def _numerics() -> Iterator[Example]:
     ones = np.ones((4, 100))
     right: Tensors = {"y": ones}
-    bounds = ((Precision.FP32, 5e-4), (Precision.FP16, 2e-2), (Precision.INT8, 0.25))
+    bounds = ((Precision.FP32, 5e-4), (Precision.FP16, 2e-2), (Precision.BF16, 0.16), (Precision.INT8, 0.25))
     for precision, rms in bounds:  # scaled alike, so that the cosine is 1 and both errors are the factor
         for share, wanted in ((0.9, PASS), (1.1, FAIL), (-1.1, FAIL)):
             chip: Tensors = {"y": ones * (1 + share * rms)}

@@ -1,10 +1,10 @@
 """What a network loses by its arithmetic alone: eager PyTorch, each operator rounded as at that precision.
 
-A chip's error is given in units of this loss. FP16 rounds weights, inputs and the result of every operator to 11 bits;
-results of convolutions and matrix products are rounded only with what follows them (batch norm, bias, activation), as
-engines do that fuse them. INT8 rounds what convolutions and matrix products multiply: weights to 8 bits a channel,
-symmetric, and inputs to 8 bits a tensor, between the tensor's own least and largest value, which is what a perfect
-calibration of that image gives (Jacob et al. 2018, arXiv:1712.05877, section 2). FP32 is compared with FP64.
+A chip's error is given in units of this loss. FP16 rounds weights, inputs and the result of every operator to 11 bits,
+BF16 to 8; results of convolutions and matrix products are rounded only with what follows them (batch norm, bias,
+activation), as engines do that fuse them. INT8 rounds what convolutions and matrix products multiply: weights to 8 bits
+a channel, symmetric, and inputs to 8 bits a tensor, between the tensor's own least and largest value, which is what a
+perfect calibration of that image gives (Jacob et al. 2018, arXiv:1712.05877, section 2). FP32 is compared with FP64.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def _rounding(precision: Precision) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     aten = torch.ops.aten
+    kind = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}.get(precision)
     # operator: (places of what is multiplied: input and weight; axis of the weight's output channels)
     products = {
         aten.conv2d.default: (0, 1, 0), aten.convolution.default: (0, 1, 0), aten.linear.default: (0, 1, 0),
@@ -68,21 +69,24 @@ def _rounding(precision: Precision) -> Any:
                 if precision is Precision.INT8:
                     given[first], given[second] = to_eight_bits(given[first]), to_eight_bits(given[second], axis)
                 else:
-                    given = [_to_half(value) for value in given]
+                    given = [_narrowed(value, kind) for value in given]
             result = operator(*given, **(kwargs or {}))
             if precision is Precision.INT8 or operator in products:
                 return result
-            return type(result)(map(_to_half, result)) if isinstance(result, (tuple, list)) else _to_half(result)
+            if isinstance(result, (tuple, list)):
+                return type(result)(_narrowed(value, kind) for value in result)
+            return _narrowed(result, kind)
 
     return Rounding()  # type: ignore[no-untyped-call]
 
 
-def _to_half(value: Any) -> Any:
+def _narrowed(value: Any, kind: torch.dtype | None) -> Any:
+    """An FP32 tensor on the numbers that a narrower type has; anything else as it is."""
     import torch
 
     if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
         return value
-    return value.to(torch.float16).to(torch.float32)
+    return value.to(kind).to(torch.float32)
 
 
 def to_eight_bits(value: torch.Tensor, axis: int | None = None) -> torch.Tensor:

@@ -25,6 +25,7 @@ Attributes: TypeAlias = Mapping[str, Any]
 MOST_SECONDS = 60.0  # of one batch; FP64 takes 5 to 30 times as long as FP32
 
 PRODUCTS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": 1}  # operator: axis of the weight's output channels
+NARROW = (Precision.FP16, Precision.BF16)
 SIZES = ("Shape", "Size")  # no value of a tensor passes them
 
 
@@ -40,7 +41,7 @@ def outputs(
     products_only: bool = False,
 ) -> Tensors:
     """Outputs of a graph by name in FP64; whole numbers and booleans keep their types. `inputs` are those of the file.
-    At FP16 and INT8 each node rounds as that arithmetic does (reference.arithmetic): what the precision itself costs.
+    Below FP32 each node rounds as that arithmetic does (reference.arithmetic): what the precision itself costs.
     Excepted are nodes inside of branches and loops, and those that the inputs' values do not reach, which compilers
     compute beforehand. With `products_only` the others are not rounded either: the least that an engine of that
     precision loses, for compilers keep sums, norms and the like in FP32 where that is more exact.
@@ -81,11 +82,11 @@ def _rounded(model: ModelProto, node: NodeProto, given: Tensors, precision: Prec
         if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
             channels = 0
         given = {**given, first: _to_eight_bits(given[first]), second: _to_eight_bits(given[second], channels)}
-    elif precision is Precision.FP16 and (product or _is_recurrent(node)):
+    elif precision in NARROW and (product or _is_recurrent(node)):
         # with what follows a product its result is fused
-        return _computed(model, node, {name: _to_half(value) for name, value in given.items()})
+        return _computed(model, node, {name: _narrowed(value, precision) for name, value in given.items()})
     made = _computed(model, node, given)
-    return {name: _to_half(value) for name, value in made.items()} if precision is Precision.FP16 else made
+    return {name: _narrowed(value, precision) for name, value in made.items()} if precision in NARROW else made
 
 
 def _is_product(node: NodeProto) -> bool:
@@ -93,13 +94,18 @@ def _is_product(node: NodeProto) -> bool:
 
 
 def _is_recurrent(node: NodeProto) -> bool:
-    """Whether products are inside of a node. At FP16 its inputs and weights are rounded; at INT8 it stays as it is."""
+    """Whether products are inside of a node. Its inputs and weights are rounded where `NARROW`, and not at INT8."""
     return node.op_type in recurrent.GATES and node.domain in ("", "ai.onnx")
 
 
-def _to_half(value: Array) -> Array:
+def _narrowed(value: Array, precision: Precision) -> Array:
+    from onnx import TensorProto, helper
+
+    if value.dtype != np.float64:
+        return value
+    kind = TensorProto.FLOAT16 if precision is Precision.FP16 else TensorProto.BFLOAT16
     with np.errstate(over="ignore"):  # what overflows is told
-        return value.astype(np.float16).astype(np.float64) if value.dtype == np.float64 else value
+        return value.astype(helper.tensor_dtype_to_np_dtype(kind)).astype(np.float64)
 
 
 def _to_eight_bits(value: Array, channels: int | None = None) -> Array:

@@ -15,7 +15,7 @@ from harness import matrix
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.case import Case, Precision
-from harness.errors import DataError, DeviceError
+from harness.errors import BuildError, DataError, DeviceError
 from harness.export.export import NMS_OUTPUTS
 from harness.run import artefacts
 from harness.run.context import RunContext
@@ -176,11 +176,17 @@ class CaseEngine:
     def built(self, worker: Worker, variant: Variant) -> Built:
         """The compiled engine, from the store or built by the worker. Raises BuildError, and DataError when it would be
         calibrated on other images."""
+        backend = registry.backend(self.present.backend)
+        if self.case.precision not in backend.precisions:
+            raise BuildError(
+                f"the backend {backend.name} does not build {self.case.precision}",
+                hint=f"select another precision: {', '.join(backend.precisions)}",
+            )
         source, spec = self.source(variant), self.spec(variant)
         if spec.calibration not in (None, self._checked):
             self.check_calibration(Path(str(spec.calibration)))
             self._checked = spec.calibration
-        store, backend = self.context.settings.store, registry.backend(self.present.backend)
+        store = self.context.settings.store
 
         def get(anew: bool) -> Path:
             return artefacts.engine_file(

@@ -397,12 +397,13 @@ def test_every_vendor_code_that_is_named_has_its_advice(page):
 @pytest.mark.parametrize("name", ["verdicts.md", "verdicts.zh-CN.md"])
 def test_the_page_of_verdicts_has_the_numbers_of_the_code(name):
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (FP32|FP16|INT8) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| (FP32|FP16|BF16|INT8) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
     told = {Precision(row[0].lower()): numerics.Tolerance(*map(float, row[1:])) for row in rows}
-    (times,) = re.findall(r"FP16\D{1,30}(\d+) (?:x|倍).*?INT8\D{1,10}(\d+) (?:x|倍)", text)
+    (times,) = re.findall(r"FP16\D{1,30}(\d+) (?:x|倍).*?BF16 (?:and|和) INT8\D{1,10}(\d+) (?:x|倍)", text)
 
     assert told == numerics.TOLERANCES
-    assert dict(zip((Precision.FP16, Precision.INT8), map(float, times), strict=True)) == numerics.UNITS
+    narrow, others = map(float, times)
+    assert dict.fromkeys((Precision.BF16, Precision.INT8), others) | {Precision.FP16: narrow} == numerics.UNITS
     assert re.search(rf"(?:never exceed|均方根误差最多) {numerics.MOST_RMS}[,，]", text)
     (least,) = re.findall(r"`least_of_eager`[^\d]*?(\d+\.\d+)", text)
     assert {chip.least_of_eager for chip in matrix.chips().values()} - {None} == {float(least)}

@@ -5,8 +5,6 @@ without saying so, and a blob that is loaded without a precision takes the plugi
 AVX512_BF16. The precision is therefore asked for at every compilation and every load, and read back from what was
 compiled: the hint itself, and where the plugin tells, the precision of each convolution and matrix product.
 
-BF16 is not among the suite's precisions and is never asked for.
-
 Sources: docs.openvino.ai, "Query Device Properties", "Optimize Preprocessing", "Precision Control", and the properties
 of OpenVINO 2026.4.1 itself.
 """
@@ -36,9 +34,9 @@ if TYPE_CHECKING:
     from harness.backends.base import Session, Tensors
 
 OLDEST = (2026, 4)  # release; older ones were not tried
-CAPABILITY = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8"}  # as OPTIMIZATION_CAPABILITIES names them
+CAPABILITY = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "INT8"}  # as OPTIMIZATION_CAPABILITIES names them
 PRODUCTS = ("convolution", "matmul", "fullyconnected", "gemm", "deconvolution")  # layerType, where the time goes
-INT8_TYPES = ("i8", "u8")
+NARROW_TYPES = {"bf16": ("bf16",), "int8": ("i8", "u8")}  # precisions of which some products must be
 PORTS = ("const", "input", "output", "parameter", "result")  # layerType of what computes nothing
 ON_HOST = "_cpu_impl"  # in the primitiveType of a node that the plugin of a GPU runs on the host
 WHOLE = ("i", "u", "boolean")  # how precisions of shape arithmetic begin, which may run on the host
@@ -256,10 +254,8 @@ def _settings(core: Any, spec: BuildSpec) -> dict[str, Any]:
 def _hint(core: Any, spec: BuildSpec) -> str:
     """In what an engine computes what is not in INT8. Beside INT8 a CPU computes in FP32, which costs it little; a GPU
     or NPU in FP16, as its plugin does by itself."""
-    if spec.precision == "fp32":
-        return "f32"
-    if spec.precision == "fp16":
-        return "f16"
+    if spec.precision != "int8":
+        return {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}[spec.precision]
     return "f16" if spec.target != "CPU" and "FP16" in _capabilities(core, spec.target) else "f32"
 
 
@@ -272,8 +268,10 @@ def _other_precision(core: Any, compiled: Any, spec: BuildSpec) -> str:
         return f"asked the plugin {spec.target} for {wanted} ({spec.precision}), it took {taken} without saying so"
     found = _precisions(compiled)
     told = ", ".join(f"{count} in {name}" for name, count in sorted(found.items()))
-    if spec.precision == "int8" and found and not any(name in found for name in INT8_TYPES):
-        return f"asked the plugin {spec.target} for int8, no convolution or matrix product is in INT8: {told}"
+    asked = NARROW_TYPES.get(spec.precision, tuple(found))
+    if found and not any(name in found for name in asked):
+        missed = f"no convolution or matrix product is in {spec.precision.upper()}"
+        return f"asked the plugin {spec.target} for {spec.precision}, {missed}: {told}"
     if spec.precision == "fp32" and set(found) - {"f32"}:
         return f"asked the plugin {spec.target} for fp32, convolutions and matrix products are {told}"
     if spec.precision == "int8":

@@ -8,11 +8,17 @@ from torch import nn
 from harness.case import Precision
 from harness.reference import arithmetic
 
-FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+FP32, FP16, BF16, INT8 = Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8
 
 
 def half(x):
     return np.asarray(x, np.float32).astype(np.float16).astype(np.float32)
+
+
+def brain(x):
+    """Written out: the upper 16 bits of FP32, to the nearest, ties to even."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
 def eight(x, axis=None):
@@ -57,12 +63,14 @@ def written_out(image, rounded):
     return rounded(net["last.weight"], "weight") @ rounded(x, "input") + rounded(net["last.bias"], "bias")
 
 
-def test_fp16_rounds_weights_inputs_and_results():
-    (found,) = arithmetic.outputs(Layers(), ["y"], IMAGES, FP16).values()
+@pytest.mark.parametrize(("precision", "rounded", "near"), [(FP16, half, 2e-3), (BF16, brain, 1.6e-2)])
+def test_16_bits_round_weights_inputs_and_results(precision, rounded, near):
+    (found,) = arithmetic.outputs(Layers(), ["y"], IMAGES, precision).values()
 
-    wanted = [written_out(image, lambda values, what: half(values)) for image in IMAGES]
-    assert found == pytest.approx(np.stack(wanted), rel=2e-3, abs=2e-4)
-    assert np.abs(found - np.stack([written_out(image, lambda values, what: values) for image in IMAGES])).max() > 1e-5
+    wanted = np.stack([written_out(image, lambda values, what: rounded(values)) for image in IMAGES])
+    exact = np.stack([written_out(image, lambda values, what: values) for image in IMAGES])
+    assert found == pytest.approx(wanted, rel=near, abs=near / 10)
+    assert np.linalg.norm(found - wanted) < np.linalg.norm(found - exact) / 4
 
 
 def test_int8_rounds_what_is_multiplied_and_nothing_else():

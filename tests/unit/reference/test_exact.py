@@ -291,7 +291,7 @@ def test_what_is_rounded_to_fp32_by_definition_is_not_called_fp64():
         exact.outputs(suppressing(node("Mul", ["x", "tenth"], ["b"])), fed)
 
 
-# ---------------------------------------------------------------- what FP16 and INT8 cost
+# ---------------------------------------------------------------- what reduced precision costs
 
 
 def in_two_layers(x, w, precision, **second):
@@ -304,12 +304,19 @@ def half(value):
     return value.astype(np.float16).astype(np.float64)
 
 
-def test_fp16_rounds_what_is_multiplied_and_the_result_of_what_follows():
+def brain(value):
+    """Written out: the upper 16 bits of FP32, to the nearest, ties to even."""
+    bits = value.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [(Precision.FP16, half), (Precision.BF16, brain)])
+def test_16_bits_round_what_is_multiplied_and_the_result_of_what_follows(precision, rounded):
     x, w = drawn(3, 8), drawn(8, 4)
 
-    found = in_two_layers(x, w, Precision.FP16, op="Tanh")
+    found = in_two_layers(x, w, precision, op="Tanh")
 
-    close(found, half(np.tanh(half(x) @ half(w))))
+    close(found, rounded(np.tanh(rounded(x) @ rounded(w))))
     assert np.abs(found - np.tanh(x.astype(np.float64) @ w)).max() > 1e-5
 
 

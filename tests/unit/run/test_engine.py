@@ -14,7 +14,7 @@ from harness.backends.base import Device
 from harness.case import Case, Precision
 from harness.chips import CHIPS
 from harness.datasets.base import Dataset, Sample
-from harness.errors import DataError, DeviceError, UsageError
+from harness.errors import BuildError, DataError, DeviceError, UsageError
 from harness.judge.policy import Policy
 from harness.run.devices import Presence
 from harness.run.engine import CaseEngine, Variant, _Beside
@@ -151,7 +151,16 @@ def test_only_int8_is_calibrated(tmp_path, monkeypatch):
         for precision in Precision
     }
 
-    assert specs == {Precision.FP32: None, Precision.FP16: None, Precision.INT8: str(tmp_path / "images.npy")}
+    assert specs == {**dict.fromkeys(Precision), Precision.INT8: str(tmp_path / "images.npy")}
+
+
+def test_a_precision_that_a_backend_does_not_know_is_refused_before_it_is_asked(tmp_path):
+    """Else it would build what it takes for the nearest: PyTorch on CUDA a network in FP32."""
+    engine = engine_of("regnety_016-cpu-bf16-bs1", tmp_path)
+
+    with pytest.raises(BuildError, match=r"^the backend ort does not build bf16\n") as raised:
+        engine.built(None, Variant(raw=False))
+    assert raised.value.hint == "select another precision: fp32, fp16, int8"
 
 
 def exported(path):

@@ -142,7 +142,7 @@ def test_each_chip_finds_its_devices_and_no_other(monkeypatch, chip, found):
     seen = backend.devices(CHIPS[chip].match)
 
     assert [(device.target, device.index, device.name) for device in seen.devices] == found
-    assert all(device.precisions == ("fp32", "int8") for device in seen.devices)
+    assert all(device.precisions == ("fp32", "bf16", "int8") for device in seen.devices)
     assert "NPU Intel(R) AI Boost (BF16 EXPORT_IMPORT FP32 INT8)" in seen.evidence
 
 
@@ -218,6 +218,10 @@ def one_device(*precisions):
         ("fp32", compiled("bf16"), "for f32 (fp32), it took bf16"),
         ("fp16", compiled("bf16"), "for f16 (fp16), it took bf16"),
         ("fp32", compiled("f32", ("Convolution", "f32"), ("FullyConnected", "bf16")), "1 in bf16, 1 in f32"),
+        ("bf16", compiled("f32"), "for bf16 (bf16), it took f32"),
+        ("bf16", compiled("bf16", ("Convolution", "f32")), "no convolution or matrix product is in BF16: 1 in f32"),
+        ("bf16", compiled("bf16", ("Convolution", "bf16"), ("MatMul", "f32")), ""),
+        ("fp16", compiled("f16", ("Convolution", "f16")), ""),
         ("int8", compiled("f32", ("Convolution", "f32")), "no convolution or matrix product is in INT8: 1 in f32"),
         ("fp32", compiled("f32", ("Convolution", "f32"), ("Reorder", "i8")), ""),
         ("int8", compiled("f32", ("Convolution", "u8"), ("MatMul", "f32")), ""),
@@ -694,6 +698,18 @@ def test_a_tuned_engine_asks_the_compiler_of_an_npu_for_its_highest_level(source
     backend.build(source, tmp_path / "engine", spec(tune=tune))
 
     assert asked == ["optimization-level=2" if tune else None]
+
+
+@real
+def test_bf16_is_near_the_graph_or_is_refused_where_the_cpu_has_none(engine):
+    """Where a CPU lacks it the hint is ignored in silence: what the plugin says that it can do is asked first."""
+    capabilities = backend._capabilities(backend._sdk().Core(), "CPU")
+    if "BF16" not in capabilities:
+        with pytest.raises(BuildError, match="the plugin CPU does not compute in bf16"):
+            engine(spec("bf16"))
+        return
+    x = images(2)
+    assert verdict(outputs(engine(spec("bf16")), spec("bf16"), x), x, "bf16").outcome is Outcome.PASS
 
 
 @real
