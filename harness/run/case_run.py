@@ -95,9 +95,8 @@ class CaseRun:
         return {
             "backend": self.present.backend, "version": self.present.version, "device": self.device.name,
             "evidence": self.present.evidence, "protocol": self.protocol.name,
-            "normalized_by_chip": self.variant.raw, "compiled": self.engine.kind, "weights": weights.source,
-            "weights_digest": weights.digest, "note": self.protocol.note, **self._tuned, **self._calibrated_on,
-            **self._set_by_user,
+            **self.variant.facts, "weights": weights.source, "weights_digest": weights.digest,
+            "note": self.protocol.note, **self._tuned, **self._calibrated_on, **self._set_by_user,
         }  # fmt: skip
 
     @property
@@ -224,10 +223,14 @@ class CaseRun:
             )
         return found, wanted
 
+    @property
+    def dynamic(self) -> Variant:
+        """One engine for every batch of the chip."""
+        return replace(self.variant, tiers=self.engine.tiers)
+
     def served(self) -> dict[int, tuple[Tensors, Tensors]]:
-        """(chip, reference) by batch, all from one engine for every batch of the chip. A batch is the first rows of
-        that of this case."""
-        built = self.built(replace(self.variant, tiers=self.engine.tiers))
+        """(chip, reference) by batch, all from the `dynamic` engine. A batch is the first rows of that of this case."""
+        built = self.built(self.dynamic)
         given, wanted, found = self.inputs(self.variant.raw), self.wanted, {}
         for batch in self.engine.tiers:
             first, right = ({name: value[:batch] for name, value in whole.items()} for whole in (given, wanted))

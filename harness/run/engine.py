@@ -38,6 +38,14 @@ class Variant:
         """The same for the batch of the case alone, from ONNX."""
         return replace(self, tiers=(), traced=False)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it: whether it normalises, its batches, and what it is compiled from."""
+        batches = ", ".join(map(str, self.tiers))
+        source = "TorchScript" if self.traced else "ONNX"
+        words = f"one for batches {batches}, from {source}" if batches else f"static, from {source}"
+        return {"normalized_by_chip": self.raw, "compiled": words}
+
 
 @dataclass(frozen=True)
 class Built:
@@ -74,13 +82,6 @@ class CaseEngine:
         if not present.devices:
             raise DeviceError(f"{self.chip.title} is absent: {present.evidence}", hint=present.hint or self.chip.hint)
         return present
-
-    @property
-    def kind(self) -> str:
-        """The published engine in words: its batches, and what it is compiled from."""
-        batches = ", ".join(map(str, self.variant.tiers))
-        source = "TorchScript" if self.variant.traced else "ONNX"
-        return f"one for batches {batches}, from {source}" if batches else f"static, from {source}"
 
     @property
     def tiers(self) -> tuple[int, ...]:

@@ -47,11 +47,12 @@ BY_CHIP = " suppressed by chip"
 
 def suppressed(bench, keep_answers):
     answers = answers_of(bench)
-    run = answers.evaluate(Variant(raw=False, nms=True)).check_of(bench.case)
+    engine = Variant(raw=False, nms=True)
+    run = answers.evaluate(engine).check_of(bench.case)
     keep_answers(bench, run, BY_CHIP)
     verdicts = judged(bench, run)
     named = {f"{metric}{BY_CHIP}": verdicts[metric] for metric in bench.model.metrics}
-    return Judged(named, run.marks, run.facts)
+    return Judged(named, run.marks, {**run.facts, **engine.facts})
 
 
 @pytest.mark.other_engine

@@ -35,7 +35,7 @@ def test_normalising_on_the_chip_changes_nothing(bench, judge):
     other = replace(bench.variant, raw=not bench.variant.raw)
     metric = f"normalised by {'chip' if other.raw else 'host'}"
 
-    judge(lambda bench: Judged({metric: judged(bench, *bench.outputs(other), bench.loss)}))
+    judge(lambda bench: Judged({metric: judged(bench, *bench.outputs(other), bench.loss)}, facts=other.facts))
 
 
 @pytest.mark.other_engine
@@ -43,7 +43,9 @@ def test_a_static_engine_from_onnx_computes_the_same(bench, judge):
     if not bench.variant.traced:
         pytest.skip("the published engine is one itself")
 
-    judge(lambda bench: Judged({"static": judged(bench, *bench.outputs(bench.variant.static), bench.loss)}))
+    other = bench.variant.static
+
+    judge(lambda bench: Judged({"static": judged(bench, *bench.outputs(other), bench.loss)}, facts=other.facts))
 
 
 def turned(bench):
@@ -81,7 +83,7 @@ def served(bench):
     verdicts = {batch: judged(bench, *pair, bench.loss) for batch, pair in bench.served().items()}
     at = min(verdicts, key=lambda b: (verdicts[b].outcome.severity, verdicts[b].details.get("cosine") or -1))
     text = f"one engine for batches {', '.join(map(str, verdicts))}, worst at batch {at}: {verdicts[at].text}"
-    return Judged({"dynamic": replace(verdicts[at], text=text)})
+    return Judged({"dynamic": replace(verdicts[at], text=text)}, facts=bench.dynamic.facts)
 
 
 @pytest.mark.dynamic

@@ -11,8 +11,11 @@ import pytest
 from harness import matrix
 from harness.backends.base import BuildSpec, Device, Health
 from harness.errors import DeviceError
+from harness.judge.verdict import Verdict
 from harness.run.case_run import CaseRun
-from harness.run.engine import Built
+from harness.run.engine import Built, Variant
+from harness.vocabulary import Outcome
+from tests.conformance import test_numerics as numerics
 
 FP32 = next(case for case in matrix.cases() if str(case).endswith("cpu-fp32-bs1"))
 LOST = DeviceError("npu-smi did not answer", hint="see its tools")
@@ -31,6 +34,37 @@ def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     assert len(rows) == batch
     for shift in (2**n for n in range(batch.bit_length()) if 2**n < batch):
         assert (rows[shift:] != rows[:-shift]).all()
+
+
+@pytest.mark.parametrize(
+    ("test", "metric", "raw", "compiled"),
+    [
+        (
+            numerics.test_normalising_on_the_chip_changes_nothing,
+            "normalised by host",
+            False,
+            "one for batches 1, 4, from",
+        ),
+        (numerics.test_a_static_engine_from_onnx_computes_the_same, "static", True, "static, from ONNX"),
+        (numerics.test_one_engine_serves_every_batch, "dynamic", True, "one for batches 1, 4, 8, from TorchScript"),
+    ],
+)
+def test_a_record_of_another_engine_than_the_published_one_says_which(monkeypatch, test, metric, raw, compiled):
+    monkeypatch.setattr(numerics, "judged", lambda *_: Verdict(Outcome.PASS, "right"))
+    published = Variant(raw=True, tiers=(1, 4), traced=True)
+    bench = SimpleNamespace(
+        variant=published, dynamic=replace(published, tiers=(1, 4, 8)), loss=None, served=lambda: {1: (), 4: (), 8: ()},
+        outputs=lambda variant: (), chip=SimpleNamespace(normalizes=True), protocol=SimpleNamespace(normalize=True),
+        engine=SimpleNamespace(tiers=(1, 4, 8)), case=SimpleNamespace(batch=8 if metric == "dynamic" else 1),
+    )  # fmt: skip
+    taken = []
+
+    test(bench, lambda measure: taken.append(measure(bench)))
+
+    (made,) = taken
+    assert list(made.verdicts) == [metric]
+    assert made.facts["normalized_by_chip"] is raw
+    assert made.facts["compiled"].startswith(compiled)
 
 
 def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
@@ -55,7 +89,7 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
 
     found = bench.served()
 
-    assert asked == [(1, 4, 8)]
+    assert asked == [(1, 4, 8)] == [bench.dynamic.tiers]
     assert loaded == [(Path("engine"), batch) for batch in (1, 4, 8)]
     for batch, (chip, reference) in found.items():
         assert chip["y"].tolist() == (2 * rows[:batch]).tolist()
