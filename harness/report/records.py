@@ -235,13 +235,18 @@ def head_line(records: Iterable[Record], asked: int, stopped: str = "") -> str:
 
 
 def not_resumed(runs: Mapping[Path, Run]) -> list[Run]:
-    """Runs, by their files, without what a run that resumed them did again: errors in a stage of a case
-    that it reached, and that they did not come to their end."""
+    """Runs, by their files, without what a run that resumed them did again, whatever their clocks say: verdicts that it
+    has too, errors in a stage of a case that it reached, and that they did not come to their end."""
     found = []
     for path, run in runs.items():
         later = [other for other in runs.values() if path.name in other.header.get("resumes", ())]
-        again = {(record.case, record.stage) for other in later for record in other.records if ran(record)}
-        left = (r for r in run.records if r.outcome not in AGAIN or (r.case, r.stage) not in again)
+        done = [record for other in later for record in other.records if ran(record)]
+        again, same = {(r.case, r.stage) for r in done}, {(r.case, r.stage, r.metric) for r in done}
+        left = (
+            r
+            for r in run.records
+            if (r.case, r.stage, r.metric) not in same and (r.outcome not in AGAIN or (r.case, r.stage) not in again)
+        )
         footer = {**run.footer, "stopped": ""} if later else run.footer
         found.append(replace(run, records=tuple(left), footer=footer))
     return found

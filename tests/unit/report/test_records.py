@@ -361,6 +361,16 @@ def test_what_was_broken_off_is_gone_once_a_resumed_run_judged_it(stage, outcome
     assert {(r.stage, r.metric) for r in told.records} == {(stage, metric), ("numerics", "")}
 
 
+def test_a_verdict_of_the_run_that_resumed_counts_though_the_clock_was_set_back():
+    """It was undecided, and was measured again with more --patience."""
+    first = Run({"time": "2026"}, (record(outcome="INCONCLUSIVE"), record(metric="top5")), {"asked": 1})
+    second = Run({"time": "2019", "resumes": ["a.jsonl"]}, (record(),), {"asked": 1})
+
+    told = merge(not_resumed({Path("a.jsonl"): first, Path("b.jsonl"): second}))
+
+    assert {(r.metric, r.outcome) for r in told.records} == {("top1", "PASS"), ("top5", "PASS")}
+
+
 def run_at(time, *records, asked=1, stopped="", **header):
     return Run({**HEADER, "time": time, **header}, records, {"asked": asked, "stopped": stopped})
 
