@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -88,18 +89,18 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
     t, records, options = translation(lang), run.records, run.header.get("options", {})
     red = causes(records, [outcome for outcome in Outcome if outcome.red], options)
     parts = [
-        f"# chipproof: {head(records, run.footer.get('asked', 0), run.footer.get('stopped', ''), t)}",
+        f"# chipproof: {tables.escaped(head(records, run.footer.get('asked', 0), run.footer.get('stopped', ''), t))}",
         "",
-        f"**{t(conclusion(records, required(options), run.footer.get('stopped', '')))}**",
+        f"**{tables.escaped(t(conclusion(records, required(options), run.footer.get('stopped', ''))))}**",
         "",
     ]
     for cause in red:
         count = t("{n} cases", n=len(cause.cases)) + ": " if len(cause.cases) > 1 else ""
         parts.append(f"- **{cause.outcome}** {', '.join(cause.stages)}: {count}{where(cause.cases, t)}: "
                      f"{tables.escaped(cause.told(t))}")  # fmt: skip
-        step = f"`{cause.next}`" if cause.next_is_command else tables.escaped(t(cause.next))
+        step = _code(cause.next) if cause.next_is_command else tables.escaped(t(cause.next))
         parts += [f"  - {t('next')}: {step}"] if cause.next else []
-        parts.append(f"  - {t('again')}: `{cause.command}`")
+        parts.append(f"  - {t('again')}: {_code(cause.command)}")
     parts += ["", changes, ""] if changes else [""]
     for title, columns, rows in tables.sections(records, t):
         parts += [f"## {t(title)}", "", "| " + " | ".join(map(t, columns)) + " |", "|" + " --- |" * len(columns)]
@@ -110,8 +111,16 @@ def markdown(run: Run, lang: str = "en", changes: str = "") -> str:
         for chips, reason, count in tables.skips(records)
     ]
     marks = sorted({mark for record in records if ran(record) for mark in record.marks})
-    parts += [f"- **{mark.upper()}**: {t(MARKS.get(mark, ''))}" for mark in marks]
+    parts += [f"- **{tables.escaped(mark.upper())}**: {t(MARKS.get(mark, ''))}" for mark in marks]
     return "\n".join(parts) + "\n"
+
+
+def _code(command: str) -> str:
+    """A command in Markdown, where nothing in it is markup: its fence is longer than any row of backticks in it."""
+    if "`" not in command:
+        return f"`{command}`"
+    fence = "`" * (1 + max(map(len, re.findall("`+", command))))
+    return f"{fence} {command} {fence}"
 
 
 def properties(record: Record, options: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from harness.judge.sampled import again
 from harness.judge.stats import quantile
 from harness.report import tables
 from harness.report.messages import Translate, translation
-from harness.report.records import Record, Run, ran
+from harness.report.records import Record, Run, harmless, ran
 from harness.vocabulary import Outcome
 
 FAMILY = 0.001  # chance that a comparison of two equal runs names any figure at all, however many it compares
@@ -229,7 +229,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")
         else:
-            yield before + name, str(value)
+            yield harmless(before + name), harmless(str(value))
 
 
 def summary(found: Comparison, lang: str = "en") -> str:

@@ -20,7 +20,7 @@ from harness.report.causes import Cause, causes, head, where
 from harness.report.grid import SIGNS, grid
 from harness.report.journal import AGAIN
 from harness.report.messages import Translate, translation
-from harness.report.records import Record, Run, ran, required
+from harness.report.records import Record, Run, harmless, ran, required
 from harness.vocabulary import MARKS, STAGES, Outcome
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -235,5 +235,6 @@ def _flat(header: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     for name, value in header.items():
         if name == "kind":
             continue
-        found += _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else [(before + name, str(value))]
+        key = harmless(before + name)
+        found += _flat(value, f"{key}.") if isinstance(value, Mapping) else [(key, harmless(str(value)))]
     return found

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import re
 from dataclasses import replace
 
 import pytest
@@ -116,6 +117,19 @@ def test_markdown_holds_every_figure_its_failures_and_escapes_what_it_is_given()
         assert part in told, part
     assert "\\|x\\|" in told
     assert "<b>" not in told
+
+
+def test_nothing_that_a_run_says_is_markup_in_its_markdown():
+    bad = "<b>`` [a](javascript:1)"
+    red = Record(CASE, "numerics", "FAIL", bad, bad, marks=(bad,), facts={"next": bad, "again": bad})
+    run = run_of([red])
+
+    told = ci.markdown(replace(run, footer={**run.footer, "stopped": bad}))
+
+    plain = re.sub(r"(`+) .*? \1(?!`)", "", told)  # code, in a fence that is longer than any in it
+    assert "``` <b>`` [a](javascript:1) ```" in told
+    assert "<b>" not in plain.lower()
+    assert "[a](" not in plain.lower()
 
 
 def test_the_job_summary_is_added_to_and_annotations_name_the_cause(tmp_path):

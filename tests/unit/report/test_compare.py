@@ -191,6 +191,15 @@ def test_what_changed_beside_is_named():
     }  # fmt: skip
 
 
+def test_an_option_that_changed_cannot_drive_a_terminal():
+    bad = run_of([], options={"runner": "a\x1b[2J\u202e", "x\x1b[2J": "1"})
+
+    told = "".join("".join(row) for row in compare(run_of([]), bad).beside)
+
+    assert r"a\x1b[2J\u202e" in told
+    assert told.isprintable()
+
+
 def test_changes_are_the_second_block_of_a_report_and_escaped():
     before = run_of([Record(CASE, "numerics", "PASS", "x")])
     after = run_of([Record(CASE, "numerics", "FAIL", "<script>alert(1)</script>")])
