@@ -17,8 +17,8 @@ EVERY_S = 30.0  # seconds between two lines in a log; work that takes less has n
 
 class Shown:
     """Counts of long work, on `stream`. Called with what is done and how much there is of it, it starts a count; the
-    function that comes back adds to it. Work named as one of `cases` says which of them it is, in the language `lang`.
-    """
+    function that comes back adds to it. Work is a stage and one of `cases`, or "reference" and a model; what is shown
+    says which case it is, in the language `lang`."""
 
     def __init__(
         self,
@@ -32,9 +32,12 @@ class Shown:
         self._bars: Progress | None = None  # while something is counted on a terminal
 
     def __call__(self, what: str, total: int) -> Callable[[int], None]:
-        if what in self._cases:
-            t, n, m = self._t, self._cases.index(what) + 1, len(self._cases)
-            what = t("case {n} of {m}: {what}", n=n, m=m, what=what)
+        t, (stage, _, name) = self._t, what.partition(" ")
+        if name in self._cases:
+            n, m = self._cases.index(name) + 1, len(self._cases)
+            what = t("case {n} of {m}, {stage}: {what}", n=n, m=m, stage=stage, what=name)
+        elif stage == "reference":
+            what = t("answers of the reference: {what}", what=name)
         if self._stream.isatty():
             return self._bar(what, total)
         return _lines(self._stream, what, total, self._clock, self._t)
@@ -66,7 +69,7 @@ def _bars(stream: TextIO) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(10), MofNCompleteColumn(), TimeRemainingColumn())
     # pytest writes to the same terminal: rich must not take its streams
     console = Console(file=stream)
     return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

@@ -197,7 +197,7 @@ class CaseAnswers:
         also: dict[str, Verdict] = {}
 
         def ask(few: Dataset = images) -> tuple[list[Predictions], float]:
-            opened, advance = card(), self.context.settings.progress(f"{self.case}", len(few))
+            opened, advance = card(), self.context.settings.progress("accuracy " + str(self.case), len(few))
             begun = time.perf_counter()
             found, told = opened.ask(few, advance)
             also.update({name: one for name, one in told.items() if few is images or name != "devices"})

@@ -16,11 +16,12 @@ from harness.baselines import Cell
 from harness.case import Tensors
 from harness.chips import CHIP_PATIENCE_S, CPU_PATIENCE_S, EAGER
 from harness.judge import stats
-from harness.judge.throughput import FLOOR
+from harness.judge.throughput import FLOOR, Effort
+from harness.judge.verdict import Verdict
 from harness.run import idle, peers, side, throughput, windows
 from harness.run.case_run import CaseRun
 from harness.run.side import Side
-from harness.run.windows import Measurement
+from harness.run.windows import Block, Conclude, Measurement
 from harness.worker.process import RemoteSession, Worker
 
 
@@ -100,6 +101,21 @@ class CaseSpeed:
         asked = self.context.settings.patience
         return default if asked is None else asked
 
+    def _shown(self, patience: float) -> Conclude | None:
+        """What concludes, which shows at each look how many seconds of the patience are spent."""
+        conclude, told = self.conclude, 0
+        if conclude is None:
+            return None
+        advance = self.context.settings.progress("throughput " + str(self.case), round(patience))
+
+        def look(blocks: tuple[Block, ...], effort: Effort) -> Verdict:
+            nonlocal told
+            advance(round(effort.seconds) - told)
+            told = round(effort.seconds)
+            return conclude(blocks, effort)
+
+        return look
+
     # ---------------------------------------------------------------- a card
 
     def _on_card(self, number: int) -> Measurement:
@@ -126,7 +142,7 @@ class CaseSpeed:
                 sides[:] = self._sides(card, watcher, session, fresh=True)
 
             plan, patience = self.context.settings.plan, self._patience(CHIP_PATIENCE_S)
-            blocks, effort = throughput.card_until_decided(sides, plan, self.conclude, patience, look, renew)
+            blocks, effort = throughput.card_until_decided(sides, plan, self._shown(patience), patience, look, renew)
             after = tuple(watcher.health(device) for device in card)
             memory = sides[0].check_flat()
             idle.check_same(card, before, after, during)
@@ -198,7 +214,7 @@ class CaseSpeed:
                 answered = peer.run(images)  # the second run: a large network allocates some of its memory only then
                 sides.append(Side(f"{name} beside {self.case}", peer, images, answered))
             patience = self._patience(CPU_PATIENCE_S)
-            blocks, effort, load = throughput.pairs_until_decided(sides, self.conclude, patience)
+            blocks, effort, load = throughput.pairs_until_decided(sides, self._shown(patience), patience)
             memory = sides[0].check_flat()
         after = (run.worker.health(run.device),)
         chip, beside = windows.apart(blocks, self.peers)

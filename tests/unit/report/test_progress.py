@@ -20,27 +20,40 @@ class Clock:
 
 def test_a_log_gets_a_line_now_and_then_with_the_time_left():
     log, clock = io.StringIO(), Clock()
-    advance = Shown(log, ["a", "b"], clock)("b", 100)
+    advance = Shown(log, ["a", "b"], clock)("accuracy b", 100)
 
     for _ in range(10):
         clock.now += EVERY_S / 3 + 0.01
         advance(10)
 
     assert log.getvalue().splitlines() == [
-        "chipproof: case 2 of 2: b: 30 of 100, about 70 s left",
-        "chipproof: case 2 of 2: b: 60 of 100, about 40 s left",
-        "chipproof: case 2 of 2: b: 90 of 100, about 10 s left",
+        "chipproof: case 2 of 2, accuracy: b: 30 of 100, about 70 s left",
+        "chipproof: case 2 of 2, accuracy: b: 60 of 100, about 40 s left",
+        "chipproof: case 2 of 2, accuracy: b: 90 of 100, about 10 s left",
     ]
 
 
 def test_a_line_in_chinese():
     log, clock = io.StringIO(), Clock()
-    advance = Shown(log, ["a", "b"], clock, "zh")("b", 100)
+    advance = Shown(log, ["a", "b"], clock, "zh")("accuracy b", 100)
 
     clock.now += EVERY_S
     advance(25)
 
-    assert log.getvalue() == "chipproof: 用例 2/2：b: 25/100，大约还要 90 秒\n"
+    assert log.getvalue() == "chipproof: 用例 2/2，accuracy：b: 25/100，大约还要 90 秒\n"
+
+
+def test_the_reference_is_named_in_the_readers_language():
+    log, clock = io.StringIO(), Clock()
+    for lang in ("en", "zh"):
+        advance = Shown(log, ["a"], clock, lang)("reference regnety_016", 100)
+        clock.now += EVERY_S
+        advance(50)
+
+    assert log.getvalue().splitlines() == [
+        "chipproof: answers of the reference: regnety_016: 50 of 100, about 30 s left",
+        "chipproof: 参考实现的结果：regnety_016: 50/100，大约还要 30 秒",
+    ]
 
 
 def test_short_work_has_no_line():
@@ -82,12 +95,12 @@ def terminal(monkeypatch):
 
 def test_a_terminal_shows_a_bar_and_keeps_nothing_of_it(terminal):
     stream, read = terminal
-    advance = Shown(stream, ["regnety_016-cpu-fp32-bs1"])("regnety_016-cpu-fp32-bs1", 4)
+    advance = Shown(stream, ["regnety_016-cpu-fp32-bs1"])("throughput regnety_016-cpu-fp32-bs1", 4)
     for _ in range(5):
         advance(1)
 
     text = read()
-    assert "case 1 of 1: regnety_016-cpu-fp32-bs1" in text
+    assert "case 1 of 1, throughput: regnety_016-cpu-fp32-bs1" in text
     assert re.search(r"\d/4", text)
     left = text[text.rindex("\x1b[2K") :]
     assert re.sub(r"\x1b\[[?\d]*[a-zA-Z]", "", left).strip() == "", "the line is cleared"

@@ -33,6 +33,10 @@ INT8 = next(case for case in matrix.cases() if str(case).endswith("cpu-int8-bs1"
 CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 
 
+def unseen(what, total):
+    return lambda done: None
+
+
 @pytest.fixture
 def paired(monkeypatch):
     """What happens, in order, while a case is timed; chip, eager PyTorch and clock stand in."""
@@ -61,7 +65,13 @@ def paired(monkeypatch):
             return None
 
         settings = SimpleNamespace(
-            policy=Policy(), process=0, tune=False, processes=1, patience=0.0, baselines=SimpleNamespace(cell=settled)
+            policy=Policy(),
+            process=0,
+            tune=False,
+            processes=1,
+            patience=0.0,
+            baselines=SimpleNamespace(cell=settled),
+            progress=unseen,
         )
         bench = CaseRun(SimpleNamespace(settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
@@ -197,7 +207,14 @@ def duo(monkeypatch):
     monkeypatch.setattr(CaseEngine, "built", lambda self, worker, variant: Built(Path("engine"), None))
     nothing = SimpleNamespace(cell=lambda *case: None)
     settings = SimpleNamespace(
-        process=0, tune=False, processes=1, policy=Policy(), plan=Plan(), patience=0.0, baselines=nothing
+        process=0,
+        tune=False,
+        processes=1,
+        policy=Policy(),
+        plan=Plan(),
+        patience=0.0,
+        baselines=nothing,
+        progress=unseen,
     )
     bench = CaseRun(
         SimpleNamespace(
@@ -329,3 +346,25 @@ def test_what_a_device_did_not_tell_is_a_fact_of_the_measurement():
 
     assert untold() == untold(run(told)) == {}
     assert untold(run(told), run(silent)) == {"untold": "processes unknown"}
+
+
+def test_each_look_shows_how_many_seconds_of_the_patience_are_spent(monkeypatch):
+    begun, done = [], []
+
+    def progress(what, total):
+        begun.append((what, total))
+        return done.append
+
+    verdict = Verdict(Outcome.INCONCLUSIVE, "not yet", {})
+    monkeypatch.setattr(CaseSpeed, "conclude", property(lambda self: lambda blocks, effort: verdict))
+    case = Case.parse("regnety_016-cpu-fp32-bs1")
+    context = SimpleNamespace(settings=SimpleNamespace(progress=progress))
+    speed = CaseSpeed(SimpleNamespace(context=context, case=case, chip=matrix.chips()["cpu"]))
+
+    look = speed._shown(30.4)
+
+    assert [look((), Effort(n, seconds, "windows", 1)) for n, seconds in enumerate((3.2, 9.9, 29.0), 1)] == [
+        verdict
+    ] * 3
+    assert begun == [(f"throughput {case}", 30)]
+    assert done == [3, 7, 19]
