@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.backends.base import TensorSpec
+from harness.backends.base import TensorSpec, scratch
 from harness.case import Tensors
 from harness.diagnose import layers
 from harness.diagnose.layers import Layer, Measure
@@ -97,7 +97,10 @@ def on_chip(
         fed = tuple(TensorSpec(name, value.dtype.name, (-1, *value.shape[1:])) for name, value in feeds.items())
         spec = replace(spec, inputs=fed, normalize=None)
     # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
-    with TemporaryDirectory() as folder, bench.context.worker(bench.chip, bench.present.backend) as worker:
+    with (
+        TemporaryDirectory(prefix=scratch()) as folder,
+        bench.context.worker(bench.chip, bench.present.backend) as worker,
+    ):
         source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
         source.write_bytes(graph.SerializeToString())
         nodes, specs = graph_outputs(source)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from harness.backends.ascend._codes import COMPILER_ADVICE
-from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, shape_at, trail
+from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, scratch, shape_at, trail
 from harness.errors import BuildError
 
 AIPP = "aipp.cfg"
@@ -45,8 +45,8 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     configuration = aipp(spec.normalize, spec.inputs) if spec.normalize else None
     # atc leaves files in its working directory, adds .om itself, and refuses some characters in paths: it therefore
     # runs in a temporary directory beside the engine, with fixed file names
-    with tempfile.TemporaryDirectory(prefix=".atc-", dir=str(engine.parent)) as scratch:
-        work = Path(scratch)
+    with tempfile.TemporaryDirectory(prefix=".atc-", dir=str(engine.parent)) as folder:
+        work = Path(folder)
         _bring(onnx, work / "model.onnx")
         if configuration is not None:
             (work / AIPP).write_text(configuration, encoding="utf-8")
@@ -71,8 +71,8 @@ def output_names(engine: Path) -> list[str]:
     program = shutil.which("atc")
     if program is None:
         return []
-    with tempfile.TemporaryDirectory(prefix="atc-") as scratch:
-        work = Path(scratch)
+    with tempfile.TemporaryDirectory(prefix=scratch()) as folder:
+        work = Path(folder)
         _bring(Path(engine).absolute(), work / "model.om")
         try:
             _run([program, "--mode=1", "--om=model.om", "--json=model.json"], work, {})

@@ -3,11 +3,25 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
+from pathlib import Path
 
 from harness.run import leases
 from harness.store import Store
 from tools import cli
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_every_temporary_folder_outside_the_cache_has_a_name_that_is_known_here():
+    """One in the cache lies in what is being built, and is known with that."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "harness").rglob("*.py")}
+    found = {name: re.findall(r"(?:TemporaryDirectory|mkdtemp)\((.*)\) as", text) for name, text in texts.items()}
+    calls = [(name, call) for name, those in found.items() for call in those]
+
+    assert len(calls) > 5
+    assert [one for one in calls if "prefix=scratch()" not in one[1] and "dir=str(engine.parent)" not in one[1]] == []
 
 
 def test_old_files_are_shown_and_removed_only_when_asked(tmp_path, monkeypatch, capsys):
