@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from harness.errors import StoreError
 
 FORMAT = 1
 SHARED = 0o775  # mode of a new folder, less the umask: a group may share the cache
+ABANDONED_S = 3600.0  # age at which a file that was half written belongs to no process any more
 TELL_S = 30.0  # between two words to someone who waits for a build
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOTHING = 1 << 20  # bytes; where fewer are left that was the reason, whatever PyTorch or a compiler says it was
@@ -52,16 +54,25 @@ class Left:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to. On a clean end it is on disk and takes the place of `path`; otherwise it is
-    removed, and `path` stays as it was. Raises OSError."""
+    removed, and `path` stays as it was. What a killed process left of the same file is removed after an hour, whichever
+    host it ran on. Raises OSError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         _sync(beside)
         beside.replace(path)
+        _remove_abandoned(path)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with contextlib.suppress(OSError):
+            if other.suffix[1:].isdecimal() and time.time() - other.stat().st_mtime > ABANDONED_S:
+                other.unlink()
 
 
 class Store:

@@ -511,6 +511,19 @@ def test_a_note_that_is_nested_too_deeply_is_a_damaged_one(tmp_path):
     assert "damaged" in store.notes[0]
 
 
+def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    names = [".latest.html.123", ".latest.html.456", ".latest.html.bak", ".latest.html.123.txt", ".other.html.123"]
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    os.utime(tmp_path / names[1])  # of another process, or of another host that writes at this moment
+
+    with whole_file(tmp_path / "latest.html") as beside:
+        beside.touch()
+
+    assert {path.name for path in tmp_path.iterdir()} == {"latest.html", *names[1:]}
+
+
 def test_a_whole_file_takes_the_place_of_the_last_in_a_folder_old_or_new(tmp_path):
     path = tmp_path / "new" / "deep" / "run.json"
     for text in ("one", "two"):
