@@ -230,6 +230,8 @@ def _mixed(model, chosen, peaks, per_axis):
 def _cosine(one, other):
     import numpy as np
 
+    if one.shape != other.shape:  # as many boxes as the values say
+        return 0.0
     one, other = one.astype("f8").ravel(), other.astype("f8").ravel()
     return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-300))
 

@@ -223,6 +223,29 @@ def test_eight_bits_are_the_same_however_the_calibration_set_is_batched(compiled
     assert other != whole, "another calibration set makes another engine"
 
 
+def test_eight_bits_may_find_more_or_fewer_than_the_whole_graph(compiled):
+    """The sums of three columns are above 1 by less than 8 bit or FP16 hold: they stay of the whole graph alone."""
+    from onnx import numpy_helper
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["sums"]), helper.make_node("Greater", ["sums", "one"], ["above"]),
+        helper.make_node("Compress", ["sums", "above"], ["out"]),
+    ]  # fmt: skip
+    held = {"w": np.float32([[0.25 + 2**-20] * 3 + [1 / 3]] * 4), "one": np.float32(1)}
+    graph = helper.make_graph(
+        nodes, "found", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["found"])],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in held.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    x = np.ones((1, 4), np.float32)
+
+    whole, mixed = (
+        compiled.simulate.runner(each).run(None, {"x": x})[0] for each in (model, compiled.rounded(model, "int8", [x]))
+    )
+    assert (len(whole), len(mixed)) == (4, 1)
+
+
 def test_a_folder_that_takes_nothing_costs_no_answer(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

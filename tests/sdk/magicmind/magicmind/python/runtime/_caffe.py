@@ -1,7 +1,9 @@
 """A Caffe network, its prototxt and its caffemodel, as an ONNX graph: the layers that the vendor's samples are made of.
 
-Rests on caffe.proto and the layers' definitions of BVLC/caffe; `Axpy`, `Upsample`, `Mish` and `BN` on the forks whose
-networks Cambricon/magicmind_cloud converts (SENet, YOLOv3, YOLOv4, GoogLeNet-BN).
+Rests on caffe.proto and the layers' definitions of BVLC/caffe, and on the forks whose networks the samples convert:
+`Axpy`, `Upsample`, `Mish` and `BN` of SENet, YOLOv3, YOLOv4 and GoogLeNet-BN; `Normalize`, `Permute`, `PriorBox` and
+`DetectionOutput` of weiliu89/caffe (branch ssd); the second top of `Pooling`, `Upsample` by it and `BN` of two arrays
+of alexgkendall/caffe-segnet; `Convolution3D` and `Pooling3D` of facebook/C3D (v1.1).
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import struct
 import numpy as np
 
 WORD = re.compile(r"""#[^\n]*|"[^"]*"|'[^']*'|[{}]|[^\s{}:;,"'#]+""")
+FLOAT, INT64 = 1, 7  # element types of onnx.proto
+NOTHING = np.float32(-np.inf)  # a score that is none
+SEVERAL = ("split", "pooling")  # kinds of layers that may have several tops
 
 
 class CaffeError(Exception):
@@ -94,7 +99,7 @@ class Graph:
     """Nodes in the order of the layers; a blob that several layers write in place is a tensor for each of them."""
 
     def __init__(self, network, weights):
-        self.weights, self.nodes, self.constants, self.inputs = weights, [], [], {}
+        self.weights, self.nodes, self.constants, self.inputs, self.ranks = weights, [], [], {}, {}
         self.layers = [
             layer
             for layer in network.get("layer", network.get("layers", []))
@@ -110,12 +115,12 @@ class Graph:
                 continue
             bottoms, tops = layer.get("bottom", []), layer.get("top", [])
             unknown = [bottom for bottom in bottoms if bottom not in now]
-            if kind not in LAYERS or unknown or (len(tops) > 1 and kind != "split"):
+            if kind not in LAYERS or unknown or (len(tops) > 1 and kind not in SEVERAL):
                 raise CaffeError(
                     f"layer {name} of type {layer['type'][0]}" + (f": no blob {unknown[0]}" if unknown else "")
                 )
             read = (read | set(bottoms)) - set(tops)
-            for top in tops:
+            for self.place, top in enumerate(tops):
                 self.name = name
                 LAYERS[kind](self, layer, *(now[bottom] for bottom in bottoms))
                 self.nodes[-1].output[0] = top if writers[top] is layer else f"{top}/{name}"
@@ -155,15 +160,17 @@ class Graph:
 
     def model(self):
         """The whole as an ONNX model whose inputs are free in every axis."""
-        from onnx import TensorProto, helper
+        from onnx import helper, shape_inference
 
         def free(name, rank):
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}_{axis}" for axis in range(rank)])
+            return helper.make_tensor_value_info(name, FLOAT, [f"{name}_{axis}" for axis in range(rank)])
 
         rows = [free(name, len(shape)) for name, shape in self.inputs.items()]
-        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.outputs]
-        graph = helper.make_graph(self.nodes, "caffe", rows, ends, self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        ends = [helper.make_tensor_value_info(name, FLOAT, None) for name in self.outputs]
+        known = [helper.make_tensor_value_info(name, FLOAT, [None] * rank) for name, rank in self.ranks.items()]
+        graph = helper.make_graph(self.nodes, "caffe", rows, ends, self.constants, value_info=known)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        return shape_inference.infer_shapes(model, data_prop=True)  # a layout can be turned where the rank is known
 
 
 # --- layers: each adds its nodes, of which the last is its top ------------------------------------------------------
@@ -205,16 +212,38 @@ def convolution(graph, layer, fed, kind="Conv"):
 def pooling(graph, layer, fed):
     said = _said(layer, "pooling")
     most = _one(said, "pool", "MAX") == "MAX"
-    if _one(said, "global_pooling", "false") == "true":
+    whole = _one(said, "global_pooling", "false") == "true"
+    if graph.place and (whole or not most):
+        raise CaffeError(f"layer {graph.name} of type Pooling: a second top of another than the largest of windows")
+    if whole:
         graph.add("GlobalMaxPool" if most else "GlobalAveragePool", fed)
         return
     sizes = _window(said, "kernel", 2, 1)
     more = {} if most else {"count_include_pad": 1}
     more["ceil_mode"] = int(_one(said, "round_mode", "CEIL") == "CEIL")
-    graph.add(
+    pads = _window(said, "pad", len(sizes), 0)
+    if len(sizes) == 3 and any(pads):  # C3D keeps windows that lie in the padding alone
+        raise CaffeError(f"layer {graph.name} of type {layer['type'][0]} of three axes with padding")
+    made = graph.add(
         "MaxPool" if most else "AveragePool", fed, kernel_shape=sizes, strides=_window(said, "stride", len(sizes), 1),
-        pads=_window(said, "pad", len(sizes), 0) * 2, **more,
+        pads=pads * 2, **more,
     )  # fmt: skip
+    if graph.place:  # where in its plane each value was found, as a float
+        graph.nodes[-1].output.append(f"{made}/mask")
+        plane = graph.add("ReduceProd", _part(graph, graph.add("Shape", fed), 2, 4), keepdims=0)
+        graph.add("Cast", graph.add("Mod", f"{made}/mask", plane), to=FLOAT)
+
+
+def _part(graph, tensor, start, end, axis=0):
+    return graph.add("Slice", tensor, *(graph.constant(np.int64([at])) for at in (start, end, axis)))
+
+
+def _deep(layer, kind):
+    """A layer of C3D as one of three axes: what it says of depth stands apart there, and it has no groups."""
+    said = layer.get(f"{kind}3d_param", [{}])[0]
+    rows = {"kernel_size": ("kernel_depth", 1), "stride": ("temporal_stride", 1), "pad": ("temporal_pad", 0)}
+    sizes = {key: [_one(said, deep, least), *[_one(said, key, least)] * 2] for key, (deep, least) in rows.items()}
+    return dict(layer, **{f"{kind}_param": [dict(said, group=[1], **sizes)]})
 
 
 def batch_norm(graph, layer, fed):
@@ -225,7 +254,11 @@ def batch_norm(graph, layer, fed):
 
 
 def bn(graph, layer, fed):
-    _normal(graph, fed, graph.blobs(4)[:4], float(_one(_said(layer, "bn"), "eps", 1e-5)))
+    said = _said(layer, "bn")
+    if _one(said, "bn_mode", "LEARN") == "INFERENCE":  # SegNet's: the statistics are in factor and shift
+        _scaled(graph, fed, *graph.blobs(2)[:2])
+        return
+    _normal(graph, fed, graph.blobs(4)[:4], float(_one(said, "eps", 1e-5)))
 
 
 def _normal(graph, fed, rows, eps):
@@ -321,14 +354,164 @@ def reshape(graph, layer, fed):
     graph.add("Reshape", fed, graph.constant(np.int64(_ints(_said(layer, "reshape")["shape"][0], "dim"))))
 
 
-def upsample(graph, layer, fed):
+def flatten(graph, layer, fed):
+    said = _said(layer, "flatten")
+    axis = int(_one(said, "axis", 1))
+    if axis < 0 or int(_one(said, "end_axis", -1)) != -1:
+        raise CaffeError(f"layer {graph.name} of type Flatten with an axis from the end, or an end")
+    graph.add("Reshape", fed, graph.constant(np.int64([0] * axis + [-1])))
+
+
+def upsample(graph, layer, fed, mask=None):
+    if mask is not None:
+        unpooling(graph, _said(layer, "upsample"), fed, mask)
+        return
     factor = float(_one(_said(layer, "upsample"), "scale", 2))
     graph.add("Resize", fed, "", graph.constant(np.float32([1, 1, factor, factor])), mode="nearest",
               nearest_mode="floor", coordinate_transformation_mode="asymmetric")  # fmt: skip
 
 
+def unpooling(graph, said, fed, mask):
+    """Each value at the place of its plane that the mask says, 0 elsewhere."""
+    factors = [int(_one(said, f"scale_{axis}", _one(said, "scale", 2))) for axis in "hw"]
+    less = [int(_one(said, f"pad_out_{axis}", "false") == "true") for axis in "hw"]
+    sizes = graph.add("Shape", fed)
+    if "upsample_h" in said:
+        plane = graph.constant(np.int64([int(said[f"upsample_{axis}"][0]) for axis in "hw"]))
+    else:
+        plane = graph.add("Mul", _part(graph, sizes, 2, 4), graph.constant(np.int64(factors)))
+        plane = graph.add("Sub", plane, graph.constant(np.int64(less)))
+    rows, whole = _part(graph, sizes, 0, 2), graph.constant(np.int64([0, 0, -1]))
+    flat = graph.add("Concat", rows, graph.add("ReduceProd", plane, keepdims=1), axis=0)
+    where = graph.add("Cast", graph.add("Reshape", mask, whole), to=INT64)
+    empty = graph.add("Expand", graph.constant(np.float32(0)), flat)
+    filled = graph.add("ScatterElements", empty, where, graph.add("Reshape", fed, whole), axis=2)
+    planes = graph.add("Reshape", filled, graph.add("Concat", rows, plane, axis=0))
+    graph.ranks[planes] = 4  # which no inference finds
+    graph.add("Identity", planes)
+
+
+def _prior_sizes(said):
+    """(P, 2) widths and heights in pixels of the boxes of one cell, in their order."""
+    ratios = [1.0]
+    for ratio in map(float, said.get("aspect_ratio", [])):
+        if all(abs(ratio - other) >= 1e-6 for other in ratios):
+            ratios += [ratio, 1 / ratio] if _one(said, "flip", "true") == "true" else [ratio]
+    least, most = ([int(float(word)) for word in said.get(key, [])] for key in ("min_size", "max_size"))
+    sizes = []
+    for i, low in enumerate(least):  # whole numbers: a fraction is cut off
+        sizes += [(low, low)] + [((low * most[i]) ** 0.5,) * 2 for _ in most[:1]]
+        sizes += [(low * ratio**0.5, low / ratio**0.5) for ratio in ratios[1:]]
+    return np.float32(sizes)
+
+
+def prior_box(graph, layer, fed, picture):
+    """(1, 2, 4 H W P): the corners of P boxes for each cell of `fed`, as parts of the picture; then their variances."""
+    said, sizes = _said(layer, "prior_box"), _prior_sizes(_said(layer, "prior_box"))
+    cells, pixels = (graph.add("Cast", graph.add("Shape", tensor), to=FLOAT) for tensor in (fed, picture))
+    made = []
+    for axis, letter, shape in ((3, "w", [1, -1, 1, 1]), (2, "h", [-1, 1, 1, 1])):
+        count, whole = (graph.add("Squeeze", _part(graph, each, axis, axis + 1)) for each in (cells, pixels))
+        whole = _told(graph, said, (f"img_{letter}", "img_size"), whole)
+        step = _told(graph, said, (f"step_{letter}", "step"), graph.add("Div", whole, count))
+        at = graph.add("Range", *(graph.constant(np.float32(0)), count, graph.constant(np.float32(1))))
+        centre = graph.add("Mul", graph.add("Add", at, graph.constant(np.float32(_one(said, "offset", 0.5)))), step)
+        half = np.outer(sizes[:, "wh".index(letter)], [-0.5, 0.5]).astype(np.float32)
+        corners = graph.add("Add", graph.add("Reshape", centre, graph.constant(np.int64(shape))), graph.constant(half))
+        made.append(graph.add("Div", corners, whole))  # (1, W, P, 2) or (H, 1, P, 2)
+    zero = graph.add("Mul", graph.add("Add", *made), graph.constant(np.float32(0)))
+    last = graph.constant(np.int64([4]))
+    boxes = graph.add("Concat", *(graph.add("Unsqueeze", graph.add("Add", each, zero), last) for each in made), axis=4)
+    if _one(said, "clip", "false") == "true":
+        boxes = graph.add("Clip", boxes, graph.constant(np.float32(0)), graph.constant(np.float32(1)))
+    variance = np.float32(said.get("variance", [0.1])) * np.ones(4, np.float32)
+    spread = graph.add("Add", graph.add("Unsqueeze", zero, last), graph.constant(variance.reshape(2, 2)))
+    flat = graph.constant(np.int64([1, 1, -1]))
+    graph.add("Concat", *(graph.add("Reshape", each, flat) for each in (boxes, spread)), axis=1)
+
+
+def _told(graph, said, keys, found):
+    words = [word for key in keys for word in said.get(key, [])]
+    return graph.constant(np.float32(words[0])) if words else found
+
+
+def detection_output(graph, layer, moves, scores, priors):
+    """(boxes, 7): image, class, score and corners as parts of the picture, image by image and class by class, the best
+    first; where no image has any, a row of -1 for each of them behind its number."""
+    said = _said(layer, "detection_output")
+    nms = _one(said, "nms_param", {})
+    rows = (("share_location", "true", "true"), ("code_type", "CORNER", "CENTER_SIZE"),
+            ("variance_encoded_in_target", "false", "false"))  # fmt: skip
+    other = [key for key, default, taken in rows if _one(said, key, default) != taken]
+    if other or float(_one(nms, "eta", 1)) != 1:
+        raise CaffeError(f"layer {graph.name} of type DetectionOutput with another {(*other, 'eta')[0]}")
+    boxes, classes = _decoded(graph, moves, priors), int(said["num_classes"][0])
+    scores = graph.add("Reshape", scores, graph.constant(np.int64([0, -1, classes])))
+    scores = graph.add("Transpose", scores, perm=[0, 2, 1])  # (N, classes, P)
+    real = np.arange(classes).reshape(-1, 1) != int(_one(said, "background_label_id", 0))
+    looked = graph.add("Where", graph.constant(real), scores, graph.constant(NOTHING))
+    looked = _best(graph, looked, int(_one(nms, "top_k", -1)))
+    limits = (np.int64([2**31 - 1]), np.float32([_one(nms, "nms_threshold", 0.3)]),
+              np.float32([_one(said, "confidence_threshold", np.finfo(np.float32).min)]))  # fmt: skip
+    kept = graph.add("NonMaxSuppression", boxes, looked, *(graph.constant(limit) for limit in limits))
+    most = int(_one(said, "keep_top_k", -1))
+    if most >= 0:
+        sizes = graph.add("Shape", looked)
+        empty = graph.add("Expand", graph.constant(NOTHING), sizes)
+        grid = graph.add("ScatterND", empty, kept, graph.add("GatherND", looked, kept))
+        grid = _best(graph, graph.add("Reshape", grid, graph.constant(np.int64([0, -1]))), most)
+        found = graph.add("GatherND", graph.add("Reshape", grid, sizes), kept)
+        kept = graph.add("Compress", kept, graph.add("Greater", found, graph.constant(NOTHING)), axis=0)
+    owner = graph.add("Cast", _part(graph, kept, 0, 2, 1), to=FLOAT)  # image and class
+    score = graph.add("Unsqueeze", graph.add("GatherND", looked, kept), graph.constant(np.int64([1])))
+    corners = graph.add("GatherND", boxes, graph.add("Gather", kept, graph.constant(np.int64([0, 2])), axis=1))
+    _rows_or_none(graph, graph.add("Concat", owner, score, corners, axis=1), looked)
+
+
+def _decoded(graph, moves, priors):
+    """(N, P, 4) corners: centres moved by parts of a prior box, sizes by an exponent, both times its variance."""
+    priors = graph.add("Reshape", priors, graph.constant(np.int64([2, -1, 4])))
+    box, variance = (graph.add("Gather", priors, graph.constant(np.int64(i)), axis=0) for i in (0, 1))
+    low, high = _part(graph, box, 0, 2, 1), _part(graph, box, 2, 4, 1)
+    size, middle = graph.add("Sub", high, low), graph.add("Mean", low, high)
+    moves = graph.add("Mul", graph.add("Reshape", moves, graph.constant(np.int64([0, -1, 4]))), variance)
+    centre = graph.add("Add", graph.add("Mul", _part(graph, moves, 0, 2, 2), size), middle)
+    half = graph.add("Mul", graph.add("Mul", graph.add("Exp", _part(graph, moves, 2, 4, 2)), size),
+                     graph.constant(np.float32(0.5)))  # fmt: skip
+    return graph.add("Concat", graph.add("Sub", centre, half), graph.add("Add", centre, half), axis=2)
+
+
+def _best(graph, scores, most):
+    """`scores` with `NOTHING` in place of all but the `most` best of the last axis, the first of equals; -1: none."""
+    if most < 0:
+        return scores
+    sizes = graph.add("Shape", scores)
+    count = graph.add("Min", graph.constant(np.int64([most])), _part(graph, sizes, -1, 1 << 31))
+    values = graph.add("TopK", scores, count)
+    graph.nodes[-1].output.append(f"{values}/where")
+    empty = graph.add("Expand", graph.constant(NOTHING), sizes)
+    return graph.add("ScatterElements", empty, f"{values}/where", values, axis=-1)
+
+
+def _rows_or_none(graph, rows, looked):
+    """The rows of boxes, or where there is none one for each image."""
+    images, count = _part(graph, graph.add("Shape", looked), 0, 1), _part(graph, graph.add("Shape", rows), 0, 1)
+    stop = graph.add("Squeeze", graph.add("Cast", images, to=FLOAT))
+    numbers = graph.add("Range", graph.constant(np.float32(0)), stop, graph.constant(np.float32(1)))
+    numbers = graph.add("Unsqueeze", numbers, graph.constant(np.int64([1])))
+    shape = graph.add("Concat", images, graph.constant(np.int64([6])), axis=0)
+    none = graph.add("Concat", numbers, graph.add("Expand", graph.constant(np.float32(-1)), shape), axis=1)
+    end = graph.add("Where", graph.add("Equal", count, graph.constant(np.int64([0]))), images, count)
+    start = graph.constant(np.int64([0]))
+    held = graph.add("Slice", graph.add("Concat", rows, none, axis=0), start, end, start)
+    graph.add("Reshape", held, graph.constant(np.int64([-1, 7])))
+
+
 LAYERS = {
     "convolution": convolution,
+    "convolution3d": lambda graph, layer, fed: convolution(graph, _deep(layer, "convolution"), fed),
+    "pooling3d": lambda graph, layer, fed: pooling(graph, _deep(layer, "pooling"), fed),
+    "priorbox": prior_box, "detectionoutput": detection_output, "flatten": flatten,
     "deconvolution": lambda graph, layer, fed: convolution(graph, layer, fed, "ConvTranspose"),
     "pooling": pooling, "batchnorm": batch_norm, "bn": bn, "scale": scale, "innerproduct": inner_product,
     "relu": relu, "prelu": prelu, "mish": mish, "eltwise": eltwise, "axpy": axpy, "concat": concat, "lrn": lrn,
@@ -336,7 +519,6 @@ LAYERS = {
     "sigmoid": lambda graph, layer, fed: graph.add("Sigmoid", fed),
     "tanh": lambda graph, layer, fed: graph.add("Tanh", fed),
     "softmax": lambda graph, layer, fed: graph.add("Softmax", fed, axis=int(_one(_said(layer, "softmax"), "axis", 1))),
-    "flatten": lambda graph, layer, fed: graph.add("Flatten", fed, axis=int(_one(_said(layer, "flatten"), "axis", 1))),
     "permute": lambda graph, layer, fed: graph.add("Transpose", fed, perm=_ints(_said(layer, "permute"), "order")),
     "dropout": lambda graph, layer, fed: graph.add("Identity", fed),
     "split": lambda graph, layer, fed: graph.add("Identity", fed),

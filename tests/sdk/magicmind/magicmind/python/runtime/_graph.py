@@ -387,7 +387,8 @@ def _whole_graph(network, shapes):
         model = _empty(network)
     else:
         model.CopyFrom(source)
-    network.wide = source is not None and compiled.has_int64(source)
+    if network.traced is not None:
+        network.wide = compiled.has_int64(source)
     graph = Graph(network, model, compiled.opset(model))
     del network.detections[:]
     for node in network.made:

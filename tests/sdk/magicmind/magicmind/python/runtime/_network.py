@@ -108,7 +108,7 @@ class Network(Adding):
         self.inputs = []
         self.outputs = []
         self.calibration = None
-        self.wide = False  # whether a parsed graph has INT64 constants
+        self.wide = False  # whether a parsed graph has INT64 constants; none of Caffe has
         self.made = []  # nodes that a program added
         self.detections = []  # those of them that are computed behind the graph
         self.exact = set()  # names of tensors that nodes take in FLOAT32 whatever the precision mode

@@ -58,7 +58,7 @@ class Parser:
         for name, dtype, _ in sides["inputs"] + sides["outputs"]:
             if dtype.upper() not in DataType.__members__:
                 return status(call, Code.UNIMPLEMENTED, f"{name} is of {dtype}")
-        network.model = model
+        network.model, network.wide = model, compiled.has_int64(model)
         network.inputs = [NetworkTensor(*row) for row in sides["inputs"]]
         network.outputs = [NetworkTensor(*row) for row in sides["outputs"]]
         return status(call)
