@@ -165,7 +165,8 @@ def judge_target(best: Estimate, other: Estimate | Cell, target: Target) -> Verd
         f"{target.chip} / {target.other} is {ratio}, best batch against best batch, {best.value:.6g} over "
         f"{against.value:.6g} images/s ({basis}); asked at least {target.ratio:g}"
     )
-    details = {**_quotient(ratio, target.ratio), "measured": best.value, "other": against.value, "against": basis}
+    details = {**_quotient(ratio, target.ratio), "measured": best.value, "other": against.value,
+               "other_low": against.low, "other_high": against.high, "against": basis}  # fmt: skip
     return _decide(ratio, target.ratio, text, details, Effort(), math.sqrt(2) * BETWEEN)
 
 

@@ -17,12 +17,14 @@ from harness.judge.accuracy import RUINED, SLACK, judge_agreement, judge_publish
 from harness.judge.known import excuse
 from harness.judge.numerics import Tolerance, in_precision, tolerance_again
 from harness.judge.sampled import again
+from harness.judge.stats import Estimate
 from harness.judge.throughput import FLOOR
 from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
 from harness.metrics.changes import compared
 from harness.report.records import Record, Run
 from harness.report.samples import Whole, measurement_of, read_answers, whole
+from harness.report.speeds import Speed, best_sound, by_batch, judge_against, judge_latencies
 from harness.run.card import DRIFT
 from harness.run.windows import judged, speed_of
 from harness.vocabulary import Outcome
@@ -49,7 +51,7 @@ class _Evidence:
     """What stands in the journal beside the records."""
 
     def __init__(self, run: Run, results: Path, table: Baselines) -> None:
-        self.results, self.table = results, table
+        self.results, self.table, self.records = results, table, run.records
         self.same_table = run.header.get("baselines") == table.digest
         self.windows = {(line.get("case"), line.get("card", "")): line for line in run.lines if _first(line, "windows")}
         self.answers = {(line.get("case"), line.get("suffix")): line for line in run.lines if _first(line, "answers")}
@@ -195,6 +197,27 @@ def _numerics(record: Record, book: _Evidence) -> Verdict:
     return _excused(verdict, record, book, record.metric)
 
 
+def _targets(record: Record, book: _Evidence) -> Verdict:
+    mine, values = by_batch(book.records, record.case), record.values
+    if not mine:
+        raise _Cannot("no throughput of it was measured in this run")
+    if record.metric == "latency":
+        return _excused(judge_latencies(mine, record.case), record, book, record.metric)
+    if not book.same_table:
+        raise _Cannot("the published figures are not those that it was judged by")
+    best, other = best_sound(mine), None
+    if best is None:
+        raise _Cannot("no measurement of its throughput can be trusted")
+    if record.facts.get("against") == "measured":  # in another run
+        figures = [float(values.get(name) or 0) for name in ("other", "other_low", "other_high")]
+        if 0 in figures:
+            raise _Cannot("the figure of the other chip has no interval on record")
+        other = Speed(Estimate(figures[0], figures[1], figures[2], 0.0, 1), math.nan, True, ())
+    (target,) = (row for row in book.table.targets(record.case.chip) if row.other == record.metric)
+    verdict = judge_against(best, other, target, record.case.model, book.table)
+    return _excused(verdict, record, book, record.metric)
+
+
 def _counted(record: Record, book: _Evidence) -> Verdict:
     """Of what was compared where it was at hand: nothing may differ."""
     values = record.values
@@ -217,7 +240,7 @@ def _excused(verdict: Verdict, record: Record, book: _Evidence, metric: str) -> 
 
 STAGES_AGAIN: Mapping[str, Callable[[Record, _Evidence], Verdict]] = {
     "throughput": _throughput, "accuracy": _agreement, "published": _published, "numerics": _numerics,
-    "protocol": _counted, "export": _counted,
+    "protocol": _counted, "export": _counted, "targets": _targets,
 }  # fmt: skip
 
 

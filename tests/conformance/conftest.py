@@ -29,6 +29,7 @@ from harness.report.messages import language
 from harness.report.progress import Shown
 from harness.report.records import Record, Run, merge, read_run
 from harness.report.samples import write_answers
+from harness.report.speeds import Speed, best_of, by_batch
 from harness.run import peers
 from harness.run.accuracy import Evaluation
 from harness.run.case_answers import answers_of
@@ -60,7 +61,6 @@ from tests.session import (
     stage_of,
     way_on,
 )
-from tests.speeds import Speed, best_of, by_batch
 
 PROGRESS = pytest.StashKey[Shown]()
 SIMULATED_PLAN = Plan(warmup_s=0.2, window_s=0.1, windows=15, latencies=5)  # a stand-in needs no long look

@@ -1,9 +1,12 @@
 """What cannot be computed again is said with its reason, never taken for the same."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_runs import timed
 
 from harness.baselines import load
 from harness.case import Case
@@ -14,6 +17,7 @@ from harness.metrics.base import Score
 from harness.report.recompute import recompute, refuse_unknown
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, of_measurement, write_answers
+from harness.report.speeds import best_of, best_sound, by_batch, judge_against, judge_latencies
 from harness.run.windows import Measurement, judged, speed_of
 from harness.vocabulary import Outcome
 
@@ -31,7 +35,7 @@ def check(tmp_path, record):
 def test_a_record_without_its_evidence_is_not_recomputed(tmp_path):
     told = {
         "throughput": "its windows are not kept", "accuracy": "its answers are not kept",
-        "export": "it compares outputs, which are not kept", "targets": "what it rests on is not kept",
+        "export": "it compares outputs, which are not kept", "targets": "no throughput of it was measured in this run",
     }  # fmt: skip
     for stage, why in told.items():
         assert check(tmp_path, Record(CASE, stage, "PASS", "fine")) == ("not recomputed", why)
@@ -177,6 +181,64 @@ def test_what_was_compared_at_hand_comes_out_by_its_own_count(stage, metric, val
 
     other = {"PASS": "FAIL", "FAIL": "PASS"}[outcome]
     assert (result(outcome), result(other)) == ("same", "differs")
+
+
+LINEUP = Case.parse("regnety_016-ascend310p-fp16-bs1")
+
+
+def targets(records, record, table=None, digest=None):
+    """What came of a record of the stage "targets" of a run with those throughputs."""
+    table = table or load()
+    run = Run({"baselines": digest or table.digest}, (*records, record), {})
+    found = recompute(run, Path(), table)[-1]
+    return found.result, found.why
+
+
+def speeds(*rates, chip="ascend310p"):
+    return [
+        replace(timed(Case.parse(f"regnety_016-{chip}-fp16-bs{batch}"), rate), marks=())
+        for batch, rate in zip((1, 4, 8), rates, strict=False)
+    ]
+
+
+def judged_targets(mine, other):
+    """The record of a ratio as the run wrote it."""
+    (target,) = (row for row in load().targets("ascend310p") if row.other == "ascend310")
+    best = best_sound(by_batch(mine, LINEUP))
+    verdict = judge_against(best, best_of(other, LINEUP, "ascend310"), target, LINEUP.model, load())
+    values = {name: value for name, value in verdict.details.items() if isinstance(value, float)}
+    facts = {name: value for name, value in verdict.details.items() if isinstance(value, str)}
+    return Record(LINEUP, "targets", verdict.outcome, verdict.text, "ascend310", values, (), facts)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_ratio_to_another_chip_is_computed_again_from_the_throughputs(measured):
+    mine = speeds(1500.0, 3900.0, 3000.0)
+    record = judged_targets(mine, speeds(900.0, 1000.0, chip="ascend310") if measured else [])
+
+    assert (record.facts["against"] == "measured") == measured
+    assert targets(mine, record)[0] == "same"
+    assert targets(speeds(1500.0, 900.0), record)[0] == "differs"
+    assert (
+        targets(mine, replace(record, outcome=Outcome.FAIL if record.outcome is Outcome.PASS else Outcome.PASS))[0]
+        == "differs"
+    )
+    assert targets(mine, record, digest="another") == (
+        "not recomputed", "the published figures are not those that it was judged by"
+    )  # fmt: skip
+    assert targets([], record) == ("not recomputed", "no throughput of it was measured in this run")
+    if measured:
+        bare = replace(record, values={**record.values, "other_low": None})
+        assert targets(mine, bare) == ("not recomputed", "the figure of the other chip has no interval on record")
+
+
+def test_latencies_of_batches_are_judged_again():
+    mine = speeds(1500.0, 3900.0, 4200.0)
+    verdict = judge_latencies(by_batch(mine, LINEUP), LINEUP)
+    record = Record(LINEUP, "targets", verdict.outcome, verdict.text, "latency", {"slope": verdict.details["slope"]})
+
+    assert targets(mine, record)[0] == "same"
+    assert targets(speeds(1500.0, 3900.0, 5200.0), record)[0] == "differs"
 
 
 def test_an_error_has_no_figure(tmp_path):

@@ -11,8 +11,8 @@ from harness import matrix
 from harness.baselines import load
 from harness.case import Case
 from harness.report.records import Record
+from harness.report.speeds import best_of, by_batch
 from tests.session import ROOT
-from tests.speeds import best_of, by_batch
 
 spec = importlib.util.spec_from_file_location("targets", ROOT / "tests" / "conformance" / "test_targets.py")
 targets = importlib.util.module_from_spec(spec)
