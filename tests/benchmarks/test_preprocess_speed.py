@@ -256,7 +256,7 @@ def test_little_of_preparing_holds_pythons_lock(name, tmp_path, monkeypatch):
     assert share <= LOCKED[name], f"{share:.0%} of preparing holds the lock: at most {1 / share:.1f}x on any cores"
 
 
-LEAST = 0.78  # on two cores that six other programs shared: 0.83 to 1.06 (0.71 to 0.90 where tensors are copied)
+LEAST = 0.68  # 0.71 to 1.01 on two quiet cores, 0.83 to 1.09 on two that other programs shared
 
 
 @pytest.mark.parametrize("name", JOBS)
