@@ -53,7 +53,8 @@ JUDGED = [
     for path in sorted((ROOT / folder).glob("*.py")) if path.name != "policyfile.py"
 ]  # fmt: skip
 JUDGED += [ROOT / "harness" / name for name in ("worker/process.py", "worker/pipe.py", "store.py",
-           "reference/recurrent.py", "report/recompute.py", "baselines/arithmetic.py", "metrics/widertext.py",
+           "reference/recurrent.py", "report/recompute.py", "report/speeds.py",
+           "baselines/arithmetic.py", "metrics/widertext.py",
            "diagnose/layers.py", "diagnose/mistakes.py", "diagnose/taps.py", "datasets/imagenet.py",
            "datasets/coco.py", "datasets/peta.py")]  # fmt: skip
 JUDGED += sorted((ROOT / "harness" / "vendor" / "logs").glob("*.py"))
