@@ -90,7 +90,7 @@ def judge_agreement(
 
 RUINED = 0.5  # share of what is found in an image that changed
 BUDGET = {Precision.FP32: 0.01, Precision.FP16: 0.01, Precision.BF16: 0.01, Precision.INT8: 0.05}
-"""Share of images that may be ruined. Of 50 images of four data sets, BF16 ruins none (docs/measured.md)."""
+"""Share of images that may be ruined. Of 50 images of three models, BF16 ruins none (docs/measured.md)."""
 
 SURELY = 0.01  # chance of a FAIL when as many images are ruined as the budget allows
 

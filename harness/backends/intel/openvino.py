@@ -268,8 +268,8 @@ def _other_precision(core: Any, compiled: Any, spec: BuildSpec) -> str:
         return f"asked the plugin {spec.target} for {wanted} ({spec.precision}), it took {taken} without saying so"
     found = _precisions(compiled)
     told = ", ".join(f"{count} in {name}" for name, count in sorted(found.items()))
-    asked = NARROW_TYPES.get(spec.precision, tuple(found))
-    if found and not any(name in found for name in asked):
+    narrow = NARROW_TYPES.get(spec.precision)
+    if narrow and found and not any(name in found for name in narrow):
         missed = f"no convolution or matrix product is in {spec.precision.upper()}"
         return f"asked the plugin {spec.target} for {spec.precision}, {missed}: {told}"
     if spec.precision == "fp32" and set(found) - {"f32"}:

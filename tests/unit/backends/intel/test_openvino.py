@@ -204,6 +204,11 @@ def test_a_case_in_a_precision_that_the_device_lacks_is_skipped_with_the_reason(
         )
 
 
+def test_a_cpu_is_tested_at_every_precision_that_openvino_builds():
+    assert {*CHIPS["intel_cpu"].precisions} == {*registry.backend("openvino").precisions} == {*backend.CAPABILITY}
+    assert {*backend.NARROW_TYPES} <= {*backend.CAPABILITY}
+
+
 def one_device(*precisions):
     device = replace(CPU, precisions=precisions)
     return SimpleNamespace(present=lambda chip: SimpleNamespace(devices=(device,)))
