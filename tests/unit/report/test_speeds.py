@@ -11,7 +11,7 @@ from harness import matrix
 from harness.baselines import load
 from harness.case import Case
 from harness.report.records import Record
-from harness.report.speeds import best_of, by_batch
+from harness.report.speeds import best_of, by_batch, judge_latencies
 from tests.session import ROOT
 
 spec = importlib.util.spec_from_file_location("targets", ROOT / "tests" / "conformance" / "test_targets.py")
@@ -97,6 +97,32 @@ def test_a_target_is_of_the_best_batch_whatever_its_place(rates):
     assert against["ascend310"]["other"] == 1500, "the other's best batch on record"
     assert against["t4"]["other"] == 1918.7328, "its best published one, where none is on record"
     assert told["marks"] == ("simulated", "scenes"), "those of both measurements"
+
+
+CPU = Case.parse("regnety_016-cpu-fp32-bs1")
+
+
+@pytest.mark.parametrize(
+    ("of", "against", "outcome", "says"),
+    [
+        (CPU, (100.0, 1600.0), "PASS", "times eager PyTorch"),  # as fast beside PyTorch as at batch 1: other load
+        (CPU, (100.0, 200.0), "INVALID", "the batch is not computed"),
+        (CPU, (100.0, None), "INCONCLUSIVE", "other load on the CPU"),  # other load spoilt one of the ratios
+        (CPU, (None, None), "INCONCLUSIVE", "other load on the CPU"),
+        (OURS, (100.0, 1600.0), "INVALID", "the batch is not computed"),  # a ratio to what is published
+        (OURS, (None, None), "INVALID", "the batch is not computed"),
+    ],
+)
+def test_latencies_are_judged_by_ratios_to_eager_pytorch_where_there_is_one_of_each(of, against, outcome, says):
+    """Batch 4 takes a quarter of the time of batch 1."""
+    records = [
+        timed(replace(of, batch=batch), rate, published=published)
+        for batch, rate, published in zip((1, 4), (100.0, 1600.0), against, strict=True)
+    ]
+
+    verdict = judge_latencies(by_batch(records, of), of)
+
+    assert (verdict.outcome, says in verdict.text) == (outcome, True), verdict.text
 
 
 def test_an_invalid_measurement_is_no_best_batch():
