@@ -121,7 +121,7 @@ def measure(execute: Callable[[int], None], plan: Plan, clock: Callable[[], floa
     while len(windows) < plan.windows and (len(windows) < FEWEST or windows[-1].stop < end):
         part = window(times)
         while _seconds(part) < plan.window_s:  # the device became faster: top the window up
-            rest = window(max(1, _fill(part, plan.window_s) - part.executes))
+            rest = window(_fill(part, plan.window_s) - part.executes)
             part = Window(part.start, rest.stop, part.executes + rest.executes)
         windows.append(part)
         times = max(times, part.executes)
@@ -225,7 +225,7 @@ def _fill(last: Window, window_s: float) -> int:
     most = last.executes * 10
     if seconds * 10 <= window_s:
         return most
-    return min(most, max(1, math.ceil(window_s * HEADROOM * last.executes / seconds)))
+    return min(most, math.ceil(window_s * HEADROOM * last.executes / seconds))
 
 
 def _within(window: Window, left: float, right: float) -> float:

@@ -8,8 +8,24 @@ import pytest
 from baselines_copies import spoil
 
 from harness.baselines import load
-from harness.baselines.arithmetic import evaluate, lint
-from harness.baselines.registry import DIRECTORY
+from harness.baselines.arithmetic import (
+    accuracies,
+    agreement,
+    bests,
+    card_figures,
+    copies,
+    evaluate,
+    labels,
+    latencies,
+    lint,
+    rates,
+    ratios,
+    slopes,
+    sources,
+)
+from harness.baselines.registry import DIRECTORY, Baselines
+from harness.baselines.rows import Best, Cell, Log, Ratio, Times
+from harness.case import Precision
 
 
 def test_all_disagreements_of_the_documents_are_known(registry):
@@ -232,3 +248,180 @@ def test_a_latency_that_is_not_printed_is_not_added_up(copied, gone):
 
     assert known["parts"] == 0
     assert known["launch"] == (gone not in ("compute", "enqueue"))
+
+
+# ---------------------------------------------------------------- each rule, on rows written for it
+
+ROW = {"model": "m", "chip": "ascend310", "precision": Precision.FP16, "document": "D", "section": "1",
+       "file": "f.toml", "line": 5}  # fmt: skip
+NONE = dict.fromkeys(("cells", "logs", "times", "ratios", "bests", "rows_of_targets", "deviations", "errata"), ())
+
+
+def cell(printed, **fields):
+    known = {**ROW, "batch": 4, "metric": "throughput", "value": float(printed), "unit": "images/s", "role": "cell",
+             "protocol": "p", "chosen": True, "note": "", "printed": Decimal(printed)}  # fmt: skip
+    return Cell(**{**known, **fields})
+
+
+def accuracy(printed, metric, **fields):
+    return cell(printed, **{"metric": metric, "unit": "fraction", "batch": None, **fields})
+
+
+def mean(of, value, **others):
+    printed = {name: Decimal(digits) for name, digits in others.items()}
+    return Times(**ROW, batch=4, of=of, mean=Decimal(value), others=printed)
+
+
+def log(batch=4, images=1000, e2e=("100", "1E4"), **stages):
+    pairs = {**dict.fromkeys(("read", "preprocess", "infer", "post"), ("200", "5")), **stages, "e2e": e2e}
+    numbers = {name: tuple(map(Decimal, pair)) for name, pair in pairs.items()}
+    return Log(**ROW, batch=batch, images=images, **numbers)
+
+
+def ratio(value=None, at_least=None, formula="", **fields):
+    digits = {"value": value and Decimal(value), "at_least": at_least and Decimal(at_least), "formula": formula}
+    return Ratio(**{**ROW, "other": "t4", "batch": 4, "other_batch": 4, **digits, **fields})
+
+
+def said(rule, **rows):
+    table = Baselines(**{**NONE, **{name: tuple(of) for name, of in rows.items()}}, digest="")
+    return [(finding.rule, finding.says) for finding in rule(table)]
+
+
+DEVICE, EXECUTION = {"per": "device", "chosen": False}, {"per": "execution", "chosen": False}
+PAIR = [cell("400"), cell("200", chip="t4")]
+PARTS = [mean("to device", "1.00"), mean("compute", "2.00"), mean("from device", "3.00")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "findings"),
+    [
+        # a 310 has four devices, a T4 one; half a digit may be rounded away, and no more
+        (card_figures, {"cells": [cell("400"), cell("100", **DEVICE)]}, []),
+        (card_figures, {"cells": [cell("100", chip="t4"), cell("100", chip="t4", **DEVICE)]}, []),
+        (card_figures, {"cells": [cell("400"), cell("100", **EXECUTION)]}, []),
+        (card_figures, {"cells": [cell("400"), cell("99.875", **DEVICE)]}, []),
+        (card_figures, {"cells": [cell("400"), cell("99.87", **DEVICE)]},
+         [("card", "99.87 gives 399.48, printed 400")]),
+        (card_figures, {"cells": [cell("400"), cell("99", **DEVICE), cell("99", **DEVICE, section="2")]},
+         [("card", "99 gives 396, printed 400")]),
+        (card_figures, {"cells": [cell("400")], "times": [mean("compute", "40", total_s="4")]}, []),
+        (card_figures, {"cells": [cell("400")], "times": [mean("compute", "41", without_first="4")]},
+         [("card", "41 gives 390.243902, printed 400")]),
+        (card_figures, {"cells": [cell("400")], "times": [mean("compute", "41"), mean("latency", "41", total_s="4")]},
+         []),
+        (card_figures, {"cells": [cell("400", batch=None), cell("99", batch=None, **DEVICE)]}, []),
+        (card_figures, {"cells": [cell("400.0", formula="100.0x4"), cell("100.0", **DEVICE)]}, []),
+        (card_figures, {"cells": [cell("400.0", formula="100.02x4"), cell("100.02", **DEVICE)]},
+         [("formula", "100.02x4 is 400.08, printed 400.0")]),
+        (card_figures, {"cells": [cell("400", formula="4*1000/10")], "times": [mean("compute", "10", total_s="4")]},
+         []),
+        (card_figures, {"cells": [cell("400", formula="4*100")]},
+         [("operand", "4*100 is not made of what was measured: nothing")]),
+        (card_figures, {"cells": [cell("500", formula="100x5"), cell("100", **DEVICE)]},
+         [("operand", "100x5 is not made of what was measured: 100")]),
+        (card_figures, {"cells": [cell("4000", formula="4x1000"), cell("99", **DEVICE)]},
+         [("operand", "4x1000 is not made of what was measured: 99")]),
+        # the coarser print decides
+        (agreement, {"cells": [cell("400"), cell("400.5", section="2", chosen=False)]}, []),
+        (agreement, {"cells": [cell("400"), cell("400.6", section="2", chosen=False)]},
+         [("agreement", "400.6 in 2, 400 in 1")]),
+        (agreement, {"cells": [cell("400.6", section="2", chosen=False), cell("400")]},
+         [("agreement", "400.6 in 2, 400 in 1")]),
+        (agreement, {"cells": [cell("400"), cell("500", batch=8), cell("500", document="E"),
+                               cell("500", role="source")]}, []),
+        (agreement, {"cells": [accuracy("0.809", "ap_hard"), accuracy("80.95", "ap_hard", batch=1, chosen=False,
+                                                                      scale=Decimal("0.01"))]}, []),
+        (agreement, {"cells": [accuracy("0.809", "ap_hard"), accuracy("80.96", "ap_hard", batch=1, chosen=False,
+                                                                      scale=Decimal("0.01"))]},
+         [("agreement", "80.96 in 1, 0.809 in 1")]),
+        (labels, {"cells": [cell("400"), cell("500", batch=16, labelled=32)]},
+         [("label", "500 of batch 16 is labelled batch 32")]),
+        (bests, {"cells": [cell("400"), cell("500", batch=8), cell("900", section="2"), cell("900", chip="t4")],
+                 "bests": [Best(**ROW, value=Decimal("500")), Best(**ROW, value=Decimal("400"))]},
+         [("best", "the highest figure is 500, printed 400")]),
+        (bests, {"bests": [Best(**ROW, value=Decimal("5"))]}, [("best", "the highest figure is 0, printed 5")]),
+        (ratios, {"cells": PAIR, "ratios": [ratio("2.0", formula="400/200"), ratio(at_least="2")]}, []),
+        (ratios, {"cells": [cell("400"), cell("195", chip="t4")], "ratios": [ratio("2"), ratio("2.0", at_least="2.1")]},
+         [("ratio", "batch 4: 400/195 is 2.051282051, printed 2.0"),
+          ("claim", "batch 4: claimed to be at least 2.1 x t4, 400/195 is 2.051")]),
+        (ratios, {"cells": PAIR, "ratios": [ratio(formula="401/200"), ratio(batch=8)]},
+         [("ratio", "batch 4: 401/200 is not 400/200"),
+          ("ratio", "batch 8 of ascend310 or t4 is not in the table of 1")]),
+        (ratios, {"cells": [*PAIR, cell("300", batch=8)], "ratios": [ratio("3", batch=None, other_batch=None)]},
+         [("ratio", "best batch: 400/200 is 2, printed 3")]),
+        # images per second over the batch, twice logarithmic
+        (slopes, {"cells": [cell("100", batch=1), cell("50", batch=4)]}, []),
+        (slopes, {"cells": [cell("100", batch=1), cell("49", batch=4)]},
+         [("slope", "100 at batch 1, 49 at batch 4: log-log slope -0.515")]),
+        (slopes, {"cells": [cell("100", batch=4), cell("193", batch=8), cell("377", batch=16), cell("9", batch=None)]},
+         [("slope", "193 at batch 8, 377 at batch 16: log-log slope 0.966")]),
+        (slopes, {"cells": [cell("100", batch=1), cell("900", batch=2, section="2"),
+                            cell("900", batch=2, chip="t4")]}, []),
+        # rate times latency: a ten-thousandth of the images, one of a thousand milliseconds
+        (rates, {"logs": [log(10000, 10000, ("100", "100010"))]}, []),
+        (rates, {"logs": [log(4, 10000, ("100", "100020"))]},
+         [("images", "100 images/s for 100020 ms are 10002 images, the data set has 10000")]),
+        (rates, {"logs": [log(read=("200.2", "5"), post=("199.8", "5"))]}, []),
+        (rates, {"logs": [log(read=("200.4", "5"), preprocess=("199.6", "5"), post=("100", "5"), infer=("9", "9"))]},
+         [("rates", "rate x latency is 1000 ms: read 200.4 x 5 = 1002.0, preprocess 199.6 x 5 = 998.0,"
+                    " post 100 x 5 = 500.0")]),
+        # five digits in common
+        (copies, {"logs": [log(infer=("123.45", "8")), log(8, infer=("123.45", "9"))]},
+         [("copy", "123.45 stand in the log of batch 4 too")]),
+        (copies, {"logs": [log(infer=("123.4", "8")), log(8, infer=("123.4", "9"))]}, []),
+        (copies, {"logs": [log(8, infer=("123.45", "8")), log(4, infer=("8", "543.21")),
+                          log(16, post=("123.45", "543.21"))]},
+         [("copy", "123.45, 543.21 stand in the log of batch 4 and 8 too")]),
+        # times in order, and of whole executes
+        (latencies, {"times": [mean("latency", "2", min="2", median="2", p99="2", max="2")]}, []),
+        (latencies, {"times": [mean("latency", "2", min="3", max="4")]}, [("order", "latency: min 3, max 4, mean 2")]),
+        (latencies, {"times": [mean("latency", "5", min="3", max="4")]}, [("order", "latency: min 3, max 4, mean 5")]),
+        (latencies, {"times": [mean("latency", "2", median="3", p99="2.5")]},
+         [("order", "latency: median 3, p99 2.5, mean 2")]),
+        (latencies, {"times": [mean("compute", "2", total_s="1.00006")]}, []),
+        (latencies, {"times": [mean("compute", "2", total_s="1.00008")]},
+         [("executes", "1.00008 s of 2 ms are 500.04 executes")]),
+        (latencies, {"times": [mean("compute", "2", total_s="0.99992")]},
+         [("executes", "0.99992 s of 2 ms are 499.96 executes")]),
+        # each of three parts is rounded
+        (latencies, {"times": [*PARTS, mean("latency", "6.02")]}, []),
+        (latencies, {"times": [*PARTS, mean("latency", "5.97")]},
+         [("parts", "the parts' means add up to 6.00, printed 5.97")]),
+        (latencies, {"times": [*PARTS[:2], mean("latency", "6.03")]}, []),
+        (latencies, {"times": [mean("compute", "2.00"), mean("enqueue", "1.80")]}, []),
+        (latencies, {"times": [mean("compute", "2.00"), mean("enqueue", "1.81")]},
+         [("launch", "enqueueing takes 1.81 of 2.00 ms: the host is measured")]),
+        (accuracies, {"cells": [accuracy(v, f"instance_{n}") for v, n in (("0.5", "precision"), ("0.5", "recall"),
+                                                                         ("0.5000000000000004", "f1"))]}, []),
+        (accuracies, {"cells": [accuracy(v, f"instance_{n}") for v, n in (("0.75", "precision"), ("0.25", "recall"),
+                                                                         ("0.3750000000000005", "f1"))]},
+         [("f1", "0.75 and 0.25 give 0.3750000000000000, printed 0.3750000000000005")]),
+        (accuracies, {"cells": [accuracy("0.75", "instance_precision"), accuracy("0.25", "instance_recall")]}, []),
+        (accuracies, {"cells": [accuracy("77.9", "top1", complement=Decimal("22.1"))]}, []),
+        (accuracies, {"cells": [accuracy("77.9", "top1", complement=Decimal("22.2"))]},
+         [("complement", "77.9 and 22.2 are not 100")]),
+        (accuracies, {"cells": [accuracy("77", "top1", then=(Decimal(80), Decimal(80))), accuracy("80", "top5")]}, []),
+        (accuracies, {"cells": [accuracy("77", "top1", then=(Decimal(80), Decimal(82))), accuracy("81", "top5")]},
+         [("order", "top-1 to top-5 fall: 77, 80, 82, 81")]),
+        (accuracies, {"cells": [accuracy("77", "top1"), accuracy("70", "top5"), cell("1", then=(Decimal(0),))]}, []),
+    ],
+)  # fmt: skip
+def test_a_rule_says_what_its_rows_contradict_and_nothing_else(rule, rows, findings):
+    assert said(rule, **rows) == findings
+
+
+@pytest.mark.parametrize("formula", ["4+5", "4*", "4*5-1"])
+def test_what_is_no_product_or_quotient_is_refused(formula):
+    with pytest.raises(ValueError, match=r"has a '[+-]'|zip"):
+        evaluate(formula)
+
+
+def test_an_accuracy_of_exactly_99_percent_needs_no_deviation():
+    source = accuracy("80", "top1", role="source", chip=None, precision=None)
+
+    assert said(sources, cells=[source, accuracy("79.2", "top1")]) == []
+    assert said(sources, cells=[source, accuracy("79.1", "top1", scale=Decimal("1"))]) == [
+        ("source", "8000 % -> 7910 % is a drop of 1.12 %")
+    ]
+    assert said(sources, cells=[source, accuracy("7", "top1", chosen=False), accuracy("7", "ap_hard")]) == []

@@ -25,8 +25,10 @@ from harness.judge.throughput import (
     judge_in_flight,
     judge_ratio,
     judge_target,
+    told_beside,
 )
 from harness.judge.timing import Timing, Window
+from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -623,3 +625,152 @@ def test_a_rate_is_that_of_all_windows(told, outcome):
     assert verdict.outcome is outcome
     assert verdict.details == {"counted": 80.0}
     assert "all 3 windows have" in verdict.text
+
+
+# ---------------------------------------------------------------- what is told, and what goes on record
+
+HUNDRED = replace(ANY_CELL, value=100.0, document="D", section="1")  # it prints as 9.4 images/s
+TARGET = Target("a", "b", 1.2, "best_batch", "", "", "", 1)
+
+
+def of(value, low, high, sessions=6):
+    return Estimate(value, low, high, 0.02, 60, sessions=sessions)
+
+
+@pytest.mark.parametrize(
+    ("seen", "slack", "effort", "outcome", "more", "figures"),
+    [
+        (of(200, 190, 210), 0.5, Effort(2, 30.0), PASS, "; 6 fresh sessions", {"ratio": 2, "bound": 50}),
+        (of(300, 290, 310, 1), 0.5, Effort(), PASS, "", {"ratio": 3, "bound": 50}),
+        (of(400, 390, 410, 1), 0.5, Effort(), INVALID,
+         "; over 3 times what was published: devices or images are counted twice, or the timing does not wait for the "
+         "device", {"ratio": 4, "bound": 50}),
+        (of(94, 93.99, 94.01, 1), 0.95, Effort(1, 40.0), INCONCLUSIVE,  # (3.144 x 0.03 / ln(95 / 94)) ** 2
+         "; below what is asked, but runs of one chip differ by 3 %: about 80 runs on other days or cards, all like "
+         "this one, would be a FAIL; run it again", {"ratio": 0.94, "bound": 95, "needed_runs": 80}),
+        (of(110, 60, 130, 1), 0.95, Effort(1, 40.0), INCONCLUSIVE,
+         "; high / low of the interval is 2.17, and only up to 1.5 decides: noise; end other programs or lock the "
+         "clock, then measure again, with more --patience", {"ratio": 1.1, "bound": 95, "width": 13 / 6}),
+    ],
+)  # fmt: skip
+def test_a_floor_tells_all_that_it_rests_on(seen, slack, effort, outcome, more, figures):
+    verdict = judge_floor(seen, HUNDRED, slack, effort)
+
+    assert verdict.outcome is outcome
+    assert verdict.text == (
+        f"{seen} images/s, {figures['ratio']:.3f} of the published 9.4 images/s (D, 1); asked at least "
+        f"{figures['bound']} ({slack:g} of it); 60 windows, spread 2 %{more}"
+    )
+    told = {"measured": seen.value, "low": seen.low, "high": seen.high, "published": 100, "spread": 0.02, "samples": 60}
+    cost = {"look": effort.look, "doubt": "", "seconds": effort.seconds, "sessions": seen.sessions}
+    assert verdict.details == pytest.approx({**told, **figures, **(cost if outcome is not INVALID else {})})
+
+
+def test_a_target_tells_what_the_best_batch_is_held_against():
+    published = judge_target(of(240, 235, 245), HUNDRED, TARGET)
+    measured = judge_target(of(240, 235, 245), of(100, 98, 102), TARGET)
+
+    assert published.text == (
+        "a / b is 2.4 [2.35, 2.45], best batch against best batch, 240 over 100 images/s (published, D, 1); "
+        "asked at least 1.2"
+    )
+    assert measured.text.endswith("240 over 100 images/s (measured); asked at least 1.2")
+    cost = {"look": 1, "doubt": "", "seconds": 0.0, "sessions": 1, "measured": 240, "other": 100, "bound": 1.2}
+    assert published.details == pytest.approx(
+        {**cost, "ratio": 2.4, "ratio_low": 2.35, "ratio_high": 2.45, "spread": 0.02, "samples": 1, "other_low": 100,
+         "other_high": 100, "against": "published, D, 1"}
+    )  # fmt: skip
+    down, up = (math.hypot(math.log(a), math.log(b)) for a, b in ((240 / 235, 1.02), (245 / 240, 1 / 0.98)))
+    assert measured.details == pytest.approx(
+        {**cost, "ratio": 2.4, "ratio_low": 2.4 * math.exp(-down), "ratio_high": 2.4 * math.exp(up), "samples": 60,
+         "spread": 0.02 * math.sqrt(2), "other_low": 98, "other_high": 102, "against": "measured"}
+    )  # fmt: skip
+
+
+def test_two_best_batches_that_runs_explain_are_open():
+    """Each is one run of one card: together they differ by 3 % x sqrt(2)."""
+    runs = judge_target(of(118, 117.99, 118.01), HUNDRED, TARGET)
+
+    assert runs.outcome is INCONCLUSIVE
+    assert "runs of one chip differ by 4.243 %" in runs.text
+
+
+@pytest.mark.parametrize(
+    ("times", "place"),
+    [(0.5, "the chip is slower"), (1.0, "no difference is certain"), (2.0, "the chip is faster")],
+)
+def test_a_ratio_to_another_program_is_told_and_not_judged(times, place):
+    judged = Verdict(FAIL, "slow", {"a": 1, "beside": {"X": [1, 1, 1]}})
+    told = told_beside(judged, "ONNX Runtime", [times * 0.99, times / 0.99] * 30, [1.0] * 60)
+    low, high = (told.details[f"onnx_runtime_ratio_{end}"] for end in ("low", "high"))
+
+    assert told.outcome is FAIL
+    assert (
+        told.text == f"slow; {times:g} [{low:.6g}, {high:.6g}] times ONNX Runtime in the same run; not judged; {place}"
+    )
+    assert told.details == {"a": 1, "onnx_runtime_ratio": pytest.approx(times), "onnx_runtime_ratio_low": low,
+                            "onnx_runtime_ratio_high": high,
+                            "beside": {"X": [1, 1, 1], "ONNX Runtime": [pytest.approx(times), low, high]}}  # fmt: skip
+    assert 0.99 * times < low < times < high < times / 0.99
+
+
+def test_a_ratio_to_eager_pytorch_tells_all_that_it_rests_on():
+    verdict = judge_ratio([1.98, 2 / 0.99] * 30, [1.0] * 60, 1.5, Effort(1, 20.0, "pairs of windows"))
+    low, high, spread = (verdict.details[name] for name in ("ratio_low", "ratio_high", "spread"))
+
+    assert verdict.text == (
+        f"2 [{low:.6g}, {high:.6g}] times eager PyTorch in the same run; asked at least 1.5; 60 pairs of windows, "
+        f"spread {100 * spread:.4g} %"
+    )
+    assert verdict.details == {
+        "ratio": pytest.approx(2), "ratio_low": low, "ratio_high": high, "spread": pytest.approx(0.0101, abs=1e-4),
+        "samples": 60, "bound": 1.5, "look": 1, "doubt": "", "seconds": 20.0, "sessions": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rate", "batch", "latency", "in_flight", "outcome", "text"),
+    [
+        (800, 8, 0.01, 2, PASS, "10000 us (upper quartile of 4), are 0.5 executes at once on each device; 2 in flight, "
+                                "at most 2.56 plausible"),
+        (8000, 8, 0.01, 1, INVALID,
+         "10000 us (upper quartile of 4), are 5 executes at once on each device; 1 in flight, at most 1.28 plausible: "
+         "images or devices are counted twice, or the timed work is not done"),
+        (100, 8, 0.01, 1, INVALID,
+         "10000 us (upper quartile of 4), are 0.0625 executes at once on each device; 1 in flight, at most 1.28 "
+         "plausible: executes, images or devices are left out of the rate, or the latencies are in another unit"),
+        (800000, 8, 4e-5, 1, INCONCLUSIVE,
+         "40 us (upper quartile of 4), are 2 executes at once on each device; 1 in flight, at most 1.5 plausible: "
+         "a single execute is too short to decide"),
+    ],
+)  # fmt: skip
+def test_executes_at_once_are_told_with_what_they_rest_on(rate, batch, latency, in_flight, outcome, text):
+    verdict = judge_in_flight(rate, batch, 2, [latency] * 4, in_flight)
+
+    assert verdict.outcome is outcome
+    assert verdict.text == f"{rate} images/s at batch {batch} on 2 devices, where a single execute takes {text}"
+    assert verdict.details == {"executes_at_once": pytest.approx(rate / batch / 2 * latency), "in_flight": in_flight}
+
+
+@pytest.mark.parametrize(
+    ("latencies", "more", "outcome", "slope", "error", "text"),
+    [
+        ({4: 0.03, 1: 0.01, 2: 0.9}, {}, PASS, math.log(3, 4), 0.0,
+         "10 ms at batch 1, 30 ms at batch 4: log-log slope 0.792"),
+        ({1: 0.01, 4: 0.02}, {"ratios": {1: 2.0, 4: 1.5}, "shared": True, "noise": {1: 0.03, 4: 0.04}}, PASS,
+         math.log(16 / 3, 4), 0.05 / math.log(4),
+         "10 ms at batch 1, 20 ms at batch 4 (2 and 1.5 times eager PyTorch): log-log slope 1.208 +- 0.036"),
+        ({1: 0.01, 4: 0.16}, {"shared": True}, INCONCLUSIVE, 2.0, 0.0,
+         "10 ms at batch 1, 160 ms at batch 4: log-log slope 2.000"),
+        ({2: 0.01, 8: 0.01}, {"noise": {2: 0.03}}, INCONCLUSIVE, 0.0, 0.03 / math.log(4),
+         "10 ms at batch 2, 10 ms at batch 8: log-log slope 0.000 +- 0.022"),
+    ],
+)  # fmt: skip
+def test_how_latency_grows_is_told_with_what_it_rests_on(latencies, more, outcome, slope, error, text):
+    verdict = judge_batches(latencies, **more)
+
+    assert verdict.outcome is outcome
+    assert verdict.text.split(":")[0] + ":" + verdict.text.split(":")[1] == f"{text}, plausible from 0.02 to 1.5"
+    assert verdict.details["latencies"] == {str(batch): latencies[batch] for batch in sorted(latencies)}
+    assert verdict.details["range"] == [0.02, 1.5]
+    assert (verdict.details["slope"], verdict.details["slope_error"]) == pytest.approx((slope, error))

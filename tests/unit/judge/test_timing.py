@@ -37,6 +37,7 @@ def test_times_that_a_clock_may_show_are_taken():
         (((0.0, 1.0, 0),), ()),
         (((0.0, math.nan, 1),), ()),
         (((0.0, math.inf, 1),), ()),
+        (((-math.inf, 1.0, 1),), ()),
         (((0.0, 1.0, 1),), (0.1, 0.0)),
         (((0.0, 1.0, 1),), (math.nan,)),
         ((), (0.1,)),
@@ -47,6 +48,11 @@ def test_times_that_no_clock_shows_are_no_measurement(windows, latencies):
         Timing((), tuple(Window(*one) for one in windows), latencies).check()
 
     assert "own `measure`" in told.value.hint
+
+
+def test_a_warm_up_that_no_clock_shows_is_no_measurement():
+    with pytest.raises(InvalidMeasurement, match="is no measurement"):
+        Timing((Window(0.0, 0.0, 1),), (Window(0.0, 1.0, 1),), ()).check()
 
 
 class Device:
@@ -149,6 +155,32 @@ def test_every_execute_is_in_exactly_one_sample():
     assert device.calls[-7:] == [1] * 7
 
 
+BRIEF = {"warmup_s": 0.0, "window_s": 1.0, "windows": 3, "latencies": 0}
+
+
+@pytest.mark.parametrize(
+    ("plan", "seconds", "changes", "calls"),
+    [
+        ({"warmup_s": 1.0, "latencies": 2}, 0.25, {}, [1, 5, 5, 5, 5, 1, 1]),  # a tenth more than fills a window
+        ({"warmup_s": 3.0}, 1.0, {}, [1, 2, 2, 2, 2]),  # the warm-up ends where its time does
+        ({"warmup_s": 0.5}, 1.0, {}, [1, 2, 2, 2]),  # or with the first full window after it
+        ({}, 1.0, {}, [1, 1, 1]),  # a full window is not topped up
+        ({"windows": 1}, 1.0, {}, [1]),
+        ({}, 1.0, {1: 0.25}, [1, 1, 4, 5]),  # topped up, and so are all after it
+        ({}, 1 / 64, {}, [1, 9, 61, 71, 71]),  # at most ten times as many as the last
+        ({"windows": 9, "limit_s": 5.0, "latencies": 3}, 1.0, {}, [1] * 5 + [1]),  # the last window reaches the limit
+        ({"latencies": 9, "latency_s": 4.0}, 1.0, {}, [1] * 3 + [1] * 4),
+        ({"latencies": 9, "limit_s": 5.0}, 1.0, {}, [1] * 3 + [1] * 2),  # single executes end with the whole
+    ],
+)
+def test_what_is_called_is_what_the_plan_says_to_the_execute(plan, seconds, changes, calls):
+    device = Device(seconds, changes)
+
+    measure(device, Plan(**{**BRIEF, **plan}), device.clock)
+
+    assert device.calls == calls
+
+
 def test_a_slow_engine_gets_fewer_windows_but_never_fewer_than_three():
     device = Device(30.0)
 
@@ -235,6 +267,7 @@ def test_several_measurements_of_a_session_are_one():
         (Window(0, 1, 1), Window(3, 4, 1)), (Window(1, 2, 5), Window(4, 5, 7)), (0.1,), True
     )
     assert not joined([one, one]).host_bound
+    assert joined([Timing((), (), (), in_flight=n) for n in (2, 3, 1)]).in_flight == 3
 
 
 @pytest.mark.parametrize(("start", "allowed"), [(1.0, True), (1.0 + 1e-6, False)])
@@ -268,6 +301,23 @@ def test_an_uneven_series_is_called_so_with_the_reason(rates, reason):
     reasons = unsteady(series(rates))
 
     assert any(reason in text for text in reasons), reasons
+
+
+@pytest.mark.parametrize(
+    ("rates", "reasons"),
+    [
+        ([1000, 1000, 1000], []),
+        ([39, 41] * 3, []),  # exactly 2.5 %
+        ([38, 42] * 3, ["rates vary by 5.0% (coefficient of variation; 2.5% is steady)"]),
+        ([1000] * 6 + [971] * 3, []),
+        ([1000] * 6 + [969] * 3, ["the last third of the windows is 3.1% slower than the first"]),
+        ([1000] * 4 + [1031] * 2, ["the last third of the windows is 3.1% faster than the first"]),
+        ([1000] * 20 + [890] + [1111] + [1000] * 20, ["windows 21, 22 of 42 lie over 10% from the median"]),
+        ([1000] * 20 + [901] + [1099] + [1000] * 20, []),
+    ],
+)
+def test_reasons_are_told_in_full_and_only_beyond_what_is_steady(rates, reasons):
+    assert unsteady(series(rates)) == reasons
 
 
 def test_one_device_overlaps_with_itself():

@@ -97,3 +97,24 @@ def test_the_counterpart_of_a_sure_box_is_told_though_the_chip_is_not_sure_of_it
     unsure = boxes((*FACE[:4], 0.46), (*OTHER[:4], 0.6))
 
     assert compared("faces", [unsure, *[wanted] * 3], [wanted] * 4)[0].counts == (2, 0, 2, 0)
+
+
+@pytest.mark.parametrize("scale", [1, 1 / 1024])
+def test_what_is_told_of_two_sides_is_the_same_in_any_unit_of_length(scale):
+    """The chip lost `OTHER`, invented `THIRD`, is less sure of `FACE`, and has the fourth. Alone stands first."""
+    fourth = (300, 10, 340, 90, 0.75)
+    wanted = boxes(FACE, fourth, (*OTHER[:4], 0.625))
+    found = boxes(fourth, (*THIRD[:4], 0.5), (*FACE[:4], 0.46))
+    for side in (wanted, found):
+        side["boxes"] = side["boxes"] * np.float32(scale)
+
+    told = compared("faces", [found, *[wanted] * 3], [wanted] * 4)[0]
+
+    assert told.counts == (3, 1, 3, 1)
+    for side, rows in ((told.chip, (THIRD, fourth, FACE)), (told.reference, (OTHER, FACE, fourth))):
+        assert side[:, :4].tolist() == (np.array(rows)[:, :4] * scale).tolist()
+        assert side[:, 5].tolist() == [1, 0, 0]
+    assert told.chip[:, 4] == pytest.approx([0.5, 0.75, 0.46])
+    assert told.reference[:, 4] == pytest.approx([0.625, 0.9, 0.75])
+    assert told.size == pytest.approx(0.5 + 0.625 + (0.9 - 0.46))
+    assert told.share == pytest.approx(told.size / (0.9 + 0.75 + 0.625))

@@ -248,6 +248,25 @@ def test_the_reference_scores_one_against_itself(drawn):
     assert sum(len(objects.labels) for objects in truth) >= 2 * len(predictions)
 
 
+def test_truth_is_what_the_reference_is_sure_of_and_a_pixel_large():
+    least, tall, wide, known = thing(0, 0, 1, 1), thing(9, 9, 0.75, 40), thing(9, 9, 40, 0.75), thing(5, 5, 10, 20, 3)
+    seen = found(least, tall, wide, known, known, scores=[0.3, 0.9, 0.9, 0.4, 0.29])
+
+    (truth,) = coco.truth_from_reference([seen])
+
+    assert truth.boxes.tolist() == [[0, 0, 1, 1], [5, 5, 10, 20]]
+    assert (truth.labels.tolist(), truth.areas.tolist(), truth.crowd.tolist()) == ([0, 3], [1, 200], [False, False])
+
+
+def test_answers_are_the_objects_that_are_no_crowd():
+    truth = [
+        truth_of(thing(0, 0, 5, 5), thing(0, 0, 5, 5, 1)),
+        truth_of(thing(0, 0, 5, 5), thing(0, 0, 9, 9, crowd=True)),
+    ]
+
+    assert coco.score([found(scores=[])] * 2, truth).answers == {"ap": 3}
+
+
 def test_the_category_ids_are_80_in_rising_order_up_to_90():
     ids = coco.CATEGORY_IDS
 
