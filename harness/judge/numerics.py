@@ -263,8 +263,8 @@ def _deviation(name: str, sample: int, ours: NDArray[np.float64], wanted: NDArra
     error = np.abs(ours - wanted)
     at = np.unravel_index(int(np.argmax(error)), error.shape)
     norms = float(np.linalg.norm(ours)), float(np.linalg.norm(wanted))
-    cosine = 1.0 if norms == (0.0, 0.0) else 0.0
-    if min(norms) > 0:
+    cosine = 0.0 if error.any() else 1.0  # of equal outputs too, of which rounding leaves 0.9999999999999998
+    if error.any() and min(norms) > 0:
         cosine = float(np.vdot(ours / norms[0], wanted / norms[1]))
     return {
         "output": name,
@@ -278,9 +278,7 @@ def _deviation(name: str, sample: int, ours: NDArray[np.float64], wanted: NDArra
 
 
 def _over(error: float, size: float) -> float:
-    if error == 0:
-        return 0.0
-    return error / size if size > 0 else math.inf
+    return error / size if size else math.inf if error else 0.0
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,7 +290,7 @@ def _loose(seen: Tolerance) -> Tolerance:
     """The tightest tolerance, rounded to two digits, under which `seen` would pass."""
 
     def up(error: float) -> float:
-        if error == 0 or math.isinf(error):
+        if not error or math.isinf(error):
             return error
         step = 10.0 ** (math.floor(math.log10(error)) - 1)
         return math.ceil(error / step) * step

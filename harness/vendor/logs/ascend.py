@@ -51,7 +51,7 @@ def benchmark(log: Log, text: str) -> list[Throughput]:
     broken = [stage for stage, product in off.items() if abs(product - 1) > ROUNDING]
     if broken and (len(broken) < len(off) or not all(0.5 < product < 2 for product in off.values())):
         log.contradiction(
-            ", ".join(f"[{b}] throughputRate x moduleLatency is {1000 * off[b]:.4g}, not 1000" for b in broken)
+            ", ".join(f"[{b}] throughputRate x moduleLatency is {1000 * off[b]:.6g}, not 1000" for b in broken)
         )
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

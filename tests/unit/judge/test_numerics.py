@@ -42,6 +42,47 @@ def test_equal_outputs_pass(precision):
     assert "cosine 1.000000" in verdict.text
 
 
+def test_equal_outputs_pass_whatever_a_lab_asks():
+    asked = {"cosine": 1 - 2**-53, "largest": 1e-300, "rms": 1e-300}
+    verdict = judge_numerics(tensors(), tensors(), FP32, None, asked)
+
+    assert (verdict.outcome, verdict.details["cosine"], verdict.details["rms"]) == (PASS, 1, 0)
+
+
+def test_all_that_a_verdict_rests_on_is_told():
+    """By hand: the second row of y is off by 0.5 in one of two values of 1: 0.5 of the largest, 0.5 / sqrt(2) rms, and
+    a cosine of 2.5 / sqrt(2 x 3.25)."""
+    reference = {"x": np.ones((2, 2)), "y": np.ones((2, 2))}
+    loss = {"x": Loss(0.1, 0.1), "y": Loss(0.1, 0.2)}
+    verdict = judge_numerics(changed(reference, "y", (1, 0), 1.5), reference, FP32, loss)
+    cosine, rms = 2.5 / math.sqrt(6.5), math.sqrt(0.125)
+
+    assert verdict.text == (
+        "cosine 0.980581, largest error 0.5, rms error 0.354 (3.54 x the error of PyTorch in this arithmetic); asked "
+        "cosine >= 0.99999, largest error <= 0.001, rms error <= 0.0005; would pass with cosine >= 0.98058, largest "
+        "error <= 0.5, rms error <= 0.36; worst of 2 outputs of 2 rows at fp32: y[1, 0] is 1.5, reference 1, rms error "
+        "of that row 0.354"
+    )
+    figures = {"cosine": pytest.approx(cosine), "largest": 0.5, "rms": pytest.approx(rms)}
+    differences = verdict.details.pop("differences")
+    assert (differences["output"], differences["sample"]) == ("y", 1)
+    assert verdict.details == {
+        **figures, "tolerance": {"cosine": 0.99999, "largest": 1e-3, "rms": 5e-4}, "units": pytest.approx(rms / 0.1),
+        "arithmetic_rms": 0.1, "loss": {"cosine": 0.1, "largest": 0.2, "rms": 0.1},
+        "worst": {"output": "y", "element": [1, 0], "chip": 1.5, "reference": 1.0, **figures},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.099, True), (0.101, False)])
+def test_a_row_is_misplaced_that_errs_a_tenth_as_much_against_another(share, said):
+    """Rows at right angles err by sqrt(2) against each other; INT8 allows 0.25."""
+    reference = {"y": np.array([[1.0, 0, 0], [0, 1, 0]])}
+    chip = {"y": np.array([[0, 1, 0.0], [0, 1, 0]])}
+    chip["y"][0, 2] = share * math.sqrt(2 / (1 - share**2))  # further away from both
+
+    assert ("it holds what row 1 of y should" in judge_numerics(chip, reference, INT8).text) is said
+
+
 def test_outputs_rounded_to_half_precision_pass_as_fp16_and_fail_as_fp32():
     reference = tensors()
     chip = {name: array.astype(np.float16).astype(np.float32) for name, array in reference.items()}

@@ -101,6 +101,9 @@ def test_a_result_file_of_no_picture_is_named(results):
         ("0_Parade_1\n1\n1 2 3 inf 0.5 \n", ":3 holds NaN"),
         ("0_Parade_1\n1\n1 2 -3 4 0.5 \n", ":3 has a negative width"),
         ("0_Parade_1\n2\n1 2 3 4 0.6 \n1 2 3 -0.5 0.5 \n", ":4 has a negative width"),
+        ("0_Parade_1\n3\n1 2 3 4 0.6 \n1 2 3 4 0.6 \n1 2 -3 4 0.5 \n", ":5 has a negative width"),
+        ("0_Parade_1\n3\n1 2 3 4 0.6 \n\n1 2 3 4 0.6 \ninf 2 3 4 0.5 \n", ":6 holds NaN"),
+        ("0_Parade_1\n1\n-1 -2 3 4 0.5 \n2\n", "has 2 faces, its second line says 1"),
         ("0_Parade_1\n2\n1 2 3 4 0.5 \n1 2 3 4 \n", ":4 is not five numbers"),
         ("0_Parade_1\n1\n1 2 3 4 high \n", ":3 is not five numbers"),
         ("0_Parade_1\n1\n1_0 2 3 4 0.5 \n", ":3 is not five numbers"),
@@ -233,6 +236,18 @@ def test_boxes_in_parts_of_the_picture_show():
 @pytest.mark.parametrize("scores", [[99, 2], [0.9, -3]])
 def test_scores_that_are_none_show(scores):
     assert any("the fifth number of a line is the score" in note for note in said(FACE, scores))
+
+
+def test_two_things_that_are_wrong_are_both_told():
+    scores, boxes = said(FACE / FACE.max(), [99, 2])
+
+    assert scores == "scores go from 2 to 99, not from 0 to 1: the fifth number of a line is the score"
+    assert boxes == "all boxes lie between 0 and 1: the files hold pixels of the picture as it is on disk"
+
+
+@pytest.mark.parametrize("scores", [[1.0, 0.0], [1.0, 0.0999]])
+def test_scores_from_0_to_1_show_nothing(scores):
+    assert said(FACE, scores) == []
 
 
 def test_no_faces_at_all_show_nothing():

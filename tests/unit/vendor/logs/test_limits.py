@@ -3,6 +3,7 @@
 The limits are worked from the samples' own figures, not taken from the readers."""
 
 import json
+import re
 
 import log_samples
 import pytest
@@ -162,13 +163,87 @@ LIMITS = {
 }  # fmt: skip
 
 
+# (":line", what it says) of the log beyond each limit
+SAID = {
+    "a stage's rate times its time, above": ("", "[data read] throughputRate x moduleLatency is 1000.02, not 1000"),
+    "a stage's rate times its time, below": ("", "[data read] throughputRate x moduleLatency is 999.978, not 1000"),
+    "module and interface": (
+        ":4",
+        "infer 202/s, moduleLatency 1.538 ms, Interface 500/s: an image takes no longer in the interface than in "
+        "the module",
+    ),
+    "module and pipeline": (
+        ":4",
+        "infer 202/s, moduleLatency 5.052 ms, Interface 500/s: an image takes no longer in the module than in the"
+        " pipeline",
+    ),
+    "pipeline and inference": ("", "e2e 204.1/s is faster than infer 202/s"),
+    "images a batch, above, not stated": ("", "the log does not say its batch"),
+    "images a batch, below, not stated": ("", "the log does not say its batch"),
+    "images a batch, above, stated": ("", "infer / post rate says 4.244, not 4"),
+    "images a batch, below, stated": ("", "infer / post rate says 3.79, not 4"),
+    "a wrong clock, fast": (
+        "",
+        "[data read] throughputRate x moduleLatency is 490, not 1000, [post] throughputRate x moduleLatency is "
+        "490, not 1000, [preprocess] throughputRate x moduleLatency is 490, not 1000",
+    ),
+    "a wrong clock, slow": (
+        "",
+        "[data read] throughputRate x moduleLatency is 2010, not 1000, [post] throughputRate x moduleLatency is "
+        "2010, not 1000, [preprocess] throughputRate x moduleLatency is 2010, not 1000",
+    ),
+    "a wrong clock, of a smaller batch": ("", "infer / post rate says 39.9, not 100"),
+    "a wrong clock, of a larger batch": ("", "infer / post rate says 251, not 100"),
+    "a mean of rates, below": (":4", "500 samples/s and 1.958 ms a sample: their product is 979, not 980 to 1100"),
+    "a mean of rates, above": (":4", "500 samples/s and 2.202 ms a sample: their product is 1101, not 980 to 1100"),
+    "a mean with less than the later runs": (":4", "the mean is 3.99 ms, without the first run 8 ms"),
+    "listed runs and their mean": (
+        "",
+        "3 runs take 10 ms on average, the summary says 10.0165 ms: runs are missing from the log, or figures "
+        "were changed",
+    ),
+    "two means, above": (":5", "mean 5.00056 and mean 5 ms"),
+    "two means, below": (":5", "mean 4.99944 and mean 5 ms"),
+    "rate and formula": (":5", "1000 x 8 / 5 ms is not 1600.17/s"),
+    "rate and formula, below": (":5", "1000 x 8 / 5 ms is not 1599.83/s"),
+    "a whole batch": ("", "its figures say 8.0165, a whole number says 8"),
+    "the sum of devices, below": (":6", "the devices do not add up to 3999.9"),
+    "the sum of devices, above": (":6", "the devices do not add up to 4008.1"),
+    "listed times and their mean, above": ("", "the listed times have another mean than 4.0041 ms"),
+    "listed times and their mean, below": ("", "the listed times have another mean than 3.9959 ms"),
+    "a mean and the shortest run": (":4", "mean 5 lies outside 5.00012 .. 5.2"),
+    "a mean and the longest run": (":4", "mean 5 lies outside 4.9 .. 4.99988"),
+    "images and wall time": (":5", "8000 images in 1000 iterations and 13 s are not 615.397 and 76.9231 a second"),
+    "iterations and wall time": (
+        ":5",
+        "8000 images in 1000 iterations and 13 s are not 615.385 and 76.9247 a second",
+    ),
+    "a whole batch of mm_run": (":4", "501.05/s for 16 s in 1000 iterations do not give a whole batch"),
+    "a whole batch of mm_run, below": (":4", "498.95/s for 16 s in 1000 iterations do not give a whole batch"),
+    "whole queries, above": (":4", "3.00011 s in queries of 4 ms are 750.03 queries"),
+    "whole queries, below": (":4", "2.99989 s in queries of 4 ms are 749.97 queries"),
+    "copies, compute and latency, above": ("", "copies and compute take 5 ms, the Latency is 5.0008 ms"),
+    "copies, compute and latency, below": ("", "copies and compute take 5 ms, the Latency is 4.9992 ms"),
+    "faster than its compute": (":3", "255.1 qps with 4 ms of compute a query"),
+    "slower than all its parts": (":3", "169.7 qps with 4 ms of compute a query"),
+    "slow without a reason": (":3", "124.5 qps with 4 ms of compute a query"),
+    "queries and wall time, above": (":3", "the queries over the Total Host Walltime are 247.5 a second, not 247.76"),
+    "queries and wall time, below": (":3", "the queries over the Total Host Walltime are 247.5 a second, not 247.24"),
+    "images and queries": (":3", "1982.1 qps with 4 ms of compute a query"),
+    "more images than any device makes": ("", "1.01e+07 images/s"),
+}
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_what_lies_within_a_limit_is_read_and_what_lies_beyond_is_refused(name):
     make, within, beyond, batch = LIMITS[name]
 
     assert len(parse(make(within), batch=batch)) >= 1
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as refused:
         parse(make(beyond), batch=batch)
+    place, fact = SAID[name]
+    kind = re.escape(f"log{place}: ") + "(the log contradicts itself: |the log is for another batch: )?"
+    assert re.fullmatch(kind + re.escape(fact), refused.value.fact)
 
 
 @pytest.mark.parametrize(
@@ -234,3 +309,40 @@ def test_a_tool_that_is_not_known_is_refused_with_those_that_are():
         parse(log_samples.benchmark(), tool="perf")
 
     assert refused.value.hint == "one of benchmark, msame, ais_bench, mm_run, trtexec"
+
+
+@pytest.mark.parametrize(
+    ("name", "statistic", "latency", "line", "device"),
+    [
+        ("benchmark", "Interface throughputRate", 8, 4, None),
+        ("pure", "ave_throughputRate", 16, 4, 1),
+        ("msame", "Inference average time", 10, 10, 0),
+        ("ais_bench", "throughput of NPU_compute_time mean", 5, 5, 0),
+        ("mm_run", "Throughput (qps)", 16, 4, 0),
+        ("trtexec_7", "GPU Compute mean", 4, 4, None),
+        ("trtexec", "Throughput", 4, 3, None),
+    ],
+)
+def test_a_figure_says_where_it_stands(name, statistic, latency, line, device):
+    batch = 4 if name in ("benchmark", "msame") else 8
+    (found,) = parse(log_samples.ALL[name], source="a.log", batch=batch)
+
+    assert (found.statistic, found.latency_ms, found.batch) == (statistic, latency, batch)
+    assert (found.lines, found.device, found.source, found.doubts) == ((line,), device, "a.log", ())
+
+
+def test_figures_of_four_devices_say_where_each_stands():
+    found = parse(AIS_FOUR, source="a.log")
+
+    assert [(one.device, one.lines, one.batch, one.latency_ms) for one in found] == [
+        (device, (device + 2,), 16, 16000 / one.per_device) for device, one in enumerate(found)
+    ]
+    assert {(one.statistic, one.source) for one in found} == {("throughput of one device", "a.log")}
+
+
+def test_a_summary_in_json_says_where_its_throughput_stands():
+    text = json.dumps(json.loads(ais_summary(4.0)), indent=1)
+    (found,) = parse(text)
+
+    assert [text.splitlines()[line - 1] for line in found.lines] == [' "throughput": 4000.0,']
+    assert (found.statistic, found.latency_ms) == ("throughput of NPU_compute_time mean", 4.0)
