@@ -17,6 +17,12 @@ def objects():
         return dict(file)
 
 
+@pytest.mark.parametrize("table", [lambda: boxes.priors(64, 96), lambda: boxes.points(8, 12, 8)])
+def test_a_table_is_made_once_for_all_images_of_a_size_and_nobody_writes_it(table):
+    assert table() is table()
+    assert not table().flags.writeable
+
+
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_priors_have_the_authors_bits(height, width, faces):
     priors = boxes.priors(height, width)

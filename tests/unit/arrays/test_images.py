@@ -224,6 +224,37 @@ def test_a_picture_that_would_vanish_or_explode_is_refused():
         images.antialiased(strip, 256, 1_280_000, bicubic=True)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "taken"),
+    [(1, 1, True), (2**14, 2**14, True), (1, 2**28, True), (2**14, 2**14 + 1, False), (0, 5, False), (5, 0, False)],
+)
+def test_a_resized_picture_has_a_pixel_and_at_most_so_many(height, width, taken):
+    strip = np.zeros((3, 7, 3), np.uint8)
+
+    if taken:
+        images.fits(strip, height, width)
+        return
+    with pytest.raises(DataError, match=f"^a picture of 7 x 3 pixels would become {width} x {height}\n"):
+        images.fits(strip, height, width)
+
+
+@pytest.mark.parametrize(("width", "more"), [(2**14, 0), (2**14 + 1, 2**13)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_largest_picture_that_is_read_has_as_many_pixels_as_is_said(kind, width, more):
+    """2**13 rows; told with its width first, which a JPEG has behind its height."""
+    height, segments = 2**13, []
+    data = b"\x89PNG\r\n\x1a\n" + bytes(8) + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    if kind == "JPEG":
+        data, segments = bytes(5) + height.to_bytes(2, "big") + width.to_bytes(2, "big"), [(0xC0, 0, 9), (0xC4, 0, 9)]
+
+    if not more:
+        images._check_small(data, segments)
+        return
+    with pytest.raises(DataError, match=f"^has {width} x {height} pixels, more than {2**27}\n"):
+        images._check_small(data, segments)
+    images._check_small(data[:-1], [(code, start, end - 1) for code, start, end in segments])  # cut short: no size
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_picture_that_would_fill_the_memory_is_refused_by_what_its_header_says(noise, save, decoder, kind):
