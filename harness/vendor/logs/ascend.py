@@ -168,23 +168,13 @@ def msame(log: Log, text: str) -> list[Throughput]:
     """Host time around aclmdlExecute, per batch. msame knows no batch: the model's name or the caller says it.
 
     The figure is the mean of all runs, as it was published, or without the first run where that one was slow."""
-    start, form = "Inference average time", r"\s*:\s*(" + NUMBER + r")\s*ms"
-    means = {
-        "all": log.whole(start + r"\s*:", start + form),
-        "later": log.whole(start + " w", start + " without first time" + form),
-    }
-    for found in means.values():
-        if len(found) > 1:
-            log.refuse(
-                "{} appears {} times (lines {}): several runs".format(
-                    found[0][1].string.split(":")[0].strip(), len(found), ", ".join(str(number) for number, _ in found)
-                ),
-                "give one log a run",
-            )
+    name, form = "Inference average time", r"\s*:\s*(" + NUMBER + r")\s*ms"
+    without = f"{name} without first time"
+    whole = log.alone(name, log.whole(name + r"\s*:", name + form))
+    later = log.alone(without, log.whole(name + " w", without + form))
     runs = [float(m.group(1)) for _, m in log.whole(r"Inference time\s*:", r"Inference time" + form)]
-    if any(float(match.group(1)) <= 0 for found in means.values() for _, match in found) or 0 in runs:
+    if 0 in (*runs, *(float(one[1].group(1)) for one in (whole, later) if one is not None)):
         log.contradiction("a time of zero")
-    whole, later = (found[0] if found else None for found in (means["all"], means["later"]))
     number, mean, notes, doubts = _msame_mean(log, whole, later, runs)
     _msame_ended(log)
     batch = log.batch()
@@ -326,11 +316,11 @@ def _ais_compute(log: Log) -> tuple[bool, float | None]:
     table = _ais_table(log)
     if table is not None:
         return table
-    compute = log.whole(r"NPU_compute_time", r"NPU_compute_time \(ms\):\s*(?P<spread>.*\d)")
-    if len(compute) > 1:
-        log.refuse(f"NPU_compute_time appears {len(compute)} times: several runs", "give one log a run")
-    if compute:
-        number, match = compute[0]
+    compute = log.alone(
+        "NPU_compute_time", log.whole(r"NPU_compute_time", r"NPU_compute_time \(ms\):\s*(?P<spread>.*\d)")
+    )
+    if compute is not None:
+        number, match = compute
         alone = re.fullmatch(r"mean\s*=\s*(" + NUMBER + ")", match.group("spread"))
         if alone:
             return True, float(alone.group(1))
@@ -343,12 +333,11 @@ def _ais_compute(log: Log) -> tuple[bool, float | None]:
 def _ais_table(log: Log) -> tuple[bool, float] | None:
     """The same of the table that the newest version prints in the place of the line; None when there is none."""
     row, between = r"[^\w\s\[]\s*NPU_compute_time \(ms\)", r"[^\w.]+"
-    found = log.whole(row, row + between + between.join(["(" + NUMBER + ")"] * 5) + between)
-    if not found:
+    whole = log.whole(row, row + between + between.join(["(" + NUMBER + ")"] * 5) + between)
+    found = log.alone("NPU_compute_time", whole)
+    if found is None:
         return None
-    if len(found) > 1:
-        log.refuse(f"NPU_compute_time appears {len(found)} times: several runs", "give one log a run")
-    number, match = found[0]
+    number, match = found
     if not any(re.search(r"\bmin\b\W+max\b\W+mean\b\W+median\b\W+P\d", line) for line in log.lines):
         log.cut("heading 'min max mean median P99' of the table")
     spread = dict(zip(("min", "max", "mean", "median", "percentile"), map(float, match.groups())))

@@ -9,9 +9,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from re import Match
-from typing import Any, Collection, NoReturn
+from typing import Any, Collection, NoReturn, Sequence, TypeVar
 
 from harness.errors import DataError
+
+T = TypeVar("T")
 
 NUMBER = r"\d{1,15}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,2})?"  # products of two such are finite
 WHOLE = r"\d{1,9}"
@@ -98,16 +100,18 @@ class Log:
 
     def one(self, what: str, start: str, form: str) -> tuple[int, Match[str]]:
         """(line number, match) of the only such line. Raises DataError when there is none or more than one."""
-        found = self.whole(start, form)
-        if not found:
+        found = self.alone(what, self.whole(start, form))
+        if found is None:
             self.cut(what)
+        return found
+
+    def alone(self, what: str, found: Sequence[tuple[int, T]]) -> tuple[int, T] | None:
+        """The only one of `found`, each with its line number; None when there is none. Raises DataError when there are
+        more."""
         if len(found) > 1:
             numbers = ", ".join(str(number) for number, _ in found)
-            self.refuse(
-                f"{what} appears {len(found)} times (lines {numbers}): several runs",
-                "give one log a run",
-            )
-        return found[0]
+            self.refuse(f"{what} appears {len(found)} times (lines {numbers}): several runs", "give one log a run")
+        return next(iter(found), None)
 
     def batch(self, figures: float | None = None, axes: Collection[int] = ()) -> int:
         """The batch on which the caller, the file name, the text, the figures and the first axes of the inputs, where

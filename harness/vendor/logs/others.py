@@ -148,12 +148,10 @@ def trtexec(log: Log, text: str) -> list[Throughput]:
 
 def _trtexec_7(log: Log) -> Throughput:
     """TensorRT 7: its throughput line is 0 for explicit batches; the block under GPU Compute counts."""
-    starts = [i for i, line in enumerate(log.lines) if line == "GPU Compute"]
-    if len(starts) > 1:
-        log.refuse(f"GPU Compute appears {len(starts)} times: several runs", "give one log a run")
-    if not starts:
+    found = log.alone("GPU Compute", [(log.numbers[i], i) for i, line in enumerate(log.lines) if line == "GPU Compute"])
+    if found is None:
         log.cut("GPU Compute block")
-    block = range(starts[0] + 1, len(log.lines))
+    block = range(found[1] + 1, len(log.lines))
     forms = (
         ("min", r"min:\s*(" + NUMBER + r") ms"),
         ("max", r"max:\s*(" + NUMBER + r") ms"),
@@ -216,11 +214,9 @@ def _trtexec_means(log: Log) -> dict[str, float]:
     """Means of TensorRT 8's summary in ms, which add up."""
     spreads = {}
     for key in ("Latency", "Enqueue Time", "GPU Compute Time", "H2D Latency", "D2H Latency", "End-to-End Host Latency"):
-        found = log.whole(key + ":", key + r":\s*(.*)")
-        if len(found) > 1:
-            log.refuse(f"{key} appears {len(found)} times: several runs", "give one log a run")
-        if found:
-            spreads[key] = log.spread(found[0][0], found[0][1].group(1), unit="ms")
+        found = log.alone(key, log.whole(key + ":", key + r":\s*(.*)"))
+        if found is not None:
+            spreads[key] = log.spread(found[0], found[1].group(1), unit="ms")
     for key in ("Latency", "Enqueue Time", "GPU Compute Time"):
         if key not in spreads:
             log.cut(key)
@@ -272,15 +268,19 @@ def _axes(log: Log) -> list[int]:
 
 def _queries(log: Log, gpu: float) -> float | None:
     """Queries/s over the wall time; None when the log does not give it."""
-    walls = log.whole(r"Total Host Walltime:", r"Total Host Walltime:\s*(" + NUMBER + r")\s*s")
-    totals = log.whole(r"Total GPU Compute Time:", r"Total GPU Compute Time:\s*(" + NUMBER + r")\s*s")
-    if len(walls) != len(totals):
+    number = r"\s*(" + NUMBER + r")\s*s"
+    wall = log.alone("Total Host Walltime", log.whole(r"Total Host Walltime:", r"Total Host Walltime:" + number))
+    total = log.alone(
+        "Total GPU Compute Time", log.whole(r"Total GPU Compute Time:", r"Total GPU Compute Time:" + number)
+    )
+    if (wall is None) != (total is None):
         log.cut("Total Host Walltime or Total GPU Compute Time")
-    if not walls:
+    if wall is None or total is None:
         return None
-    if float(walls[0][1].group(1)) <= 0:
-        log.contradiction("a time of zero", walls[0][0])
-    return 1000 * float(totals[0][1].group(1)) / gpu / float(walls[0][1].group(1))
+    seconds, computed = float(wall[1].group(1)), float(total[1].group(1))
+    if seconds <= 0:
+        log.contradiction("a time of zero", wall[0])
+    return 1000 * computed / gpu / seconds
 
 
 def _streams(log: Log) -> int:

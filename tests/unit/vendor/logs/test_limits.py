@@ -346,3 +346,50 @@ def test_a_summary_in_json_says_where_its_throughput_stands():
 
     assert [text.splitlines()[line - 1] for line in found.lines] == [' "throughput": 4000.0,']
     assert (found.statistic, found.latency_ms) == ("throughput of NPU_compute_time mean", 4.0)
+
+
+LONG = "x" * 200
+QUOTED = {  # (log, what is quoted of it, so many characters at most)
+    "a failure": ("[ERROR] " + LONG, "[ERROR] " + LONG, 80),
+    "a damaged line": (benchmark(("latency: 100000", f"latency: 100000{LONG}")),
+                       f"[e2e] throughputRate: 200, latency: 100000{LONG}", 80),
+    "another line in a block": (edited(log_samples.trtexec_7(), ("max: 4.2 ms", LONG)), LONG, 60),
+    "what comes before the lines": (f"{LONG} {log_samples.pure(500, 2).splitlines()[-2]}\n", LONG, 60),
+    "what comes before some lines": (
+        f"{LONG[1:]}a [e2e] throughputRate: 1\n{LONG[1:]}b [post] throughputRate: 1\n", LONG[1:] + "a", 60,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_of_a_long_line_its_beginning_is_quoted(name):
+    text, whole, most = QUOTED[name]
+
+    with pytest.raises(DataError) as refused:
+        parse(text, batch=4)
+
+    assert repr(whole[:most]) in refused.value.fact
+
+
+def test_of_a_long_entry_of_a_list_its_beginning_is_quoted():
+    summary = {**json.loads(ais_summary(4.0)), "npu_compute_time_list": [[0.0, 4.0], [LONG]]}
+
+    with pytest.raises(DataError, match=rf"list has {re.escape(str([LONG])[:60])}, not \[begin, end\]"):
+        parse(json.dumps(summary))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (log_samples.trtexec("--shapes=i:8x3").replace("[I] Total G", "[I] Total Host Walltime: 3 s\n[I] Total G"),
+         r"Total Host Walltime appears 2 times \(lines 9, 10\): several runs"),
+        (log_samples.trtexec("--shapes=i:8x3").replace("[I] H2D", "[I] Enqueue Time: a\n[I] H2D"),
+         r"Enqueue Time appears 2 times \(lines 5, 6\): several runs"),
+        (log_samples.trtexec_7() * 2, r"GPU Compute appears 2 times \(lines 1, 8\): several runs"),
+        (log_samples.ais_bench().replace("[INFO] through", "[INFO] NPU_compute_time (ms): mean = 5\n[INFO] through"),
+         r"NPU_compute_time appears 2 times \(lines 4, 5\): several runs"),
+    ],
+)  # fmt: skip
+def test_what_stands_twice_is_named_with_its_lines(text, said):
+    with pytest.raises(DataError, match=said):
+        parse(text, batch=8)
