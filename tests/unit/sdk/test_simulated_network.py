@@ -616,8 +616,9 @@ def suppressed(boxes, scores, agnostic=False, background=-1, score=0.4, overlap=
     for box, each in zip(boxes, scores, strict=True):
         anchor, kind = np.nonzero((each >= score) & (np.arange(each.shape[1]) != background))
         told = torch.from_numpy(each[anchor, kind])
-        kept = batched_nms(T(box[anchor]), told, T(0 * kind if agnostic else kind), overlap)[:MOST].numpy()
-        lines = (np.array([len(kept)]), box[anchor[kept]], told.numpy()[kept], kind[kept])
+        place = box[anchor] if box.ndim == 2 else box[anchor, kind]
+        kept = batched_nms(T(place), told, T(0 * kind if agnostic else kind), overlap)[:MOST].numpy()
+        lines = (np.array([len(kept)]), place[kept], told.numpy()[kept], kind[kept])
         for row, line, size in zip(rows, lines, (1, MOST, MOST, MOST), strict=True):
             row.append(np.concatenate([line, np.zeros((size - len(line), *line.shape[1:]), line.dtype)]))
     return [np.stack(row) for row in rows]
@@ -652,13 +653,14 @@ def centred(boxes):
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
-def decoded(boxes):
+def decoded(boxes, anchors=ANCHORS):
     """Corners of `boxes` that anchors of centre and size decode."""
-    centre, size = boxes[..., :2] * ANCHORS[..., 2:] + ANCHORS[..., :2], ANCHORS[..., 2:] * np.exp(boxes[..., 2:])
+    centre, size = boxes[..., :2] * anchors[..., 2:] + anchors[..., :2], anchors[..., 2:] * np.exp(boxes[..., 2:])
     return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
 RAW = values(2, 30, 4, seed=9)
+BY_CLASS = BOXES[:, :, None] + np.float32([[0], [7], [31]])
 NMS = {
     "by class": ((BOXES, SCORES), {}, lambda: suppressed(BOXES, SCORES)),
     "whatever the class": ((BOXES, SCORES), {"class_agnostic": 1}, lambda: suppressed(BOXES, SCORES, agnostic=True)),
@@ -669,6 +671,17 @@ NMS = {
     ),
     "boxes by their centres": ((centred(BOXES), SCORES), {"box_coding": 1}, lambda: suppressed(BOXES, SCORES)),
     "a box for all classes": ((BOXES[:, :, None], SCORES), {}, lambda: suppressed(BOXES, SCORES)),
+    "a box for each class": ((BY_CLASS, SCORES), {}, lambda: suppressed(BY_CLASS, SCORES)),
+    "a box for each class, whatever it is": (
+        (BY_CLASS, SCORES),
+        {"class_agnostic": 1},
+        lambda: suppressed(BY_CLASS, SCORES, agnostic=True),
+    ),
+    "anchors of a box for each class": (
+        (values(2, 30, 3, 4, seed=10), SCORES, ANCHORS),
+        {"box_coding": 1},
+        lambda: suppressed(decoded(values(2, 30, 3, 4, seed=10), ANCHORS[:, :, None]), SCORES),
+    ),
     "scores before the sigmoid": (
         (BOXES, np.log(SCORES / (1.001 - SCORES))),
         {"score_activation": 1},
@@ -847,3 +860,174 @@ def test_a_loop_whose_turns_the_data_decide_is_refused(sdk, trt):
 
     with pytest.raises(ValueError, match="a loop without a constant count of its turns is not simulated"):
         assert last.get_output(0).shape
+
+
+# --- ROIAlign_TRT and PyramidROIAlign_TRT: the plug-ins that two-stage detectors are exported with ------------------
+
+MAPS = [values(2, 3, side, side + 2, seed=side) for side in (32, 16, 8, 4)]
+CORNERS = 1.4 * values(2, 9, 4, seed=11) - 0.2  # some outside the image, in any order
+CORNERS[0, 0] = (0.4, 0.4, 0.4, 0.4)  # without area
+CORNERS[0, 1] = (0.1, 0.1, 0.13, 0.12)
+
+
+def plugin_file(kind, inputs, shape, opset=11, domain="", **fields):
+    """A file whose only node is the plug-in `kind`, with one output, as export scripts write it."""
+    told = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in inputs.items()
+    ]
+    node = helper.make_node(kind, list(inputs), ["y"], domain=domain, plugin_version="1", **fields)
+    graph = helper.make_graph([node], kind, told, [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)])
+    domains = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=domains, ir_version=8).SerializeToString()
+
+
+def sampled(plane, y, x):
+    """Bilinear, with the coordinates held within the plane."""
+    height, width = plane.shape
+    y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
+    top, left = int(y), int(x)
+    below, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    a, b = y - top, x - left
+    return (plane[top, left] * (1 - b) + plane[top, right] * b) * (1 - a) + (
+        plane[below, left] * (1 - b) + plane[below, right] * b
+    ) * a
+
+
+def of_pyramid(
+    fpn_scale=224, pooled_size=7, image_size=(1024, 1024), roi_coords_absolute=1, roi_coords_swap=0,
+    roi_coords_plusone=0, roi_coords_transform=2, sampling_ratio=0, rois=CORNERS,
+):  # fmt: skip
+    """What the plug-in's README and kernel say, sample by sample."""
+    out = np.zeros((2, 9, 3, pooled_size, pooled_size))
+    extent = np.array(image_size, "f8")
+    before, inside = {-1: (0, 0), 0: (0, 0), 1: (0, 0.5), 2: (0.5, 0.5)}[roi_coords_transform]
+    for image, region in np.ndindex(2, 9):
+        ends = rois[image, region].astype("f8").reshape(2, 2)
+        ends = np.sort(ends if roi_coords_swap else ends[:, ::-1], axis=0)
+        ends = np.clip(ends, 0, extent if roi_coords_absolute else 1) / (extent if roi_coords_absolute else 1)
+        area = np.prod(ends[1] - ends[0] + roi_coords_plusone / extent)
+        side = np.sqrt(area * extent.prod())
+        level = sum(side > fpn_scale * step for step in (0.5, 1, 2))
+        source = MAPS[level][image]
+        size = np.array(source.shape[1:]) - (roi_coords_transform == -1)
+        start, end = ends * size - before
+        step = (end - start) / (pooled_size - (roi_coords_transform == -1))
+        number = [sampling_ratio or max(1, int(np.ceil(each))) for each in step]
+        for channel, i, j in np.ndindex(3, pooled_size, pooled_size):
+            out[image, region, channel, i, j] = np.mean(
+                [
+                    sampled(
+                        source[channel],
+                        start[0] + step[0] * (i + (down + inside) / number[0]),
+                        start[1] + step[1] * (j + (along + inside) / number[1]),
+                    )
+                    for down in range(number[0])
+                    for along in range(number[1])
+                ]
+            )
+    return out
+
+
+PYRAMIDS = {
+    "detectron 2": {"pooled_size": 5, "image_size": [256, 272], "roi_coords_absolute": 0},
+    "mask r-cnn benchmark": {
+        "pooled_size": 3, "image_size": [128, 136], "roi_coords_transform": 1, "roi_coords_plusone": 1,
+        "sampling_ratio": 2,
+    },
+    "corners as y and x": {"image_size": [128, 136], "roi_coords_swap": 1, "pooled_size": 4, "fpn_scale": 60},
+    "no half pixel": {"image_size": [64, 80], "roi_coords_absolute": 0, "roi_coords_transform": 0, "sampling_ratio": 3},
+    "no half pixel, as many as fit": {"image_size": [300, 300], "roi_coords_absolute": 0, "roi_coords_transform": 0},
+}  # fmt: skip
+
+
+def in_pixels(fields):
+    height, width = fields["image_size"]
+    if not fields.get("roi_coords_absolute", 1):
+        return CORNERS
+    return CORNERS * np.float32(
+        [height, width, height, width] if fields.get("roi_coords_swap") else [width, height] * 2
+    )
+
+
+def pooled(sdk, trt, version, text, inputs):
+    sdk.switch(trt_version=version)
+    builder, network, config = begun(trt)
+    assert trt.OnnxParser(network, builder.logger).parse(text)
+    return run(trt, built(trt, builder, network, config), *inputs.values())["y"]
+
+
+@pytest.mark.parametrize("kind", PYRAMIDS)
+def test_regions_of_a_pyramid_of_a_file(sdk, trt, kind):
+    fields = PYRAMIDS[kind]
+    rois = in_pixels(fields).astype(np.float32)
+    inputs = {"rois": rois, **{f"p{i + 2}": each for i, each in enumerate(MAPS)}}
+    side = fields.get("pooled_size", 7)
+
+    got = pooled(
+        sdk, trt, "10.3.0", plugin_file("PyramidROIAlign_TRT", inputs, (2, 9, 3, side, side), **fields), inputs
+    )
+
+    wanted = of_pyramid(**fields, rois=rois)
+    assert len({float(each) for each in wanted[0, :, 0, 0, 0]}) > 3
+    assert np.allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("version", VERSIONS[:2])
+def test_regions_of_a_pyramid_as_the_first_release_took_them_by_a_program(sdk, trt, version):
+    sdk.switch(trt_version=version)
+    creator = next(e for e in trt.get_plugin_registry().plugin_creator_list if e.name == "PyramidROIAlign_TRT")
+    kinds = trt.PluginFieldType
+    fields = [("legacy", [1]), ("pooled_size", [3]), ("image_size", [512, 512])]
+    given = trt.PluginFieldCollection([trt.PluginField(n, np.array(v, np.int32), kinds.INT32) for n, v in fields])
+    builder, network, config = begun(trt)
+    tensors = {"rois": CORNERS, **{f"p{i + 2}": each for i, each in enumerate(MAPS)}}
+    inputs = [network.add_input(n, trt.float32, v.shape) for n, v in tensors.items()]
+    layer = network.add_plugin_v2(inputs, creator.create_plugin("roi", given))
+    network.mark_output(layer.get_output(0))
+
+    (got,) = run(trt, built(trt, builder, network, config), *tensors.values()).values()
+
+    old = {"fpn_scale": 158.4, "roi_coords_absolute": 0, "roi_coords_swap": 1, "roi_coords_transform": -1}
+    assert np.allclose(got, of_pyramid(pooled_size=3, sampling_ratio=1, **old), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("half", [0, 1])
+def test_regions_of_a_map(sdk, trt, version, half):
+    from torchvision.ops import roi_align
+
+    rois = (40 * CORNERS[0]).astype(np.float32)
+    rois[:, 2:] = np.maximum(rois[:, 2:], rois[:, :2] + 0.5)
+    image = np.array([0, 1, 1, 0, 0, 1, 0, 1, 0], np.int32)
+    inputs = {"x": MAPS[1], "rois": rois, "images": image}
+    fields = {"output_height": 3, "output_width": 2, "spatial_scale": 0.5, "sampling_ratio": 2}
+    fields["coordinate_transformation_mode"] = half
+
+    got = pooled(sdk, trt, version, plugin_file("ROIAlign_TRT", inputs, (9, 3, 3, 2), **fields), inputs)
+
+    wanted = roi_align(T(MAPS[1]), T(np.hstack([image[:, None], rois]).astype(np.float32)), (3, 2), 0.5, 2, bool(half))
+    assert np.allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-5)
+
+
+REFUSED_ROIS = {
+    "mode": ("ROIAlign_TRT", {"mode": 2}, "mode is out of its range"),
+    "size": ("ROIAlign_TRT", {"output_width": 0}, "output_width is out of its range"),
+    "samples": ("ROIAlign_TRT", {"sampling_ratio": -1}, "sampling_ratio is out of its range"),
+    "offset": ("PyramidROIAlign_TRT", {"roi_coords_transform": 3}, "parameters within their ranges"),
+    "first": ("PyramidROIAlign_TRT", {"roi_coords_transform": -1}, "with a sampling_ratio of 1"),
+    "opset": ("ROIAlign_TRT", {"opset": 0}, "runs its plug-ins from opset 16 on"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_ROIS)
+def test_parameters_of_regions_that_are_refused(sdk, trt, kind):
+    sdk.switch(trt_version="10.3.0")
+    name, fields, text = REFUSED_ROIS[kind]
+    inputs = {"x": MAPS[1], "rois": CORNERS[0], "images": np.zeros(9, np.int32)}
+    if name.startswith("P"):
+        inputs = {"rois": CORNERS, **{f"p{i}": each for i, each in enumerate(MAPS)}}
+    builder, network, _ = begun(trt)
+    parser = trt.OnnxParser(network, builder.logger)
+
+    assert not parser.parse(plugin_file(name, inputs, (9, 3, 1, 1), **fields))
+    assert text in parser.get_error(0).desc()

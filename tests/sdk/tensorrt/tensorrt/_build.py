@@ -23,7 +23,7 @@ from simulated_gpu import (
     visible,
 )
 
-from tensorrt import _kinds, _nms
+from tensorrt import _kinds
 from tensorrt._kinds import (
     NUMPY,
     CalibrationAlgoType,
@@ -47,7 +47,7 @@ from tensorrt._kinds import (
     until,
 )
 from tensorrt._layers import OPSET, Adding, Graph, Layer, NetworkTensor
-from tensorrt._plugins import SHIPPED, registry
+from tensorrt._plugins import RUNS, SHIPPED, registry
 
 MAGIC = b"TENSORRT-PLAN-SIMULATED-1"
 
@@ -392,7 +392,11 @@ class OnnxParser(Scoped):
             lacking = _lacking(model, node)
             if lacking:
                 return self._fail("UNSUPPORTED_NODE", lacking, i, node)
-        _with_plugins(model)
+        try:
+            model = _raised(model)
+            _with_plugins(model)
+        except ValueError as error:
+            return self._fail("INVALID_NODE", str(error))
         _singles(model)
         unsaid = {value.name for value in model.graph.output if not value.type.tensor_type.shape.dim}
         if unsaid:
@@ -435,13 +439,33 @@ def _told(model, unsaid):
     return model
 
 
+def _raised(model):
+    """The model in the opset of the nodes that plug-ins in it become, which a parser does not ask for. Raises
+    ValueError where ONNX cannot convert it."""
+    from onnx import helper, version_converter
+
+    oldest = max((RUNS[node.op_type].oldest for node in model.graph.node if node.op_type in RUNS), default=0)
+    if compiled.opset(model) >= oldest:
+        return model
+    raised = type(model)()
+    raised.CopyFrom(model)
+    for node in raised.graph.node:
+        if node.op_type in RUNS:
+            node.domain = "TRT"  # which keeps it out of the conversion
+    if "TRT" not in [each.domain for each in raised.opset_import]:
+        raised.opset_import.append(helper.make_opsetid("TRT", 1))
+    try:
+        return version_converter.convert_version(raised, oldest)
+    except Exception as error:
+        raise ValueError(f"the simulator runs its plug-ins from opset {oldest} on: {error}") from error
+
+
 def _lacking(model, node):
-    """Why a parser would not take a node; "" where it does. It looks at the name of an operator, not at its domain.
-    Another plug-in than that of _nms is not run here."""
+    """Why a parser would not take a node; "" where it does. It looks at the name of an operator, not at its domain."""
     import onnx
 
-    if node.op_type == _nms.NAME:
-        return "" if compiled.opset(model) >= _nms.OLDEST else f"the simulator runs it from opset {_nms.OLDEST} on"
+    if node.op_type in RUNS:
+        return ""
     shipped = [row[0] for row in SHIPPED]
     if node.op_type in shipped:
         return f"the plug-in {node.op_type} is not simulated"
@@ -473,15 +497,19 @@ def _singles(model):
 
 
 def _with_plugins(model):
-    """Put what a plug-in computes in its place. In place."""
+    """Put what a plug-in computes in its place. In place. Raises ValueError where it refuses its parameters."""
     from onnx import helper
 
     constants = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == _nms.NAME:
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type in RUNS:
             fields = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-            name = node.name or node.output[0]
-            node.CopyFrom(_nms.suppressing(name, node.input, node.output, fields, constants))
+            made = RUNS[node.op_type].nodes(node.name or node.output[0], node.input, node.output, fields, constants)
+            model.graph.node.extend(made)
+        else:
+            model.graph.node.append(node)
 
 
 class Profile:

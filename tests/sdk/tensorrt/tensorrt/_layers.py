@@ -10,7 +10,7 @@ import ctypes
 import numpy as np
 from simulated_gpu import compiled, gpu
 
-from tensorrt import _loops, _nms
+from tensorrt import _loops, _plugins
 from tensorrt._kinds import (
     LAYERS,
     NUMPY,
@@ -744,17 +744,16 @@ class Adding:
         return self._add("OTHER", [input, axes], _with_wide_axes("Unsqueeze"))
 
     def add_plugin_v2(self, inputs, plugin):
-        """None, and the reason in the log, for another plug-in than the one that is run here."""
-        if getattr(plugin, "plugin_type", None) != _nms.NAME:
+        """None, and the reason in the log, for another plug-in than those that are run here."""
+        runs = _plugins.RUNS.get(getattr(plugin, "plugin_type", None))
+        if runs is None:
             return self._refused_plugin()
 
         def emit(layer, g):
             fixed = {tensor.name for tensor in g._model.graph.initializer}
-            g._model.graph.node.append(
-                _nms.suppressing(layer.name, layer._inputs, layer._outputs, plugin.fields, fixed)
-            )
+            g._model.graph.node.extend(runs.nodes(layer.name, layer._inputs, layer._outputs, plugin.fields, fixed))
 
-        return self._add("PLUGIN_V2", inputs, emit, _nms.OUTPUTS, plugin=plugin)
+        return self._add("PLUGIN_V2", inputs, emit, runs.outputs, plugin=plugin)
 
     def add_plugin_v3(self, inputs, shape_inputs, plugin):
         return self._refused_plugin()

@@ -1,13 +1,14 @@
-"""The registry of plug-ins, as far as programs look into it: which there are, and how their fields are given. One of
-them is run (_nms.py); a network with another is not built."""
+"""The registry of plug-ins, as far as programs look into it: which there are, and how their fields are given. Those of
+RUNS are run; a network with another is not built."""
 
 from __future__ import annotations
 
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 
-from tensorrt import _nms
+from tensorrt import _nms, _roi
 from tensorrt._kinds import Enumeration, major, removed_in, until
 
 FIELD_TYPES = "FLOAT16 FLOAT32 FLOAT64 INT8 INT16 INT32 CHAR DIMS UNKNOWN BF16 INT64 FP8 INT4 FP4"
@@ -57,19 +58,29 @@ class BuiltIn(IPluginCreator):
 
     def create_plugin(self, name, field_collection, phase=None):
         """None, as of a plug-in that cannot be made, where it is not simulated."""
-        if self.name != _nms.NAME:
+        if self.name not in RUNS:
             return None
-        return Plugin(name, {field.name: np.asarray(field.data).reshape(-1)[0].item() for field in field_collection})
+        given = {field.name: np.asarray(field.data).reshape(-1).tolist() for field in field_collection}
+        return Plugin(self.name, name, {key: data if len(data) > 1 else data[0] for key, data in given.items()})
 
 
 class Plugin:
-    """IPluginV2 of the one that is run."""
+    """IPluginV2 of one that is run."""
 
-    plugin_type, plugin_version, plugin_namespace = _nms.NAME, "1", ""
-    num_outputs = _nms.OUTPUTS
+    plugin_version, plugin_namespace = "1", ""
 
-    def __init__(self, name, fields):
-        self.name, self.fields = name, fields
+    def __init__(self, kind, name, fields):
+        self.plugin_type, self.name, self.fields = kind, name, fields
+        self.num_outputs = RUNS[kind].outputs
+
+
+Runs = namedtuple("Runs", "fields outputs oldest nodes")
+RUNS = {
+    "EfficientNMS_TRT": Runs(_nms.FIELDS, 4, _nms.OLDEST, _nms.suppressing),
+    "ROIAlign_TRT": Runs(_roi.FIELDS, 1, _roi.OLDEST, _roi.aligned),
+    "PyramidROIAlign_TRT": Runs(_roi.PYRAMID_FIELDS, 1, _roi.OLDEST, _roi.aligned_pyramid),
+}
+"""Plug-ins that are run: their fields, number of outputs, the oldest opset of the nodes that they become, and those."""
 
 
 NMS = (
@@ -77,11 +88,9 @@ NMS = (
     "scoreBits caffeSemantics"
 )
 SHIPPED = (
-    (_nms.NAME, " ".join(_nms.FIELDS)),
+    *((name, " ".join(row.fields)) for name, row in RUNS.items()),
     ("BatchedNMS_TRT", NMS),
     ("BatchedNMSDynamic_TRT", NMS),
-    ("ROIAlign_TRT", "coordinate_transformation_mode mode output_height output_width sampling_ratio spatial_scale"),
-    ("PyramidROIAlign_TRT", "pooled_size fpn_scale roi_coords_absolute roi_coords_swap"),
     ("InstanceNormalization_TRT", "epsilon scales bias relu alpha"),
     ("LReLU_TRT", "negSlope"),
     ("ResizeNearest_TRT", "scale"),
