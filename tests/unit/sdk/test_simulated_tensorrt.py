@@ -699,6 +699,22 @@ def test_an_output_that_a_file_calls_a_single_number_has_its_own_shape(sdk, trt,
     assert [len(network.get_output(i).shape) for i in range(network.num_outputs)] == said
 
 
+def test_an_attribute_that_an_operator_does_not_have_is_passed_over(sdk, trt, cudart, fixed):
+    """Detectron 2's sample gives Gather the attribute "axes"."""
+    import onnx
+
+    wanted = tiny_answer(fixed, tiny_batch(4))
+    model = onnx.load(str(fixed))
+    for node in model.graph.node:
+        node.attribute.append(onnx.helper.make_attribute("axes", [0]))
+    onnx.save(model, str(fixed))
+    sdk.switch(trt_version="10.3.0")
+    builder, network, config = parsed(trt, fixed)
+    engine = trt.Runtime(builder.logger).deserialize_cuda_engine(builder.build_serialized_network(network, config))
+
+    assert distance(executed(trt, cudart, engine, tiny_batch(4)), wanted) == 0
+
+
 @pytest.mark.parametrize(("version", "sources", "previews"), [("8.6.1", 31, 2), ("10.3.0", 24, 1), ("11.4.0", 3, 0)])
 def test_a_new_configuration_has_what_is_usual(sdk, trt, version, sources, previews):
     """Polygraphy's own tests of 8.6 and 10."""

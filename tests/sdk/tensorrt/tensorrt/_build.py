@@ -397,6 +397,7 @@ class OnnxParser(Scoped):
             _with_plugins(model)
         except ValueError as error:
             return self._fail("INVALID_NODE", str(error))
+        _foreign_dropped(model)
         _singles(model)
         unsaid = {value.name for value in model.graph.output if not value.type.tensor_type.shape.dim}
         if unsaid:
@@ -494,6 +495,19 @@ def _singles(model):
     for attribute in attributes:
         if attribute.name in ("to", "dtype") and attribute.i == double:
             attribute.i = single
+
+
+def _foreign_dropped(model):
+    """Take away attributes that ONNX does not know of an operator: a parser asks for those that it knows. In place."""
+    import onnx
+
+    opset = compiled.opset(model)
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type, opset):
+            known = onnx.defs.get_schema(node.op_type, opset).attributes
+            kept = [attribute for attribute in node.attribute if attribute.name in known]
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def _with_plugins(model):
