@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -83,7 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STOPPED] = ""
     config.stash[BOOK], config.stash[ATTEMPTS], config.stash[ENGINES] = Book(config), Counter(), set()
     config.stash[FAILED], config.stash[HUNG], config.stash[RESET] = {}, {}, {}
-    config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+    coding = sys.__stderr__.encoding if sys.__stderr__ else None  # of the terminal, also while pytest captures
+    config.stash[SCREEN] = os.fdopen(os.dup(2), "w", encoding=coding, errors="backslashreplace")
     config.add_cleanup(config.stash[SCREEN].close)
     _end_as_ctrl_c_does(config)
     with reachable(config):

@@ -524,10 +524,12 @@ def test_the_header_names_settings_so_that_a_typo_shows():
     assert "CHIPPROOF_DATTA=/typo" in session("-v", "--collect-only", "-m", "t4", CHIPPROOF_DATTA="/typo").stdout
 
 
-def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
-    """Pytest itself would print it as one line, with a backslash and an n for each end of a line."""
+def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines_and_progress_in_its_own_coding(tmp_path):
+    """Pytest itself would print the summary as one line, with a backslash and an n for each end of a line."""
     (tmp_path / "chinese.py").write_text(
+        "from tests.session import SCREEN\n"
         "def pytest_configure(config):\n"
+        "    config.stash[SCREEN].write('用例 1/2')\n"
         "    root = config.pluginmanager.getplugin('tests.ending')\n"
         "    terminal = root.terminal\n"
         "    root.terminal = lambda *a, **k: '/数据/权重.pt is absent\\n' + terminal(*a, **k)\n",
@@ -540,6 +542,7 @@ def test_a_terminal_that_is_not_utf_8_shows_the_summary_in_lines(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n/??/??.pt is absent\n" in done.stdout
     assert "\nran 0 of 1 case" in done.stdout
+    assert r"\u7528\u4f8b 1/2" in done.stderr
 
 
 def test_in_junit_and_in_pytests_counts_an_error_is_an_error_and_a_verdict_a_failure(tmp_path):
