@@ -23,12 +23,14 @@ PROJECT = Path(__file__).resolve().parents[1]
 TESTS = "tests/conformance"
 # options of tests/options.py whose values are paths
 PATHS = {"--data", "--cache", "--results", "--sdk-python", "--baseline", "--resume", "--onnx", "--policy"}
+HYPOTHESIS = "hypothesispytest"  # the name of its plug-in
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before output is captured
 def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str]) -> Generator[None, None, None]:
-    """Start pytest again with the path to the tests when an option's folder was taken for that path. Raises
-    pytest.UsageError for an option that nothing knows."""
+    """Start pytest again with the path to the tests when an option's folder was taken for that path; leave out the
+    plug-in that imports Hypothesis, which conformance tests do not use. Raises pytest.UsageError for an option that
+    nothing knows."""
     params = early_config.invocation_params
     given = [str(word) for word in params.args]
     folder = Path(params.dir).resolve()
@@ -42,7 +44,10 @@ def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str
         tests = TESTS if folder == PROJECT else str(PROJECT / TESTS)
         os.execv(sys.executable, [sys.executable, "-m", "pytest", *rooted, tests, *map(str, params.args)])
     yield
-    _, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
+    known, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
+    named = [Path(word.partition("::")[0]).parts for word in known.file_or_dir]
+    if early_config.rootpath == PROJECT and all("conformance" in parts for parts in named):
+        early_config.pluginmanager.set_blocked(HYPOTHESIS)
     wrong = [word.partition("=")[0] for word in unknown if word.startswith("--")]
     if wrong:
         raise pytest.UsageError(refusal(_unknown(wrong[0]), _reader(given)))

@@ -15,13 +15,13 @@ from tools import rooted
 
 
 class Parser:
-    """Of pytest's parser what the plug-in asks: the words that no option takes."""
+    """Of pytest's parser what the plug-in asks: the paths, and the words that no option takes."""
 
-    def __init__(self, unknown):
-        self.unknown = unknown
+    def __init__(self, unknown, named=()):
+        self.unknown, self.named = unknown, named
 
     def parse_known_and_unknown_args(self, args):
-        return None, list(self.unknown)
+        return SimpleNamespace(file_or_dir=list(self.named)), list(self.unknown)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def again(monkeypatch):
         started = []
         monkeypatch.setattr(rooted.os, "execv", lambda path, command: started.append((path, command)))
         monkeypatch.setattr(sys, "argv", [program])
-        params = SimpleNamespace(dir=folder, args=words)
-        early = SimpleNamespace(invocation_params=params, inipath=inipath)
+        early = SimpleNamespace(invocation_params=SimpleNamespace(dir=folder, args=words), inipath=inipath)
+        early.rootpath, early.pluginmanager = folder, SimpleNamespace(set_blocked=lambda name: None)
         steps = rooted.pytest_load_initial_conftests(early, Parser(unknown), list(words))
         assert next(steps) is None
         with contextlib.suppress(StopIteration):
@@ -114,6 +114,32 @@ def test_processes_of_xdist_are_given_the_path_before_the_run_makes_its_folders(
     assert again("-m", "cpu", "--results", "new", *several, **found)
     assert again("tests/conformance", "--results", "new", *several, **found) == []
     assert again("tests/conformance/test_export.py::test_x", "--results", "new", *several, **found) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "root", "left_out"),
+    [
+        ([], rooted.PROJECT, True),
+        (["tests/conformance"], rooted.PROJECT, True),
+        (
+            ["tests/conformance/test_export.py::test_x", str(rooted.PROJECT / "tests" / "conformance")],
+            rooted.PROJECT,
+            True,
+        ),
+        (["tests/benchmarks"], rooted.PROJECT, False),
+        (["tests/conformance", "tests/properties"], rooted.PROJECT, False),
+        (["tests/conformance"], Path("/tmp"), False),  # another project's
+    ],
+)
+def test_a_run_of_conformance_tests_alone_does_not_import_hypothesis(named, root, left_out):
+    blocked = []
+    early = SimpleNamespace(invocation_params=SimpleNamespace(dir=root, args=named), inipath=None, rootpath=root)
+    early.pluginmanager = SimpleNamespace(set_blocked=blocked.append)
+
+    list(rooted.pytest_load_initial_conftests(early, Parser((), named), named))
+
+    assert blocked == ([rooted.HYPOTHESIS] if left_out else [])
+    assert rooted.HYPOTHESIS in {point.name for point in entry_points(group="pytest11")}
 
 
 def test_the_paths_are_those_of_the_suites_options():
