@@ -91,6 +91,7 @@ def _exists(module: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
+@cache  # a key asks for a hundred of them
 def _file(module: str) -> Path:
     path = HARNESS.parent / module.replace(".", "/")
     return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
