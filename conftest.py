@@ -299,8 +299,14 @@ def _measured_anew(config: pytest.Config, lineup: Case) -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A harness error reads as its fact and its next step; what was skipped or crashed is on record too."""
-    result = yield
     error = call.excinfo.value if call.excinfo is not None else None
+    style = item.config.option.tbstyle
+    if isinstance(error, HarnessError) and style == "auto":
+        item.config.option.tbstyle = "value"  # _show leaves the traceback out; to make one takes a tenth of a second
+    try:
+        result = yield
+    finally:
+        item.config.option.tbstyle = style
     if isinstance(error, PermissionError) and error.filename:
         error = closed(error)
     _record(item, error, result)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import warm
 
 from harness import matrix
 from harness.case import Case
@@ -46,6 +47,13 @@ from tests.session import (
 from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
+PYTEST = warm.Server("numpy", "pytest")
+
+
+@pytest.fixture(autouse=True)
+def warm_pytest(monkeypatch):
+    """No test is about how Python starts."""
+    warm.instead(monkeypatch, PYTEST)
 
 
 def session(*arguments, **environment):
@@ -568,7 +576,9 @@ def test_in_junit_and_in_pytests_counts_an_error_is_an_error_and_a_verdict_a_fai
     assert 'errors="2" failures="1"' in xml
     assert xml.count("three rows are missing") >= 1
     assert done.stdout.count("three rows are missing") == 1
-    assert "KeyError: 'of our own'" in done.stdout  # with its traceback, for it is a defect
+    assert "KeyError: 'of our own'" in done.stdout
+    assert "def test_is_a_defect(case)" in done.stdout, "it has no traceback, and is a defect"
+    assert "def test_breaks_off(case)" not in done.stdout
     assert done.returncode == Status.LABORATORY
 
 
