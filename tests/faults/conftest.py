@@ -156,6 +156,8 @@ def conform(planted: tiny.World, cache: Path) -> Callable[..., Watch]:
             "no:cacheprovider",
             "-p",
             "no:unraisableexception",
+            "-p",
+            "no:logging",
             "-W",
             "ignore::pytest.PytestAssertRewriteWarning",  # pytest within pytest: all is imported already
             "-c",
