@@ -118,3 +118,11 @@ def test_what_is_told_of_two_sides_is_the_same_in_any_unit_of_length(scale):
     assert told.reference[:, 4] == pytest.approx([0.625, 0.9, 0.75])
     assert told.size == pytest.approx(0.5 + 0.625 + (0.9 - 0.46))
     assert told.share == pytest.approx(told.size / (0.9 + 0.75 + 0.625))
+
+
+@pytest.mark.parametrize(("task", "sure"), [("faces", 0.5), ("objects", 0.3)])
+def test_a_box_counts_from_the_score_on_that_makes_it_truth(task, sure):
+    for score, lost in ((sure - 0.01, 0), (sure, 1)):
+        wanted, found = boxes(FACE, OTHER, (*THIRD[:4], score)), boxes(FACE, OTHER)
+
+        assert share(task, found, wanted) == pytest.approx(lost * score / (0.9 + 0.9 + score))
