@@ -68,9 +68,8 @@ def _imports(module: str) -> tuple[str, ...]:
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "harness"}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name for name in inner if _exists(name)} or {node.module}
-            if node.module != "harness" and not all(_exists(name) for name in inner):
-                found.add(node.module)
+            modules = {name for name in inner if _exists(name)}
+            found |= modules if modules == inner else {*modules, node.module}
     return tuple(sorted(found))
 
 

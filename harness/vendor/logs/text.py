@@ -140,7 +140,7 @@ def _of_one(data: bytes, encoding: str) -> None:
     a log and another program went on. ASCII characters have no zero byte there."""
     other = re.search(rb"[\t\n\r -~]{64}", data)
     if encoding != "utf-8" and other is not None:
-        line = data.count(b"\n", 0, other.start()) + 1
+        line = data[: other.start()].count(b"\n") + 1
         raise ValueError(f"its text is of two encodings: that of line {line} is not {encoding.upper()}")
 
 

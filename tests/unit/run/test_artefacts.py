@@ -195,6 +195,44 @@ def test_whatever_decides_an_engine_is_in_its_key(change):
     assert first == again != changed
 
 
+def test_variables_for_a_compiler_are_in_the_key_where_there_are_any():
+    store = Told()
+    for variables in ({"A": "0"}, {"A": "1"}, {}):
+        artefacts.engine_file(store, **ENGINE, build=lambda path: None, environment=variables)
+    artefacts.engine_file(store, **ENGINE, build=lambda path: None)
+
+    zero, one, none, absent = (key for _, key, _ in store.keys)
+    assert len({zero, one, none}) == 3
+    assert none == absent
+
+
+def test_an_export_is_made_and_checked_with_the_networks_weights(tmp_path, monkeypatch):
+    done = []
+    for step in ("export", "check"):
+        monkeypatch.setattr(artefacts.export, step, lambda *given, step=step, **more: done.append((step, *given, more)))
+    protocol = RETINAFACE.protocols[0]
+
+    path = artefacts.onnx_file(
+        Told(tmp_path), RETINAFACE, protocol, weights_of("a"), lambda: torch.nn.Flatten(), nms=True
+    )
+
+    assert done == [
+        ("export", RETINAFACE, protocol, {}, path, {"nms": True}),
+        ("check", RETINAFACE, protocol, {}, path, {}),
+    ]
+
+
+def test_a_file_in_another_precision_is_made_with_symmetric_ranges(tmp_path, monkeypatch):
+    from harness.backends.cpu import ort
+
+    done = []
+    monkeypatch.setattr(ort, "build", lambda *given, **more: done.append((*given, more)))
+
+    path = artefacts.rounded_file(Told(tmp_path), ONNX, SPEC)
+
+    assert done == [(ONNX, path, SPEC, {"symmetric": True})]
+
+
 def test_an_engine_is_built_anew_where_that_is_asked():
     store = Told()
     for anew in ({}, {"anew": True}, {"anew": False}):
@@ -341,17 +379,23 @@ def test_answers_of_another_number_of_images_are_refused(monkeypatch):
 
 def test_answers_of_the_reference_are_kept_with_the_seconds_they_took(tmp_path, monkeypatch):
     faces = {"boxes": np.array([[1, 2, 3, 4]], np.float32), "scores": np.array([0.5], np.float32)}
-    clock = iter((10.0, 12.5))
+    clock, asked = iter((10.0, 12.5)), []
     monkeypatch.setattr(artefacts, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(artefacts.predictions, "of_the_reference", lambda *given: [faces])
+    monkeypatch.setattr(artefacts.predictions, "of_the_reference", lambda *given: asked.append(given) or [faces])
     parameters = inspect.signature(artefacts.reference_answers).parameters
     inputs = {name: GIVEN[name][0] if name in GIVEN else None for name in parameters}
-    inputs |= {"store": Store(tmp_path), "dataset": Data("a", [1]), "network": lambda: None, "advance": lambda: None}
-    inputs["ahead"] = lambda samples: None
+    inputs |= {
+        "store": Store(tmp_path),
+        "dataset": Data("a", [1]),
+        "network": lambda: "net",
+        "advance": lambda: "count",
+    }
+    inputs["ahead"] = lambda samples: ("ahead", samples)
 
     for _ in range(2):
         ((found,), seconds) = artefacts.reference_answers(**inputs)
         assert (found["boxes"].tolist(), seconds) == ([[1, 2, 3, 4]], 2.5)
+    assert asked == [("net", *(GIVEN[name][0] for name in ("model", "protocol")), ("ahead", [1]), "count")]
 
 
 def test_answers_of_a_chip_are_kept_with_the_seconds_they_took(tmp_path):

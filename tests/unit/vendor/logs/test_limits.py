@@ -393,3 +393,44 @@ def test_of_a_long_entry_of_a_list_its_beginning_is_quoted():
 def test_what_stands_twice_is_named_with_its_lines(text, said):
     with pytest.raises(DataError, match=said):
         parse(text, batch=8)
+
+
+SLOW_BENCHMARK = """[e2e] throughputRate: 0.2, latency: 100000000
+[data read] throughputRate: 0.25, moduleLatency: 4000
+[preprocess] throughputRate: 0.24, moduleLatency: 4166.67
+[infer] throughputRate: 0.202, Interface throughputRate: 0.5, moduleLatency: 3000
+[post] throughputRate: 0.0505, moduleLatency: 19802
+"""
+SLOW_DEVICES = """[INFO] try get model batchsize:16
+0:0 device_0 throughput:0.25 start_time:1.5 end_time:3.5
+1:0 device_1 throughput:0.5 start_time:1.5 end_time:3.5
+[INFO] summary throughput:0.75
+"""
+QUICK_7 = edited(
+    log_samples.trtexec_7(), ("3.9 ms", "0.39 ms"), ("4.2 ms", "0.42 ms"), ("mean: 4 ms", "mean: 0.4 ms"),
+    ("median: 4 ms", "median: 0.4 ms"), ("4.1 ms", "0.41 ms"), ("time: 3 s", "time: 0.3 s"),
+)  # fmt: skip
+SHORT_8 = edited(
+    log_samples.trtexec("--shapes=i:8x3", gpu=0.25), ("Walltime: 3 s", "Walltime: 0.5 s"),
+    ("Total GPU Compute Time: 2.97 s", "Total GPU Compute Time: 0.495 s"),
+)  # fmt: skip
+SLOW_SUMMARY = {"NPU_compute_time": dict.fromkeys(("min", "max", "mean", "median"), 16000.0), "throughput": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "batch", "rates"),
+    [
+        (SLOW_BENCHMARK, 4, [0.5]),
+        (log_samples.pure(0.5, 2000), 8, [0.5]),
+        (log_samples.msame([0.5, 0.5, 0.5]), 4, [8000]),
+        (log_samples.ais_bench(mean=0.5), 8, [16000]),
+        (SLOW_DEVICES, 16, [0.25, 0.5]),
+        (json.dumps(SLOW_SUMMARY), 8, [0.5]),
+        (edited(log_samples.mm_run(), (" 500\n", " 0.5\n"), (" 16\n", " 16000\n")), 8, [0.5]),
+        (edited(log_samples.mm_run(), (" 500\n", " 16000\n"), (" 16\n", " 0.5\n")), 8, [16000]),
+        (QUICK_7, 8, [20000]),
+        (SHORT_8, 8, [8 * 3960]),
+    ],
+)
+def test_figures_below_one_are_read_like_others(text, batch, rates):
+    assert [one.per_device for one in parse(text, batch=batch)] == pytest.approx(rates)
