@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import installed_tiny
 import psutil
 import pytest
 from apart import Apart, plain, until
@@ -237,10 +238,11 @@ def test_a_results_folder_without_a_run_resumes_nothing(conform, tmp_path):
 
 def several(cache, results, *more):
     """A run of two processes, each with a simulated chip."""
-    marks = "(t4 or ascend310p) and regnety_016 and fp16 and bs4 and (export or numerics)"
+    marks = "(t4 or ascend310p) and tiny_one and fp16 and bs4 and (export or numerics)"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "-m", marks, "-n2"]
     given = ["--simulate", f"--cache={cache}", f"--results={results}", *more]
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
+    settings["PYTHONPATH"] = str(cache.parent / "site")
     with (results.parent / "said.txt").open("a") as said:
         return subprocess.Popen(
             [*command, *given], cwd=ROOT, env=settings, stdout=said, stderr=said, start_new_session=True
@@ -251,6 +253,7 @@ def several(cache, results, *more):
 def undisturbed(tmp_path_factory):
     """(cache, what a run of two processes says)."""
     folder = tmp_path_factory.mktemp("whole")
+    installed_tiny.site(folder / "site")
     assert several(folder / "cache", folder / "results").wait(600) == 0, (folder / "said.txt").read_text()
     (path,) = (folder / "results").glob("*.jsonl")
     return folder / "cache", plain(read_run(path).records)
