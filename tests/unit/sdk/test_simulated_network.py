@@ -851,14 +851,89 @@ def test_a_branch_takes_the_side_that_its_condition_says(sdk, trt, which):
     assert isinstance(branch, trt.IIfConditional)
 
 
-def test_a_loop_whose_turns_the_data_decide_is_refused(sdk, trt):
+@pytest.mark.parametrize("most", [None, 3])
+def test_a_loop_goes_on_while_its_condition_holds(sdk, trt, most):
+    """As LoopStructure of NVIDIA's cookbook: looked at before each turn, a count ends it as well, and what an output of
+    all turns has room for is filled with zeros."""
+    sdk.switch(trt_version="10.3.0")
+    x = np.float32([[[[1, 2], [3, 5]]]])
+    builder, net, config = begun(trt)
+    loop = net.add_loop()
+    held = loop.add_recurrence(net.add_input("x", trt.float32, x.shape))
+    line = net.add_shuffle(held.get_output(0))
+    line.reshape_dims = [-1]
+    first = net.add_shuffle(net.add_slice(line.get_output(0), [0], [1], [1]).get_output(0))
+    first.reshape_dims = []
+    limit = net.add_constant((), np.float32([32])).get_output(0)
+    left = net.add_elementwise(limit, first.get_output(0), trt.ElementWiseOperation.SUB).get_output(0)
+    open_ = net.add_cast(net.add_activation(left, trt.ActivationType.RELU).get_output(0), trt.bool).get_output(0)
+    loop.add_trip_limit(open_, trt.TripLimit.WHILE)
+    if most:
+        loop.add_trip_limit(net.add_constant((), np.int32([most])).get_output(0), trt.TripLimit.COUNT)
+    twice = net.add_elementwise(held.get_output(0), held.get_output(0), trt.ElementWiseOperation.SUM).get_output(0)
+    held.set_input(1, twice)
+    rows = [loop.add_loop_output(held.get_output(0), trt.LoopOutput.LAST_VALUE)]
+    for kind, tensor in ((trt.LoopOutput.CONCATENATE, held.get_output(0)), (trt.LoopOutput.REVERSE, twice)):
+        rows.append(loop.add_loop_output(tensor, kind))
+        rows[-1].set_input(1, net.add_constant((), np.int32([6])).get_output(0))
+    for row, name in zip(rows, ("last", "all", "behind"), strict=True):
+        row.get_output(0).name = name
+        net.mark_output(row.get_output(0))
+
+    got = run(trt, built(trt, builder, net, config), x)
+
+    turns = most or 5
+    begins = np.stack([x * 2**turn * (turn < turns) for turn in range(6)])
+    np.testing.assert_array_equal(got["last"], x * 2**turns)
+    np.testing.assert_array_equal(got["all"], begins)
+    np.testing.assert_array_equal(got["behind"], 2 * begins[::-1])
+
+
+def test_a_loop_takes_as_many_turns_as_its_input_is_long(sdk, trt):
+    sdk.switch(trt_version="10.3.0")
+    builder, net, config = begun(trt)
+    x = net.add_input("x", trt.float32, (-1, 2, 3))
+    profile = builder.create_optimization_profile()
+    profile.set_shape("x", (1, 2, 3), (4, 2, 3), (6, 2, 3))
+    config.add_optimization_profile(profile)
+    loop, _, each, _ = looped(trt, net, x, 9)
+    length = net.add_shuffle(net.add_slice(net.add_shape(x).get_output(0), [0], [1], [1]).get_output(0))
+    length.reshape_dims = ()
+    count = net.add_cast(length.get_output(0), trt.int32).get_output(0)
+    loop.add_trip_limit(count, trt.TripLimit.COUNT)
+    row = loop.add_loop_output(each, trt.LoopOutput.CONCATENATE)
+    row.set_input(1, count)
+    row.get_output(0).name = "all"
+    net.mark_output(row.get_output(0))
+    engine = built(trt, builder, net, config)
+
+    context = engine.create_execution_context()
+
+    for turns in (3, 5):
+        assert context.set_input_shape("x", (turns, 2, 3))
+        assert tuple(context.get_tensor_shape("all")) == (turns, 2, 3)
+        pieces = values(turns, 2, 3)
+        np.testing.assert_allclose(engine.compute({"x": pieces})[0], np.stack(turned(pieces)), rtol=1e-4)
+
+
+def test_a_condition_does_not_depend_on_an_iterator(sdk, trt):
+    """NvInfer.h, addTripLimit."""
+    _, net, _ = begun(trt)
+    loop, held, each, _ = looped(trt, net, net.add_input("x", trt.float32, (4, 2, 3)), 4)
+    loop.add_trip_limit(net.add_cast(each, trt.bool).get_output(0), trt.TripLimit.WHILE)
+
+    with pytest.raises(ValueError, match="a condition cannot depend on an iterator"):
+        assert loop.add_loop_output(held.get_output(0), trt.LoopOutput.LAST_VALUE).get_output(0).shape
+
+
+def test_a_loop_whose_turns_an_input_says_is_refused(sdk, trt):
     _, net, _ = begun(trt)
     loop, held, _, _ = looped(trt, net, net.add_input("x", trt.float32, (4, 2, 3)), 4)
     loop.add_trip_limit(net.add_input("count", trt.int32, ()), trt.TripLimit.COUNT)
     last = loop.add_loop_output(held.get_output(0), trt.LoopOutput.LAST_VALUE)
     net.mark_output(last.get_output(0))
 
-    with pytest.raises(ValueError, match="a loop without a constant count of its turns is not simulated"):
+    with pytest.raises(ValueError, match="count, an input that says how many turns there are, is not simulated"):
         assert last.get_output(0).shape
 
 

@@ -318,6 +318,12 @@ def test_the_builder_of_8_6_makes_engines_and_takes_a_workspace_size(sdk, trt, c
     assert distance(executed(trt, cudart, again, tiny_batch(4)), tiny_answer(fixed, tiny_batch(4))) == 0
 
 
+def test_classes_of_algorithms_are_there_until_10(trt, release):
+    """pyAlgorithmSelector.cpp, which 11 does not have; NVIDIA's cookbook derives from them."""
+    names = [f"IAlgorithm{word}" for word in ("", "Context", "IOInfo", "Selector", "Variant")]
+    assert [hasattr(trt, name) for name in names] == [release[:2] != "11"] * 5
+
+
 @pytest.mark.parametrize("version", ["10.3.0", "11.4.0"])
 def test_what_a_release_removed_is_not_there(sdk, trt, fixed, version):
     sdk.switch(trt_version=version)

@@ -173,7 +173,7 @@ _VARYING = {
 
 
 BASES = (
-    "DimsExprs DynamicPluginTensorDesc IAlgorithmSelector IDimensionExpr IExprBuilder IPluginCapability "
+    "DimsExprs DynamicPluginTensorDesc IDimensionExpr IExprBuilder IPluginCapability "
     "IPluginCreatorInterface IPluginResource IPluginResourceContext IPluginV2 IPluginV2DynamicExt IPluginV2Ext "
     "IPluginV3 IPluginV3OneBuild IPluginV3OneBuildV2 IPluginV3OneCore IPluginV3OneRuntime IPluginV3QuickAOTBuild "
     "IAttention "
@@ -182,6 +182,8 @@ BASES = (
     "TimingCacheKey TimingCacheValue"
 )
 """Classes that a program may name or derive from. Nothing here makes or calls one: plug-ins are not run."""
+
+BASES_UNTIL_11 = "IAlgorithm IAlgorithmContext IAlgorithmIOInfo IAlgorithmSelector IAlgorithmVariant"
 
 ABSENT = ("CaffeParser", "UffParser")  # and their layers: not simulated
 _bases = {}
@@ -195,7 +197,7 @@ def __getattr__(name):
     found = _layers.layer_class(name)
     if found is not None:
         return found
-    if name in BASES.split():
+    if name in (BASES if _kinds.major() >= 11 else f"{BASES} {BASES_UNTIL_11}").split():
         return _bases.setdefault(name, type(name, (IGpuAllocator,), {"__doc__": "A base that nothing here calls."}))
     if name in ABSENT:
         raise AttributeError(f"tensorrt.{name} is not simulated: see tests/sdk/tensorrt/README.md")

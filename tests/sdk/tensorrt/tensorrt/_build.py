@@ -47,6 +47,7 @@ from tensorrt._kinds import (
     until,
 )
 from tensorrt._layers import OPSET, Adding, Graph, Layer, NetworkTensor
+from tensorrt._loops import before, renamed
 from tensorrt._plugins import RUNS, SHIPPED, registry
 
 MAGIC = b"TENSORRT-PLAN-SIMULATED-1"
@@ -242,8 +243,7 @@ class Network(Scoped, Adding):
             model = shape_inference.infer_shapes(self._emitted(values))
         names = {tensor.key: tensor.name for tensor in self.tensors.values() if tensor.key != tensor.name}
         for node in model.graph.node:
-            node.input[:] = [names.get(name, name) for name in node.input]
-            node.output[:] = [names.get(name, name) for name in node.output]
+            node.CopyFrom(renamed(node, names))
         for value in (*model.graph.input, *model.graph.output):
             value.name = names.get(value.name, value.name)
         return model
@@ -266,8 +266,20 @@ class Network(Scoped, Adding):
             if tensor.key not in known:
                 row = (tensor.key, np.dtype(NUMPY[tensor.dtype]).name, tensor.shape)
                 model.graph.input.append(compiled.value_info(*row))
+        makers = {key: layer for layer in self.made for key in layer._outputs}
+        done = set()
+
+        def emit(layer):
+            """Behind the layers that make its inputs, which may have been added after it."""
+            if id(layer) not in done:
+                done.add(id(layer))
+                for key in before(layer):
+                    if key in makers:
+                        emit(makers[key])
+                layer._emit(layer, Graph(model, layer, compiled.opset(model)))
+
         for layer in self.made[:count]:
-            layer._emit(layer, Graph(model, layer, compiled.opset(model)))
+            emit(layer)
         told = {value.name for value in (*model.graph.value_info, *outputs)}  # the file knows more than can be inferred
         model.graph.value_info.extend(value for value in model.graph.output if value.name not in told)
         del model.graph.output[:]

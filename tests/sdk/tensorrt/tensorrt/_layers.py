@@ -544,6 +544,10 @@ def _normalization(layer, g):
     return g.out("Add", [g.node("Mul", [g.node("Div", [centred, root]), scale]), bias])
 
 
+def _cast(layer, g):
+    return g.out("Cast", layer._inputs, to=compiled.element_type(np.dtype(NUMPY[layer.to_type]).name))
+
+
 def _with_wide_axes(kind):
     """Axes as an input, which ONNX wants in 64 bit."""
 
@@ -675,8 +679,7 @@ class Adding:
         return self._add("IDENTITY", [input], _plain("Identity"))
 
     def add_cast(self, input, to_type):
-        kind = compiled.element_type(np.dtype(NUMPY[to_type]).name)
-        return self._add("CAST", [input], _plain("Cast", to="kind"), to_type=to_type, kind=kind)
+        return self._add("CAST", [input], _cast, to_type=to_type)
 
     def add_slice(self, input, start, shape, stride):
         return self._add("OTHER", [input], _slice, start=start, shape=shape, stride=stride)
