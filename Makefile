@@ -57,7 +57,7 @@ format: $(READY) ## let ruff repair what it can
 # hotcoco is a peer to measure against, which nothing else needs; without a network its test is skipped
 bench: $(READY)  ## host-side hot paths against their peers
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check hotcoco==1.3.0
-	$(BIN)/pytest tests/benchmarks -p benchmark -q $(ARGS)
+	$(BIN)/pytest tests/benchmarks -q $(ARGS)
 
 # nice: an hour on one core; ARGS="harness/judge/timing.py --each 0" tries every mutant of a module
 mutants: $(READY) ## small faults planted in the code that judges, each of which a test must notice

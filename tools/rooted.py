@@ -23,14 +23,16 @@ PROJECT = Path(__file__).resolve().parents[1]
 TESTS = "tests/conformance"
 # options of tests/options.py whose values are paths
 PATHS = {"--data", "--cache", "--results", "--sdk-python", "--baseline", "--resume", "--onnx", "--policy"}
+BENCHMARKS = PROJECT / "tests" / "benchmarks"
 HYPOTHESIS = "hypothesispytest"  # the name of its plug-in
+BENCHMARK = "benchmark"  # the name of pytest-benchmark, which pyproject.toml leaves out
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before output is captured
 def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str]) -> Generator[None, None, None]:
     """Start pytest again with the path to the tests when an option's folder was taken for that path; leave out the
-    plug-in that imports Hypothesis, which conformance tests do not use. Raises pytest.UsageError for an option that
-    nothing knows."""
+    plug-in that imports Hypothesis, which conformance tests do not use, and load pytest-benchmark for what needs it.
+    Raises pytest.UsageError for an option that nothing knows."""
     params = early_config.invocation_params
     given = [str(word) for word in params.args]
     folder = Path(params.dir).resolve()
@@ -43,10 +45,15 @@ def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str
         rooted = [] if folder == PROJECT else [f"--rootdir={PROJECT}", "-c", str(PROJECT / "pyproject.toml")]
         tests = TESTS if folder == PROJECT else str(PROJECT / TESTS)
         os.execv(sys.executable, [sys.executable, "-m", "pytest", *rooted, tests, *map(str, params.args)])
+    known, _ = parser.parse_known_and_unknown_args([str(word) for word in args])
+    named = [(folder / word.partition("::")[0]).resolve() for word in known.file_or_dir]
+    ours = early_config.rootpath == PROJECT
+    if ours and any(BENCHMARKS in (path, *path.parents) or path in BENCHMARKS.parents for path in named):
+        early_config.pluginmanager.unblock(BENCHMARK)
+        early_config.pluginmanager.import_plugin(BENCHMARK, consider_entry_points=True)
     yield
-    known, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
-    named = [Path(word.partition("::")[0]).parts for word in known.file_or_dir]
-    if early_config.rootpath == PROJECT and all("conformance" in parts for parts in named):
+    _, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
+    if ours and all(PROJECT / TESTS in (path, *path.parents) for path in named):
         early_config.pluginmanager.set_blocked(HYPOTHESIS)
     wrong = [word.partition("=")[0] for word in unknown if word.startswith("--")]
     if wrong:

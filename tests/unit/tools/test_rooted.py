@@ -117,29 +117,46 @@ def test_processes_of_xdist_are_given_the_path_before_the_run_makes_its_folders(
 
 
 @pytest.mark.parametrize(
-    ("named", "root", "left_out"),
+    ("named", "root", "left_out", "loaded"),
     [
-        ([], rooted.PROJECT, True),
-        (["tests/conformance"], rooted.PROJECT, True),
+        ([], rooted.PROJECT, True, False),
+        (["tests/conformance"], rooted.PROJECT, True, False),
         (
             ["tests/conformance/test_export.py::test_x", str(rooted.PROJECT / "tests" / "conformance")],
             rooted.PROJECT,
             True,
+            False,
         ),
-        (["tests/benchmarks"], rooted.PROJECT, False),
-        (["tests/conformance", "tests/properties"], rooted.PROJECT, False),
-        (["tests/conformance"], Path("/tmp"), False),  # another project's
+        (["tests/conformance", "tests/properties"], rooted.PROJECT, False, False),
+        (["tests/benchmarks"], rooted.PROJECT, False, True),
+        (["tests/unit", "tests/benchmarks/test_stream.py::test_x"], rooted.PROJECT, False, True),
+        (["tests"], rooted.PROJECT, False, True),
+        (["tests/conformance"], Path("/tmp"), False, False),  # another project's
+        ([str(rooted.PROJECT)], Path("/tmp"), False, False),
     ],
 )
-def test_a_run_of_conformance_tests_alone_does_not_import_hypothesis(named, root, left_out):
-    blocked = []
+def test_a_run_imports_hypothesis_and_pytest_benchmark_where_tests_use_them(named, root, left_out, loaded):
+    blocked, called = [], []
     early = SimpleNamespace(invocation_params=SimpleNamespace(dir=root, args=named), inipath=None, rootpath=root)
-    early.pluginmanager = SimpleNamespace(set_blocked=blocked.append)
+    early.pluginmanager = SimpleNamespace(
+        set_blocked=blocked.append,
+        unblock=lambda name: called.append(name),
+        import_plugin=lambda name, consider_entry_points: called.append((name, consider_entry_points)),
+    )
 
     list(rooted.pytest_load_initial_conftests(early, Parser((), named), named))
 
     assert blocked == ([rooted.HYPOTHESIS] if left_out else [])
-    assert rooted.HYPOTHESIS in {point.name for point in entry_points(group="pytest11")}
+    assert called == ([rooted.BENCHMARK, (rooted.BENCHMARK, True)] if loaded else [])
+    assert {rooted.HYPOTHESIS, rooted.BENCHMARK} <= {point.name for point in entry_points(group="pytest11")}
+
+
+def test_the_benchmarks_know_the_options_of_pytest_benchmark():
+    command = [sys.executable, "-m", "pytest", "tests/benchmarks/test_host_table.py", "--collect-only", "-q"]
+
+    done = subprocess.run([*command, "--benchmark-min-rounds=1"], cwd=rooted.PROJECT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_paths_are_those_of_the_suites_options():
