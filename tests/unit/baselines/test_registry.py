@@ -7,7 +7,7 @@ import pytest
 from baselines_copies import spoil
 
 from harness.baselines import load
-from harness.baselines.registry import DIRECTORY, OTHERS, check_reach
+from harness.baselines.registry import DIRECTORY, OTHERS, check_reach, covers
 from harness.case import Case
 from harness.chips import CHIPS
 from harness.errors import BaselineError
@@ -192,6 +192,25 @@ def test_protocols_are_those_of_the_models(registry):
 )
 def test_the_cell_of_a_case_is_found(registry, name, metric, value):
     assert registry.cell(Case.parse(name), metric).value == value
+
+
+def test_an_accuracy_printed_without_a_batch_holds_before_those_of_other_batches(registry):
+    printed = registry.cell(Case.parse("regnety_016-ascend310-fp16-bs16"), "top1")
+    any_batch, first = replace(printed, batch=None, value=0.5), replace(printed, batch=1, value=0.25)
+
+    for order in ((any_batch, first), (first, any_batch)):
+        table = replace(registry, cells=order)
+        found = [table.cell(Case.parse(f"regnety_016-ascend310-fp16-bs{n}"), "top1").value for n in (1, 8)]
+        assert found == [0.25, 0.5]
+
+
+@pytest.mark.parametrize(("batch", "covered"), [(None, "1"), (1, "1"), (16, "16")])
+def test_a_deviation_covers_a_figure_without_a_batch_as_one_of_batch_1(registry, batch, covered):
+    cell = replace(registry.cell(Case.parse("regnety_016-ascend310-fp16-bs16"), "top1"), batch=batch)
+    rows = {n: replace(registry.deviations[0], case=f"regnety_016-ascend310-fp16-bs{n}") for n in ("0", "1", "2", "16")}
+
+    assert [n for n, row in rows.items() if covers(row, cell)] == [covered]
+    assert not any(covers(row, replace(cell, role="source")) for row in rows.values())
 
 
 @pytest.mark.parametrize(

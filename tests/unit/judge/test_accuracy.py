@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from harness.case import Case, Precision
 from harness.errors import InvalidMeasurement
 from harness.judge.accuracy import images_decide, judge_agreement, judge_published, judge_tail, of_seeded
 from harness.judge.drops import Drop
+from harness.judge.sampled import Sampled
 from harness.judge.verdict import Verdict
 from harness.metrics.base import Score
 from harness.vocabulary import Outcome
@@ -367,3 +369,70 @@ def test_what_reduced_precision_costs_a_seeded_network_is_reported(precision, me
     assert verdict.details == {"drop": 0.022}
     told = f"seeded weights do not show what {precision.upper()} costs trained ones: 22 of 1000 lost"
     assert (told in verdict.text) is (precision is Precision.INT8 or outcome in expected)
+
+
+def test_a_verdict_on_answers_tells_all_that_it_rests_on():
+    """By hand: of 360 right answers 2 are lost, of 40 wrong ones 1 is gained; at the second look 5 % / 6 is spent, 99 %
+    of it above on the losses, half of it below on each."""
+    reference = np.arange(400) >= 40
+    chip = reference ^ np.isin(np.arange(400), (0, 50, 51))
+    look = Sampled(2, 900, image_s=0.5, limit=400)
+
+    verdict = judge_agreement(classified(chip), classified(reference), "top1", sampled=look)
+
+    alpha, odds, ppf = 0.05 / 6, 40 / 360, scipy_stats.beta.ppf
+    high = ppf(1 - 0.99 * alpha, 3, 358) - odds * ppf(0.01 * alpha, 1, 40)
+    low = ppf(alpha / 2, 2, 359) - odds * ppf(1 - alpha / 2, 2, 39)
+    needed = verdict.details["needed"]
+    assert verdict.text == (
+        "top1 89.75 % against 90 % of the reference, a relative drop of 0.2778 %, one-sided 99.17 % bounds -1.928 % "
+        "and 2.38 %; allowed 1 %; 400 paired answers, 2 lost and 1 gained (exact; McNemar p = 0.5); look 2, at 400 of "
+        f"900 images; about {needed} more images ({needed / 2:.3g} s) would decide: --limit {400 + needed}"
+    )
+    assert verdict.details == pytest.approx(
+        {"metric": "top1", "measured": 0.8975, "reference": 0.9, "drop": 1 / 360, "low": low, "high": high,
+         "slack": 0.01, "samples": 400, "lost": 2, "gained": 1, "test": "exact", "p": 0.5, "look": 2, "images_of": 900,
+         "needed": needed, "needed_s": needed / 2}
+    )  # fmt: skip
+
+
+def test_ruined_images_are_told_with_what_they_rest_on():
+    shares = {str(image): share for image, share in enumerate((0.2, 1, 0.75, 0.12345, 0, 0, 0, 0))}
+    few, many = (judge_tail(shares, precision, Sampled(1, 900)) for precision in (INT8, FP16))
+    low, high = scipy_stats.beta.ppf(0.005, 2, 7), scipy_stats.beta.ppf(0.975, 3, 6)
+
+    assert few.text == (
+        "in 2 of 8 images more than 50% of what is found changed; allowed 5%; look 1, at 8 of 900 images; "
+        "most changed: 1 (100%), 2 (75%), 0 (20%)"
+    )
+    assert many.text.startswith(
+        f"in 2 of 8 images more than 50% of what is found changed, surely in more than {low:.1%} of all; allowed 1%; "
+    )
+    told = few.details.pop("most_changed")
+    assert told == [{"image": "1", "share": 1}, {"image": "2", "share": 0.75}, {"image": "0", "share": 0.2}]
+    assert few.details == pytest.approx(
+        {"ruined": 2, "images": 8, "budget": 0.05, "low": low, "high": high, "look": 1, "images_of": 900}
+    )
+    one = judge_tail({"a": 0.51234, "b": 0.0}, INT8)
+    assert one.text.endswith("most changed: a (51%)")
+    assert one.details["most_changed"] == [{"image": "a", "share": 0.5123}]
+
+
+def test_a_published_accuracy_tells_all_that_it_rests_on():
+    source = replace(ANY_CELL, metric="top1", value=0.8, document="D", section="2", chip=None)
+    cell = replace(ANY_CELL, metric="top1", value=0.79, document="E", section="3")
+    both, alone, far = (
+        judge_published(*given) for given in ((0.792, source, cell), (0.7, None, cell), (0.9, source, None))
+    )
+
+    assert both.text == "top1 79.2 %, 1 % below the authors' 80 %; asked at least 79.2 % (D, 2)"
+    assert both.details == pytest.approx(
+        {"metric": "top1", "measured": 0.792, "source": 0.8, "published": 0.79, "drop": 0.01, "bound": 0.792,
+         "deviation": None}
+    )  # fmt: skip
+    assert (both.outcome, alone.outcome, far.outcome) == (PASS, FAIL, INVALID)
+    assert alone.text == "top1 70 %, 11.39 % below the chip's published 79 %; asked at least 78.21 % (E, 3)"
+    assert far.text.endswith(
+        "; more than 3 % above it: another metric or other labels are scored, or images that were trained on"
+    )
+    assert (far.details["source"], far.details["published"]) == (0.8, None)
