@@ -258,6 +258,19 @@ def test_truth_is_what_the_reference_is_sure_of_and_a_pixel_large():
     assert (truth.labels.tolist(), truth.areas.tolist(), truth.crowd.tolist()) == ([0, 3], [1, 200], [False, False])
 
 
+def test_overlaps_at_which_a_class_is_matched_alike_share_a_curve():
+    """A tenth of the time of a bootstrap: the second of two objects is found up to an overlap of 0.8, of ten."""
+    one, other = thing(0, 0, 10, 10), thing(50, 50, 10, 10)
+    predictions = [found(one, thing(50, 50, 10, 8), scores=[0.9, 0.8])]
+    whole = coco._Set.of(predictions, [truth_of(one, other)], None)
+    marks, _, counted = coco._matched(whole, coco.SIZES[0])
+
+    (shared,), (each,) = (coco._Curves.of(whole, marks, counted, **more).shares for more in ({}, {"merged": False}))
+
+    assert sorted(shared.tolist()) == pytest.approx([0.3, 0.7])
+    assert each.tolist() == [0.1] * 10
+
+
 def test_answers_are_the_objects_that_are_no_crowd():
     truth = [
         truth_of(thing(0, 0, 5, 5), thing(0, 0, 5, 5, 1)),
