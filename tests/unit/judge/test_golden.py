@@ -25,6 +25,8 @@ def test_equal_results_pass():
         ([1.0, 2.5, 3.5], [1.0, 2.0, 3.0], "picture A: 2 of 3 values differ; number 1 is 2.5, the authors' 2.0"),
         ([1.0, np.nan], [1.0, 2.0], "picture A: 1 of 2 values differ; number 1 is nan, the authors' 2.0"),
         (["x", "y"], ["x", "z"], "picture A: 1 of 2 values differ; number 1 is y, the authors' z"),
+        ([1.0, 2.0], ["x", "y"], "picture A: 2 of 2 values differ; number 0 is 1.0, the authors' x"),
+        (["x"], [1.0], "picture A: 1 of 1 values differ; number 0 is x, the authors' 1.0"),
         ([[1.0]], [1.0, 2.0], "picture A: 1 x 1 values, the authors' program gives 2"),
         (np.uint8([3]), np.uint8([5]), "picture A: 1 of 1 values differ; number 0 is 3, the authors' 5"),
     ],

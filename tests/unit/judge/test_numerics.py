@@ -273,6 +273,18 @@ def test_the_worst_output_is_the_nearest_to_its_own_limit():
     assert verdict.details["tolerance"]["rms"] == pytest.approx(0.02)
 
 
+def test_the_worst_cosine_is_by_its_own_limit_too():
+    """y is off by a little more than z, and may lose a quarter more of its cosine."""
+    reference = {name: np.tile([1.0, 1.0], (1, 500)) for name in ("y", "z")}
+    sign = np.tile([1.0, -1.0], (1, 500))
+    chip = {name: reference[name] + off * sign for name, off in (("y", 0.031), ("z", 0.03))}
+
+    verdict = judge_numerics(chip, reference, FP16, LOSS)
+
+    assert verdict.details["tolerance"]["cosine"] == 0.999
+    assert verdict.details["cosine"] == pytest.approx(1 / math.sqrt(1 + 0.03**2))
+
+
 def test_fp32_is_told_in_units_and_judged_by_its_tolerance():
     loss = {name: Loss(1e-3, 1e-3) for name in "yz"}
 

@@ -238,6 +238,12 @@ def test_scores_that_are_none_show(scores):
     assert any("the fifth number of a line is the score" in note for note in said(FACE, scores))
 
 
+def test_a_face_may_be_less_than_a_pixel_large(results):
+    (results / f"{IDS[0]}.txt").write_text("0_Parade_1\n2\n1 2 0 0.5 0.5 \n-1 -2 0.5 0 0.5 \n")
+
+    assert widertext.read(results, IDS)[0].tolist() == [[1, 2, 0, 0.5, 0.5], [-1, -2, 0.5, 0, 0.5]]
+
+
 def test_two_things_that_are_wrong_are_both_told():
     scores, boxes = said(FACE / FACE.max(), [99, 2])
 
