@@ -452,6 +452,31 @@ def test_a_network_is_built_for_another_batch_and_runs(mm, tmp_path):
     np.testing.assert_allclose(made, wanted.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_an_engine_of_fixed_sizes_tells_all_that_follow(mm, tmp_path):
+    """As infer.py of the vendor's samples makes its buffers of them."""
+    text = head(data=(1, 6, 9, 11)) + layer("c", "Convolution", ["data"], "c", "convolution_param { num_output: 4 }")
+    text += layer("u", "Upsample", ["c"], "u", "upsample_param { scale: 2 }")
+    network = parsed(mm, tmp_path, text, {"c": [W, B]})
+    assert network.get_input(0).set_dimension(mm.Dims([2, 6, 9, 11])).ok()
+
+    fixed = built(mm, network, '{"graph_shape_mutable": false}').get_output_dimensions()
+    free = built(mm, network, '{"graph_shape_mutable": true}').get_output_dimensions()
+
+    wanted = F.interpolate(F.conv2d(T(X[:2]), T(W), T(B)), scale_factor=2).shape
+    assert [dims.GetDims() for dims in fixed] == [list(wanted)]
+    assert [dims.GetDims() for dims in free] == [[-1] * 4]
+
+
+@pytest.mark.parametrize("order", [[1], [2, 1], [3, 0, 2], []])
+def test_the_axes_that_an_order_leaves_out_follow(mm, order):
+    """permute_layer.cpp of the branch ssd."""
+    said = "permute_param { " + "".join(f"order: {axis} " for axis in order) + "}"
+    text = head(data=(1, 6, 9, 11)) + layer("r", "ReLU", ["data"], "r") + layer("p", "Permute", ["r"], "p", said)
+
+    rest = [axis for axis in range(4) if axis not in order]
+    np.testing.assert_array_equal(ran(text, {}, X)["p"], np.maximum(X, 0).transpose(*order, *rest))
+
+
 def detecting():
     """A network with the last layers of MobileNet-SSD: 5 classes, 4 x 4 cells of 3 boxes and 2 x 2 cells of 4."""
     text = 'input: "data"\ninput_dim: 1\ninput_dim: 3\ninput_dim: 32\ninput_dim: 32\n'
@@ -583,6 +608,28 @@ REFUSED = {
         "0 arrays in the caffemodel, 1 are needed",
     ),
     "cut off": ("layer { name:", {}, "nothing stands behind name"),
+    "too many bottoms": (
+        layer("c", "Convolution", ["data", "data"], "out"),
+        {"c": [W]},
+        "layer c of type Convolution with 2 bottoms: 1 is read",
+    ),
+    "too few bottoms": (
+        layer("d", "PriorBox", ["data"], "out"),
+        {},
+        "layer d of type PriorBox with 1 bottoms: 2 is read",
+    ),
+    "one of several": (layer("e", "Eltwise", ["data"], "out"), {}, "with 1 bottoms: 2 or more are read"),
+    "none": (layer("u", "Upsample", [], "out"), {}, "with 0 bottoms: 1 or 2 are read"),
+    "an order of an axis too many": (
+        layer("p", "Permute", ["data"], "out", "permute_param { order: 4 }"),
+        {},
+        "order [4] for 4 axes",
+    ),
+    "an order that says an axis twice": (
+        layer("p", "Permute", ["data"], "out", "permute_param { order: 1 order: 1 }"),
+        {},
+        "order [1, 1] for 4 axes",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ of alexgkendall/caffe-segnet; `Convolution3D` and `Pooling3D` of facebook/C3D (v
 
 from __future__ import annotations
 
+import inspect
 import re
 import struct
 
@@ -122,10 +123,38 @@ class Graph:
             read = (read | set(bottoms)) - set(tops)
             for self.place, top in enumerate(tops):
                 self.name = name
+                self._takes(kind, layer, bottoms)
                 LAYERS[kind](self, layer, *(now[bottom] for bottom in bottoms))
                 self.nodes[-1].output[0] = top if writers[top] is layer else f"{top}/{name}"
             now.update({top: top if writers[top] is layer else f"{top}/{name}" for top in tops})
         self.outputs = [name for name in now if name not in read and name not in self.inputs]
+
+    def _takes(self, kind, layer, bottoms):
+        """Raises CaffeError for another number of bottoms than the layer takes."""
+        taken = list(inspect.signature(LAYERS[kind]).parameters.values())[2:]
+        named = [each for each in taken if each.kind == each.POSITIONAL_OR_KEYWORD]
+        least = sum(each.default is each.empty for each in named)
+        most = np.inf if any(each.kind == each.VAR_POSITIONAL for each in taken) else len(named)
+        if not least <= len(bottoms) <= most:
+            text = (
+                f"{least} or more are"
+                if most == np.inf
+                else f"{least} or {most} are"
+                if least < most
+                else f"{least} is"
+            )
+            raise CaffeError(
+                f"layer {layer['name'][0]} of type {layer['type'][0]} with {len(bottoms)} bottoms: {text} read"
+            )
+
+    def rank(self, tensor):
+        """How many axes a tensor has that the nodes so far make."""
+        if tensor in self.inputs:
+            return len(self.inputs[tensor])
+        found = [value for value in self.model([tensor]).graph.output if value.type.tensor_type.HasField("shape")]
+        if not found:
+            raise CaffeError(f"layer {self.name}: how many axes {tensor} has is not known before it is computed")
+        return len(found[0].type.tensor_type.shape.dim)
 
     def _inputs_of(self, network):
         names = network.get("input", [])
@@ -158,15 +187,15 @@ class Graph:
             raise CaffeError(f"layer {self.name} has {len(held)} arrays in the caffemodel, {least} are needed")
         return held
 
-    def model(self):
-        """The whole as an ONNX model whose inputs are free in every axis."""
+    def model(self, outputs):
+        """The nodes as an ONNX model whose inputs are free in every axis."""
         from onnx import helper, shape_inference
 
         def free(name, rank):
             return helper.make_tensor_value_info(name, FLOAT, [f"{name}_{axis}" for axis in range(rank)])
 
         rows = [free(name, len(shape)) for name, shape in self.inputs.items()]
-        ends = [helper.make_tensor_value_info(name, FLOAT, None) for name in self.outputs]
+        ends = [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs]
         known = [helper.make_tensor_value_info(name, FLOAT, [None] * rank) for name, rank in self.ranks.items()]
         graph = helper.make_graph(self.nodes, "caffe", rows, ends, self.constants, value_info=known)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
@@ -197,7 +226,7 @@ def _window(said, what, rank, default):
     return sizes * rank if len(sizes) == 1 else sizes
 
 
-def convolution(graph, layer, fed, kind="Conv"):
+def convolution(graph, layer, fed, *, kind="Conv"):
     said = _said(layer, "convolution")
     filters, *bias = graph.blobs(1)
     rank = filters.ndim - 2
@@ -308,8 +337,8 @@ def mish(graph, layer, fed):
     graph.add("Mul", fed, graph.add("Tanh", graph.add("Softplus", fed)))
 
 
-def eltwise(graph, layer, *fed):
-    said = _said(layer, "eltwise")
+def eltwise(graph, layer, first, second, *more):
+    said, fed = _said(layer, "eltwise"), (first, second, *more)
     kind = {"PROD": "Mul", "SUM": "Add", "MAX": "Max"}[_one(said, "operation", "SUM")]
     factors = [np.float32(word) for word in said.get("coeff", [])]
     terms = [graph.add("Mul", term, graph.constant(factor)) for term, factor in zip(fed, factors)] or fed
@@ -322,9 +351,9 @@ def axpy(graph, layer, factor, fed, other):
     graph.add("Add", graph.add("Mul", factor, fed), other)
 
 
-def concat(graph, layer, *fed):
+def concat(graph, layer, first, *more):
     said = _said(layer, "concat")
-    graph.add("Concat", *fed, axis=int(_one(said, "axis", _one(said, "concat_dim", 1))))
+    graph.add("Concat", first, *more, axis=int(_one(said, "axis", _one(said, "concat_dim", 1))))
 
 
 def lrn(graph, layer, fed):
@@ -360,6 +389,13 @@ def flatten(graph, layer, fed):
     if axis < 0 or int(_one(said, "end_axis", -1)) != -1:
         raise CaffeError(f"layer {graph.name} of type Flatten with an axis from the end, or an end")
     graph.add("Reshape", fed, graph.constant(np.int64([0] * axis + [-1])))
+
+
+def permute(graph, layer, fed):
+    order, axes = _ints(_said(layer, "permute"), "order"), range(graph.rank(fed))
+    if len(set(order)) != len(order) or not set(order).issubset(axes):
+        raise CaffeError(f"layer {graph.name} of type Permute: order {order} for {len(axes)} axes")
+    graph.add("Transpose", fed, perm=[*order, *(axis for axis in axes if axis not in order)])
 
 
 def upsample(graph, layer, fed, mask=None):
@@ -512,14 +548,14 @@ LAYERS = {
     "convolution3d": lambda graph, layer, fed: convolution(graph, _deep(layer, "convolution"), fed),
     "pooling3d": lambda graph, layer, fed: pooling(graph, _deep(layer, "pooling"), fed),
     "priorbox": prior_box, "detectionoutput": detection_output, "flatten": flatten,
-    "deconvolution": lambda graph, layer, fed: convolution(graph, layer, fed, "ConvTranspose"),
+    "deconvolution": lambda graph, layer, fed: convolution(graph, layer, fed, kind="ConvTranspose"),
     "pooling": pooling, "batchnorm": batch_norm, "bn": bn, "scale": scale, "innerproduct": inner_product,
     "relu": relu, "prelu": prelu, "mish": mish, "eltwise": eltwise, "axpy": axpy, "concat": concat, "lrn": lrn,
     "normalize": normalize, "reshape": reshape, "upsample": upsample,
     "sigmoid": lambda graph, layer, fed: graph.add("Sigmoid", fed),
     "tanh": lambda graph, layer, fed: graph.add("Tanh", fed),
     "softmax": lambda graph, layer, fed: graph.add("Softmax", fed, axis=int(_one(_said(layer, "softmax"), "axis", 1))),
-    "permute": lambda graph, layer, fed: graph.add("Transpose", fed, perm=_ints(_said(layer, "permute"), "order")),
+    "permute": permute,
     "dropout": lambda graph, layer, fed: graph.add("Identity", fed),
     "split": lambda graph, layer, fed: graph.add("Identity", fed),
 }  # fmt: skip
@@ -529,6 +565,6 @@ def parsed(model, prototxt):
     """(ONNX model, {input: shape of the prototxt}, names of its outputs). Raises CaffeError."""
     try:
         graph = Graph(read_text(prototxt), weights_of(model))
-        return graph.model(), graph.inputs, graph.outputs
+        return graph.model(graph.outputs), graph.inputs, graph.outputs
     except (IndexError, KeyError, ValueError, struct.error) as error:
         raise CaffeError(f"{type(error).__name__}: {error}") from error

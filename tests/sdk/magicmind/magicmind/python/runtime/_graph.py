@@ -207,6 +207,8 @@ def _built(name, network, values):
         raise ValueError("graph_shape_mutable is false and an input has no fixed shape")
     if network.wide and not values.get("opt_config", {}).get("type64to32_conversion"):
         raise ValueError("data type INT64 is not supported; type64to32_conversion is off")
+    if not mutable:
+        model = _fixed(model, shapes)
     precision = _precision(network, values)
     clusters = _clusters(values.get("archs") or ["mtp_372"])
     model = _rounded(model, network, precision, values)
@@ -411,6 +413,19 @@ def _whole_graph(network, shapes):
     del model.graph.output[:]
     model.graph.output.extend(values[name] for name in wanted)
     return onnx.shape_inference.infer_shapes(model)
+
+
+def _fixed(model, shapes):
+    """The graph with inputs of these sizes, and all that follows from them: an engine that is not mutable tells it."""
+    import onnx
+
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        sizes = shapes.get(value.name) or [-1] * len(value.type.tensor_type.shape.dim)
+        for dim, size in zip(value.type.tensor_type.shape.dim, sizes):
+            dim.Clear()  # a rank stays known, which inference may not find
+            if size >= 0:
+                dim.dim_value = size
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _graph_outputs(network):
