@@ -41,6 +41,9 @@ _OVERWRITTEN = re.compile(
 _RETYPED = str.maketrans("\uff0c\uff1a\uff08\uff09", ",:()")
 """Full-width punctuation of a Chinese keyboard, in logs that went through an editor."""
 
+_PASTED = re.compile("(?<![0-9])[\xa0\u2007\u202f\u3000]|[\xa0\u2007\u202f\u3000](?![0-9])")
+"""Blanks of a page that a log was copied from. Between two digits one groups a number, which is refused."""
+
 OWN = r"(?:\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\]\s*)?\[(?:INFO|[IWEFV])\]\s*"
 """What the tools themselves write before a line: [INFO], or trtexec's time stamp and level."""
 
@@ -159,7 +162,9 @@ def lines_of(source: str, text: str) -> tuple[list[str], list[int]]:
     Raises DataError when something stands before the lines that cannot be taken away."""
     lines, numbers = [], []
     for number, line in enumerate(re.split(r"\r?\n", _unpacked(text.lstrip("\ufeff"))), 1):
-        parts = [part.strip() for part in _OVERWRITTEN.split(_ESCAPE.sub("", line.translate(_RETYPED)))]
+        parts = [
+            part.strip() for part in _OVERWRITTEN.split(_ESCAPE.sub("", _PASTED.sub(" ", line.translate(_RETYPED))))
+        ]
         for part in [part for part in parts if part] or [""]:
             lines.append(part)
             numbers.append(number)

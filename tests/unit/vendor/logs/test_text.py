@@ -137,6 +137,8 @@ def test_what_stands_before_every_line_is_taken_away(name, prefix):
         lambda text: "".join(f"  {line}\t \n" for line in text.splitlines()),
         lambda text: "".join(json.dumps({"log": line + "\n", "stream": "stdout"}) + "\n" for line in text.splitlines()),
         lambda text: "".join(json.dumps({"MESSAGE": line, "_PID": "7"}) + "\n" for line in text.splitlines()),
+        lambda text: text.replace(" ", "\xa0"),
+        lambda text: text.replace(" = ", "\u3000=\u202f").replace(": ", ":\u3000"),
         lambda text: "  0%|    | 0/5\r 40%|##  | 2/5\r100%|####| 5/5 [00:00<00:00, 81.0it/s]" + text,
         lambda text: "0%\b\b5%\b\b" + text,
         lambda text: "$ ./run.sh\n" + text + "$ \n",
