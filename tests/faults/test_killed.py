@@ -266,7 +266,7 @@ def test_of_several_processes_any_may_be_killed(lab, undisturbed, tmp_path, kill
     cache, whole = undisturbed
     results = tmp_path / "results"
     run = several(cache, results)
-    until(lambda: any('"record"' in part.read_text() for part in results.glob("*.part")), 300)
+    until(lambda: any('"end"' in part.read_text() for part in results.glob("*.part")), 300)
     if killed == "a process":
         next(one for one in workers(run.pid) if "readline" in " ".join(one.cmdline())).kill()  # execnet's first words
     elif killed == "all at once":

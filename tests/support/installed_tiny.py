@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ROWS = """
-from dataclasses import replace
-from harness.models.regnety import REGNETY_016
-
-def network():
+NETWORK = """
+def network(answers=1000):
     from torch import nn
 
     class Tiny(nn.Sequential):
@@ -16,8 +13,12 @@ def network():
             return (super().forward(images),)
 
     return Tiny(nn.Conv2d(3, 8, 16, 16, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(7), nn.Flatten(),
-                nn.Linear(32, 1000)).eval()
-
+                nn.Linear(32, answers)).eval()
+"""
+ROWS = f"""
+from dataclasses import replace
+from harness.models.regnety import REGNETY_016
+{NETWORK}
 ONE, TWO = (replace(REGNETY_016, name=name, title=name, network=network) for name in ("tiny_one", "tiny_two"))
 """
 ENTRY_POINTS = """[chipproof.models]

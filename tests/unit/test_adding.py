@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from textwrap import indent
 
+import installed_tiny
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -208,19 +209,20 @@ def acme():
         return ""
     return acme_sdk.NAME
 """
-ROWS = """
+ROWS = f"""
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from harness.backends.registry import BackendRow, one_of
 from harness.case import Precision
 from harness.chips import Chip
 from harness.models.deepmar import RESNET50
-
+{installed_tiny.NETWORK}
 HERE = Path(__file__).parent
 RUNNER = BackendRow("acme", "chipproof_acme.runner", simulator=str(HERE / "simulator"),
-                    settings={"level": one_of("fast", "exact")})
+                    settings={{"level": one_of("fast", "exact")}})
 A1 = Chip("acme_a1", "Acme A1", ("acme",), r"Acme A1", "", (Precision.FP32,), (1,))
-NET = replace(RESNET50, name="acme_net", title="AcmeNet")
+NET = replace(RESNET50, name="acme_net", title="AcmeNet", network=partial(network, 35))
 FIGURES = HERE / "published"
 """
 ENTRY_POINTS = """[chipproof.backends]
