@@ -311,6 +311,7 @@ def test_the_newest_summary_lists_begin_and_end_beside_the_spread():
     [
         ({"NPU_compute_time": {"mean": 4.0, "count": 4}, "throughput": 2000.0}, "another mean than 4 ms"),
         ({"NPU_compute_time": {"mean": 5.0, "count": 5}}, "count is 5, 4 times"),
+        ({"NPU_compute_time": {"mean": 5.0, "count": 3}}, "count is 3, 4 times"),
         ({"npu_compute_time_list": [*RUNS[:3], [24.0, 20.0]]}, r"not \[begin, end\]"),
         ({"npu_compute_time_list": [*RUNS[:3], [20.0]]}, r"not \[begin, end\]"),
         ({"npu_compute_time_list": [5.0] * 4}, r"not \[begin, end\]"),

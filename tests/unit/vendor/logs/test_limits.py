@@ -304,6 +304,39 @@ def test_a_table_whose_mean_is_below_its_shortest_run_is_of_runs_that_overlap(lo
     assert found.per_device == 1600
 
 
+@pytest.mark.parametrize(
+    ("text", "given", "fact", "hint"),
+    [
+        ("x", {"batch": 0}, "a batch of 0 was stated", "state a batch of 1 or more"),
+        ("", {}, "log: the log is cut off: no line at all", "give the whole output of one finished run"),
+        ("[V] a tactic\n", {}, "log: there are only explanations and verbose lines",
+         "give the whole output of one finished run"),
+        ("x\n\n[ERROR] no device\n", {}, "log:3: the run failed: '[ERROR] no device'",
+         "repair the run and measure again"),
+        (log_samples.mm_run() + log_samples.pure(500, 2), {}, "log: lines of benchmark and mm_run in one log",
+         "give one log a run"),
+        (log_samples.mm_run(), {"tool": "msame"}, "log: the log is mm_run's, not msame's",
+         "name the tool that wrote it"),
+        ("x\n", {}, "log: no known tool wrote this", "give a log of benchmark, msame, ais_bench, mm_run, trtexec"),
+        ("a b [e2e] throughputRate: 1\n\nc d [post] throughputRate: 1\n", {},
+         "log:1: 'a b ' comes before the tool's own text, and 'c d ' before line 3: they cannot be taken away",
+         "take away what was put before the lines: sed 's/^...//' LOG > CLEAN, with the prefix of your lines"),
+        ("x\na b [e2e] throughputRate: 1\n", {},
+         "log:2: 'a b ' comes before the tool's own text and before no other line",
+         "take away what was put before the lines: sed 's/^...//' LOG > CLEAN, with the prefix of your lines"),
+    ],
+)  # fmt: skip
+def test_what_is_no_log_of_one_run_is_refused_with_the_next_step(text, given, fact, hint):
+    with pytest.raises(DataError) as refused:
+        parse(text, **given)
+
+    assert (refused.value.fact, refused.value.hint) == (fact, hint)
+
+
+def test_a_batch_of_one_is_a_batch():
+    assert parse(log_samples.pure(500, 2).replace("bs8", "bs1"), batch=1)[0].batch == 1
+
+
 def test_a_tool_that_is_not_known_is_refused_with_those_that_are():
     with pytest.raises(DataError, match="'perf' has no known log format") as refused:
         parse(log_samples.benchmark(), tool="perf")
