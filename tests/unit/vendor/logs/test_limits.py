@@ -447,6 +447,10 @@ SHORT_8 = edited(
     log_samples.trtexec("--shapes=i:8x3", gpu=0.25), ("Walltime: 3 s", "Walltime: 0.5 s"),
     ("Total GPU Compute Time: 2.97 s", "Total GPU Compute Time: 0.495 s"),
 )  # fmt: skip
+QUICK_TABLE = log_samples.ais_bench(mean=0.5, spread="").replace(
+    "[INFO] NPU_compute_time (ms): \n",
+    "│ Metric │ min │ max │ mean │ median │ P99 │\n│ NPU_compute_time (ms) │ 0.4 │ 0.6 │ 0.5 │ 0.5 │ 0.6 │\n",
+)
 SLOW_SUMMARY = {"NPU_compute_time": dict.fromkeys(("min", "max", "mean", "median"), 16000.0), "throughput": 0.5}
 
 
@@ -457,6 +461,7 @@ SLOW_SUMMARY = {"NPU_compute_time": dict.fromkeys(("min", "max", "mean", "median
         (log_samples.pure(0.5, 2000), 8, [0.5]),
         (log_samples.msame([0.5, 0.5, 0.5]), 4, [8000]),
         (log_samples.ais_bench(mean=0.5), 8, [16000]),
+        (QUICK_TABLE, 8, [16000]),
         (SLOW_DEVICES, 16, [0.25, 0.5]),
         (json.dumps(SLOW_SUMMARY), 8, [0.5]),
         (edited(log_samples.mm_run(), (" 500\n", " 0.5\n"), (" 16\n", " 16000\n")), 8, [0.5]),
