@@ -127,6 +127,18 @@ LAYERS = {
             x, net.add_constant((1, 3, 1, 1), values(3)).get_output(0), trt.ElementWiseOperation.PROD),
         lambda x: x * T(values(3)).view(1, 3, 1, 1),
     ),
+    "a column for each matrix": (
+        lambda net, trt, x: net.add_matrix_multiply(
+            x, trt.MatrixOperation.NONE, net.add_constant((1, 3, 8), values(1, 3, 8)).get_output(0),
+            trt.MatrixOperation.VECTOR),
+        lambda x: (x @ T(values(1, 3, 8))[..., None])[..., 0],
+    ),
+    "a row for each matrix": (
+        lambda net, trt, x: net.add_matrix_multiply(
+            net.add_constant((1, 3, 8), values(1, 3, 8)).get_output(0), trt.MatrixOperation.VECTOR, x,
+            trt.MatrixOperation.TRANSPOSE),
+        lambda x: (T(values(1, 3, 8))[..., None, :] @ x.transpose(2, 3))[..., 0, :],
+    ),
     "whole quotient": (
         lambda net, trt, x: net.add_elementwise(
             x, net.add_constant((1, 1, 1, 1), np.float32([0.3])).get_output(0), trt.ElementWiseOperation.FLOOR_DIV),
@@ -849,6 +861,15 @@ def test_a_branch_takes_the_side_that_its_condition_says(sdk, trt, which):
     np.testing.assert_allclose(next(iter(got.values())), x * 2 if which else x + 2, rtol=1e-5)
     assert isinstance(made, trt.IIfConditionalOutputLayer)
     assert isinstance(branch, trt.IIfConditional)
+
+
+@pytest.mark.parametrize(("given", "kind"), [((), "INT32"), (("INT64",), "INT64")])
+def test_the_type_of_indices_of_what_is_not_zero(sdk, trt, given, kind):
+    """pyGraph.cpp: INT32 unless said, which can be said from 10.16 on."""
+    sdk.switch(trt_version="10.16.0")
+    _, net, _ = begun(trt)
+    layer = net.add_non_zero(net.add_input("x", trt.float32, (2, 3)), *(getattr(trt.DataType, each) for each in given))
+    assert layer.get_output(0).dtype == getattr(trt.DataType, kind)
 
 
 @pytest.mark.parametrize("most", [None, 3])

@@ -306,6 +306,12 @@ class Graph:
     def axes(self, mask):
         return [axis for axis in range(32) if int(mask) >> axis & 1]
 
+    def over(self, kind, source, axes, outputs=None):
+        """Squeeze or Unsqueeze."""
+        if self.opset < 13:
+            return self.node(kind, [source], outputs, axes=axes)
+        return self.node(kind, [source, self.value(axes, "axes", np.int64)], outputs)
+
     def reduce(self, kind, source, axes, keep, outputs):
         inputs, more = [source], {"axes": axes}
         if self.opset >= (13 if kind == "ReduceSum" else 18):
@@ -406,14 +412,19 @@ def _elementwise(layer, g):
 
 
 def _matrix_multiply(layer, g):
-    turned = []
-    for key, how in zip(layer._inputs, (layer.op0, layer.op1)):
+    turned, gone = [], []
+    for key, how, axis in zip(layer._inputs, (layer.op0, layer.op1), (-2, -1)):
         if MatrixOperation(how).name == "TRANSPOSE":
             rank = g.rank(key)
             order = [*range(rank - 2), rank - 1, rank - 2]
             key = g.node("Transpose", [key], perm=order)
+        elif MatrixOperation(how).name == "VECTOR":  # a row on the left, a column on the right, of each batch
+            gone.append(axis)
+            key = g.over("Unsqueeze", key, [axis])
         turned.append(key)
-    return g.out("MatMul", turned)
+    if not gone:
+        return g.out("MatMul", turned)
+    return g.over("Squeeze", g.node("MatMul", turned), gone, layer._outputs)
 
 
 def _constant(layer, g):
@@ -546,6 +557,11 @@ def _normalization(layer, g):
 
 def _cast(layer, g):
     return g.out("Cast", layer._inputs, to=compiled.element_type(np.dtype(NUMPY[layer.to_type]).name))
+
+
+def _non_zero(layer, g):
+    kind = compiled.element_type(np.dtype(NUMPY[layer.indices_type]).name)
+    return g.out("Cast", [g.node("NonZero", layer._inputs)], to=kind)
 
 
 def _with_wide_axes(kind):
@@ -723,8 +739,9 @@ class Adding:
         used = {"size": "window_size", "alpha": "alpha", "beta": "beta", "bias": "k"}
         return self._add("OTHER", [input], _plain("LRN", **used), window_size=window, alpha=alpha, beta=beta, k=k)
 
-    def add_non_zero(self, input):
-        return self._add("OTHER", [input], _plain("NonZero"))
+    def add_non_zero(self, input, indices_type=DataType.INT32):
+        """The type of the indices can be chosen from 10.16 on."""
+        return self._add("OTHER", [input], _non_zero, indices_type=indices_type)
 
     def add_one_hot(self, indices, values, depth, axis):
         return self._add("OTHER", [indices, depth, values], _plain("OneHot", axis="axis"), axis=axis)
