@@ -863,6 +863,18 @@ def test_a_branch_takes_the_side_that_its_condition_says(sdk, trt, which):
     assert isinstance(branch, trt.IIfConditional)
 
 
+def test_a_size_that_the_data_decide_stays_untold_where_no_input_is_free(sdk, trt):
+    sdk.switch(trt_version="10.16.0")
+    builder, net, config = begun(trt)
+    made = net.add_non_zero(net.add_input("x", trt.float32, (2, 3))).get_output(0)
+    made.name = "where"
+    net.mark_output(made)
+    context = built(trt, builder, net, config).create_execution_context()
+
+    assert context.set_input_shape("x", (2, 3))
+    assert tuple(context.get_tensor_shape("where")) == (2, -1)
+
+
 @pytest.mark.parametrize(("given", "kind"), [((), "INT32"), (("INT64",), "INT64")])
 def test_the_type_of_indices_of_what_is_not_zero(sdk, trt, given, kind):
     """pyGraph.cpp: INT32 unless said, which can be said from 10.16 on."""

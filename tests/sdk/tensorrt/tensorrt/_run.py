@@ -595,7 +595,7 @@ class IExecutionContext(Scoped, Kept):
             return self._shapes.get(name, shape)
         if self._shapes and -1 in shape:
             fed = {key: self.get_tensor_shape(key) for key in self._free()}
-            if not any(-1 in each for each in fed.values()):
+            if fed and not any(-1 in each for each in fed.values()):
                 inferred = self._engine.output_shapes(fed)
                 return tuple(inferred.get(name, (next(iter(fed.values()))[0], *shape[1:])))
         return shape
