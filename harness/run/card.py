@@ -71,7 +71,8 @@ def together(one: Mapping[str, Verdict], other: Mapping[str, Verdict]) -> dict[s
 
 class Card:
     """Sessions of one engine, one for each device of a card, by the devices' names such as "device 2". `ahead` reads
-    and prepares images as the engine takes them."""
+    and prepares images as the engine takes them. `at_once` is the number of batches that a device computes at the same
+    time: of a processor, one alone may leave cores idle."""
 
     def __init__(
         self,
@@ -81,9 +82,10 @@ class Card:
         case: Case,
         ahead: Ahead,
         nms: bool = False,
+        at_once: int = 1,
     ) -> None:
         self.sessions, self.model, self.protocol, self.case = sessions, model, protocol, case
-        self.ahead, self.nms = ahead, nms
+        self.ahead, self.nms, self.at_once = ahead, nms, at_once
 
     def ask(self, images: Dataset, advance: Callable[[int], None]) -> tuple[list[Predictions], dict[str, Verdict]]:
         """(one Predictions for each image, verdicts on the answers by metric). Whole batches are dealt to the devices
@@ -103,7 +105,9 @@ class Card:
         wanted = {number // len(names) for number in (*twice, *filled, *begins)}
         traced = {} if self.nms else self._drawn(groups)
         runs = [
-            _Recorder(session, wanted, {n // len(names): row for n, row in traced.items() if n % len(names) == place})
+            _Recorder(
+                session, size, wanted, {n // len(names): row for n, row in traced.items() if n % len(names) == place}
+            )
             for place, session in enumerate(self.sessions.values())
         ]
         asked = [partial(self._by, run, images, mine, advance) for run, mine in zip(runs, dealt, strict=True)]
@@ -199,7 +203,7 @@ class Card:
 
     def _outputs(self, name: str, images: Dataset, places: list[int]) -> Tensors:
         """Raw outputs of one batch on one device."""
-        run = _Recorder(self.sessions[name], {0})
+        run = _Recorder(self.sessions[name], self.case.batch, {0})
         self._by(run, images, places)
         return run.kept[0]
 
@@ -211,29 +215,40 @@ class Card:
         advance: Callable[[int], None] = lambda done: None,
     ) -> list[Predictions]:
         part = self.ahead(images.take(places).samples)
-        return predict.found_by(run, self.model, self.protocol, part, self.case.batch, self.nms, advance)
+        rows = self.case.batch * self.at_once
+        return predict.found_by(run, self.model, self.protocol, part, rows, self.nms, advance)
 
 
 class _Recorder:
-    """A session that keeps its outputs of some batches, counted from 0, and inputs and outputs of one row of others."""
+    """A session of batches of `size` that keeps its outputs of some batches, counted from 0, and inputs and outputs of
+    one row of others."""
 
-    def __init__(self, session: RemoteSession, wanted: set[int], rows: Mapping[int, int] | None = None) -> None:
-        self.session, self.wanted, self.rows = session, wanted, rows or {}
+    def __init__(
+        self, session: RemoteSession, size: int, wanted: set[int], rows: Mapping[int, int] | None = None
+    ) -> None:
+        self.session, self.size, self.wanted, self.rows = session, size, wanted, rows or {}
         self.kept: dict[int, Tensors] = {}
         self.seen: dict[int, tuple[Tensors, Tensors]] = {}
         self.number, self.stopped = 0, False
 
     def run(self, inputs: Tensors) -> Tensors:
+        """Outputs of one batch, or of several that are computed at the same time, row by row."""
         if self.stopped:
             raise RunError("stopped, because another device failed", hint="see the error of that device")
-        outputs = self.session.run(inputs)
+        rows = range(0, len(next(iter(inputs.values()))), self.size)
+        batches = [{name: value[i : i + self.size] for name, value in inputs.items()} for i in rows]
+        made = self.session.together(batches) if len(batches) > 1 else [self.session.run(inputs)]
+        for fed, outputs in zip(batches, made, strict=True):
+            self._record(fed, outputs)
+        return made[0] if len(made) == 1 else {name: np.concatenate([one[name] for one in made]) for name in made[0]}
+
+    def _record(self, inputs: Tensors, outputs: Tensors) -> None:
         if self.number in self.wanted:
             self.kept[self.number] = outputs
         if (row := self.rows.get(self.number)) is not None:
             fed, made = ({name: value[row].copy() for name, value in one.items()} for one in (inputs, outputs))
             self.seen[self.number] = fed, made
         self.number += 1
-        return outputs
 
 
 def _at_once(asked: Sequence[Callable[[], Answer]], runs: Sequence[_Recorder]) -> list[Answer]:

@@ -243,4 +243,5 @@ class CaseAnswers:
                 loaded = worker.load(built.path, device, built.spec, run.rows)
                 sessions[f"device {device.index}"] = stack.enter_context(loaded)
             ahead = run.ahead(variant.raw, len(sessions))
-            yield Card(sessions, self.model, run.protocol, self.case, ahead, variant.nms)
+            at_once = session.places if run.chip.shared else 1
+            yield Card(sessions, self.model, run.protocol, self.case, ahead, variant.nms, at_once)

@@ -46,11 +46,15 @@ class Device:
         self.given += numbers.tolist()
         return {"y": self.wrong(numbers + 1)[:, None]}
 
+    def together(self, batches):
+        self.at_once = len(batches)
+        return [self.run(inputs) for inputs in batches]
 
-def card(*devices, batch=4, nms=False):
+
+def card(*devices, batch=4, nms=False, at_once=1):
     case = Case("numbers", "chip", Precision.FP16, batch)
     sessions = {f"device {n}": device for n, device in enumerate(devices)}
-    return Card(sessions, MODEL, PROTOCOL, case, ahead, nms)
+    return Card(sessions, MODEL, PROTOCOL, case, ahead, nms, at_once)
 
 
 def asked(whole, data):
@@ -78,6 +82,29 @@ def test_batches_are_dealt_and_answers_come_in_order(monkeypatch):
         [0, 1, *range(4, 8), *range(16, 20), 28, 29],  # the last batch again, beside the first images
         [*range(8, 12), *range(20, 24)],
     ]
+
+
+@pytest.mark.parametrize("count", [1, 11, 12, 30])
+def test_batches_that_are_computed_at_the_same_time_are_those_of_one_after_the_other(count):
+    processor = Device()
+
+    found, verdicts = asked(card(processor, at_once=3), images(count))
+
+    alone = Device()
+    assert (found, list(verdicts)) == (asked(card(alone), images(count))[0], list(asked(card(alone), images(count))[1]))
+    assert found == [[i + 1] for i in range(count)]
+    assert processor.at_once == 3
+    assert all(verdict.outcome is Outcome.PASS for verdict in verdicts.values())
+
+
+def test_a_batch_is_traced_and_repeated_although_others_are_computed_at_the_same_time():
+    """The first batch answers otherwise when it is asked again, the others do not."""
+    device = Device()
+    device.wrong = lambda numbers: numbers if len(device.given) <= 36 else numbers + 1
+
+    _, verdicts = asked(card(device, at_once=3), images(36))
+
+    assert verdicts["first batch"].outcome is Outcome.FAIL
 
 
 def test_progress_counts_every_image():

@@ -27,8 +27,11 @@ IMAGES = 2000
 ONE = np.eye(1000, dtype=np.float32)
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(1, 4), (2, 1)])
-def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatch, processes, devices):
+@pytest.mark.parametrize(
+    ("chip", "processes", "devices", "at_once"),
+    [("ascend310", 1, 4, 1), ("ascend310", 2, 1, 1), ("intel_cpu", 1, 1, 3)],
+)
+def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatch, chip, processes, devices, at_once):
     @contextmanager
     def shared(chip, device, holder, exclusive):
         assert not exclusive
@@ -45,16 +48,17 @@ def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatc
         prepared=SimpleNamespace(ahead=lambda name, protocol, raw, streams: streams),
         dataset=lambda model: SimpleNamespace(name="set"),
     )
-    bench = CaseRun(context, next(case for case in matrix.cases() if case.chip == "ascend310"))
+    bench = CaseRun(context, next(case for case in matrix.cases() if case.chip == chip))
     vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310") for n in range(4)])
     monkeypatch.setattr(
         CaseRun, "built", lambda self, variant=None: Built(Path("engine"), BuildSpec("fp16", 1, (), ()))
     )
-    vars(bench)["session"] = "session"
+    vars(bench)["session"] = SimpleNamespace(places=3)
 
     with CaseAnswers(bench)._card(bench.variant) as card:
         assert list(card.sessions) == [f"device {n}" for n in range(devices)]
         assert card.ahead == devices, "they share the cores that prepare images"
+        assert card.at_once == at_once, "one batch alone leaves cores of a processor idle"
 
 
 # ---------------------------------------------------------------------------------------------- how many images
