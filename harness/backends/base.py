@@ -125,10 +125,11 @@ class Health:
 
 
 class Session(Protocol):
-    """An engine loaded on a device. A session that cannot be timed from outside also has `measure(plan) -> Timing`; one
-    whose `execute(times)` has several computed at the same time says how many, `in_flight`, and has `write_at(place,
-    inputs)` and `read_at(place)` for each of them, counted from 0. Where the runtime tells it, `on_chip` is the share
-    (0..1) of the graph's nodes that run on the device; without it the whole graph does, or the engine is not built."""
+    """An engine loaded on a device. A session that cannot be timed from outside also has `measure(plan) -> Timing`;
+    one whose `execute(times)` has several computed at the same time says how many, `in_flight`, and has
+    `write_at(place, inputs)` and `read_at(place)` for each of them, counted from 0; each call begins with place 0.
+    Where the runtime tells it, `on_chip` is the share (0..1) of the graph's nodes that run on the device; without
+    it the whole graph does, or the engine is not built."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -215,7 +216,9 @@ class Card:
         advance: Callable[[int], None] = lambda done: None,
     ) -> list[Predictions]:
         part = self.ahead(images.take(places).samples)
-        rows = self.case.batch * self.at_once
+        batches = max(1, math.ceil(len(places) / self.case.batch))  # a device may have none
+        rounds = math.ceil(batches / self.at_once)  # of as many batches each as can be, so that few are filled up
+        rows = self.case.batch * math.ceil(batches / rounds)
         return predict.found_by(run, self.model, self.protocol, part, rows, self.nms, advance)
 
 

@@ -178,7 +178,8 @@ class RemoteSession:
         return self._pipe.resident_mb
 
     def together(self, batches: Sequence[Tensors], *, finite: bool = True) -> list[Tensors]:
-        """Outputs of as many batches as there are `places`, all in flight together. Raises RunError as run does."""
+        """Outputs of batches, at most as many as there are `places`, all in flight together. Raises RunError as run
+        does."""
         ask, limit = self._pipe.call, self._pipe.limits.run
         for place, inputs in enumerate(batches):
             ask("write_at", limit, session=self._number, place=place, inputs=self._put(inputs))

@@ -39,7 +39,7 @@ class Device:
     """Answers with 1 + the number of the image, or with what `wrong` makes of that; notes the images it was given."""
 
     def __init__(self, wrong=lambda numbers: numbers):
-        self.wrong, self.given = wrong, []
+        self.wrong, self.given, self.most = wrong, [], 1
 
     def run(self, inputs):
         numbers = inputs["image"][:, 0, 0, 0]
@@ -47,7 +47,7 @@ class Device:
         return {"y": self.wrong(numbers + 1)[:, None]}
 
     def together(self, batches):
-        self.at_once = len(batches)
+        self.most = max(self.most, len(batches))
         return [self.run(inputs) for inputs in batches]
 
 
@@ -84,8 +84,8 @@ def test_batches_are_dealt_and_answers_come_in_order(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("count", [1, 11, 12, 30])
-def test_batches_that_are_computed_at_the_same_time_are_those_of_one_after_the_other(count):
+@pytest.mark.parametrize(("count", "at_once"), [(1, 1), (11, 3), (12, 3), (16, 2), (30, 3)])
+def test_batches_that_are_computed_at_the_same_time_are_those_of_one_after_the_other(count, at_once):
     processor = Device()
 
     found, verdicts = asked(card(processor, at_once=3), images(count))
@@ -93,7 +93,7 @@ def test_batches_that_are_computed_at_the_same_time_are_those_of_one_after_the_o
     alone = Device()
     assert (found, list(verdicts)) == (asked(card(alone), images(count))[0], list(asked(card(alone), images(count))[1]))
     assert found == [[i + 1] for i in range(count)]
-    assert processor.at_once == 3
+    assert processor.most == at_once, "batches without an image would be computed"
     assert all(verdict.outcome is Outcome.PASS for verdict in verdicts.values())
 
 
@@ -105,6 +105,10 @@ def test_a_batch_is_traced_and_repeated_although_others_are_computed_at_the_same
     _, verdicts = asked(card(device, at_once=3), images(36))
 
     assert verdicts["first batch"].outcome is Outcome.FAIL
+
+
+def test_a_device_may_be_left_without_images():
+    assert asked(card(Device(), Device(), Device()), images(3))[0] == [[1], [2], [3]]
 
 
 def test_progress_counts_every_image():
