@@ -515,11 +515,15 @@ def _foreign_dropped(model):
 
     opset = compiled.opset(model)
     for node in model.graph.node:
-        if node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type, opset):
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        try:
             known = onnx.defs.get_schema(node.op_type, opset).attributes
-            kept = [attribute for attribute in node.attribute if attribute.name in known]
-            del node.attribute[:]
-            node.attribute.extend(kept)
+        except onnx.defs.SchemaError:  # to ask has() of a version, ONNX must be newer than Python 3.7 has it
+            continue
+        kept = [attribute for attribute in node.attribute if attribute.name in known]
+        del node.attribute[:]
+        node.attribute.extend(kept)
 
 
 def _with_plugins(model):
