@@ -45,16 +45,16 @@ def pytest_load_initial_conftests(early_config: Any, parser: Any, args: list[str
         rooted = [] if folder == PROJECT else [f"--rootdir={PROJECT}", "-c", str(PROJECT / "pyproject.toml")]
         tests = TESTS if folder == PROJECT else str(PROJECT / TESTS)
         os.execv(sys.executable, [sys.executable, "-m", "pytest", *rooted, tests, *map(str, params.args)])
-    known, _ = parser.parse_known_and_unknown_args([str(word) for word in args])
+    yield  # the options of the conftest files are known from here on, and their values are no paths to tests
+    known, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
     named = [(folder / word.partition("::")[0]).resolve() for word in known.file_or_dir]
     ours = early_config.rootpath == PROJECT
+    if ours and all(PROJECT / TESTS in (path, *path.parents) for path in named):
+        early_config.pluginmanager.set_blocked(HYPOTHESIS)
     if ours and any(BENCHMARKS in (path, *path.parents) or path in BENCHMARKS.parents for path in named):
         early_config.pluginmanager.unblock(BENCHMARK)
         early_config.pluginmanager.import_plugin(BENCHMARK, consider_entry_points=True)
-    yield
-    _, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
-    if ours and all(PROJECT / TESTS in (path, *path.parents) for path in named):
-        early_config.pluginmanager.set_blocked(HYPOTHESIS)
+        _, unknown = parser.parse_known_and_unknown_args([str(word) for word in args])
     wrong = [word.partition("=")[0] for word in unknown if word.startswith("--")]
     if wrong:
         raise pytest.UsageError(refusal(_unknown(wrong[0]), _reader(given)))

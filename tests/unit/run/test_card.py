@@ -90,9 +90,9 @@ def test_batches_that_are_computed_at_the_same_time_are_those_of_one_after_the_o
 
     found, verdicts = asked(card(processor, at_once=3), images(count))
 
-    alone = Device()
-    assert (found, list(verdicts)) == (asked(card(alone), images(count))[0], list(asked(card(alone), images(count))[1]))
-    assert found == [[i + 1] for i in range(count)]
+    alone, told = asked(card(Device()), images(count))
+    assert found == alone == [[i + 1] for i in range(count)]
+    assert list(verdicts) == list(told)
     assert processor.most == at_once, "batches without an image would be computed"
     assert all(verdict.outcome is Outcome.PASS for verdict in verdicts.values())
 

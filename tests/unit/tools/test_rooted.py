@@ -151,6 +151,19 @@ def test_a_run_imports_hypothesis_and_pytest_benchmark_where_tests_use_them(name
     assert {rooted.HYPOTHESIS, rooted.BENCHMARK} <= {point.name for point in entry_points(group="pytest11")}
 
 
+def test_values_of_the_suites_options_are_no_paths_to_tests():
+    blocked, parser = [], Parser((), [str(rooted.PROJECT.parent)])  # before --data is known as an option
+    early = SimpleNamespace(invocation_params=SimpleNamespace(dir=rooted.PROJECT, args=[]), inipath=None)
+    early.rootpath, early.pluginmanager = rooted.PROJECT, SimpleNamespace(set_blocked=blocked.append)
+    steps = rooted.pytest_load_initial_conftests(early, parser, [])
+
+    next(steps)
+    parser.named = []
+    assert list(steps) == []
+
+    assert blocked == [rooted.HYPOTHESIS], "and pytest-benchmark is not loaded"
+
+
 def test_the_benchmarks_know_the_options_of_pytest_benchmark():
     command = [sys.executable, "-m", "pytest", "tests/benchmarks/test_host_table.py", "--collect-only", "-q"]
 
