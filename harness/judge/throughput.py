@@ -29,6 +29,7 @@ from harness.vocabulary import Outcome
 FLOOR = 0.95  # of the published throughput
 CEILING = 3.0  # times the published throughput: newer software may double it; four devices counted as one exceed this
 RANGE = (0.02, 1.5)  # log-log slope of latency over batch: below, the batch is ignored; above, counted twice
+EAGER_RANGE = (0.4, 1.2)  # the same slope of eager PyTorch; 0.7 to 1.1 measured on two cores, flatter on many
 SLOPE_ERROR = 0.001  # chance of refusing a slope that lies in the range
 WRONG = 0.025  # chance of a PASS for a figure exactly at its bound, over all looks
 FAMILY = 60  # throughput verdicts of the largest run: 49 figures are published, with targets of two or three models
@@ -277,8 +278,11 @@ def judge_batches(
     INCONCLUSIVE.
 
     On a `shared` chip other load may slow down all windows of one batch. `ratios` maps batch to throughput relative to
-    eager PyTorch in the same seconds, which cancels that load; the slope is then computed from them, with a slope of 1
-    for eager PyTorch. Without `ratios`, a slope outside the range on a shared chip is INCONCLUSIVE.
+    eager PyTorch in the same seconds, which cancels that load. From both comes the slope of eager PyTorch itself. Where
+    that lies in `EAGER_RANGE`, no load is seen and the latencies are judged. Otherwise only the ratios are, and the
+    slope is known as far as that of eager PyTorch is: all of it must lie in the range for PASS, outside for INVALID. In
+    both cases PASS also asks that the slope is plausible where eager PyTorch has one of 1. Without `ratios`, a slope
+    outside the range on a shared chip is INCONCLUSIVE.
 
     Raises InvalidMeasurement for a batch below 1 and for latencies that are not positive and finite."""
     for batch, seconds in latencies.items():
@@ -287,26 +291,32 @@ def judge_batches(
     if len(latencies) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "only one batch was timed; measure two to see how latency grows with it")
     small, large = min(latencies), max(latencies)
-    growth = latencies[large] / latencies[small] if ratios is None else ratios[small] / ratios[large] * large / small
-    slope = math.log(growth) / math.log(large / small)
-    spread = math.hypot(*((noise or {}).get(batch, 0.0) for batch in (small, large))) / math.log(large / small)
-    beside = "" if ratios is None else f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch)"
-    error = f" +- {spread:.3f}" if spread else ""
+    step = math.log(large / small)
+    low = high = by_ratios = math.log(latencies[large] / latencies[small]) / step
+    beside, load = "", shared and ratios is None
+    if ratios is not None:
+        by_ratios = 1 - math.log(ratios[large] / ratios[small]) / step
+        eager = 1 + low - by_ratios
+        beside = f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch, whose slope is {eager:.3f})"
+        load = not EAGER_RANGE[0] <= eager <= EAGER_RANGE[1]
+        if load:
+            low, high = (by_ratios - 1 + own for own in EAGER_RANGE)
+    spread = math.hypot(*((noise or {}).get(batch, 0.0) for batch in (small, large))) / step
+    slope = (f"{low:.3f}" if low == high else f"[{low:.3f}, {high:.3f}]") + (f" +- {spread:.3f}" if spread else "")
     text = (
         f"{1e3 * latencies[small]:.4g} ms at batch {small}, {1e3 * latencies[large]:.4g} ms at batch {large}{beside}: "
-        f"log-log slope {slope:.3f}{error}, plausible from {RANGE[0]} to {RANGE[1]}"
+        f"log-log slope {slope}, plausible from {RANGE[0]} to {RANGE[1]}"
     )
-    details = {"slope": slope, "range": list(RANGE), "latencies": {str(b): s for b, s in sorted(latencies.items())},
-               "slope_error": spread}  # fmt: skip
+    details = {"slope": (low + high) / 2, "slope_low": low, "slope_high": high, "slope_error": spread,
+               "range": list(RANGE), "latencies": {str(b): s for b, s in sorted(latencies.items())}}  # fmt: skip
     sure, likely = quantile(math.inf, SLOPE_ERROR) * spread, quantile(math.inf, WRONG) * spread
-    if RANGE[0] + likely <= slope <= RANGE[1] - likely:
+    clear = RANGE[0] + likely <= low and high <= RANGE[1] - likely
+    if clear and RANGE[0] <= by_ratios <= RANGE[1]:
         return Verdict(Outcome.PASS, text, details)
-    if shared and ratios is None:
-        return Verdict(Outcome.INCONCLUSIVE, f"{text}: other load on the CPU can cause this; run both again", details)
-    if RANGE[0] - sure <= slope <= RANGE[1] + sure:
+    if (shared and ratios is None) or (RANGE[0] - sure <= high and low <= RANGE[1] + sure):
         ask = "the windows vary too much to decide; measure a larger batch, or again with the clock locked"
+        if load or clear:
+            ask = "other load on the CPU can cause this; run both again"
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: {ask}", details)
-    cause = (
-        "the batch is not computed" if slope < RANGE[0] else "the batch is counted twice, or the device is throttled"
-    )
+    cause = "the batch is not computed" if high < RANGE[0] else "the batch is counted twice, or the device is throttled"
     return Verdict(Outcome.INVALID, f"{text}: {cause}", details)

@@ -372,7 +372,8 @@ def test_a_records_text_is_read_clause_by_clause_with_its_values():
     assert t("a: b; c (d; e: f); g") == "a: b; c (d; e: f); g"
     assert t("worst of 2 outputs of 4 rows at fp16: box") == "2 个输出中最差的一个（每个 4 行，fp16）：box"
     assert t("delete the row; : x") == "请删除该行；: x"
-    for more, told in (("", ""), (" (0.8 and 1.2 times eager PyTorch)", "（分别是 PyTorch eager 的 0.8 倍和 1.2 倍）")):
+    beside = " (0.8 and 1.2 times eager PyTorch, whose slope is 0.9)"
+    for more, told in (("", ""), (beside, "（分别是 PyTorch eager 的 0.8 倍和 1.2 倍，后者的斜率为 0.9）")):
         assert t(f"1.2 ms at batch 1, 4.8 ms at batch 4{more}") == f"batch 1 为 1.2 毫秒，batch 4 为 4.8 毫秒{told}"
 
 
