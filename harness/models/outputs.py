@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.arrays.finite import not_finite
 from harness.case import Tensors
 from harness.errors import RunError
 
@@ -28,10 +29,7 @@ def checked(outputs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[NDA
                 "compare the order of the engine's outputs with the ONNX file's",
             )
         values = array.astype(np.float32, copy=False)
-        with np.errstate(all="ignore"):
-            total = np.einsum("i->", values.reshape(-1))  # a finite sum proves that all are finite; else count them
-        bad = 0 if np.isfinite(total) else values.size - int(np.count_nonzero(np.isfinite(values)))
-        if bad:
+        if bad := not_finite(values):
             raise RunError(
                 f"{bad} of {values.size} values of output {name} are not finite",
                 "run at a higher precision, or find the first layer that overflows: chipproof diagnose",

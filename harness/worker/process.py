@@ -222,8 +222,6 @@ class RemoteSession:
         return self._pipe.memory.put(inputs)
 
     def _outputs(self, layout: list[dict[str, Any]], finite: bool) -> Tensors:
-        import numpy as np
-
         wanted = {output.name for output in self.outputs}
         views = self._pipe.memory.views([item for item in layout if item["name"] in wanted])
         base.check(views, self.outputs, "output")
@@ -234,9 +232,10 @@ class RemoteSession:
                 f"the engine was fed {self._batch} images and returned {returned}", hint="rebuild the engine"
             )
         if finite:
+            from harness.arrays.finite import not_finite
+
             for name, view in views.items():
-                bad = view.size - int(np.isfinite(view).sum())
-                if bad:
+                if bad := not_finite(view):
                     raise RunError(
                         f"output {name} of device {self._device} has {bad} values of {view.size} that are NaN or "
                         "infinite",

@@ -25,8 +25,8 @@ GFOCAL = MODELS["gfocalv2_r50_fpn"]
 # what decides each kind of file, listed by hand beside the recipes: modules of the harness, and packages
 PREPARING = {"arrays.images", "arrays.resampling", "models.retinaface", "models.base", "datasets.scenes",
              "datasets.drawing"}  # fmt: skip
-FINDING = {*PREPARING, "arrays.boxes", "arrays.suppression", "arrays.jit", "models.outputs", "datasets.stream",
-           "run.pool", "run.prepared", "reference.eager", "reference.predictions",
+FINDING = {*PREPARING, "arrays.boxes", "arrays.suppression", "arrays.jit", "arrays.finite", "models.outputs",
+           "datasets.stream", "run.pool", "run.prepared", "reference.eager", "reference.predictions",
            "models.networks.retinaface"}  # fmt: skip
 IMAGING = {"numpy", "opencv-python-headless", "pillow", "numba"}
 DECIDED_BY = {
