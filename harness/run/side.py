@@ -78,28 +78,32 @@ class Side:
             )
         return inputs, answered
 
-    def look(self, draw: random.Random) -> None:
+    def look(self, draw: random.Random) -> tuple[float, ...]:
         """Run a random number of single executes, each on one of two inputs chosen at random, and compare the outputs
-        with the earlier ones.
+        with the earlier ones; the seconds of each, writing and reading with it.
 
         A runtime that skips an execute returns the outputs of the other input. The number of executes is random, so
         that a runtime which skips at a fixed period is found too. Raises InvalidMeasurement when an output differs."""
-        pairs = ((self.inputs, self.answered), self.turned)
+        pairs, took = ((self.inputs, self.answered), self.turned), []
         for _ in range(draw.randint(1, LOOKS)):
             inputs, answered = pairs[draw.randrange(2)]
-            name = _unlike(self.session.run(inputs), answered)
+            begun = time.perf_counter()
+            found = self.session.run(inputs)
+            took.append(time.perf_counter() - begun)
+            name = _unlike(found, answered)
             if name:
                 raise InvalidMeasurement(
                     f"{self.who}: output {name} is not that of the inputs which were just written",
                     hint="the runtime skips executes or returns cached outputs; its throughput cannot be trusted",
                 )
+        return tuple(took)
 
     def check_fresh(self, timed: Sequence[float] = ()) -> None:
         """Time executes of inputs that were never written before (`unseen`) and repeated ones in turn: a runtime that
         keeps outputs by their inputs, of the last ones or of all, computes the first of each pair only.
 
-        `timed` are the seconds of windows of one execute each, which repeat the usual inputs: where the first execute
-        of the other inputs took no longer, nothing else is run.
+        `timed` are the seconds of windows of one execute each, or of one of each that are in flight together, which
+        repeat the usual inputs: where the first execute of the other inputs took no longer, nothing else is run.
 
         Raises InvalidMeasurement when the repeated ones are quicker, beyond `REMEMBERED`."""
         if self.simulated:

@@ -214,8 +214,7 @@ def pairs_until_decided(
     sides[0].note()
     blocks, effort = until_decided(measure, conclude, PAIRS, patience_s, "pairs of windows")
     sides[0].note()
-    sides[0].look(random.Random())
-    sides[0].check_fresh(_seconds_of_singles(blocks))
+    sides[0].check_fresh(_seconds_of_slow(blocks))
     quiet = [block for block, said in zip(blocks, kept, strict=True) if not said]
     singles = _singles(sides[0], quiet, others, end)
     sides[0].note()
@@ -225,24 +224,31 @@ def pairs_until_decided(
 
 
 def _singles(side: Side, blocks: Sequence[Block], others: Callable[[], Load | None], end: float) -> tuple[float, ...]:
-    """Seconds of single executes: the median of the windows of `blocks` where each has one, as a slow engine's have,
-    else of further ones; empty when other programs ran until `end` (time.monotonic), which lengthen the executes.
+    """Look at the outputs; seconds of single executes, empty when other programs, which lengthen them, ran until `end`
+    (time.monotonic).
 
-    Where a clock changes, one such window in three may be twice as long: their upper quartile does not fit the rate."""
-    if windows := _seconds_of_singles(blocks):
-        return (median(windows),)
+    Where each window of `blocks` has one execute, as a slow engine's have, it is their median: where a clock changes,
+    one such window in three may be twice as long, and their upper quartile does not fit the rate. Executes in flight
+    together lengthen one another; where one alone takes longer than `SINGLES_PLAN`, it is those of the look."""
+    slow = _seconds_of_slow(blocks)
+    if slow and side.session.places == 1:
+        side.look(random.Random())
+        return (median(slow),)
     while True:
         before = others()
-        timing = side.session.measure(side.inputs, SINGLES_PLAN)
-        if others_share(before, others()) <= LOADED:
+        latencies = side.look(random.Random())
+        if not slow or min(latencies) < SINGLES_PLAN.latency_s:
+            latencies = side.session.measure(side.inputs, SINGLES_PLAN).latencies
             side.audit()
-            return timing.latencies
+        if others_share(before, others()) <= LOADED:
+            return latencies
         if not others_rest(others, end):
             return ()
 
 
-def _seconds_of_singles(blocks: Sequence[Block]) -> list[float]:
-    """Seconds of the chip's windows where each has one execute, as a slow engine's have; else empty."""
-    windows = [window for block in blocks for window in block[0].windows]
-    alone = all(window.executes == 1 for window in windows)
-    return [window.stop - window.start for window in windows] if alone else []
+def _seconds_of_slow(blocks: Sequence[Block]) -> list[float]:
+    """Seconds of the chip's windows where each has one execute, or one of each that are in flight together, as a slow
+    engine's have; else empty."""
+    timings = [block[0] for block in blocks]
+    slow = all(window.executes == timing.in_flight for timing in timings for window in timing.windows)
+    return [window.stop - window.start for timing in timings for window in timing.windows] if slow else []

@@ -1,5 +1,6 @@
 """How throughput is measured: blocks until the verdict is known, outputs looked at, other load waited for."""
 
+import itertools
 import math
 import threading
 from dataclasses import replace
@@ -202,6 +203,47 @@ def test_windows_of_one_execute_are_the_single_executes_of_a_slow_engine(monkeyp
     run = run_of((timing,), peer=timing.windows)
     assert judged(run, speed_of(run, 8), 8, None, 1.0).outcome is not Outcome.INVALID
     assert measuring.SINGLES_PLAN not in one.session.plans
+
+
+class Streams(Session):
+    """Two executes are in flight together and take 1.2 s, one alone takes as long as the clock says."""
+
+    places = 2
+
+    def together(self, batches, **_):
+        return [self.run(inputs) for inputs in batches]
+
+    def finish(self):
+        windows = tuple(Window(3.0 * n, 3.0 * n + 1.2, 2) for n in range(self.plans[-1].windows))
+        return Timing((), windows, (0.5,) * self.plans[-1].latencies, in_flight=2)
+
+
+@pytest.mark.parametrize(("alone", "asked"), [(1.1, 0), (0.9, 1)])
+def test_looks_are_the_single_executes_of_a_slow_engine_of_several_streams(monkeypatch, alone, asked):
+    """Its windows are not: executes in flight together lengthen one another."""
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
+    now = itertools.count()
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: alone * next(now))
+    one = side(Streams())
+
+    ((timing,),), _, _ = measuring.pairs_until_decided([one], None, 60.0, lambda: None)
+
+    assert one.session.plans.count(measuring.SINGLES_PLAN) == asked
+    assert len(one.session.plans) == measuring.FEWEST_PAIRS + asked, "and no repeated executes beside the windows"
+    assert {round(seconds, 6) for seconds in timing.latencies} == {0.5 if asked else alone}
+    assert asked or 1 <= len(timing.latencies) <= checks.LOOKS
+
+
+def test_single_executes_beside_other_load_are_run_again(monkeypatch):
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
+    monkeypatch.setattr(measuring, "others_rest", lambda others, end: True)
+    monkeypatch.setattr(measuring, "others_share", lambda before, after: next(shares))
+    shares, looks = iter((0.0, 0.5, 0.0)), []
+    monkeypatch.setattr(Side, "look", lambda self, draw: looks.append(1) or (2.0 + len(looks),))
+
+    ((timing,),), _, _ = measuring.pairs_until_decided([side(Streams())], None, 60.0, lambda: None)
+
+    assert timing.latencies == (4.0,), "those of the second look"
 
 
 def test_windows_in_turn_whose_executes_are_all_skipped_leave_the_outputs_of_other_inputs():
