@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--time-limit",
         action="append",
         default=[],
-        metavar="STAGE=SECONDS",
+        metavar="STEP=SECONDS",
         help="how long a step may take before it counts as hung: start, look, build, load, run, measure or close "
         "(repeat for several)",
     )

@@ -1,4 +1,4 @@
-"""Eager PyTorch on the CPU in FP32: the reference for the outputs of every chip, and the peer of the embedded chip."""
+"""Eager PyTorch on the CPU in FP32: the reference for the outputs of every chip, the peer of `cpu` and `intel_cpu`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eager PyTorch as a backend: the peer of the embedded chip, timed in a worker by the loop that times the chip.
+"""Eager PyTorch as a backend: the peer of `cpu` and `intel_cpu`, timed in a worker by the loop that times the chip.
 
 It is only loaded and run, never built or searched for. Its "engine" is a plain state dict of the model named in
 `spec.options["model"]`. In a worker, a network too large for the memory fails one case only. PyTorch is imported when

@@ -21,11 +21,11 @@ SUMMARY = 1024 * 1024  # bytes of a job summary a step: docs.github.com, "Adding
 
 
 class Status(IntEnum):
-    """Exit status of a run. 2 to 6 are pytest's own: 2 interrupted, 3 internal
+    """Exit status of a run. 2 to 5 are pytest's own: 2 interrupted, 3 internal
     error, 4 wrong option, 5 nothing selected."""
 
     GOOD = 0  # nothing failed
-    WRONG = 1  # a chip is wrong: at least one FAIL
+    WRONG = 1  # at least one FAIL
     UNTRUSTED = 10  # a measurement cannot be trusted: INVALID
     LABORATORY = 11  # a step crashed, a required chip is absent, records are missing or cannot be written
     UNDECIDED = 12  # a required chip ran, and nothing was decided on it

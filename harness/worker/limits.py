@@ -10,7 +10,7 @@ from harness.errors import UsageError
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a stage may last (measuring: beyond what its plan asks for), and bytes of resident memory of the
+    """Seconds that a step may last (measuring: beyond what its plan asks for), and bytes of resident memory of the
     worker and what it started; None is 80 % of the machine's."""
 
     start: float = 60.0
@@ -43,7 +43,7 @@ STEPS = tuple(field.name for field in fields(Limits) if field.name != "memory")
 
 
 def limits(seconds: Sequence[str], memory_gb: float | None) -> Limits:
-    """Limits with some of them set: "build=7200" for each stage, in seconds. Raises UsageError."""
+    """Limits with some of them set: "build=7200" for each step, in seconds. Raises UsageError."""
     changed: dict[str, float] = {}
     for given in seconds:
         name, _, value = given.partition("=")
@@ -52,7 +52,7 @@ def limits(seconds: Sequence[str], memory_gb: float | None) -> Limits:
         except ValueError:
             changed[name] = -1.0
         if name not in STEPS or not 0 < changed[name] < float("inf"):
-            raise UsageError(f"--time-limit {given} is not a valid limit", hint=f"STAGE=SECONDS, of {', '.join(STEPS)}")
+            raise UsageError(f"--time-limit {given} is not a valid limit", hint=f"STEP=SECONDS, of {', '.join(STEPS)}")
     if memory_gb is not None and not 0 < memory_gb < 1e6:
         raise UsageError(f"--memory-limit {memory_gb:g} is not a valid limit", hint="give gigabytes, such as 24")
     return replace(Limits(), memory=None if memory_gb is None else int(memory_gb * 1e9), **changed)
