@@ -159,16 +159,25 @@ def judge_numerics(
     if not missed:
         return Verdict(Outcome.PASS, f"{observed}; asked {asked}; worst of {basis}", details)
     at = worst[missed[0]]
-    details["worst"] = _finite(at)
+    told, more = _shown(chip, reference, at, limits[at["output"]].rms)
+    text = f"{observed}; asked {asked}; would pass with {_loose(would)}; worst of {basis}: {told}"
+    return Verdict(Outcome.FAIL, text, {**details, **more})
+
+
+def _shown(chip: Tensors, reference: Tensors, at: dict[str, Any], allowed: float) -> tuple[str, dict[str, Any]]:
+    """What is told of the worst deviation, and what the record keeps: its place, values, how its row differs, and which
+    other row it holds, within an rms error `allowed`."""
     name, sample = at["output"], at["element"][0]
     ours, wanted = (np.asarray(side[name][sample], np.float64) for side in (chip, reference))
-    if how := differences(ours, wanted):
-        details["differences"] = {"output": name, "sample": sample, **how}
+    how = differences(ours, wanted)
     text = (
-        f"{observed}; asked {asked}; would pass with {_loose(would)}; worst of {basis}: {at['output']}"
-        f"{at['element']} is {at['chip']:.6g}, reference {at['reference']:.6g}, rms error of that row {at['rms']:.3g}"
+        f"{name}{at['element']} is {at['chip']:.6g}, reference {at['reference']:.6g}, "
+        f"rms error of that row {at['rms']:.3g}"
     )
-    return Verdict(Outcome.FAIL, text + _misplaced(ours, at["rms"], limits[name].rms, reference), details)
+    return text + _misplaced(ours, at["rms"], allowed, reference), {
+        "worst": _finite(at),
+        **({"differences": {"output": name, "sample": sample, **how}} if how else {}),
+    }
 
 
 def _misplaced(ours: NDArray[np.float64], error: float, allowed: float, reference: Tensors) -> str:

@@ -291,17 +291,8 @@ def judge_batches(
     if len(latencies) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "only one batch was timed; measure two to see how latency grows with it")
     small, large = min(latencies), max(latencies)
-    step = math.log(large / small)
-    low = high = by_ratios = math.log(latencies[large] / latencies[small]) / step
-    beside, load = "", shared and ratios is None
-    if ratios is not None:
-        by_ratios = 1 - math.log(ratios[large] / ratios[small]) / step
-        eager = 1 + low - by_ratios
-        beside = f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch, whose slope is {eager:.3f})"
-        load = not EAGER_RANGE[0] <= eager <= EAGER_RANGE[1]
-        if load:
-            low, high = (by_ratios - 1 + own for own in EAGER_RANGE)
-    spread = math.hypot(*((noise or {}).get(batch, 0.0) for batch in (small, large))) / step
+    low, high, by_ratios, beside = _slope(latencies, ratios)
+    spread = math.hypot(*((noise or {}).get(batch, 0.0) for batch in (small, large))) / math.log(large / small)
     slope = (f"{low:.3f}" if low == high else f"[{low:.3f}, {high:.3f}]") + (f" +- {spread:.3f}" if spread else "")
     text = (
         f"{1e3 * latencies[small]:.4g} ms at batch {small}, {1e3 * latencies[large]:.4g} ms at batch {large}{beside}: "
@@ -313,10 +304,27 @@ def judge_batches(
     clear = RANGE[0] + likely <= low and high <= RANGE[1] - likely
     if clear and RANGE[0] <= by_ratios <= RANGE[1]:
         return Verdict(Outcome.PASS, text, details)
-    if (shared and ratios is None) or (RANGE[0] - sure <= high and low <= RANGE[1] + sure):
+    unknown = shared and ratios is None
+    if unknown or (RANGE[0] - sure <= high and low <= RANGE[1] + sure):
         ask = "the windows vary too much to decide; measure a larger batch, or again with the clock locked"
-        if load or clear:
+        if unknown or clear or low < high:
             ask = "other load on the CPU can cause this; run both again"
         return Verdict(Outcome.INCONCLUSIVE, f"{text}: {ask}", details)
     cause = "the batch is not computed" if high < RANGE[0] else "the batch is counted twice, or the device is throttled"
     return Verdict(Outcome.INVALID, f"{text}: {cause}", details)
+
+
+def _slope(latencies: Mapping[int, float], ratios: Mapping[int, float] | None) -> tuple[float, float, float, str]:
+    """The least and the largest slope of latency over batch that the figures leave open, one where no load is seen; the
+    slope by the ratios where that of eager PyTorch is 1; and what is told of the ratios."""
+    small, large = min(latencies), max(latencies)
+    step = math.log(large / small)
+    slope = math.log(latencies[large] / latencies[small]) / step
+    if ratios is None:
+        return slope, slope, slope, ""
+    by_ratios = 1 - math.log(ratios[large] / ratios[small]) / step
+    eager = 1 + slope - by_ratios
+    told = f" ({ratios[small]:.3g} and {ratios[large]:.3g} times eager PyTorch, whose slope is {eager:.3f})"
+    if EAGER_RANGE[0] <= eager <= EAGER_RANGE[1]:
+        return slope, slope, by_ratios, told
+    return by_ratios - 1 + EAGER_RANGE[0], by_ratios - 1 + EAGER_RANGE[1], by_ratios, told
