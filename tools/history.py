@@ -16,6 +16,7 @@ from tools.language import reader, say
 
 if TYPE_CHECKING:
     from harness.report.history import Change, Point
+    from harness.report.messages import Translate
 
 
 def command(
@@ -52,22 +53,27 @@ def command(
         series = [_as_json(*each) for each in told]
         print(json.dumps({"case": case, "alarm_rate": past.ALARM, "series": series}, ensure_ascii=False))
     else:
-        for figure, points, changes in told:
-            stage, _, metric = figure.partition(" ")
-            print(stage, metric_name(metric, t))
-            for point in points:
-                print(f"  {point.run.header.get('time')}  {point.value:>12,.6g}  {point.record.outcome}")
-            for change in changes:
-                print("  " + past.told(change, t))
-                for what, before, after in change.beside:
-                    print(f"    {what}: {before} -> {after}")
-                if not change.beside:
-                    print("    " + t("nothing on record changed there"))
-            if not changes:
-                least = t("{n} runs, no change; {m} are the fewest that can show one", n=len(points), m=past.FEWEST)
-                print("  " + least)
+        for each in told:
+            _print(*each, t)
     if worse:
         raise typer.Exit(1)
+
+
+def _print(figure: str, points: list[Point], changes: list[Change], t: Translate) -> None:
+    from harness.report import history as past
+
+    stage, _, metric = figure.partition(" ")
+    print(stage, metric_name(metric, t))
+    for point in points:
+        print(f"  {point.run.header.get('time')}  {point.value:>12,.6g}  {point.record.outcome}")
+    for change in changes:
+        print("  " + past.told(change, t))
+        for what, before, after in change.beside:
+            print(f"    {what}: {before} -> {after}")
+        if not change.beside:
+            print("    " + t("nothing on record changed there"))
+    if not changes:
+        print("  " + t("{n} runs, no change; {m} are the fewest that can show one", n=len(points), m=past.FEWEST))
 
 
 def _as_json(figure: str, points: list[Point], changes: list[Change]) -> dict[str, Any]:
