@@ -43,6 +43,7 @@ IN_FLIGHT = 1.5  # allowed ratio of executes at once (rate x latency) to execute
 ALONE = 1.25  # the same where only the launch lengthens a single execute; every fourth execute skipped, it is 1.33
 LAUNCH_S = 300e-6  # seconds of a single execute, at most, that launch and wait take and back-to-back executes do not
 LEAST_AT_ONCE = 0.4  # allowed executes at once: a power limit slows a series, and not so far below single executes
+SKIPPED = 0.1, 0.01  # times the latency, below which an execute was skipped; share of executes that gains too little
 COUNTED = 0.05  # relative: windows of several devices end apart
 ONE_STATE = UNSEEN / 2  # relative: so far from the mean of a clock's two states is a session that shows one of them
 NEAR = 0.035  # relative, above the bound: `ONE_STATE` and the half-width of a full series whose windows differ by 3 %
@@ -233,8 +234,9 @@ def judge_in_flight(
     because each single execute includes its launch and the wait, which back-to-back executes pay once. Where more than
     that may lengthen a single execute (not `launched_alone`: other load on the processor, or a host that launches
     operator by operator), `IN_FLIGHT` alone holds. The upper quartile of the latencies is used, so that a runtime which
-    skips every second execute is still found. Below `LEAST_AT_ONCE` a series would be far slower than single executes:
-    INVALID too. `images_per_second` is the rate of a card of `devices` devices. INCONCLUSIVE without latencies."""
+    skips every second execute is still found; one that skips fewer shows single executes that take no time (`SKIPPED`),
+    INVALID too. Below `LEAST_AT_ONCE` a series would be far slower than single executes: INVALID too.
+    `images_per_second` is the rate of a card of `devices` devices. INCONCLUSIVE without latencies."""
     if not latencies:
         return Verdict(Outcome.INCONCLUSIVE, "no single executes were timed: the rate cannot be checked against them")
     latency = percentile(latencies, 0.75)
@@ -246,6 +248,10 @@ def judge_in_flight(
         f"{in_flight} in flight, at most {most:.3g} plausible"
     )
     details = {"executes_at_once": busy, "in_flight": in_flight}
+    skipped = sum(seconds < SKIPPED[0] * latency for seconds in latencies)
+    if launched_alone and latency >= SHORTEST and skipped > SKIPPED[1] * len(latencies):
+        cause = f"{skipped} of them took less than a tenth of that: executes are skipped"
+        return Verdict(Outcome.INVALID, f"{text}; {cause}", details)
     if LEAST_AT_ONCE <= busy <= most:
         return Verdict(Outcome.PASS, text, details)
     if latency < SHORTEST and 1 / SLOPPY <= busy <= SLOPPY * in_flight:

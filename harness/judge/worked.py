@@ -179,10 +179,13 @@ def _speeds() -> Iterator[Example]:
         (800, 0.003, True, INVALID), (1066, 0.01, True, INVALID), (1066, 0.01, False, PASS),
         (1600, 0.01, False, INVALID),
     ):  # fmt: skip
-        latencies = [0.0001, 0.0001, 0.0001, slow, slow, slow, slow, slow]
+        latencies = [0.3 * slow] * 3 + [slow] * 5
         verdict = judge_in_flight(images, 4, 2, latencies, launched_alone=alone)
         what = f"{images} images/s of two devices in fours of {slow:g} s"
         yield what if alone else f"{what} beside other programs", verdict, wanted
+    for quick, wanted in ((0.0009, INVALID), (0.002, PASS)):
+        verdict = judge_in_flight(800, 4, 2, [quick, *[0.01] * 9])
+        yield f"single executes of 0.01 s, and one in ten of {quick:g} s", verdict, wanted
     second = Timing((), (Window(0.0, 1.0, 10),), ())
     for told, wanted in ((80.0, PASS), (160.0, INVALID), (40.0, INVALID)):
         yield f"{told:g} images/s of two devices with 40", judge_counted(told, 4, (second, second)), wanted

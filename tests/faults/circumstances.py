@@ -718,6 +718,13 @@ def every_fourth_timed_execute_is_skipped_at_three_quarters(plant):
     plant.chip("skips_every_fourth_timed")
 
 
+@timed("throughput INVALID")
+def every_sixth_timed_execute_is_skipped(plant):
+    """A fifth too fast, which single executes that take no launch beside might explain."""
+    plant.code(registry, "backend", lambda sound, name: replace(sound(name), launched_whole=True))
+    plant.chip("skips_every_sixth_timed")
+
+
 @timed("throughput FAIL")
 def equal_rows_are_computed_once(plant):
     """A chip at half its speed passes, where a batch repeats the pictures that the reference has answered."""

@@ -210,10 +210,12 @@ PACES = {
     "at_60_percent": lambda batch: pace(batch) / 0.6,
     "skips_every_fourth_timed": lambda batch: 4 / 3 * pace(batch),
     "computes_equal_rows_once": lambda batch: 2 * pace(batch),
+    "skips_every_sixth_timed": lambda batch: 1.1 * pace(batch),
     "fast_at_first": lambda batch: pace(batch) / (0.97 if at_first() else 0.92),
     "does_not_wait": lambda batch: 1e-5,
 }
-SKIPS = {"skips_every_second_timed": 2, "claims_many_in_flight": 2, "skips_every_fourth_timed": 4}
+SKIPS = {"skips_every_second_timed": 2, "claims_many_in_flight": 2, "skips_every_fourth_timed": 4,
+         "skips_every_sixth_timed": 6}  # fmt: skip
 SKIPPING = 1e-6  # seconds
 
 # ------------------------------------------------------------------------------------------- inputs

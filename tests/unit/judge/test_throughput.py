@@ -435,6 +435,23 @@ def test_every_second_execute_skipped_is_seen_though_single_ones_are_skipped_too
 
 
 @pytest.mark.parametrize(
+    ("quick", "alone", "outcome"),
+    [(0.0009, True, INVALID), (0.0011, True, PASS), (0.0009, False, PASS), (1e-6, True, INVALID)],
+)
+def test_single_executes_that_take_no_time_are_skipped_ones(quick, alone, outcome):
+    """One in ten, so that the rate is no more than 1.11 times too high."""
+    verdict = judge_in_flight(888, 8, 1, ([0.010] * 9 + [quick]) * 3, launched_alone=alone)
+
+    assert verdict.outcome is outcome
+    assert (outcome is PASS) or "; 3 of them took less than a tenth of that: executes are skipped" in verdict.text
+
+
+@pytest.mark.parametrize(("of", "outcome"), [(98, INVALID), (99, PASS)])
+def test_what_one_execute_in_a_hundred_gains_is_no_matter(of, outcome):
+    assert judge_in_flight(800, 8, 1, [0.010] * of + [1e-6]).outcome is outcome
+
+
+@pytest.mark.parametrize(
     ("latency", "at_once", "outcome"),
     [
         (51e-6, 0.41, PASS),
