@@ -1,4 +1,5 @@
-"""Which processes on a device belong to the suite: this worker, and its siblings, which may hold an idle engine."""
+"""Which processes on a device belong to the suite: this worker, its siblings, which may hold an idle engine, and the
+tools that they start."""
 
 from __future__ import annotations
 
@@ -8,17 +9,20 @@ from typing import Iterable
 
 
 def ours(pid: int) -> bool:
-    """Whether the process is this one, its parent, or another child of that parent.
+    """Whether the process is this one, its parent, or another that descends from that parent: a worker, or a tool that
+    a worker has started.
 
     A driver may report the host's process numbers inside a container. Those are not in /proc, and the answer is False;
     harness.run.idle recognises them by when they appeared."""
-    if pid in (os.getpid(), os.getppid()):
-        return True
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return False
-    return int(status.rpartition(")")[2].split()[1]) == os.getppid()
+    while pid > 0:
+        if pid in (os.getpid(), os.getppid()):
+            return True
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        except OSError:
+            return False
+        pid = int(status.rpartition(")")[2].split()[1])
+    return False
 
 
 def own_mb(held: Iterable[tuple[int, float | None]]) -> float | None:

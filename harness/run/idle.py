@@ -141,8 +141,8 @@ def check_same(
                 f"under load{_temperature(later)}",
                 hint="cool it, or raise its power limit, then measure again",
             )
-        later = replace(later, busy=None, unseen_mb=None)  # its own, where it is not shown either
-        check_idle(device, later)
+        for moment in (*(row[number] for row in during), later):
+            check_idle(device, replace(moment, busy=None, unseen_mb=None))  # its own, where it is not shown either
         if earlier.clock_mhz and later.clock_mhz and not abs(later.clock_mhz / earlier.clock_mhz - 1) <= CLOCK:
             raise InvalidMeasurement(
                 f"the clock of {device.name} {device.index} went from {earlier.clock_mhz:g} to {later.clock_mhz:g} MHz",

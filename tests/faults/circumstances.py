@@ -833,6 +833,12 @@ def the_device_throttles(plant):
 
 
 @timed("throughput INVALID")
+def the_device_throttles_under_load_alone(plant):
+    """Cool before and a moment after: neither look shows it."""
+    plant.chip("throttled_under_load")
+
+
+@timed("throughput INVALID")
 def the_clock_changes_meanwhile(plant):
     """Windows drift."""
     plant.chip("clock_falls")

@@ -62,6 +62,7 @@ def health(device):
         "busy_at_first": Health(busy=0.4 if FAULT == "busy_at_first" and at_first() else 0.0, clock_mhz=1590.0),
         "used_after": Health(processes=() if before else ("pid 1 python",)),
         "throttled": Health(throttled=True, temperature_c=97.0),
+        "throttled_under_load": Health(throttled=asked == 2, temperature_c=97.0),
         "clock_falls": Health(clock_mhz=1590.0)
         if before
         else loaded
@@ -209,8 +210,8 @@ PACES = {
     "slow": lambda batch: 4 * pace(batch),
     "at_60_percent": lambda batch: pace(batch) / 0.6,
     "skips_every_fourth_timed": lambda batch: 4 / 3 * pace(batch),
-    "computes_equal_rows_once": lambda batch: 2 * pace(batch),
     "skips_every_sixth_timed": lambda batch: 1.1 * pace(batch),
+    "computes_equal_rows_once": lambda batch: 2 * pace(batch),
     "fast_at_first": lambda batch: pace(batch) / (0.97 if at_first() else 0.92),
     "does_not_wait": lambda batch: 1e-5,
 }

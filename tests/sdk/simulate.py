@@ -132,7 +132,7 @@ def occupants(device):
     if not folder or not os.path.isdir(folder):  # noqa: PTH112
         return []
     pairs = [name.split("-") for name in sorted(os.listdir(folder))]  # noqa: PTH208
-    return [int(pid) for number, pid in pairs if int(number) == device and os.path.isdir("/proc/" + pid)]  # noqa: PTH112
+    return [int(pid) for number, pid in pairs if int(number) == device and os.path.exists("/proc/" + pid + "/exe")]  # noqa: PTH110
 
 
 # --- the device's clock --------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_workers_of_the_suite_do_not_count_as_others_and_strangers_do(engine, tm
         alone = second.health(DEVICE)
         with second.load(om, DEVICE, spec()):
             both = second.health(DEVICE)
-        shell = f'{sys.executable} -c "{code}" & wait'  # a grandchild: no worker of this suite
+        shell = f'{sys.executable} -c "{code}" &'  # an orphan: no worker of this suite, and no tool of one
         stranger = subprocess.Popen(["sh", "-c", shell], env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
         try:
             pid = stranger.stdout.readline().strip()
