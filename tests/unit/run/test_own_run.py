@@ -1,13 +1,14 @@
 """A user's file on a chip: its cases, its engine, and a whole run through pytest."""
 
 import json
-import os
 import subprocess
 import sys
 
+import inside
 import numpy as np
 import own_models
 import pytest
+import warm
 from onnx import numpy_helper
 
 from harness import baselines
@@ -22,6 +23,25 @@ from harness.run.own_run import OwnEngine, OwnRun, cases
 from harness.run.settings import Settings
 from harness.store import Store
 from tests.session import ROOT
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Call pytest on the conformance tests; returns how it ended and the records in tmp_path/results."""
+
+    def within(tmp_path, *options, **environment):
+        warm.instead(monkeypatch, warm.LIGHT)
+        given = ["--cache", str(tmp_path / "cache"), "--results", str(tmp_path / "results"), *options]
+        done = inside.conformance(monkeypatch, capfd, *given, **environment)
+        return done, records_in(tmp_path / "results")
+
+    return within
+
+
+def records_in(results):
+    lines = [json.loads(line) for path in results.glob("*.jsonl")
+             for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    return [line for line in lines if line.get("kind") == "record" or "outcome" in line]
 
 
 def read(make, tmp_path):
@@ -40,12 +60,14 @@ def test_a_fixed_shape_is_run_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_output_need_not_have_the_batch(tmp_path):
+def test_a_process_of_its_own_runs_a_file_whose_output_has_no_batch(tmp_path):
     file = own_models.save(own_models.table_beside, tmp_path / "m.onnx")
+    given = ["-m", "cpu and fp32 and bs4 and numerics", "-k", "outputs_are", f"--onnx={file}", "--results", tmp_path]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--cache", tmp_path / "cache", *given]
 
-    done, records = run(tmp_path, "-m", "cpu and fp32 and bs4 and numerics", "-k", "outputs_are", f"--onnx={file}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
-    assert set(outcomes(records).values()) == {"PASS"}, done.stdout
+    assert set(outcomes(records_in(tmp_path)).values()) == {"PASS"}, done.stdout
 
 
 def test_int8_is_run_where_the_user_gave_rows(tmp_path):
@@ -71,7 +93,7 @@ def test_int8_without_rows_is_refused_with_what_to_give(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["cpu", "t4", "mlu370_s4"])
 @pytest.mark.parametrize(("scale", "outcome"), [(1.0, "PASS"), (0.01, "FAIL")])
-def test_int8_is_judged_on_rows_that_it_was_not_calibrated_on(chip, scale, outcome, tmp_path):
+def test_int8_is_judged_on_rows_that_it_was_not_calibrated_on(chip, scale, outcome, tmp_path, run):
     """Ranges of rows that are a hundred times smaller clip all others."""
     rows = np.random.default_rng(0).normal(1, 3, (16, 3, 16, 16)).astype(np.float32)
     rows[1::2] *= scale
@@ -87,7 +109,7 @@ def test_int8_is_judged_on_rows_that_it_was_not_calibrated_on(chip, scale, outco
 
 
 @pytest.mark.slow
-def test_int8_that_is_left_out_is_told_with_the_reason_where_rows_were_given(tmp_path):
+def test_int8_that_is_left_out_is_told_with_the_reason_where_rows_were_given(tmp_path, run):
     np.save(tmp_path / "rows.npy", np.ones((8, 3), np.float32))
     file = own_models.save(own_models.two_inputs, tmp_path / "m.onnx")
 
@@ -104,7 +126,7 @@ def test_int8_that_is_left_out_is_told_with_the_reason_where_rows_were_given(tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["cpu", "t4", "mlu370_s4"])
 @pytest.mark.parametrize("make", ["two_inputs", "fixed"])
-def test_int8_of_several_inputs_and_of_a_fixed_shape_is_judged(chip, make, tmp_path):
+def test_int8_of_several_inputs_and_of_a_fixed_shape_is_judged(chip, make, tmp_path, run):
     draw, given = np.random.default_rng(0), []
     shapes = {"two_inputs": {"a": (16, 3), "b": (16, 5)}, "fixed": {"x": (16, 4, 8)}}[make]
     for name, shape in shapes.items():
@@ -120,23 +142,12 @@ def test_int8_of_several_inputs_and_of_a_fixed_shape_is_judged(chip, make, tmp_p
     assert record["facts"]["calibration"] == "8 rows of --onnx-input, none of them judged"
 
 
-def run(tmp_path, *options, **more):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cache", str(tmp_path / "cache"),
-               "--results", str(tmp_path / "results"), *options]  # fmt: skip
-    settings = {name: value for name, value in os.environ.items() if not name.startswith(("CHIPPROOF", "PYTEST"))}
-    settings |= {"LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT), **more}
-    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
-    lines = [json.loads(line) for path in (tmp_path / "results").glob("*.jsonl")
-             for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
-    return done, [line for line in lines if line.get("kind") == "record" or "outcome" in line]
-
-
 def outcomes(records):
     return {(line["case"], line["metric"]): line["outcome"] for line in records if line.get("stage") == "numerics"}
 
 
 @pytest.mark.slow
-def test_files_of_many_shapes_are_right_on_the_cpu(tmp_path):
+def test_files_of_many_shapes_are_right_on_the_cpu(tmp_path, run):
     files = [own_models.save(make, tmp_path / f"{name}.onnx") for name, make in own_models.TESTED.items()]
 
     done, records = run(tmp_path, "-m", "cpu and numerics", *(f"--onnx={file}" for file in files))
@@ -147,7 +158,7 @@ def test_files_of_many_shapes_are_right_on_the_cpu(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_the_user_sets_is_on_record_and_a_key_of_another_backend_is_refused(tmp_path):
+def test_what_the_user_sets_is_on_record_and_a_key_of_another_backend_is_refused(tmp_path, run):
     file = own_models.save(own_models.dense, tmp_path / "m.onnx")
     options = ("-m", "cpu and fp32 and bs1 and numerics", "-k", "outputs_are", f"--onnx={file}")
 
@@ -174,19 +185,19 @@ def test_what_the_user_sets_is_on_record_and_a_key_of_another_backend_is_refused
 
 
 @pytest.mark.slow
-def test_throughput_is_measured_and_verified_on_the_cpu(tmp_path):
+def test_throughput_is_measured_and_verified_on_the_cpu(tmp_path, run):
     file = own_models.save(own_models.image, tmp_path / "image.onnx")
 
     done, records = run(tmp_path, "-m", "cpu and fp32 and bs1", f"--onnx={file}", "--patience=0")
     (speed,) = [line for line in records if line.get("stage") == "throughput"]
 
     assert speed["outcome"] in ("PASS", "INVALID"), done.stdout  # INVALID: another program was busy
-    assert speed["values"]["measured"] > 0
+    assert speed["values"].get("measured", 0) > 0 or "% busy" in speed["text"], speed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["ascend310p", "mlu370_s4", "t4"])
-def test_a_simulated_chip_runs_it(chip, tmp_path):
+def test_a_simulated_chip_runs_it(chip, tmp_path, run):
     names = ("image", "two_inputs", "beside_the_batch")
     files = [own_models.save(getattr(own_models, name), tmp_path / f"{name}.onnx") for name in names]
     given = ["-m", f"{chip} and numerics and bs4 and fp16", "--simulate", *(f"--onnx={file}" for file in files)]
@@ -203,7 +214,7 @@ def test_a_simulated_chip_runs_it(chip, tmp_path):
     ("ascend310p", "output y float32[0] is empty, or its shape depends on the data"),
     ("t4", "the shape of y depends on the data: (-1,)"), ("mlu370_s4", "y came back as float32 ("),
 ])  # fmt: skip
-def test_an_output_whose_shape_depends_on_the_data_is_refused_for_that(chip, said, tmp_path):
+def test_an_output_whose_shape_depends_on_the_data_is_refused_for_that(chip, said, tmp_path, run):
     file = own_models.save(lambda: own_models.as_many_as_there_are(more=False), tmp_path / "m.onnx")
 
     done, records = run(tmp_path, "-m", f"{chip} and numerics and bs4 and fp32 or {chip} and numerics and bs4 and fp16",
@@ -342,7 +353,7 @@ UNLISTED = "BitShift (node BitShift_m): not in the list of TensorRT 10.15"
 
 
 @pytest.mark.slow
-def test_what_the_makers_list_lacks_is_named_before_the_compiler_is_asked(tmp_path):
+def test_what_the_makers_list_lacks_is_named_before_the_compiler_is_asked(tmp_path, run):
     file = own_models.save(odd, tmp_path / "odd.onnx")
 
     done, records = run(tmp_path, "-m", "t4 and fp32 and bs1 and numerics", "--simulate", f"--onnx={file}")
@@ -375,7 +386,7 @@ def test_what_the_makers_list_lacks_is_in_the_error_of_the_compiler(make, lacks,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["drop_rows", "swap_outputs", "nan"])
-def test_a_chip_that_computes_wrongly_fails(fault, tmp_path):
+def test_a_chip_that_computes_wrongly_fails(fault, tmp_path, run):
     file = own_models.save(own_models.two_alike, tmp_path / "m.onnx")
     given = ["-m", "ascend310p and numerics and bs4", "--simulate", f"--onnx={file}"]
 
@@ -393,7 +404,7 @@ def test_a_chip_that_computes_wrongly_fails(fault, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_file_that_cannot_be_tested_ends_the_run_with_the_reason(tmp_path):
+def test_a_file_that_cannot_be_tested_ends_the_run_with_the_reason(tmp_path, run):
     file = own_models.save(own_models.free_length, tmp_path / "m.onnx")
 
     done, _ = run(tmp_path, "-m", "cpu", f"--onnx={file}")
