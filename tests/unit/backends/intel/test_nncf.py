@@ -1,5 +1,6 @@
 """What NNCF is asked for, and what its errors become; a stand-in takes its place, for it is an optional package."""
 
+import importlib
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.backends.base import BuildSpec, TensorSpec
+from harness.backends.intel import _nncf
 from harness.backends.intel._nncf import quantised
 from harness.errors import BuildError
 
@@ -49,6 +51,24 @@ def test_every_calibration_image_is_given_one_by_one_with_the_mixed_preset(nncf,
 
     assert [batch["image"].shape for batch in nncf.given["data"]] == [(1, 3, 4, 4)] * 5
     assert (nncf.given["preset"], nncf.given["target_device"], nncf.given["subset_size"]) == ("mixed", "cpu", 5)
+
+
+def test_nncf_has_no_pytorch_when_it_is_imported_and_when_it_quantises(nncf, spec, monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.delitem(sys.modules, "nncf")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "torch.py").touch()
+    (tmp_path / "nncf.py").write_text("import importlib.util\nfound = importlib.util.find_spec('torch')\n")
+    assert _nncf._imported().found is None
+
+    def quantize(model, data, **options):
+        assert "torch" not in sys.modules, "where others look for it"
+        importlib.import_module("torch")
+
+    monkeypatch.setitem(sys.modules, "nncf", nncf)
+    monkeypatch.setattr(nncf, "quantize", quantize)
+    with pytest.raises(ModuleNotFoundError, match="torch"):
+        quantised(None, model(), spec)
 
 
 def test_in_which_layers_weights_take_7_bits_is_nncfs_choice_unless_it_is_set(nncf, spec):
