@@ -26,7 +26,7 @@ FRESH_PLAN = Plan(warmup_s=0.0, window_s=1e-9, windows=2, latencies=0)  # one ex
 FRESH, FRESH_ENOUGH = 15, (1, 0.5)  # times that it is run at most; times and seconds that are enough
 FRESH_SURE = (3, 2.0)  # that are enough to accuse a runtime: one stall of a CPU is no proof
 COLD = 200e-6  # seconds that new inputs may cost beside, in cold caches; published executes take 1.5 ms or more
-REMEMBERED = 0.5  # allowed ratio of a repeated execute to one of new inputs; caches of a host give 0.8 and more
+REMEMBERED = 0.6  # allowed ratio of a repeated execute to one of new inputs; caches of a host give 0.8 and more
 GROWTH_MB = 4.0  # MB in a stretch of executes: in a thousand, a buffer of 4 KB, the smallest piece of memory, each
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
 

@@ -685,6 +685,12 @@ def outputs_of_all_inputs_are_kept(plant):
 
 
 @timed("throughput INVALID")
+def half_of_what_is_repeated_is_computed(plant):
+    """A chip at 60 percent passes, and its outputs are right: the other half is still there from the first execute."""
+    plant.chip("halves_what_is_repeated")
+
+
+@timed("throughput INVALID")
 def a_backend_says_that_a_hundred_executes_are_in_flight(plant):
     """Rate and latency then fit whatever is skipped."""
     plant.chip("claims_many_in_flight")

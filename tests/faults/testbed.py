@@ -201,6 +201,7 @@ DRIFTS = {
     "keeps_all": lambda runs: 3,
     "slows_down": lambda runs: 1 + runs / 20,
     "remembers": lambda runs: 1 if runs <= 1 else 0.4,
+    "halves_what_is_repeated": lambda runs: 1 if runs <= 1 else 0.5,
     "now_and_then_another": lambda runs: 1.25 if runs // 4 % 3 == 0 else 1,
 }
 
@@ -209,6 +210,7 @@ PACES = {
     "batch_twice": lambda batch: 0.005 * batch**1.7,
     "slow": lambda batch: 4 * pace(batch),
     "at_60_percent": lambda batch: pace(batch) / 0.6,
+    "halves_what_is_repeated": lambda batch: pace(batch) / 0.6,
     "skips_every_fourth_timed": lambda batch: 4 / 3 * pace(batch),
     "skips_every_sixth_timed": lambda batch: 1.1 * pace(batch),
     "computes_equal_rows_once": lambda batch: 2 * pace(batch),
