@@ -60,6 +60,19 @@ def test_faces_are_the_authors(key, scale, faces):
     np.testing.assert_allclose(found["landmarks"].reshape(-1, 10), authors[:, 5:], rtol=0, atol=2e-4)
 
 
+def test_faces_of_an_input_that_is_wider_than_high_lie_where_their_priors_do():
+    """The last prior of 64 x 96: stride 32, row 1 and column 2, whose centre is (80, 48); its side is 512."""
+    rows = 2 * (8 * 12 + 4 * 6 + 2 * 3)
+    conf = np.tile(np.array([1, 0], np.float32), (rows, 1))
+    conf[-1] = 0.1, 0.9
+    outputs = named(np.zeros((rows, 4), np.float32), conf, np.zeros((rows, 10), np.float32))
+
+    found = retinaface.postprocess(outputs, Frame(192, 128, (2.0, 2.0)), (64, 96))
+
+    np.testing.assert_allclose(found["boxes"], [[-88, -104, 168, 152]], rtol=1e-6)
+    np.testing.assert_allclose(found["landmarks"], [[[40, 24]] * 5], rtol=1e-6)
+
+
 def test_the_authors_lines_are_written(faces):
     seed, side = data.AUTHORS_FACES
     found = retinaface.postprocess(named(*data.faces(1050, seed, 5)), Frame(side, side, (1.0, 1.0)), (side, side))

@@ -147,9 +147,11 @@ def test_a_device_that_changed_while_it_was_measured_is_invalid(change, says):
 def test_a_device_that_is_spoiled_under_load_and_well_again_after_it_is_invalid(change, says):
     loaded = dataclasses.replace(IDLE, busy=0.97, unseen_mb=9000.0)
 
-    check_same([CARD], [IDLE], [IDLE], [[loaded], [loaded]])
-    with pytest.raises(InvalidMeasurement, match=says):
-        check_same([CARD], [IDLE], [IDLE], [[loaded], [dataclasses.replace(loaded, **change)], [loaded]])
+    spoiled, both = dataclasses.replace(loaded, **change), [CARD, dataclasses.replace(CARD, index=1)]
+
+    check_same(both, [IDLE, IDLE], [IDLE, IDLE], [[loaded, loaded]] * 2)
+    with pytest.raises(InvalidMeasurement, match=f"NVIDIA T4 1 .*{says}"):
+        check_same(both, [IDLE, IDLE], [IDLE, IDLE], [[loaded, loaded], [loaded, spoiled], [loaded, loaded]])
 
 
 def test_a_device_that_shows_none_of_this_runs_processes_where_others_do_is_invalid():
