@@ -94,8 +94,9 @@ def command(
         every = taps.comparable(bench)
         located = layers.locate(every, taps.tapping(bench, every))
         found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}
-        if verdict.outcome is not Outcome.PASS and onnx is None:
+        if onnx is None:
             found |= explanations(bench, chip, wanted)
+            found["differs"] |= found["explained"]
         if bundle is not None and found["differs"]:
             found["bundle"] = _bundled(bench, every, located, found, bundle)
     if as_json:
@@ -194,7 +195,8 @@ def _bundled(
 
 
 def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
-    """The mistakes that may explain the gap between the chip's outputs and the reference's."""
+    """The mistakes that may explain the gap between the chip's outputs and the reference's, also where that is within
+    the tolerance: the accuracy may show what a precision allows. `explained`: whether one explains most of the gap."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -215,8 +217,12 @@ def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, An
             task = progress.add_task(reader(sys.stderr)("mistakes"), total=len(mistakes.MISTAKES))
             found = mistakes.explain(gap, lambda done: progress.advance(task, done))
     except InvalidMeasurement as error:  # for example NaN: the layers still show where it begins
-        return {"mistakes": [], "explanation": error.fact}
-    return {"mistakes": mistakes.as_json(found), "explanation": mistakes.conclusion(found)}
+        return {"mistakes": [], "explanation": error.fact, "explained": False}
+    return {
+        "mistakes": mistakes.as_json(found),
+        "explanation": mistakes.conclusion(found),
+        "explained": mistakes.explained(found),
+    }
 
 
 def findings(verdict: Verdict, located: Located, total: int) -> dict[str, Any]:
@@ -271,7 +277,9 @@ def _show(found: Mapping[str, Any]) -> None:
     if "explanation" in found:
         lines.append(found["explanation"])
         lines += [
-            f"  {100 * m['share']:.0f} % of the gap: {m['mistake']}" for m in found["mistakes"][1:4] if m["share"]
+            f"  {100 * m['share']:.0f} % of the gap: {m['mistake']}"
+            for m in found["mistakes"][int(found["explained"]) : 4]
+            if m["share"]
         ]
     for line in lines:
         say(line)

@@ -102,10 +102,15 @@ def share(gap: Gap, answer: Tensors) -> float:
     return max(0.0, 1 - math.sqrt(after / before))
 
 
+def explained(found: Sequence[Explanation]) -> bool:
+    """Whether the best explains `ENOUGH` of the gap."""
+    return (found[0].share or 0.0) >= ENOUGH
+
+
 def conclusion(found: Sequence[Explanation]) -> str:
     """The best explanation as a sentence, or the statement that none explains `ENOUGH` of the gap."""
     best = found[0]
-    if best.share is None or best.share < ENOUGH:
+    if not explained(found):
         tried = sum(e.share is not None for e in found)
         return f"none of the {tried} mistakes that could be tried explains more than {100 * ENOUGH:.0f} % of the gap"
     return str(best)

@@ -447,6 +447,10 @@ def test_single_executes_that_take_no_time_are_skipped_ones(quick, alone, outcom
 
 
 @pytest.mark.parametrize(("of", "outcome"), [(98, INVALID), (99, PASS)])
+def test_an_execute_as_short_as_its_call_is_not_taken_for_a_skipped_one():
+    assert judge_in_flight(8 / 49e-6, 8, 1, [49e-6] * 9 + [1e-6]).outcome is PASS
+
+
 def test_what_one_execute_in_a_hundred_gains_is_no_matter(of, outcome):
     assert judge_in_flight(800, 8, 1, [0.010] * of + [1e-6]).outcome is outcome
 

@@ -1,6 +1,7 @@
 """chipproof diagnose names the layer, or the mistake, that a compiler made."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ from diagnose_tiny import PROTOCOL, SIDE, Tampering, normalized, tampered
 from harness import baselines, matrix
 from harness.chips import CHIPS
 from harness.datasets import scenes
+from harness.diagnose import mistakes
 from harness.models import MODELS
 from harness.models.base import Frame, Prepared
 from harness.report.causes import PASSED_ON, SWITCHES
@@ -253,6 +255,23 @@ def test_the_command_names_the_mistake_of_a_chip_that_normalises(diagnose):
     assert "first to differ: /one/Conv_output_0" in out
     assert "check what is fed" in out
     assert "100 % of the gap: mean not subtracted" in out
+
+
+@pytest.mark.parametrize(("enough", "status"), [(0.5, 0), (0.3, 1)])
+def test_a_mistake_within_the_tolerance_is_told_for_the_accuracy_may_show_it(diagnose, monkeypatch, enough, status):
+    """A grey level is a third of what INT8 costs this network; most of it would be something to mend."""
+
+    def round_the_mean(spec):
+        mean = tuple(value - 1 for value in spec.normalize.mean)
+        return replace(spec, normalize=replace(spec.normalize, mean=mean))
+
+    monkeypatch.setattr(mistakes, "ENOUGH", enough)
+    ended, out = diagnose(spec_of=round_the_mean, precision="int8")
+
+    assert ended == status
+    assert "nothing differs in 6 layers" in out
+    assert (status == 0) == ("explains more than 50 % of the gap" in out)
+    assert len(re.findall("3[0-9] % of the gap: mean off by one grey level", out)) == 1
 
 
 def test_the_command_tells_a_mistake_of_fusing_from_one_of_a_layer(diagnose):
