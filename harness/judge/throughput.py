@@ -86,18 +86,21 @@ def _decide(
         return Verdict(Outcome.FAIL, text, details)
     near = seen.slow or low >= bound or bound <= seen.value < bound * math.exp(NEAR)
     alone = bool(one_state) and near and seen.sessions < SESSIONS
-    why = _too_wide(seen, widest, details) or _undecided(seen, bound, effort, between, alone, details)
+    why = _too_wide(seen, widest, effort, details) or _undecided(seen, bound, effort, between, alone, details)
     return Verdict(Outcome.INCONCLUSIVE, f"{text}; {why}", details)
 
 
-def _too_wide(seen: Estimate, widest: float, details: dict[str, Any]) -> str:
-    """That the interval is too wide to decide anything, or "". Writes its width into `details`."""
+def _too_wide(seen: Estimate, widest: float, effort: Effort, details: dict[str, Any]) -> str:
+    """That the interval is too wide to decide anything, and about how long it takes to make it narrow enough (its width
+    on the log scale shrinks with the square root of the time), or "". Writes its width into `details`."""
     if seen.width <= widest:
         return ""
     details["width"] = min(seen.width, 1e9)
+    seconds = 1.2 * effort.seconds * (math.log(seen.width) / math.log(widest)) ** 2
+    patience = f"--patience {math.ceil(seconds)}" if 0 < seconds <= AN_HOUR else "more --patience"
     return (
         f"high / low of the interval is {seen.width:.3g}, and only up to {widest:g} decides: "
-        f"{seen.doubt or 'noise'}; end other programs or lock the clock, then measure again, with more --patience"
+        f"{seen.doubt or 'noise'}; end other programs or lock the clock, then measure again, with {patience}"
     )
 
 
@@ -113,8 +116,11 @@ def _undecided(
             f"below what is asked, but runs of one chip differ by {percent(between)}: about {runs} runs on other days "
             "or cards, all like this one, would be a FAIL; run it again"
         )
-    more = SESSION_WINDOWS * (SESSIONS - seen.sessions) if alone else more_windows(seen, bound)
     why = seen.doubt or "the interval contains the bound"
+    if between and not effort.seconds:  # of figures on record, which nothing measures for longer
+        details["needed_runs"] = None
+        return f"{why}: too close to it for one run, and runs of one chip differ by {percent(between)}; run both again"
+    more = SESSION_WINDOWS * (SESSIONS - seen.sessions) if alone else more_windows(seen, bound)
     if alone:
         unseen = f"a clock state that was not seen may make the mean {percent(ONE_STATE)} lower"
         why = f"{seen.sessions} of {SESSIONS} fresh sessions: {seen.doubt if seen.slow else unseen}"

@@ -242,6 +242,32 @@ def test_a_target_compares_best_batches_with_a_published_figure(registry, best, 
     assert "asked at least 1.2" in verdict.text
 
 
+def test_a_target_near_its_bound_asks_for_nothing_that_no_option_gives(registry):
+    """Its figures are on record, and a throughput is not measured for longer than it takes to decide it."""
+    target = next(t for t in registry.targets("ascend310p") if t.other == "ascend310")
+    best = 2917.84 * 1.2
+    verdict = judge_target(estimate(best * 0.99, best * 1.012), registry.best("regnety_016", "ascend310"), target)
+
+    assert verdict.outcome is INCONCLUSIVE
+    assert "more windows" not in verdict.text
+    assert verdict.text.endswith(
+        "; the interval contains the bound: too close to it for one run, and runs of one chip differ by 4.243 %; "
+        "run both again"
+    )
+    assert verdict.details["needed_runs"] is None
+
+
+@pytest.mark.parametrize(("low", "says"), [(0.60, "--patience 77"), (0.0, "more --patience")])
+def test_an_interval_that_is_too_wide_says_how_long_it_would_take(registry, low, says):
+    """1 / 0.6 on either side are a factor of 2.78: (ln 2.78 / ln 1.5)^2 = 6.35 times the windows, of 10 s."""
+    cell = registry.cell(FIGURE, "throughput")
+    seen = Estimate(cell.value, low * cell.value, cell.value / 0.6, 0.3, 60)
+
+    assert judge_floor(seen, cell, effort=Effort(seconds=10.0)).text.endswith(
+        f"end other programs or lock the clock, then measure again, with {says}"
+    )
+
+
 def test_a_target_compares_with_a_measured_figure_where_there_is_one(registry):
     target = next(t for t in registry.targets("ascend310p") if t.other == "t4")
 
@@ -706,7 +732,7 @@ def of(value, low, high, sessions=6):
          "this one, would be a FAIL; run it again", {"ratio": 0.94, "bound": 95, "needed_runs": 80}),
         (of(110, 60, 130, 1), 0.95, Effort(1, 40.0), INCONCLUSIVE,
          "; high / low of the interval is 2.17, and only up to 1.5 decides: noise; end other programs or lock the "
-         "clock, then measure again, with more --patience", {"ratio": 1.1, "bound": 95, "width": 13 / 6}),
+         "clock, then measure again, with --patience 175", {"ratio": 1.1, "bound": 95, "width": 13 / 6}),
     ],
 )  # fmt: skip
 def test_a_floor_tells_all_that_it_rests_on(seen, slack, effort, outcome, more, figures):
