@@ -272,6 +272,8 @@ class BackendRow:
     tunes: Callable[[Device], str] = _untuned  # what BuildSpec.tune does on a device, for the record; "": nothing
     launched_whole: bool = False  # the host launches the engine at once, or far ahead of the device
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
+    quantises_apart: bool = False  # `build` with the option `only: quantised` makes what INT8 engines of all batches
+    # and inputs share; its path is then their option `quantised`
 
     def python(self, given: Pythons, chip: str) -> str:
         """The interpreter that the backend's worker runs under for a chip: the one that --sdk-python gives this chip,
@@ -329,7 +331,7 @@ BACKENDS: dict[str, BackendRow] = {
                    precisions=("fp32", "fp16", "bf16", "int8"),
                    settings={"streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE"),
                              "overflow_fix": one_of("FIRST_LAYER", "ENABLE", "DISABLE")},
-                   operators="openvino.txt", tiers=True, tunes=_tuned_on_npu),
+                   operators="openvino.txt", tiers=True, tunes=_tuned_on_npu, quantises_apart=True),
         BackendRow("qnn_htp", "harness.backends.qualcomm.htp", QNN, operators="qnn.txt"),
         BackendRow("rknn", "harness.backends.rockchip.rknn", RKNN,
                    settings={"algorithm": one_of("normal", "mmse", "kl_divergence")}, operators="rknn.txt"),

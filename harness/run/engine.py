@@ -187,7 +187,17 @@ class CaseEngine:
         if spec.calibration not in (None, self._checked):
             self.check_calibration(Path(str(spec.calibration)))
             self._checked = spec.calibration
-        store = self.context.settings.store
+        if backend.quantises_apart and spec.calibration is not None:
+            shared = replace(spec, batch=1, tiers=(), tune=False, normalize=None)
+            first = self._kept(worker, source, replace(shared, options={**spec.options, "only": "quantised"}))
+            spec = replace(spec, options={**spec.options, "quantised": str(first)})
+        path = self._kept(worker, source, spec)
+        return Built(path, replace(spec, batch=self.case.batch))
+
+    def _kept(self, worker: Worker, source: Path, spec: BuildSpec) -> Path:
+        """What the backend makes of `source` by `spec`, from the store or built by the worker; with `anew` by this
+        process, and after what it is made of."""
+        store, backend = self.context.settings.store, registry.backend(self.present.backend)
 
         def get(anew: bool) -> Path:
             return artefacts.engine_file(
@@ -202,11 +212,12 @@ class CaseEngine:
                 self.environment,
             )
 
-        path = get(anew=False)
-        if self.anew and not store.made_here(path):
+        path, first = get(anew=False), spec.options.get("quantised")
+        older = first is not None and store.told(path)["built"] < store.told(Path(first))["built"]
+        if self.anew and (older or not store.made_here(path)):
             before, path = store.told(path)["sha256"], get(anew=True)
             self.rebuilt = "the same" if store.told(path)["sha256"] == before else "another"
-        return Built(path, replace(spec, batch=self.case.batch))
+        return path
 
     def layers_in_int8(self, engine: Path) -> str:
         """How many layers are in INT8, such as "26 of 56", from the metadata of an ONNX engine; else ""."""

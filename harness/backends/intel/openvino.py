@@ -37,6 +37,7 @@ OLDEST = (2026, 4)  # release; older ones were not tried
 CAPABILITY = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "INT8"}  # as OPTIMIZATION_CAPABILITIES names them
 PRODUCTS = ("convolution", "matmul", "fullyconnected", "gemm", "deconvolution")  # layerType, where the time goes
 NARROW_TYPES = {"bf16": ("bf16",), "int8": ("i8", "u8")}  # precisions of which some products must be
+QUANTISED = "model.xml"  # in the folder of a quantised model
 PORTS = ("const", "input", "output", "parameter", "result")  # layerType of what computes nothing
 ON_HOST = "_cpu_impl"  # in the primitiveType of a node that the plugin of a GPU runs on the host
 WHOLE = ("i", "u", "boolean")  # how precisions of shape arithmetic begin, which may run on the host
@@ -87,7 +88,9 @@ def health(device: Device) -> Health:
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     """Static batch, or with `spec.tiers` every batch from the least to the most. INT8 is quantised by NNCF, see
     _nncf.quantised. Options: `streams`, else as many as the plugin takes for throughput; `threads` of a CPU, else all
-    cores."""
+    cores; `only: quantised`, for a folder with the model as NNCF quantised it, and `quantised`, that folder: it takes
+    longer than all else of a build and is the same for every batch, and for inputs that the engine normalises itself.
+    """
     ov = _sdk()
     core = ov.Core()
     capabilities = _capabilities(core, spec.target)
@@ -98,6 +101,9 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
             ),
             hint="select a precision that it names: pytest -m 'intel_cpu and fp32'",
         )
+    if spec.options.get("only") == "quantised":
+        _quantise(ov, core, onnx, engine, spec)
+        return
     model = _model(ov, core, onnx, spec)
     with _failing(BuildError, "openvino.Model.reshape"):
         batch = ov.Dimension(min(spec.tiers), max(spec.tiers)) if spec.tiers else spec.batch
@@ -206,27 +212,23 @@ class _Session:
 # what is compiled
 
 
-_QUANTISED = {}  # type: dict[str, Any]  # the last model that NNCF quantised, by all that decides it
-
-
 def _model(ov: Any, core: Any, onnx: Path, spec: BuildSpec) -> Any:
-    """The model as it was exported; at INT8 quantised, which takes longer than all else of a build and is the same for
-    every batch, and for inputs that the engine normalises itself."""
-    files = [Path(file) for file in (onnx, spec.calibration) if file]
-    changed = [file.stat().st_mtime_ns for file in files if file.exists()]
-    key = repr((files, changed, replace(spec, batch=1, tiers=(), normalize=None)))
-    if spec.precision == "int8" and key in _QUANTISED:
-        return _QUANTISED[key].clone()
+    """The model as it was exported; at INT8 quantised, now or before."""
+    before = spec.options.get("quantised")
     with _failing(BuildError, "openvino.Core.read_model"):
-        model = core.read_model(str(onnx))
-    if spec.precision != "int8":
+        model = core.read_model(str(Path(before) / QUANTISED if before else onnx))
+    if spec.precision != "int8" or before:
         return model
     from harness.backends.intel import _nncf
 
-    model = _nncf.quantised(ov, model, spec)
-    _QUANTISED.clear()
-    _QUANTISED[key] = model
-    return model.clone()
+    return _nncf.quantised(ov, model, spec)
+
+
+def _quantise(ov: Any, core: Any, onnx: Path, folder: Path, spec: BuildSpec) -> None:
+    """Write the model, quantised, to that folder."""
+    folder.mkdir()
+    with _failing(BuildError, "openvino.serialize"):
+        ov.serialize(_model(ov, core, onnx, spec), str(folder / QUANTISED), str(folder / "model.bin"))
 
 
 def _fed_pixels(ov: Any, model: Any, spec: BuildSpec) -> Any:

@@ -96,20 +96,26 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
         assert reference["y"].tolist() == [row % 5 for row in range(batch)]
 
 
+@pytest.mark.parametrize(("made_of", "seconds"), [({}, 2.0), ({"quantised": "/cache/quantised"}, 3.0)])
 @pytest.mark.parametrize(("held", "told"), [(511.96, {"device_peak_mb": 512.0}), (None, {}), (LOST, {})])
-def test_memory_of_the_device_is_a_cost_and_a_tool_that_fails_costs_no_verdict(monkeypatch, held, told):
+def test_memory_of_the_device_is_a_cost_and_a_tool_that_fails_costs_no_verdict(
+    monkeypatch, held, told, made_of, seconds
+):
     def health(device):
         if held is LOST:
             raise LOST
         return Health(own_mb=held)
 
-    store = SimpleNamespace(told=lambda path: {"bytes": 2_000_000, "seconds": 3.0})
+    took = {"engine": 2.0, "quantised": 1.0}
+    store = SimpleNamespace(told=lambda path: {"bytes": 2_000_000, "seconds": took[path.name]})
     bench = CaseRun(SimpleNamespace(settings=SimpleNamespace(store=store, process=0)), FP32)
-    monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
+    monkeypatch.setattr(
+        CaseRun, "built", lambda self: Built(Path("engine"), BuildSpec("int8", 1, (), (), options=made_of))
+    )
     vars(bench.engine)["present"] = SimpleNamespace(devices=[Device(0, "CPU")])
     vars(bench).update(worker=SimpleNamespace(health=health, peak_mb=100.0), session=SimpleNamespace(on_chip=None))
 
-    assert bench.costs == {"build_s": 3.0, "engine_mb": 2.0, "worker_peak_mb": 100.0, **told}
+    assert bench.costs == {"build_s": seconds, "engine_mb": 2.0, "worker_peak_mb": 100.0, **told}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What the chip's compiler is told for one case, and what the backend may ask for beside the graph."""
 
+import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -207,6 +209,63 @@ def test_an_engine_for_several_batches_is_one_for_all_their_cases(tmp_path, monk
     assert [(spec.batch, spec.tiers) for spec in specs] == [(64, (1, 4, 8, 16, 32, 64))]
     assert len({one.path for one in built}) == 1
     assert [one.spec.batch for one in built] == [1, 8, 64]
+
+
+class Quantising:
+    """A compiler whose INT8 builds begin with a step that their batches share; `seconds` is the clock."""
+
+    def __init__(self, monkeypatch):
+        self.specs, self.seconds = [], 0
+        monkeypatch.setattr(time, "time", lambda: 1e9 + self.seconds)
+
+    def build(self, onnx, engine, spec):
+        self.specs.append(spec)
+        self.seconds += 10
+        first = spec.options.get("quantised")
+        engine.write_text(f"{Path(first).read_text()} at {spec.batch}" if first else f"ranges {self.seconds}")
+
+
+@pytest.fixture
+def quantising(monkeypatch, tmp_path):
+    """(compiler, function that builds the engine of a case by it)."""
+    monkeypatch.setattr(CaseEngine, "onnx", lambda self, variant=None: tmp_path / "onnx" / "m.onnx")
+    monkeypatch.setattr(CaseEngine, "calibration", lambda self: tmp_path / "images.npy")
+    monkeypatch.setattr(CaseEngine, "check_calibration", lambda self, path: None)
+    compiler = Quantising(monkeypatch)
+
+    def built(store, batch, variant=None, precision="int8", anew=False):
+        engine = engine_of(f"regnety_016-intel_cpu-{precision}-bs{batch}", tmp_path, NONE, backend="openvino")
+        engine.context.settings.store, engine.anew = store, anew
+        return engine.built(compiler, variant or engine.variant).path.read_text()
+
+    return compiler, built
+
+
+def test_engines_of_all_batches_and_inputs_are_made_of_one_quantised_model(quantising, tmp_path):
+    compiler, built = quantising
+    store = Store(tmp_path / "store")
+
+    found = [built(store, 1), built(store, 1, Variant(raw=True)), built(store, 4), built(store, 4, precision="fp32")]
+
+    assert found[:3] == ["ranges 10 at 1", "ranges 10 at 1", "ranges 10 at 4"]
+    assert [spec.options.get("only") for spec in compiler.specs] == ["quantised", None, None, None, None]
+    shared = compiler.specs[0]
+    assert (shared.batch, shared.tiers, shared.normalize) == (1, (), None)
+    assert compiler.specs[2].normalize is not None
+    assert compiler.specs[4].options == {}, "of FP32 nothing is quantised"
+
+
+def test_a_second_measurement_has_a_quantised_model_of_its_own_and_engines_of_that(quantising, tmp_path):
+    compiler, built = quantising
+    built(Store(tmp_path / "store"), 1)
+    today = Store(tmp_path / "store")
+
+    assert built(today, 1) == "ranges 10 at 1"
+    assert built(today, 4) == "ranges 10 at 4", "built by this process, of what it found in the cache"
+    assert built(today, 4, anew=True) == "ranges 40 at 4"
+    assert built(today, 1, anew=True) == "ranges 40 at 1"
+    assert built(today, 4, anew=True) == "ranges 40 at 4"
+    assert len(compiler.specs) == 6, "each once"
 
 
 @pytest.mark.parametrize(

@@ -575,50 +575,20 @@ def test_int8_without_nncf_says_how_to_get_it(monkeypatch, calibration):
     assert raised.value.hint == 'pip install "chipproof[openvino]"'
 
 
-@pytest.mark.parametrize(
-    ("change", "times"),
-    [
-        ({}, 1),
-        ({"batch": 4}, 1),
-        ({"tiers": (1, 4)}, 1),
-        ({"normalize": PIXELS}, 1),
-        ({"options": {"preset": "PERFORMANCE"}}, 2),
-        ({"calibration": "other.npy"}, 2),
-    ],
-)
-def test_a_model_is_quantised_once_for_all_batches_and_kinds_of_input(
-    monkeypatch, calibration, tmp_path, change, times
-):
-    made, read = [], []
-    model = SimpleNamespace(clone=lambda: made[-1])
-    monkeypatch.setattr(backend, "_QUANTISED", {})
-    monkeypatch.setattr(_nncf, "quantised", lambda ov, model, wanted: made.append(wanted) or model)
-    core = SimpleNamespace(read_model=lambda path: read.append(path) or model)
-    first = spec("int8", calibration=calibration)
-    (tmp_path / "model.onnx").touch()
-
-    for wanted in (first, replace(first, **change)):
-        assert backend._model(None, core, tmp_path / "model.onnx", wanted) is made[-1]
-    assert len(made) == len(read) == times
-
-    os.utime(tmp_path / "model.onnx", (1, 1))
-    backend._model(None, core, tmp_path / "model.onnx", replace(first, **change))
-    assert len(made) == times + 1
-
-
 @real
-def test_an_engine_of_a_model_that_was_quantised_before_is_that_of_one_quantised_for_it(engine, calibration):
-    plain, x = spec("int8", calibration=calibration, options=ROOM), drawn(2)
-    wanted = replace(plain, normalize=PIXELS)
-
-    backend._QUANTISED.clear()
+@pytest.mark.parametrize("change", [{}, {"batch": 4}, {"tiers": (1, 4)}, {"normalize": PIXELS}])
+def test_an_engine_of_a_model_that_was_quantised_before_is_that_of_one_quantised_for_it(
+    engine, source, calibration, tmp_path, monkeypatch, change
+):
+    plain = spec("int8", calibration=calibration, options=ROOM)
+    wanted = replace(plain, **change)
+    x = drawn(wanted.batch) if wanted.normalize else images(wanted.batch)
     alone = outputs(engine(wanted), wanted, x)
-    backend._QUANTISED.clear()
-    engine(plain)
-    (kept,) = backend._QUANTISED
-    found = outputs(engine(wanted), wanted, x)
 
-    assert list(backend._QUANTISED) == [kept]
+    backend.build(source, tmp_path / "quantised", replace(plain, options={**ROOM, "only": "quantised"}))
+    monkeypatch.setattr(_nncf, "quantised", None)
+    found = outputs(engine(replace(wanted, options={**ROOM, "quantised": str(tmp_path / "quantised")})), wanted, x)
+
     assert all(np.array_equal(found[name], alone[name]) for name in alone)
 
 
