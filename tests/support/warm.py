@@ -5,6 +5,7 @@ simulated SDKs' programs, then run in a fork of a server that has imported libra
 is a child of the process that asks (CLONE_PARENT, clone(2)), with the arguments, the environment, the folder and the
 descriptors that it asks for: for whoever started it, it is what it would have been. Whatever is not understood here is
 started as always. Of processor time, `atc` of a tiny network takes 0.07 s instead of 0.9, a worker 0.1 instead of 0.4.
+Where the environment has WARM_BELOW, what a process starts is warm too, down to the last.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import importlib
 import inspect
 import io
@@ -25,6 +27,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Callable
@@ -54,6 +57,25 @@ class Server:
         # OpenBLAS starts threads when it is imported, and no thread is in a fork
         self.env = {**os.environ, "PYTHONPATH": "", "OPENBLAS_NUM_THREADS": "1"}
         self.ours: socket.socket | None = None
+        self.wait: Callable[[], object]
+
+    @staticmethod
+    def below(paths: list[str], places: list[int]) -> Server:
+        """A server that is a fork of this process, without the descriptors of `places`."""
+        server = Server()
+        server.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if not pid:
+            server.ours.close()
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for number in places:
+                os.dup2(nothing, number)
+            asked = serve(theirs)
+            os._exit(ended(lambda: become(asked, paths)))
+        theirs.close()
+        server.wait = lambda: os.waitpid(pid, 0)
+        atexit.register(server.close)
+        return server
 
     def starts_so(self, env: dict[str, str]) -> bool:
         """Whether Python starts with this environment as it did with the server's."""
@@ -66,24 +88,28 @@ class Server:
             if self.ours is None:
                 self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 command = [sys.executable, __file__, str(theirs.fileno()), *self.modules]
-                self.process = REAL(command, env=self.env, pass_fds=[theirs.fileno()])
+                self.wait = REAL(command, env=self.env, pass_fds=[theirs.fileno()]).wait
                 theirs.close()
                 atexit.register(self.close)
             socket.send_fds(self.ours, [json.dumps(asked).encode()], descriptors)
             answer = self.ours.recv(64)
         if not answer:
-            raise RuntimeError(f"the server of warm processes ended with {self.process.wait()}")
+            raise RuntimeError(f"the server of warm processes ended with {self.wait()}")
         return int(answer)
 
     def close(self) -> None:
         """End the server; in a fork of its owner, nothing."""
         if self.ours is not None and os.getpid() == self.owner:
             self.ours.close()
-            self.process.wait()
+            self.wait()
 
 
 LIGHT = Server("numpy", "onnx", "onnxruntime")
 """What a backend's worker and a simulated SDK import."""
+RUN = Server(*LIGHT.modules, "pytest", "jinja2", "psutil")
+"""What a run of the conformance tests imports at once."""
+WHOLE = Server(*RUN.modules, "timm", "scipy.stats", "PIL.Image", "cv2", "numba_ready")
+"""What it imports in the end."""
 
 
 def instead(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
@@ -188,9 +214,12 @@ def become(asked: dict, paths: list[str]) -> None:
     if asked["session"]:
         os.setsid()
     put(asked["given"], asked["places"])
+    if "WARM_BELOW" in asked["env"]:
+        Popen.server, subprocess.Popen = Server.below(paths, asked["places"]), Popen
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
+    tempfile.tempdir = None  # of the server's environment
     unbuffered, faults, (first, *rest) = entry(asked["command"])
     unbuffered = unbuffered or bool(asked["env"].get("PYTHONUNBUFFERED"))
     for number, name in enumerate(("stdin", "stdout", "stderr")):  # those of the server know what its own can do
@@ -242,5 +271,6 @@ def ended(run: Callable[[], None]) -> int:
 if __name__ == "__main__":
     for module in sys.argv[2:]:
         importlib.import_module(module)
+    gc.freeze()  # forks neither look for garbage among what was imported nor copy it in doing so
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
     os._exit(ended(lambda: become(asked, sys.path[1:])))

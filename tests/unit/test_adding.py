@@ -12,6 +12,7 @@ from textwrap import indent
 
 import installed_tiny
 import pytest
+import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -259,8 +260,10 @@ section = "3"
 
 
 @pytest.fixture
-def installed(tmp_path):
+def installed(tmp_path, monkeypatch):
     """A folder with a package as pip would install it: modules, simulated SDK, published figures, entry points."""
+    warm.instead(monkeypatch, warm.WHOLE)
+    monkeypatch.setenv("WARM_BELOW", "")
     site = tmp_path / "site"
     package, info = site / "chipproof_acme", site / "chipproof_acme-1.0.dist-info"
     (package / "simulator").mkdir(parents=True)

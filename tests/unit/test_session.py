@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import inside
 import installed_tiny
 import pytest
 import warm
@@ -48,13 +49,13 @@ from tests.session import (
 from tests.spread import scope_of
 
 ROOT = Path(__file__).parents[2]
-PYTEST = warm.Server("numpy", "pytest")
 
 
 @pytest.fixture(autouse=True)
 def warm_pytest(monkeypatch):
     """No test is about how Python starts."""
-    warm.instead(monkeypatch, PYTEST)
+    warm.instead(monkeypatch, warm.RUN)
+    monkeypatch.setenv("WARM_BELOW", "")
 
 
 def session(*arguments, **environment):
@@ -83,19 +84,11 @@ class NothingRuns:
 def refusal(monkeypatch, capfd):
     """What is said when pytest refuses its options, in this process: a start of Python for each would take longer than
     the rest of this file."""
-    for name in os.environ:
-        if name.startswith(("CHIPPROOF", "PYTEST")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    monkeypatch.chdir(ROOT)
 
     def refuse(*arguments):
-        settings = ["-c", str(ROOT / "pyproject.toml"), "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        command = ["-p", "no:cacheprovider", "-q", *settings, "tests/conformance", *arguments]
-        monkeypatch.setattr(sys, "argv", ["pytest", *command])  # where the language is looked up
-        status = pytest.main(command, plugins=[NothingRuns()])
-        said = "".join(capfd.readouterr())
-        assert status == pytest.ExitCode.USAGE_ERROR, said
+        done = inside.conformance(monkeypatch, capfd, *arguments, plugins=(NothingRuns(),))
+        said = done.stdout + done.stderr
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR, said
         return said
 
     return refuse
@@ -135,7 +128,8 @@ def test_paths_of_options_need_no_path_of_tests(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_share_the_devices_of_a_chip_and_no_test_is_lost(tmp_path):
+def test_processes_share_the_devices_of_a_chip_and_no_test_is_lost(tmp_path, monkeypatch):
+    warm.instead(monkeypatch, warm.WHOLE)
     marks = "ascend310 and (tiny_one or tiny_two) and (bs1 or bs4) and not accuracy"
     given = ["-m", marks, "--simulate", f"--cache={tmp_path / 'cache'}", f"--results={tmp_path / 'results'}"]
 

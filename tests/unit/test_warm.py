@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 import warm
 
@@ -104,3 +105,34 @@ def test_nothing_of_the_suite_is_imported_before_it_is_asked_for(monkeypatch):
     there = {name.split(".")[0] for name in done.stdout.split()}
     assert there >= set(warm.LIGHT.modules), "it was started"
     assert not there & {"harness", "tools", "tests", "baselines"}
+
+
+BELOW = """
+import os, subprocess, sys
+there = ["numpy" in sys.modules, os.getppid() == int(sys.argv[2]), sorted(map(int, os.listdir("/proc/self/fd")))[:3]]
+print(*there, flush=True)
+if int(sys.argv[1]):
+    subprocess.run([sys.executable, "-c", sys.argv[3], str(int(sys.argv[1]) - 1), str(os.getpid()), sys.argv[3]])
+"""
+
+
+def test_what_a_warm_process_starts_is_warm_too_where_that_is_asked_for(monkeypatch):
+    warm.instead(monkeypatch, warm.LIGHT)
+    monkeypatch.setenv("WARM_BELOW", "")
+
+    words = [sys.executable, "-c", BELOW, "2", str(os.getpid()), BELOW]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.splitlines() == ["True True [0, 1, 2]"] * 3, done.stderr
+
+
+def test_the_server_of_a_warm_process_that_is_killed_ends(monkeypatch):
+    warm.instead(monkeypatch, warm.LIGHT)
+    monkeypatch.setenv("WARM_BELOW", "")
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"],
+                          stdout=subprocess.PIPE) as process:  # fmt: skip
+        process.stdout.readline()
+        (server,) = psutil.Process(process.pid).children()
+        process.kill()
+
+    assert not psutil.wait_procs([server], timeout=20)[1]
