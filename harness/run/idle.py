@@ -20,6 +20,10 @@ VACANT_S = 1.0  # between two looks at a device that others use: a vendor's tool
 TELL_S = 30.0  # between two words to someone who waits
 
 
+class Disturbed(InvalidMeasurement):
+    """The device was in use, unhealthy or throttled, or its clock changed: that says nothing of the engine."""
+
+
 def rested(ask: Callable[[], Health], patience: float = 3.0) -> Health:
     """How a device is when the suite's own work of a moment ago has left its utilisation, which is a mean over up to a
     second: while nothing but that stands against it, it is asked again for `patience` seconds."""
@@ -65,24 +69,22 @@ def _since(process: str) -> str:
 
 
 def check_idle(device: Device, health: Health) -> None:
-    """Raises InvalidMeasurement when the device is unhealthy, throttled, or used by others. What a vendor does not
+    """Raises Disturbed when the device is unhealthy, throttled, or used by others. What a vendor does not
     report counts as fine."""
     name = f"{device.name} {device.index}"
     if not health.healthy:
-        raise InvalidMeasurement(
+        raise Disturbed(
             f"{name} is not healthy: {health.note or 'it does not say why'}",
             hint="see npu-smi info, cnmon or nvidia-smi",
         )
     if users(health):
-        raise InvalidMeasurement(
-            f"{name} is used by {', '.join(users(health))}", hint="measure when the device is idle"
-        )
+        raise Disturbed(f"{name} is used by {', '.join(users(health))}", hint="measure when the device is idle")
     if health.busy is not None and not health.busy <= IDLE:  # NaN is not idle
-        raise InvalidMeasurement(
+        raise Disturbed(
             f"{name} is {health.busy:.0%} busy; up to {IDLE:.0%} is idle", hint="measure when the device is idle"
         )
     if health.throttled:
-        raise InvalidMeasurement(
+        raise Disturbed(
             f"{name} throttles{_temperature(health)}", hint="cool it, or raise its power limit, then measure again"
         )
 
@@ -128,7 +130,7 @@ def check_same(
     after: Sequence[Health],
     during: Sequence[Sequence[Health]] = (),
 ) -> None:
-    """Raises InvalidMeasurement when a device became unhealthy, throttled or used by others while it was measured, or
+    """Raises Disturbed when a device became unhealthy, throttled or used by others while it was measured, or
     its clock changed; under load, when it fell below the first clock seen under load; and when it shows none of the
     suite's own processes, where another device does and this one tells all of its use. Utilisation and memory after a
     measurement are its own and say nothing. `during` has a row of the devices for every moment under load."""
@@ -136,7 +138,7 @@ def check_same(
         clocks = [row[number].clock_mhz for row in (*during, after)]
         loaded = [clock for clock in clocks if clock]
         if loaded and min(loaded) < (1 - CLOCK) * loaded[0]:
-            raise InvalidMeasurement(
+            raise Disturbed(
                 f"{device.name} {device.index} throttled: its clock fell from {loaded[0]:g} to {min(loaded):g} MHz "
                 f"under load{_temperature(later)}",
                 hint="cool it, or raise its power limit, then measure again",
@@ -144,14 +146,14 @@ def check_same(
         for moment in (*(row[number] for row in during), later):
             check_idle(device, replace(moment, busy=None, unseen_mb=None))  # its own, where it is not shown either
         if earlier.clock_mhz and later.clock_mhz and not abs(later.clock_mhz / earlier.clock_mhz - 1) <= CLOCK:
-            raise InvalidMeasurement(
+            raise Disturbed(
                 f"the clock of {device.name} {device.index} went from {earlier.clock_mhz:g} to {later.clock_mhz:g} MHz",
                 hint="lock the clock, then measure again",
             )
     if any(health.own for health in after):
         for device, health in zip(devices, after, strict=True):
             if not health.own and not health.untold:
-                raise InvalidMeasurement(
+                raise Disturbed(
                     f"{device.name} {device.index} shows no process of this run, and others that were measured with it "
                     "do: its work ran on another device",
                     hint=f"compare the numbers of the vendor's tool with those of the runtime, then each device alone: "

@@ -36,6 +36,7 @@ from harness.run.case_answers import answers_of
 from harness.run.case_run import CaseRun, peers_of
 from harness.run.case_speed import speed_of
 from harness.run.context import RunContext
+from harness.run.idle import Disturbed
 from harness.run.settings import CHIP_PLAN, Settings
 from harness.run.simulation import simulator
 from harness.store import Store
@@ -361,8 +362,8 @@ def judge(
         verdicts: Mapping[str, Verdict] = judged.verdicts
         if isinstance(first, InvalidMeasurement) or suspect(excused(suite, bench.case, stage, verdicts)):
             timed = stage == "throughput"
-            busy = timed and isinstance(first, InvalidMeasurement)  # says nothing of the engine, which may take hours
-            again = benches.put(bench.case, anew=not busy)
+            anew = not isinstance(first, Disturbed)  # which says nothing of an engine that may take hours to build
+            again = benches.put(bench.case, anew)
             second: Judged | HarnessError
             try:
                 second = once(measure, again)

@@ -8,6 +8,7 @@ import pytest
 
 from harness.judge.accuracy import judge_agreement, judge_tail
 from harness.run import accuracy
+from harness.run.case_run import CaseRun
 from harness.vocabulary import STAGE_MARKERS, Outcome
 from tests.faults import answers, circumstances, tiny  # noqa: F401 - they fill the list
 from tests.faults.plant import FAULTS, Plant
@@ -161,6 +162,22 @@ def test_a_red_verdict_is_measured_twice_and_a_green_one_once(conform, planted, 
     assert wrong
     assert all(record.facts["second"] == "FAIL" for record in wrong)
     assert all("measured again in a new process" in record.text for record in wrong)
+
+
+@pytest.mark.parametrize(
+    ("fault", "anew"), [("busy_before", False), ("throttled", False), ("skips_every_second", True)]
+)
+def test_a_new_engine_is_built_where_it_may_be_the_engines_fault(conform, monkeypatch, fault, anew):
+    began, sound = [], CaseRun.__init__
+    monkeypatch.setattr(
+        CaseRun, "__init__", lambda run, suite, case, anew=False: began.append(anew) or sound(run, suite, case, anew)
+    )
+    monkeypatch.setenv("TESTBED", fault)
+
+    (record,) = conform("tiny_classes and fp32 and bs4 and throughput").records
+
+    assert began == [False, anew]
+    assert record.text.count("and with a new engine") == anew
 
 
 @pytest.fixture
