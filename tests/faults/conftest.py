@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -75,6 +76,7 @@ def planted(world: tiny.World, present: dict[str, Presence], monkeypatch: pytest
             present[chip.name] = look(chip, start)
         return present[chip.name]
 
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # of no use but against a power cut
     monkeypatch.setattr(devices, "find", find)
     monkeypatch.setattr(registry, "entry_points", points)
     monkeypatch.setattr(matrix, "CHIPS", {})

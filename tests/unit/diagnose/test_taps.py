@@ -4,6 +4,7 @@ import json
 
 import own_models
 import pytest
+import warm
 from diagnose_tiny import Tampering, tampered
 from own_models import F, file, info, node, weight
 
@@ -15,6 +16,12 @@ from harness.run.context import RunContext
 from harness.run.own_run import OwnRun
 from harness.run.settings import Settings
 from harness.store import Store
+
+
+@pytest.fixture(autouse=True)
+def warm_workers(monkeypatch):
+    """No test is about how Python starts."""
+    warm.instead(monkeypatch, warm.LIGHT)
 
 
 def deep(shape=("n", 8)):

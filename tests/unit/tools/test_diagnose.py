@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import own_models
 import pytest
+import warm
 from diagnose_tiny import PROTOCOL, SIDE, Tampering, normalized, tampered
 
 from harness import baselines, matrix
@@ -27,6 +28,12 @@ from harness.run.settings import Settings
 from harness.store import Store
 from tests.session import DIAGNOSED
 from tools import cli
+
+
+@pytest.fixture(autouse=True)
+def warm_workers(monkeypatch):
+    """No test is about how Python starts."""
+    warm.instead(monkeypatch, warm.LIGHT)
 
 
 def tiny_network():

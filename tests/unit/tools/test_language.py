@@ -10,6 +10,7 @@ import numpy as np
 import own_models
 import pytest
 import typer
+import warm
 from made_runs import HEADER, SERIES, agreed, past, timed
 
 from harness import matrix
@@ -34,6 +35,13 @@ TERMS = re.compile(
 """Names of the field that have two words."""
 NAMES = {*STAGES, *CHIPS, *MODELS, *METRICS, *(precision.value for precision in Precision), "fast", "enough", "agrees"}
 """What is called the same in every language."""
+
+
+@pytest.fixture(autouse=True)
+def warm_workers(monkeypatch):
+    """No test is about how Python starts."""
+    warm.instead(monkeypatch, warm.RUN)
+    monkeypatch.setenv("WARM_BELOW", "")
 
 
 def english(text):
