@@ -91,6 +91,23 @@ def test_fp32_is_compared_with_fp64():
     assert 0 < np.abs(found - single).max() < 1e-5
 
 
+def test_fp64_has_pytorchs_own_memory_layout_which_is_the_quicker_one_there():
+    seen = []
+
+    class Conv(nn.Conv2d):
+        def forward(self, x):
+            seen.append((self.weight.dtype, self.weight.is_contiguous(), x.is_contiguous()))
+            return super().forward(x)
+
+    network = Conv(3, 4, 3).to(memory_format=torch.channels_last)
+    images = np.ones((1, 3, 5, 6), np.float32)
+
+    for precision in (FP32, INT8):
+        arithmetic.outputs(network, ["y"], images, precision)
+
+    assert seen == [(torch.float64, True, True), (torch.float32, False, True)]
+
+
 def test_the_network_itself_is_left_as_it_was():
     network = Layers()
     before = {name: value.clone() for name, value in network.state_dict().items()}
