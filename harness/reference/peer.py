@@ -28,7 +28,7 @@ _rest = Thread(target=importlib.import_module, args=["timm"], daemon=True)  # ti
 @contextmanager
 def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[TorchSession]:
     """A session on the CPU of the model that `spec.options["model"]` names, as a backend loads an engine. It has run
-    once, so that most of its memory is allocated."""
+    once, unless it is told the shapes of its outputs."""
     if _rest.ident is not None:
         _rest.join()  # no import may run while a session is measured
     with torch.inference_mode():

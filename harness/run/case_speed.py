@@ -211,7 +211,7 @@ class CaseSpeed:
             for name in self.peers:
                 images: Tensors = {n: v.astype(np.float32, copy=False) for n, v in self.timed(run.inputs()).items()}
                 peer = stack.enter_context(peers.opened(self.context, name, run.engine))
-                answered = peer.run(images)  # the second run: a large network allocates some of its memory only then
+                answered = peer.run(images)  # before the windows: it allocates its memory then
                 sides.append(Side(f"{name} beside {self.case}", peer, images, answered))
             patience = self._patience(CPU_PATIENCE_S)
             blocks, effort, load = throughput.pairs_until_decided(sides, self._shown(patience), patience)

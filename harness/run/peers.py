@@ -12,7 +12,7 @@ from harness.backends.base import BuildSpec
 from harness.chips import EAGER, ONNX_RUNTIME
 from harness.run import artefacts
 from harness.run.context import RunContext
-from harness.run.engine import CaseEngine
+from harness.run.engine import CaseEngine, graph_outputs
 from harness.worker.process import RemoteSession, Worker
 
 
@@ -28,7 +28,11 @@ class Peer:
 
 
 def _weights(context: RunContext, worker: Worker, engine: CaseEngine) -> tuple[Path, BuildSpec]:
-    spec = replace(engine.plain_spec(), options={"model": engine.model.name})
+    options: dict[str, object] = {"model": engine.model.name}
+    if engine.model.heavy:  # else a pass, of seconds, would be run to learn them
+        _, outputs = graph_outputs(engine.onnx())
+        options["shapes"] = [outputs[name][2] for name in engine.model.outputs]
+    spec = replace(engine.plain_spec(), options=options)
     return context.references.weights(engine.model).path, spec
 
 

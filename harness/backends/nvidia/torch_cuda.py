@@ -126,8 +126,9 @@ def load(engine: Path, device: Device, spec: BuildSpec) -> Iterator[TorchSession
 
 
 class TorchSession:
-    """A PyTorch module on `place`. It runs once on zeros to learn the shapes of its outputs. Use it under
-    torch.inference_mode. Raises RunError when the number of outputs is not the model's."""
+    """A PyTorch module on `place`. It runs once on zeros to learn the shapes of its outputs, unless `spec.options` has
+    them: "shapes", a list for each output. Use it under torch.inference_mode. Raises RunError when the number of
+    outputs is not the model's."""
 
     def __init__(self, torch: Any, module: Any, place: Any, spec: BuildSpec) -> None:
         self._torch = torch
@@ -137,13 +138,13 @@ class TorchSession:
         self._made: Any = None
         self.inputs = tuple(TensorSpec(t.name, "float32", shape_at(t, spec.batch)) for t in spec.inputs)
         self._fed: Any = tuple(self._on_device(np.zeros(t.shape, np.float32)) for t in self.inputs)
-        made = self._run(1)
-        if len(made) != len(spec.outputs):
+        shapes = spec.options.get("shapes") or [list(value.shape) for value in self._run(1)]
+        if len(shapes) != len(spec.outputs):
             raise RunError(
-                f"the engine has {len(made)} outputs, the model {len(spec.outputs)}",
+                f"the engine has {len(shapes)} outputs, the model {len(spec.outputs)}",
                 hint="trace the network that was exported",
             )
-        self.outputs = tuple(TensorSpec(name, "float32", tuple(value.shape)) for name, value in zip(spec.outputs, made))
+        self.outputs = tuple(TensorSpec(name, "float32", tuple(shape)) for name, shape in zip(spec.outputs, shapes))
 
     def _on_device(self, array: Any) -> Any:
         tensor = self._torch.from_numpy(np.ascontiguousarray(array)).to(self._place, copy=True)

@@ -4,11 +4,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
+import ort_small
 import pytest
 import torch
 
 from harness import baselines
-from harness.backends.base import BuildSpec, Device, TensorSpec
+from harness.backends.base import BuildSpec, Device, TensorSpec, check
+from harness.backends.nvidia.torch_cuda import TorchSession
 from harness.chips import EAGER
 from harness.errors import DeviceError
 from harness.models import MODELS
@@ -75,6 +78,41 @@ def test_the_peer_imports_the_rest_between_two_sessions_and_never_beside_one(mon
             told.append("measured")
 
     assert told == ["session", "measured", "import", "waited for", "session", "measured"]
+
+
+@pytest.mark.parametrize(("options", "passes"), [({}, 1), ({"shapes": [[-1, 5]]}, 0)])
+def test_a_session_that_is_told_the_shapes_of_outputs_is_not_run_to_learn_them(options, passes):
+    fed = []
+    network = torch.nn.Linear(3, 5)
+    network.register_forward_pre_hook(lambda module, given: fed.append(given[0].shape))
+    spec = BuildSpec("fp32", 2, (TensorSpec("image", "float32", (-1, 3)),), ("out",), options=options)
+
+    with torch.inference_mode():
+        session = TorchSession(torch, network, torch.device("cpu"), spec)
+        assert len(fed) == passes
+        session.write({"image": np.ones((2, 3), np.float32)})
+        session.execute()
+        found = session.read()
+
+    check(found, session.outputs, "output")
+    assert found["out"].shape == (2, 5)
+
+
+def test_eager_pytorch_is_told_the_shapes_of_a_heavy_model_alone(tmp_path):
+    onnx.save(ort_small.network(), tmp_path / "small.onnx")
+    names = tuple(value.name for value in ort_small.network().graph.output)
+    resolved = SimpleNamespace(path=tmp_path)
+    suite = SimpleNamespace(references=SimpleNamespace(weights=lambda model: resolved))
+
+    told = {}
+    for heavy in (True, False):
+        model = SimpleNamespace(name="any", heavy=heavy, outputs=names[::-1])
+        engine = SimpleNamespace(model=model, onnx=lambda: tmp_path / "small.onnx", plain_spec=lambda: SMALL)
+        told[heavy] = peers.PEERS[EAGER].given(suite, None, engine)[1].options
+
+    found = ort_small.expected(ort_small.images(2))
+    assert told[False] == {"model": "any"}
+    assert told[True]["shapes"] == [[-1, *found[name].shape[1:]] for name in names[::-1]]
 
 
 def test_weights_of_another_model_are_an_error_of_the_case(suite, tmp_path, monkeypatch):
