@@ -109,6 +109,18 @@ def tolerance_of(precision: Precision, loss: Loss | None, of_a_file: bool = Fals
     return Tolerance(cosine, max(asked.largest, units * loss.largest), max(asked.rms, rms))
 
 
+def within_engine(precision: Precision, loss: Mapping[str, Loss]) -> dict[str, float]:
+    """Bounds, as judge_numerics takes them, for outputs of one engine for the same images at other places of a batch.
+    It rounds them in the same way or in another order, so they may differ by `UNITS` times the loss of the arithmetic
+    where that is less than TOLERANCES; {} where the loss is not known, and at FP32."""
+    if precision not in UNITS or not loss:
+        return {}
+    asked, units = TOLERANCES[precision], UNITS[precision]
+    rms = min(asked.rms, units * max(one.rms for one in loss.values()))
+    largest = min(asked.largest, units * max(one.largest for one in loss.values()))
+    return {"cosine": max(asked.cosine, math.sqrt(1 - rms**2)), "largest": largest, "rms": rms}
+
+
 def judge_numerics(
     chip: Tensors,
     reference: Tensors,

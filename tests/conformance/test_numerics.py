@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.judge.numerics import in_precision, judge_numerics
+from harness.judge.numerics import in_precision, judge_numerics, within_engine
 from harness.judge.repeat import Judged
 from harness.judge.verdict import Verdict
 from harness.vocabulary import Outcome
@@ -13,10 +13,10 @@ from harness.vocabulary import Outcome
 pytestmark = pytest.mark.numerics
 
 
-def judged(bench, chip, reference, loss=None):
-    """A verdict on a part of the network in INT8 says how large a part."""
+def judged(bench, chip, reference, loss=None, bounds=None):
+    """A verdict on a part of the network in INT8 says how large a part. The lab's bounds come before `bounds`."""
     row = bench.bound("numerics")
-    verdict = judge_numerics(chip, reference, bench.case.precision, loss, row.tolerance)
+    verdict = judge_numerics(chip, reference, bench.case.precision, loss, {**(bounds or {}), **(row.tolerance or {})})
     if not bench.context.simulated(bench.chip):  # the stand-ins round less than chips do
         verdict = in_precision(verdict, bench.case.precision)
     verdict = row.told(verdict)
@@ -52,7 +52,7 @@ def turned(bench):
     backwards, straight = bench.turned()
     if not all(np.isfinite(value).all() for value in straight.values()):
         return Judged({"rows": Verdict(Outcome.FAIL, "outputs are not finite: rows cannot be compared")})
-    return Judged({"rows": judged(bench, backwards, straight)})
+    return Judged({"rows": judged(bench, backwards, straight, bounds=within_engine(bench.case.precision, bench.loss))})
 
 
 def test_a_row_does_not_depend_on_its_place_or_its_neighbours(bench, judge):

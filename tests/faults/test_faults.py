@@ -181,6 +181,25 @@ def test_a_new_engine_is_built_where_it_may_be_the_engines_fault(conform, monkey
 
 
 @pytest.fixture
+def reduced(monkeypatch):
+    """The chip runs batch 4 at lower precision too."""
+    monkeypatch.setattr(tiny, "CHIP", replace(tiny.CHIP, reduced_batches=(1, 4)))
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("", "PASS"), ("leaks_a_tenth", "FAIL")])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_row_that_depends_on_its_neighbours_is_found_at_low_precision_too(
+    reduced, conform, monkeypatch, precision, fault, outcome
+):
+    """What INT8 costs an output hides a tenth of its neighbour in it; an engine held against itself does not."""
+    monkeypatch.setenv("TESTBED", fault)
+
+    records = conform(f"tiny_classes and {precision} and bs4 and numerics", "neighbours").records
+
+    assert [(record.metric, record.outcome) for record in records] == [("rows", outcome)]
+
+
+@pytest.fixture
 def keeping(monkeypatch):
     """The chip's answers are kept, as those of the cpu are."""
     monkeypatch.setattr(tiny, "CHIP", replace(tiny.CHIP, keeps=True))

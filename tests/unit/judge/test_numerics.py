@@ -11,7 +11,16 @@ import pytest
 from harness.baselines import load
 from harness.case import Precision
 from harness.errors import InvalidMeasurement
-from harness.judge.numerics import TOLERANCES, Loss, in_half, in_precision, judge_numerics, losses, tolerance_again
+from harness.judge.numerics import (
+    TOLERANCES,
+    Loss,
+    in_half,
+    in_precision,
+    judge_numerics,
+    losses,
+    tolerance_again,
+    within_engine,
+)
 from harness.vocabulary import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -47,6 +56,27 @@ def test_equal_outputs_pass_whatever_a_lab_asks():
     verdict = judge_numerics(tensors(), tensors(), FP32, None, asked)
 
     assert (verdict.outcome, verdict.details["cosine"], verdict.details["rms"]) == (PASS, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "loss", "cosine", "largest", "rms"),
+    [
+        (INT8, Loss(0.04, 0.06), math.sqrt(1 - 0.08**2), 0.12, 0.08),  # twice the loss
+        (FP16, Loss(0.001, 0.002), math.sqrt(1 - 0.005**2), 0.01, 0.005),  # five times
+        (INT8, Loss(0.3, 0.6), 0.97, 0.5, 0.25),  # not more than of another engine
+    ],
+)
+def test_an_engine_may_differ_from_itself_by_what_rounding_in_another_order_costs(
+    precision, loss, cosine, largest, rms
+):
+    bounds = within_engine(precision, {"x": Loss(0.0, 0.0), "y": loss})
+
+    assert bounds == pytest.approx({"cosine": cosine, "largest": largest, "rms": rms}, rel=1e-12)
+
+
+@pytest.mark.parametrize(("precision", "loss"), [(FP32, {"x": Loss(1e-6, 1e-6)}), (INT8, {})])
+def test_at_fp32_and_without_a_loss_an_engine_is_held_against_itself_as_against_another(precision, loss):
+    assert within_engine(precision, loss) == {}
 
 
 def test_all_that_a_verdict_rests_on_is_told():

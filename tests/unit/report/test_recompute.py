@@ -56,6 +56,27 @@ def test_what_cannot_be_computed_with_does_not_come_out(tmp_path):
     assert (found.result, "sessions" in found.why) == ("differs", True)
 
 
+@pytest.mark.parametrize(
+    ("metric", "rms", "asked", "result"),
+    [
+        ("rows", 0.01, 0.005, "differs"),  # of rows, what was asked is on record
+        ("rows", 0.004, 0.005, "same"),
+        ("rows", 0.03, 0.04, "differs"),  # and it is never more than the table allows
+        ("", 0.01, 0.005, "same"),
+    ],
+)
+def test_rows_are_held_again_against_what_was_asked_of_them(tmp_path, metric, rms, asked, result):
+    facts = {"tolerance": {"cosine": 0.999, "largest": 0.05, "rms": asked}}
+    values = {"cosine": 1.0, "largest": 0.0, "rms": rms}
+
+    record = Record(CASE_FP16, "numerics", "PASS", "", metric, values, facts=facts)
+
+    table = load()
+    (found,) = recompute(Run({"baselines": table.digest}, (record,), {}), tmp_path, table)
+
+    assert found.result == result, found.why
+
+
 def windows_of(rate, **more):
     windows = tuple(Window(n, n + 1.0, rate) for n in range(20))
     return {**of_measurement(CASE, Measurement(((Timing((), windows, ()),),), (), 1, (), ()), None), **more}
