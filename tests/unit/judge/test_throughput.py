@@ -257,13 +257,22 @@ def test_a_target_near_its_bound_asks_for_nothing_that_no_option_gives(registry)
     assert verdict.details["needed_runs"] is None
 
 
-@pytest.mark.parametrize(("low", "says"), [(0.60, "--patience 77"), (0.0, "more --patience")])
-def test_an_interval_that_is_too_wide_says_how_long_it_would_take(registry, low, says):
+@pytest.mark.parametrize(
+    ("low", "seconds", "says"),
+    [
+        (0.60, 10.0, "--patience 77"),
+        (0.60, 472.0, "--patience 3597"),
+        (0.60, 473.0, "more --patience"),  # than an hour
+        (0.60, 0.0, "more --patience"),
+        (0.0, 10.0, "more --patience"),
+    ],
+)
+def test_an_interval_that_is_too_wide_says_how_long_it_would_take(registry, low, seconds, says):
     """1 / 0.6 on either side are a factor of 2.78: (ln 2.78 / ln 1.5)^2 = 6.35 times the windows, of 10 s."""
     cell = registry.cell(FIGURE, "throughput")
     seen = Estimate(cell.value, low * cell.value, cell.value / 0.6, 0.3, 60)
 
-    assert judge_floor(seen, cell, effort=Effort(seconds=10.0)).text.endswith(
+    assert judge_floor(seen, cell, effort=Effort(seconds=seconds)).text.endswith(
         f"end other programs or lock the clock, then measure again, with {says}"
     )
 
@@ -472,11 +481,12 @@ def test_single_executes_that_take_no_time_are_skipped_ones(quick, alone, outcom
     assert (outcome is PASS) or "; 3 of them took less than a tenth of that: executes are skipped" in verdict.text
 
 
-@pytest.mark.parametrize(("of", "outcome"), [(98, INVALID), (99, PASS)])
 def test_an_execute_as_short_as_its_call_is_not_taken_for_a_skipped_one():
     assert judge_in_flight(8 / 49e-6, 8, 1, [49e-6] * 9 + [1e-6]).outcome is PASS
+    assert judge_in_flight(8 / 50e-6, 8, 1, [50e-6] * 9 + [1e-6]).outcome is INVALID
 
 
+@pytest.mark.parametrize(("of", "outcome"), [(98, INVALID), (99, PASS)])
 def test_what_one_execute_in_a_hundred_gains_is_no_matter(of, outcome):
     assert judge_in_flight(800, 8, 1, [0.010] * of + [1e-6]).outcome is outcome
 
