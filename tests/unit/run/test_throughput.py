@@ -234,6 +234,17 @@ def test_looks_are_the_single_executes_of_a_slow_engine_of_several_streams(monke
     assert asked or 1 <= len(timing.latencies) <= checks.LOOKS
 
 
+def test_streams_that_repeat_inputs_in_half_the_time_of_new_ones_are_asked_for_both_in_turn(monkeypatch):
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
+    now = itertools.count()
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: 2.5 * next(now))
+    one = side(Streams())
+
+    measuring.pairs_until_decided([one], None, 60.0, lambda: None)
+
+    assert checks.FRESH_PLAN in one.session.plans
+
+
 def test_single_executes_beside_other_load_are_run_again(monkeypatch):
     monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
     monkeypatch.setattr(measuring, "others_rest", lambda others, end: True)
