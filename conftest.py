@@ -57,6 +57,7 @@ from tests.session import (
     case_of,
     footer,
     lineup_id,
+    marks_of,
     not_the_chip,
     options,
     own_cases,
@@ -66,6 +67,7 @@ from tests.session import (
     reachable,
     refused,
     remember,
+    selectable,
     stage_of,
     way_on,
 )
@@ -179,7 +181,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             made = metafunc.config.stash.setdefault(PARAMETERS, {})
             if name not in made:  # for the first function: there are hundreds of cases, with four marks each
-                made[name] = [pytest.param(case, id=_id(name, case), marks=_marks(case)) for case in cases()]
+                possible = selectable(metafunc.config)
+                chosen = [case for case in cases() if possible(marks_of(case))] or list(cases())[:1]
+                made[name] = [pytest.param(case, id=_id(name, case), marks=_marks(case)) for case in chosen]
             metafunc.parametrize(name, made[name])
 
 
@@ -188,8 +192,7 @@ def _id(name: str, case: Case) -> str:
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
-    names = (case.chip, case.model, str(case.precision), f"bs{case.batch}")
-    return [getattr(pytest.mark, name) for name in names]
+    return [getattr(pytest.mark, name) for name in marks_of(case)]
 
 
 @pytest.hookimpl(trylast=True)  # after plug-ins that shuffle: throughput comes before what is concluded from it

@@ -11,13 +11,16 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
+from _pytest.mark.expression import Expression
 
 from harness import matrix
 from harness.backends.registry import Pythons, pythons
@@ -68,6 +71,39 @@ def case_of(item: pytest.Item) -> Case | None:
     params = getattr(getattr(item, "callspec", None), "params", {})
     own = params.get("own")
     return params.get("case") or params.get("lineup") or (own.case if own is not None else None)
+
+
+def selectable(config: pytest.Config) -> Callable[[Iterable[str]], bool]:
+    """Whether -m can select a test of a case with these marks, whatever marks the test itself has. Thousands that it
+    cannot select need not be made."""
+
+    def every(marks: Iterable[str]) -> bool:
+        return True
+
+    expression = config.getoption("markexpr")
+    if not expression or "=" in expression or any("::" in arg for arg in config.args):
+        return every  # arguments of markers, and tests that are asked for by name
+    names = set(re.findall(r"[\w:+\-.\[\]\\/]+", expression)) - {"and", "or", "not"}
+    of_cases = {name for case in matrix.cases() for name in marks_of(case)}
+    own = sorted(names - of_cases)
+    if len(own) > 8:  # more ways than are quicker than to make the tests
+        return every
+    try:
+        asked = Expression.compile(expression)
+    except SyntaxError:  # pytest says so in a moment
+        return every
+    possible = [frozenset(some) for count in range(len(own) + 1) for some in combinations(own, count)]
+
+    @cache
+    def any_of(marks: frozenset[str]) -> bool:
+        return any(asked.evaluate(lambda name, all=marks | some, **_: name in all) for some in possible)
+
+    return lambda marks: any_of(frozenset(names.intersection(marks)))
+
+
+def marks_of(case: Case) -> tuple[str, ...]:
+    """Names of the marks that a case gives its tests."""
+    return (case.chip, case.model, str(case.precision), f"bs{case.batch}")
 
 
 @dataclass(frozen=True)

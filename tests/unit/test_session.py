@@ -12,6 +12,7 @@ import sys
 import termios
 from collections import Counter
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from harness.judge.policy import Policy
 from harness.report.causes import PASSED_ON, SWITCHES, passed_on
 from harness.report.ci import Status
 from harness.report.records import Record, read_run
+from harness.vocabulary import STAGE_MARKERS
 from tests.conformance.conftest import limits_of
 from tests.session import (
     ASKED,
@@ -44,7 +46,9 @@ from tests.session import (
     again,
     called,
     lineup_id,
+    marks_of,
     options,
+    selectable,
 )
 from tests.spread import scope_of
 
@@ -292,6 +296,30 @@ def selected(*arguments):
     done = session("--collect-only", *arguments)
     assert done.returncode == 0, done.stdout
     return {(case, stage) for stage, case in re.findall(r"test_(\w+)\.py::\w+\[(.+)\]", done.stdout)}
+
+
+@pytest.mark.parametrize("expression", [
+    "cpu", "not cpu", "cpu and fp32 and bs1 and (export or numerics)", "t4 or throughput", "not (t4 and not slow)",
+    "regnety_016 and not (int8 or bs64) or accuracy and not (mlu370_s4 or fp32)", "numerics", "cpu and t4", "no(thing",
+])  # fmt: skip
+def test_no_test_that_can_be_selected_is_left_out_and_few_others_are_made(expression):
+    config = SimpleNamespace(getoption={"markexpr": expression}.get, args=["tests/conformance"])
+    possible = selectable(config)
+    own = [set(marks) for count in range(5) for marks in combinations((*STAGE_MARKERS, "slow"), count)]
+    plain = expression.replace("no(thing", "True")
+
+    every = {marks_of(case) for case in matrix.cases()}
+    names = {name for marks in every for name in marks}
+    for marks in every:
+        known = {name: name in marks for name in names}
+        found = any(eval(plain, {**known, **{n: n in some for n in (*STAGE_MARKERS, "slow")}}) for some in own)
+        assert possible(marks) is found, marks
+
+
+def test_tests_that_are_named_are_made_whatever_is_selected():
+    config = SimpleNamespace(getoption={"markexpr": "cpu"}.get, args=["tests/conformance/test_export.py::test_a"])
+
+    assert selectable(config)(("t4",))
 
 
 def test_a_verdict_without_fp64_is_not_taken_over_by_a_run_that_has_it():
