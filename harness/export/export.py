@@ -107,7 +107,10 @@ def computed(path: Path, input_name: str, images: NDArray[np.float32]) -> list[N
 
 
 def _network(model: Model, state: Mapping[str, Tensor]) -> nn.Module:
-    network = model.network()
+    from harness.models.networks.undrawn import Undrawn
+
+    with Undrawn():
+        network = model.network()
     try:
         network.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:

@@ -25,8 +25,11 @@ def network(model: Model, weights: Path) -> nn.Module:
     model's."""
     import torch
 
+    from harness.models.networks.undrawn import Undrawn
+
     _keep_memory()
-    made = model.network()
+    with Undrawn():
+        made = model.network()
     made.load_state_dict(torch.load(weights, weights_only=True), strict=True)
     return made.eval()
 

@@ -69,13 +69,16 @@ def seeded(model: Model, calibration: Sequence[NDArray[np.generic]] | None = Non
     import torch
 
     from harness.models.networks.seeding import calibrated
+    from harness.models.networks.undrawn import Undrawn
 
     if calibration is None:
         prepare = model.protocols[0].preprocess
         pictures = (scenes.draw(model.task, FIRST + i) for i in range(PICTURES.get(model.task, 8)))
         calibration = [prepare(picture, False).tensor for picture in pictures]
     images = torch.from_numpy(np.stack(calibration).astype(np.float32))
-    return calibrated(model.name, model.task, model.network(), images)
+    with Undrawn():
+        network = model.network()
+    return calibrated(model.name, model.task, network, images)
 
 
 def _read(model: Model, path: Path) -> Any:
