@@ -216,13 +216,13 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     """What helps on after a red test, by name: the command to run it again, where outputs or answers were compared the
     one to diagnose its case, the engine, the worker's log, the device and its SDK. Only what there is."""
     found = {"again": again(item)}
-    case, bench = case_of(item), getattr(item, "funcargs", {}).get("bench")
-    if case is None or bench is None:
+    case, case_run = case_of(item), getattr(item, "funcargs", {}).get("case_run")
+    if case is None or case_run is None:
         return found
     config = item.config
     if stage_of(item) in ("numerics", "accuracy"):
-        found["diagnose"] = _diagnose(config, case, bench.context.settings.pythons.options(case.chip))
-    settings = bench.context.settings
+        found["diagnose"] = _diagnose(config, case, case_run.context.settings.pythons.options(case.chip))
+    settings = case_run.context.settings
     if engine := settings.store.latest.get("engine"):
         found["engine"] = str(engine)
     logs: list[Path] = []
@@ -231,8 +231,8 @@ def way_on(item: pytest.Item) -> dict[str, str]:
     logs = [log for log in logs if log.name[len(str(case))] == "."]
     if logs:
         found["log"] = " ".join(map(str, logs))
-    if "present" in vars(bench.engine):
-        found["device"], found["version"] = bench.device.name, bench.present.version
+    if "present" in vars(case_run.engine):
+        found["device"], found["version"] = case_run.device.name, case_run.present.version
     return found
 
 

@@ -48,9 +48,9 @@ def command(
         data, cache, sdk_python, simulate=simulate, tune=tune, backend_option=backend_option, device=device,
         runner=runner, policy=lab_policy(policy, Path.cwd()),
     )  # fmt: skip
-    with closing(CaseRun(context, Case.parse(case))) as bench:
-        engine = bench.built().path
-        facts = {"case": case, "engine": str(out or engine), **bench.facts}
+    with closing(CaseRun(context, Case.parse(case))) as case_run:
+        engine = case_run.built().path
+        facts = {"case": case, "engine": str(out or engine), **case_run.facts}
     if out is not None:
         deliver(engine, out)
     if as_json:

@@ -86,19 +86,19 @@ def command(
         data, cache, sdk_python, simulate=simulate, tune=tune, backend_option=backend_option, device=device,
         runner=runner, policy=lab_policy(policy, Path.cwd(), [of]),
     )  # fmt: skip
-    with closing(_run_of(context, of, onnx, onnx_input or [])) as bench:
+    with closing(_run_of(context, of, onnx, onnx_input or [])) as case_run:
         if sweep:
-            _end_of_sweep({"case": case, **bench.facts, **swept(bench)}, as_json)
-        chip, wanted = bench.outputs()
-        verdict = bench.judged(chip)
-        every = taps.comparable(bench)
-        located = layers.locate(every, taps.tapping(bench, every))
-        found = {"case": case, **bench.facts, **findings(verdict, located, len(every))}
+            _end_of_sweep({"case": case, **case_run.facts, **swept(case_run)}, as_json)
+        chip, wanted = case_run.outputs()
+        verdict = case_run.judged(chip)
+        every = taps.comparable(case_run)
+        located = layers.locate(every, taps.tapping(case_run, every))
+        found = {"case": case, **case_run.facts, **findings(verdict, located, len(every))}
         if onnx is None:
-            found |= explanations(bench, chip, wanted)
+            found |= explanations(case_run, chip, wanted)
             found["differs"] |= found["explained"]
         if bundle is not None and found["differs"]:
-            found["bundle"] = _bundled(bench, every, located, found, bundle)
+            found["bundle"] = _bundled(case_run, every, located, found, bundle)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
@@ -117,27 +117,27 @@ def _end_of_sweep(found: Mapping[str, Any], as_json: bool) -> None:
     raise typer.Exit(2 if not ran else 1 if found["differs"] else 0)
 
 
-def swept(bench: CaseRun) -> dict[str, Any]:
+def swept(case_run: CaseRun) -> dict[str, Any]:
     """Every layer and small block of the case by itself, on the reference's activations: errors and milliseconds of
     one execute, worst first, and the nodes whose layer differs at the precision of the case."""
     from harness.diagnose import layers, sweep, taps
 
-    model, batch = taps.exported(bench), bench.case.batch
+    model, batch = taps.exported(case_run), case_run.case.batch
     every = layers.layers(model, batch)
-    known, wanted_of = {layer.tensor for layer in every}, taps.reference(bench)
+    known, wanted_of = {layer.tensor for layer in every}, taps.reference(case_run)
     rows = []
     for group in sweep.groups(sweep.parts(every), every):
         names = list(dict.fromkeys(name for part in group for name in part.inputs if name in known))
-        activations = {**wanted_of(layers.tapped(model, every, names)), **bench.inputs(raw=False)}
-        rows += [_row(bench, model, part, activations) for part in group]
+        activations = {**wanted_of(layers.tapped(model, every, names)), **case_run.inputs(raw=False)}
+        rows += [_row(case_run, model, part, activations) for part in group]
     rows = sweep.worst_first(rows)
     differing = [row for row in rows if "error" not in row and not row["fine"]]
     keep = [row["nodes"][0] for row in differing if len(row["nodes"]) == 1]
-    not_the_chip = list(bench.context.not_the_chip(bench.chip))
+    not_the_chip = list(case_run.context.not_the_chip(case_run.chip))
     return {"parts": rows, "differs": bool(differing), "keep_in_fp32": keep, "marks": not_the_chip}
 
 
-def _row(bench: CaseRun, model: ModelProto, part: Part, activations: Tensors) -> dict[str, Any]:
+def _row(case_run: CaseRun, model: ModelProto, part: Part, activations: Tensors) -> dict[str, Any]:
     """One part on the chip: what it is, and its errors and milliseconds, or why it did not run."""
     from harness.diagnose import layers, taps
     from harness.errors import BuildError, DeviceError, ExportError, RunError
@@ -150,12 +150,12 @@ def _row(bench: CaseRun, model: ModelProto, part: Part, activations: Tensors) ->
     feeds = {name: activations[name] for name in part.inputs}
     times: list[float] = []
     try:
-        cut = part.of(model, bench.case.batch)
-        wanted = layers.of_batch(cut, feeds, bench.case.batch)
-        chip = taps.on_chip(bench, cut, feeds, times)
+        cut = part.of(model, case_run.case.batch)
+        wanted = layers.of_batch(cut, feeds, case_run.case.batch)
+        chip = taps.on_chip(case_run, cut, feeds, times)
     except (BuildError, DeviceError, ExportError, RunError) as error:
         return {**row, "error": error.fact}
-    verdict = layers.compare(chip, wanted, bench.case.precision)[part.tensor]
+    verdict = layers.compare(chip, wanted, case_run.case.precision)[part.tensor]
     return {**row, "ms": 1e3 * min(times), **_figures(verdict)}
 
 
@@ -175,26 +175,28 @@ def _run_of(context: RunContext, case: Case, onnx: Path | None, inputs: Sequence
 
 
 def _bundled(
-    bench: CaseRun, every: Sequence[Layer], located: Located, found: Mapping[str, Any], path: Path
+    case_run: CaseRun, every: Sequence[Layer], located: Located, found: Mapping[str, Any], path: Path
 ) -> dict[str, Any]:
     """Write the bundle of the first layer that differs, computed by itself from the reference's activations; says
     whether it differs alone. Where none differs, or it has no inputs in the graph, the last output is taken."""
     from harness.diagnose import bundle, layers, taps
     from harness.diagnose.layers import compare
 
-    model, first = taps.exported(bench), located.first or every[-1]
-    activations = taps.reference(bench)(layers.tapped(model, every, [name for name in first.inputs if name in {
+    model, first = taps.exported(case_run), located.first or every[-1]
+    activations = taps.reference(case_run)(layers.tapped(model, every, [name for name in first.inputs if name in {
         layer.tensor for layer in every}]))  # fmt: skip
-    feeds = {name: value for name, value in {**activations, **bench.inputs(raw=False)}.items() if name in first.inputs}
-    part = bundle.part(model, first, bench.case.batch)
-    wanted = layers.of_batch(part, feeds, bench.case.batch)
-    chip = taps.on_chip(bench, part, feeds)
-    alone = any(v.outcome is not Outcome.PASS for v in compare(chip, wanted, bench.case.precision).values())
+    feeds = {
+        name: value for name, value in {**activations, **case_run.inputs(raw=False)}.items() if name in first.inputs
+    }
+    part = bundle.part(model, first, case_run.case.batch)
+    wanted = layers.of_batch(part, feeds, case_run.case.batch)
+    chip = taps.on_chip(case_run, part, feeds)
+    alone = any(v.outcome is not Outcome.PASS for v in compare(chip, wanted, case_run.case.precision).values())
     bundle.write(path, part, feeds, chip, wanted, {**found, "differs_alone": alone, "command": " ".join(sys.argv)})
     return {"file": str(path), "layer": first.tensor, "differs_alone": alone}
 
 
-def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
+def explanations(case_run: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, Any]:
     """The mistakes that may explain the gap between the chip's outputs and the reference's, also where that is within
     the tolerance: the accuracy may show what a precision allows. `explained`: whether one explains most of the gap."""
     from rich.console import Console
@@ -203,13 +205,13 @@ def explanations(bench: CaseRun, chip: Tensors, wanted: Tensors) -> dict[str, An
     from harness.diagnose import layers, mistakes, taps
     from harness.diagnose.picture import picture
 
-    first = bench.context.dataset(bench.model).samples[0].read()
-    bare = mistakes.without_softmax(taps.exported(bench))
+    first = case_run.context.dataset(case_run.model).samples[0].read()
+    bare = mistakes.without_softmax(taps.exported(case_run))
     gap = mistakes.Gap(
         chip,
         wanted,
-        picture(bench.protocol, first),
-        run=lambda images: bench.context.references.eager(bench.model, images),
+        picture(case_run.protocol, first),
+        run=lambda images: case_run.context.references.eager(case_run.model, images),
         bare=None if bare is None else lambda images: layers.reference(bare, images, len(images)),
     )
     try:

@@ -29,19 +29,19 @@ SWEEP_PLAN = Plan(warmup_s=0.02, window_s=0.02, windows=5, latencies=1)  # of hu
 MOST_SECONDS = 120.0  # after which no further engine is built to find the first layer
 
 
-def first_layer(bench: CaseRun, seconds: float = MOST_SECONDS) -> tuple[str, dict[str, Any]]:
+def first_layer(case_run: CaseRun, seconds: float = MOST_SECONDS) -> tuple[str, dict[str, Any]]:
     """(the first layer that differs on the chip, in words; the same as facts). The device is given back meanwhile.
 
     Each round builds one engine, mostly two or three; none is begun after `seconds`, and what was not compared is said
     then. An error here is reported and changes no verdict."""
     until = time.monotonic() + seconds
     try:
-        bench.leave_device()
-        if not (every := comparable(bench)):
+        case_run.leave_device()
+        if not (every := comparable(case_run)):
             raise ExportError(
                 "no floating-point tensor has a row for each of the batch", hint="chipproof diagnose --sweep"
             )
-        located = layers.locate(every, tapping(bench, every), more=lambda: time.monotonic() < until)
+        located = layers.locate(every, tapping(case_run, every), more=lambda: time.monotonic() < until)
     except Exception as error:  # of ONNX's shape inference too, whose classes have nothing in common
         why = error.fact if isinstance(error, HarnessError) else f"{type(error).__name__} {error}"
         return f"the first layer that differs was not found: {' '.join(why.split())[:300]}", {}
@@ -50,13 +50,13 @@ def first_layer(bench: CaseRun, seconds: float = MOST_SECONDS) -> tuple[str, dic
     return "; ".join([layers.sentence(located, outputs_fail=True), *notes]), {**facts, "compared": len(located.seen)}
 
 
-def comparable(bench: CaseRun) -> tuple[Layer, ...]:
+def comparable(case_run: CaseRun) -> tuple[Layer, ...]:
     """Every tensor of the case's graph that can be compared row by row (layers.layers)."""
-    model = exported(bench)
-    return layers.layers(model, _rows(bench, model))
+    model = exported(case_run)
+    return layers.layers(model, _rows(case_run, model))
 
 
-def _rows(bench: CaseRun, model: ModelProto) -> int:
+def _rows(case_run: CaseRun, model: ModelProto) -> int:
     """Size of axis 0: the batch of the case, or in a file of fixed shapes what all its inputs have there."""
     constants = {tensor.name for tensor in model.graph.initializer}
     sizes = {
@@ -64,42 +64,44 @@ def _rows(bench: CaseRun, model: ModelProto) -> int:
         for value in model.graph.input if value.name not in constants
         for axis in value.type.tensor_type.shape.dim[:1]
     }  # fmt: skip
-    return sizes.pop() if len(sizes) == 1 and 0 not in sizes else bench.case.batch
+    return sizes.pop() if len(sizes) == 1 and 0 not in sizes else case_run.case.batch
 
 
-def exported(bench: CaseRun) -> ModelProto:
+def exported(case_run: CaseRun) -> ModelProto:
     """The graph that the case's engine is compiled from."""
     import onnx
 
-    return onnx.load(bench.onnx())
+    return onnx.load(case_run.onnx())
 
 
-def tapping(bench: CaseRun, every: Sequence[Layer]) -> Measure:
+def tapping(case_run: CaseRun, every: Sequence[Layer]) -> Measure:
     """A function that builds the case's engine with given tensors as outputs and compares them with ONNX Runtime's in
     FP32."""
-    model, wanted_of = exported(bench), reference(bench)
+    model, wanted_of = exported(case_run), reference(case_run)
 
     def measure(tensors: Sequence[str]) -> Mapping[str, Verdict]:
         tapped = layers.tapped(model, every, tensors)
-        return layers.compare(on_chip(bench, tapped), wanted_of(tapped), bench.case.precision)
+        return layers.compare(on_chip(case_run, tapped), wanted_of(tapped), case_run.case.precision)
 
     return measure
 
 
 def on_chip(
-    bench: CaseRun, graph: ModelProto, feeds: Tensors | None = None, times: list[float] | None = None
+    case_run: CaseRun, graph: ModelProto, feeds: Tensors | None = None, times: list[float] | None = None
 ) -> Tensors:
     """What the chip computes of a graph, by default with the case's inputs, for one batch; `feeds` are the inputs of a
     part of the model, on which an INT8 part is calibrated. Seconds of one execute are put into `times`, where it is
     given. Raises BuildError, DeviceError and RunError."""
-    spec = replace(bench.engine.spec(bench.variant.static), outputs=tuple(value.name for value in graph.graph.output))
+    spec = replace(
+        case_run.engine.spec(case_run.variant.static), outputs=tuple(value.name for value in graph.graph.output)
+    )
     if feeds is not None:  # no pixels are fed, so nothing is normalised
         fed = tuple(TensorSpec(name, value.dtype.name, (-1, *value.shape[1:])) for name, value in feeds.items())
         spec = replace(spec, inputs=fed, normalize=None)
     # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
     with (
         TemporaryDirectory(prefix=scratch()) as folder,
-        bench.context.worker(bench.chip, bench.present.backend) as worker,
+        case_run.context.worker(case_run.chip, case_run.present.backend) as worker,
     ):
         source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
         source.write_bytes(graph.SerializeToString())
@@ -111,17 +113,17 @@ def on_chip(
             spec = replace(spec, calibration=str(Path(folder) / "activations.npy"))
         worker.build(source, engine, spec)
         with (
-            bench.context.lease(bench.chip, bench.device, f"diagnose {bench.case}", exclusive=False),
-            worker.load(engine, bench.device, spec, bench.rows) as session,
+            case_run.context.lease(case_run.chip, case_run.device, f"diagnose {case_run.case}", exclusive=False),
+            worker.load(engine, case_run.device, spec, case_run.rows) as session,
         ):
-            outputs = session.run(bench.inputs(bench.variant.raw) if feeds is None else feeds, finite=False)
+            outputs = session.run(case_run.inputs(case_run.variant.raw) if feeds is None else feeds, finite=False)
             if times is not None:
                 windows = session.measure(None, SWEEP_PLAN).windows
                 times += [(window.stop - window.start) / window.executes for window in windows]
             return outputs
 
 
-def reference(bench: CaseRun) -> Callable[[ModelProto], Tensors]:
+def reference(case_run: CaseRun) -> Callable[[ModelProto], Tensors]:
     """A function that gives the outputs of a graph in FP32, for one batch of the case's inputs."""
-    feeds, batch = bench.inputs(raw=False), _rows(bench, exported(bench))
+    feeds, batch = case_run.inputs(raw=False), _rows(case_run, exported(case_run))
     return lambda graph: layers.of_batch(graph, feeds, batch)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError, StoreError
-from harness.report import shapes
+from harness.report import journal_lines
 
 SCHEMA = 2
 MOST = 1 << 30  # bytes of a file that is read at all
@@ -132,7 +132,7 @@ def read(path: Path) -> Lines:
             raise DataError(f"{path} was changed after it was written, at line {number}", hint=AGAIN)
         if lines and lines[-1].get("kind") == "footer":
             raise DataError(f"{path} continues after its footer, at line {number}", hint=AGAIN)
-        if fault := shapes.wrong(line):
+        if fault := journal_lines.wrong(line):
             raise DataError(f"{path}, line {number} cannot be read: {fault}", hint=AGAIN)
         lines.append(line)
     if not lines:

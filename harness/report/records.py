@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.case import Case
 from harness.errors import DataError, HarnessError, StoreError
-from harness.report import journal, shapes
+from harness.report import journal, journal_lines
 from harness.report.counting import singular
 from harness.store import whole_file
 from harness.vocabulary import Outcome
@@ -63,7 +63,7 @@ class Record:
             "metric": self.metric,
             "outcome": self.outcome.value,
             "text": self.text,
-            "values": {name: shapes.figure(value) for name, value in self.values.items()},
+            "values": {name: journal_lines.figure(value) for name, value in self.values.items()},
             "marks": list(self.marks),
             "facts": dict(self.facts),
         }

@@ -16,7 +16,7 @@ from harness.judge.stats import FULL, SESSION_WINDOWS, SESSIONS
 from harness.judge.throughput import Effort
 from harness.judge.timing import Plan, Timing, joined
 from harness.judge.verdict import Verdict
-from harness.run.load import LOADED, Load, others_rest, others_share
+from harness.run.other_load import LOADED, Load, others_rest, others_share
 from harness.run.side import Side
 from harness.run.windows import Block, Conclude
 from harness.vocabulary import Outcome

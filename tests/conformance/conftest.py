@@ -148,8 +148,8 @@ def _no_bar_stays(pytestconfig: pytest.Config) -> Iterator[None]:
         shown.clear()
 
 
-class Benches:
-    """One case on the bench at a time: that of the case before is closed."""
+class CaseRuns:
+    """One CaseRun at a time: that of the case before is closed."""
 
     def __init__(self, suite: RunContext, config: pytest.Config) -> None:
         self.suite, self.config = suite, config
@@ -157,7 +157,7 @@ class Benches:
         self.make: Callable[..., CaseRun] = CaseRun
 
     def take(self, case: Case, make: Callable[..., CaseRun]) -> CaseRun:
-        """The case on the bench, in a new process where the last one ended. `make` as CaseRun."""
+        """The CaseRun of the case, in a new process where the last one ended. `make` as CaseRun."""
         self.make = make
         if self.taken is None or self.taken.case != case or not self.taken.sound:
             self.put(case)
@@ -175,21 +175,21 @@ class Benches:
         """What goes wrong in closing is the error of the case that was closed, and no test is running that is its."""
         if self.taken is None:
             return
-        bench, self.taken = self.taken, None
+        case_run, self.taken = self.taken, None
         for shared in (answers_of, speed_of):  # what its tests shared
             shared.cache_clear()
         try:
-            bench.leave_device()
+            case_run.leave_device()
         except HarnessError as error:
             facts = {"fact": error.fact, "hint": error.hint}
-            record = Record(bench.case, "closing", Outcome.ERROR, error.fact, marks=bench.marks, facts=facts)
+            record = Record(case_run.case, "closing", Outcome.ERROR, error.fact, marks=case_run.marks, facts=facts)
             add_record(self.config, record, "closing")
-            remember(self.config, bench.case, error)
+            remember(self.config, case_run.case, error)
 
 
 @pytest.fixture(scope="session")
-def benches(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[Benches]:
-    shared = Benches(suite, pytestconfig)
+def case_runs(suite: RunContext, pytestconfig: pytest.Config) -> Iterator[CaseRuns]:
+    shared = CaseRuns(suite, pytestconfig)
     yield shared
     shared.close()
 
@@ -207,18 +207,18 @@ def runner() -> Callable[..., CaseRun]:
 
 
 @pytest.fixture
-def bench(
+def case_run(
     suite: RunContext,
-    benches: Benches,
+    case_runs: CaseRuns,
     case: Case,
     runner: Callable[..., CaseRun],
     pytestconfig: pytest.Config,
     request: pytest.FixtureRequest,
 ) -> CaseRun:
-    """The case on the bench, or a skip that says what was looked for."""
+    """The CaseRun of the case, or a skip that says what was looked for."""
     skip_absent(suite, case, pytestconfig, stage_of(request.node), plain(request.node.nodeid))
-    if benches.taken is not None and benches.taken.case != case:
-        benches.close()  # its device may hang in that
+    if case_runs.taken is not None and case_runs.taken.case != case:
+        case_runs.close()  # its device may hang in that
     hung = pytestconfig.stash[HUNG].get(case.chip, [])
     if len(hung) >= MOST_HANGS and case not in hung:
         told = f"{case.chip} is not used again: its device hung in {' and in '.join(map(str, hung))}"
@@ -231,7 +231,7 @@ def bench(
         hung.clear()
     if (error := pytestconfig.stash[FAILED].get(case)) is not None:
         raise type(error)(f"not tried again, because it failed before: {error.fact}", hint=error.hint)
-    return benches.take(case, runner)
+    return case_runs.take(case, runner)
 
 
 def reset(suite: RunContext, case: Case, config: pytest.Config, test: str) -> str | None:
@@ -297,7 +297,7 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
 
     def judge(
         verdicts: Verdict | Mapping[str, Verdict],
-        bench: CaseRun | None = None,
+        case_run: CaseRun | None = None,
         skip: bool = True,
         stage: str = stage,
         **facts: object,
@@ -307,9 +307,9 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
         observed = suite.settings.policy.observes(case, stage, date.today())
         way = way_on(request.node)
         note_engine(pytestconfig, suite.settings.store)
-        marks = suite.not_the_chip(matrix.chips()[case.chip]) if bench is None else bench.marks
-        shared = {} if bench is None else dict(bench.facts)
-        if bench is not None and (engine := suite.settings.store.latest.get("engine")):
+        marks = suite.not_the_chip(matrix.chips()[case.chip]) if case_run is None else case_run.marks
+        shared = {} if case_run is None else dict(case_run.facts)
+        if case_run is not None and (engine := suite.settings.store.latest.get("engine")):
             shared["engine_key"] = engine.parent.name
         for metric, verdict in named.items():
             own = verdict.details
@@ -335,7 +335,11 @@ def accept(request: pytest.FixtureRequest, pytestconfig: pytest.Config, suite: R
 
 @pytest.fixture
 def judge(
-    request: pytest.FixtureRequest, bench: CaseRun, benches: Benches, suite: RunContext, accept: Callable[..., None]
+    request: pytest.FixtureRequest,
+    case_run: CaseRun,
+    case_runs: CaseRuns,
+    suite: RunContext,
+    accept: Callable[..., None],
 ) -> Callable[..., None]:
     """Measure, and where the verdict is red measure once more in a new process, with a new engine where the cache gave
     the first; then put the verdicts on record (accept). What stays FAIL is explained by `explain`."""
@@ -357,19 +361,19 @@ def judge(
         stage: str = stage_of(request.node),
         explain: Callable[[CaseRun], tuple[str, Mapping[str, Any]]] | None = None,
     ) -> None:
-        first, told = once(measure, bench), bench
+        first, told = once(measure, case_run), case_run
         judged = first if isinstance(first, Judged) else Judged({})
         verdicts: Mapping[str, Verdict] = judged.verdicts
-        if isinstance(first, InvalidMeasurement) or suspect(excused(suite, bench.case, stage, verdicts)):
+        if isinstance(first, InvalidMeasurement) or suspect(excused(suite, case_run.case, stage, verdicts)):
             timed = stage == "throughput"
             anew = not isinstance(first, Disturbed)  # which says nothing of an engine that may take hours to build
-            again = benches.put(bench.case, anew)
+            again = case_runs.put(case_run.case, anew)
             second: Judged | HarnessError
             try:
                 second = once(measure, again)
             except HarnessError as error:  # it crashed: the first verdict stays
                 second = error
-                remember(request.config, bench.case, error)
+                remember(request.config, case_run.case, error)
             again.anew = again.engine.anew = False  # tests that follow are first measurements
             how = Again(again.engine.rebuilt, timed)
             if isinstance(first, InvalidMeasurement) and isinstance(second, Judged):
@@ -400,14 +404,14 @@ def keep_answers(pytestconfig: pytest.Config, keep: Callable[[Mapping[str, objec
     records."""
     book = pytestconfig.stash[BOOK]
 
-    def write(bench: CaseRun, run: Evaluation, suffix: str = "") -> None:
+    def write(case_run: CaseRun, run: Evaluation, suffix: str = "") -> None:
         if book.path is None or book.unwritten:
             return
         folder = book.path.with_name(book.path.name.split(".")[0])
         try:
-            name = f"{bench.case}{suffix.replace(' ', '.')}{'.again' if bench.anew else ''}"
+            name = f"{case_run.case}{suffix.replace(' ', '.')}{'.again' if case_run.anew else ''}"
             line = write_answers(folder, name, suffix, run)
-            keep({**line, "again": bench.anew})
+            keep({**line, "again": case_run.anew})
         except StoreError as error:
             book.unwritten = str(error)
 
@@ -420,14 +424,14 @@ def keep_pictures(pytestconfig: pytest.Config) -> Callable[[CaseRun, Evaluation]
     where there are none: of a second measurement none are taken, and one that cannot be written costs no verdict."""
     book = pytestconfig.stash[BOOK]
 
-    def write(bench: CaseRun, run: Evaluation) -> dict[str, object]:
-        if book.path is None or bench.anew:
+    def write(case_run: CaseRun, run: Evaluation) -> dict[str, object]:
+        if book.path is None or case_run.anew:
             return {}
         folder = book.path.with_name(book.path.name.split(".")[0])
         try:
-            found = pictures.write(folder, str(bench.case), run)
+            found = pictures.write(folder, str(case_run.case), run)
         except Exception as error:
-            say(pytestconfig, f"{bench.case}: the report has no pictures, they cannot be written: {error}")
+            say(pytestconfig, f"{case_run.case}: the report has no pictures, they cannot be written: {error}")
             return {}
         return {"pictures": found} if found else {}
 
@@ -455,10 +459,10 @@ def others(pytestconfig: pytest.Config) -> Callable[[Case, str], Speed | None]:
 
 
 @pytest.fixture
-def simulated_latency(suite: RunContext, bench: CaseRun) -> float | None:
+def simulated_latency(suite: RunContext, case_run: CaseRun) -> float | None:
     """Seconds that the simulated chip takes for a batch, or None on a real one."""
-    if not suite.simulated(bench.chip):
+    if not suite.simulated(case_run.chip):
         return None
     from tests.sdk import simulate
 
-    return simulate.latency_seconds(bench.case.batch)
+    return simulate.latency_seconds(case_run.case.batch)

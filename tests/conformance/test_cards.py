@@ -15,10 +15,10 @@ from tests.session import COSTLY
 pytestmark = pytest.mark.throughput
 
 
-def cards(bench, keep, simulated):
+def cards(case_run, keep, simulated):
     """One verdict a card; a card that breaks off takes nothing from the others."""
-    case, asked, verdicts, speeds, runs = bench.case, speed_of(bench), {}, {}, []
-    cell = bench.context.settings.baselines.cell(case, "throughput")
+    case, asked, verdicts, speeds, runs = case_run.case, speed_of(case_run), {}, {}, []
+    cell = case_run.context.settings.baselines.cell(case, "throughput")
     for number in asked.cards:
         try:
             run = asked.on_card(number)
@@ -30,13 +30,13 @@ def cards(bench, keep, simulated):
             continue
         runs.append(run)
         speeds[number] = windows.speed_of(run, case.batch)
-        keep({**of_measurement(case, run, None), "card": f"card {number}", "again": bench.anew})
+        keep({**of_measurement(case, run, None), "card": f"card {number}", "again": case_run.anew})
         verdict = judged(run, speeds[number], case.batch, cell, None, asked.floor)
         if simulated:
             verdict = Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {speeds[number]} images/s")
         figures = {"card_measured": speeds[number].value, "card_low": speeds[number].low,
                    "card_high": speeds[number].high, "floor": asked.floor}  # fmt: skip
-        verdicts[number] = bench.bound("throughput").told(Verdict(verdict.outcome, verdict.text, figures))
+        verdicts[number] = case_run.bound("throughput").told(Verdict(verdict.outcome, verdict.text, figures))
     for number, share in slower(speeds).items() if speeds else ():
         text = f"{verdicts[number].text}; {share:.1%} slower than the median of {len(speeds)} cards"
         verdicts[number] = Verdict(verdicts[number].outcome, text, verdicts[number].details)
@@ -44,8 +44,8 @@ def cards(bench, keep, simulated):
     return Judged({f"card {number}": verdict for number, verdict in verdicts.items()}, marks, untold(*runs))
 
 
-def test_every_card_reaches_what_was_published(bench, judge, keep, simulated_latency):
-    if bench.chip.emulated or bench.chip.timed_in_turn or len(speed_of(bench).cards) == 1:
+def test_every_card_reaches_what_was_published(case_run, judge, keep, simulated_latency):
+    if case_run.chip.emulated or case_run.chip.timed_in_turn or len(speed_of(case_run).cards) == 1:
         pytest.skip("one card of this chip is here, and test_throughput measures it")
 
-    judge(lambda bench: cards(bench, keep, simulated_latency is not None), skip=simulated_latency is None)
+    judge(lambda case_run: cards(case_run, keep, simulated_latency is not None), skip=simulated_latency is None)

@@ -22,8 +22,8 @@ def told(facts):
     return f"opset {facts['opset']}, input {inputs}, outputs {' '.join(facts['outputs'])}, {batch}"
 
 
-def test_the_exported_file_is_the_model(bench, accept):
-    exported = onnx.load(bench.onnx())
+def test_the_exported_file_is_the_model(case_run, accept):
+    exported = onnx.load(case_run.onnx())
     found = {
         "opset": next(o.version for o in exported.opset_import if not o.domain),
         "input": [(value.name, shape_of(value)) for value in exported.graph.input],
@@ -33,10 +33,10 @@ def test_the_exported_file_is_the_model(bench, accept):
 
     wanted = {
         "opset": OPSET,
-        "input": [(bench.model.input, ("batch", 3, *bench.protocol.size))],
-        "outputs": list(bench.model.outputs),
+        "input": [(case_run.model.input, ("batch", 3, *case_run.protocol.size))],
+        "outputs": list(case_run.model.outputs),
         "free batch": True,
     }
     differing = sum(found[fact] != wanted[fact] for fact in wanted)
     text = f"{told(found)}; asked {told(wanted)}" if differing else told(found)
-    accept(Verdict(Outcome.FAIL if differing else Outcome.PASS, text, {"differing": differing}), bench)
+    accept(Verdict(Outcome.FAIL if differing else Outcome.PASS, text, {"differing": differing}), case_run)

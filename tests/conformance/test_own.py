@@ -30,8 +30,8 @@ def runner(own):
     return partial(OwnRun, model=own.model)
 
 
-def outputs(bench):
-    return Judged({"": bench.judged(bench.outputs()[0])})
+def outputs(case_run):
+    return Judged({"": case_run.judged(case_run.outputs()[0])})
 
 
 @pytest.mark.numerics
@@ -39,19 +39,19 @@ def test_outputs_are_those_of_onnx_runtime(own, judge):
     judge(outputs, explain=first_of_all_batches)
 
 
-def first_of_all_batches(bench):
+def first_of_all_batches(case_run):
     """The first layer that differs, looked for at the first batch that fails: the other batches have it from there."""
-    line, known = replace(bench.case, batch=0), bench.context.first_layers
+    line, known = replace(case_run.case, batch=0), case_run.context.first_layers
     if line not in known:
-        text, facts = first_layer(bench)
-        known[line] = (text, {**facts, "batch": bench.case.batch})
+        text, facts = first_layer(case_run)
+        known[line] = (text, {**facts, "batch": case_run.case.batch})
     text, facts = known[line]
-    here = facts["batch"] == bench.case.batch
+    here = facts["batch"] == case_run.case.batch
     return text if here else f"{text} (at batch {facts['batch']})", facts
 
 
-def repeated(bench):
-    first, second = bench.repeated()
+def repeated(case_run):
+    first, second = case_run.repeated()
     differing = [name for name in first if not np.array_equal(first[name], second[name], equal_nan=True)]
     text = f"outputs {', '.join(differing)} differ" if differing else "no output differs"
     outcome = Outcome.FAIL if differing else Outcome.PASS
@@ -63,11 +63,11 @@ def test_the_same_input_gives_the_same_output_twice(own, judge):
     judge(repeated)
 
 
-def turned(bench):
-    backwards, straight = bench.turned()
-    if not finite(straight) and finite(bench.outputs()[1]):
+def turned(case_run):
+    backwards, straight = case_run.turned()
+    if not finite(straight) and finite(case_run.outputs()[1]):
         return Judged({"rows": Verdict(Outcome.FAIL, "outputs are not finite: rows cannot be compared")})
-    return Judged({"rows": judge_own(backwards, straight, bench.case.precision, bench.case.batch)})
+    return Judged({"rows": judge_own(backwards, straight, case_run.case.precision, case_run.case.batch)})
 
 
 def finite(tensors):
@@ -75,26 +75,26 @@ def finite(tensors):
 
 
 @pytest.mark.numerics
-def test_a_row_does_not_depend_on_its_place(own, bench, judge):
+def test_a_row_does_not_depend_on_its_place(own, case_run, judge):
     if not reference.rows_are_apart(own.model, own.case.batch):
         pytest.skip("the batch has one row, or the model itself mixes its rows")
 
     judge(turned)
 
 
-def measured(bench, keep, simulated_latency):
-    asked = speed_of(bench)
+def measured(case_run, keep, simulated_latency):
+    asked = speed_of(case_run)
     run, speed = asked.measurement, asked.estimate
-    keep({**of_measurement(bench.case, run, None), "again": bench.anew})
+    keep({**of_measurement(case_run.case, run, None), "again": case_run.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies), **run.memory}  # fmt: skip
-    text = f"{speed} images/s at batch {bench.case.batch}; no floor is set for a model of your own"
+    text = f"{speed} images/s at batch {case_run.case.batch}; no floor is set for a model of your own"
     if simulated_latency is not None:
         return Judged({"": Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {text}", figures)}, (), untold(run))
     if run.disturbed:
         text = f"{speed} images/s; {run.disturbed}: end it, then measure again"
         return Judged({"": Verdict(Outcome.INVALID, text, {**figures, "waited": True})}, (), untold(run))
-    flight = fits_latencies(run, speed, bench.case.batch)
+    flight = fits_latencies(run, speed, case_run.case.batch)
     verdict = flight if flight.outcome is Outcome.INVALID else Verdict(Outcome.PASS, text)
     unrest = [reason for timing in run.timings for reason in unsteady(timing)]
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))
@@ -102,8 +102,8 @@ def measured(bench, keep, simulated_latency):
 
 
 @pytest.mark.throughput
-def test_throughput_is_measured(own, bench, judge, keep, simulated_latency):
-    if bench.chip.emulated:
+def test_throughput_is_measured(own, case_run, judge, keep, simulated_latency):
+    if case_run.chip.emulated:
         pytest.skip("EMULATED: the vendor's simulator of the chip; its speed is not the chip's and was not measured")
 
-    judge(lambda bench: measured(bench, keep, simulated_latency), skip=simulated_latency is None)
+    judge(lambda case_run: measured(case_run, keep, simulated_latency), skip=simulated_latency is None)

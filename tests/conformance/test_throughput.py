@@ -13,10 +13,10 @@ from harness.vocabulary import Outcome
 pytestmark = pytest.mark.throughput
 
 
-def measured(bench, keep, simulated_latency):
-    asked = speed_of(bench)
+def measured(case_run, keep, simulated_latency):
+    asked = speed_of(case_run)
     run, speed = asked.measurement, asked.estimate
-    keep({**of_measurement(bench.case, run, asked.at_least), "again": bench.anew})
+    keep({**of_measurement(case_run.case, run, asked.at_least), "again": case_run.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
                "spread": speed.spread, **percentiles(run.latencies), **run.device_peak_mb, **run.memory}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
@@ -25,8 +25,8 @@ def measured(bench, keep, simulated_latency):
 
     if simulated_latency is not None:
         return Judged({"": simulated(run, figures, simulated_latency)}, marks, untold(run))
-    verdict = judged(run, speed, bench.case.batch, asked.cell, asked.at_least, asked.floor)
-    verdict = bench.bound("throughput").told(verdict)
+    verdict = judged(run, speed, case_run.case.batch, asked.cell, asked.at_least, asked.floor)
+    verdict = case_run.bound("throughput").told(verdict)
     against = "eager PyTorch" if run.peer else "published" if "ratio" in verdict.details else "-"
     details = {**figures, **verdict.details, "against": against, "floor": asked.floor}
     told = {"unsteady": unrest, **({"processes": run.note} if run.note else {}), **untold(run)}
@@ -41,8 +41,8 @@ def simulated(run, figures, seconds):
     return Verdict(Outcome.FAIL if early else Outcome.INCONCLUSIVE, text, figures)
 
 
-def test_throughput_reaches_what_was_published(bench, judge, keep, simulated_latency):
-    if bench.chip.emulated:
+def test_throughput_reaches_what_was_published(case_run, judge, keep, simulated_latency):
+    if case_run.chip.emulated:
         pytest.skip("EMULATED: the vendor's simulator of the chip; its speed is not the chip's and was not measured")
 
-    judge(lambda bench: measured(bench, keep, simulated_latency), skip=simulated_latency is None)
+    judge(lambda case_run: measured(case_run, keep, simulated_latency), skip=simulated_latency is None)

@@ -1,6 +1,6 @@
 """Readings of a machine's load that were made up."""
 
-from harness.run.load import Load
+from harness.run.other_load import Load
 
 
 def loads(*shares):

@@ -34,7 +34,7 @@ def deep(shape=("n", 8)):
 
 
 @pytest.fixture
-def bench(tmp_path):
+def case_run(tmp_path):
     made = []
 
     def make(change, model=deep, batch=4):
@@ -58,8 +58,8 @@ def of(weight):
 
 
 @pytest.mark.parametrize("wrong", [0, 6, 11])
-def test_the_layer_that_the_compiler_spoilt_is_named(wrong, bench):
-    one = bench(of(f"w{wrong}"))
+def test_the_layer_that_the_compiler_spoilt_is_named(wrong, case_run):
+    one = case_run(of(f"w{wrong}"))
     assert one.judged(one.outputs()[0]).outcome == "FAIL"
 
     text, facts = taps.first_layer(one)
@@ -71,20 +71,20 @@ def test_the_layer_that_the_compiler_spoilt_is_named(wrong, bench):
     assert one.sound, "the tests that follow load the engine again"
 
 
-def test_a_mistake_that_shows_without_further_outputs_alone_is_told_as_such(bench):
+def test_a_mistake_that_shows_without_further_outputs_alone_is_told_as_such(case_run):
     def when_nothing_is_laid_bare(model):
         return model if len(model.graph.output) > 1 else tampered(model, "w3")
 
-    text, facts = taps.first_layer(bench(when_nothing_is_laid_bare))
+    text, facts = taps.first_layer(case_run(when_nothing_is_laid_bare))
 
     assert "no layer differs with 23 layers as outputs" in text
     assert "what the compiler fuses" in text
     assert "tensor" not in facts
 
 
-def test_no_engine_is_begun_after_the_limit_and_that_is_said(bench, monkeypatch):
+def test_no_engine_is_begun_after_the_limit_and_that_is_said(case_run, monkeypatch):
     monkeypatch.setattr(layers, "pick", lambda suspects, most: suspects[len(suspects) // 2 :][:1])
-    one = bench(of("w0"))
+    one = case_run(of("w0"))
 
     text, facts = taps.first_layer(one, seconds=0)
 
@@ -94,22 +94,22 @@ def test_no_engine_is_begun_after_the_limit_and_that_is_said(bench, monkeypatch)
 
 
 @pytest.mark.parametrize("model", [lambda: deep((3, 8)), own_models.scaled, own_models.tokens])
-def test_files_of_fixed_shape_and_with_inputs_beside_the_batch_are_cut_too(model, bench):
+def test_files_of_fixed_shape_and_with_inputs_beside_the_batch_are_cut_too(model, case_run):
     """Of a chip that is right, an error of the engine without further outputs is the only explanation left."""
-    text, facts = taps.first_layer(bench(lambda graph: graph, model, 1))
+    text, facts = taps.first_layer(case_run(lambda graph: graph, model, 1))
 
     assert text.startswith(f"no layer differs with {facts['compared']} layers as outputs")
     assert facts["compared"]
 
 
-def test_a_fixed_shape_names_its_layer(bench):
-    _, facts = taps.first_layer(bench(of("w6"), lambda: deep((3, 8)), 1))
+def test_a_fixed_shape_names_its_layer(case_run):
+    _, facts = taps.first_layer(case_run(of("w6"), lambda: deep((3, 8)), 1))
 
     assert facts["tensor"] == "h6"
 
 
-def test_a_graph_that_cannot_be_cut_costs_no_verdict(bench):
-    text, facts = taps.first_layer(bench(lambda graph: graph, own_models.whole_numbers, 1))
+def test_a_graph_that_cannot_be_cut_costs_no_verdict(case_run):
+    text, facts = taps.first_layer(case_run(lambda graph: graph, own_models.whole_numbers, 1))
 
     assert (
         text == "the first layer that differs was not found: no floating-point tensor has a row for each of the batch"

@@ -48,14 +48,14 @@ def test_accuracy_is_asked_of_a_card_unless_each_process_has_a_device(monkeypatc
         prepared=SimpleNamespace(ahead=lambda name, protocol, raw, streams: streams),
         dataset=lambda model: SimpleNamespace(name="set"),
     )
-    bench = CaseRun(context, next(case for case in matrix.cases() if case.chip == chip))
-    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310") for n in range(4)])
+    case_run = CaseRun(context, next(case for case in matrix.cases() if case.chip == chip))
+    vars(case_run.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310") for n in range(4)])
     monkeypatch.setattr(
         CaseRun, "built", lambda self, variant=None: Built(Path("engine"), BuildSpec("fp16", 1, (), ()))
     )
-    vars(bench)["session"] = SimpleNamespace(places=3)
+    vars(case_run)["session"] = SimpleNamespace(places=3)
 
-    with CaseAnswers(bench)._card(bench.variant) as card:
+    with CaseAnswers(case_run)._card(case_run.variant) as card:
         assert list(card.sessions) == [f"device {n}" for n in range(devices)]
         assert card.ahead == devices, "they share the cores that prepare images"
         assert card.at_once == at_once, "one batch alone leaves cores of a processor idle"
@@ -124,12 +124,12 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch, tmp_path):
+def case_run(monkeypatch, tmp_path):
     return lambda *given, **more: Bench(monkeypatch, tmp_path, *(given or (images(),)), **more)
 
 
-def test_asking_ends_when_the_verdicts_are_decided(bench):
-    case = bench()
+def test_asking_ends_when_the_verdicts_are_decided(case_run):
+    case = case_run()
     answers = CaseAnswers(case.run)
     scored = answers.evaluation
 
@@ -142,8 +142,8 @@ def test_asking_ends_when_the_verdicts_are_decided(bench):
     assert answers.verdicts(scored)["top1"].text.endswith("; look 1, at 512 of 2000 images")
 
 
-def test_images_are_asked_in_the_random_order_of_limit_and_scored_in_that_of_the_set(bench):
-    case = bench(lost=lambda i: i % 100 == 7)
+def test_images_are_asked_in_the_random_order_of_limit_and_scored_in_that_of_the_set(case_run):
+    case = case_run(lost=lambda i: i % 100 == 7)
     scored = CaseAnswers(case.run).evaluation
     whole = images()
 
@@ -154,10 +154,10 @@ def test_images_are_asked_in_the_random_order_of_limit_and_scored_in_that_of_the
     assert case.asked[0][-1] > 1500, "not the first images"
 
 
-def test_what_is_not_decided_is_asked_on_until_all_images_are(bench, monkeypatch):
+def test_what_is_not_decided_is_asked_on_until_all_images_are(case_run, monkeypatch):
     """1 of 100 lost is what is allowed. A block takes a second on the chip."""
     monkeypatch.setattr("harness.run.case_answers.time", SimpleNamespace(perf_counter=count().__next__))
-    case = bench(lost=lambda i: i % 100 == 7)
+    case = case_run(lost=lambda i: i % 100 == 7)
     answers = CaseAnswers(case.run)
     scored = answers.evaluation
     top1 = answers.verdicts(scored)["top1"]
@@ -171,14 +171,14 @@ def test_what_is_not_decided_is_asked_on_until_all_images_are(bench, monkeypatch
 
 
 @pytest.mark.parametrize(("limit", "told"), [(IMAGES, True), (IMAGES + 1, False), (None, False)])
-def test_another_limit_is_asked_for_where_it_was_in_the_way(bench, limit, told):
-    answers = CaseAnswers(bench(lost=lambda i: i % 140 == 7, limit=limit).run)
+def test_another_limit_is_asked_for_where_it_was_in_the_way(case_run, limit, told):
+    answers = CaseAnswers(case_run(lost=lambda i: i % 140 == 7, limit=limit).run)
 
     assert (": --limit " in answers.verdicts(answers.evaluation)["top1"].text) is told
 
 
-def test_a_chip_that_is_wrong_is_known_at_the_first_look(bench):
-    case = bench(lost=lambda i: i % 10 == 7)
+def test_a_chip_that_is_wrong_is_known_at_the_first_look(case_run):
+    case = case_run(lost=lambda i: i % 10 == 7)
     answers = CaseAnswers(case.run)
 
     assert answers.verdicts(answers.evaluation)["top1"].outcome is Outcome.FAIL
@@ -198,8 +198,8 @@ def test_a_chip_that_is_wrong_is_known_at_the_first_look(bench):
         ("scenes", {}, False),
     ],
 )
-def test_every_image_is_asked_where_published_accuracy_is_judged_and_only_there(bench, kind, more, every):
-    case = bench(images(kind=kind), **{"cells": {"top1": "78.0"}, **more})
+def test_every_image_is_asked_where_published_accuracy_is_judged_and_only_there(case_run, kind, more, every):
+    case = case_run(images(kind=kind), **{"cells": {"top1": "78.0"}, **more})
     answers = CaseAnswers(case.run)
 
     assert answers.all_asked is every
@@ -215,16 +215,16 @@ def test_every_image_is_asked_where_published_accuracy_is_judged_and_only_there(
             answers.on_the_whole_set  # noqa: B018
 
 
-def test_another_variant_is_asked_until_it_is_decided_though_the_published_one_is_asked_all(bench):
-    case = bench(images(kind="whole"), cells={"top1": "78.0"})
+def test_another_variant_is_asked_until_it_is_decided_though_the_published_one_is_asked_all(case_run):
+    case = case_run(images(kind="whole"), cells={"top1": "78.0"})
     answers = CaseAnswers(case.run)
 
     assert len(answers.evaluation.dataset) == IMAGES
     assert len(answers.evaluate(Variant(raw=False, nms=True)).dataset) == 512
 
 
-def test_a_small_set_is_asked_at_once(bench):
-    case = bench(images(300))
+def test_a_small_set_is_asked_at_once(case_run):
+    case = case_run(images(300))
     scored = CaseAnswers(case.run).evaluation
 
     assert [len(block) for block in case.asked] == [300]
@@ -232,8 +232,8 @@ def test_a_small_set_is_asked_at_once(bench):
     assert scored.sampled.confidence(300) == 0.95
 
 
-def test_an_int8_engine_is_not_scored_on_its_calibration_images(bench):
-    case = bench(precision="int8")
+def test_an_int8_engine_is_not_scored_on_its_calibration_images(case_run):
+    case = case_run(precision="int8")
     scored = CaseAnswers(case.run).evaluation
     ids = {int(sample.id[1:]) for sample in scored.dataset.samples}
 
@@ -243,15 +243,15 @@ def test_an_int8_engine_is_not_scored_on_its_calibration_images(bench):
 
 
 @pytest.mark.slow
-def test_published_accuracy_of_an_int8_engine_is_on_all_images(bench):
-    answers = CaseAnswers(bench(images(kind="whole"), precision="int8", cells={"top1": "78.0"}).run)
+def test_published_accuracy_of_an_int8_engine_is_on_all_images(case_run):
+    answers = CaseAnswers(case_run(images(kind="whole"), precision="int8", cells={"top1": "78.0"}).run)
 
     assert len(answers.evaluation.dataset) == IMAGES - 40
     assert len(answers.on_the_whole_set.dataset) == IMAGES
 
 
-def test_kept_answers_are_compared_block_by_block_and_lead_to_the_same_verdict(bench):
-    case = bench(lost=lambda i: i % 100 == 7, keeps=True)
+def test_kept_answers_are_compared_block_by_block_and_lead_to_the_same_verdict(case_run):
+    case = case_run(lost=lambda i: i % 100 == 7, keeps=True)
     first = CaseAnswers(case.run)
     before = first.verdicts(first.evaluation)
     again = case.again()
@@ -264,8 +264,8 @@ def test_kept_answers_are_compared_block_by_block_and_lead_to_the_same_verdict(b
 
 
 @pytest.mark.parametrize(("count", "heavy", "few"), [(300, False, 12), (301, False, 13), (300, True, 4)])
-def test_a_few_images_are_asked_again_and_the_last_batch_where_it_is_filled_up(bench, count, heavy, few):
-    case = bench(images(count), keeps=True)
+def test_a_few_images_are_asked_again_and_the_last_batch_where_it_is_filled_up(case_run, count, heavy, few):
+    case = case_run(images(count), keeps=True)
     case.run.model.heavy = heavy
     CaseAnswers(case.run).evaluation  # noqa: B018
     again = case.again().evaluation
@@ -277,17 +277,17 @@ def test_a_few_images_are_asked_again_and_the_last_batch_where_it_is_filled_up(b
     assert not case.run.devices_agreed
 
 
-def test_of_fewer_images_than_are_asked_again_all_are(bench):
-    case = bench(images(10), keeps=True)
+def test_of_fewer_images_than_are_asked_again_all_are(case_run):
+    case = case_run(images(10), keeps=True)
     CaseAnswers(case.run).evaluation  # noqa: B018
 
     assert case.again().evaluation.marks == ("partial", "kept")
     assert [sorted(block) for block in case.asked] == [list(range(10))]
 
 
-def test_one_image_that_is_answered_otherwise_today_is_enough_to_ask_them_all_again(bench):
+def test_one_image_that_is_answered_otherwise_today_is_enough_to_ask_them_all_again(case_run):
     """A chip that broke in part since does not hide behind what it answered before."""
-    case = bench(images(10), keeps=True)
+    case = case_run(images(10), keeps=True)
     assert CaseAnswers(case.run).evaluation.marks == ("partial",)
     case.lost = lambda place: place == 3
 
@@ -297,10 +297,10 @@ def test_one_image_that_is_answered_otherwise_today_is_enough_to_ask_them_all_ag
     assert again.answers.found[3]["logits"].argmax() == 4
 
 
-def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_all(bench, monkeypatch):
+def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_all(case_run, monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr("harness.run.case_answers.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    case = bench(keeps=True)
+    case = case_run(keeps=True)
     CaseAnswers(case.run).evaluation  # noqa: B018
     monkeypatch.setattr("harness.run.case_answers.images_decide", lambda verdicts: False)
     scored = case.again().evaluation
@@ -310,10 +310,10 @@ def test_answers_of_which_some_are_kept_are_kept_and_their_seconds_are_those_of_
     assert scored.facts["end_to_end"] == pytest.approx(IMAGES / 3), "a second a block"
 
 
-def test_a_chip_that_broke_since_is_asked_all_again(bench):
+def test_a_chip_that_broke_since_is_asked_all_again(case_run):
     """Its kept answers to the second block are wrong today, so those to the first are not trusted either. They are
     right, and decide nothing alone: the second block is asked as well."""
-    case = bench(lost=lambda i: i % 100 == 7, keeps=True)
+    case = case_run(lost=lambda i: i % 100 == 7, keeps=True)
     CaseAnswers(case.run).evaluation  # noqa: B018
     second = {sample.id for sample in images().parts(looks(IMAGES))[1].samples}
     case.lost = lambda i: i % 100 == 7 or f"n{i}" in second
@@ -324,11 +324,11 @@ def test_a_chip_that_broke_since_is_asked_all_again(bench):
     assert again.verdicts(again.evaluation)["top1"].outcome is Outcome.FAIL
 
 
-def test_tests_of_one_case_share_its_answers(bench):
+def test_tests_of_one_case_share_its_answers(case_run):
     class Run(SimpleNamespace):
         __hash__ = object.__hash__
 
-    one, other = (Run(**vars(bench().run)) for _ in range(2))
+    one, other = (Run(**vars(case_run().run)) for _ in range(2))
 
     assert answers_of(one) is answers_of(one)
     assert answers_of(other) is not answers_of(one)

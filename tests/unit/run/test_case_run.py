@@ -26,10 +26,10 @@ CASE_310P = next(case for case in matrix.cases() if case.chip == "ascend310p")
 @pytest.mark.parametrize("batch", sorted({case.batch for case in matrix.cases()} - {1}))
 def test_a_part_of_a_batch_is_no_copy_of_another(batch):
     """Else a chip that computes a half and copies it would equal the reference."""
-    bench = CaseRun(SimpleNamespace(references=COUNTED, dataset=lambda model: range(99)), replace(FP32, batch=batch))
-    vars(bench).update(first={"y": np.zeros(batch)}, worker=None)
+    case_run = CaseRun(SimpleNamespace(references=COUNTED, dataset=lambda model: range(99)), replace(FP32, batch=batch))
+    vars(case_run).update(first={"y": np.zeros(batch)}, worker=None)
 
-    rows = bench.outputs()[1]["y"]
+    rows = case_run.outputs()[1]["y"]
 
     assert len(rows) == batch
     for shift in (2**n for n in range(batch.bit_length()) if 2**n < batch):
@@ -52,14 +52,14 @@ def test_a_part_of_a_batch_is_no_copy_of_another(batch):
 def test_a_record_of_another_engine_than_the_published_one_says_which(monkeypatch, test, metric, raw, compiled):
     monkeypatch.setattr(numerics, "judged", lambda *_: Verdict(Outcome.PASS, "right"))
     published = Variant(raw=True, tiers=(1, 4), traced=True)
-    bench = SimpleNamespace(
+    case_run = SimpleNamespace(
         variant=published, dynamic=replace(published, tiers=(1, 4, 8)), loss=None, served=lambda: {1: (), 4: (), 8: ()},
         outputs=lambda variant: (), chip=SimpleNamespace(normalizes=True), protocol=SimpleNamespace(normalize=True),
         engine=SimpleNamespace(tiers=(1, 4, 8)), case=SimpleNamespace(batch=8 if metric == "dynamic" else 1),
     )  # fmt: skip
     taken = []
 
-    test(bench, lambda measure: taken.append(measure(bench)))
+    test(case_run, lambda measure: taken.append(measure(case_run)))
 
     (made,) = taken
     assert list(made.verdicts) == [metric]
@@ -82,14 +82,14 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {"x": rows})
     asked = []
     settings = SimpleNamespace(runner=None)
-    bench = CaseRun(SimpleNamespace(references=COUNTED, dataset=lambda model: range(99), settings=settings), case)
-    vars(bench)["worker"] = SimpleNamespace(load=load)
-    bench.context.settings = SimpleNamespace(process=0)
-    vars(bench.engine)["present"] = SimpleNamespace(backend="magicmind", devices=[Device(0, "MLU370-S4")])
+    case_run = CaseRun(SimpleNamespace(references=COUNTED, dataset=lambda model: range(99), settings=settings), case)
+    vars(case_run)["worker"] = SimpleNamespace(load=load)
+    case_run.context.settings = SimpleNamespace(process=0)
+    vars(case_run.engine)["present"] = SimpleNamespace(backend="magicmind", devices=[Device(0, "MLU370-S4")])
 
-    found = bench.served()
+    found = case_run.served()
 
-    assert asked == [(1, 4, 8)] == [bench.dynamic.tiers]
+    assert asked == [(1, 4, 8)] == [case_run.dynamic.tiers]
     assert loaded == [(Path("engine"), batch) for batch in (1, 4, 8)]
     for batch, (chip, reference) in found.items():
         assert chip["y"].tolist() == (2 * rows[:batch]).tolist()
@@ -108,14 +108,14 @@ def test_memory_of_the_device_is_a_cost_and_a_tool_that_fails_costs_no_verdict(
 
     took = {"engine": 2.0, "quantised": 1.0}
     store = SimpleNamespace(told=lambda path: {"bytes": 2_000_000, "seconds": took[path.name]})
-    bench = CaseRun(SimpleNamespace(settings=SimpleNamespace(store=store, process=0)), FP32)
+    case_run = CaseRun(SimpleNamespace(settings=SimpleNamespace(store=store, process=0)), FP32)
     monkeypatch.setattr(
         CaseRun, "built", lambda self: Built(Path("engine"), BuildSpec("int8", 1, (), (), options=made_of))
     )
-    vars(bench.engine)["present"] = SimpleNamespace(devices=[Device(0, "CPU")])
-    vars(bench).update(worker=SimpleNamespace(health=health, peak_mb=100.0), session=SimpleNamespace(on_chip=None))
+    vars(case_run.engine)["present"] = SimpleNamespace(devices=[Device(0, "CPU")])
+    vars(case_run).update(worker=SimpleNamespace(health=health, peak_mb=100.0), session=SimpleNamespace(on_chip=None))
 
-    assert bench.costs == {"build_s": seconds, "engine_mb": 2.0, "worker_peak_mb": 100.0, **told}
+    assert case_run.costs == {"build_s": seconds, "engine_mb": 2.0, "worker_peak_mb": 100.0, **told}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_memory_of_the_device_is_a_cost_and_a_tool_that_fails_costs_no_verdict(
     ],
 )
 def test_a_record_says_how_its_engine_was_tuned_when_it_was_asked(backend, asked, told):
-    bench = CaseRun(SimpleNamespace(settings=SimpleNamespace(process=0, tune=asked)), CASE_310P)
-    vars(bench.engine)["present"] = SimpleNamespace(backend=backend, devices=[Device(0, "310P3")])
+    case_run = CaseRun(SimpleNamespace(settings=SimpleNamespace(process=0, tune=asked)), CASE_310P)
+    vars(case_run.engine)["present"] = SimpleNamespace(backend=backend, devices=[Device(0, "310P3")])
 
-    assert bench._tuned == told
+    assert case_run._tuned == told

@@ -1,4 +1,4 @@
-"""One case on the bench: how chip and eager PyTorch are timed in turn, and which devices of a card are timed."""
+"""One case on the case_run: how chip and eager PyTorch are timed in turn, and which devices of a card are timed."""
 
 import math
 from contextlib import contextmanager
@@ -73,10 +73,10 @@ def paired(monkeypatch):
             baselines=SimpleNamespace(cell=settled),
             progress=unseen,
         )
-        bench = CaseRun(SimpleNamespace(settings=settings, simulated=settled), case)
+        case_run = CaseRun(SimpleNamespace(settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
-        vars(bench.engine).update(present=SimpleNamespace(backend="ort", devices=[Device(0, "CPU")]))
-        vars(bench).update(
+        vars(case_run.engine).update(present=SimpleNamespace(backend="ort", devices=[Device(0, "CPU")]))
+        vars(case_run).update(
             first=answers,
             different=case.batch,
             session=SimpleNamespace(
@@ -95,7 +95,7 @@ def paired(monkeypatch):
         monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", math.inf)
         monkeypatch.setattr(Side, "check_fresh", lambda self, *timed: None)
         monkeypatch.setattr(measuring.time, "sleep", lambda seconds: told.append(f"{seconds} s"))
-        return CaseSpeed(bench).measurement, told
+        return CaseSpeed(case_run).measurement, told
 
     return happen
 
@@ -216,7 +216,7 @@ def duo(monkeypatch):
         baselines=nothing,
         progress=unseen,
     )
-    bench = CaseRun(
+    case_run = CaseRun(
         SimpleNamespace(
             worker=worker,
             settings=settings,
@@ -226,28 +226,30 @@ def duo(monkeypatch):
         ),
         CASE_310P,
     )
-    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)])
-    return SimpleNamespace(bench=bench, asked=asked, busy=busy)
+    vars(case_run.engine)["present"] = SimpleNamespace(
+        backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)]
+    )
+    return SimpleNamespace(case_run=case_run, asked=asked, busy=busy)
 
 
 def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_another_card_are(duo, monkeypatch):
-    bench, checked = duo.bench, []
+    case_run, checked = duo.case_run, []
     case = next(case for case in matrix.cases() if case.chip == "ascend310")
     four = [Device(n, "310", card=n // 4) for n in range(8)]
-    bench.case, bench.chip = case, matrix.chip("ascend310")
+    case_run.case, case_run.chip = case, matrix.chip("ascend310")
     duo.busy.update(dict.fromkeys(range(8), 0.0))
     duo.asked.clear()
     monkeypatch.setattr(CaseRun, "compare_devices", lambda self, sessions: checked.append(sorted(sessions)))
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
     monkeypatch.setattr(Side, "audit", lambda self: None)
-    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=four)
+    vars(case_run.engine)["present"] = SimpleNamespace(backend="acl", devices=four)
 
-    CaseSpeed(bench).on_card(0)
+    CaseSpeed(case_run).on_card(0)
     assert checked == [[f"device {n}" for n in range(4)]]
-    bench.devices_agreed = True
-    CaseSpeed(bench).on_card(0)
+    case_run.devices_agreed = True
+    CaseSpeed(case_run).on_card(0)
     assert len(checked) == 1
-    CaseSpeed(bench).on_card(1)
+    CaseSpeed(case_run).on_card(1)
     assert checked[1:] == [[f"device {n}" for n in range(4, 8)]]
 
 
@@ -257,9 +259,9 @@ def test_fresh_sessions_are_new_processes_one_at_a_time_on_the_devices_that_are_
     monkeypatch.setattr(CaseSpeed, "conclude", property(lambda self: lambda blocks, effort: next(verdicts)))
     monkeypatch.setattr(Side, "look", lambda self, draw: None)
     monkeypatch.setattr(Side, "turned", (None, None))
-    duo.bench.context.settings.patience = 3600.0
+    duo.case_run.context.settings.patience = 3600.0
 
-    run = CaseSpeed(duo.bench).measurement
+    run = CaseSpeed(duo.case_run).measurement
 
     what = [what for what, index in duo.asked if what in ("load", "unload", "lease")]
     assert what == ["lease", "lease", *["load", "unload"] * 6]
@@ -267,38 +269,38 @@ def test_fresh_sessions_are_new_processes_one_at_a_time_on_the_devices_that_are_
 
 
 def test_outputs_of_an_earlier_process_are_those_of_the_timed_one(duo):
-    vars(duo.bench)["first"] = {duo.bench.model.input: IMAGES + 1}
+    vars(duo.case_run)["first"] = {duo.case_run.model.input: IMAGES + 1}
 
     with pytest.raises(InvalidMeasurement, match="differs from that of an earlier process"):
-        CaseSpeed(duo.bench).measurement  # noqa: B018
+        CaseSpeed(duo.case_run).measurement  # noqa: B018
 
 
 def test_another_card_is_held_against_the_reference_before_it_is_timed(duo, monkeypatch):
-    vars(duo.bench.engine)["present"] = SimpleNamespace(
+    vars(duo.case_run.engine)["present"] = SimpleNamespace(
         backend="acl", devices=[Device(n, "310P3", card=n) for n in (0, 1)]
     )
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.FAIL, "cosine 0"))
 
-    CaseSpeed(duo.bench).on_card(0)  # its numerics are a stage of their own
+    CaseSpeed(duo.case_run).on_card(0)  # its numerics are a stage of their own
     with pytest.raises(InvalidMeasurement, match="wrong outputs: cosine 0"):
-        CaseSpeed(duo.bench).on_card(1)
+        CaseSpeed(duo.case_run).on_card(1)
 
 
 def test_a_card_is_timed_without_waiting_for_the_first(duo, monkeypatch):
     """Card 0 is in use elsewhere."""
-    vars(duo.bench.engine)["present"] = SimpleNamespace(
+    vars(duo.case_run.engine)["present"] = SimpleNamespace(
         backend="acl", devices=[Device(n, "310P3", card=n) for n in (0, 1)]
     )
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
     monkeypatch.setattr(CaseRun, "built", None)
 
-    measurement = CaseSpeed(duo.bench).on_card(1)
+    measurement = CaseSpeed(duo.case_run).on_card(1)
     assert [index for what, index in duo.asked if what == "lease"] == [1]
     assert measurement.launched_alone
 
 
 def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
-    run = CaseSpeed(duo.bench).measurement
+    run = CaseSpeed(duo.case_run).measurement
 
     assert (run.mark, run.scaled, len(run.timings), run.numbers) == ("1-of-2", 1, 1, (0,))
     assert [index for what, index in duo.asked if what == "lease"] == [0, 1]
@@ -308,14 +310,14 @@ def test_one_chip_of_a_duo_is_measured_while_the_other_is_held_and_idle(duo):
 def test_a_device_that_shows_no_load_is_noted_after_the_measurement(duo, monkeypatch):
     monkeypatch.setattr(idle, "seeing", lambda card, after, during: (Health(untold=f"{len(card)} {len(after)}"),))
 
-    assert CaseSpeed(duo.bench).measurement.after == (Health(untold="1 1"),)
+    assert CaseSpeed(duo.case_run).measurement.after == (Health(untold="1 1"),)
 
 
 def test_a_duo_whose_other_chip_works_is_not_measured(duo):
     duo.busy[1] = 0.6
 
     with pytest.raises(InvalidMeasurement, match="310P3 1 is 60% busy"):
-        CaseSpeed(duo.bench).measurement  # noqa: B018
+        CaseSpeed(duo.case_run).measurement  # noqa: B018
     assert not [index for what, index in duo.asked if what == "load"]
 
 
@@ -323,13 +325,13 @@ def test_one_device_of_the_four_of_an_ascend_310_counts_fourfold_once(duo):
     """In the figure, in its mark and in the verdict that ends the measurement."""
     case = Case.parse("regnety_016-ascend310-fp16-bs16")
     table = load()
-    bench = CaseRun(duo.bench.context, case)
-    vars(bench.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(0, "310", card=2)])
+    case_run = CaseRun(duo.case_run.context, case)
+    vars(case_run.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(0, "310", card=2)])
     windows = tuple(Window(n, n + 1, 9.0) for n in range(30))  # 9 batches of 16 a second: 576 images/s a card
 
-    speed = CaseSpeed(bench)
+    speed = CaseSpeed(case_run)
     measured = speed.measurement
-    duo.bench.context.settings.baselines = table
+    duo.case_run.context.settings.baselines = table
     verdict = speed.conclude(((Timing((), windows, ()),),), Effort(1, 1.0))
 
     assert (measured.mark, measured.scaled) == ("x4", 4)

@@ -246,12 +246,12 @@ def test_the_reference_is_in_fp64_is_kept_and_says_where_it_cannot_be(tmp_path, 
     real = exact.outputs
     monkeypatch.setattr(exact, "outputs", lambda *given, **more: asked.append(given) or real(*given, **more))
 
-    def bench(make, case, **settings):
+    def case_run(make, case, **settings):
         context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load(), **settings))
         return OwnRun(context, Case.parse(case), model=read(make, tmp_path))
 
-    first = bench(unstable, "own_m-cpu-fp32-bs4")
-    again = bench(unstable, "own_m-cpu-fp32-bs4")
+    first = case_run(unstable, "own_m-cpu-fp32-bs4")
+    again = case_run(unstable, "own_m-cpu-fp32-bs4")
     x = first.inputs()["x"].astype(np.float64)
     w = numpy_helper.to_array(unstable().graph.initializer[0])
 
@@ -270,11 +270,11 @@ def test_the_reference_is_in_fp64_is_kept_and_says_where_it_cannot_be(tmp_path, 
     assert first.judged({"y": np.float32(np.float16(first.plain["y"]))}).outcome == "PASS", "2^-10 is what FP16 has too"
     assert first.judged({"y": first.plain["y"] * np.float32(1.02)}).outcome == "FAIL"
 
-    other = bench(local, "own_m-cpu-fp32-bs1")
+    other = case_run(local, "own_m-cpu-fp32-bs1")
     told = "reference in the file's own data types: ONNX Runtime has no FP64 kernel of LRN"
     assert other.judged(other.plain).text.endswith(told)
     assert "units" not in other.judged(other.plain).details
-    quick = bench(unstable, "own_m-cpu-fp32-bs1", exact=False)
+    quick = case_run(unstable, "own_m-cpu-fp32-bs1", exact=False)
     assert quick.judged(quick.plain).details["reference"].endswith("the tier quick does not compute in FP64")
 
 
@@ -289,8 +289,8 @@ def test_why_there_is_no_fp64_is_found_out_once(tmp_path, monkeypatch):
     monkeypatch.setattr(exact, "outputs", slow)
     for _ in range(2):
         context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
-        bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(own_models.dense, tmp_path))
-        told = bench.judged(bench.plain).details["reference"]
+        case_run = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(own_models.dense, tmp_path))
+        told = case_run.judged(case_run.plain).details["reference"]
 
     assert told == "reference in the file's own data types: FP64 takes longer than 60 s at this batch"
     assert len(asked) == 1
@@ -298,12 +298,12 @@ def test_why_there_is_no_fp64_is_found_out_once(tmp_path, monkeypatch):
 
 def test_the_units_at_fp16_are_those_of_fp16(tmp_path):
     context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
-    bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(own_models.image, tmp_path))
+    case_run = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(own_models.image, tmp_path))
 
-    chip = {name: value.astype(np.float32) for name, value in bench.rounded.items()}
+    chip = {name: value.astype(np.float32) for name, value in case_run.rounded.items()}
 
-    assert bench.judged(chip).details["units"] == pytest.approx(1, abs=0.01)
-    finer = bench.judged(bench.plain)
+    assert case_run.judged(chip).details["units"] == pytest.approx(1, abs=0.01)
+    finer = case_run.judged(case_run.plain)
     assert (finer.outcome, finer.details["units"] < 0.01) == ("INVALID", True)
     assert "the engine computes in a higher precision than fp16" in finer.text
 
@@ -311,9 +311,9 @@ def test_the_units_at_fp16_are_those_of_fp16(tmp_path):
 def test_a_file_without_products_may_be_as_exact_as_fp32(tmp_path):
     context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
     file = read(own_models.TESTED["no_dropout"], tmp_path)
-    bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=file)
+    case_run = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=file)
 
-    verdict = bench.judged(bench.plain)
+    verdict = case_run.judged(case_run.plain)
 
     assert (verdict.outcome, verdict.details["units"] < 0.01) == ("PASS", True)
 
@@ -330,10 +330,10 @@ def offset():
 
 def test_an_engine_that_keeps_sums_in_fp32_is_not_taken_for_one_of_a_higher_precision(tmp_path):
     context = RunContext(Settings(Store(tmp_path / "cache"), baselines.load()))
-    bench = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(offset, tmp_path))
-    products, _ = context.references.exact(bench.own, bench.inputs(), Precision.FP16, products_only=True)
+    case_run = OwnRun(context, Case.parse("own_m-cpu-fp16-bs4"), model=read(offset, tmp_path))
+    products, _ = context.references.exact(case_run.own, case_run.inputs(), Precision.FP16, products_only=True)
 
-    mixed, finer = bench.judged(products), bench.judged(bench.wanted)
+    mixed, finer = case_run.judged(products), case_run.judged(case_run.wanted)
 
     assert (mixed.outcome, mixed.details["units"] < 0.05) == ("PASS", True)
     assert finer.outcome == "INVALID"

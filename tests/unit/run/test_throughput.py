@@ -17,7 +17,7 @@ from harness.judge.stats import FULL
 from harness.judge.throughput import Effort
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Verdict
-from harness.run import load
+from harness.run import other_load as load
 from harness.run import side as checks
 from harness.run import throughput as measuring
 from harness.run.side import Side

@@ -6,7 +6,7 @@ import time
 import pytest
 from made_loads import loads
 
-from harness.run.load import Load, others_rest, others_share
+from harness.run.other_load import Load, others_rest, others_share
 
 
 def test_the_share_of_others_is_all_work_less_our_own():

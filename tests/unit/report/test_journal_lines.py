@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.report.shapes import figure, wrong
+from harness.report.journal_lines import figure, wrong
 
 
 @pytest.mark.parametrize(
