@@ -41,7 +41,7 @@ class Loss:
 
 UNITS: dict[Precision, float] = {Precision.FP16: 5.0, Precision.BF16: 2.0, Precision.INT8: 2.0}
 """A chip's error may be so many times the loss of the arithmetic, where that is more than TOLERANCES. Measured on
-vendors' own toolchains (docs/measured.md): FP16 0.9 to 3.6 times, BF16 0.7 to 1.2 times, INT8 0.5 to 1.8 times. BF16
+vendors' own toolchains (docs/measured.md): FP16 0.9 to 3.6 times, BF16 0.7 to 1.5 times, INT8 0.5 to 1.8 times. BF16
 in the place of FP16 loses 8 to 11 times as much, INT8 calibrated on images prepared in another way 3.3 to 21 times
 (seeded weights)."""
 
