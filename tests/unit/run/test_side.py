@@ -297,3 +297,14 @@ def test_a_card_on_which_no_other_stage_ran_is_held_against_the_reference():
     checks.check_right([side()], close_to_the_right_one)
     with pytest.raises(InvalidMeasurement, match="chip: wrong outputs"):
         checks.check_right([side(), side(Session(factor=-1.0))], close_to_the_right_one)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_outputs_of_any_size_are_compared_by_their_own_rounding(size):
+    """Of an engine whose outputs are all small, an answer of another input is no rounding."""
+    right = {"y": np.array([1.0, -0.5, 0.0], np.float32) * np.float32(size)}
+    rounded, other = ({"y": right["y"] + np.float32(part * size)} for part in (5e-4, 2e-3))
+
+    checks.check_processes(replace(side(), answered=rounded), right)
+    with pytest.raises(InvalidMeasurement, match="output y differs from that of an earlier process"):
+        checks.check_processes(replace(side(), answered=other), right)
