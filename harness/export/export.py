@@ -107,10 +107,9 @@ def computed(path: Path, input_name: str, images: NDArray[np.float32]) -> list[N
 
 
 def _network(model: Model, state: Mapping[str, Tensor]) -> nn.Module:
-    from harness.models.networks.undrawn import Undrawn
+    from harness.models.networks.undrawn import undrawn
 
-    with Undrawn():
-        network = model.network()
+    network = undrawn(model.network)
     try:
         network.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:

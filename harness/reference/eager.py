@@ -25,11 +25,10 @@ def network(model: Model, weights: Path) -> nn.Module:
     model's."""
     import torch
 
-    from harness.models.networks.undrawn import Undrawn
+    from harness.models.networks.undrawn import undrawn
 
     _keep_memory()
-    with Undrawn():
-        made = model.network()
+    made = undrawn(model.network)
     made.load_state_dict(torch.load(weights, weights_only=True), strict=True)
     return made.eval()
 

@@ -69,16 +69,14 @@ def seeded(model: Model, calibration: Sequence[NDArray[np.generic]] | None = Non
     import torch
 
     from harness.models.networks.seeding import calibrated
-    from harness.models.networks.undrawn import Undrawn
+    from harness.models.networks.undrawn import undrawn
 
     if calibration is None:
         prepare = model.protocols[0].preprocess
         pictures = (scenes.draw(model.task, FIRST + i) for i in range(PICTURES.get(model.task, 8)))
         calibration = [prepare(picture, False).tensor for picture in pictures]
     images = torch.from_numpy(np.stack(calibration).astype(np.float32))
-    with Undrawn():
-        network = model.network()
-    return calibrated(model.name, model.task, network, images)
+    return calibrated(model.name, model.task, undrawn(model.network), images)
 
 
 def _read(model: Model, path: Path) -> Any:

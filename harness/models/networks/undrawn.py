@@ -12,9 +12,19 @@ from torch.overrides import TorchFunctionMode
 DRAW = {torch.Tensor.normal_, torch.Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
 
 
-class Undrawn(TorchFunctionMode):
-    """A context in which random numbers are not drawn into tensors: these hold whatever lay in their memory. A state
-    dict must be loaded strictly into what is made in it."""
+def undrawn(make: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `make` makes, without random weights: its state dict must be loaded strictly. One with tensors
+    that no state dict has is made as usual, because these may be drawn, too."""
+    with _Undrawn():
+        made = make()
+    kept = made.state_dict().keys()
+    buffers = any(name not in kept for name, _ in made.named_buffers())
+    plain = any(isinstance(value, torch.Tensor) for module in made.modules() for value in vars(module).values())
+    return make() if buffers or plain else made
+
+
+class _Undrawn(TorchFunctionMode):
+    """A context in which random numbers are not drawn into tensors: these hold whatever lay in their memory."""
 
     def __torch_function__(
         self,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from harness.models import MODELS
-from harness.models.networks.undrawn import Undrawn
+from harness.models.networks.undrawn import undrawn
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -13,8 +13,7 @@ def test_nothing_is_drawn_and_what_is_no_weight_is_there(name):
     state = MODELS[name].network().state_dict()
     drawn = torch.random.get_rng_state()
 
-    with Undrawn():
-        made = MODELS[name].network()
+    made = undrawn(MODELS[name].network)
 
     assert torch.equal(torch.random.get_rng_state(), drawn), "random numbers were drawn"
     assert {key: value.shape for key, value in made.state_dict().items()} == {k: v.shape for k, v in state.items()}
@@ -25,14 +24,12 @@ def test_nothing_is_drawn_and_what_is_no_weight_is_there(name):
 
 def test_a_state_dict_gives_the_network_that_was_meant():
     def network():
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2)).eval()
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 2)).eval()
 
     torch.manual_seed(0)
     images, wanted = torch.rand(2, 3, 5, 5), network()
     expected = wanted(images)
-    with Undrawn():
-        made = network()
-        made(images)
+    made = undrawn(network)
     made.load_state_dict(wanted.state_dict(), strict=True)
 
     assert torch.equal(made(images), expected)
@@ -40,11 +37,32 @@ def test_a_state_dict_gives_the_network_that_was_meant():
 
 
 def test_numbers_are_drawn_again_afterwards():
-    with Undrawn(), pytest.raises(ZeroDivisionError):
-        1 / 0  # noqa: B018 - the context ends by an error, too
+    with pytest.raises(ZeroDivisionError):
+        undrawn(lambda: 1 / 0)
 
     torch.manual_seed(0)
     first = nn.Linear(3, 3).weight.clone()
     torch.manual_seed(0)
     assert torch.equal(nn.Linear(3, 3).weight, first)
     assert not torch.equal(nn.Linear(3, 3).weight, first)
+
+
+class Places(nn.Module):
+    """With a tensor that no state dict has, drawn from a seed of its own."""
+
+    def __init__(self, buffer):
+        super().__init__()
+        torch.manual_seed(7)
+        places = nn.init.normal_(torch.empty(5))
+        if buffer:
+            self.register_buffer("places", places, persistent=False)
+        else:
+            self.places = places
+
+
+@pytest.mark.parametrize("buffer", [True, False])
+def test_what_no_state_dict_has_is_drawn(buffer):
+    def network():
+        return nn.Sequential(nn.Linear(5, 5), Places(buffer))
+
+    assert torch.equal(undrawn(network)[1].places, network()[1].places)
