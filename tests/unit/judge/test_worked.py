@@ -1,4 +1,6 @@
-"""Each worked example has its outcome, and usual mistakes in a judge are seen by one of them."""
+"""Each worked example has its outcome and figures, and usual mistakes in a judge are seen by one of them."""
+
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,19 @@ GOLDEN = Verdict(Outcome.PASS, "31 results equal those of the authors' programs"
 @pytest.mark.parametrize(("what", "found", "wanted"), list(examples()), ids=lambda value: str(value)[:40])
 def test_an_example_has_the_outcome_that_was_worked_out(what, found, wanted):
     assert found.outcome is wanted, found.text
+
+
+def figures(verdict):
+    """The numbers of a verdict to four digits; its text where there are none."""
+    told = {name: value for name, value in verdict.details.items() if type(value) in (int, float)}
+    return ", ".join(f"{name} {round(value, 9):.4g}" for name, value in told.items()) or verdict.text
+
+
+def test_the_examples_and_their_figures_are_those_that_were_worked_out():
+    """A line of worked.txt changes only with an example, or with what a judge tells of it."""
+    told = [f"{found.outcome} {what}: {figures(found)}".rstrip() for what, found, _ in examples()]
+
+    assert told == Path(__file__).with_name("worked.txt").read_text(encoding="utf-8").splitlines()
 
 
 def test_a_judge_that_judges_adds_how_many_were_looked_at():
