@@ -128,9 +128,7 @@ def needed(drop: Drop, slack: float, right: int, look: int = 1) -> int | None:
         grown = samples / drop.samples
         hits = round(right * grown)
         alpha = (1 - CONFIDENCE) * spent(max(look, len(looks(samples))), last=True)
-        at = _drop_bounds(
-            min(round(lost * grown), hits), min(round(gained * grown), samples - hits), hits, samples, alpha
-        )
+        at = _drop_bounds(round(lost * grown), min(round(gained * grown), samples - hits), hits, samples, alpha)
         return at.high <= slack or at.low > slack
 
     return _smallest_more(decided, drop.samples)

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import pytest
 
 from harness.case import Case, Precision
@@ -90,6 +91,11 @@ def test_a_nan_in_a_key_is_refused():
         canonical({"threshold": float("nan")})
 
 
+def test_a_key_is_one_line_of_sorted_json_in_its_own_letters():
+    """Caches that are there were filled under these texts."""
+    assert canonical({"b": [1, None, True], "a": "脸"}) == '{"a":"脸","b":[1,null,true]}'
+
+
 def test_figures_that_differ_in_their_last_digit_are_two_keys():
     assert canonical({"threshold": 0.1 + 0.2}) != canonical({"threshold": 0.3})
 
@@ -117,14 +123,58 @@ def test_the_digest_of_a_directory_depends_on_names_and_contents(tmp_path):
     assert len({a, c, d}) == 3
 
 
-def test_key_digest_and_size_stand_beside_the_artefact(tmp_path):
-    path = Store(tmp_path).get({"model": "m"}, writes("abc"), kind="engine")
+def test_key_digest_and_size_stand_beside_the_artefact(tmp_path, monkeypatch):
+    now = [5.0]
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
-    meta = json.loads((path.parent / "meta.json").read_text())
-    assert meta["key"] == {"model": "m"}
-    assert meta["bytes"] == 3
+    def build(path):
+        now[0] += 1.2341
+        path.write_text("abc")
+
+    store = Store(tmp_path)
+    path = store.get({"model": "人"}, build, kind="engine")
+
+    text = (path.parent / "meta.json").read_text(encoding="utf-8")
+    meta = json.loads(text)
+    assert text.splitlines()[1:4] == [' "format": 1,', ' "key": {', '  "model": "人"'], "people read it"
+    assert store.told(path) == meta
+    assert meta["key"] == {"model": "人"}
+    assert (meta["bytes"], meta["seconds"], meta["built"]) == (3, 1.234, "2001-09-09T01:46:40Z")
     # sha256sum of "abc", FIPS 180-4 example
     assert meta["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_a_process_built_and_what_it_got_last_is_known(tmp_path):
+    first, second = Store(tmp_path), Store(tmp_path)
+    one, two = (first.get(key, writes("x"), kind="engine") for key in "ab")
+    second.get("a", never, kind="engine")
+
+    assert (first.made_here(one), first.made_here(two), second.made_here(one)) == (True, True, False)
+    assert (first.latest, second.latest) == ({"engine": two}, {"engine": one})
+    with pytest.raises(StoreError):
+        second.get("c", lambda path: None, kind="engine")
+    assert second.latest == {}, "that of another key is not what was asked for"
+
+
+def test_what_was_kept_in_another_format_is_built_again(tmp_path):
+    path = Store(tmp_path).get("key", writes("old"), kind="engine")
+    meta = path.parent / "meta.json"
+    meta.write_text(meta.read_text().replace('"format": 1', '"format": 0'))
+
+    assert Store(tmp_path).get("key", writes("new"), kind="engine").read_text() == "new"
+
+
+def test_a_file_of_a_folder_that_was_renamed_is_noticed_in_the_same_process(tmp_path):
+    def build(path):
+        path.mkdir()
+        (path / "a.bin").write_bytes(b"a")
+
+    store = Store(tmp_path)
+    path = store.get("key", build, kind="engine")
+    (path / "a.bin").rename(path / "b.bin")
+
+    assert [file.name for file in store.get("key", build, kind="engine").iterdir()] == ["a.bin"]
 
 
 def damage_content(path):
@@ -272,6 +322,43 @@ def test_a_cache_that_cannot_be_a_directory_is_a_store_error(tmp_path):
     assert "--cache" in caught.value.hint
 
 
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST])
+@pytest.mark.parametrize("named", ["cache/engine/x", "cache", "."])
+def test_a_cache_that_refuses_a_file_of_its_own_or_a_folder_above_is_a_store_error(tmp_path, code, named):
+    def build(path):
+        raise OSError(code, "refused", str(tmp_path / named))
+
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store(tmp_path / "cache").get("key", build, kind="engine")
+
+
+@pytest.mark.parametrize(("code", "named"), [(errno.EIO, "cache/x"), (errno.EACCES, "other/x"), (errno.EACCES, None)])
+def test_any_other_error_of_a_build_stays_what_it_is(tmp_path, monkeypatch, code, named):
+    monkeypatch.chdir(tmp_path)  # a relative cache lies below whatever has no name
+
+    def build(path):
+        raise OSError(code, "refused", named)
+
+    with pytest.raises(OSError, match="refused") as caught:
+        Store(Path("cache")).get("key", build, kind="engine")
+    assert not isinstance(caught.value, StoreError)
+
+
+def test_a_full_quota_is_a_full_disk(tmp_path):
+    def build(path):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", str(path))
+
+    with pytest.raises(StoreError, match="no space left"):
+        Store(tmp_path).get("key", build, kind="engine")
+
+
+def test_a_cache_that_went_meanwhile_is_made_again(tmp_path):
+    store = Store(tmp_path / "deep" / "cache")
+    shutil.rmtree(tmp_path / "deep")
+
+    assert store.get("key", writes("x"), kind="engine").read_text() == "x"
+
+
 def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest(tmp_path, monkeypatch):
     path = Store(tmp_path).get({"a": 1}, writes("engine"), kind="engine")
 
@@ -280,7 +367,8 @@ def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest(tmp_path, mon
 
     for name in ("mkdir", "write_text", "rename", "unlink"):
         monkeypatch.setattr(Path, name, refuse)
-    monkeypatch.setattr(os, "mkdir", refuse)
+    for name in ("mkdir", "utime"):
+        monkeypatch.setattr(os, name, refuse)
     store = Store(tmp_path)
 
     assert store.get({"a": 1}, never, kind="engine") == path
@@ -355,6 +443,29 @@ def test_who_waits_long_is_told_again_and_for_how_long(tmp_path, monkeypatch):
     assert re.fullmatch(r", for \d+ s", told[1][len(told[0]) :])
 
 
+def test_who_waits_is_told_at_once_and_then_every_half_minute(tmp_path, monkeypatch):
+    waited = []
+
+    class Lock:
+        def __init__(self, path):
+            pass
+
+        def acquire(self, timeout, poll_interval):
+            waited.append(timeout)
+            if len(waited) < 4:
+                raise filelock.Timeout("")
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(filelock, "FileLock", Lock)
+    store = Store(tmp_path)
+    store.get("key", writes("x"), kind="engine")
+
+    assert waited == [0, 30, 30, 30]
+    assert store.notes == ["waiting for another process", *["waiting for another process, for 0 s"] * 2]
+
+
 def _get_from_pool(root):
     store = Store(Path(root))
     store.get({"a": 1}, lambda path: path.write_text(str(os.getpid())), kind="engine")
@@ -399,8 +510,9 @@ def test_what_a_killed_build_left_is_shown_and_removed_and_nothing_else(tmp_path
     killed(store, "half")
 
     left = store.leftovers()
-    assert {entry.why for entry in left} == {"half made", "lock note of a build that has ended"}
-    assert max(entry.size for entry in left) == 4000
+    half, note = left
+    assert (half.why, half.size, note.why) == ("half made", 4000, "lock note of a build that has ended")
+    assert note.size == len(note.path.read_text()) > 0
     assert all(store.remove(entry) for entry in left)
     assert store.leftovers() == []
     assert whole.read_bytes() == b"kept"
@@ -450,6 +562,43 @@ def test_the_longest_unused_go_first_by_age_and_by_size(tmp_path):
         assert gone.size > 1_000_000
         assert store.remove(gone)
         assert not gone.path.exists()
+
+
+def test_what_is_as_old_or_as_large_as_allowed_stays(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    made = store.get("key", writes("x" * 1000), kind="engine")
+    os.utime(made.parent / "meta.json", (0, 0))
+    monkeypatch.setattr(time, "time", lambda: 30 * 86400.0)
+    size = 1000 + (made.parent / "meta.json").stat().st_size
+
+    assert store.old(30, size / 1e9) == []
+    assert [left.why for left in (*store.old(29.99, None), *store.old(None, (size - 1) / 1e9))] == [
+        "unused for 30 days",
+        f"over {(size - 1) / 1e9:g} GB, unused for 30 days",
+    ]
+    assert [left.size for left in store.old(29, None)] == [size]
+
+
+def test_what_goes_by_age_makes_room_for_the_rest(tmp_path):
+    store = Store(tmp_path)
+    for days, name in ((40, "old"), (20, "kept")):
+        made = store.get(name, writes("x" * 1000), kind="engine")
+        then = time.time() - days * 86400
+        os.utime(made.parent / "meta.json", (then, then))
+
+    assert [left.why for left in store.old(30, 1800e-9)] == ["unused for 40 days"]
+
+
+def test_a_removal_that_was_killed_is_ended(tmp_path):
+    store = Store(tmp_path)
+    gone = tmp_path / "engine" / ".0123.gone.tmp"
+    (gone / "inner").mkdir(parents=True)
+
+    (left,) = store.leftovers()
+    assert (left.path, left.size) == (gone, 0)
+    assert store.remove(left)
+    assert not gone.exists()
+    assert not store.remove(left), "there is nothing more"
 
 
 def test_what_was_used_today_is_not_old(tmp_path):
@@ -522,6 +671,18 @@ def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_
         beside.touch()
 
     assert {path.name for path in tmp_path.iterdir()} == {"latest.html", *names[1:]}
+
+
+def test_what_is_an_hour_old_may_still_belong_to_a_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 10_000.0)
+    for name, then in ((".a.1", 6400), (".a.2", 6399)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (then, then))
+
+    with whole_file(tmp_path / "a") as beside:
+        beside.touch()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.1", "a"]
 
 
 def test_a_whole_file_takes_the_place_of_the_last_in_a_folder_old_or_new(tmp_path):

@@ -173,6 +173,14 @@ def test_nothing_more_is_needed_when_all_is_decided():
     assert needed(paired_drop(*answers(500, 0, 0, 500)), 0.01, 500) == 0
 
 
+def test_no_more_answers_are_gained_than_the_reference_has_wrong():
+    """Of 7, rounding gives 6 right and 1 wrong one; of 10, 8 and 2, and the 1 that is gained of 6 becomes 2."""
+    drop = paired_drop(*answers(5, 5, 1, 6))
+
+    assert needed(drop, 0.3, 5) == 1
+    assert drop.low <= 0.3 < paired_drop(*answers(6, 6, 1, 7)).low
+
+
 def test_no_number_of_answers_decides_a_drop_equal_to_the_slack():
     assert needed(paired_drop(*answers(1000, 10, 0, 1000)), 0.01, 1000) is None
 
@@ -233,7 +241,7 @@ def test_bounds_of_the_bootstrap_hold_about_95_times_in_100():
 def test_a_few_equal_images_prove_nothing():
     drop = paired_bootstrap(mean_of(np.ones(8)), mean_of(np.ones(8)), "ap", 8)
 
-    assert drop.value == 0
+    assert drop.value == drop.error == drop.skew == 0
     assert drop.high == pytest.approx(1 - 0.05 ** (1 / 8))
 
 
@@ -257,6 +265,19 @@ def test_a_metric_that_few_draws_define_has_no_bounds_but_a_number_of_images_tha
     assert (rarely.value, rarely.low, rarely.high) == (0.0, -math.inf, math.inf)
     assert math.isfinite(often.high), "two draws in three hold the first image"
     assert images_to_resample(first_only, "ap", 10) == 0
+
+
+def test_a_metric_that_fewer_than_half_of_the_draws_define_has_no_bounds():
+    """The first of many images is drawn exactly once in 37 of 100 draws, and at most once in 74."""
+    rarely, often = (
+        paired_bootstrap(
+            *[lambda weights, most=most: {"ap": 1.0 if 1 - most <= weights[0] <= 1 else math.nan}] * 2, "ap", 50
+        )
+        for most in (0, 1)
+    )
+
+    assert (rarely.high, rarely.samples) == (math.inf, 50)
+    assert math.isfinite(often.high)
 
 
 def each_of_ten(weights):

@@ -94,7 +94,7 @@ def test_a_star_is_every_stage():
 @pytest.mark.parametrize(
     ("bounds", "outcome"),
     [({"most": 0.2}, Outcome.PASS), ({"most": 0.05}, Outcome.FAIL), ({"least": 0.2}, Outcome.FAIL),
-     ({"least": 0.05, "most": 0.2}, Outcome.PASS)],
+     ({"least": 0.05, "most": 0.2}, Outcome.PASS), ({"least": 0.1, "most": 0.1}, Outcome.PASS)],
 )  # fmt: skip
 def test_a_figure_outside_its_gate_fails(bounds, outcome):
     verdict = applied(PASS, Gate(**ROW, figure="rms", **bounds))

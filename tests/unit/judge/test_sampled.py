@@ -53,6 +53,12 @@ def test_a_look_is_told_and_comes_back_from_its_record():
     assert again({}) == ALL
 
 
+def test_only_one_look_at_all_images_is_not_told():
+    assert Sampled(1, 512).told(512) == ""
+    assert Sampled(1, 513).told(512) == "; look 1, at 512 of 513 images"
+    assert Sampled(3, 1500).told(1500) == "; look 3, at 1500 of 1500 images"
+
+
 def test_bounds_are_those_of_the_level_of_the_look():
     """The second of five: 1 - 0.05 / 6."""
     look, level = Sampled(2, 5000), 1 - 0.05 / 6
