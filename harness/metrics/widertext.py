@@ -106,10 +106,10 @@ def _elsewhere(folder: Path) -> DataError:
 def notes(found: Sequence[Rows], truth: Sequence[Faces], score: Score) -> list[str]:
     """Notes on valid rows that give a wrong AP: results cut at a threshold, scores that are none, boxes that are not
     x y width height in pixels."""
-    every = np.concatenate([row for row in found if len(row)] or [np.empty((0, 5))])
-    if not len(every):
+    rows = [row for row in found if len(row)]
+    if not rows:
         return []
-    said = []
+    every, said = np.concatenate(rows), []
     lowest, highest = float(every[:, 4].min()), float(every[:, 4].max())
     if lowest < 0 or highest > 1:
         said.append(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-import sys
 from collections.abc import Iterable
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +97,14 @@ def _file(module: str) -> Path:
 
 
 def _outside(module: str) -> set[Path]:
-    """Files of a plug-in: the module's own file, or all files of its package."""
-    loaded = sys.modules.get(module)
-    try:
-        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # only the vendor's Python can import it: its version is in the key
-        return set()
-    origin = None if spec is None else spec.origin
-    if origin is None or not Path(origin).is_file():
-        return set()
-    if "." not in module:
-        return {Path(origin)}
-    top = Path(origin).parents[len(module.split(".")) - 2]
-    return {path for path in top.rglob("*.py") if path.is_file()} if (top / "__init__.py").is_file() else {Path(origin)}
+    """Files of a plug-in: all of its outermost package, or the module's own. None where only the vendor's Python can
+    import it: its version is in the key."""
+    for name in accumulate(module.split("."), "{}.{}".format):
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            return set()
+        origin = Path(spec.origin) if spec is not None and spec.origin is not None else None
+        if origin is not None and origin.is_file():
+            return set(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else {origin}
+    return set()

@@ -1,7 +1,7 @@
 """The published figures: typed a second time, and looked up by case."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from baselines_copies import spoil
@@ -261,6 +261,17 @@ def test_published_cases_are_the_ones_with_a_batch(registry):
     assert "gfocalv2_r50_fpn-ascend310p-fp16-bs1" in cases
     assert "retinaface_resnet50-mlu370_s4-int8-bs8" in cases
     assert not any("cpu" in case or "bsNone" in case for case in cases)
+
+
+def test_rows_of_each_kind_are_kept_apart(registry):
+    kinds = {
+        field.name: {type(row).__name__ for row in getattr(registry, field.name)} for field in fields(registry)[:-1]
+    }
+
+    assert kinds == {
+        "cells": {"Cell"}, "logs": {"Log"}, "times": {"Times"}, "ratios": {"Ratio"}, "bests": {"Best"},
+        "rows_of_targets": {"Target"}, "deviations": {"Deviation"}, "errata": {"Erratum"},
+    }  # fmt: skip
 
 
 def test_the_digest_follows_every_file(registry, copied):

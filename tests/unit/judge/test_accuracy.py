@@ -22,7 +22,7 @@ from harness.vocabulary import Outcome
 
 PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
 ANY_CELL = load().best("gfocalv2_r50_fpn", "t4")
-FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+FP32, FP16, BF16, INT8 = Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,6 @@ PASS, FAIL, INCONCLUSIVE, INVALID = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLU
 
 
 ANY_CELL = load().best("gfocalv2_r50_fpn", "t4")
-
-
-FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 
 
 @pytest.mark.parametrize(
@@ -62,14 +59,14 @@ def tail(ruined, images, precision=FP32):
 
 @pytest.mark.parametrize(
     ("images", "precision", "most"),
-    [(8, FP32, 1), (12, FP16, 1), (96, FP32, 4), (300, FP32, 8), (3226, FP32, 46), (96, INT8, 10)],
+    [(8, FP32, 1), (12, FP16, 1), (12, BF16, 1), (96, FP32, 4), (300, FP32, 8), (3226, FP32, 46), (96, INT8, 10)],
 )
 def test_ruined_images_are_counted_against_a_budget(images, precision, most):
     """The most that pass: P(X > most) <= 1 % for a binomial of the budget, summed by hand."""
     assert tail(most, images, precision).outcome is PASS
     assert tail(most + 1, images, precision).outcome is FAIL
 
-    budget = {FP32: 0.01, FP16: 0.01, INT8: 0.05}[precision]
+    budget = {FP32: 0.01, FP16: 0.01, BF16: 0.01, INT8: 0.05}[precision]
     more = 1 - sum(math.comb(images, k) * budget**k * (1 - budget) ** (images - k) for k in range(most + 1))
     assert more < 0.01 < more + math.comb(images, most) * budget**most * (1 - budget) ** (images - most)
 
@@ -201,12 +198,16 @@ def test_a_metric_that_is_undefined_on_these_images_is_no_verdict():
 
 def test_a_metric_that_most_draws_leave_undefined_asks_for_more_images():
     """Defined only where all four images are drawn, which one draw in ten does."""
-    score = Score({"ap": 1.0}, 4, lambda w: {"ap": 1.0 if w.all() else math.nan})
-    verdict = judge_agreement(score, score, "ap")
+    chip, reference = (
+        Score({"ap": value}, 4, lambda w, value=value: {"ap": value if w.all() else math.nan}) for value in (0.8, 0.5)
+    )
+    verdict = judge_agreement(chip, reference, "ap")
 
     assert verdict.outcome is INCONCLUSIVE
     assert verdict.details["needed"] == pytest.approx(3, abs=1)
-    assert (verdict.details["measured"], verdict.details["reference"], verdict.details["samples"]) == (1.0, 1.0, 4)
+    assert (verdict.details["measured"], verdict.details["reference"], verdict.details["samples"]) == (0.8, 0.5, 4)
+    assert verdict.details["drop"] == pytest.approx(-0.6), "relative to the reference"
+    assert verdict.text.startswith("ap 80 % against 50 % of the reference")
     assert "but most draws of 4 images leave it undefined" in verdict.text
     assert f"about {verdict.details['needed']} more images" in verdict.text
     assert "inf" not in verdict.text

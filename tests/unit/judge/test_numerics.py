@@ -374,6 +374,21 @@ def test_an_output_that_is_all_zeros_in_the_reference_has_no_loss_and_its_record
     json.dumps(verdict.details, allow_nan=False)
 
 
+def test_each_figure_decides_alone_and_at_its_bound():
+    right = {"y": np.random.default_rng(0).standard_normal((2, 50))}
+    chip = {"y": right["y"] + 0.01 * np.random.default_rng(1).standard_normal((2, 50))}
+    seen = judge_numerics(chip, right, FP32, None, dict(BOUNDLESS)).details
+    assert 0.999 < seen["cosine"] < 1
+
+    for figure, worse in (("cosine", 2.0), ("largest", 0.0), ("rms", 0.0)):
+        at = judge_numerics(chip, right, FP32, None, {**BOUNDLESS, figure: seen[figure]})
+        beyond = judge_numerics(chip, right, FP32, None, {**BOUNDLESS, figure: np.nextafter(seen[figure], worse)})
+        assert (figure, at.outcome, beyond.outcome) == (figure, PASS, FAIL)
+
+
+BOUNDLESS = {"cosine": -1.0, "largest": math.inf, "rms": math.inf}
+
+
 def test_bounds_of_a_lab_take_the_place_of_single_figures():
     reference = {"y": np.tile([1.0, 1.0], (1, 500))}
     chip = {"y": reference["y"] + 0.418 * np.tile([1.0, -1.0], (1, 500))}

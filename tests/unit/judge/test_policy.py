@@ -169,6 +169,7 @@ def test_a_bound_holds_for_its_stage_until_its_last_day():
     numerics = policy.bound(CASE, "numerics", TODAY)
     assert numerics.tolerance == {"rms": 0.05, "cosine": 0.9}, "each figure of the first row that has it"
     assert numerics.place == "lab.toml:3, lab.toml:9"
+    assert (numerics.case, numerics.stage, numerics.reason, numerics.link) == (str(CASE), "numerics", "", "")
     assert policy.bound(CASE, "throughput", TODAY).floor == 0.9
     assert policy.bound(CASE, "throughput", TODAY).place == "lab.toml:3"
     assert policy.bound(CASE, "accuracy", TODAY).place == "", "it has no drop"

@@ -90,6 +90,8 @@ def test_what_would_decide_is_told_in_images_seconds_and_the_option():
     assert timed.text.endswith("; about 200 more images (50 s) would decide")
     assert limited.text.endswith("; about 200 more images (50 s) would decide: --limit 332")
     assert slow.text.endswith("; about 200 more images (2,000 h) would decide")
+    assert "(3.6e+03 s)" in Sampled(image_s=1.0).wanted(3599)
+    assert "(1 h)" in Sampled(image_s=1.0).wanted(3600)
     assert timed.details["needed_s"] == 50
     assert "needed_s" not in plain.details
 

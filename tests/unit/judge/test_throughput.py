@@ -195,6 +195,24 @@ def test_as_many_runs_are_asked_for_as_would_fail(registry):
     assert z * 0.03 / math.sqrt(runs) <= math.log(0.95 / 0.9) < z * 0.03 / math.sqrt(runs - 1)
 
 
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_fail_is_as_unlikely_as_sixty_of_them_in_a_run_and_all_looks_ask(look):
+    """Each figure has 5 % / 60, of which the first look spends a half and the second a sixth."""
+    z = scipy_stats.norm.isf(0.05 / 60 / (look * (look + 1)))
+    edge = 95 * math.exp(-0.03 * z)
+
+    for times, outcome in ((1 - 2e-5, FAIL), (1 + 2e-5, INCONCLUSIVE)):
+        seen = edge * times
+        assert judge_floor(of(seen, seen, seen), HUNDRED, effort=Effort(look, 40.0)).outcome is outcome
+
+
+@pytest.mark.parametrize(("sessions", "told"), [(1, False), (2, True)])
+def test_fresh_sessions_are_told_where_there_were_any(sessions, told):
+    verdict = judge_floor(of(200, 199, 201, sessions), HUNDRED)
+
+    assert (f"spread 2 %; {sessions} fresh sessions" in verdict.text) is told
+
+
 @pytest.mark.slow
 def test_a_whole_run_at_the_published_figures_is_hardly_ever_red(registry):
     """1,000 runs of 60 figures that differ by 3 % from run to run, windows by 1 %: judged one by one on whether the

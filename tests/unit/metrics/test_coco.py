@@ -5,7 +5,7 @@ import pytest
 import witness_coco
 
 from harness.errors import DataError, RunError
-from harness.metrics import coco
+from harness.metrics import coco, interpolation
 from harness.metrics.coco import Objects
 from harness.reference import golden as rules
 from harness.reference.golden import FOLDER
@@ -304,3 +304,10 @@ def test_extents_are_subtracted_in_single_precision_as_the_authors_do():
 
     assert coco._xywh(corners)[0, 2:].tolist() == (single[0, 2:] - single[0, :2]).astype(np.float64).tolist()
     assert coco._xywh(corners)[0, 2] != corners[0, 2] - corners[0, 0]
+
+
+def test_matching_and_interpolating_are_machine_code():
+    """In Python they take a hundred times as long."""
+    loops = (interpolation._overlap, interpolation.match, interpolation.average_precision)
+
+    assert all(len(loop.nopython_signatures) == 1 for loop in loops)

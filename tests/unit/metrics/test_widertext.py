@@ -156,7 +156,7 @@ def test_a_pipe_is_no_result_file(results):
         widertext.read(results, IDS)
 
 
-FACE = np.array([[100, 80, 40, 50], [300, 200, 60, 70]], np.float64)
+FACE = np.array([[20, 380, 40, 50], [300, 10, 60, 70]], np.float64)  # one at the left, one at the top
 TRUTH = [widerface.Faces(FACE, np.ones((3, 2), bool))]
 
 

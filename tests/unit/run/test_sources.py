@@ -1,6 +1,8 @@
 """The code of a model is what it imports, and nothing else. What a digest then decides: test_artefacts."""
 
 import ast
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -28,9 +30,53 @@ def test_what_runs_where_types_are_not_checked_decides():
     assert names == {"run"}
 
 
-def test_a_plug_in_without_a_file_of_its_own_has_no_code():
-    assert sources.source_files(["sys"]) == set(), "built in"
-    assert sources.source_files(["no_such_plug_in"]) == set()
+def test_a_plug_in_without_a_file_of_its_own_has_no_code(monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))  # which has no spec
+
+    for name in ("sys", "no_such_plug_in", "no_such_plug_in.backend", "sys.backend", "made_by_hand"):
+        assert sources.source_files([name]) == set(), name
+
+
+def laid(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    return {folder / name for name in names if name.endswith(".py")}
+
+
+@pytest.mark.parametrize("module", ["lab_a", "lab_a.b", "lab_a.b.c", "lab_a.b.c.d"])
+def test_every_file_of_the_outermost_package_of_a_plug_in_decides(tmp_path, monkeypatch, module):
+    """Whichever of its modules is the backend may import any other."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    files = laid(tmp_path, "lab_a/__init__.py", "lab_a/b/__init__.py", "lab_a/b/c/__init__.py", "lab_a/b/c/d.py")
+    more = laid(tmp_path, "lab_a/other.py", "lab_a/b/not_code.txt", "lab_b.py")
+
+    assert sources.source_files([module]) == (files | more) - {tmp_path / "lab_b.py"}
+
+
+def test_of_a_folder_that_is_no_package_only_the_module_itself_decides(tmp_path, monkeypatch):
+    """Several distributions may share such a folder."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    laid(tmp_path, "lab_shared/one.py", "lab_shared/two/__init__.py", "lab_shared/two/inner.py", "lab_alone.py")
+
+    assert sources.source_files(["lab_shared.one"]) == {tmp_path / "lab_shared/one.py"}
+    assert sources.source_files(["lab_alone"]) == {tmp_path / "lab_alone.py"}
+    assert {path.name for path in sources.source_files(["lab_shared.two.inner"])} == {"__init__.py", "inner.py"}
+
+
+def test_the_digest_follows_the_names_and_the_text_of_the_files(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (file,) = laid(tmp_path, "lab_digest/__init__.py")
+    seen = [sources.code_digest(("lab_digest",))]
+    for name in ("b.py", "c.py"):
+        laid(tmp_path, f"lab_digest/{name}")
+        seen.append(sources.code_digest(("lab_digest",)))
+    file.write_text("LEVEL = 2")
+    seen.append(sources.code_digest(("lab_digest",)))
+    (tmp_path / "lab_digest/b.py").rename(tmp_path / "lab_digest/d.py")
+    seen.append(sources.code_digest(("lab_digest",)))
+
+    assert len(set(seen)) == 5
 
 
 def test_where_files_are_kept_decides_none_of_them():
