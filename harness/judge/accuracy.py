@@ -62,7 +62,7 @@ def judge_agreement(
     if math.isinf(drop.high):
         more = images_to_resample(reference.resample, metric, drop.samples)
         return _too_few(metric, after, before, drop.samples, more, sampled)
-    p = mcnemar(drop.lost or 0, drop.gained or 0) if counted else None
+    p = mcnemar(drop.lost, drop.gained) if drop.lost is not None and drop.gained is not None else None
     basis = f"paired bootstrap over {drop.samples} images"
     if counted:
         basis = f"{drop.samples} paired answers, {drop.lost} lost and {drop.gained} gained (exact; McNemar p = {p:.3g})"

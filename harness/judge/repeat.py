@@ -65,7 +65,7 @@ def confirmed(
         raise InvalidMeasurement(f"{first.fact}; measured again {how}: {second.fact}", hint=first.hint) from first
     names = [name for one in (first, second) if not isinstance(one, HarnessError) for name in one]
     pairs = {name: [one for one in (_of(first, name), _of(second, name)) if one is not None] for name in names}
-    return {name: _both(*pair, how) if len(pair) == 2 else pair[0] for name, pair in pairs.items()}
+    return {name: _both(pair[0], pair[1], how) if len(pair) == 2 else pair[0] for name, pair in pairs.items()}
 
 
 def _of(verdicts: Mapping[str, Verdict] | HarnessError, name: str) -> Verdict | None:

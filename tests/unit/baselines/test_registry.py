@@ -355,6 +355,12 @@ def test_a_package_brings_figures_targets_and_known_failures(registry, tmp_path)
     assert len(table.cells) == len(registry.cells) + 1
 
 
+def test_a_package_brings_what_the_authors_of_its_model_found(tmp_path):
+    authors = SOURCE.replace('chip = "acme_a1", precision = "fp16", batch = 1', 'role = "source"')
+
+    assert load_with(brought(tmp_path, acme_net=authors)).source("acme_net", "top1").value == 0.77
+
+
 SOURCE = SECTION.replace("throughput", "top1").replace("images/s", "%").replace("250.5", "77")
 CONFLICTS = {
     "a figure of the suite": ({"regnety_016": SECTION.replace("acme_a1", "ascend310p")}, "310p.* is the suite's own"),

@@ -327,6 +327,11 @@ def test_an_accuracy_that_is_no_fraction_is_no_measurement(registry, measured):
         judge_published(measured, *published(registry, "regnety_016-ascend310p-fp16-bs1", "top1"))
 
 
+@pytest.mark.parametrize(("measured", "outcome"), [(0.0, FAIL), (1.0, PASS)])
+def test_no_and_every_right_answer_are_accuracies(measured, outcome):
+    assert judge_published(measured, replace(ANY_CELL, value=1.0), None).outcome is outcome
+
+
 def test_details_travel_as_json(registry):
     verdicts = [
         judge_agreement(classified(np.ones(30)), classified(np.ones(30)), "top1"),

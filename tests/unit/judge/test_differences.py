@@ -40,6 +40,7 @@ def test_a_level_is_a_power_of_ten_below_the_largest():
         ((3, 80, 20), (1, 79, 0), [80, 20], (39, 0)),  # the largest over the first axis
         ((1, 10, 1, 10), (0, 2, 0, 9), [10, 10], (2, 9)),  # axes of one value are none
         ((1000,), (33,), [32, 32], (1, 1)),  # in reading order
+        ((5,), (4,), [2, 3], (1, 1)),
         ((41, 41), (40, 40), [41, 41], (39, 39)),
         ((), (), [1, 1], (0, 0)),
     ],
