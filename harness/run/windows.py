@@ -161,7 +161,7 @@ def slower(speeds: Mapping[int, Estimate]) -> dict[int, float]:
 def behind(run: Measurement) -> str:
     """The devices of a card that are certainly slower than the others, as the end of a verdict's text, such as
     "; device 2 is 40.0% slower than the median of the 4 devices"; "" where none is."""
-    if len(run.numbers) < 2:
+    if not run.numbers:
         return ""
     speeds = {number: throughput(timing.rates) for number, timing in zip(run.numbers, run.timings, strict=True)}
     return "".join(

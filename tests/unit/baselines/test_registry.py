@@ -372,6 +372,9 @@ CONFLICTS = {
     "a known failure of the suite": ({"deviations": DEVIATION.replace("acme_a1", "*")},
                                      "covers regnety_016-ascend310p-fp16-bs1, which is the suite's own"),
     "a batch that does not run": ({"regnety_016": SECTION.replace("batch = 1", "batch = 8")}, "belongs to no case"),
+    "a batch that does not run, after what need not": (
+        {"acme_net": SOURCE.replace('chip = "acme_a1", precision = "fp16", batch = 1', 'role = "source"')
+                     + SECTION.replace("batch = 1", "batch = 8")}, "belongs to no case"),
     "a precision that does not run": ({"regnety_016": SOURCE.replace("fp16", "int8")}, "belongs to no case"),
     "no files": ({}, "no .toml file"),
     "an unknown model": ({"acme_nett": SECTION}, "unknown model 'acme_nett'"),

@@ -81,8 +81,9 @@ def close_to_the_right_one(outputs):
 def test_the_device_of_a_card_that_computes_otherwise_is_named(factors, said):
     sides = {f"device {n}": side(Session(factor=factor)) for n, factor in enumerate(factors)}
 
-    with pytest.raises(InvalidMeasurement, match=said):
+    with pytest.raises(InvalidMeasurement, match=said) as caught:
         checks.check_devices(sides, close_to_the_right_one)
+    assert caught.value.hint == "run each with --device N: pytest -m numerics --device N"
 
 
 @pytest.mark.parametrize("factor", [1.0, -1.0])
@@ -103,18 +104,19 @@ class Remembering(Session):
 
 
 @pytest.mark.parametrize(("seconds", "again", "kept"), [
-    (0.01, 0.001, True), (0.01, 0.0055, True), (0.01, 0.006, False), (9e-5, 2e-5, False),
+    (0.01, 0.001, True), (0.01, 0.00599, True), (0.01, 0.006, False), (9e-5, 2e-5, False),
+    (4e-4, 1.99e-4, True), (4e-4, 2.01e-4, False),
 ])  # fmt: skip
 def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds, again, kept):
     one = side(Remembering(seconds, again))
 
     if kept:
-        told = f"10 ms with new inputs and {1e3 * again:g} ms when it is repeated"
+        told = f"{1e3 * seconds:.3g} ms with new inputs and {1e3 * again:.3g} ms when it is repeated"
         with pytest.raises(InvalidMeasurement, match=told):
             one.check_fresh()
     else:
         one.check_fresh()
-    assert len(one.session.fed) == checks.FRESH
+    assert len(one.session.fed) == 15
     assert len({fed["x"].tobytes() for fed in (*one.session.fed[:2], INPUTS, one.turned[0])}) == 4
     assert not any(now is before for before, now in pairwise(one.session.fed)), "else the runtime may know them"
 
@@ -135,6 +137,22 @@ def test_a_slow_engine_is_asked_once_and_once_more_where_it_seems_to_remember(mo
     one = side(Remembering(2.0, again))
 
     if pairs > 1:
+        with pytest.raises(InvalidMeasurement):
+            one.check_fresh()
+    else:
+        one.check_fresh()
+    assert len(one.session.fed) == pairs
+
+
+@pytest.mark.parametrize(
+    ("again", "now", "pairs"), [(2.0, (10.0, 10.25, 10.5), 2), (0.5, (10.0, 11.0, 12.0), 4), (2.0, (10.0, 10.6), 1)]
+)
+def test_new_inputs_are_tried_for_half_a_second_and_for_two_before_a_runtime_is_accused(monkeypatch, again, now, pairs):
+    """The time is looked at after the first pair, or after the third."""
+    one, clock = side(Remembering(2.0, again)), iter(now)
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: next(clock))
+
+    if again < 2:
         with pytest.raises(InvalidMeasurement):
             one.check_fresh()
     else:
@@ -251,7 +269,15 @@ def test_a_device_that_runs_one_execute_at_a_time_is_not_asked_for_several():
 
 @pytest.mark.parametrize(
     ("resident", "grown"),
-    [((100, 109, 109.5), 0.5), ((100, 101, 109), 8), ((100, 109, 118), None), ((100, 99, 98), -1)],
+    [
+        ((100, 109, 109.5), 0.5),
+        ((100, 101, 109), 8),
+        ((100, 109, 118), None),
+        ((100, 99, 98), -1),
+        ((100, 104, 108.5), 4.5),
+        ((100, 104.5, 108.5), 4),
+        ((100, 101, 102.0626), 1.063),
+    ],
 )
 def test_a_process_that_grows_with_every_execute_is_no_server(resident, grown):
     one = side(Growing(*resident))

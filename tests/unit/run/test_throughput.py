@@ -390,6 +390,7 @@ def test_devices_are_looked_at_while_they_work(monkeypatch, fails):
     session, looks = Slow(), []
 
     def look():
+        assert threading.current_thread().daemon, "a vendor's tool that hangs does not keep the process"
         looks.append(1)
         if fails or len(looks) == 3:
             session.end.set()
@@ -435,6 +436,62 @@ def test_a_slow_engine_is_asked_for_no_repeated_executes_beside_its_windows(monk
     measuring.pairs_until_decided([slow], None, 60.0, lambda: None)
 
     assert len(slow.session.plans) == measuring.FEWEST_PAIRS
+
+
+def test_what_each_session_is_asked_for():
+    """Eight windows of a tenth of a second each in turn, then of the chip alone inputs that it has not met, each
+    repeated once, and single executes for a second."""
+    chip, eager = side(Growing(100, 101, 102)), side(who="eager")
+    measuring.pairs_until_decided([chip, eager], None, 60.0, lambda: None)
+
+    pair, repeated = Plan(0.0, 0.1, 1, 0), Plan(0.0, 1e-9, 2, 0)
+    assert eager.session.plans == [pair] * 8
+    *rest, singles = chip.session.plans
+    assert rest[:8] == [pair] * 8
+    assert rest[8:] == [repeated] * len(rest[8:])
+    assert len(rest) > 8
+    assert singles == Plan(0.0, 0.001, 1, 1000, latency_s=1.0)
+
+    card = side(Growing(100, 101, 102))
+    card_until_decided([card], PLAN, None, 60.0)
+    assert card.session.plans[-1] == Plan(0.0, 1e-9, 1000, 0, limit_s=1.0)
+
+
+def test_only_the_chip_is_asked_for_several_executes_and_new_inputs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Side, "check_together", lambda self, draw: asked.append(("together", self.who)))
+    monkeypatch.setattr(Side, "check_fresh", lambda self, timed: asked.append(("fresh", self.who)))
+
+    measuring.pairs_until_decided([side(), side(who="eager")], None, 60.0, lambda: None)
+
+    assert asked == [("together", "chip"), ("fresh", "chip")]
+
+
+def test_the_first_look_takes_three_seconds_and_rests_after_eager_pytorch(monkeypatch):
+    slept = []
+    for sides, rests in (([side(), side(who="eager")], [0.03] * 6), ([side()], [])):
+        now = iter((10.0, 12.9, 12.99, 13.0))
+        clock = SimpleNamespace(perf_counter=lambda now=now: next(now), sleep=slept.append)
+        monkeypatch.setattr(measuring, "time", clock)
+
+        assert [len(timing.windows) for timing in measuring.in_turn(sides)] == [6] * len(sides)
+        assert slept == rests
+        slept.clear()
+
+
+@pytest.mark.parametrize(("limit_s", "windows"), [(0.0, 4), (-1.0, 6), (60.0, 6)])
+def test_a_limit_of_no_time_leaves_the_fewest_pairs(limit_s, windows):
+    (timing,) = measuring.in_turn([side()], 6, limit_s)
+
+    assert len(timing.windows) == windows
+
+
+def test_devices_are_queried_every_second_and_a_half():
+    waited, over = [], iter((False, False, True))
+
+    measuring._watch(lambda: None, SimpleNamespace(is_set=lambda: next(over), wait=waited.append))
+
+    assert waited == [1.5, 1.5]
 
 
 def test_a_slow_engine_is_looked_at_after_four_pairs(monkeypatch):

@@ -82,6 +82,18 @@ def test_a_chip_at_60_percent_that_counts_double_is_told():
     assert "2 executes at once on each device" in verdict.text
 
 
+def test_executes_at_once_are_told_with_batch_and_devices():
+    fits = fits_latencies(chip(1.0, devices=4), speed_of(chip(1.0, devices=4), 8), 8)
+
+    assert "images/s at batch 8 on 4 devices, " in fits.text
+
+
+def test_a_measurement_is_of_a_whole_card_whose_executes_are_launched_alone():
+    plain = Measurement(((TIMING,),), (), 1, (), ())
+
+    assert (plain.mark, plain.launched_alone, plain.devices_here) == ("", True, 1)
+
+
 def test_devices_that_were_not_there_are_taken_into_account():
     assert of(chip(0.25, devices=4)).outcome is Outcome.PASS
 
@@ -192,6 +204,8 @@ def test_a_device_of_a_card_that_is_certainly_slower_than_the_others_is_named():
     assert windows.behind(run) == "; device 6 is 40.0% slower than the median of the 4 devices"
     assert windows.behind(replace(run_of(card[:2], devices=2), numbers=(4, 5))) == ""
     assert windows.behind(replace(run_of(card[2:3]), numbers=(6,))) == ""
+    two = windows.behind(replace(run_of(card[1:3], devices=2), numbers=(5, 6)))
+    assert two == "; device 6 is 25.5% slower than the median of the 2 devices"
     assert windows.behind(run_of(card, devices=4)) == "", "read back from a record: which is which is not on it"
 
 
