@@ -174,7 +174,7 @@ def calibration_file(store: Store, model: Model, protocol: Protocol, dataset: Da
     def make(path: Path) -> None:
         images = [protocol.preprocess(sample.read(), False).tensor for sample in dataset.samples]
         with path.open("wb") as file:
-            np.save(file, np.stack(images).astype(np.float32, copy=False))
+            np.save(file, np.asarray(np.stack(images), np.float32))
 
     return _get(store, "calibration", key("calibration", inputs, model), make)
 
@@ -195,7 +195,7 @@ def own_file(store: Store, model: OwnModel) -> Path:
     """Path of the user's ONNX file, its weights inside."""
 
     def make(path: Path) -> None:
-        path.write_bytes(own.whole(model.path).SerializeToString(deterministic=True))
+        path.write_bytes(own.whole(model.path).SerializeToString())
 
     return _get(store, "own", key("own", {"digest": model.digest}), make)
 

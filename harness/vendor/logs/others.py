@@ -305,5 +305,5 @@ def _too_slow(qps: float, mean: dict[str, float]) -> bool:
     """Whether the times explain no rate as low as this. It is the log that is wrong, unless it gives the wall time."""
     gpu = mean["GPU Compute Time"]
     slowest = max(mean["Latency"] + mean["Enqueue Time"], mean.get("End-to-End Host Latency", 0))
-    others = max(mean["Enqueue Time"], mean.get("H2D Latency", 0), mean.get("D2H Latency", 0))
+    others = max(mean[name] for name in ("Enqueue Time", "H2D Latency", "D2H Latency") if name in mean)
     return qps / 1000 < 0.9 / slowest or (others < gpu and qps * gpu < 500)

@@ -335,3 +335,15 @@ def test_a_picture_in_pieces_is_read_all_the_same(save):
 
     with PIL.Image.open(io.BytesIO(encoded(pixels, "JPEG"))) as picture:
         np.testing.assert_array_equal(read[..., ::-1], np.asarray(picture))
+
+
+def test_a_view_with_its_channels_turned_around_is_normalised_without_a_copy(noise, monkeypatch):
+    """OpenCV would copy it pixel by pixel, under Python's lock."""
+    seen, split = [], cv2.split
+    monkeypatch.setattr(cv2, "split", lambda image: seen.append(image.strides) or split(image))
+    table = np.arange(3 * 256, dtype=np.float32).reshape(3, 256)
+    wanted = np.stack([table[c][noise[..., 2 - c]] for c in range(3)])
+
+    assert np.array_equal(images.normalize(noise[..., ::-1], table), wanted)
+    assert np.array_equal(images.normalize(noise, table[::-1])[::-1], wanted)
+    assert seen == [noise.strides] * 2

@@ -94,10 +94,11 @@ def test_a_case_is_judged_by_its_own_figure_alone(text, metric, fits):
 
 
 def test_an_accuracy_holds_for_every_batch_and_that_of_the_authors_for_every_chip():
-    top1 = cell(metric="top1")
+    top1, hard = cell(metric="top1"), cell(metric="ap_hard", batch=None)
     authors = cell(metric="top1", chip=None, precision=None, batch=None, role="source")
 
     assert top1.check_of(Case.parse("regnety_016-t4-fp16-bs8"), "top1") == top1
+    assert hard.check_of(Case.parse("regnety_016-t4-fp16-bs8"), "ap_hard") == hard
     assert authors.check_of(Case.parse("regnety_016-cpu-fp32-bs1"), "top1") == authors
     with pytest.raises(InvalidMeasurement):
         top1.check_of(Case.parse("regnety_016-cuda-fp16-bs8"), "top1")

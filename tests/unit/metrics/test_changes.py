@@ -72,6 +72,8 @@ def test_of_a_class_that_fell_the_three_best_of_each_side_are_told():
         ((1, 1, 1, -1, -1), (1, 1, 1, 1, -1), 0.25),
         ((-1, -1, -1, -1, -1), (1, 1, 1, 1, -1), 1.0),
         ((1, -1, -1, -1, -1), (-1, -1, -1, -1, -1), 0.25),  # one of none: no half of anything
+        ((0.5, 0, 1, 1, -0.5), (1, 1, 1, 1, -1), 0.0),  # positive from 0 on
+        ((1, 1, 1, -1, -1, -1), (-1, -1, -1, 1, 1, 1), 1.0),  # six of three
     ],
 )
 def test_attributes_count_by_those_that_turned_over(found, wanted, expected):
@@ -97,6 +99,24 @@ def test_the_counterpart_of_a_sure_box_is_told_though_the_chip_is_not_sure_of_it
     unsure = boxes((*FACE[:4], 0.46), (*OTHER[:4], 0.6))
 
     assert compared("faces", [unsure, *[wanted] * 3], [wanted] * 4)[0].counts == (2, 0, 2, 0)
+
+
+def test_an_unsure_box_that_is_no_counterpart_is_not_told():
+    wanted = boxes(FACE, OTHER)
+    lost = boxes(OTHER, (*THIRD[:4], 0.3))
+
+    assert compared("faces", [lost, *[wanted] * 3], [wanted] * 4)[0].counts == (1, 0, 2, 1)
+    lost = boxes((*THIRD[:4], 0.3))
+    assert compared("faces", [lost, *[wanted] * 3], [wanted] * 4)[0].counts == (0, 0, 2, 2)
+
+
+def test_of_many_boxes_120_are_told_and_those_that_stand_alone_first():
+    many = [(20 * n, 0, 20 * n + 10, 10, 0.9) for n in range(150)]
+    told = compared("faces", [boxes(*many[:140]), boxes(*many)], [boxes(*many)] * 2)[0]
+
+    assert told.counts == (140, 0, 150, 10)
+    assert (len(told.chip), len(told.reference)) == (120, 120)
+    assert told.reference[:11, 5].tolist() == [1] * 10 + [0]
 
 
 @pytest.mark.parametrize("scale", [1, 1 / 1024])

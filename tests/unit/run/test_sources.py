@@ -44,12 +44,12 @@ def laid(folder, *names):
     return {folder / name for name in names if name.endswith(".py")}
 
 
-@pytest.mark.parametrize("module", ["lab_a", "lab_a.b", "lab_a.b.c", "lab_a.b.c.d"])
+@pytest.mark.parametrize("module", ["a_lab", "a_lab.b", "a_lab.b.c", "a_lab.b.c.d"])
 def test_every_file_of_the_outermost_package_of_a_plug_in_decides(tmp_path, monkeypatch, module):
     """Whichever of its modules is the backend may import any other."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    files = laid(tmp_path, "lab_a/__init__.py", "lab_a/b/__init__.py", "lab_a/b/c/__init__.py", "lab_a/b/c/d.py")
-    more = laid(tmp_path, "lab_a/other.py", "lab_a/b/not_code.txt", "lab_b.py")
+    files = laid(tmp_path, "a_lab/__init__.py", "a_lab/b/__init__.py", "a_lab/b/c/__init__.py", "a_lab/b/c/d.py")
+    more = laid(tmp_path, "a_lab/other.py", "a_lab/b/not_code.txt", "lab_b.py")
 
     assert sources.source_files([module]) == (files | more) - {tmp_path / "lab_b.py"}
 
@@ -57,10 +57,10 @@ def test_every_file_of_the_outermost_package_of_a_plug_in_decides(tmp_path, monk
 def test_of_a_folder_that_is_no_package_only_the_module_itself_decides(tmp_path, monkeypatch):
     """Several distributions may share such a folder."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    laid(tmp_path, "lab_shared/one.py", "lab_shared/two/__init__.py", "lab_shared/two/inner.py", "lab_alone.py")
+    laid(tmp_path, "lab_shared/one.py", "lab_shared/two/__init__.py", "lab_shared/two/inner.py", "a_lablone.py")
 
     assert sources.source_files(["lab_shared.one"]) == {tmp_path / "lab_shared/one.py"}
-    assert sources.source_files(["lab_alone"]) == {tmp_path / "lab_alone.py"}
+    assert sources.source_files(["a_lablone"]) == {tmp_path / "a_lablone.py"}
     assert {path.name for path in sources.source_files(["lab_shared.two.inner"])} == {"__init__.py", "inner.py"}
 
 

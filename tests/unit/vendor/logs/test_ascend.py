@@ -314,6 +314,8 @@ def test_the_newest_summary_lists_begin_and_end_beside_the_spread():
         ({"NPU_compute_time": {"mean": 5.0, "count": 3}}, "count is 3, 4 times"),
         ({"npu_compute_time_list": [*RUNS[:3], [24.0, 20.0]]}, r"not \[begin, end\]"),
         ({"npu_compute_time_list": [*RUNS[:3], [20.0]]}, r"not \[begin, end\]"),
+        ({"npu_compute_time_list": [*RUNS[:3], [20.0, 20.0]]}, r"not \[begin, end\]"),
+        ({"npu_compute_time_list": [[-0.5, 4.0], *RUNS[1:]]}, r"has \[-0.5, 4.0\], not \[begin, end\]"),
         ({"npu_compute_time_list": [5.0] * 4}, r"not \[begin, end\]"),
         ({"npu_compute_time_list": [[True, 5.0]] * 4}, r"not \[begin, end\]"),
         ({"NPU_compute_time": {"count": 4}}, "no NPU_compute_time mean"),

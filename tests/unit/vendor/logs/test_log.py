@@ -95,6 +95,7 @@ def test_a_figure_that_is_no_positive_number_is_a_contradiction(value):
     with pytest.raises(DataError, match="the log contradicts itself: throughput is"):
         log().positive("throughput", value)
     assert log().positive("throughput", 3) == 3.0
+    assert log().positive("throughput", 1e12 - 0.25) == 1e12 - 0.25
 
 
 def test_a_spread_is_read_whole_and_in_order():

@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import DataError
 from harness.vendor.logs import parse, read, read_text
+from harness.vendor.logs.text import _unpacked
 
 BATCH = {name: 4 if name in ("benchmark", "msame") else 8 for name in log_samples.ALL}
 LOGS = sorted(log_samples.ALL)
@@ -74,8 +75,9 @@ def test_bytes_that_are_no_text_are_refused_with_the_reason(tmp_path, data, word
     path = tmp_path / "log.txt"
     path.write_bytes(data)
 
-    with pytest.raises(DataError, match=f"log.txt cannot be read: .*({words})"):
+    with pytest.raises(DataError, match=f"log.txt cannot be read: .*({words})") as caught:
         read(path)
+    assert caught.value.hint.startswith(("give a text file written by the tool", "unpack it: "))
 
 
 def test_a_pipe_or_a_folder_is_refused_at_once(tmp_path):
@@ -87,6 +89,31 @@ def test_a_pipe_or_a_folder_is_refused_at_once(tmp_path):
         read(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         read_text(tmp_path / "a\0b")
+
+
+def test_a_log_larger_than_a_gibibyte_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "log.txt"
+    path.touch()
+    os.truncate(path, 2**30 + 1)
+    with pytest.raises(DataError) as caught:
+        read_text(path)
+    assert caught.value.fact == f"{path} cannot be read: it is larger than 1024 MiB"
+    assert caught.value.hint == "give a text file written by the tool"
+
+    monkeypatch.setattr("harness.vendor.logs.text.LARGEST", 5)
+    path.write_text("12345")
+    with pytest.raises(DataError, match="no Latin letter"):
+        read_text(path)
+    path.write_text("abcde")
+    assert read_text(path) == "abcde"
+
+
+@pytest.mark.parametrize("second", ['{"x": 1}', '{"log": 5}', '["log"]', '{"log": ' + "[" * 100_000, "no JSON"])
+def test_lines_of_which_one_is_no_loggers_object_stay_as_they_are(second):
+    whole = '{"log": "a\\r\\n"}\n\n{"msg": "b "}'
+
+    assert _unpacked(whole) == "a\nb "
+    assert _unpacked(f"{whole}\n{second}") == f"{whole}\n{second}"
 
 
 # --- lines --------------------------------------------------------------------------------------------------------
@@ -170,6 +197,15 @@ def test_a_prefix_that_is_not_the_same_everywhere_is_named():
     with pytest.raises(DataError, match=r"'(left|right) of it: ' comes before .*, and '(left|right)") as caught:
         parse(text, batch=8)
     assert "sed" in caught.value.hint
+
+
+def test_of_prefixes_that_differ_sixty_characters_are_told():
+    lines = log_samples.ALL["trtexec"].splitlines()
+    text = "".join(f"{('a', 'b')[i % 2] * 70}: {line}\n" for i, line in enumerate(lines))
+
+    with pytest.raises(DataError) as caught:
+        parse(text, batch=8)
+    assert sorted(re.findall("'(a+|b+)'", caught.value.fact)) == ["a" * 60, "b" * 60]
 
 
 @pytest.mark.parametrize("name", [name for name in LOGS if name != "trtexec_7"])
