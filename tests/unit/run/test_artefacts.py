@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness.backends import registry
-from harness.backends.base import BuildSpec
+from harness.backends.base import BuildSpec, Normalize, TensorSpec
 from harness.backends.registry import BackendRow
 from harness.case import Precision
 from harness.errors import DataError
@@ -179,8 +179,10 @@ ENGINE = {"source": ONNX, "spec": SPEC, "backend": registry.backend("trt"), "ver
         {"device": "A2"},
         {"environment": {"NVIDIA_TF32_OVERRIDE": "0"}},
         *({"spec": replace(SPEC, **part)} for part in (
-            {"precision": "fp16"}, {"batch": 8}, {"outputs": ("other",)}, {"target": "Ascend310P1"},
-            {"calibration": "/cache/calibration/44dd/calibration.npy"}, {"options": {"soc": "y"}},
+            {"precision": "fp16"}, {"batch": 8}, {"inputs": (TensorSpec("x", "float32", (-1, 3, 8, 8)),)}, {"outputs": ("other",)},
+            {"tiers": (1, 4)}, {"normalize": Normalize((0.0,) * 3, (1.0,) * 3, "BGR")}, {"tune": True},
+            {"calibration": "/cache/calibration/44dd/calibration.npy"}, {"target": "Ascend310P1"},
+            {"options": {"soc": "y"}},
         )),
     ],
     ids=lambda change: next(iter(change)),
@@ -309,6 +311,9 @@ def test_rows_for_a_users_file_are_kept_by_their_values(tmp_path):
 
     (_, first, _), (_, changed, _), (_, again, _) = store.keys
     assert first == again != changed
+    for same_bytes in ([rows.reshape(3, 2)], [rows.view(np.int32)], [rows[:1], rows[1:]]):
+        artefacts.own_rows_file(store, same_bytes)
+    assert len({key for _, key, _ in store.keys}) == 5
     np.testing.assert_array_equal(np.load(artefacts.own_rows_file(Told(tmp_path), [rows])), rows)
     several = np.load(artefacts.own_rows_file(Told(tmp_path), [rows, rows.T]))
     np.testing.assert_array_equal(several["1"], rows.T)
@@ -430,6 +435,25 @@ def test_seeded_weights_are_called_so_and_published_ones_by_their_file(tmp_path,
         assert resolved.digest == resolved.path.parent.name
 
     assert found == [(True, "seeded", [0, 0]), (False, "faces.pth", [1, 1]), (False, "others.pth", [1, 1])]
+
+
+def test_exact_outputs_are_kept_by_the_file_its_inputs_and_the_arithmetic(tmp_path, monkeypatch):
+    x, asked = np.arange(6, dtype=np.float32), []
+    monkeypatch.setattr(artefacts.own, "whole", lambda path: path)
+    monkeypatch.setattr(artefacts.exact, "outputs", lambda *given, **more: asked.append(more) or {"y": x})
+    model = SimpleNamespace(path=Path("own.onnx"), digest="d", outputs=("y",))
+    other = SimpleNamespace(path=Path("own.onnx"), digest="e", outputs=("y",))
+    FP32, FP16 = Precision.FP32, Precision.FP16
+    different = [
+        (model, {"x": x}, FP32, False), (other, {"x": x}, FP32, False), (model, {"z": x}, FP32, False),
+        (model, {"x": x.reshape(2, 3)}, FP32, False), (model, {"x": x.view(np.int32)}, FP32, False),
+        (model, {"x": x}, FP16, False), (model, {"x": x}, FP16, True),
+    ]  # fmt: skip
+
+    for given in [*different, *different]:
+        artefacts.exact_outputs(Store(tmp_path), *given)
+
+    assert [(one["precision"], one["products_only"]) for one in asked] == [given[2:] for given in different]
 
 
 @pytest.mark.slow
