@@ -234,6 +234,92 @@ def test_a_doubt_has_its_reason(rates, reason):
     assert (reason in found) if reason else not found
 
 
+@pytest.mark.parametrize(("step", "doubted"), [(1.46, False), (1.49, True)])
+def test_neighbours_are_alike_from_a_correlation_of_thirty_percent_on(step, doubted):
+    rates = 1000 + step * np.repeat([-1.0, 1.0], 20) + np.array([1.0, -1.0] * 20)
+    d = rates - rates.mean()
+    r = float(d[1:] @ d[:-1] / (d @ d))
+
+    assert 0.29 < r < 0.32
+    assert (r > 0.3) is doubted
+    assert throughput(rates).slow is doubted
+    assert ("(correlation 0.31; up to 0.3 is noise)" in throughput(rates).doubt) is doubted
+
+
+@pytest.mark.parametrize(
+    ("rates", "out"),
+    [
+        (([1000.0, 1002.0] * 5 + [899.0]) * 4, 4), (([1000.0, 1002.0] * 5 + [901.0]) * 4, 0),
+        (([1000.0, 1002.0] * 5 + [800.0]) * 11, 0), ((([1000.0, 1002.0] * 5 + [800.0]) * 11)[:119], 10),
+    ],
+)  # fmt: skip
+def test_windows_over_ten_percent_off_are_told_up_to_119(rates, out):
+    windows = len(rates) if len(rates) < 121 else 120
+    told = f"{out} of {windows} windows lie over 10% from the median; 120 windows show how often"
+
+    assert throughput(rates[:windows]).doubt == (told if out else "")
+
+
+def interval(rates, factor=1.0):
+    """The value of a throughput and its usual interval on the log scale, by SciPy: neighbours of these are unlike."""
+    x = np.array(rates)
+    half = factor * scipy_stats.t.isf(0.025, x.size - 1) * scipy_stats.sem(x) / x.mean()
+    return x.mean(), half, math.log1p(half / factor) * factor
+
+
+def test_the_interval_of_a_full_series_is_students_with_its_lower_end_on_the_log_scale():
+    rates = [900.0, 1111.0] * 20
+    seen, (mean, down, up) = throughput(rates), interval(rates)
+
+    assert (seen.value, seen.low, seen.high) == pytest.approx((mean, mean * math.exp(-down), mean * math.exp(up)))
+    assert (seen.spread, seen.allowance, seen.slow) == (pytest.approx(np.std(rates, ddof=1) / mean), 0.0, False)
+    wider = throughput(rates, confidence=0.99)
+    assert math.log(mean / wider.low) / down == pytest.approx(
+        scipy_stats.t.isf(0.005, 39) / scipy_stats.t.isf(0.025, 39)
+    )
+
+
+def test_of_samples_far_to_one_side_the_usual_interval_is_half_as_wide_again():
+    rates = ([1000.0, 1002.0] * 5 + [899.0]) * 4
+    seen, (mean, down, up) = throughput(rates), interval(rates, 1.5)
+
+    assert (seen.low, seen.high) == pytest.approx((mean * math.exp(-down), mean * math.exp(up)))
+
+
+def test_of_samples_that_are_alike_the_interval_is_their_range():
+    rates = [1000.0] * 20 + [1050.0] * 20
+    seen = throughput(rates)
+
+    assert (seen.value, seen.low, seen.high, seen.worth) == pytest.approx((1025, 1000, 1050, math.inf))
+
+
+@pytest.mark.parametrize("rates", [[900.0, 1111.0] * 15, [990.0, 1010.0] * 10 + [900.0], [1000.0, 999.0, 1200.0]])
+def test_few_samples_have_their_range_or_the_usual_interval_and_five_percent(rates):
+    """Either end is the one or the other, whichever is farther."""
+    seen, (mean, down, up) = throughput(rates), interval(rates)
+
+    assert seen.low == pytest.approx(min(min(rates), mean * math.exp(-down)) / 1.05)
+    assert seen.high == pytest.approx(max(max(rates), mean * math.exp(up)) * 1.05)
+    assert seen.allowance == pytest.approx(math.log(1.05))
+
+
+def test_the_interval_of_pairs_is_students_and_of_few_pairs_five_percent_wider():
+    other = [10.0, 11.0, 12.0, 13.0] * 20
+    for pairs, allowance in ((80, 0.0), (20, math.log(1.05))):
+        chip = [2 * y * math.exp(0.01 * (-1) ** n) for n, y in enumerate(other)]
+        logs = np.log(np.array(chip[:pairs]) / other[:pairs])
+        half = scipy_stats.t.isf(0.025, pairs - 1) * scipy_stats.sem(logs)
+        ratio = paired_ratio(chip[:pairs], other[:pairs])
+
+        assert ratio.value == pytest.approx(2)
+        assert math.log(ratio.value / ratio.low) == pytest.approx(half + allowance)
+        assert math.log(ratio.high / ratio.value) == pytest.approx(half + allowance)
+        assert (ratio.samples, ratio.worth, ratio.allowance) == (pairs, pairs, pytest.approx(allowance))
+        assert ratio.spread == pytest.approx(np.std(np.exp(logs), ddof=1) / 2)
+        wide = paired_ratio(chip[:pairs], other[:pairs], 0.99)
+        assert math.log(wide.high / wide.value) - allowance > half
+
+
 def of_sessions(noise, rng, first=20, fresh=4, sessions=9):
     return [NOISES[noise](rng, first), *(NOISES[noise](rng, fresh) for _ in range(sessions - 1))]
 

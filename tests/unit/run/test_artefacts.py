@@ -179,7 +179,8 @@ ENGINE = {"source": ONNX, "spec": SPEC, "backend": registry.backend("trt"), "ver
         {"device": "A2"},
         {"environment": {"NVIDIA_TF32_OVERRIDE": "0"}},
         *({"spec": replace(SPEC, **part)} for part in (
-            {"precision": "fp16"}, {"batch": 8}, {"inputs": (TensorSpec("x", "float32", (-1, 3, 8, 8)),)}, {"outputs": ("other",)},
+            {"precision": "fp16"}, {"batch": 8}, {"inputs": (TensorSpec("x", "float32", (-1, 3, 8, 8)),)},
+            {"outputs": ("other",)},
             {"tiers": (1, 4)}, {"normalize": Normalize((0.0,) * 3, (1.0,) * 3, "BGR")}, {"tune": True},
             {"calibration": "/cache/calibration/44dd/calibration.npy"}, {"target": "Ascend310P1"},
             {"options": {"soc": "y"}},
