@@ -129,7 +129,7 @@ def _formula(cell: Cell, measured: list[Decimal]) -> Iterator[Finding]:
     if not _agrees(result, cell.printed):
         yield _at(cell, "formula", f"{cell.formula} is {_short(result)}, printed {cell.printed}")
     devices = CHIPS[cell.chip].devices_per_card if cell.chip in CHIPS else 1
-    allowed = {*measured, Decimal(devices), Decimal(cell.batch or 1), Decimal(1000)}
+    allowed = {*measured, *(Decimal(known) for known in (devices, cell.batch, 1000) if known)}
     strange = [n for n in re.findall(r"[\d.]+", cell.formula) if Decimal(n) not in allowed]
     if strange or not any(Decimal(n) in measured for n in re.findall(r"[\d.]+", cell.formula)):
         near = ", ".join(str(m) for m in measured) or "nothing"

@@ -222,11 +222,13 @@ def test_the_81st_class_is_refused():
         ({"boxes": np.zeros((2, 4), np.float32)}, "b: boxes are"),
         ({"labels": np.zeros(3, np.int64)}, "b: labels are not"),
         ({"labels": np.zeros((1, 1), np.int64)}, "b: labels are not"),
+        ({"labels": np.array([-1])}, "b: labels are not"),
+        ({"labels": np.array([80])}, "b: labels are not"),
         ({"scores": np.full((1, 1), 0.5, np.float32)}, r"b: boxes are \(1, 4\) and scores \(1, 1\)"),
     ],
 )
 def test_an_unusable_prediction_names_the_picture(change, message):
-    good = found(thing(0, 0, 5, 5), scores=[0.5])
+    good = found(thing(0, 0, 5, 5, label=79), scores=[0.5])
 
     with pytest.raises(RunError, match=message):
         coco.score([good, good | change], [truth_of(thing(0, 0, 5, 5))] * 2, ["a", "b"])
