@@ -119,7 +119,8 @@ def _end_of_sweep(found: Mapping[str, Any], as_json: bool) -> None:
 
 def swept(case_run: CaseRun) -> dict[str, Any]:
     """Every layer and small block of the case by itself, on the reference's activations: errors and milliseconds of
-    one execute, worst first, and the nodes whose layer differs at the precision of the case."""
+    one execute, worst first; the nodes whose layer differs by itself, and those that have to stay in FP32."""
+    from harness.case import Precision
     from harness.diagnose import layers, sweep, taps
 
     model, batch = taps.exported(case_run), case_run.case.batch
@@ -132,9 +133,53 @@ def swept(case_run: CaseRun) -> dict[str, Any]:
         rows += [_row(case_run, model, part, activations) for part in group]
     rows = sweep.worst_first(rows)
     differing = [row for row in rows if "error" not in row and not row["fine"]]
-    keep = [row["nodes"][0] for row in differing if len(row["nodes"]) == 1]
-    not_the_chip = list(case_run.context.not_the_chip(case_run.chip))
-    return {"parts": rows, "differs": bool(differing), "keep_in_fp32": keep, "marks": not_the_chip}
+    alone = [row["nodes"][0] for row in differing if len(row["nodes"]) == 1]
+    found = {"parts": rows, "differs": bool(differing), "differ_alone": alone,
+             "marks": list(case_run.context.not_the_chip(case_run.chip))}  # fmt: skip
+    if case_run.case.precision is Precision.FP32:
+        return found
+    if case_run.judged(case_run.outputs()[0]).outcome is Outcome.PASS:
+        said = f"the outputs pass at {case_run.case.precision}: no node has to stay in FP32"
+        return {**found, "keep_in_fp32": [], "kept": said}
+    kept, said = _kept(case_run, model, harmful(rows))
+    return {**found, "differs": True, "keep_in_fp32": list(kept), "kept": said}
+
+
+def _kept(case_run: CaseRun, model: ModelProto, ranked: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """(the nodes that have to stay in FP32 for the outputs to pass, tried on the chip; the same in words). No node, and
+    why, where the backend cannot keep any and where that is not enough."""
+    from harness.backends import registry
+    from harness.diagnose import sweep, taps
+    from harness.errors import BuildError, DeviceError, RunError
+
+    case, backend = case_run.case, registry.backend(case_run.present.backend)
+    if "in_fp32" not in backend.settings or not ranked:
+        why = f"the backend {backend.name} cannot keep nodes in FP32" if ranked else "no layer ran by itself"
+        return (), f"which nodes have to stay in FP32 was not tried: {why}"
+    tries = 0
+
+    def passes(nodes: Sequence[str]) -> bool:
+        nonlocal tries
+        tries += 1
+        return case_run.judged(taps.on_chip(case_run, model, in_fp32=nodes)).outcome is Outcome.PASS
+
+    try:
+        found = sweep.fewest(ranked, passes)
+    except (BuildError, DeviceError, RunError) as error:
+        return (), f"which nodes have to stay in FP32 is not known: engine {tries} failed: {error.fact}"
+    if found is None:
+        return (), f"with all {len(ranked)} layers in FP32 the outputs still differ: it is not their precision"
+    return found, (
+        f"{len(found)} of {len(ranked)} layers have to stay in FP32 for the outputs to pass, found with {tries} "
+        f'engines: pytest -m "{case.model} and {case.chip} and {case.precision} and bs{case.batch}" '
+        f"--backend-option {case.chip}:in_fp32={','.join(found)}"
+    )
+
+
+def harmful(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Nodes of the layers that ran by themselves and lost something, the most harmful first (sweep.worst_first)."""
+    single = (row for row in rows if "error" not in row and len(row["nodes"]) == 1)
+    return list(dict.fromkeys(row["nodes"][0] for row in single if row["rms"] is None or row["rms"] > 0))
 
 
 def _row(case_run: CaseRun, model: ModelProto, part: Part, activations: Tensors) -> dict[str, Any]:
@@ -308,7 +353,9 @@ def _show_sweep(found: Mapping[str, Any]) -> None:
     refused = [row for row in found["parts"] if "error" in row]
     if refused:
         say(f"{len(refused)} parts did not run; the first, {refused[0]['tensor']}: {refused[0]['error']}")
-    if found["keep_in_fp32"]:
-        say(f"keep in FP32: {', '.join(found['keep_in_fp32'])}")
-    elif not found["differs"]:
+    if found["differ_alone"]:
+        say(f"differ by themselves: {', '.join(found['differ_alone'])}")
+    elif not any("error" not in row and not row["fine"] for row in found["parts"]):
         say("no layer or block differs by itself")
+    if "kept" in found:
+        say(found["kept"])

@@ -170,6 +170,14 @@ def json_object(given: str) -> dict[str, Any]:
     return found
 
 
+def names(given: str) -> list[str]:
+    """Names, separated by commas."""
+    found = [part.strip() for part in given.split(",")]
+    if not all(found):
+        raise ValueError("names, separated by commas")
+    return found
+
+
 def one_of(*words: str) -> Setting:
     """One of these words."""
 
@@ -304,8 +312,10 @@ class BackendRow:
         return SIMULATORS / self.simulator if self.simulator else None
 
 
-ATC = {"precision_mode": text, "op_select_implmode": text, "log": one_of("debug", "info", "warning", "error", "null")}
-ORT_INT8 = {"method": one_of("MinMax", "Entropy", "Percentile", "Distribution")}
+IN_FP32 = {"in_fp32": names}  # nodes of the ONNX file that are computed in FP32 whatever the precision
+ATC = {**IN_FP32, "precision_mode": text, "op_select_implmode": text, "deterministic": one_of("0", "1"),
+       "log": one_of("debug", "info", "warning", "error", "null")}  # fmt: skip
+ORT = {**IN_FP32, "method": one_of("MinMax", "Entropy", "Percentile", "Distribution")}
 
 BACKENDS: dict[str, BackendRow] = {
     row.name: row
@@ -314,28 +324,28 @@ BACKENDS: dict[str, BackendRow] = {
                      unkeyed=("device",), settings=ATC, operators="cann.txt", tiers=True, tunes=lambda device: AOE,
                      launched_whole=True)
           for name in ("acl", "ais_bench", "msame")),
-        BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT_INT8, tiers=True,
+        BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT, tiers=True,
                    engine_is_onnx=True),
         BackendRow("magicmind", "harness.backends.cambricon.magicmind", MAGICMIND, simulator="magicmind",
                    needs=_device_only, unkeyed=("device",), traced=True, tiers=True, launched_whole=True,
-                   settings={"clusters": wholes, "config": json_object, "quantization_algorithm": text}),
+                   settings={**IN_FP32, "clusters": wholes, "config": json_object, "quantization_algorithm": text}),
         BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
-                   unkeyed=("device", "timing_cache"), settings={"workspace_mb": whole},
+                   unkeyed=("device", "timing_cache"), settings={**IN_FP32, "workspace_mb": whole},
                    operators="tensorrt.txt", tiers=True, tunes=lambda device: LEVEL_5, launched_whole=True),
-        BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT_INT8, tiers=True,
+        BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT, tiers=True,
                    engine_is_onnx=True, tunes=lambda device: LEVEL_5),
-        BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT_INT8, tiers=True,
+        BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT, tiers=True,
                    engine_is_onnx=True),
         BackendRow("torch_cuda", "harness.backends.nvidia.torch_cuda", TENSORRT, needs=_torchscript, tiers=True),
         BackendRow("openvino", "harness.backends.intel.openvino", OPENVINO, own_python_with="openvino",
                    precisions=("fp32", "fp16", "bf16", "int8"),
-                   settings={"streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE"),
+                   settings={**IN_FP32, "streams": whole, "threads": whole, "preset": one_of("MIXED", "PERFORMANCE"),
                              "overflow_fix": one_of("FIRST_LAYER", "ENABLE", "DISABLE")},
                    operators="openvino.txt", tiers=True, tunes=_tuned_on_npu, quantises_apart=True),
         BackendRow("qnn_htp", "harness.backends.qualcomm.htp", QNN, operators="qnn.txt"),
         BackendRow("rknn", "harness.backends.rockchip.rknn", RKNN,
                    settings={"algorithm": one_of("normal", "mmse", "kl_divergence")}, operators="rknn.txt"),
-        BackendRow("ort", "harness.backends.cpu.ort", own_python=True, settings={"threads": whole, **ORT_INT8},
+        BackendRow("ort", "harness.backends.cpu.ort", own_python=True, settings={"threads": whole, **ORT},
                    tiers=True, engine_is_onnx=True),
     )
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 BLOCK = 3  # layers of a block: enough for what compilers fuse, such as convolution, addition and activation
+FEW = 8  # nodes up to which each is tried without: one engine is built for each
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,26 @@ def worst_first(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return "error" in row, bool(row.get("fine")), -rms, -float(row.get("ms") or 0.0)
 
     return [dict(row) for row in sorted(rows, key=key)]
+
+
+def fewest(ranked: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> tuple[str, ...] | None:
+    """The nodes that have to stay in FP32 for the outputs to pass: `passes(nodes)` says whether they do with these so.
+    None where they do not even with all of `ranked`, the most harmful first.
+
+    The first of them are taken, twice as many each time until it passes, then as few as will do: that keeps layers by
+    their sensitivity, as Wu et al. do, "Integer Quantization for Deep Learning Inference" (arXiv 2004.09602). Of up to
+    `FEW`, those without which it passes too are left out."""
+    low, high = 0, 1  # so many do not pass, and do
+    while not passes(ranked[:high]):
+        if high >= len(ranked):
+            return None
+        low, high = high, min(2 * high, len(ranked))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(ranked[:middle]) else (middle, high)
+    kept = list(ranked[:high])
+    for name in ranked[: high - 1] if high <= FEW else ():
+        others = [other for other in kept if other != name]
+        if passes(others):
+            kept = others
+    return tuple(kept)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.backends.base import TensorSpec, scratch
+from harness.backends.base import BuildSpec, TensorSpec, scratch
 from harness.case import Tensors
 from harness.diagnose import layers
 from harness.diagnose.layers import Layer, Measure
@@ -87,17 +87,25 @@ def tapping(case_run: CaseRun, every: Sequence[Layer]) -> Measure:
 
 
 def on_chip(
-    case_run: CaseRun, graph: ModelProto, feeds: Tensors | None = None, times: list[float] | None = None
+    case_run: CaseRun,
+    graph: ModelProto,
+    feeds: Tensors | None = None,
+    times: list[float] | None = None,
+    in_fp32: Sequence[str] | None = None,
 ) -> Tensors:
     """What the chip computes of a graph, by default with the case's inputs, for one batch; `feeds` are the inputs of a
     part of the model, on which an INT8 part is calibrated. Seconds of one execute are put into `times`, where it is
-    given. Raises BuildError, DeviceError and RunError."""
+    given. Nodes named in `in_fp32`, by default those of --backend-option, stay in FP32. Raises BuildError, DeviceError
+    and RunError."""
     spec = replace(
         case_run.engine.spec(case_run.variant.static), outputs=tuple(value.name for value in graph.graph.output)
     )
     if feeds is not None:  # no pixels are fed, so nothing is normalised
         fed = tuple(TensorSpec(name, value.dtype.name, (-1, *value.shape[1:])) for name, value in feeds.items())
         spec = replace(spec, inputs=fed, normalize=None)
+    there = {node.name for node in graph.graph.node}
+    asked = spec.options.get("in_fp32", ()) if in_fp32 is None else in_fp32
+    kept = {"in_fp32": [name for name in asked if name in there]}
     # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
     with (
         TemporaryDirectory(prefix=scratch()) as folder,
@@ -105,12 +113,12 @@ def on_chip(
     ):
         source, engine = Path(folder) / "tapped.onnx", Path(folder) / "tapped.engine"
         source.write_bytes(graph.SerializeToString())
-        nodes, specs = graph_outputs(source)
-        told = {"out_nodes": [*nodes.values()], "out_specs": [*specs.values()]}
-        spec = replace(spec, options={name: told.get(name, value) for name, value in spec.options.items()})
         if feeds is not None and spec.calibration is not None and len(feeds) == 1:
             np.save(Path(folder) / "activations.npy", next(iter(feeds.values())))
             spec = replace(spec, calibration=str(Path(folder) / "activations.npy"))
+        own = {name: value for name, value in spec.options.items() if name != "in_fp32"}
+        spec = replace(spec, options={**own, **(kept if kept["in_fp32"] else {})})
+        spec = replace(spec, options={**spec.options, **_told(spec, source)})
         worker.build(source, engine, spec)
         with (
             case_run.context.lease(case_run.chip, case_run.device, f"diagnose {case_run.case}", exclusive=False),
@@ -121,6 +129,21 @@ def on_chip(
                 windows = session.measure(None, SWEEP_PLAN).windows
                 times += [(window.stop - window.start) / window.executes for window in windows]
             return outputs
+
+
+def _told(spec: BuildSpec, source: Path) -> dict[str, Any]:
+    """The options of `spec` that describe the case's own file, made anew of `source`: its outputs, and the same graph
+    in the case's precision, which is put beside it."""
+    nodes, specs = graph_outputs(source)
+    told: dict[str, Any] = {"out_nodes": [*nodes.values()], "out_specs": [*specs.values()]}
+    rounded = f"onnx_{spec.precision}"
+    if rounded in spec.options:
+        from harness.backends.cpu import ort
+
+        told[rounded] = str(source.with_name("rounded.onnx"))
+        kept = {name: value for name, value in spec.options.items() if name == "in_fp32"}
+        ort.build(source, Path(told[rounded]), replace(spec, tiers=(spec.batch,), options=kept), symmetric=True)
+    return {name: value for name, value in told.items() if name in spec.options}
 
 
 def reference(case_run: CaseRun) -> Callable[[ModelProto], Tensors]:

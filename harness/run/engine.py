@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from harness import matrix
 from harness.backends import registry
 from harness.backends.base import BuildSpec, Device, TensorSpec
 from harness.case import Case, Precision
-from harness.errors import BuildError, DataError, DeviceError
+from harness.errors import BuildError, DataError, DeviceError, UsageError
 from harness.export.export import NMS_OUTPUTS
 from harness.run import artefacts
 from harness.run.context import RunContext
@@ -72,6 +73,9 @@ class CaseEngine:
         raw, traced = (case.chip in chips for chips in (self.protocol.normalized_by_chip, self.protocol.traced))
         if traced:
             traced = registry.backend(context.settings.runner or self.chip.backends[0]).traced
+            traced = traced and "in_fp32" not in context.settings.backend_options.of(
+                case.chip
+            )  # nodes of the ONNX file
         tiers = matrix.batches(self.model, self.chip, case.precision) if traced else ()
         self.variant = Variant(raw=self.chip.normalizes and raw, tiers=tiers, traced=traced)
 
@@ -104,7 +108,16 @@ class CaseEngine:
     def options(self) -> dict[str, Any]:
         """What --backend-option sets for this chip, as its backend takes it. Raises UsageError."""
         given = self.context.settings.backend_options.of(self.case.chip)
-        return registry.backend(self.present.backend).read_settings(given)
+        found = registry.backend(self.present.backend).read_settings(given)
+        there = nodes_of(self.onnx()) if "in_fp32" in found else ()
+        for name in found.get("in_fp32", ()):
+            if name not in there:
+                near = get_close_matches(name, there) or there[:3]
+                raise UsageError(
+                    f"{self.case.model} has no node {name}, which in_fp32 names",
+                    hint=f"name nodes of its ONNX file, such as {', '.join(near)}",
+                )
+        return found
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -250,11 +263,20 @@ class _Beside:
         return str(self._engine.context.references.traced(self._engine.model, self._engine.protocol))
 
     def rounded(self) -> str:
-        spec = replace(self._engine.plain_spec(), tiers=(self._engine.case.batch,))
+        kept = {name: value for name, value in self._engine.options.items() if name == "in_fp32"}
+        spec = replace(self._engine.plain_spec(), tiers=(self._engine.case.batch,), options=kept)
         return str(artefacts.rounded_file(self._engine.context.settings.store, self._engine.onnx(), spec))
 
     def timing_cache(self) -> str:
         return str(self._engine.context.settings.store.root / "timing" / "trt.cache")
+
+
+@cache
+def nodes_of(exported: Path) -> tuple[str, ...]:
+    """Names of the nodes of an ONNX file, in its order."""
+    import onnx
+
+    return tuple(node.name for node in onnx.load(exported, load_external_data=False).graph.node)
 
 
 @cache

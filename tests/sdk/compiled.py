@@ -144,25 +144,27 @@ WEIGHTY = ("Conv", "Gemm", "MatMul")
 LIKE = 0.998  # cosine of every output with the FP32 graph's at which a mixed graph is kept
 
 
-def rounded(model, precision, batches=None, per_axis=True, halves=()):
+def rounded(model, precision, batches=None, per_axis=True, halves=(), wholes=()):
     """The model as `precision` computes it: "fp32", "fp16" or "int8". int8 is a mixture, as the vendors' is: inputs and
     weights of Conv, Gemm and MatMul in symmetric 8 bit (weights of Conv with a range for each output channel when
     `per_axis`), ranges being the largest magnitudes seen in `batches` (arrays, or of several inputs {name: array}), the
     rest in FP16; and of the layers the first 0, 1, 2, 4 ... stay in FP16 too, until every output is `LIKE` the FP32
-    graph's on the first image; layers that make a tensor of `halves` always do. With explicit Q/DQ in the graph that
-    alone counts."""
+    graph's on the first image; layers that make a tensor of `halves` always do, and those that make one of `wholes`
+    stay in FP32. With explicit Q/DQ in the graph that alone counts."""
     if simulate.switches().get("stale_engine"):
         model = simulate.another_checkpoint(model)
     if precision == "fp32":
         return model
     model = simulate.fold_batch_norm(model)
+    exact = {node.name for node in model.graph.node if node.output[0] in wholes}
     if precision == "fp16" or has_qdq(model) or not batches:
-        return simulate.half_weights(model)
+        return simulate.half_weights(model, exact=exact)
+    halves = {*halves, *wholes}
     if isinstance(batches[0], dict):
-        return _eight_bit_mixture(model, batches, per_axis, halves)
+        return _eight_bit_mixture(model, batches, per_axis, halves, exact)
     first = described(model, "inputs")[0][0]
     sets = [{first: batch} for batch in _whole_batches(model, different(batches))]
-    return _eight_bit_mixture(model, sets, per_axis, halves)
+    return _eight_bit_mixture(model, sets, per_axis, halves, exact)
 
 
 def different(batches):
@@ -186,13 +188,13 @@ def _whole_batches(model, images):
     return [np.concatenate([images[i % len(images)] for i in range(at, at + batch)]) for at in starts]
 
 
-def _eight_bit_mixture(model, sets, per_axis, halves):
+def _eight_bit_mixture(model, sets, per_axis, halves, exact):
     """As `rounded` says, with `sets` of arrays by input. Kept in the simulators' memory: the batch changes nothing."""
     import numpy as np
     import onnx
 
     digests = [hashlib.sha256(each[name].tobytes()).hexdigest() for each in sets for name in sorted(each)]
-    key = rowwise.name_of(model, "eight bits", bool(per_axis), LIKE, digests, sorted(halves))
+    key = rowwise.name_of(model, "eight bits", bool(per_axis), LIKE, digests, sorted(halves), sorted(exact))
     known = rowwise.memory.get(key)
     if known is not None:
         return onnx.load_from_string(known[0].tobytes())
@@ -202,26 +204,26 @@ def _eight_bit_mixture(model, sets, per_axis, halves):
     fed = sets[0]
     wanted = simulate.runner(model).run(None, fed)
     for first in [0] + [2**power for power in range(20) if 2**power < len(layers)] + [len(layers)]:
-        mixed = _mixed(model, frozenset(layers[first:]), peaks, per_axis)
+        mixed = _mixed(model, frozenset(layers[first:]), peaks, per_axis, exact)
         if all(_cosine(*pair) >= LIKE for pair in zip(wanted, simulate.runner(mixed).run(None, fed))):
             break
     rowwise.memory.put(key, [np.frombuffer(mixed.SerializeToString(), np.uint8)])
     return mixed
 
 
-def _mixed(model, chosen, peaks, per_axis):
-    """A copy with the layers that make `chosen` tensors in 8 bit and the others in FP16."""
+def _mixed(model, chosen, peaks, per_axis, exact):
+    """A copy with the layers that make `chosen` tensors in 8 bit and the others in FP16, but those named in `exact`."""
     import onnx
     from onnx import numpy_helper
 
     mixed = onnx.ModelProto()
     mixed.CopyFrom(model)
-    simulate.half_weights(mixed)
-    exact = {tensor.name: tensor for tensor in model.graph.initializer}
+    simulate.half_weights(mixed, exact=exact)
+    whole = {tensor.name: tensor for tensor in model.graph.initializer}
     kept = {tensor.name: tensor for tensor in mixed.graph.initializer}
     for node in mixed.graph.node:
-        if node.output[0] in chosen and node.input[1] in exact:
-            values = _eight_bits(numpy_helper.to_array(exact[node.input[1]]), per_axis)
+        if node.output[0] in chosen and node.input[1] in whole:
+            values = _eight_bits(numpy_helper.to_array(whole[node.input[1]]), per_axis)
             kept[node.input[1]].CopyFrom(numpy_helper.from_array(values, node.input[1]))
     _quantise_activations(mixed, chosen, peaks)
     return mixed

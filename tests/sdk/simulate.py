@@ -220,11 +220,12 @@ def fold_batch_norm(model):
     return model
 
 
-def half_weights(model, rounded=half):
-    """Round the constants that arithmetic nodes use with `rounded`. In place."""
+def half_weights(model, rounded=half, exact=()):
+    """Round the constants that arithmetic nodes use with `rounded`, but those of nodes named in `exact`. In place."""
     from onnx import numpy_helper
 
-    used = {name for node in model.graph.node if node.op_type in WEIGHTED for name in node.input}
+    nodes = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    used = {name for node in nodes if node.name not in exact for name in node.input}
     for tensor in model.graph.initializer:
         if tensor.name in used:
             tensor.CopyFrom(numpy_helper.from_array(rounded(numpy_helper.to_array(tensor)), tensor.name))

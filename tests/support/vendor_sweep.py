@@ -202,3 +202,14 @@ def sweep(sdk, case, held, base_switches, code, tolerated=()):
         case()
         assert sdk.wrongs() == [], f"{where}: the next case is not clean: {sdk.wrongs()}"
     return len(points)
+
+
+def with_names(path):
+    """The tiny model at `path` with each node named after its operator and tensor; the names."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        node.name = f"{node.op_type}_{node.output[0]}"
+    onnx.save(model, str(path))
+    return [node.name for node in model.graph.node]

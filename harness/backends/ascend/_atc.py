@@ -23,8 +23,9 @@ from harness.backends.base import BuildSpec, Normalize, TensorSpec, as_list, scr
 from harness.errors import BuildError
 
 AIPP = "aipp.cfg"
+KEPT = "keep.cfg"  # names of nodes, a line each, that keep the precision of the ONNX file: --keep_dtype
 SUBGRAPHS, OPERATORS = 1, 2  # job types of AOE, which asks for them in this order
-NOT_OF_AOE = ("--soc_version", "--op_compiler_cache_mode")  # it tunes for the device that it runs on
+NOT_OF_AOE = ("--soc_version", "--op_compiler_cache_mode", "--deterministic")  # it tunes for the device that it runs on
 SUCCESS = "ATC run success"
 SOURCE = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 OUTPUT_NAMES = "attr_model_out_nodes_name"  # key in the JSON of an engine
@@ -42,17 +43,20 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
         raise BuildError("the compiler atc is not on PATH", SOURCE)
     if not onnx.is_file():
         raise BuildError(f"there is not an ONNX file {onnx}", "export the model first")
-    configuration = aipp(spec.normalize, spec.inputs) if spec.normalize else None
+    files = {AIPP: aipp(spec.normalize, spec.inputs)} if spec.normalize else {}
+    kept = as_list(spec.options.get("in_fp32"))
+    if kept:
+        files[KEPT] = "".join(f"{name}\n" for name in kept)
     # atc leaves files in its working directory, adds .om itself, and refuses some characters in paths: it therefore
     # runs in a temporary directory beside the engine, with fixed file names
     with tempfile.TemporaryDirectory(prefix=".atc-", dir=str(engine.parent)) as folder:
         work = Path(folder)
         _bring(onnx, work / "model.onnx")
-        if configuration is not None:
-            (work / AIPP).write_text(configuration, encoding="utf-8")
+        for name, content in files.items():
+            (work / name).write_text(content, encoding="utf-8")
         tuning, bank = _tuned(work, spec) if spec.tune else ("", {})
         for chosen in _out_nodes(spec):
-            again = _shell(command("atc", str(onnx), "engine", spec, chosen), configuration)
+            again = _shell(command("atc", str(onnx), "engine", spec, chosen), files)
             status, said = _run(command(program, "model.onnx", "engine", spec, chosen), work, bank)
             if status == 0 or "out_nodes" not in said:
                 break
@@ -97,7 +101,7 @@ def _tuned(work: Path, spec: BuildSpec) -> tuple[str, dict[str, str]]:
             word for word in command(program, "model.onnx", f"tuned{job}", spec, ()) if not word.startswith(NOT_OF_AOE)
         ]
         status, said = _run([*words, f"--job_type={job}"], work, environment)
-        line = _shell(["aoe", *words[1:], f"--job_type={job}"], None)
+        line = _shell(["aoe", *words[1:], f"--job_type={job}"], {})
         told += f"{line}\n{said}"
         if status != 0:
             tail = "\n".join(said.rstrip().splitlines()[-LINES:])
@@ -116,7 +120,7 @@ def _out_nodes(spec: BuildSpec) -> list[list[str]]:
 
 def command(program: str, onnx: str, output: str, spec: BuildSpec, out_nodes: Sequence[str] | None = None) -> list[str]:
     """The argument list; `output` has no suffix, `out_nodes` are the outputs by the names to be tried, by default the
-    first choice. Where the chip normalises it names the file AIPP."""
+    first choice. Where the chip normalises it names the file AIPP, where nodes stay in FP32 the file KEPT."""
     nodes = _out_nodes(spec)[0] if out_nodes is None else out_nodes
     sizes = tiers(spec)
     batch = -1 if sizes else spec.batch
@@ -142,8 +146,11 @@ def command(program: str, onnx: str, output: str, spec: BuildSpec, out_nodes: Se
         words.append("--out_nodes=" + ";".join(nodes))
     if spec.normalize:
         words += ["--insert_op_conf=" + AIPP, "--enable_small_channel=1"]
-    if "op_select_implmode" in spec.options:
-        words.append("--op_select_implmode=" + str(spec.options["op_select_implmode"]))
+    if spec.options.get("in_fp32"):
+        words.append("--keep_dtype=" + KEPT)
+    words += [
+        f"--{name}={spec.options[name]}" for name in ("op_select_implmode", "deterministic") if name in spec.options
+    ]
     return words
 
 
@@ -210,10 +217,10 @@ def tiers(spec: BuildSpec) -> tuple[int, ...]:
     return tuple(sorted(set(spec.tiers))) if len(set(spec.tiers)) > 1 else ()
 
 
-def _shell(words: list[str], configuration: str | None) -> str:
-    """A command for a shell, with the AIPP file that it reads."""
-    line = " ".join(shlex.quote(word) for word in words)
-    return line if configuration is None else f"cat > {AIPP} <<'END'\n{configuration}END\n{line}"
+def _shell(words: list[str], files: Mapping[str, str]) -> str:
+    """A command for a shell, with the files that it reads."""
+    written = [f"cat > {name} <<'END'\n{content}END\n" for name, content in files.items()]
+    return "".join(written) + " ".join(shlex.quote(word) for word in words)
 
 
 def _bring(source: Path, target: Path) -> None:

@@ -2,14 +2,15 @@
 
 Options of a BuildSpec that this backend reads: `config` (a mapping merged over the builder configuration, in
 MagicMind's own keys), `clusters` (cluster counts to compile for, default 2, 6, 8), `quantization_algorithm`
-("linear" or "eqnm"), `device` (runtime index of the card that calibrates). Others are recorded, not read.
+("linear" or "eqnm"), `device` (runtime index of the card that calibrates), `in_fp32` (names of ONNX nodes that are
+computed in FP32). Others are recorded, not read.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Collection
 
 from harness.backends._calibration import Samples, calibration_batches, calibration_samples
 from harness.backends._calls import Calls, let_go
@@ -35,6 +36,7 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     samples = calibration_samples(spec) if spec.precision == "int8" else None
     network = calls.make("mm.Network", mm.Network)
     _parse(mm, calls, network, onnx, spec)
+    _keep_in_fp32(mm, calls, network, spec.options.get("in_fp32", ()))
     config = calls.make("mm.BuilderConfig", mm.BuilderConfig)
     words = json.dumps(builder_config(spec), sort_keys=True)
     calls.ok("mm.BuilderConfig.parse_from_string", config.parse_from_string, words)
@@ -115,6 +117,31 @@ def _parse(mm: Any, calls: Calls, network: Any, path: Path, spec: BuildSpec) -> 
         shape = list(shape_at(tensor, -1 if spec.tiers else spec.batch))
         dims = calls.make("mm.Dims", mm.Dims, shape)
         calls.ok("mm.ITensor.set_dimension", network.get_input(i).set_dimension, dims)
+
+
+def _keep_in_fp32(mm: Any, calls: Calls, network: Any, names: Collection[str]) -> None:
+    """Force what these ONNX nodes take and make to FLOAT32. Raises BuildError where the network has no node so called.
+
+    Source: gen_model.py of the vendor's mmdetection sample (magicmind_cloud), which does so for nodes by their names.
+    """
+    if not names:
+        return
+    wide, floats, missing = mm.DataType.FLOAT32, (mm.DataType.FLOAT16, mm.DataType.FLOAT32), set(names)
+    for node in calls.make("mm.Network.get_all_nodes_in_network", network.get_all_nodes_in_network):
+        name = node.get_node_name()
+        if name not in names:
+            continue
+        missing.discard(name)
+        for place in range(node.get_input_count()):
+            if node.get_input(place).get_data_type() in floats:
+                calls.ok("mm.INode.set_precision", node.set_precision, place, wide)
+        for place in range(node.get_output_count()):
+            if node.get_output(place).get_data_type() in floats:
+                calls.ok("mm.INode.set_output_type", node.set_output_type, place, wide)
+    if missing:
+        raise BuildError(
+            f"MagicMind's network has no node called {', '.join(sorted(missing))}", hint="leave these out of in_fp32"
+        )
 
 
 def _calibrate(mm: Any, calls: Calls, network: Any, config: Any, samples: Samples, spec: BuildSpec) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Collection, Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -42,11 +42,12 @@ def make(source: Path, engine: Path, spec: BuildSpec, symmetric: bool, reduced: 
     model = onnx.load(str(source))
     if not spec.tiers:
         set_batch(model, spec.batch)
-    model = optimised(model, engine.with_name("basic.onnx"))
+    source, model = model, optimised(model, engine.with_name("basic.onnx"))
+    exact = nodes_of(model, source, spec.options.get("in_fp32", ()))
     if spec.precision == "fp16":
-        model = in_fp16(model) if symmetric else rounded_to_fp16(model)
+        model = in_fp16(model, exact) if symmetric else rounded_to_fp16(model, exact)
     elif spec.precision == "int8":
-        model = in_int8(model, spec, engine.parent, symmetric, reduced)
+        model = in_int8(model, spec, engine.parent, symmetric, reduced, exact)
     if spec.normalize is not None:
         feed_pixels(model, spec)
     written = model.SerializeToString()  # once: for a model of 100 MB it takes a fifth of a second
@@ -81,29 +82,53 @@ def optimised(model: Any, path: Path) -> Any:
     return _own_domains(onnx.load(str(path)))
 
 
-def in_fp16(model: Any) -> Any:
-    """Weights and arithmetic in FP16, inputs and outputs in FP32."""
+def nodes_of(model: Any, source: Any, names: Iterable[str]) -> set[str]:
+    """Names of the nodes of `model`, an optimised `source`, that do the work of the source's nodes of those names: a
+    node that is gone was fused into the one that makes its output, or what follows it."""
+    there, made = {node.name for node in model.graph.node}, {name: node.name for node in model.graph.node
+                                                             for name in node.output}  # fmt: skip
+    readers: dict[str, Any] = {}
+    for node in source.graph.node:
+        for name in node.input:
+            readers.setdefault(name, node)
+    by_name, found = {node.name: node for node in source.graph.node}, set()
+    for name in names:
+        node = by_name.get(name)
+        while node is not None and node.name not in there and node.output[0] not in made:
+            node = readers.get(node.output[0])
+        if node is not None:
+            found.add(node.name if node.name in there else made[node.output[0]])
+    return found
+
+
+def in_fp16(model: Any, exact: Collection[str] = ()) -> Any:
+    """Weights and arithmetic in FP16, inputs and outputs in FP32; nodes named in `exact` stay in FP32."""
     from onnxruntime.transformers import float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     trail("onnxruntime.convert_float_to_float16")
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *IN_FP32]
-    model = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+    model = float16.convert_float_to_float16(
+        model, keep_io_types=True, op_block_list=blocked, node_block_list=sorted(exact)
+    )
     OnnxModel.graph_topological_sort(model.graph)  # the casts were put at the end
     return model
 
 
-def rounded_to_fp16(model: Any) -> Any:
+def rounded_to_fp16(model: Any, exact: Collection[str] = ()) -> Any:
     """Weights in FP16, and every result rounded to FP16 by a pair of casts, which ONNX Runtime leaves in place: what
     overflows or loses digits in FP16 does so here, although a CPU without FP16 kernels computes in FP32. Sums within
-    an operator are FP32, as in the matrix units of the chips."""
+    an operator are FP32, as in the matrix units of the chips. Nodes named in `exact` are not rounded."""
     from onnxruntime.transformers import float16
 
     inferred = onnx.shape_inference.infer_shapes(model).graph
     known = [*inferred.value_info, *inferred.output, *inferred.input]
     floats = {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT}
     weights = {
-        name for node in model.graph.node if node.op_type not in float16.DEFAULT_OP_BLOCK_LIST for name in node.input
+        name
+        for node in model.graph.node
+        if node.op_type not in float16.DEFAULT_OP_BLOCK_LIST and node.name not in exact
+        for name in node.input
     }
     nodes, fed = [], {}
     for value in model.graph.initializer:
@@ -118,6 +143,9 @@ def rounded_to_fp16(model: Any) -> Any:
             fed[value.name] = f"{value.name}/rounded"
             nodes += _rounding(value.name, fed[value.name])
     for node in model.graph.node:
+        if node.name in exact:
+            nodes.append(node)
+            continue
         node.input[:] = [fed.get(name, name) for name in node.input]
         made = [name for name in node.output if name in floats]
         node.output[:] = [f"{name}/exact" if name in floats else name for name in node.output]
@@ -140,21 +168,26 @@ def _cast(source: str, target: str, dtype: int) -> Any:
     return helper.make_node("Cast", [source], [target], f"{target}/Cast", to=dtype)
 
 
-def in_int8(model: Any, spec: BuildSpec, folder: Path, symmetric: bool, reduced: bool) -> Any:
+def in_int8(
+    model: Any, spec: BuildSpec, folder: Path, symmetric: bool, reduced: bool, exact: Collection[str] = ()
+) -> Any:
     """Convolutions and products in INT8: weights per channel, activations per tensor, ranges from the calibration set.
 
-    All layers go to INT8 when every output then is `LIKE` and `NEAR` the FP32 graph's on the calibration set. Else as
-    few parts as will do stay in FP32, those first that do most harm when they alone are in INT8: partial quantisation
-    by sensitivity, after Wu et al., "Integer Quantization for Deep Learning Inference" (arXiv 2004.09602). How many
-    layers are in INT8 stands in the graph's metadata. Options: `method`, "MinMax" (default), "Entropy" or
-    "Percentile". Raises BuildError when no part will do in INT8."""
+    All layers but those named in `exact` go to INT8 when every output then is `LIKE` and `NEAR` the FP32 graph's on the
+    calibration set. Else as few parts as will do stay in FP32, those first that do most harm when they alone are in
+    INT8: partial quantisation by sensitivity, after Wu et al., "Integer Quantization for Deep Learning Inference"
+    (arXiv 2004.09602). How many layers are in INT8 stands in the graph's metadata. Options: `method`, "MinMax"
+    (default), "Entropy" or "Percentile". Raises BuildError when no part will do in INT8."""
     samples = calibration_samples(spec)
     if {opset.domain: opset.version for opset in model.opset_import}[""] < OPSET:
         model = onnx.version_converter.convert_version(model, OPSET)
     onnx.save(model, str(folder / "fp32.onnx"))
-    layers = [node.name for node in model.graph.node if node.op_type in IN_INT8]
+    every = [node.name for node in model.graph.node if node.op_type in IN_INT8]
+    layers = [name for name in every if name not in exact]
     if not layers:
-        raise BuildError(f"no {', '.join(IN_INT8)} in the graph", hint="there is nothing to compute in INT8")
+        what = ", ".join(IN_INT8)
+        said = f"every {what} of the graph is to stay in FP32" if every else f"no {what} in the graph"
+        raise BuildError(said, hint="there is nothing to compute in INT8")
     told = repr((symmetric, reduced, spec.options.get("method"), layers)).encode() + b"".join(
         kept.tobytes() for kept in samples.values()
     )
@@ -163,7 +196,7 @@ def in_int8(model: Any, spec: BuildSpec, folder: Path, symmetric: bool, reduced:
         _CHOSEN[key] = _harmless(folder, spec, samples, layers, symmetric, reduced)
     _quantize(folder, spec, samples, _CHOSEN[key], symmetric, reduced)
     made = _own_domains(onnx.load(str(folder / "int8.onnx")))
-    helper.set_model_props(made, {"layers_in_int8": f"{len(_CHOSEN[key])} of {len(layers)}"})
+    helper.set_model_props(made, {"layers_in_int8": f"{len(_CHOSEN[key])} of {len(every)}"})
     return made
 
 

@@ -88,8 +88,9 @@ def health(device: Device) -> Health:
 def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     """Static batch, or with `spec.tiers` every batch from the least to the most. INT8 is quantised by NNCF, see
     _nncf.quantised. Options: `streams`, else as many as the plugin takes for throughput; `threads` of a CPU, else all
-    cores; `only: quantised`, for a folder with the model as NNCF quantised it, and `quantised`, that folder: it takes
-    longer than all else of a build and is the same for every batch, and for inputs that the engine normalises itself.
+    cores; at INT8 `in_fp32`, the ONNX nodes that are not quantised; `only: quantised`, for a folder with the model as
+    NNCF quantised it, and `quantised`, that folder: it takes longer than all else of a build and is the same for every
+    batch, and for inputs that the engine normalises itself.
     """
     ov = _sdk()
     core = ov.Core()
@@ -100,6 +101,10 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
                 spec.target, spec.precision, " ".join(capabilities)
             ),
             hint="select a precision that it names: pytest -m 'intel_cpu and fp32'",
+        )
+    if spec.options.get("in_fp32") and spec.precision in ("fp16", "bf16"):
+        raise BuildError(
+            f"OpenVINO has no way to keep nodes in FP32 at {spec.precision}", hint="give in_fp32 for INT8 alone"
         )
     if spec.options.get("only") == "quantised":
         _quantise(ov, core, onnx, engine, spec)
@@ -221,7 +226,7 @@ def _model(ov: Any, core: Any, onnx: Path, spec: BuildSpec) -> Any:
         return model
     from harness.backends.intel import _nncf
 
-    return _nncf.quantised(ov, model, spec)
+    return _nncf.quantised(ov, model, spec, onnx)
 
 
 def _quantise(ov: Any, core: Any, onnx: Path, folder: Path, spec: BuildSpec) -> None:

@@ -8,6 +8,7 @@ Options of a BuildSpec that this backend reads; others are only recorded:
   TensorRT 11 has no calibrator, so int8 is refused without it.
 * `timing_cache`: path of a timing cache, read before and written after a build; one made by another TensorRT or for
   another GPU is replaced.
+* `in_fp32`: ONNX nodes whose layers are computed in FP32. For TensorRT 11 the converted model has them so already.
 * `workspace_mb`: most memory in MiB that a layer may use; TensorRT's default is all of it.
 * `device`: CUDA index of the GPU to build for, default 0.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Collection
 
 import numpy as np
 
@@ -76,6 +77,8 @@ def _plan(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, log: Any, source
     shapes = _network_inputs(trt, network, spec)
     config = calls.make("trt.Builder.create_builder_config", builder.create_builder_config)
     calibrator = _set_precision(trt, cuda, stack, calls, config, spec)
+    if hasattr(trt.BuilderFlag, "FP16"):
+        _keep_in_fp32(trt, calls, network, config, spec.options.get("in_fp32", ()))
     if spec.tune:
         config.builder_optimization_level = 5  # the highest: more tactics are timed; the default is 3
     if "workspace_mb" in spec.options:
@@ -166,6 +169,31 @@ def _set_precision(trt: Any, cuda: Cuda, stack: ExitStack, calls: Calls, config:
     calibrator = _calibrator(trt, cuda, stack, spec)
     config.int8_calibrator = calibrator
     return calibrator
+
+
+def _keep_in_fp32(trt: Any, calls: Calls, network: Any, config: Any, names: Collection[str]) -> None:
+    """Force the layers of these ONNX nodes, and what they hand on, to FP32. The parser names a layer after its node.
+    Raises BuildError where a node has no layer of its own.
+
+    Source: NVIDIA's TensorRT developer guide, layer-level control of precision."""
+    if not names:
+        return
+    calls.do("trt.IBuilderConfig.set_flag", config.set_flag, trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    missing = set(names)
+    for index in range(network.num_layers):
+        layer = calls.make("trt.INetworkDefinition.get_layer", network.get_layer, index)
+        if layer.name not in names:
+            continue
+        missing.discard(layer.name)
+        layer.precision = trt.float32
+        for place in range(layer.num_outputs):
+            if layer.get_output(place).dtype in (trt.float32, trt.float16):
+                calls.do("trt.ILayer.set_output_type", layer.set_output_type, place, trt.float32)
+    if missing:
+        raise BuildError(
+            f"TensorRT's parser made no layer called {', '.join(sorted(missing))}",
+            hint="leave these nodes out of in_fp32; trtexec --verbose lists the layers",
+        )
 
 
 def _calibrator(trt: Any, cuda: Cuda, stack: ExitStack, spec: BuildSpec) -> Any:

@@ -175,6 +175,7 @@ def test_a_setting_that_cannot_be_is_refused(given, said, hint):
             {"clusters": [2, 8], "config": {"a": {"b": 1}}},
         ),
         ("acl", {"precision_mode": "allow_mix_precision"}, {"precision_mode": "allow_mix_precision"}),
+        ("trt", {"in_fp32": "/a/Conv, /b/Add"}, {"in_fp32": ["/a/Conv", "/b/Add"]}),
     ],
 )
 def test_settings_are_read_as_the_backend_takes_them(backend, given, value):
@@ -188,6 +189,7 @@ def test_settings_are_read_as_the_backend_takes_them(backend, given, value):
         ("ort", "threads", "1e3", "a whole number from 1"),
         ("ort", "method", "minmax", "one of MinMax, Entropy"),
         ("magicmind", "clusters", "2,", "whole numbers from 1, separated by commas"),
+        ("trt", "in_fp32", "/a/Conv,", "names, separated by commas"),
         ("magicmind", "config", "[1]", "an object in JSON"),
         ("magicmind", "config", "[" * 100_000, "an object in JSON"),
     ],

@@ -1,7 +1,9 @@
 """A model is cut into its layers and into blocks of what follows one another."""
 
+import pytest
+
 from harness.diagnose.layers import Layer
-from harness.diagnose.sweep import Part, groups, parts, worst_first
+from harness.diagnose.sweep import FEW, Part, fewest, groups, parts, worst_first
 
 
 def layer(tensor, *inputs):
@@ -48,3 +50,28 @@ def test_what_differs_most_comes_first_and_what_did_not_run_last():
     ]
 
     assert [row["tensor"] for row in worst_first(rows)] == ["not finite", "bad", "slow", "sound", "refused"]
+
+
+NODES = [f"n{i}" for i in range(20)]
+
+
+@pytest.mark.parametrize("needed", [{"n0"}, {"n3"}, {"n0", "n5"}, {"n1", "n2", "n3"}, set(NODES[:13]), set(NODES)])
+def test_the_nodes_that_must_stay_in_fp32_are_found(needed):
+    asked = []
+
+    def passes(nodes):
+        asked.append(tuple(nodes))
+        return needed <= set(nodes)
+
+    found = fewest(NODES, passes)
+
+    few = len(NODES[: 1 + max(map(NODES.index, needed))]) <= FEW
+    assert set(found) == needed if few else needed <= set(found)
+    assert passes(found)
+    assert len(asked) <= 2 * 5 + FEW + 2, "an engine is built for each"
+
+
+def test_no_nodes_are_named_where_fp32_is_not_enough():
+    asked = []
+    assert fewest(NODES, lambda nodes: asked.append(len(nodes)) or False) is None
+    assert asked == [1, 2, 4, 8, 16, 20]

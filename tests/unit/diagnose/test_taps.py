@@ -2,6 +2,7 @@
 
 import json
 
+import onnx
 import own_models
 import pytest
 import warm
@@ -9,6 +10,7 @@ from diagnose_tiny import Tampering, tampered
 from own_models import F, file, info, node, weight
 
 from harness import baselines
+from harness.backends.base import BuildSpec, TensorSpec
 from harness.case import Case
 from harness.diagnose import layers, taps
 from harness.export import own
@@ -115,3 +117,21 @@ def test_a_graph_that_cannot_be_cut_costs_no_verdict(case_run):
         text == "the first layer that differs was not found: no floating-point tensor has a row for each of the batch"
     )
     assert facts == {}
+
+
+def test_a_compiler_that_takes_rounded_graphs_is_given_that_of_the_part(tmp_path):
+    """TensorRT 11: a part of the model is built, and not the whole model again."""
+    source = own_models.save(deep, tmp_path / "part.onnx")
+    kept = ["MatMul_h3"]
+    options = {"onnx_fp16": "of the whole model", "out_nodes": ["of it"], "device": 0, "in_fp32": kept}
+    spec = BuildSpec("fp16", 4, (TensorSpec("x", "float32", (-1, 8)),), ("h11",), options=options)
+
+    told = taps._told(spec, source)
+
+    assert set(told) == {"onnx_fp16", "out_nodes"}
+    assert told["out_nodes"] == ["MatMul_h11:0"]
+    made = onnx.load(told["onnx_fp16"])
+    kinds = {value.name: value.data_type for value in made.graph.initializer}
+    fed = {node.name: node.input[1] for node in made.graph.node if node.op_type == "MatMul"}
+    assert kinds[fed["MatMul_h3"]] == onnx.TensorProto.FLOAT
+    assert kinds[fed["MatMul_h4"]] == onnx.TensorProto.FLOAT16

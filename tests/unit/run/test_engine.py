@@ -74,7 +74,7 @@ def test_what_the_user_sets_is_told_to_the_compiler_and_to_no_other(tmp_path, mo
     assert cpu.spec(cpu.variant).options == {"threads": 1}
     with pytest.raises(UsageError, match="the backend trt has no option threads") as caught:
         t4.spec(t4.variant)
-    assert "known: workspace_mb; for another chip write --backend-option CHIP:threads=2" in caught.value.hint
+    assert "known: in_fp32, workspace_mb; for another chip write --backend-option CHIP:threads=2" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_an_engine_is_compiled_on_the_device_that_will_run_it(backend, tmp_path)
 
 @pytest.mark.parametrize(("runner", "traced"), [(None, True), ("lab.runner", False), ("ort", False)])
 def test_only_a_backend_that_promises_it_is_given_torchscript(runner, traced):
-    settings = SimpleNamespace(process=0, tune=False, runner=runner)
+    settings = SimpleNamespace(process=0, tune=False, runner=runner, backend_options=NONE)
     engine = CaseEngine(SimpleNamespace(settings=settings), Case.parse("retinaface_mobilenet025-mlu370_s4-fp16-bs1"))
 
     assert engine.variant.traced is traced
@@ -350,3 +350,35 @@ def test_a_calibration_file_of_other_images_is_refused(tmp_path):
         check(0, 1)
     with pytest.raises(DataError, match="calibration image 2 is not n2 as prepared for the reference"):
         check(0, 1, 1)
+
+
+def test_nodes_that_stay_in_fp32_are_those_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(CaseEngine, "onnx", lambda self, variant=None: exported(tmp_path / "m.onnx"))
+    known = onnx.load(exported(tmp_path / "m.onnx")).graph.node[0].name
+    text = "regnety_016-cpu-fp16-bs1"
+
+    assert engine_of(text, tmp_path, registry.backend_options([f"in_fp32={known}"], CHIPS)).options["in_fp32"] == [
+        known
+    ]
+    with pytest.raises(UsageError, match=f"regnety_016 has no node {known}x") as caught:
+        _ = engine_of(text, tmp_path, registry.backend_options([f"in_fp32={known}x"], CHIPS)).options
+    assert known in caught.value.hint
+
+
+def test_a_graph_that_is_rounded_for_the_compiler_has_the_nodes_in_fp32(tmp_path, monkeypatch):
+    monkeypatch.setattr(CaseEngine, "onnx", lambda self, variant=None: exported(tmp_path / "m.onnx"))
+    known, asked = onnx.load(exported(tmp_path / "m.onnx")).graph.node[0].name, []
+    given = registry.backend_options([f"in_fp32={known}", "workspace_mb=64"], CHIPS)
+    engine = engine_of("regnety_016-t4-fp16-bs1", tmp_path, given, backend="trt", version="TensorRT 11.4")
+    monkeypatch.setattr("harness.run.artefacts.rounded_file", lambda store, path, spec: asked.append(spec) or path)
+    engine.context.settings.store = Store(tmp_path)
+
+    assert "onnx_fp16" in engine.spec(engine.variant).options
+    assert [spec.options for spec in asked] == [{"in_fp32": [known]}]
+
+
+def test_nodes_of_the_onnx_file_are_not_looked_for_in_torchscript(tmp_path):
+    text = "retinaface_mobilenet025-mlu370_s4-fp16-bs1"
+
+    assert engine_of(text, tmp_path, NONE).variant.traced
+    assert not engine_of(text, tmp_path, registry.backend_options(["in_fp32=x"], CHIPS)).variant.traced

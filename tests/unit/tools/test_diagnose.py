@@ -71,9 +71,10 @@ def diagnose(tmp_path, monkeypatch, capsys):
 
     torch.manual_seed(0)
     state = tiny_network().state_dict()
-    torch.save(state, tmp_path / "tiny.pt")
 
-    def run(*options, graph_of=lambda model: model, spec_of=lambda spec: spec, precision="fp32"):
+    def run(*options, graph_of=lambda model: model, spec_of=lambda spec: spec, precision="fp32", times=()):
+        torch.save({name: value * dict(times).get(name, 1) for name, value in state.items()}, tmp_path / "tiny.pt")
+
         class Small(RunContext):
             def worker(self, chip, backend, who=""):
                 return Tampering(super().worker(chip, backend, who), graph_of, spec_of)
@@ -171,7 +172,8 @@ def test_the_sweep_puts_the_spoilt_layer_first_and_says_what_each_takes(diagnose
 
     found = json.loads(out)
     assert status == 1
-    assert found["keep_in_fp32"] == ["/two/Conv"]
+    assert found["differ_alone"] == ["/two/Conv"]
+    assert "keep_in_fp32" not in found, "it is FP32 that differs"
     assert all("error" not in row for row in found["parts"]), found["parts"]
     bad = [row for row in found["parts"] if not row["fine"]]
     assert found["parts"][: len(bad)] == bad
@@ -194,6 +196,46 @@ def test_a_sweep_of_a_simulated_chip_says_so(diagnose, monkeypatch):
     _, out = diagnose("--sweep")
 
     assert "SIMULATED: errors and ms are not those of the chip" in out
+
+
+OVERFLOWING = {"two.weight": 2e6, "two.bias": 2e6, "three.weight": 5e-7}.items()  # above 65504 after two, 1 after three
+
+
+def test_the_sweep_finds_the_nodes_that_have_to_stay_in_fp32(diagnose):
+    status, out = diagnose("--sweep", "--json", precision="fp16", times=OVERFLOWING)
+
+    found = json.loads(out)
+    assert status == 1
+    assert set(found["keep_in_fp32"]) == {"/two/Conv", "/Relu_1", "/three/Conv"}
+    named = ",".join(found["keep_in_fp32"])
+    assert f'pytest -m "tiny and cpu and fp16 and bs2" --backend-option cpu:in_fp32={named}' in found["kept"]
+    assert f"{len(found['keep_in_fp32'])} of 6 layers have to stay in FP32" in found["kept"]
+
+
+def test_nodes_that_a_user_keeps_in_fp32_are_kept(diagnose):
+    status, out = diagnose("--json", "--backend-option", "in_fp32=/two/Conv", precision="fp16", times=OVERFLOWING)
+
+    assert status == 1, out
+
+
+def test_a_sweep_says_that_no_node_has_to_stay_where_the_outputs_pass(diagnose):
+    status, out = diagnose("--sweep", precision="fp16")
+
+    assert status == 0, out
+    assert "the outputs pass at fp16: no node has to stay in FP32" in out
+
+
+def test_a_mistake_that_is_none_of_precision_is_told_as_such(diagnose):
+    def spoil(model):
+        for node in model.graph.node:
+            if node.name == "/two/Conv":
+                return tampered(model, node.input[1])
+        return model
+
+    status, out = diagnose("--sweep", precision="fp16", graph_of=spoil)
+
+    assert status == 1, out
+    assert re.search(r"with all \d layers in FP32 the outputs still differ: it is not their precision", out), out
 
 
 def test_a_part_in_int8_is_calibrated_on_what_it_is_fed(diagnose):

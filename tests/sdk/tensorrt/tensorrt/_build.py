@@ -952,8 +952,12 @@ class Builder(Scoped, Kept):
         whole = network.whole()
         precision, batches = self._precision(network, whole, config)
         halves = [layer.makes for layer in network._layers() if layer.precision == DataType.HALF]
+        obeys = (
+            flag("OBEY_PRECISION_CONSTRAINTS") in config._flags or flag("PREFER_PRECISION_CONSTRAINTS") in config._flags
+        )
+        wholes = [layer.makes for layer in network._layers() if obeys and layer.forced == DataType.FLOAT]
         tf32 = precision == "fp32" and flag("TF32") in config._flags and capability() >= (8, 0)
-        how = {"precision": precision, "halves": halves, "tf32": tf32}
+        how = {"precision": precision, "halves": halves, "wholes": wholes, "tf32": tf32}
         stripped = flag("STRIP_PLAN") in config._flags
         if stripped:
             _without_weights(whole)
@@ -1043,7 +1047,7 @@ class Builder(Scoped, Kept):
 
 def finished(model, how, batches=None):
     """The graph as the engine computes it. In place."""
-    model = compiled.rounded(model, how["precision"], batches, halves=how["halves"])
+    model = compiled.rounded(model, how["precision"], batches, halves=how["halves"], wholes=how.get("wholes", ()))
     if how["tf32"]:
         simulate.half_weights(model, _tf32)
     return compiled.narrow_outputs(model) if major() < 10 else model

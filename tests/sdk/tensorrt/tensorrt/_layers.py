@@ -149,7 +149,8 @@ class NetworkTensor:
 
 
 class Layer:
-    """ILayer: a node that a parser made. `precision` HALF keeps it out of INT8."""
+    """ILayer: a node that a parser made. `precision` HALF keeps it out of INT8, and FLOAT, where the builder is told to
+    heed it, in FP32."""
 
     def __init__(self, network, node):
         self._network = network
@@ -157,8 +158,7 @@ class Layer:
         self.type = LayerType[LAYERS.get(node.op_type, "OTHER")]
         self.makes = node.output[0]
         self._inputs, self._outputs = [name for name in node.input if name], list(node.output)
-        self.precision, self.metadata, self._types = DataType.FLOAT, "", {}
-        self.precision_is_set = False
+        self.forced, self.metadata, self._types = None, "", {}
 
     def _rename(self, name):
         self._name = name
@@ -193,8 +193,14 @@ class Layer:
     def set_input(self, index, tensor):
         raise RuntimeError("layers of a parser keep their inputs in this simulator")
 
+    def _force(self, dtype):
+        self.forced = dtype
+
+    precision = property(lambda self: DataType.FLOAT if self.forced is None else self.forced, _force)
+    precision_is_set = property(lambda self: self.forced is not None)
+
     def reset_precision(self):
-        self.precision = DataType.FLOAT
+        self.forced = None
 
 
 class _OfType(type):
@@ -236,7 +242,7 @@ class MadeLayer(Layer):
         self._inputs = [tensor.key for tensor in inputs]
         self._outputs = [f"{self.name}_output" + (f"_{i}" if i else "") for i in range(count)]
         self.makes = self._outputs[0]
-        self.precision, self.metadata, self.precision_is_set, self._types = DataType.FLOAT, "", False, {}
+        self.forced, self.metadata, self._types = None, "", {}
 
     def __getattr__(self, name):
         settings = object.__getattribute__(self, "_settings")
@@ -254,9 +260,8 @@ class MadeLayer(Layer):
             "name",
             "type",
             "makes",
-            "precision",
+            "forced",
             "metadata",
-            "precision_is_set",
             "num_ranks",
         ):
             object.__setattr__(self, name, value)

@@ -12,8 +12,10 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from ascend_tiny import NORMALIZE, cann, network, spec
+from onnx import numpy_helper
 
 from harness.backends.ascend import _atc
 from harness.backends.base import Normalize, TensorSpec
@@ -529,3 +531,27 @@ def test_a_description_of_another_form_tells_no_names(monkeypatch, tmp_path, hel
     (tmp_path / "e.om").write_bytes(b"engine")
 
     assert _atc.output_names(tmp_path / "e.om") == []
+
+
+def test_nodes_that_stay_in_fp32_are_named_in_a_file(sdk):
+    conv = next(node.name for node in onnx.load(str(sdk.onnx)).graph.node if node.op_type == "Conv")
+    weights = []
+    for options in ({}, {"in_fp32": [conv]}):
+        _atc.build(sdk.onnx, sdk.work / "e.om", spec(options=options))
+        data = (sdk.work / "e.om").read_bytes()
+        graph = onnx.load_from_string(data[44 + int.from_bytes(data[40:44], "little") :])
+        fed = next(node.input[1] for node in graph.graph.node if node.name == conv)
+        weights += [numpy_helper.to_array(value) for value in graph.graph.initializer if value.name == fed]
+        log = (sdk.work / "e.om.log").read_text()
+
+    assert np.array_equal(weights[0], weights[0].astype(np.float16))
+    assert not np.array_equal(weights[1], weights[1].astype(np.float16)), "rounded to FP16 all the same"
+    assert f"cat > keep.cfg <<'END'\n{conv}\nEND\natc " in log
+    assert "--keep_dtype=keep.cfg" in log
+    with pytest.raises(BuildError, match="E10003"):
+        _atc.build(sdk.onnx, sdk.work / "e.om", spec(options={"in_fp32": ["gone"]}))
+
+
+def test_a_user_may_ask_for_deterministic_operators(sdk):
+    assert flags(_atc.command("atc", "m.onnx", "m", spec(options={"deterministic": "1"})))["deterministic"] == "1"
+    assert "deterministic" not in flags(_atc.command("atc", "m.onnx", "m", spec()))

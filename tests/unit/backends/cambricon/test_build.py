@@ -11,7 +11,7 @@ import own_models
 import pytest
 from magicmind_tiny import distance, driver, run
 from onnx import TensorProto
-from vendor_sweep import NORMALIZE, tiny_batch, tiny_spec
+from vendor_sweep import NORMALIZE, tiny_answer, tiny_batch, tiny_spec, with_names
 
 from harness.backends.base import BuildSpec, TensorSpec
 from harness.backends.cambricon import _build, magicmind
@@ -244,3 +244,19 @@ def test_what_the_builder_prints_is_in_the_error(sdk, onnx, engine):
 
     with pytest.raises(BuildError, match="unknown precision_mode 'forced_float32'"):
         magicmind.build(onnx, engine, tiny_spec(options=options))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_nodes_stay_in_fp32_where_they_are_asked_to(sdk, onnx, engine, tmp_path, precision):
+    names = with_names(onnx)
+    np.save(tmp_path / "calibration.npy", tiny_batch(4))
+    plain = tiny_spec(precision, batch=64, calibration=str(tmp_path / "calibration.npy"))
+    images, lost = tiny_batch(64), []
+    for kept in ((), ["Gemm_first_raw", "Gemm_second_raw"], names):
+        magicmind.build(onnx, engine, replace(plain, options={"in_fp32": kept} if kept else {}))
+        found, wanted = run(engine, plain, images), tiny_answer(onnx, images)
+        lost.append(sum(float(np.abs(found[name] - wanted[name]).mean()) for name in wanted))
+
+    assert lost[2] < 0.95 * lost[1] < 0.85 * lost[0], lost
+    with pytest.raises(BuildError, match="MagicMind's network has no node called Conv_gone"):
+        magicmind.build(onnx, engine, replace(plain, options={"in_fp32": ["Conv_c", "Conv_gone"]}))

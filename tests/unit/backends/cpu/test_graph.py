@@ -282,3 +282,52 @@ def test_outputs_have_the_batch_of_the_inputs_only_where_they_have_its_name():
     sizes = {value.name: value.type.tensor_type.shape.dim[0] for value in (*model.graph.input, *model.graph.output)}
     assert {name: size.dim_value or size.dim_param for name, size in sizes.items()} == {
         "x": 3, "y": "found", "z": "twice", "r": 3}  # fmt: skip
+
+
+def loss(source, engine, precision, calibration, kept):
+    asked = spec(precision, calibration=calibration, options={"in_fp32": kept} if kept else {})
+    ort.build(source, engine, asked)
+    found = outputs(engine, asked, images(2))
+    return float(np.abs(found["logits"] - expected(images(2))["logits"]).mean())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_nodes_stay_in_fp32_where_they_are_asked_to(source, tmp_path, calibration, precision):
+    names = [node.name for node in onnx.load(str(source)).graph.node]
+
+    lost = [loss(source, tmp_path / "e", precision, calibration, kept) for kept in ((), ["last"])]
+
+    assert lost[1] < lost[0]
+    if precision == "fp16":
+        assert loss(source, tmp_path / "e", precision, calibration, names) < 1e-5
+    else:
+        with pytest.raises(BuildError, match="every Conv, Gemm, MatMul of the graph is to stay in FP32"):
+            ort.build(source, tmp_path / "e", spec(precision, calibration=calibration, options={"in_fp32": names}))
+
+
+def test_providers_that_compute_in_fp16_leave_nodes_in_fp32_too(source, tmp_path):
+    one = next(node.name for node in onnx.load(str(source)).graph.node if node.op_type == "Conv")
+    ort.build(source, tmp_path / "e", spec("fp16", options={"in_fp32": [one]}), symmetric=True)
+
+    made = onnx.load(tmp_path / "e").graph
+    fed = next(node.input[1] for node in made.node if node.name == one)
+    assert {value.data_type for value in made.initializer if value.name == fed} == {TensorProto.FLOAT}
+
+
+def test_a_node_that_is_gone_is_the_one_that_does_its_work():
+    def graph(*rows):
+        nodes = [helper.make_node(kind, [read], [makes], name) for kind, name, read, makes in rows]
+        return helper.make_model(helper.make_graph(nodes, "g", [], []))
+
+    source = graph(
+        ("Conv", "conv", "x", "c"), ("BatchNormalization", "norm", "c", "n"), ("Relu", "act", "n", "y"),
+        ("MatMul", "product", "y", "m"), ("Add", "sum", "m", "z"), ("Identity", "gone", "z", "end"),
+    )  # fmt: skip
+    fused = graph(("Conv", "conv", "x", "n"), ("Relu", "act", "n", "y"), ("Gemm", "product/fused", "y", "z"))
+
+    def of(name):
+        return _graph.nodes_of(fused, source, [name])
+
+    assert of("conv") == of("norm") == {"conv"}
+    assert of("product") == of("sum") == {"product/fused"}
+    assert of("gone") == of("never there") == set()

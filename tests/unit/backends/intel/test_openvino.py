@@ -571,7 +571,7 @@ def test_int8_without_nncf_says_how_to_get_it(monkeypatch, calibration):
     monkeypatch.setitem(sys.modules, "nncf", None)
 
     with pytest.raises(BuildError, match="INT8 needs NNCF") as raised:
-        _nncf.quantised(None, None, spec("int8", calibration=calibration))
+        _nncf.quantised(None, None, spec("int8", calibration=calibration), calibration)
     assert raised.value.hint == 'pip install "chipproof[openvino]"'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import own_models
 import pytest
 from onnx import TensorProto
 from trt_tiny import calibration, distance, run
-from vendor_sweep import NORMALIZE, tiny_answer, tiny_batch, tiny_spec
+from vendor_sweep import NORMALIZE, tiny_answer, tiny_batch, tiny_spec, with_names
 
 from harness.backends.base import BuildSpec, TensorSpec
 from harness.backends.nvidia import _trt_build, trt
@@ -153,3 +154,20 @@ def test_calibration_data_of_another_model_is_refused(sdk, onnx, engine, tmp_pat
 
     with pytest.raises(BuildError, match="calibration data"):
         trt.build(onnx, engine, tiny_spec("int8", calibration=str(tmp_path / "calibration.npy")))
+
+
+@pytest.mark.parametrize("release", ["8.6.1", "10.3.0"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_layers_stay_in_fp32_where_they_are_asked_to(sdk, onnx, engine, tmp_path, release, precision):
+    sdk.switch(trt_version=release)
+    names = with_names(onnx)
+    plain = tiny_spec(precision, batch=64, calibration=calibration(tmp_path))
+    images, lost = tiny_batch(64), []
+    for kept in ((), ["Gemm_first_raw", "Gemm_second_raw"], names):
+        trt.build(onnx, engine, replace(plain, options={"in_fp32": kept} if kept else {}))
+        found, wanted = run(engine, plain, images), tiny_answer(onnx, images)
+        lost.append(sum(float(np.abs(found[name] - wanted[name]).mean()) for name in wanted))
+
+    assert lost[2] < 0.95 * lost[1] < 0.85 * lost[0], lost
+    with pytest.raises(BuildError, match="TensorRT's parser made no layer called Conv_gone"):
+        trt.build(onnx, engine, replace(plain, options={"in_fp32": ["Conv_c", "Conv_gone"]}))

@@ -322,11 +322,13 @@ def _clusters(archs):
 
 
 def _rounded(model, network, precision, values):
-    """As the precision mode computes; constants of nodes that were forced to FLOAT32 stay whole."""
+    """As the precision mode computes; nodes whose inputs were all forced to FLOAT32 do, and constants so forced stay
+    whole."""
+    wholes = [node.output[0] for node in model.graph.node if node.input and network.exact.issuperset(node.input)]
     exact = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in network.exact}
     kept = {name: tensor.SerializeToString() for name, tensor in exact.items()}
     per_axis = values.get("precision_config", {}).get("weight_quant_granularity", "per_tensor") == "per_axis"
-    model = compiled.rounded(model, precision, network.calibration, per_axis)
+    model = compiled.rounded(model, precision, network.calibration, per_axis, wholes=wholes)
     for tensor in model.graph.initializer:
         if tensor.name in kept:
             tensor.ParseFromString(kept[tensor.name])
