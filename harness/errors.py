@@ -65,7 +65,7 @@ class StoreError(HarnessError):
 
 def closed(error: PermissionError) -> StoreError:
     """What a user hears of a path that the system keeps from them."""
-    return StoreError(f"no access to {error.filename}: {error.strerror}", "check its permissions")
+    return StoreError(f"no access to {error.filename}: {error.strerror}", hint="check its permissions")
 
 
 class ExportError(HarnessError):

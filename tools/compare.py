@@ -46,7 +46,7 @@ def command(
         show(found, Console(width=width, highlight=False), chosen)
     if not found.records:
         raise UsageError(
-            "the two runs have no record in common: nothing was compared", "give two runs of the same cases"
+            "the two runs have no record in common: nothing was compared", hint="give two runs of the same cases"
         )
     if found.worse:
         raise typer.Exit(1)

@@ -76,7 +76,7 @@ def _judge(noise: Sequence[str] | None, runs: int, seed: int, patience: float, q
 
     unknown = [name for name in noise or () if name not in NOISES | MORE]
     if unknown:
-        raise UsageError(f"--noise {unknown[0]}: there is no such noise", f"there are {', '.join(NOISES | MORE)}")
+        raise UsageError(f"--noise {unknown[0]}: there is no such noise", hint=f"there are {', '.join(NOISES | MORE)}")
     counts = {name: Count() for name in noise or NOISES}
     numbers = {name: number for number, name in enumerate(NOISES | MORE)}
     parts = [(name, min(FEW, runs - begun), (seed, numbers[name], begun), patience)

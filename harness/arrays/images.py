@@ -56,22 +56,22 @@ def read(path: Path, decoder: Decoder = "opencv") -> Image:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check the data folder") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint="check the data folder") from error
     if not data:
-        raise DataError(f"{path} is empty", "fetch the file again")
+        raise DataError(f"{path} is empty", hint="fetch the file again")
     try:
         return _decode(data, decoder)
     except DataError as error:
-        raise DataError(f"{path} {error.fact}", error.hint) from error
+        raise DataError(f"{path} {error.fact}", hint=error.hint) from error
 
 
 def _decode(data: bytes, decoder: Decoder) -> Image:
     jpeg = data.startswith(b"\xff\xd8\xff")
     segments = list(_segments(data)) if jpeg else []
     if jpeg and segments[-1][0] != _END:
-        raise DataError("is a truncated JPEG: it has no end marker", "fetch the file again")
+        raise DataError("is a truncated JPEG: it has no end marker", hint="fetch the file again")
     if data.startswith(_PNG) and data.rfind(_PNG_END) < 0:  # from behind, where it is
-        raise DataError("is a truncated PNG: it has no end chunk", "fetch the file again")
+        raise DataError("is a truncated PNG: it has no end chunk", hint="fetch the file again")
     _check_small(data, segments)
     if decoder == "pillow":
         if data.startswith(_PNG) and data[24:26] == _PLAIN:  # lossless: any reader will do, and OpenCV is quicker
@@ -94,7 +94,8 @@ def _check_small(data: bytes, segments: list[tuple[int, int, int]]) -> None:
         if first * second > LARGEST_READ:
             width, height = (first, second) if data.startswith(_PNG) else (second, first)
             raise DataError(
-                f"has {width} x {height} pixels, more than {LARGEST_READ}", "a picture of a data set has a few million"
+                f"has {width} x {height} pixels, more than {LARGEST_READ}",
+                hint="a picture of a data set has a few million",
             )
 
 
@@ -106,9 +107,9 @@ def _opencv(data: bytes, upright: bool = True) -> Image:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise DataError(f"cannot be decoded: {error}", "fetch the file again") from error
+        raise DataError(f"cannot be decoded: {error}", hint="fetch the file again") from error
     if image is None:
-        raise DataError("cannot be decoded by OpenCV", "fetch the file again")
+        raise DataError("cannot be decoded by OpenCV", hint="fetch the file again")
     return np.asarray(image, np.uint8)
 
 
@@ -142,16 +143,16 @@ def _pillow(data: bytes, check: bool = False) -> Image:
             if picture.mode.startswith(("I", "F")):
                 raise DataError(
                     f"has one channel of {picture.mode} values, which Pillow would clip to 8 bits",
-                    "convert it to 8 bits first",
+                    hint="convert it to 8 bits first",
                 )
             picture.info.pop("transparency", None)
             if picture.mode == "RGB" and (pixels := _in_place(picture)) is not None:
                 return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGR), np.uint8)
             rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except PIL.UnidentifiedImageError as error:
-        raise DataError("is not a picture of a format that Pillow knows", "fetch the file again") from error
+        raise DataError("is not a picture of a format that Pillow knows", hint="fetch the file again") from error
     except (OSError, SyntaxError, ValueError, struct.error, Warning, PIL.Image.DecompressionBombError) as error:
-        raise DataError(f"cannot be decoded: {error}", "fetch the file again") from error
+        raise DataError(f"cannot be decoded: {error}", hint="fetch the file again") from error
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
 
 
@@ -194,7 +195,8 @@ def fits(image: Image, height: int, width: int) -> None:
         return
     h, w = image.shape[:2]
     raise DataError(
-        f"a picture of {w} x {h} pixels would become {width} x {height}", "leave it out: it is too narrow to be used"
+        f"a picture of {w} x {h} pixels would become {width} x {height}",
+        hint="leave it out: it is too narrow to be used",
     )
 
 

@@ -44,7 +44,7 @@ class Row:
 
     def fail(self, fact: str, hint: str) -> BaselineError:
         """An error that names the row's file and line."""
-        return BaselineError(f"{self.file}:{self.line}: {fact}", hint)
+        return BaselineError(f"{self.file}:{self.line}: {fact}", hint=hint)
 
     def take(self, key: str, kind: type | tuple[type, ...], default: Any = _REQUIRED) -> Any:
         """The value of a key. Raises BaselineError when it is absent, empty or of another type."""

@@ -155,7 +155,7 @@ def _check_plugins(
     there = {(case.model, case.chip, case.precision) for case in cases}
     for cell in cells:
         if cell.model in models and (cell.chip is None or cell.chip in CHIPS):
-            raise BaselineError(f"{cell.place}: {cell.subject} is the suite's own", hint)
+            raise BaselineError(f"{cell.place}: {cell.subject} is the suite's own", hint=hint)
         timed = cell.metric not in ACCURACIES
         if cell.chip is None or cell.precision is None or not cell.chosen:
             continue
@@ -165,12 +165,12 @@ def _check_plugins(
                                 hint="name a precision and a batch of the chip's row")  # fmt: skip
     for target in targets:
         if target.chip in CHIPS:
-            raise BaselineError(f"{target.file}:{target.line}: {target.chip} is the suite's own", hint)
+            raise BaselineError(f"{target.file}:{target.line}: {target.chip} is the suite's own", hint=hint)
     for row in deviations:
         for case in cases:
             if case.model in models and case.chip in CHIPS and fnmatchcase(str(case), row.case):
                 raise BaselineError(
-                    f"{row.file}:{row.line}: the deviation covers {case}, which is the suite's own", hint
+                    f"{row.file}:{row.line}: the deviation covers {case}, which is the suite's own", hint=hint
                 )
 
 

@@ -45,7 +45,7 @@ def preprocess(image: Image, raw: bool) -> Prepared:
     if raw:
         raise UsageError(
             "gfocalv2_r50_fpn cannot be fed raw pixels: its padding is zero after normalisation",
-            "feed it float32, normalised on the host",
+            hint="feed it float32, normalised on the host",
         )
     height, width = image.shape[:2]
     scale = min(SIZE[1] / width, SIZE[0] / height)

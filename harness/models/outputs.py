@@ -20,19 +20,20 @@ def checked(outputs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[NDA
         if name not in outputs:
             there = ", ".join(sorted(outputs)) or "none"
             raise RunError(
-                f"output {name} is missing; there are: {there}", "compare the engine's outputs with the ONNX file's"
+                f"output {name} is missing; there are: {there}",
+                hint="compare the engine's outputs with the ONNX file's",
             )
         array = np.asarray(outputs[name])
         if array.shape != shape:
             raise RunError(
                 f"output {name} has shape {array.shape} for one image, the model's is {shape}",
-                "compare the order of the engine's outputs with the ONNX file's",
+                hint="compare the order of the engine's outputs with the ONNX file's",
             )
         values = array.astype(np.float32, copy=False)
         if bad := not_finite(values):
             raise RunError(
                 f"{bad} of {values.size} values of output {name} are not finite",
-                "run at a higher precision, or find the first layer that overflows: chipproof diagnose",
+                hint="run at a higher precision, or find the first layer that overflows: chipproof diagnose",
             )
         arrays.append(values)
     return arrays

@@ -153,7 +153,7 @@ def _finite(found: Floats) -> None:
         bad = len(found) - int(np.count_nonzero(finite.all(axis=1)))
         raise RunError(
             f"{bad} of {len(found)} faces that output {OUTPUTS[0]} describes have infinite sizes",
-            "compare the engine's outputs with the reference's: pytest -m numerics",
+            hint="compare the engine's outputs with the reference's: pytest -m numerics",
         )
 
 

@@ -127,7 +127,7 @@ def _started(file: int | None, preprocess: Preprocess, raw: bool, room: float) -
         )
     except OSError as error:
         raise DataError(
-            f"no process can be started to prepare images: {error.strerror}", "allow more processes with ulimit -u"
+            f"no process can be started to prepare images: {error.strerror}", hint="allow more processes with ulimit -u"
         ) from error
     finally:
         theirs.close()
@@ -164,8 +164,8 @@ def _lost(process: subprocess.Popen[bytes], names: Sequence[str]) -> DataError:
     what = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
     hint = "the kernel may have run out of memory, see dmesg"
     if status >= 0:
-        return DataError(f"a process exited with {status} while it prepared {what}", hint)
-    return DataError(f"a process died of {signal.Signals(-status).name} while it prepared {what}", hint)
+        return DataError(f"a process exited with {status} while it prepared {what}", hint=hint)
+    return DataError(f"a process died of {signal.Signals(-status).name} while it prepared {what}", hint=hint)
 
 
 def _mapped(child: _Child, group: _Group) -> list[NDArray[np.generic]]:

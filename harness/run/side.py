@@ -220,8 +220,10 @@ def check_devices(sides: Mapping[str, Side], judge: Callable[[Tensors], Verdict]
     of, alone = f"of the {len(sides)} devices measured", "run each with --device N: pytest -m numerics --device N"
     if 0 < len(failed) < len(sides):
         text = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise InvalidMeasurement(f"{', '.join(failed)} {of} computes wrong outputs, the rest right ones; {text}", alone)
+        raise InvalidMeasurement(
+            f"{', '.join(failed)} {of} computes wrong outputs, the rest right ones; {text}", hint=alone
+        )
     answered = [side.answered for side in sides.values()]
     odd = [list(sides)[place] for place in unlike(answered, lambda one, other: not _unlike(other, one))]
     if odd:
-        raise InvalidMeasurement(f"{', '.join(odd)} {of}: outputs differ", alone)
+        raise InvalidMeasurement(f"{', '.join(odd)} {of}: outputs differ", hint=alone)

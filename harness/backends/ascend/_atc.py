@@ -40,9 +40,9 @@ def build(onnx: Path, engine: Path, spec: BuildSpec) -> None:
     _refuse_unsupported(spec)
     program = shutil.which("atc")
     if program is None:
-        raise BuildError("the compiler atc is not on PATH", SOURCE)
+        raise BuildError("the compiler atc is not on PATH", hint=SOURCE)
     if not onnx.is_file():
-        raise BuildError(f"there is not an ONNX file {onnx}", "export the model first")
+        raise BuildError(f"there is not an ONNX file {onnx}", hint="export the model first")
     files = {AIPP: aipp(spec.normalize, spec.inputs)} if spec.normalize else {}
     kept = as_list(spec.options.get("in_fp32"))
     if kept:
@@ -91,7 +91,7 @@ def _tuned(work: Path, spec: BuildSpec) -> tuple[str, dict[str, str]]:
     """(what AOE was told and printed, the environment in which atc finds what it learned). Raises BuildError."""
     program = shutil.which("aoe")
     if program is None:
-        raise BuildError("aoe is not on PATH, and --tune needs it", f"{SOURCE}; or leave --tune out")
+        raise BuildError("aoe is not on PATH, and --tune needs it", hint=f"{SOURCE}; or leave --tune out")
     bank = work / "bank"
     bank.mkdir()
     environment = {"TUNE_BANK_PATH": str(bank), "ASCEND_DEVICE_ID": str(spec.options.get("device", 0))}
@@ -106,7 +106,7 @@ def _tuned(work: Path, spec: BuildSpec) -> tuple[str, dict[str, str]]:
         if status != 0:
             tail = "\n".join(said.rstrip().splitlines()[-LINES:])
             hint = f"read the message, then see $HOME/ascend/log; or leave --tune out; to see it again: {line}"
-            raise BuildError(f"aoe failed with status {status}\n{tail}", hint)
+            raise BuildError(f"aoe failed with status {status}\n{tail}", hint=hint)
     return told, environment
 
 
@@ -162,19 +162,19 @@ def aipp(normalize: Normalize, inputs: tuple[TensorSpec, ...]) -> str:
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise BuildError(
             f"the chip can normalise one picture, the model takes {[tensor.shape for tensor in inputs]}",
-            "build it without normalisation on the chip",
+            hint="build it without normalisation on the chip",
         )
     channels, height, width = inputs[0].shape[1:]
     form = {1: "YUV400_U8", 3: "RGB888_U8"}.get(channels)
     if form is None or len(normalize.mean) != channels or len(normalize.std) != channels:
         raise BuildError(
             f"AIPP takes 1 or 3 channels, not {channels} with means {normalize.mean}, deviations {normalize.std}",
-            "build it without normalisation on the chip",
+            hint="build it without normalisation on the chip",
         )
     if any(not 0 <= mean < 256 for mean in normalize.mean) or any(std <= 0 for std in normalize.std):
         raise BuildError(
             f"AIPP takes means of 0 to 255 and positive deviations, not {normalize.mean} and {normalize.std}",
-            "give mean and std in units of uint8 pixels",
+            hint="give mean and std in units of uint8 pixels",
         )
     lines = [
         "aipp_op {",
@@ -197,19 +197,19 @@ def _refuse_unsupported(spec: BuildSpec) -> None:
     if spec.precision == "int8":
         raise BuildError(
             "atc does not quantise: INT8 on Ascend needs a model that AMCT has quantised",
-            "quantise the ONNX file with the Ascend Model Compression Toolkit, or run fp16",
+            hint="quantise the ONNX file with the Ascend Model Compression Toolkit, or run fp16",
         )
     if spec.precision != "fp16":
         raise BuildError(
             f"the AI cores of the Ascend 310 family multiply in FP16; {spec.precision} is not offered",
-            "run fp16",
+            hint="run fp16",
         )
     if not spec.target:
-        raise BuildError("the chip's name for --soc_version is not known", "look at npu-smi info, column Name")
+        raise BuildError("the chip's name for --soc_version is not known", hint="look at npu-smi info, column Name")
     if not spec.inputs:
-        raise BuildError("the build names no inputs", "give the inputs of the ONNX graph")
+        raise BuildError("the build names no inputs", hint="give the inputs of the ONNX graph")
     if tiers(spec) and spec.batch not in spec.tiers:
-        raise BuildError(f"batch {spec.batch} is none of the sizes {list(spec.tiers)}", "add it to them")
+        raise BuildError(f"batch {spec.batch} is none of the sizes {list(spec.tiers)}", hint="add it to them")
 
 
 def tiers(spec: BuildSpec) -> tuple[int, ...]:
@@ -240,7 +240,7 @@ def _run(words: list[str], directory: Path, environment: Mapping[str, str]) -> t
             check=False, env=dict(os.environ, PATH=path, **environment),
         )  # fmt: skip
     except OSError as error:
-        raise BuildError(f"{name} cannot be started: {error}", SOURCE) from error
+        raise BuildError(f"{name} cannot be started: {error}", hint=SOURCE) from error
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
@@ -277,7 +277,7 @@ def _failure(status: int, said: str, made: int, again: str) -> BuildError:
         advice = (
             f"the driver is not here: map /usr/local/Ascend/driver into the container, or put {HAL} on LD_LIBRARY_PATH"
         )
-    return BuildError(f"{what}\n{tail}", f"{advice}; to see it again: {again}")
+    return BuildError(f"{what}\n{tail}", hint=f"{advice}; to see it again: {again}")
 
 
 def error_code(said: str) -> str | None:

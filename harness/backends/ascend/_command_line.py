@@ -127,7 +127,7 @@ class Session:
     def read(self) -> Tensors:
         """The outputs of the last run, by ONNX name, as fresh arrays."""
         if self._read is None:
-            raise RunError("nothing was executed since the last write", "execute before read")
+            raise RunError("nothing was executed since the last write", hint="execute before read")
         return {tensor.name: np.array(self._read[tensor.name]) for tensor in self.outputs}
 
     def measure(self, plan: Plan) -> Timing:
@@ -155,7 +155,7 @@ class Session:
 
     def _run(self, loop: int) -> tuple[str, Path]:
         if not self._files:
-            raise RunError("nothing was written before execute", "write the inputs first")
+            raise RunError("nothing was written before execute", hint="write the inputs first")
         folder = self._work / "out"
         shutil.rmtree(str(folder), ignore_errors=True)
         folder.mkdir()
@@ -170,12 +170,12 @@ class Session:
                 timeout=SECONDS, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise DeviceError(f"{tool.name} did not answer: {error}", SOURCE) from error
+            raise DeviceError(f"{tool.name} did not answer: {error}", hint=SOURCE) from error
         said = done.stdout.decode("utf-8", "replace")
         why = f"ended with status {done.returncode}" if done.returncode else tool.failure(said)
         if why:
             tail = "\n".join(said.rstrip().splitlines()[-LINES:])
-            raise DeviceError(f"{tool.name} failed: {why}\n{tail}", "to see it again: " + " ".join(words))
+            raise DeviceError(f"{tool.name} failed: {why}\n{tail}", hint="to see it again: " + " ".join(words))
         self._read = _checked(tool.outputs(folder, self._written), self.outputs)
         return said, folder
 
@@ -186,7 +186,8 @@ def produced(spec: BuildSpec) -> tuple[TensorSpec, ...]:
     missing = [name for name in spec.outputs if name not in rows]
     if missing:
         raise RunError(
-            f"a command-line tool does not report the shapes of outputs {missing}", "run the case through pyACL instead"
+            f"a command-line tool does not report the shapes of outputs {missing}",
+            hint="run the case through pyACL instead",
         )
     return tuple(
         TensorSpec(name, str(rows[name][1]), tuple(spec.batch if dim == -1 else int(dim) for dim in rows[name][2]))
@@ -212,7 +213,7 @@ def in_order(engine: Path, outputs: tuple[TensorSpec, ...], spec: BuildSpec) -> 
         raise RunError(
             f"the tools number their files, outputs of {shown(outputs)} have one size, and the names in the engine "
             f"({own or 'none: atc is not on PATH or does not report them'}) do not show which is which",
-            f"{SOURCE}, so that atc is on PATH; or run the case through pyACL, without --runner",
+            hint=f"{SOURCE}, so that atc is on PATH; or run the case through pyACL, without --runner",
         )
     return tuple(by_name[str(name)] for name in names)
 
@@ -223,7 +224,7 @@ def _checked(found: Tensors, wanted: tuple[TensorSpec, ...]) -> Tensors:
         if (array.dtype.name, array.shape) != (tensor.dtype, tensor.shape):
             raise RunError(
                 f"the tool wrote {array.dtype.name}{list(array.shape)} for {shown([tensor])}",
-                REBUILD,
+                hint=REBUILD,
             )
     return found
 
@@ -234,7 +235,7 @@ def from_bytes(data: bytes, tensor: TensorSpec) -> Any:
     if len(data) != needed:
         raise RunError(
             f"the tool wrote {len(data)} bytes for {shown([tensor])}, which has {needed}",
-            REBUILD,
+            hint=REBUILD,
         )
     return np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
 
@@ -247,7 +248,7 @@ def judged(text: str, tool: str, batch: int, count: int, times: Sequence[float])
     if len(times) != count or not near:
         raise DataError(
             f"{tool} lists {len(times)} times for {count} executes with a mean of {figure.latency_ms:g} ms",
-            "this version has an unknown report format: run through pyACL, or `chipproof logs` on its output",
+            hint="this version has an unknown report format: run through pyACL, or `chipproof logs` on its output",
         )
     return list(times)
 

@@ -149,7 +149,7 @@ def reset(device: Device) -> str:
     """Reset a device by npu-smi; returns the command and what it said. Raises DeviceError."""
     row = next((row for row in _npu_smi.rows() or [] if row.shown == device.number), None)
     if row is None:
-        raise DeviceError(f"npu-smi does not show device {device.number}", _npu_smi.HINT)
+        raise DeviceError(f"npu-smi does not show device {device.number}", hint=_npu_smi.HINT)
     return _npu_smi.reset(row.npu, row.chip)
 
 
@@ -166,7 +166,7 @@ def health(device: Device) -> Health:
         return Health(note=note, untold=note)
     row = next((row for row in rows if row.shown == device.number), None)
     if row is None:
-        raise DeviceError(f"npu-smi no longer shows device {device.number}", _npu_smi.HINT)
+        raise DeviceError(f"npu-smi no longer shows device {device.number}", hint=_npu_smi.HINT)
     page = _npu_smi.page(row.npu, row.chip)
     busy = row.busy if page.busy is None and not page.split else page.busy
     healthy = row.health.upper() == "OK"

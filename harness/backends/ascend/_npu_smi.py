@@ -87,12 +87,12 @@ def _run(*arguments: str) -> str | None:
             [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError("npu-smi {} did not answer: {}".format(" ".join(arguments), error), HINT) from error
+        raise DeviceError("npu-smi {} did not answer: {}".format(" ".join(arguments), error), hint=HINT) from error
     text = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0:
         said = " ".join(text.split())[:300]
         fact = "npu-smi {} failed with status {}: {}".format(" ".join(arguments), done.returncode, said)
-        raise DeviceError(fact, _hint(said))
+        raise DeviceError(fact, hint=_hint(said))
     return text
 
 
@@ -103,7 +103,7 @@ def reset(npu: int, chip: int) -> str:
     "Status : OK"."""
     program = shutil.which("npu-smi")
     if program is None:
-        raise DeviceError("npu-smi is not on PATH", HINT)
+        raise DeviceError("npu-smi is not on PATH", hint=HINT)
     command = [program, "set", "-t", "reset", "-i", str(npu), "-c", str(chip)]
     trail("npu-smi set -t reset")
     try:
@@ -111,10 +111,10 @@ def reset(npu: int, chip: int) -> str:
             command, input=b"Y\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=RESET_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(f"{' '.join(command)} did not answer: {error}", HINT) from error
+        raise DeviceError(f"{' '.join(command)} did not answer: {error}", hint=HINT) from error
     said = " ".join(done.stdout.decode("utf-8", "replace").split())[-300:]
     if done.returncode != 0 or not re.search(r"Status\s*:\s*OK", said):
-        raise DeviceError(f"{' '.join(command)} failed with status {done.returncode}: {said}", _hint(said))
+        raise DeviceError(f"{' '.join(command)} failed with status {done.returncode}: {said}", hint=_hint(said))
     return f"{' '.join(command)}: {said}"
 
 
@@ -173,7 +173,7 @@ def parse(text: str) -> list[Row]:
                 found.append(_row(upper, cells, len(found), column))
                 upper = None
     if upper is not None or (not found and "NPU" not in text):
-        raise DeviceError(f"npu-smi printed a table that cannot be read: {text.strip()[:300]}", _hint(text))
+        raise DeviceError(f"npu-smi printed a table that cannot be read: {text.strip()[:300]}", hint=_hint(text))
     return [
         _with(row, [*processes.get((row.npu, row.chip), []), *processes.get((row.npu, None), [])], untold)
         for row in found
@@ -200,7 +200,7 @@ def _row(upper: list[str], lower: list[str], place: int, column: str) -> Row:
     the host, while pyACL counts what is visible here."""
     names, chip = upper[0].split(), lower[0].split()
     if len(names) < 2:
-        raise DeviceError(f"npu-smi printed a row without a chip name: {upper}", HINT)
+        raise DeviceError(f"npu-smi printed a row without a chip name: {upper}", hint=HINT)
     power_and_heat = upper[2].split()  # a figure that is not known is NA
     usage = re.match(r"\d+", lower[2])
     used = re.findall(r"(\d+)\s*/\s*\d+", lower[2])  # DDR and, where there is any, HBM

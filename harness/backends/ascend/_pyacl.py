@@ -35,7 +35,7 @@ class Vendor:
         for part in call.split(".")[1:]:
             found = getattr(found, part, None)
         if found is None:
-            raise DeviceError(f"{call} does not exist in this release of CANN", "install CANN 5.0 or later")
+            raise DeviceError(f"{call} does not exist in this release of CANN", hint="install CANN 5.0 or later")
         return found  # type: ignore[no-any-return]
 
     def offers(self, call: str) -> bool:
@@ -59,7 +59,9 @@ class Vendor:
     def _answer(self, call: str, answer: Any) -> Any:
         made, status = (answer[:-1], answer[-1]) if isinstance(answer, tuple) and answer else ((), answer)
         if isinstance(status, bool) or not isinstance(status, int):
-            raise DeviceError(f"{call} answered {answer!r}, which ends with no status", "is this Huawei's module acl?")
+            raise DeviceError(
+                f"{call} answered {answer!r}, which ends with no status", hint="is this Huawei's module acl?"
+            )
         return (made[0] if len(made) == 1 else made), status
 
     def ask(self, call: str, *arguments: Any) -> Any:
@@ -73,7 +75,7 @@ class Vendor:
     def _refused(self, call: str, answer: Any) -> DeviceError:
         return DeviceError(
             f"{call} failed: it answered {answer!r}, with no status{self._message()}",
-            "look at the device log under $HOME/ascend/log; build the engine again if the error persists",
+            hint="look at the device log under $HOME/ascend/log; build the engine again if the error persists",
         )
 
     def code(self, call: str, *arguments: Any) -> int:
@@ -87,7 +89,7 @@ class Vendor:
     def error(self, call: str, status: int) -> DeviceError:
         """The error for a status other than 0, with the vendor's message; reading that message clears it."""
         fact = f"{call} failed: {status} {meaning(status)}{self._message()}"
-        return DeviceError(fact, advice(status))
+        return DeviceError(fact, hint=advice(status))
 
     def _message(self) -> str:
         if not self.offers("acl.get_recent_err_msg"):  # came with CANN 5.1
@@ -129,7 +131,7 @@ class Undo:
             return
         told = "; ".join(failure.fact for failure in failures)
         if error is None:
-            raise DeviceError("releasing resources failed: " + told, failures[0].hint) from failures[0]
+            raise DeviceError("releasing resources failed: " + told, hint=failures[0].hint) from failures[0]
         if isinstance(error, HarnessError):
             error.fact += "; then, releasing resources, " + told
             error.args = (error.fact, error.hint)
@@ -144,7 +146,7 @@ def initialized() -> Vendor:
     try:
         import acl
     except ImportError as error:
-        raise DeviceError(f"this Python has no module acl: {error}", SOURCE) from error
+        raise DeviceError(f"this Python has no module acl: {error}", hint=SOURCE) from error
     vendor = Vendor(acl)
     trail("acl.init")
     status = acl.init()

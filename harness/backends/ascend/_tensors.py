@@ -37,7 +37,7 @@ def checked(inputs: Tensors, wanted: Iterable[TensorSpec]) -> Tensors:
     if given != {tensor.name: tensor for tensor in wanted}:
         raise RunError(
             f"the inputs are {shown(given.values())}, the engine takes {shown(wanted)}",
-            "feed the engine's inputs with these names, dtypes and shapes",
+            hint="feed the engine's inputs with these names, dtypes and shapes",
         )
     return arrays
 

@@ -83,7 +83,9 @@ def _inputs(vendor: Vendor, undo: Undo, desc: int, spec: BuildSpec) -> tuple[int
     count = vendor.ask("acl.mdl.get_num_inputs", desc)
     names = [vendor.ask("acl.mdl.get_input_name_by_index", desc, i) for i in range(count)]
     if AIPP_DATA in names:
-        raise RunError("the engine takes its AIPP parameters at run time", "build it with the suite's own AIPP file")
+        raise RunError(
+            "the engine takes its AIPP parameters at run time", hint="build it with the suite's own AIPP file"
+        )
     tier = names.index(SHAPE_DATA) if SHAPE_DATA in names else None
     if tier is not None:
         _check_tier(vendor, desc, spec)
@@ -106,14 +108,14 @@ def _outputs(
     unsized = [tensor for tensor in ordered if any(size <= 0 for size in tensor.shape)]
     if unsized:
         raise RunError(
-            f"output {shown(unsized[:1])} is empty, or its shape depends on the data", "export without that output"
+            f"output {shown(unsized[:1])} is empty, or its shape depends on the data", hint="export without that output"
         )
     memory, dataset = _dataset(vendor, undo, "output", desc, count)
     results = []
     for (pointer, room), tensor in zip(memory, ordered):
         size = int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
         if not 0 < size <= room:
-            raise RunError(f"output {shown([tensor])} has {room} bytes of memory and needs {size}", REBUILD)
+            raise RunError(f"output {shown([tensor])} has {room} bytes of memory and needs {size}", hint=REBUILD)
         host = vendor.do("acl.rt.malloc_host", size)
         undo.then("acl.rt.free_host", host)
         results.append(_Tensor(tensor, pointer, size, host))
@@ -142,7 +144,7 @@ def _dtype(vendor: Vendor, side: str, desc: int, index: int) -> str:
     if code not in DTYPES:
         raise RunError(
             f"{side} {index} of the engine has the data type {code}, which NumPy does not have",
-            "compile it with --output_type=FP32",
+            hint="compile it with --output_type=FP32",
         )
     return DTYPES[code]
 
@@ -152,7 +154,7 @@ def _check_tier(vendor: Vendor, desc: int, spec: BuildSpec) -> None:
     if spec.batch not in tiers:
         raise RunError(
             f"the engine has the batch sizes {tiers}, the case needs {spec.batch}",
-            "delete the engine and build it again",
+            hint="delete the engine and build it again",
         )
 
 
@@ -164,19 +166,21 @@ def _input(vendor: Vendor, desc: int, index: int, name: str, spec: BuildSpec) ->
     by_name = {tensor.name: tensor for tensor in spec.inputs}
     asked = by_name.get(name) or (spec.inputs[index] if index < len(spec.inputs) else None)  # long names are replaced
     if asked is None:
-        raise RunError(f"the engine has an input {shown([found])} that the case does not feed", REBUILD)
+        raise RunError(f"the engine has an input {shown([found])} that the case does not feed", hint=REBUILD)
     needed = fed_one(asked, spec)
     if (needed.dtype, needed.shape) != (found.dtype, found.shape):
         raise RunError(
             f"the engine takes {shown([found])}, the case feeds {shown([needed])}",
-            REBUILD,
+            hint=REBUILD,
         )
     return needed
 
 
 def _check_fed(names: list[str], spec: BuildSpec) -> None:
     if sorted(names) != sorted(tensor.name for tensor in spec.inputs):
-        raise RunError(f"the engine takes {names}, the case feeds {[tensor.name for tensor in spec.inputs]}", REBUILD)
+        raise RunError(
+            f"the engine takes {names}, the case feeds {[tensor.name for tensor in spec.inputs]}", hint=REBUILD
+        )
 
 
 def _output(vendor: Vendor, desc: int, index: int, tier: int | None) -> TensorSpec:
@@ -196,7 +200,8 @@ def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
     nodes = [str(node) for node in as_list(spec.options.get("out_nodes"))]
     if len(found) != len(spec.outputs) or (nodes and len(nodes) != len(spec.outputs)):
         raise RunError(
-            f"the engine has {len(found)} outputs, the case names {len(spec.outputs)} of the nodes {nodes}", REBUILD
+            f"the engine has {len(found)} outputs, the case names {len(spec.outputs)} of the nodes {nodes}",
+            hint=REBUILD,
         )
     names = told([output.name for output in found], spec)
     open_places = [place for place, name in enumerate(names) if name is None]
@@ -207,7 +212,7 @@ def _ordered(found: list[TensorSpec], spec: BuildSpec) -> list[TensorSpec]:
     if sorted(map(str, names)) != sorted(spec.outputs):
         raise RunError(
             f"the engine's outputs are {[output.name for output in found]}, the case needs {list(spec.outputs)}",
-            REBUILD,
+            hint=REBUILD,
         )
     return [TensorSpec(str(name), output.dtype, output.shape) for name, output in zip(names, found)]
 
@@ -218,7 +223,7 @@ def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> lis
         raise RunError(
             f"the engine names outputs {shown(found)}, which say nothing, and two have the same shape: which is which "
             f"of {names} is not known",
-            "name them in the graph: export the model again, delete the engine, and build it with a newer CANN",
+            hint="name them in the graph: export the model again, delete the engine, and build it with a newer CANN",
         )
     shapes = {str(row[0]): row[2] for row in as_list(spec.options.get("out_specs"))}
     if any(name not in shapes for name in names):
@@ -230,7 +235,7 @@ def _by_shape(found: list[TensorSpec], names: list[str], spec: BuildSpec) -> lis
         if len(fits) != 1:
             raise RunError(
                 f"the engine's output {shown([output])} has a name and a shape that fit {fits or 'none'} of {wanted}",
-                REBUILD,
+                hint=REBUILD,
             )
         chosen += fits
     return chosen
@@ -282,7 +287,7 @@ class Session:
     def execute(self, times: int = 1) -> None:
         """Queue `times` executes on the stream, at most IN_FLIGHT at once, and wait for the device."""
         if not self._written:
-            raise RunError("nothing was written before execute", "write the inputs first")
+            raise RunError("nothing was written before execute", hint="write the inputs first")
         vendor, stream = self._vendor, self._stream
         model, inputs, outputs = self._run
         self.settle()
@@ -309,7 +314,7 @@ class Session:
     def read(self) -> Tensors:
         """The outputs of the last execute, by ONNX name, as fresh arrays."""
         if not self._done:
-            raise RunError("nothing was executed since the last write", "execute before read")
+            raise RunError("nothing was executed since the last write", hint="execute before read")
         self.settle()
         return {tensor.spec.name: self._download(tensor) for tensor in self._results}
 

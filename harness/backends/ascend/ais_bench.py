@@ -53,7 +53,7 @@ def program() -> list[str]:
             return [python, "-m", "ais_bench"]
     raise DeviceError(
         "ais_bench is neither on PATH nor a module of python3",
-        "pip install the ais_bench and aclruntime wheels of github.com/Ascend/tools",
+        hint="pip install the ais_bench and aclruntime wheels of github.com/Ascend/tools",
     )
 
 
@@ -65,7 +65,7 @@ def look(program: list[str]) -> None:
             [*program, "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(f"ais_bench does not answer --help: {error}", _command_line.SOURCE) from error
+        raise DeviceError(f"ais_bench does not answer --help: {error}", hint=_command_line.SOURCE) from error
     hyphens = b"--output-dirname" in done.stdout
     dirname, tier = ("output-dirname", "dym-batch") if hyphens else ("output_dirname", "dymBatch")
 
@@ -94,7 +94,7 @@ def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
     if sorted(found) != list(range(len(tensors))):
         raise RunError(
             f"ais_bench wrote outputs {sorted(found)}, the case has {len(tensors)}",
-            REBUILD,
+            hint=REBUILD,
         )
     return {tensor.name: np.load(str(found[number])) for number, tensor in enumerate(tensors)}
 
@@ -104,7 +104,7 @@ def times_ms(said: str, folder: Path, batch: int) -> list[float]:
     old ones. Raises DataError."""
     places = [*folder.glob("*_summary.json"), *folder.glob("**/sumary.json")]
     if len(places) != 1:
-        raise DataError(f"ais_bench wrote {len(places)} summaries", "look into " + str(folder))
+        raise DataError(f"ais_bench wrote {len(places)} summaries", hint="look into " + str(folder))
     text = places[0].read_text(encoding="utf-8").replace('"P99":', '"percentile(99%)":')  # the newest release's name
     times = [float(each) for each in json.loads(text).get("npu_compute_time_list", [])]
     return _command_line.judged(text, "ais_bench", batch, len(times), times)

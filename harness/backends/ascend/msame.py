@@ -38,7 +38,7 @@ def program() -> list[str]:
     """The words that start msame. Raises DeviceError when it is not on PATH."""
     found = _command_line.on_path("msame")
     if found is None:
-        raise DeviceError("msame is not on PATH", "build it (github.com/Ascend/tools, msame) and put it on PATH")
+        raise DeviceError("msame is not on PATH", hint="build it (github.com/Ascend/tools, msame) and put it on PATH")
     return [found]
 
 
@@ -68,7 +68,7 @@ def outputs(folder: Path, tensors: tuple[TensorSpec, ...]) -> Tensors:
     if sorted(found) != list(range(len(tensors))):
         raise RunError(
             f"msame wrote outputs {sorted(found)}, the case has {len(tensors)}",
-            REBUILD,
+            hint=REBUILD,
         )
     return {
         tensor.name: _command_line.from_bytes(found[number].read_bytes(), tensor)

@@ -367,10 +367,10 @@ def reset(number: int) -> str:
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(f"{' '.join(command)} did not answer: {error}", hint) from error
+        raise DeviceError(f"{' '.join(command)} did not answer: {error}", hint=hint) from error
     said = " ".join(done.stdout.decode("utf-8", "replace").split())[-300:]
     if done.returncode != 0:
-        raise DeviceError(f"{' '.join(command)} failed with status {done.returncode}: {said}", hint)
+        raise DeviceError(f"{' '.join(command)} failed with status {done.returncode}: {said}", hint=hint)
     return f"{' '.join(command)}: {said}"
 
 

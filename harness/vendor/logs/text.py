@@ -91,21 +91,21 @@ def read_text(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "a pipe or a device"
-            raise DataError(f"{path} cannot be read: it is {kind}, not a file", hint)
+            raise DataError(f"{path} cannot be read: it is {kind}, not a file", hint=hint)
         if path.exists() and path.stat().st_size > LARGEST:
-            raise DataError(f"{path} cannot be read: it is larger than {LARGEST >> 20} MiB", hint)
+            raise DataError(f"{path} cannot be read: it is larger than {LARGEST >> 20} MiB", hint=hint)
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        raise DataError(f"{path} cannot be read: {error}", hint) from error
+        raise DataError(f"{path} cannot be read: {error}", hint=hint) from error
     for start, (kind, command) in _PACKED.items():
         if data.startswith(start):
-            raise DataError(f"{path} cannot be read: it is a {kind} archive", f"unpack it: {command} {path}")
+            raise DataError(f"{path} cannot be read: it is a {kind} archive", hint=f"unpack it: {command} {path}")
     try:
         text = decode(data)
     except ValueError as error:
-        raise DataError(f"{path} cannot be read: {error}", hint) from error
+        raise DataError(f"{path} cannot be read: {error}", hint=hint) from error
     if text.strip() and not re.search("[A-Za-z]", text):
-        raise DataError(f"{path} cannot be read: there is no Latin letter in it", hint)
+        raise DataError(f"{path} cannot be read: there is no Latin letter in it", hint=hint)
     return text
 
 
@@ -233,7 +233,7 @@ def _refuse_prefix(source: str, place: tuple[int, str], rest: str) -> NoReturn:
     number, before = place
     raise DataError(
         f"{source}:{number}: {before[:60]!r} comes before the tool's own text{rest}",
-        "take away what was put before the lines: sed 's/^...//' LOG > CLEAN, with the prefix of your lines",
+        hint="take away what was put before the lines: sed 's/^...//' LOG > CLEAN, with the prefix of your lines",
     )
 
 

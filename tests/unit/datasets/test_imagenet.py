@@ -57,6 +57,15 @@ def test_a_bad_label_line_is_named(images, line, message):
         imagenet.load(images, THREE)
 
 
+def test_labels_of_another_order_or_cut_have_another_digest(images):
+    seen = []
+    for classes in ((1, 2, 3), (2, 1, 3), (11, 2, 3), (1, 12, 3), (1, 1, 23)):
+        labels(images, dict(zip(NAMES, classes, strict=True)))
+        seen.append(imagenet.load(images, THREE).digest)
+
+    assert len(set(seen)) == 5
+
+
 def test_pictures_without_a_label_file_have_no_truth_and_say_so(images):
     (images / "imagenet" / "val_label.txt").unlink()
 

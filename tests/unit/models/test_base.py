@@ -76,7 +76,7 @@ def test_the_tensor_is_float32_of_the_protocols_size(model, protocol, picture):
 def test_raw_bytes_normalised_afterwards_are_the_float_tensor(model, protocol, picture):
     image = data.picture(picture)
     if protocol.normalize is None:
-        with pytest.raises(UsageError, match="raw"):
+        with pytest.raises(UsageError, match=r"raw pixels.*\n  next: "):
             protocol.preprocess(image, True)
         return
     raw, whole = protocol.preprocess(image, True), protocol.preprocess(image, False)
