@@ -86,7 +86,7 @@ def quantile(worth: float, alpha: float) -> float:
     """Upper `alpha` quantile of Student's t for the mean of `worth` independent samples."""
     from scipy.special import ndtri, stdtrit  # scipy.stats takes twice as long to import
 
-    return float(stdtrit(worth - 1, 1 - alpha) if worth < 1e6 else ndtri(1 - alpha))
+    return float(ndtri(1 - alpha) if math.isinf(worth) else stdtrit(worth - 1, 1 - alpha))
 
 
 def spent(look: int, last: bool = False) -> float:

@@ -149,6 +149,13 @@ def test_a_bound_at_another_level_is_students():
     assert seen.bound(0.025, upper=True) == pytest.approx(seen.high)
     assert exact(5.0).bound(1e-6, upper=True) == 5.0
     assert exact(5.0) == Estimate(5.0, 5.0, 5.0, 0.0, 1)
+    assert (exact(5.0).sessions, exact(5.0).worth, exact(5.0).width) == (1, math.inf, 1)
+    nothing = Estimate(5.0, 0.0, 10.0, 0.0, 9, 9)
+    assert (nothing.distance(0.01, upper=False), nothing.bound(0.01, upper=False), nothing.width) == (
+        math.inf,
+        0,
+        math.inf,
+    )
 
 
 def test_the_allowance_for_what_was_not_seen_does_not_grow_with_the_level():
@@ -351,6 +358,20 @@ def test_sessions_that_differ_count_one_by_one_and_others_window_by_window():
     assert over_sessions(list(alike)) == dataclasses.replace(throughput(alike.ravel()), sessions=6)
 
 
+def test_sessions_are_pooled_where_their_windows_explain_them_with_a_chance_above_a_quarter():
+    """The chance is that of SciPy's analysis of variance: sessions of eight windows, more and more apart."""
+    windows, seen = np.random.default_rng(3).normal(0, 1, (6, 8)), set()
+    apart = np.array([-1.0, 2.0, 0.5, -2.0, 1.0, -0.5])
+    for far in np.linspace(0, 1, 201):
+        series = [list(1000 + row + far * middle) for row, middle in zip(windows, apart, strict=True)]
+        chance = scipy_stats.f_oneway(*series).pvalue
+        if 0.2 < chance < 0.3:
+            assert (over_sessions(series).worth == 6) is bool(chance <= 0.25), (far, chance)
+            seen.add(bool(chance <= 0.25))
+
+    assert seen == {True, False}
+
+
 def test_the_first_session_counts_no_more_than_a_fresh_one():
     series = [[1100.0, 1101.0] * 10, *([mean, mean + 1] * 2 for mean in (1000.0, 1010.0, 990.0, 1005.0, 995.0))]
 
@@ -384,6 +405,19 @@ def test_more_windows_are_those_that_bring_the_interval_off_the_bound():
     assert more_windows(throughput([1000.0] * 10), 999.0) == FULL - 10
     assert more_windows(seen, seen.value) is None
     assert more_windows(seen, seen.value * (1 + 1e-9)) is None
+
+
+def test_more_pairs_are_those_whose_students_interval_is_off_the_bound_beyond_the_allowance():
+    """An interval of 1 % and the 5 % for clocks, 6 % from the bound: as many pairs again would leave 0.7 % and 5 %. A
+    bound within the allowance takes a full series."""
+    ratio = Estimate(1.0, math.exp(-0.03 - 0.05), math.exp(0.03 + 0.05), 0.01, 10, allowance=0.05)
+
+    assert more_windows(ratio, math.exp(-0.07)) == math.ceil(10 * (0.03 / 0.02) ** 2 - 10) == 13
+    assert more_windows(ratio, math.exp(0.07)) == 13
+    assert more_windows(ratio, math.exp(-0.0505)) == FULL - 10, "never more than without the allowance"
+    assert more_windows(ratio, math.exp(-0.04)) == FULL - 10
+    assert more_windows(ratio, math.exp(-0.2)) == 1
+    assert more_windows(dataclasses.replace(ratio, doubt="alike"), math.exp(-0.07)) == FULL - 10
 
 
 def test_the_correlation_counted_is_that_of_neighbours_and_a_negative_one_is_none():

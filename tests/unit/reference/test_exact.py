@@ -348,5 +348,21 @@ def test_int8_rounds_inputs_a_tensor_and_weights_a_channel():
     assert np.abs(found + x.astype(np.float64) @ w).max() > 1e-3 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_gemm_is_rounded_a_channel_as_the_product_that_it_is(turned):
+    x, w = drawn(3, 8), drawn(8, 8) * np.array([1, 10, 100, 1000, 1, 1, 1, 1], f32)
+    given = {"MatMul": w, "Gemm": np.ascontiguousarray(w.T) if turned else w}
+    product, gemm = (
+        exact.outputs(
+            file([node(op, ["x", "w"], ["y"], **more)], [info("x", F, (3, 8))], [info("y", F, None)],
+                 [numpy_helper.from_array(given[op], "w")]),
+            {"x": x}, precision=Precision.INT8,
+        )["y"]
+        for op, more in (("MatMul", {}), ("Gemm", {"transB": turned}))
+    )  # fmt: skip
+
+    close(gemm, product)
+
+
 def test_what_overflows_in_fp16_overflows():
     assert np.isinf(in_two_layers(1e3 * np.abs(drawn(3, 8)), 1e3 * np.abs(drawn(8, 4)), Precision.FP16, op="Neg")).all()

@@ -11,7 +11,7 @@ from made_runs import timed
 from harness.baselines import load
 from harness.case import Case
 from harness.errors import DataError
-from harness.judge.accuracy import judge_agreement
+from harness.judge.accuracy import judge_agreement, tail_of
 from harness.judge.timing import Timing, Window
 from harness.metrics.base import Score
 from harness.report.recompute import recompute, refuse_unknown
@@ -184,6 +184,43 @@ def test_whether_an_engine_is_launched_alone_is_kept(alone):
     run = Measurement(((Timing((), (Window(0, 1, 10),), ()),),), (), 1, (), (), launched_alone=alone)
 
     assert measurement_of(of_measurement(CASE, run, None)).launched_alone is alone
+
+
+@pytest.mark.parametrize(("marks", "outcome"), [(("simulated",), "FAIL"), (("simulated", "seeded"), "INCONCLUSIVE")])
+def test_what_reduced_precision_costs_a_seeded_network_is_reported_again(marks, outcome, tmp_path):
+    reference, chip = np.arange(1000) < 900, np.arange(1000) < 800
+    found = [{"logits": np.zeros(4, np.float32)}] * 1000
+    run = SimpleNamespace(case=CASE_FP16, task="classes", found=found, chip=scored(chip), reference=scored(reference))
+    line = write_answers(tmp_path / "run", "case", "", run)
+    verdict = judge_agreement(scored(chip), scored(reference), "top1")
+    values = {name: value for name, value in verdict.details.items() if isinstance(value, float | int)}
+
+    for told in ("FAIL", "INCONCLUSIVE"):
+        record = Record(CASE_FP16, "accuracy", told, "", "top1", values, marks)
+        (again,) = recompute(Run({"baselines": "t"}, (record,), {}, (line,)), tmp_path, TABLE)
+        assert again.result == ("same" if told == outcome else "differs"), again.why
+
+
+@pytest.mark.parametrize(("of", "why"), [
+    ("regnety_016-t4-fp16-bs1", "the published figures are not those that it was judged by"), (str(CASE), ""),
+])  # fmt: skip
+def test_a_throughput_is_judged_again_by_the_table_that_judged_it(of, why, tmp_path):
+    windows = tuple(Window(n, n + 1.0, 10) for n in range(20))
+    run = Measurement(((Timing((), windows, ()),),), (), 1, (), ())
+    line = of_measurement(Case.parse(of), run, None)
+    record = Record(Case.parse(of), "throughput", "INCONCLUSIVE", "", values={"measured": 10.0})
+
+    (found,) = recompute(Run({"baselines": "another"}, (record,), {}, (line,)), tmp_path, load())
+
+    assert (found.result, found.why) == ("not recomputed", why) if why else found.result == "same"
+
+
+def test_no_ruined_image_is_none_again(tmp_path):
+    told = tail_of(0, 300, CASE.precision).details
+    values = {name: value for name, value in told.items() if isinstance(value, float | int)}
+    record = Record(CASE, "accuracy", "PASS", "fine", "tail", values, ("simulated",))
+
+    assert check(tmp_path, record)[0] == "same"
 
 
 def scored(hits):
