@@ -22,6 +22,12 @@ class Presence:
     devices: tuple[Device, ...]
     evidence: str
     hint: str = ""  # the next step, where a backend knows better than the chip's row
+    aside: tuple[Device, ...] = ()  # those that --device leaves out
+
+    @property
+    def first(self) -> Device:
+        """The first of the chip's devices on this machine, whichever are used."""
+        return min((*self.devices, *self.aside), key=lambda device: device.index)
 
     def only(self, index: int) -> Presence:
         """With that device alone. Where it is none of those here, the evidence begins with it and the next step names
@@ -29,7 +35,8 @@ class Presence:
         there = [str(device.index) for device in self.devices]
         chosen = tuple(device for device in self.devices if device.index == index)
         if chosen or not self.devices:
-            return replace(self, devices=chosen, evidence=f"{self.evidence}; of these --device {index}")
+            aside = tuple(device for device in self.devices if device not in chosen)
+            return replace(self, devices=chosen, evidence=f"{self.evidence}; of these --device {index}", aside=aside)
         hint = f"give --device {there[0]}" if len(there) == 1 else f"give --device one of {', '.join(there)}"
         return replace(self, devices=(), evidence=f"no device {index}; {self.evidence}", hint=hint)
 

@@ -129,11 +129,13 @@ def check_same(
     before: Sequence[Health],
     after: Sequence[Health],
     during: Sequence[Sequence[Health]] = (),
+    elsewhere: Callable[[], Sequence[Health]] = tuple,
 ) -> None:
     """Raises Disturbed when a device became unhealthy, throttled or used by others while it was measured, or
     its clock changed; under load, when it fell below the first clock seen under load; and when it shows none of the
     suite's own processes, where another device does and this one tells all of its use. Utilisation and memory after a
-    measurement are its own and say nothing. `during` has a row of the devices for every moment under load."""
+    measurement are its own and say nothing. `during` has a row of the devices for every moment under load; `elsewhere`
+    asks devices that are not measured, and is called when none of those that are shows such a process."""
     for number, (device, earlier, later) in enumerate(zip(devices, before, after, strict=True)):
         clocks = [row[number].clock_mhz for row in (*during, after)]
         loaded = [clock for clock in clocks if clock]
@@ -150,12 +152,16 @@ def check_same(
                 f"the clock of {device.name} {device.index} went from {earlier.clock_mhz:g} to {later.clock_mhz:g} MHz",
                 hint="lock the clock, then measure again",
             )
-    if any(health.own for health in after):
+    here = any(health.own for health in after)
+    if here or any(health.own for health in elsewhere()):
         for device, health in zip(devices, after, strict=True):
             if not health.own and not health.untold:
                 raise Disturbed(
                     f"{device.name} {device.index} shows no process of this run, and others that were measured with it "
-                    "do: its work ran on another device",
+                    "do: its work ran on another device"
+                    if here
+                    else f"{device.name} {device.index} shows no process of this run, and another that is not measured "
+                    "does: its work ran on another device",
                     hint=f"compare the numbers of the vendor's tool with those of the runtime, then each device alone: "
                     f"pytest -m throughput --device {device.index}",
                 )

@@ -99,6 +99,24 @@ def test_a_runtime_that_works_on_another_device_than_the_one_asked_for_is_named(
     assert "310 1 shows no process of this run, and others" in "\n".join(wrong.texts)
 
 
+@pytest.fixture
+def anew(present):
+    """Chips are looked for again, here and in the tests that follow."""
+    present.clear()
+    yield
+    present.clear()
+
+
+def test_a_card_that_stands_idle_while_the_first_one_works_for_it_is_named(anew, simulated, tmp_path):
+    switches = {"machine": str(tmp_path / "machine"), "npu_smi_layout": "new", "devices": 2}
+    right = simulated("ascend310p", "bs1 and throughput", "--device=1", **switches)
+    wrong = simulated("ascend310p", "bs1 and throughput", "--device=1", takes=0, **switches)
+
+    assert right.seen["tiny_objects-ascend310p-fp16-bs1 throughput"] in ("PASS", "INCONCLUSIVE", "FAIL")
+    assert wrong.seen["tiny_objects-ascend310p-fp16-bs1 throughput"] == "INVALID", "\n".join(wrong.texts)
+    assert "310P3 1 shows no process of this run, and another that is not measured does" in "\n".join(wrong.texts)
+
+
 def test_what_only_one_device_of_a_card_gives_names_it(simulated):
     watch = simulated("ascend310", "bs1 and accuracy", nan=3)
 

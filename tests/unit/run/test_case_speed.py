@@ -21,6 +21,7 @@ from harness.run import idle, peers
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.case_speed import CaseSpeed, untold
+from harness.run.devices import Presence
 from harness.run.engine import Built, CaseEngine
 from harness.run.side import Side
 from harness.run.windows import Measurement
@@ -75,7 +76,7 @@ def paired(monkeypatch):
         )
         case_run = CaseRun(SimpleNamespace(settings=settings, simulated=settled), case)
         answers = {"y": IMAGES.ravel()}
-        vars(case_run.engine).update(present=SimpleNamespace(backend="ort", devices=[Device(0, "CPU")]))
+        vars(case_run.engine).update(present=Presence("ort", "", (Device(0, "CPU"),), ""))
         vars(case_run).update(
             first=answers,
             different=case.batch,
@@ -175,7 +176,7 @@ def test_only_the_launch_lengthens_a_single_execute_where_an_engine_is_launched_
 @pytest.fixture
 def duo(monkeypatch):
     """A case of the Ascend 310P on a card of two chips; what was asked of which device, and its health, stand in."""
-    asked, busy = [], {0: 0.0, 1: 0.0}
+    asked, busy, found = [], {0: 0.0, 1: 0.0}, {}
 
     @contextmanager
     def loaded(engine, device, spec, rows):
@@ -188,7 +189,7 @@ def duo(monkeypatch):
 
     def health(device):
         asked.append(("health", device.index))
-        return Health(busy=busy[device.index])
+        return Health(busy=busy[device.index], **found.get(device.index, {}))
 
     @contextmanager
     def worker(chip, backend, who=""):
@@ -226,10 +227,8 @@ def duo(monkeypatch):
         ),
         CASE_310P,
     )
-    vars(case_run.engine)["present"] = SimpleNamespace(
-        backend="acl", devices=[Device(n, "310P3", card=2) for n in (0, 1)]
-    )
-    return SimpleNamespace(case_run=case_run, asked=asked, busy=busy)
+    vars(case_run.engine)["present"] = Presence("acl", "", tuple(Device(n, "310P3", card=2) for n in (0, 1)), "")
+    return SimpleNamespace(case_run=case_run, asked=asked, busy=busy, found=found)
 
 
 def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_another_card_are(duo, monkeypatch):
@@ -242,7 +241,7 @@ def test_devices_that_accuracy_has_asked_are_not_asked_again_and_those_of_anothe
     monkeypatch.setattr(CaseRun, "compare_devices", lambda self, sessions: checked.append(sorted(sessions)))
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
     monkeypatch.setattr(Side, "audit", lambda self: None)
-    vars(case_run.engine)["present"] = SimpleNamespace(backend="acl", devices=four)
+    vars(case_run.engine)["present"] = Presence("acl", "", tuple(four), "")
 
     CaseSpeed(case_run).on_card(0)
     assert checked == [[f"device {n}" for n in range(4)]]
@@ -276,9 +275,7 @@ def test_outputs_of_an_earlier_process_are_those_of_the_timed_one(duo):
 
 
 def test_another_card_is_held_against_the_reference_before_it_is_timed(duo, monkeypatch):
-    vars(duo.case_run.engine)["present"] = SimpleNamespace(
-        backend="acl", devices=[Device(n, "310P3", card=n) for n in (0, 1)]
-    )
+    vars(duo.case_run.engine)["present"] = Presence("acl", "", tuple(Device(n, "310P3", card=n) for n in (0, 1)), "")
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.FAIL, "cosine 0"))
 
     CaseSpeed(duo.case_run).on_card(0)  # its numerics are a stage of their own
@@ -288,9 +285,7 @@ def test_another_card_is_held_against_the_reference_before_it_is_timed(duo, monk
 
 def test_a_card_is_timed_without_waiting_for_the_first(duo, monkeypatch):
     """Card 0 is in use elsewhere."""
-    vars(duo.case_run.engine)["present"] = SimpleNamespace(
-        backend="acl", devices=[Device(n, "310P3", card=n) for n in (0, 1)]
-    )
+    vars(duo.case_run.engine)["present"] = Presence("acl", "", tuple(Device(n, "310P3", card=n) for n in (0, 1)), "")
     monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
     monkeypatch.setattr(CaseRun, "built", None)
 
@@ -321,12 +316,43 @@ def test_a_duo_whose_other_chip_works_is_not_measured(duo):
     assert not [index for what, index in duo.asked if what == "load"]
 
 
+@pytest.fixture
+def cards(duo, monkeypatch):
+    """Two cards of one device each."""
+    vars(duo.case_run.engine)["present"] = Presence("acl", "", tuple(Device(n, "310P3", card=n) for n in (0, 1)), "")
+    monkeypatch.setattr(CaseRun, "judged", lambda self, outputs: Verdict(Outcome.PASS, ""))
+    return duo
+
+
+def test_a_card_whose_work_runs_on_the_first_one_is_not_measured(cards):
+    CaseSpeed(cards.case_run).on_card(1)
+    cards.found[0] = {"own": 1}
+
+    with pytest.raises(InvalidMeasurement, match="310P3 1 shows no process of this run, and another"):
+        CaseSpeed(cards.case_run).on_card(1)
+
+
+def test_each_device_of_a_card_is_asked_while_it_works(cards, monkeypatch):
+    four = [Device(n, "310", card=n // 4) for n in range(4)]
+    vars(cards.case_run.engine)["present"] = Presence("acl", "", tuple(four), "")
+    cards.case_run.chip, cards.case_run.devices_agreed = matrix.chip("ascend310"), True
+    cards.busy.update(dict.fromkeys(range(4), 0.0))
+    monkeypatch.setattr(Side, "audit", lambda self: None)
+    asked = []
+    monkeypatch.setattr(idle, "check_same", lambda card, before, after, during, elsewhere: asked.append(cards.asked[:]))
+
+    CaseSpeed(cards.case_run).on_card(0)
+
+    ((*told,),) = asked
+    assert [index for what, index in told if what == "health"] == [*range(4)] * 3, "before, meanwhile, after"
+
+
 def test_one_device_of_the_four_of_an_ascend_310_counts_fourfold_once(duo):
     """In the figure, in its mark and in the verdict that ends the measurement."""
     case = Case.parse("regnety_016-ascend310-fp16-bs16")
     table = load()
     case_run = CaseRun(duo.case_run.context, case)
-    vars(case_run.engine)["present"] = SimpleNamespace(backend="acl", devices=[Device(0, "310", card=2)])
+    vars(case_run.engine)["present"] = Presence("acl", "", (Device(0, "310", card=2),), "")
     windows = tuple(Window(n, n + 1, 9.0) for n in range(30))  # 9 batches of 16 a second: 576 images/s a card
 
     speed = CaseSpeed(case_run)

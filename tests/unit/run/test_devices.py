@@ -41,6 +41,12 @@ def test_a_backend_that_says_why_it_finds_nothing_is_evidence_and_the_next_is_as
     assert "two of them" in present.evidence
 
 
+def test_the_first_device_is_known_where_another_was_asked_for():
+    present = find(chip("doubles"), start)
+
+    assert present.first == present.only(1).first == present.devices[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", ["hangs_in_devices", "crashes_in_devices"])
 def test_an_sdk_that_crashes_or_hangs_in_discovery_is_no_absent_chip(broken):

@@ -160,8 +160,18 @@ def test_a_device_that_shows_none_of_this_runs_processes_where_others_do_is_inva
     check_same([CARD, CARD], [IDLE, IDLE], [busy, busy])
     check_same([CARD, CARD], [IDLE, IDLE], [not_told, not_told])
     check_same([CARD, CARD], [IDLE, IDLE], [busy, dataclasses.replace(IDLE, untold="processes unknown")])
-    with pytest.raises(InvalidMeasurement, match="shows no process of this run"):
+    with pytest.raises(InvalidMeasurement, match="shows no process of this run, and others that were measured"):
         check_same([CARD, CARD], [IDLE, IDLE], [busy, not_told])
+
+
+def test_a_device_that_shows_none_of_this_runs_processes_where_one_that_is_not_measured_does_is_invalid():
+    busy, not_told = dataclasses.replace(IDLE, own=1), IDLE
+
+    check_same([CARD], [IDLE], [not_told], [], lambda: [not_told])
+    check_same([CARD], [IDLE], [dataclasses.replace(IDLE, untold="processes unknown")], [], lambda: [busy])
+    check_same([CARD], [IDLE], [busy], [], lambda: pytest.fail("a vendor's tool takes up to a second"))
+    with pytest.raises(InvalidMeasurement, match="shows no process of this run, and another that is not measured does"):
+        check_same([CARD], [IDLE], [not_told], [], lambda: [busy])
 
 
 LOADED = Health(busy=0.97, clock_mhz=1080.0)
