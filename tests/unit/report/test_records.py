@@ -388,13 +388,15 @@ def test_what_one_host_requires_is_required_of_all_together():
     assert ci.status(merged.records, required(merged.header["options"])) is ci.Status.LABORATORY
 
 
-def test_a_shard_that_is_not_here_is_missed():
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_shard_that_is_not_here_is_missed(k):
     parts = {k: run_at(str(k), record(f"regnety_016-cpu-fp32-bs{k}"), shard=f"{k}/3") for k in (1, 2, 3)}
 
-    whole, lacking = merge(list(parts.values())), merge([parts[1], parts[3], run_at("4", RECORDS[1])])
+    whole = merge(list(parts.values()))
+    lacking = merge([*(part for number, part in parts.items() if number != k), run_at("4", RECORDS[1])])
 
     assert (whole.footer["stopped"], whole.footer["asked"]) == ("", 3)
-    assert lacking.footer["stopped"] == "no record file of shard 2/3 is here: copy it beside the others"
+    assert lacking.footer["stopped"] == f"no record file of shard {k}/3 is here: copy it beside the others"
     assert ci.status(lacking.records, stopped=lacking.footer["stopped"]) is ci.Status.LABORATORY
     assert merge([parts[1], replace(parts[1], header={**parts[1].header, "time": "5"})]).footer["stopped"] == ""
 

@@ -17,8 +17,8 @@ from harness.run.devices import Presence
 CASE = Case.parse("regnety_016-cpu-fp32-bs1")
 
 
-def context(version="1.0", data="d", table="t", path="/sdk"):
-    present = Presence("ort", version, (Device(0, "CPU"),), "here")
+def context(version="1.0", data="d", table="t", path="/sdk", device="CPU"):
+    present = Presence("ort", version, (Device(0, device),), "here")
     rules = Policy(environment={"cpu": {"LD_LIBRARY_PATH": path}})
     settings = SimpleNamespace(data=None, baselines=SimpleNamespace(digest=table), policy=rules)
     return SimpleNamespace(
@@ -30,8 +30,10 @@ def test_the_same_is_decided_by_the_same():
     assert decided_by(context(), CASE, {"limit": "8"}) == decided_by(context(), CASE, {"limit": "8"})
 
 
-@pytest.mark.parametrize("change", [{"version": "1.1"}, {"data": "e"}, {"table": "u"}, {"path": "/other"}])
-def test_another_sdk_data_set_table_or_variable_decides_anew(change):
+@pytest.mark.parametrize(
+    "change", [{"version": "1.1"}, {"data": "e"}, {"table": "u"}, {"path": "/other"}, {"device": "another CPU"}]
+)
+def test_another_sdk_data_set_table_variable_or_device_decides_anew(change):
     assert decided_by(context(**change), CASE, {}) != decided_by(context(), CASE, {})
 
 

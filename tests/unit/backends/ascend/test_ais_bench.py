@@ -31,6 +31,14 @@ def test_the_summary_of_an_older_release_is_found(sdk, folder):
     assert len(timing.windows) == 3
 
 
+def test_an_error_in_the_log_is_one_though_the_status_is_0_and_a_throughput_is_printed():
+    done = "[INFO] throughput 1000*batchsize.mean(4)/NPU_compute_time.mean(4.1): 975.6\n"
+
+    assert ais_bench.failure(done) is None
+    assert ais_bench.failure(f"[ERROR] ACL: 507011\n{done}") == "[ERROR] ACL: 507011"
+    assert ais_bench.failure("[INFO] no more\n") == "it printed no throughput"
+
+
 @pytest.mark.parametrize("spoil", ["link", "input", "output"])
 def test_the_simulated_ais_bench_refuses_what_the_real_one_does(sdk, folder, tmp_path, spoil):
     known = told()

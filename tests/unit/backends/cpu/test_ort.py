@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ort_small import CPU, expected, images, nearly, outputs, spec
 
 from harness.backends.ascend import ort_cann
-from harness.backends.base import TensorSpec
+from harness.backends.base import Device, TensorSpec
 from harness.backends.cpu import ort
 from harness.backends.nvidia import ort_cuda, ort_tensorrt
 from harness.errors import DeviceError, InvalidMeasurement, RunError
@@ -116,8 +116,8 @@ def test_every_execute_is_a_run(source, tmp_path, monkeypatch):
 
     with ort.load(tmp_path / "e", CPU, spec()) as session:
         session.write({"image": images(2)})
-        session.execute(5)
-    assert len(runs) == 5
+        session.execute(300)
+    assert len(runs) == 300
 
 
 def test_an_execute_on_a_device_has_ended_when_it_returns():
@@ -221,6 +221,17 @@ def test_a_silent_fallback_to_the_cpu_is_invalid(source, tmp_path, backend, monk
     loading = backend.load(tmp_path / "e", CPU, spec())
     with pytest.raises(InvalidMeasurement, match=f"asked for {backend.PROVIDER}, .*took CPUExecutionProvider"), loading:
         pass
+
+
+@pytest.mark.parametrize("backend", [ort_cuda, ort_tensorrt, ort_cann], ids=lambda backend: backend.PROVIDER)
+def test_a_provider_is_given_the_device_that_was_asked_for(tmp_path, backend, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ort, "load", lambda engine, device, spec, provider, settings: asked.append(settings))
+
+    backend.load(tmp_path / "e", Device(3, "the fourth"), spec())
+
+    (settings,) = asked
+    assert settings["device_id"] == "3"
 
 
 def test_nodes_that_a_provider_left_to_the_cpu_are_invalid_and_named(source, tmp_path):

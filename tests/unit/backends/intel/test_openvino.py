@@ -295,6 +295,19 @@ def test_work_elsewhere_is_refused(target, devices, nodes, said):
         backend._on_device(placed(devices, *nodes), target)
 
 
+def test_an_engine_is_loaded_on_the_device_that_was_asked_for(tmp_path, monkeypatch):
+    plugins, asked = Plugins(capabilities=["FP32"]), []
+    plugins.import_model = lambda blob, target, settings: asked.append(target) or compiled("bf16")
+    monkeypatch.setitem(sys.modules, "openvino", plugins)
+    (tmp_path / "engine").write_bytes(b"blob")
+
+    loading = backend.load(tmp_path / "engine", Device(1, "an Arc", 1, "GPU.1"), spec(target="GPU"))
+    with pytest.raises(InvalidMeasurement, match=r"asked the plugin GPU\.1 for f32"), loading:
+        pass
+
+    assert asked == ["GPU.1"]
+
+
 def test_where_a_plugin_does_not_tell_its_devices_nothing_is_on_record():
     def silent(name):
         raise RuntimeError("Unsupported property EXECUTION_DEVICES")

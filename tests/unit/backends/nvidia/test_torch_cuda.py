@@ -65,6 +65,16 @@ def test_outputs_are_the_networks(on_cpu, traced, tmp_path, precision, far):
     assert (np.abs(outputs["first"] - first.numpy()).max() > 1e-6) == (precision == "fp16")
 
 
+def test_fp32_is_not_tf32(on_cpu, traced, tmp_path):
+    spec, products = tiny_spec(options=traced[1]), (torch.backends.cuda.matmul, torch.backends.cudnn)
+    torch_cuda.build(tmp_path / "unused.onnx", tmp_path / "engine", spec)
+    for of in products:
+        of.allow_tf32 = True
+
+    with torch_cuda.load(tmp_path / "engine", DEVICE, spec):
+        assert not any(of.allow_tf32 for of in products)
+
+
 def test_another_number_of_outputs_is_refused(on_cpu, traced, tmp_path):
     spec = replace(tiny_spec(options=traced[1]), outputs=("first",))
     torch_cuda.build(tmp_path / "unused.onnx", tmp_path / "engine", spec)

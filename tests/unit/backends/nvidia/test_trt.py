@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from trt_tiny import DEVICE, distance, run
 from vendor_sweep import SDK, VirtualTime, tiny_answer, tiny_batch, tiny_model, tiny_spec
 
+from harness.backends.base import Device
 from harness.backends.nvidia import torch_cuda, trt
 from harness.chips import CHIPS
 from harness.errors import DeviceError, RunError
@@ -62,6 +64,15 @@ def test_a_batch_outside_the_profile_is_refused(sdk, onnx, engine):
 
     with pytest.raises(RunError, match="profiles for batch 2 to 4, not 1"):
         run(engine, tiny_spec("fp32", batch=1), tiny_batch(1))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_plan_runs_on_the_gpu_that_it_was_loaded_for(sdk, onnx, engine, index):
+    sdk.switch(devices=2)
+    trt.build(onnx, engine, tiny_spec())
+
+    with trt.load(engine, Device(index, "Tesla T4"), tiny_spec()):
+        assert sys.modules["simulated_gpu"].gpu.device == index
 
 
 @pytest.mark.parametrize(("tune", "level"), [(True, 5), (False, 3)])

@@ -119,6 +119,16 @@ def test_the_parsers_errors_are_listed(version, engine, tmp_path):
         trt.build(tmp_path / "bad.onnx", engine, tiny_spec())
 
 
+def test_a_graph_that_was_parsed_with_errors_is_refused(sdk, onnx, engine, monkeypatch):
+    import tensorrt
+
+    monkeypatch.setattr(tensorrt.OnnxParser, "num_errors", 1)
+    monkeypatch.setattr(tensorrt.OnnxParser, "get_error", lambda parser, number: "node 7: unsupported attribute")
+
+    with pytest.raises(BuildError, match=r"tiny.onnx was refused\n.*node 7: unsupported attribute"):
+        trt.build(onnx, engine, tiny_spec("fp16"))
+
+
 def test_inputs_of_fp64_are_refused_for_the_parser_makes_fp32_of_them(version, engine, tmp_path):
     double = partial(own_models.dense, dtype=TensorProto.DOUBLE, kind=np.float64)
     spec = BuildSpec("fp32", 2, (TensorSpec("x", "float64", (-1, 8)),), ("y",))
