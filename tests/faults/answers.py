@@ -74,6 +74,24 @@ def pictures_are_moved_by_a_pixel(plant):
     plant.chip("moved")
 
 
+@fault(WRONG)
+def pictures_are_moved_by_half_a_pixel(plant):
+    """The chip resizes with other corners, or smooths: tenths of a point."""
+    plant.chip("half_a_pixel")
+
+
+@fault(WRONG, also="objects")
+def the_chip_computes_at_half_the_resolution(plant):
+    """Four times as fast, and large things are still found."""
+    plant.chip("half_the_pixels")
+
+
+@fault("numerics FAIL, accuracy INCONCLUSIVE, published FAIL")
+def inputs_are_rounded_to_eight_bits(plant):
+    """A first layer in INT8 that was left so in FP32: some answers change."""
+    plant.chip("eight_bits")
+
+
 @fault("numerics FAIL", batch=1)
 def bright_pixels_are_taken_for_negative_ones(plant):
     """Bytes are read as signed: right on dark pictures."""
@@ -265,6 +283,18 @@ def the_softmax_is_missing(plant):
     plant.chip("without_softmax")
 
 
+@fault("numerics FAIL")
+def a_softmax_is_added(plant):
+    """The order of the classes is the same; scores are others, and small ones are zero."""
+    plant.chip("softmaxed")
+
+
+@fault("numerics FAIL")
+def only_the_five_best_classes_are_handed_on(plant):
+    """Top-1 and top-5 are the same: a demonstration's engine ends in a top-k."""
+    plant.chip("best_alone")
+
+
 @fault(WRONG, model="objects")
 def the_softmax_runs_along_another_axis(plant):
     """The scores at one position do not add up to one; AP falls."""
@@ -287,6 +317,18 @@ def the_last_row_is_that_of_the_execute_before(plant):
 def equal_rows_of_a_batch_are_computed_once(plant):
     """The last picture of a data set is wrong, where its batch is filled up with it."""
     plant.chip("equal_rows_once")
+
+
+@fault("accuracy FAIL, published FAIL")
+def one_answer_in_fifteen_is_that_of_the_execute_before(plant):
+    """Nobody waits for the copy, and as a rule it is done: right when it is looked at."""
+    plant.chip("one_in_fifteen_late")
+
+
+@fault("numerics FAIL, accuracy INCONCLUSIVE")
+def the_last_bytes_of_an_output_are_not_copied(plant):
+    """A size that is rounded down to whole lines: the last classes are never found."""
+    plant.chip("tail_not_copied")
 
 
 @fault(WRONG)
@@ -335,6 +377,12 @@ def outputs_saturate(plant):
 def small_values_become_zero(plant):
     """Boxes of low scores are gone; AP falls by less than may be lost."""
     plant.chip("flushes_small")
+
+
+@fault("numerics FAIL", model="objects")
+def scores_are_rounded_to_eight_bits(plant):
+    """Boxes of the lowest scores change places; AP moves by less than may be lost."""
+    plant.chip("scores_in_eight_bits")
 
 
 @fault(WRONG, model="objects")

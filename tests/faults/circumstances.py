@@ -146,6 +146,12 @@ def an_engine_for_fp16_computes_in_fp32(plant):
     compiled_in(plant, "fp32")
 
 
+@fault("numerics FAIL, accuracy INCONCLUSIVE")
+def an_engine_for_fp32_computes_in_fp16(plant):
+    """Twice as fast, and one answer in a hundred changes: FP16 is the compiler's default."""
+    compiled_in(plant, "fp16")
+
+
 @fault("numerics INVALID", batch=1, marks="int8 and numerics")
 def an_engine_for_int8_computes_in_fp16(plant):
     """Nothing is lost, at half the speed: no layer was quantised, and no message says so."""
@@ -729,6 +735,19 @@ def every_sixth_timed_execute_is_skipped(plant):
     """A fifth too fast, which single executes that take no launch beside might explain."""
     plant.code(registry, "backend", lambda sound, name: replace(sound(name), launched_whole=True))
     plant.chip("skips_every_sixth_timed")
+
+
+@timed("throughput INVALID")
+def one_timed_execute_in_five_is_skipped_at_random(plant):
+    """A chip at 80 percent reaches the published throughput: frames are dropped where the queue is full."""
+    plant.code(registry, "backend", lambda sound, name: replace(sound(name), launched_whole=True))
+    plant.chip("skips_at_random")
+
+
+@timed("throughput INVALID")
+def half_of_each_batch_is_computed_while_it_is_timed(plant):
+    """A chip at 60 percent passes; the rows that are left out hold what they held before."""
+    plant.chip("half_a_batch_under_load")
 
 
 @timed("throughput FAIL")

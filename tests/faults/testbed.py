@@ -124,6 +124,7 @@ class Session:
         self.seconds = PACES.get(fault, pace)
         self.drift = DRIFTS.get(fault, steady)
         self.runs, self.skipped, self.met = 0, False, False
+        self.dice = random.Random(1)
         if fault == "claims_many_in_flight":
             self.in_flight = 100
 
@@ -149,6 +150,8 @@ class Session:
                 self.execute(times)
             every = SKIPS.get(self.fault, math.inf)
             skipped, told = int((told + times) // every - told // every), told + times
+            if self.fault == "skips_at_random":
+                skipped = sum(self.dice.random() < 0.2 for _ in range(times))
             pace = self.seconds(self.batch) * self.drift(self.runs) * (0.3 if self.met else 1)
             if self.fault == "computes_equal_rows_once":
                 pace *= min(len(np.unique(rows, axis=0)) for rows in self.given.values()) / self.batch
@@ -203,6 +206,7 @@ DRIFTS = {
     "slows_down": lambda runs: 1 + runs / 20,
     "remembers": lambda runs: 1 if runs <= 1 else 0.4,
     "halves_what_is_repeated": lambda runs: 1 if runs <= 1 else 0.5,
+    "half_a_batch_under_load": lambda runs: 1 if runs <= 1 else 0.6,
     "now_and_then_another": lambda runs: 1.25 if runs // 4 % 3 == 0 else 1,
 }
 
@@ -214,6 +218,8 @@ PACES = {
     "halves_what_is_repeated": lambda batch: pace(batch) / 0.6,
     "skips_every_fourth_timed": lambda batch: 4 / 3 * pace(batch),
     "skips_every_sixth_timed": lambda batch: 1.1 * pace(batch),
+    "skips_at_random": lambda batch: 1.25 * pace(batch),
+    "half_a_batch_under_load": lambda batch: pace(batch) / 0.6,
     "computes_equal_rows_once": lambda batch: 2 * pace(batch),
     "fast_at_first": lambda batch: pace(batch) / (0.97 if at_first() else 0.92),
     "does_not_wait": lambda batch: 1e-5,
@@ -248,6 +254,9 @@ INPUTS = {
     "signed_pixels": lambda tensor: (
         tensor if tensor.dtype == np.float32 else tensor.view(np.int8).clip(0).view(np.uint8)
     ),
+    "half_the_pixels": per_channel(lambda x, mean, std: x[..., ::2, ::2].repeat(2, axis=-1).repeat(2, axis=-2)),
+    "half_a_pixel": per_channel(lambda x, mean, std: (x + np.roll(x, 1, axis=-1)) / 2),
+    "eight_bits": per_channel(lambda x, mean, std: np.round(x * 32) / 32),  # of -4 to 4
     "mean_off_by_one": per_channel(lambda x, mean, std: x + 1 / std),
     "deviation_swapped": per_channel(lambda x, mean, std: x * (std / std[::-1])),
     "channels_swapped": swapped,
@@ -393,6 +402,36 @@ def last_row_late(outputs, session):
     return outputs
 
 
+def one_in_fifteen_late(outputs, session):
+    """Nobody waits for the copy, and as a rule it is done."""
+    global reads
+    reads += 1
+    then = late(outputs, session)
+    return then if reads % 15 == 14 else outputs
+
+
+def half_a_batch_under_load(outputs, session):
+    """The second half of the rows is left as it was where executes follow one another."""
+    for name, value in late(outputs, session).items():
+        if session.runs > 1:
+            outputs[name][len(value) // 2 :] = value[len(value) // 2 :]
+    return outputs
+
+
+def softmaxed(value):
+    grown = np.exp(value - value.max(axis=-1, keepdims=True))
+    return grown / grown.sum(axis=-1, keepdims=True)
+
+
+def best_alone(value):
+    return np.where(value >= np.partition(value, -5, axis=-1)[..., -5:-4], value, np.float32(0))
+
+
+def tail_not_copied(value):
+    value[..., -4:] = 0
+    return value
+
+
 def pairs_swapped(value):
     even = value[: len(value) // 2 * 2]
     return np.concatenate([even.reshape(-1, 2, *value.shape[1:])[:, ::-1].reshape(even.shape), value[len(even) :]])
@@ -417,6 +456,12 @@ OUTPUTS = {
     "dead_column": each(dead_column),
     "late": late,
     "last_row_late": last_row_late,
+    "one_in_fifteen_late": one_in_fifteen_late,
+    "half_a_batch_under_load": half_a_batch_under_load,
+    "softmaxed": each(softmaxed),
+    "best_alone": each(best_alone),
+    "tail_not_copied": each(tail_not_copied),
+    "scores_in_eight_bits": each(lambda value: np.round(value * 256) / np.float32(256)),
     "pairs_swapped": each(pairs_swapped),
     "scaled": each(lambda value: value * np.float32(1.002)),
     "saturates": each(lambda value: np.minimum(value, np.quantile(value, 0.995))),
