@@ -122,6 +122,8 @@ class Health:
     own: int = 0  # processes on the device that belong to the suite; 0 also where they are not counted
     own_mb: float | None = None  # the device's memory that those hold, where it tells the memory of each process
     unseen_mb: float | None = None  # its memory in use that no process it lists accounts for
+    now_mhz: float | None = None  # the clock that runs, where `clock_mhz` is the one asked for
+    idle: bool = False  # the device itself says that nothing runs on it
 
 
 class Session(Protocol):

@@ -54,6 +54,18 @@ def _tuned_on_npu(device: Device) -> str:
     return "NPU_COMPILATION_MODE_PARAMS optimization-level=2" if device.target.startswith("NPU") else ""
 
 
+def _no_promise(options: Mapping[str, Any]) -> str:
+    return ""
+
+
+def _deterministic_operators(options: Mapping[str, Any]) -> str:
+    return "ATC with --deterministic=1" if options.get("deterministic") == "1" else ""
+
+
+def _deterministic_engines(options: Mapping[str, Any]) -> str:
+    return "TensorRT"  # developer guide, Determinism: an engine without fill and scatter layers, once it is built
+
+
 AOE = "aoe, subgraphs, then operators"
 LEVEL_5 = "builder optimisation level 5"
 
@@ -278,6 +290,8 @@ class BackendRow:
     traced: bool = False  # it compiles TorchScript files too (Protocol.traced)
     tiers: bool = False  # it can compile one engine for several batches (BuildSpec.tiers)
     tunes: Callable[[Device], str] = _untuned  # what BuildSpec.tune does on a device, for the record; "": nothing
+    same_bytes: Callable[[Mapping[str, Any]], str] = _no_promise  # who promises, for engines built with these options,
+    # that equal inputs give equal outputs to the last bit, in every process; "": nobody
     launched_whole: bool = False  # the host launches the engine at once, or far ahead of the device
     engine_is_onnx: bool = False  # its engine is an ONNX file, whose metadata say how many layers are in INT8
     quantises_apart: bool = False  # `build` with the option `only: quantised` makes what INT8 engines of all batches
@@ -322,7 +336,7 @@ BACKENDS: dict[str, BackendRow] = {
     for row in (
         *(BackendRow(name, f"harness.backends.ascend.{name}", CANN, simulator="ascend", needs=_cann,
                      unkeyed=("device",), settings=ATC, operators="cann.txt", tiers=True, tunes=lambda device: AOE,
-                     launched_whole=True)
+                     launched_whole=True, same_bytes=_deterministic_operators)
           for name in ("acl", "ais_bench", "msame")),
         BackendRow("ort_cann", "harness.backends.ascend.ort_cann", CANN, settings=ORT, tiers=True,
                    engine_is_onnx=True),
@@ -331,7 +345,8 @@ BACKENDS: dict[str, BackendRow] = {
                    settings={**IN_FP32, "clusters": wholes, "config": json_object, "quantization_algorithm": text}),
         BackendRow("trt", "harness.backends.nvidia.trt", TENSORRT, simulator="tensorrt", needs=_tensorrt,
                    unkeyed=("device", "timing_cache"), settings={**IN_FP32, "workspace_mb": whole},
-                   operators="tensorrt.txt", tiers=True, tunes=lambda device: LEVEL_5, launched_whole=True),
+                   operators="tensorrt.txt", tiers=True, tunes=lambda device: LEVEL_5, launched_whole=True,
+                   same_bytes=_deterministic_engines),
         BackendRow("ort_tensorrt", "harness.backends.nvidia.ort_tensorrt", TENSORRT, settings=ORT, tiers=True,
                    engine_is_onnx=True, tunes=lambda device: LEVEL_5),
         BackendRow("ort_cuda", "harness.backends.nvidia.ort_cuda", TENSORRT, settings=ORT, tiers=True,

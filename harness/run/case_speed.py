@@ -18,7 +18,7 @@ from harness.chips import CHIP_PATIENCE_S, CPU_PATIENCE_S, EAGER
 from harness.judge import stats
 from harness.judge.throughput import FLOOR, Effort
 from harness.judge.verdict import Verdict
-from harness.run import idle, peers, side, throughput, windows
+from harness.run import idle, other_load, peers, side, throughput, windows
 from harness.run.case_run import CaseRun
 from harness.run.side import Side
 from harness.run.windows import Block, Conclude, Measurement
@@ -150,11 +150,12 @@ class CaseSpeed:
             idle.check_flat(card, during, after)
             note = idle.incomparable(card, before, after)
             if not self.context.simulated(self.chip):  # a simulated SDK shows the utilisation that a switch gives it
+                idle.check_working(card, during)
                 after = idle.seeing(card, after, during)
         of_card = self.chip.devices_per_card
         return Measurement(blocks, (), of_card, before, after, effort, devices_here=len(every), note=note,
                            memory=memory, numbers=tuple(device.index for device in card),
-                           launched_alone=self._launched_alone)  # fmt: skip
+                           counters=idle.counters(during), launched_alone=self._launched_alone)  # fmt: skip
 
     def _sides(self, card: list[Device], watcher: Worker, stack: ExitStack, fresh: bool = False) -> list[Side]:
         """A session on each device, each in a new process, its outputs compared with the reference, an earlier process
@@ -173,7 +174,8 @@ class CaseSpeed:
         timed = self.timed(inputs)
         sides = [Side(str(self.case), session, inputs, session.run(inputs), other, stand_in) for session in sessions]
         if earlier is not None:
-            side.check_processes(sides[0], earlier)
+            promise = registry.backend(run.present.backend).same_bytes(built.spec.options)
+            side.check_processes(sides[0], earlier, promise)
         first = card[0].card == run.device.card
         if not first:
             side.check_right(sides, run.judged)
@@ -215,12 +217,15 @@ class CaseSpeed:
                 answered = peer.run(images)  # before the windows: it allocates its memory then
                 sides.append(Side(f"{name} beside {self.case}", peer, images, answered))
             patience = self._patience(CPU_PATIENCE_S)
+            throttles = other_load.throttles()
             blocks, effort, load = throughput.pairs_until_decided(sides, self._shown(patience), patience)
             memory = sides[0].check_flat()
+            now = other_load.throttles()
+        counters = {} if throttles is None or now is None else {"processor_throttles": float(now - throttles)}
         after = (run.worker.health(run.device),)
         chip, beside = windows.apart(blocks, self.peers)
         return Measurement(chip, beside.pop(EAGER, ()), 1, before, after, effort, load, memory=memory, beside=beside,
-                           launched_alone=self._launched_alone)  # fmt: skip
+                           counters=counters, launched_alone=self._launched_alone)  # fmt: skip
 
 
 def untold(*runs: Measurement) -> dict[str, Any]:

@@ -186,6 +186,44 @@ def check_flat(devices: Sequence[Device], during: Sequence[Sequence[Health]], af
             )
 
 
+def check_working(devices: Sequence[Device], during: Sequence[Sequence[Health]]) -> None:
+    """Raises InvalidMeasurement when a device, by its own counters, computed nothing in any look under load: it says so
+    itself, or it shows the utilisation of an idle one while another that is timed with it shows more. `during` as in
+    check_same; its first row is of the moment the load begins."""
+    looks = during[1:]
+    if len(looks) < LOOKS:
+        return
+    shown = [[row[number].busy for row in looks] for number in range(len(devices))]
+    works = any(share is not None and share > IDLE for shares in shown for share in shares)
+    for number, (device, shares) in enumerate(zip(devices, shown, strict=True)):
+        alone = f"compare the vendor's numbers with the runtime's, then time it alone: --device {device.index}"
+        if all(row[number].idle for row in looks) and all((share or 0.0) <= IDLE for share in shares):
+            raise InvalidMeasurement(
+                f"{device.name} {device.index} said itself that it is idle, in {len(looks)} looks while it was timed: "
+                "its work was not done, or ran elsewhere",
+                hint=alone,
+            )
+        if works and all(share is not None and share <= IDLE for share in shares):
+            raise InvalidMeasurement(
+                f"{device.name} {device.index} showed no utilisation in {len(looks)} looks while it was timed, and "
+                "others beside it did: its work was not done, or ran elsewhere",
+                hint=alone,
+            )
+
+
+def counters(during: Sequence[Sequence[Health]]) -> dict[str, float]:
+    """What the devices' own counters showed under load, where they tell: {"device_busy": mean utilisation (0..1),
+    "device_clock_mhz": the lowest clock that ran}. `during` as in check_working."""
+    seen = [health for row in during[1:] for health in row]
+    busy = [health.busy for health in seen if health.busy is not None]
+    clocks = [health.now_mhz or health.clock_mhz for health in seen]
+    told = [clock for clock in clocks if clock]
+    return {
+        **({"device_busy": round(sum(busy) / len(busy), 4)} if busy else {}),
+        **({"device_clock_mhz": min(told)} if told else {}),
+    }
+
+
 def seeing(
     devices: Sequence[Device], after: Sequence[Health], during: Sequence[Sequence[Health]]
 ) -> tuple[Health, ...]:

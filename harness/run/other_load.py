@@ -1,10 +1,12 @@
-"""How much processor time other programs use, because that makes a measurement on a CPU invalid."""
+"""How much processor time other programs use, because that makes a measurement on a CPU invalid, and how often the
+processor was throttled."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +60,18 @@ def _own_ticks(proc: Path) -> int:
             ancestor = parent.get(ancestor, 0)
         total += own if ancestor == os.getpid() else 0
     return total
+
+
+def throttles(folder: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """How often the cores that this process may use were throttled for heat since the machine started; None where the
+    kernel does not count it, as in most virtual machines (Documentation/admin-guide/cputopology of Linux, and
+    drivers/thermal/intel/therm_throt.c)."""
+    counts = []
+    for core in os.sched_getaffinity(0):
+        for what in ("core", "package"):
+            with suppress(OSError, ValueError):
+                counts.append(int((folder / f"cpu{core}" / "thermal_throttle" / f"{what}_throttle_count").read_text()))
+    return sum(counts) if counts else None
 
 
 def others_share(before: Load | None, after: Load | None) -> float:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.case import Tensors
 from harness.errors import InvalidMeasurement
@@ -185,20 +187,37 @@ class Side:
 def _unlike(found: Tensors, wanted: Tensors) -> str:
     """Name of the first output that differs beyond rounding, or "". NaN equals NaN, because numerics judges NaN."""
     for name, value in wanted.items():
-        near = ROUNDING * float(np.abs(value).max(initial=0.0))
+        largest = float(np.abs(value).max(initial=0.0))
+        if not np.isfinite(largest):
+            largest = float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
+        near = ROUNDING * largest
         if not np.allclose(found[name], value, rtol=ROUNDING, atol=near, equal_nan=True):
             return name
     return ""
 
 
-def check_processes(side: Side, earlier: Tensors) -> None:
-    """Raises InvalidMeasurement when the outputs of another process, for the same inputs, differ beyond rounding."""
+def check_processes(side: Side, earlier: Tensors, promise: str = "") -> None:
+    """Raises InvalidMeasurement when the outputs of another process, for the same inputs, differ beyond rounding; where
+    there is a `promise` (BackendRow.same_bytes), when a bit of them does."""
     name = _unlike(side.answered, earlier)
     if name:
         raise InvalidMeasurement(
             f"{side.who}: output {name} differs from that of an earlier process with the same engine and inputs",
             hint="load the engine twice and compare: pytest -m numerics, two times",
         )
+    for name, value in earlier.items() if promise else ():
+        other = np.count_nonzero(_bits(side.answered[name]) != _bits(value))
+        if other:
+            raise InvalidMeasurement(
+                f"{side.who}: {other} of {value.size} values of output {name} differ in their last bits from those of "
+                f"an earlier process with the same engine and inputs, and {promise} promises equal ones",
+                hint="load the engine twice and compare, and report it to the vendor: pytest -m numerics, two times",
+            )
+
+
+def _bits(values: NDArray[Any]) -> NDArray[Any]:
+    """The values as whole numbers, so that -0 is not 0, and NaN is NaN."""
+    return np.ascontiguousarray(values).view(f"u{values.itemsize}")
 
 
 def check_right(sides: Sequence[Side], judge: Callable[[Tensors], Verdict]) -> None:

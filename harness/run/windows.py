@@ -53,6 +53,7 @@ class Measurement:
     devices_here: int = 1
     note: str = ""  # facts about the devices that could not be compared
     memory: Mapping[str, float] = field(default_factory=dict)  # of a worker over executes (Side.check_flat)
+    counters: Mapping[str, float] = field(default_factory=dict)  # of the devices under load (idle.counters)
     beside: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
     numbers: tuple[int, ...] = ()  # of the devices of a card, in the order of their timings
     launched_alone: bool = True  # as in judge_in_flight, as far as chip and backend tell

@@ -87,7 +87,8 @@ def measured(case_run, keep, simulated_latency):
     run, speed = asked.measurement, asked.estimate
     keep({**of_measurement(case_run.case, run, None), "again": case_run.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
-               "spread": speed.spread, **percentiles(run.latencies), **run.memory}  # fmt: skip
+               "spread": speed.spread, **percentiles(run.latencies), **run.counters,
+               **run.memory}  # fmt: skip
     text = f"{speed} images/s at batch {case_run.case.batch}; no floor is set for a model of your own"
     if simulated_latency is not None:
         return Judged({"": Verdict(Outcome.INCONCLUSIVE, f"SIMULATED, no verdict: {text}", figures)}, (), untold(run))

@@ -18,8 +18,11 @@ def measured(case_run, keep, simulated_latency):
     run, speed = asked.measurement, asked.estimate
     keep({**of_measurement(case_run.case, run, asked.at_least), "again": case_run.anew})
     figures = {"measured": speed.value, "low": speed.low, "high": speed.high, "latency": run.latency,
-               "spread": speed.spread, **percentiles(run.latencies), **run.device_peak_mb, **run.memory}  # fmt: skip
+               "spread": speed.spread, **percentiles(run.latencies), **run.device_peak_mb, **run.counters,
+               **run.memory}  # fmt: skip
     unrest = [] if run.peer else [reason for timing in run.timings for reason in unsteady(timing)]
+    if throttled := run.counters.get("processor_throttles"):
+        unrest.append(f"the processor was throttled {throttled:.0f} times while it was timed")
     marks = (*((run.mark,) if run.mark else ()), *(("unsteady",) if unrest else ()))
     marks += ("host-bound",) if any(timing.host_bound for timing in run.timings) else ()
 

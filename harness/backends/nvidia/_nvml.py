@@ -21,6 +21,9 @@ SPOILING = {0x08: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware
 """Clock event reasons (nvmlClocksThrottleReason*) that make a measurement one of the cooling. The software power cap
 (0x04) is not among them: a T4 lives at its 70 W under load, and the published figures were taken there."""
 
+GPU_IDLE = 0x01
+"""nvmlClocksEventReasonGpuIdle: nothing runs on the GPU, and the clocks drop to their idle state (nvml.h)."""
+
 REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 PROCESSES = (
     "nvmlDeviceGetComputeRunningProcesses",
@@ -191,6 +194,8 @@ def _from_nvml(nvml: Any, number: int) -> Health:
         told.of_use,
         own_mb=own_mb(held),
         unseen_mb=None if memory is None else _unseen(memory.used / 2**20, [mb for _, mb in held]),
+        now_mhz=None if now is None else float(now),
+        idle=bool(int(reasons or 0) & GPU_IDLE),
     )
 
 
@@ -243,6 +248,8 @@ def _from_smi(number: int, lost: str) -> Health:
         told.of_use,
         own_mb=own_mb(held),
         unseen_mb=_unseen(float(used[0][0]), [mb for _, mb in held]) if used and _is_number(used[0][0]) else None,
+        now_mhz=now,
+        idle=bool((reasons or 0) & GPU_IDLE),
     )
 
 

@@ -237,3 +237,13 @@ def test_a_row_that_is_none_or_takes_a_name_that_exists_is_refused(monkeypatch, 
 
     with pytest.raises(UsageError, match=said):
         registry.with_plugins(BACKENDS, "chipproof.backends", BackendRow)
+
+
+def test_equal_bits_are_promised_by_tensorrt_and_by_atc_where_it_is_asked():
+    promised = {row.name: (row.same_bytes({}), row.same_bytes({"deterministic": "1"})) for row in BACKENDS.values()}
+
+    said = "ATC with --deterministic=1"
+    assert {name: told for name, told in promised.items() if any(told)} == {
+        "trt": ("TensorRT", "TensorRT"), **dict.fromkeys(("acl", "ais_bench", "msame"), ("", said)),
+    }  # fmt: skip
+    assert BACKENDS["acl"].same_bytes({"deterministic": "0"}) == ""

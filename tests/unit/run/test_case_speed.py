@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness import matrix
-from harness.backends.base import Device, Health
+from harness.backends.base import BuildSpec, Device, Health
 from harness.baselines import load
 from harness.case import Case
 from harness.errors import InvalidMeasurement
@@ -204,8 +204,10 @@ def duo(monkeypatch):
     monkeypatch.setattr(Side, "check_fresh", lambda self, *timed: None)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {self.model.input: IMAGES})
     monkeypatch.setattr(CaseRun, "different", property(lambda self: self.case.batch))
-    monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), None))
-    monkeypatch.setattr(CaseEngine, "built", lambda self, worker, variant: Built(Path("engine"), None))
+    monkeypatch.setattr(CaseRun, "built", lambda self: Built(Path("engine"), BuildSpec("fp16", 1, (), ())))
+    monkeypatch.setattr(
+        CaseEngine, "built", lambda self, worker, variant: Built(Path("engine"), BuildSpec("fp16", 1, (), ()))
+    )
     nothing = SimpleNamespace(cell=lambda *case: None)
     settings = SimpleNamespace(
         process=0,

@@ -261,3 +261,43 @@ def test_a_device_that_shows_no_utilisation_under_the_suites_own_load_does_not_t
 
     assert (other.untold, seen.untold) == ("", note)
     assert idle.seeing([CARD], [Health(untold="a")], [[Health(busy=0.0)]] * 3)[0].untold.startswith("a, utilisation")
+
+
+def looks_of(*rows):
+    return [[Health(busy=0.0, idle=True)] * len(rows[0]), *([Health(**one) for one in row] for row in rows)]
+
+
+IDLES, WORKS, SILENT = {"busy": 0.03}, {"busy": 0.9}, {"busy": None}
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong"),
+    [
+        ([[IDLES, WORKS], [IDLES, WORKS]], "NVIDIA T4 0 showed no utilisation in 2 looks while it was timed"),
+        ([[WORKS, IDLES], [IDLES, WORKS]], ""),  # a pause each
+        ([[IDLES, IDLES], [IDLES, IDLES]], ""),  # they cannot tell: see seeing
+        ([[SILENT, WORKS], [IDLES, WORKS]], ""),
+        ([[IDLES, WORKS]], ""),  # one look is too few
+        ([[{**IDLES, "idle": True}], [{**IDLES, "idle": True}]], "NVIDIA T4 0 said itself that it is idle"),
+        ([[{**SILENT, "idle": True}], [{**SILENT, "idle": True}]], "said itself that it is idle, in 2 looks"),
+        ([[{**IDLES, "idle": True}], [IDLES]], ""),
+        ([[{**WORKS, "idle": True}], [{**IDLES, "idle": True}]], ""),
+    ],
+)
+def test_a_device_that_did_nothing_by_its_own_counters_was_not_timed(rows, wrong):
+    cards = [CARD] * len(rows[0])
+    if not wrong:
+        idle.check_working(cards, looks_of(*rows))
+        return
+    with pytest.raises(InvalidMeasurement, match=re.escape(wrong)):
+        idle.check_working(cards, looks_of(*rows))
+
+
+def test_counters_are_those_under_load_where_they_are_told():
+    looks = looks_of(
+        [{"busy": 0.9, "now_mhz": 1500.0, "clock_mhz": 1590.0}], [{"busy": 0.8, "clock_mhz": 1490.0}], [{}]
+    )
+
+    assert idle.counters(looks) == {"device_busy": 0.85, "device_clock_mhz": 1490.0}
+    assert idle.counters(looks_of([{}])) == {}
+    assert idle.counters([]) == {}

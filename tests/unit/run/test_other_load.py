@@ -6,6 +6,7 @@ import time
 import pytest
 from made_loads import loads
 
+from harness.run import other_load
 from harness.run.other_load import Load, others_rest, others_share
 
 
@@ -57,3 +58,16 @@ def test_our_own_work_is_no_load():
 
     assert after.own - before.own >= 0.05, "this process is counted"
     assert after.busy >= before.busy
+
+
+def test_throttling_for_heat_is_counted_where_the_kernel_counts_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2})
+    assert other_load.throttles(tmp_path) is None
+    for core, counts in ((0, ("3", "5")), (1, ("100", "100")), (2, ("4", None))):
+        folder = tmp_path / f"cpu{core}" / "thermal_throttle"
+        folder.mkdir(parents=True)
+        for what, count in zip(("core", "package"), counts, strict=True):
+            if count is not None:
+                (folder / f"{what}_throttle_count").write_text(f"{count}\n")
+
+    assert other_load.throttles(tmp_path) == 12

@@ -308,6 +308,33 @@ def test_another_process_must_give_the_same_outputs():
         checks.check_processes(side(), {"y": side().answered["y"] * 1.1})
 
 
+def test_where_equal_bits_are_promised_another_process_gives_them():
+    last = {"y": np.nextafter(side().answered["y"], np.inf, dtype=side().answered["y"].dtype)}
+    checks.check_processes(side(), last)
+    checks.check_processes(side(), {"y": side().answered["y"].copy()}, "the vendor")
+    count = last["y"].size
+    told = f": {count} of {count} values of output y differ in their last bits .* and the vendor promises equal ones"
+    with pytest.raises(InvalidMeasurement, match=told):
+        checks.check_processes(side(), last, "the vendor")
+
+
+def test_values_that_are_not_finite_do_not_hide_the_others_and_do_not_accuse_them():
+    answered = np.array([1.0, 2.0, np.nan, np.inf], np.float32)
+    one = replace(side(), answered={"y": answered})
+
+    checks.check_processes(one, {"y": answered * np.float32(1.0005)})
+    with pytest.raises(InvalidMeasurement, match="output y differs"):
+        checks.check_processes(one, {"y": np.array([1.0, 2.1, np.nan, np.inf], np.float32)})
+
+
+def test_zeros_of_two_signs_are_two_and_nan_is_nan():
+    zeros = {"y": np.array([0.0, np.nan], np.float32)}
+    one = replace(side(), answered=zeros)
+    checks.check_processes(one, {"y": zeros["y"].copy()}, "the vendor")
+    with pytest.raises(InvalidMeasurement, match="1 of 2 values"):
+        checks.check_processes(one, {"y": np.array([-0.0, np.nan], np.float32)}, "the vendor")
+
+
 def test_answers_may_differ_by_rounding_only():
     one = Side("chip", Session(factor=1.0005), INPUTS, Session().run(INPUTS))
     two = Side("chip", Session(factor=1.003), INPUTS, Session().run(INPUTS))

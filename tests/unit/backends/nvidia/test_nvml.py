@@ -429,3 +429,12 @@ def test_the_words_of_nvml_alone_tell_the_next_step():
     for error, step in (("LibRmVersionMismatch(18)", "reboot"), ("DriverNotLoaded(9)", "modprobe")):
         assert step in _nvml.repair(f"NVML: nvmlInit failed: NVMLError_{error}; nvidia-smi is not on PATH")
     assert _nvml.repair("NVML: ModuleNotFoundError(); nvidia-smi is not on PATH") == ""
+
+
+@pytest.mark.parametrize(("throttle", "idle"), [(0x1, True), (0x5, True), (0x4, False), (0x20, False)])
+def test_the_clock_that_runs_is_told_and_whether_the_gpu_says_that_it_is_idle(sdk, throttle, idle):
+    sdk.switch(throttle=throttle)
+
+    health = _nvml.state(0)
+
+    assert (health.idle, health.now_mhz, health.clock_mhz) == (idle, 1590.0, 1590.0)
