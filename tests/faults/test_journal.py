@@ -177,3 +177,16 @@ def test_a_verdict_computed_by_other_figures_says_so(written, planted):
 
     told = {c.record.stage: c for c in recompute(run, path.parent, other)}
     assert (told["throughput"].result, told["published"].result) == ("not recomputed", "not recomputed")
+
+
+def test_a_red_test_that_is_taken_over_is_red_again(conform, monkeypatch, tmp_path):
+    monkeypatch.setenv("TESTBED", "mean_forgotten")
+
+    first, second = (
+        conform("tiny_classes and fp32 and bs4 and numerics", more=(f"--results={tmp_path}", *more))
+        for more in ((), ("--resume=latest",))
+    )
+
+    assert all("taken_over" in record.facts for record in second.records)
+    assert "FAIL" in second.seen.values()
+    assert second.seen == first.seen

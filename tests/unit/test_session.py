@@ -437,6 +437,8 @@ def test_an_absent_chip_that_is_required_is_a_failure(tmp_path):
     assert "--require ascend310p: nothing ran on it" in done.stdout
     assert done.stdout.count("set_env.sh") == 1  # told by the summary, and not by pytest for every test
     assert 'name="export.outcome" value="SKIP"' in xml.read_text()
+    assert "<error" in xml.read_text()
+    assert "<skipped" not in xml.read_text()
     assert "ascend310p is absent" in summary.read_text()
 
 
