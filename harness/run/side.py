@@ -29,6 +29,8 @@ FRESH, FRESH_ENOUGH = 15, (1, 0.5)  # times that it is run at most; times and se
 FRESH_SURE = (3, 2.0)  # that are enough to accuse a runtime: one stall of a CPU is no proof
 COLD = 200e-6  # seconds that new inputs may cost beside, in cold caches; published executes take 1.5 ms or more
 REMEMBERED = 0.6  # allowed ratio of a repeated execute to one of new inputs; caches of a host give 0.8 and more
+NEARLY = 0.75, 14, 500e-6  # the same where so many of `FRESH` pairs are below it, and seconds that are gained at least
+NEARLY_S = 5.0  # for so many seconds pairs are added where that may be
 GROWTH_MB = 4.0  # MB in a stretch of executes: in a thousand, a buffer of 4 KB, the smallest piece of memory, each
 ROUNDING = 1e-3  # relative to the largest value: a runtime may choose another kernel for a repeated run
 
@@ -107,16 +109,16 @@ class Side:
         `timed` are the seconds of windows of one execute each, or of one of each that are in flight together, which
         repeat the usual inputs: where the first execute of the other inputs took no longer, nothing else is run.
 
-        Raises InvalidMeasurement when the repeated ones are quicker, beyond `REMEMBERED`."""
+        Raises InvalidMeasurement when the repeated ones are quicker, beyond `REMEMBERED`, or beyond `NEARLY` in nearly
+        all of `FRESH` pairs."""
         if self.simulated:
             return
         new, again = list(self.took), list(timed)
 
-        def remembered() -> bool:
-            gained = median(new) - median(again)
-            return median(again) < REMEMBERED * median(new) and gained > COLD
+        def below(ratio: float, gain: float) -> bool:
+            return median(again) < ratio * median(new) and median(new) - median(again) > gain
 
-        if new and again and not remembered():
+        if new and again and not below(REMEMBERED, COLD):
             return
         new, again = [], []
         begun = time.perf_counter()
@@ -125,10 +127,15 @@ class Side:
             first, second = (1 / window.rate for window in windows[:2])
             new.append(first)
             again.append(second)
-            fewest, seconds = FRESH_SURE if remembered() else FRESH_ENOUGH
+            fewest, seconds = FRESH_ENOUGH
+            if below(REMEMBERED, COLD):
+                fewest, seconds = FRESH_SURE
+            elif below(NEARLY[0], NEARLY[2]):
+                seconds = NEARLY_S
             if len(new) == FRESH or (len(new) >= fewest and time.perf_counter() >= begun + seconds):
                 break
-        if remembered():
+        quicker = sum(second < NEARLY[0] * first for first, second in zip(new, again, strict=True))
+        if below(REMEMBERED, COLD) or (quicker >= NEARLY[1] and below(NEARLY[0], NEARLY[2])):
             raise InvalidMeasurement(
                 f"{self.who}: an execute takes {1e3 * median(new):.3g} ms with new inputs and "
                 f"{1e3 * median(again):.3g} ms when it is repeated",

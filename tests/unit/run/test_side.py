@@ -104,7 +104,7 @@ class Remembering(Session):
 
 
 @pytest.mark.parametrize(("seconds", "again", "kept"), [
-    (0.01, 0.001, True), (0.01, 0.00599, True), (0.01, 0.006, False), (9e-5, 2e-5, False),
+    (0.01, 0.001, True), (0.001, 0.000599, True), (0.001, 0.0006, False), (9e-5, 2e-5, False),
     (4e-4, 1.99e-4, True), (4e-4, 2.01e-4, False),
 ])  # fmt: skip
 def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds, again, kept):
@@ -194,6 +194,51 @@ def test_one_stall_of_an_execute_with_new_inputs_is_no_proof(monkeypatch):
     one.check_fresh()
 
     assert 1 < len(one.session.fed) <= checks.FRESH
+
+
+class Wavering(Remembering):
+    """Of each pair, the repeated execute takes that much of the other, one after the other."""
+
+    def __init__(self, ratios, seconds=0.01):
+        super().__init__(seconds, seconds)
+        self.ratios = iter(ratios)
+
+    def measure(self, inputs, plan):
+        self.again = self.seconds * next(self.ratios)
+        return super().measure(inputs, plan)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "seconds", "wrong"),
+    [
+        ([0.7] * 15, 0.01, True),
+        ([*[0.7] * 7, 0.9, *[0.7] * 7], 0.01, True),
+        ([*[0.7] * 7, 0.9, 0.9, *[0.7] * 6], 0.01, False),
+        ([0.76] * 15, 0.01, False),
+        ([0.7] * 15, 0.0016, False),  # 0.48 ms are gained: what a launch may take
+        ([0.7] * 15, 0.0018, True),
+    ],
+)
+def test_a_runtime_that_saves_a_quarter_of_what_is_repeated_is_found_where_nearly_all_pairs_say_so(
+    ratios, seconds, wrong
+):
+    one = side(Wavering(ratios, seconds))
+
+    if wrong:
+        with pytest.raises(InvalidMeasurement, match="when it is repeated"):
+            one.check_fresh()
+    else:
+        one.check_fresh()
+    assert len(one.session.fed) == 15
+
+
+def test_pairs_are_added_for_some_seconds_where_a_quarter_may_be_saved(monkeypatch):
+    one, clock = side(Wavering([0.7] * 15, 0.3)), iter([0.0, 1.0, 2.0, 4.9, 5.0])
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: next(clock))
+
+    one.check_fresh()
+
+    assert len(one.session.fed) == 4, "too few to accuse a runtime"
 
 
 class Keeping(Remembering):
