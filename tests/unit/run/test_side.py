@@ -104,7 +104,7 @@ class Remembering(Session):
 
 
 @pytest.mark.parametrize(("seconds", "again", "kept"), [
-    (0.01, 0.001, True), (0.001, 0.000599, True), (0.001, 0.0006, False), (9e-5, 2e-5, False),
+    (0.01, 0.001, True), (0.001, 0.000599, True), (0.001, 0.000601, False), (9e-5, 2e-5, False),
     (4e-4, 1.99e-4, True), (4e-4, 2.01e-4, False),
 ])  # fmt: skip
 def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds, again, kept):
