@@ -90,7 +90,7 @@ def losses(rounded: Tensors, reference: Tensors) -> dict[str, Loss]:
         if not np.isfinite(rounded[name]).all():
             continue
         pairs = zip(np.asarray(rounded[name], np.float64), np.asarray(wanted, np.float64), strict=True)
-        seen = [_deviation(name, 0, *pair) for pair in pairs]
+        seen = [_deviation(name, image, *pair) for image, pair in enumerate(pairs)]
         loss = Loss(max(d["rms"] for d in seen), max(d["largest"] for d in seen))
         if math.isfinite(loss.rms) and math.isfinite(loss.largest):  # not so where the reference is all zeros
             found[name] = loss

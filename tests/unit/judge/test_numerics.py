@@ -192,6 +192,17 @@ def test_the_worst_element_is_named_with_both_values():
     assert [row for row, levels in enumerate(how["heat"]) if "5" in levels] == [25]  # of 50 rows in 40: row 31 of 50
 
 
+@pytest.mark.parametrize(("off", "bin_"), [(3.0, -1), (-3.0, 0)])
+def test_what_is_drawn_of_a_deviation_is_the_chips_value_less_the_references(off, bin_):
+    wanted = tensors()
+    at = (2, 17, 3)
+    told = judge_numerics(changed(wanted, "output0", at, wanted["output0"][at] + off), wanted, FP16).details
+
+    assert told["worst"]["element"] == list(at)
+    assert [place for place, n in enumerate(told["differences"]["counts"]) if n == 1] == [bin_ % 41]
+    assert (told["differences"]["output"], told["differences"]["sample"]) == ("output0", 2)
+
+
 def test_what_passes_has_no_differences_to_draw():
     assert "differences" not in judge_numerics(tensors(), tensors(), FP32).details
 

@@ -295,6 +295,20 @@ def test_an_interval_that_is_too_wide_says_how_long_it_would_take(registry, low,
     )
 
 
+def test_no_message_asks_for_more_than_an_hour(registry):
+    """1.2 times what narrows an interval of a factor of 1.5 squared is 4.8 times as long."""
+    cell = registry.cell(FIGURE, "throughput")
+    wide = Estimate(cell.value, cell.value / 1.5, cell.value * 1.5, 0.3, 60)
+    for seconds, says in ((749.9, "--patience 3600"), (750.1, "more --patience")):
+        assert judge_floor(wide, cell, effort=Effort(seconds=seconds)).text.endswith(f"again, with {says}")
+
+    near = estimate(*(0.95 * cell.value * 1.005 * math.exp(side * 0.01) for side in (-1, 1)))
+    windows = 4 * judge_floor(near, cell, effort=LOOK).details["needed_sessions"]
+    for hour, says in ((0.99, "would decide: --patience"), (1.02, "more than an hour would be needed")):
+        took = hour * 3600 / (1 + windows / 60)
+        assert says in judge_floor(near, cell, effort=Effort(seconds=took)).text
+
+
 def test_a_target_compares_with_a_measured_figure_where_there_is_one(registry):
     target = next(t for t in registry.targets("ascend310p") if t.other == "t4")
 
