@@ -16,6 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from harness.case import Case
 from harness.errors import UsageError
 from harness.judge.policy import BOUNDS, Asked, Expected, Gate, Observed, Policy, Row
 from harness.vocabulary import STAGES, Outcome
@@ -48,7 +49,7 @@ def read(path: Path, cases: Collection[str], steps: Collection[str]) -> Policy:
     decided = table.get("decided")
     if decided is not None and not (_number(decided) and 0 < decided <= 1):
         raise UsageError(f"{path}: decided = {decided!r} is not a share", hint="write a number above 0, at most 1")
-    chips = sorted({case.rsplit("-", 3)[1] for case in cases})
+    chips = sorted({Case.parse(case).chip for case in cases})
     return Policy(
         hashlib.sha256(text.encode()).hexdigest(), path.name, tuple(found["expect"]), tuple(found["observe"]),
         tuple(found["gate"]), tuple(found["bound"]), decided, _limits(path, table.get("limits", {}), steps, chips),

@@ -131,6 +131,7 @@ ROW = '[[expect]]\ncase = "*"\nstage = "numerics"\nreason = "x"\n'
         ("expct = 3", "there is no 'expct'", "did you mean expect"),
         (ROW + 'stge = "x"', "chipproof.toml:1: there is no 'stge'", "did you mean stage"),
         (ROW.replace('reason = "x"\n', ""), "chipproof.toml:1: reason is missing", "a row has"),
+        ('[[expect]]\nstage = "*"\n', "chipproof.toml:1: case is missing", "a row has case, stage, reason"),
         (ROW.replace('"x"', '""'), "reason = '' is not allowed", "say in words"),
         (ROW.replace("numerics", "numbers"), "stage = 'numbers' is not allowed", "numerics"),
         (ROW + 'outcome = "PASS"', "outcome = 'PASS' is not allowed", "FAIL, INVALID, ERROR"),

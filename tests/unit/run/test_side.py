@@ -273,6 +273,17 @@ def test_inputs_that_were_not_met_hold_the_same_pixels_and_no_two_alike_rows():
     assert met[0] == few["x"][0].tobytes()
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 4, 5), (4, 5)])
+def test_pictures_are_turned_upside_down_whatever_axes_come_before(shape):
+    inputs = {"x": np.arange(np.prod(shape), dtype=np.float32).reshape(shape)}
+    session = Session()
+    session.run = lambda fed: {"y": fed["x"].ravel()[:1]}
+    turned, _ = Side("chip", session, inputs, session.run(inputs)).turned
+
+    assert np.array_equal(turned["x"], inputs["x"][..., ::-1, :])
+    assert turned["x"].flags.c_contiguous
+
+
 def test_inputs_of_a_users_model_are_not_moved():
     one = Side("chip", Session(), INPUTS, Session().run(INPUTS), {"x": -INPUTS["x"]})
 

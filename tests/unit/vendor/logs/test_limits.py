@@ -160,6 +160,7 @@ LIMITS = {
     "images and queries": (implicit, 1981.9, 1982.1, None),
     # all
     "more images than any device makes": (lambda x: log_samples.pure(x, 1000 / x), 9.99999e6, 1e7, None),
+    "far more images": (lambda x: log_samples.pure(x, 1000 / x), 9e6, 2e7, None),
 }  # fmt: skip
 
 
@@ -231,6 +232,7 @@ SAID = {
     "queries and wall time, below": (":3", "the queries over the Total Host Walltime are 247.5 a second, not 247.24"),
     "images and queries": (":3", "1982.1 qps with 4 ms of compute a query"),
     "more images than any device makes": ("", "1e+07 images/s"),
+    "far more images": ("", "2e+07 images/s"),
 }
 
 
