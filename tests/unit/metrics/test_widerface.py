@@ -274,16 +274,17 @@ def test_a_score_is_read_as_its_shortest_decimal(score):
     assert widerface.shortest_decimal(given).tolist() == [float(str(given[0])), 0.5]
 
 
-def test_of_the_references_faces_the_tallest_third_is_easy_and_two_thirds_are_medium():
-    """Eight faces 10 to 80 high, the tall ones narrow: a third of eight is taken as three, two thirds as six."""
-    high = np.arange(80, 0, -10, dtype=np.float32)
-    corners = np.column_stack([high * 0, high * 0, 90 - high, high])
-    halves = [{"boxes": part, "scores": np.full(4, 0.5, np.float32)} for part in (corners[::2], corners[1::2])]
+@pytest.mark.parametrize(("number", "easy", "medium"), [(8, 3, 6), (9, 3, 6), (10, 4, 7), (12, 4, 8)])
+def test_of_the_references_faces_the_tallest_third_is_easy_and_two_thirds_are_medium(number, easy, medium):
+    """Faces 10, 20, ... high, the tall ones narrow: a third of eight is taken as three, two thirds as six."""
+    high = np.arange(10 * number, 0, -10, dtype=np.float32)
+    corners = np.column_stack([high * 0, high * 0, 10 * number + 10 - high, high])
+    halves = [{"boxes": part, "scores": np.full(len(part), 0.5, np.float32)} for part in (corners[::2], corners[1::2])]
 
     truth = widerface.truth_from_reference(halves)
 
     heights = np.concatenate([faces.boxes[:, 3] for faces in truth])
     counted = np.concatenate([faces.counted for faces in truth], axis=1)
     assert [sorted(heights[row], reverse=True) for row in counted] == [
-        [80, 70, 60], [80, 70, 60, 50, 40, 30], [80, 70, 60, 50, 40, 30, 20, 10],
-    ]  # fmt: skip
+        high[:most].tolist() for most in (easy, medium, number)
+    ]
