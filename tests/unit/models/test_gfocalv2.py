@@ -93,6 +93,7 @@ def test_an_engine_that_suppresses_by_itself_gives_the_same_objects():
     kept, values, labels = boxes.multiclass_nms(found, scores, 0.05, 0.6, 100)
     rows = np.zeros((100, 5), np.float32)
     rows[: len(kept)] = np.hstack((kept, values[:, None]))
+    rows[len(kept) :, :4] = 7  # padding may hold anything but a score
     filled = np.zeros(100, np.int64)
     filled[: len(kept)] = labels
     again = gfocalv2.postprocess_suppressed({"1760": rows, "1762": filled}, frame)
