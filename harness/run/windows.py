@@ -145,8 +145,6 @@ def fits_latencies(run: Measurement, speed: Estimate, batch: int) -> Verdict:
 def speed_of(run: Measurement, batch: int) -> Estimate:
     """Images per second of one card, with its interval; of several sessions, each counts as one observation."""
     rates = [batch * rate for rate in run.rates]
-    if run.effort.sessions == 1:
-        return throughput(rates)
     sizes = [min(len(timing.windows) for timing in block) for block in run.blocks]
     ends = [sum(sizes[: len(sizes) - back]) for back in range(run.effort.sessions - 1, -1, -1)]
     return over_sessions([rates[begin:end] for begin, end in zip([0, *ends], ends, strict=False)])

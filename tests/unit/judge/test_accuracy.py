@@ -327,6 +327,13 @@ def test_an_accuracy_that_is_no_fraction_is_no_measurement(registry, measured):
         judge_published(measured, *published(registry, "regnety_016-ascend310p-fp16-bs1", "top1"))
 
 
+def test_three_percent_above_the_published_figure_is_not_more():
+    figure = replace(ANY_CELL, value=0.5)
+
+    assert judge_published(0.515, figure, None).outcome is PASS
+    assert judge_published(0.5150001, figure, None).outcome is Outcome.INVALID
+
+
 @pytest.mark.parametrize(("measured", "outcome"), [(0.0, FAIL), (1.0, PASS)])
 def test_no_and_every_right_answer_are_accuracies(measured, outcome):
     assert judge_published(measured, replace(ANY_CELL, value=1.0), None).outcome is outcome

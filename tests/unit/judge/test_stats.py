@@ -515,6 +515,14 @@ def test_few_pairs_are_worth_what_their_correlation_leaves():
     assert 2 < ratio.worth < 6
 
 
+@pytest.mark.parametrize("lows", [(0.0, 0.9), (1.9, 0.0), (-1.0, 0.9), (1.9, -1.0)])
+def test_a_ratio_of_intervals_that_reach_zero_is_none(lows):
+    one, other = Estimate(2.0, lows[0], 2.1, 0.1, 40), Estimate(1.0, lows[1], 1.1, 0.1, 12)
+
+    with pytest.raises(InvalidMeasurement, match=r"an interval reaches zero: 2 .* over 1 "):
+        ratio_interval(one, other)
+
+
 def test_a_ratio_rests_on_the_shorter_series():
     ratio = ratio_interval(Estimate(2.0, 1.9, 2.1, 0.1, 40, 40), Estimate(1.0, 0.9, 1.1, 0.1, 12, 10))
 

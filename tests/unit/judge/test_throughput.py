@@ -712,6 +712,15 @@ def test_executes_at_once_beyond_those_in_flight_are_invalid_unless_the_execute_
     assert verdict.details["executes_at_once"] == pytest.approx(at_once * in_flight)
 
 
+@pytest.mark.parametrize(("slow", "quartile"), [(0, 10), (5, 10), (6, 20), (20, 20)])
+def test_the_upper_quartile_of_single_executes_is_what_a_rate_is_held_against(slow, quartile):
+    """Of 20, the fifteenth: a quarter may take longer. A runtime that skips every second execute is quick in half."""
+    told = judge_in_flight(800, 8, 1, [0.02] * slow + [0.01] * (20 - slow))
+
+    assert f"takes {1000 * quartile} us (upper quartile of 20)" in told.text
+    assert told.details["executes_at_once"] == pytest.approx(quartile / 10)
+
+
 @pytest.mark.parametrize(("at_once", "outcome"), [(1.33, PASS), (1.49, PASS), (1.51, INVALID)])
 def test_single_executes_may_take_longer_where_the_host_launches_each_operator(at_once, outcome):
     assert judge_in_flight(8 * at_once / 0.05, 8, 1, [0.05] * 20, launched_alone=False).outcome is outcome

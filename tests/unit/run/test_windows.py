@@ -112,6 +112,7 @@ def test_other_load_all_the_time_leaves_no_verdict():
 
     assert verdict.outcome is Outcome.INVALID
     assert "other programs used 97% of the cores: end it" in verdict.text
+    assert verdict.details == {"waited": True}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,17 @@ def test_the_verdict_that_ends_a_measurement_takes_chip_and_eager_pytorch_apart(
         verdict = conclude((block,), Effort(1, 9.0, "pairs of windows"))
         assert verdict.outcome is outcome
         assert verdict.details["ratio"] == pytest.approx(2.0)
+
+
+def test_peers_are_taken_apart_from_the_chip_by_name_over_all_blocks():
+    chip, other, eager = ([series([rate] * 2, start) for start in (0.0, 50.0)] for rate in (20, 40, 10))
+
+    alone, beside = windows.apart(list(zip(chip, other, eager, strict=True)), ["ONNX Runtime", "eager PyTorch"])
+
+    assert alone == ((chip[0],), (chip[1],))
+    assert beside == {"ONNX Runtime": other[0].windows + other[1].windows,
+                      "eager PyTorch": eager[0].windows + eager[1].windows}  # fmt: skip
+    assert windows.apart([(chip[0], other[0])], []) == (((chip[0], other[0]),), {})
 
 
 def test_the_verdict_that_ends_a_measurement_is_by_eager_pytorch_whatever_else_takes_turns():
@@ -195,6 +207,12 @@ def test_cards_that_are_certainly_slower_than_the_others_are_named():
     speeds = {n: Estimate(rate, rate - width, rate + width, width, 9) for n, (rate, width) in rates.items()}
 
     assert slower(speeds) == {2: pytest.approx(1 - 93 / 99.5)}
+    at_it = {
+        0: Estimate(100, 99, 101, 1, 9),
+        1: Estimate(100, 99, 101, 1, 9),
+        2: Estimate(80, 70, 95.0, 1, 9),
+    }
+    assert slower(at_it) == {}
 
 
 def test_a_device_of_a_card_that_is_certainly_slower_than_the_others_is_named():
@@ -227,3 +245,11 @@ def test_what_lengthens_a_single_execute_explains_more_executes_at_once(alone, h
     assert (fits_latencies(run, speed_of(run, 1), 1).outcome is Outcome.PASS) == fits
     conclude = windows.conclusion(1, None, None, 1, launched_alone=alone)
     assert (conclude(run.blocks, Effort()).outcome is Outcome.INVALID) != fits
+    usual = windows.conclusion(1, None, None, 1)(run.blocks, Effort())
+    assert (usual.outcome is Outcome.INVALID) != host_bound
+
+
+def test_executes_in_flight_are_those_of_the_device_that_has_most():
+    two = tuple(replace(series([10], latencies=(0.1,)), in_flight=n) for n in (1, 4))
+
+    assert fits_latencies(run_of(two, devices=2), Estimate(20, 19, 21, 0.1, 9), 1).details["in_flight"] == 4
