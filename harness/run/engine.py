@@ -218,11 +218,11 @@ class CaseEngine:
                 source,
                 spec,
                 backend,
-                self.present.version,
-                self.device.name,
-                lambda path: worker.build(source, path, spec),
-                anew,
-                self.environment,
+                version=self.present.version,
+                device=self.device.name,
+                build=lambda path: worker.build(source, path, spec),
+                anew=anew,
+                environment=self.environment,
             )
 
         path, first = get(anew=False), spec.options.get("quantised")

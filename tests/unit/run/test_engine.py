@@ -77,6 +77,24 @@ def test_what_the_user_sets_is_told_to_the_compiler_and_to_no_other(tmp_path, mo
     assert "known: in_fp32, workspace_mb; for another chip write --backend-option CHIP:threads=2" in caught.value.hint
 
 
+def test_the_compiler_is_told_height_before_width_batch_and_names(tmp_path):
+    engine = engine_of("gfocalv2_r50_fpn-cpu-fp32-bs1", tmp_path, NONE)
+    spec = engine.spec(engine.variant)
+
+    (fed,) = spec.inputs
+    assert (fed.name, fed.dtype, fed.shape) == (engine.model.input, "float32", (-1, 3, 800, 1216))
+    assert (spec.precision, spec.batch, spec.outputs) == ("fp32", 1, engine.model.outputs)
+    assert (spec.calibration, spec.normalize, spec.tiers, spec.tune) == (None, None, (), False)
+
+
+def test_an_option_of_the_user_comes_before_what_the_backend_needs_by_itself(tmp_path, monkeypatch):
+    row = replace(registry.backend("ort"), needs=lambda beside: {"threads": 8, "more": 1})
+    monkeypatch.setattr(registry, "backend", lambda name: row)
+    engine = engine_of("regnety_016-cpu-fp32-bs1", tmp_path)
+
+    assert engine.spec(engine.variant).options == {"threads": 1, "more": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "raw"),
     [

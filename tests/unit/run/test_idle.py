@@ -24,6 +24,12 @@ def test_the_suites_own_work_of_a_moment_ago_is_waited_out():
     seen = iter([Health(busy=0.9), Health(busy=0.3), Health(busy=0.0, note="rested"), Health(busy=1.0)])
 
     assert rested(lambda: next(seen), patience=600).note == "rested"
+    at_it = iter([Health(busy=0.05, note="idle"), Health(busy=0.0)])
+    assert rested(lambda: next(at_it), patience=600).note == "idle"
+    assert idle.users(Health(unseen_mb=2048.0)) == ()
+    assert idle.users(Health(unseen_mb=2049.0)) == (
+        "a program not visible here that holds more than 2048 MB of its memory",
+    )
 
 
 @pytest.mark.parametrize("health", [Health(busy=0.4), Health(busy=0.4, processes=("pid 7 train.py",))])

@@ -28,6 +28,13 @@ def test_rates_of_all_blocks_count_and_the_time_between_blocks_does_not():
     assert len(two.timings) == 2
 
 
+def test_windows_of_one_device_are_its_own_whatever_ran_between_them():
+    """As of a CPU that takes turns with eager PyTorch."""
+    turns = Timing((), (Window(0, 1, 10), Window(5, 7, 40)), ())
+
+    assert run_of((turns,), (turns,)).rates == pytest.approx((10, 20, 10, 20))
+
+
 def test_each_session_counts_once_and_all_looks_before_the_fresh_ones_are_one():
     """Windows of 10, 12 and 11 in two looks, then five sessions."""
     fresh = [(series([rate, rate + 0.2], 100.0 * rate),) for rate in (10.0, 10.1, 9.9, 10.0, 10.1)]
