@@ -89,7 +89,7 @@ def batches(model: Model, chip: Chip, precision: Precision) -> tuple[int, ...]:
         asked = chip.reduced_batches
     if model.heavy and chip.heavy_batches is not None:
         asked = chip.heavy_batches
-    return tuple(sorted(b for b in asked if model.batches is None or b in model.batches))
+    return tuple(b for b in asked if model.batches is None or b in model.batches)
 
 
 def least_of_eager(case: Case) -> float | None:

@@ -1,5 +1,6 @@
 """The cases are the product of the tables, and hold every published one."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def test_cases_are_unique_and_batches_of_a_lineup_stand_together():
     assert len(matrix.lineups()) == len(set(lineups))
     changes = sum(a != b for a, b in pairwise(lineups))
     assert changes == len(set(lineups)) - 1
+
+
+def test_batches_are_those_of_the_chip_fewer_below_fp32_and_of_heavy_models():
+    chip = replace(CHIPS["cpu"], batches=(1, 4, 8), reduced_batches=(2, 4), heavy_batches=(1, 2))
+    light = replace(MODELS["regnety_016"], heavy=False, batches=None)
+
+    assert matrix.batches(light, chip, Precision.FP32) == (1, 4, 8)
+    assert matrix.batches(light, chip, Precision.INT8) == (2, 4)
+    assert matrix.batches(light, replace(chip, reduced_batches=None), Precision.INT8) == (1, 4, 8)
+    assert matrix.batches(replace(light, heavy=True), chip, Precision.FP32) == (1, 2)
+    assert matrix.batches(replace(light, batches=(8, 1, 16)), chip, Precision.FP32) == (1, 8)
 
 
 def test_a_model_without_batches_runs_at_batch_one_only():
