@@ -237,7 +237,9 @@ def _bundled(
     wanted = layers.of_batch(part, feeds, case_run.case.batch)
     chip = taps.on_chip(case_run, part, feeds)
     alone = any(v.outcome is not Outcome.PASS for v in compare(chip, wanted, case_run.case.precision).values())
-    bundle.write(path, part, feeds, chip, wanted, {**found, "differs_alone": alone, "command": " ".join(sys.argv)})
+    engine = case_run.context.settings.store.told(case_run.built().path)
+    told = {"engine_key": engine["key"], "engine_sha256": engine["sha256"], "command": " ".join(sys.argv)}
+    bundle.write(path, part, feeds, chip, wanted, {**found, "differs_alone": alone, **told})
     return {"file": str(path), "layer": first.tensor, "differs_alone": alone}
 
 

@@ -206,6 +206,7 @@ DRIFTS = {
     "slows_down": lambda runs: 1 + runs / 20,
     "remembers": lambda runs: 1 if runs <= 1 else 0.4,
     "halves_what_is_repeated": lambda runs: 1 if runs <= 1 else 0.5,
+    "saves_a_third_of_what_is_repeated": lambda runs: 1 if runs <= 1 else 0.67,
     "half_a_batch_under_load": lambda runs: 1 if runs <= 1 else 0.6,
     "now_and_then_another": lambda runs: 1.25 if runs // 4 % 3 == 0 else 1,
 }
@@ -216,6 +217,7 @@ PACES = {
     "slow": lambda batch: 4 * pace(batch),
     "at_60_percent": lambda batch: pace(batch) / 0.6,
     "halves_what_is_repeated": lambda batch: pace(batch) / 0.6,
+    "saves_a_third_of_what_is_repeated": lambda batch: pace(batch) / 0.7,
     "skips_every_fourth_timed": lambda batch: 4 / 3 * pace(batch),
     "skips_every_sixth_timed": lambda batch: 1.1 * pace(batch),
     "skips_at_random": lambda batch: 1.25 * pace(batch),

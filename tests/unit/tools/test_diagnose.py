@@ -159,6 +159,9 @@ def test_the_bundle_holds_the_layer_and_shows_the_difference_without_the_suite(d
     facts = json.loads((tmp_path / "bundle" / "facts.json").read_text())
     assert facts["case"] == "tiny-cpu-fp32-bs2"
     assert facts["version"].startswith("ONNX Runtime")
+    assert facts["engine_key"]["spec"]["batch"] == 2
+    assert re.fullmatch("[0-9a-f]{64}", facts["engine_sha256"])
+    assert "--bundle" in facts["command"] or facts["command"]
 
 
 def test_the_sweep_puts_the_spoilt_layer_first_and_says_what_each_takes(diagnose):
