@@ -131,6 +131,18 @@ def test_detections_on_faces_that_do_not_count_are_neither_right_nor_wrong():
     assert both.values == alone.values == {f"ap_{n}": 1.0 for n in NAMES}
 
 
+@pytest.mark.parametrize("counted", [(True, False), (False, True)])
+def test_of_two_faces_that_a_detection_meets_alike_the_first_is_found(counted):
+    """As np.argmax in the authors' program: two boxes of the ground truth may be equal."""
+    face, elsewhere = [10.0, 10.0, 20.0, 20.0], [100.0, 100.0, 10.0, 10.0]
+    rows = np.array([[*face, 0.9], [*elsewhere, 0.1]])
+
+    tally = widerface.tally([rows], [labelled(face, face, counted=counted)], (0.1, 0.9))
+
+    assert tally.found[0, -1] == counted[0]
+    assert tally.faces[0] == 1
+
+
 def test_resampling_with_whole_weights_equals_a_set_with_repeated_pictures():
     found, truth = plain_metrics.crowd(10, 30)
     weights = np.array([1, 0, 3, 1, 2, 0, 1, 1, 5, 1])
