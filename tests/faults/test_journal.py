@@ -8,6 +8,7 @@ import pytest
 
 from harness.report.recompute import recompute
 from harness.report.records import read_run
+from harness.run import deciding
 from harness.run.references import References
 
 MARKS = "tiny_classes and fp32 and bs4 and not targets or tiny_classes and testbed and fp32 and protocol"
@@ -190,3 +191,22 @@ def test_a_red_test_that_is_taken_over_is_red_again(conform, monkeypatch, tmp_pa
     assert all("taken_over" in record.facts for record in second.records)
     assert "FAIL" in second.seen.values()
     assert second.seen == first.seen
+
+
+def test_a_ratio_is_judged_anew_where_a_throughput_that_it_rests_on_was_measured_anew(conform, monkeypatch, tmp_path):
+    """The ratio itself is decided by the same as before."""
+    digest, salt = deciding.artefacts.digest_of, []
+    monkeypatch.setattr(
+        deciding.artefacts, "digest_of", lambda key: digest([key, salt if str(key.get("case")).endswith("bs1") else []])
+    )
+
+    def run(*more):
+        records = conform(
+            "tiny_classes and fp32 and (throughput or targets)", more=(f"--results={tmp_path}", *more)
+        ).records
+        return {(record.stage, record.case.batch): "taken_over" in record.facts for record in records}
+
+    assert set(run().values()) == {False}
+    assert run("--resume=latest") == {("throughput", 1): True, ("throughput", 4): True, ("targets", 4): True}
+    salt.append("another compiler")
+    assert run("--resume=latest") == {("throughput", 1): False, ("throughput", 4): True, ("targets", 4): False}

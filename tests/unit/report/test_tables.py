@@ -5,6 +5,7 @@ from dataclasses import replace
 from made_runs import timed
 
 from harness.case import Case
+from harness.judge.timing import PERCENTILES
 from harness.report import tables
 from harness.report.records import Record
 
@@ -33,11 +34,26 @@ def test_what_is_worst_comes_first():
     assert [row[2] for row in rows] == ["FAIL", "ERROR", "INCONCLUSIVE", "PASS", "PASS"]
 
 
+def test_why_a_figure_did_not_pass_stands_beside_the_tables_of_figures():
+    rows = tables.other_rows([Record(CASE, stage, "FAIL", "why") for stage in ("accuracy", "published", "throughput")])
+
+    assert [row[1:] for row in rows] == [[stage, "FAIL", "why"] for stage in ("accuracy", "published", "throughput")]
+
+
 def test_the_best_batch_of_a_line_up_is_marked():
     four = Case.parse("regnety_016-cpu-fp32-bs4")
-    rows = tables.throughput_rows([timed(CASE, 100.0), timed(four, 140.0)])
+    rows = tables.throughput_rows([timed(CASE, 139.0), timed(four, 140.0)])
 
     assert [row[tables.THROUGHPUT_COLUMNS.index("best")] for row in rows] == ["", "best"]
+
+
+def test_each_latency_stands_in_its_column():
+    values = {name: 1000.0 * place for place, name in enumerate(tables.LATENCIES, 1)}
+    (row,) = tables.throughput_rows([replace(timed(CASE, 100.0), values={"measured": 100.0, **values})])
+
+    told = dict(zip(tables.THROUGHPUT_COLUMNS, row, strict=True))
+    assert [told[name] for name in ("p50 us", "p90 us", "p99 us", "p99.9 us")] == ["1,000", "2,000", "3,000", "4,000"]
+    assert tuple(f"latency_{name}_us" for name, _ in PERCENTILES) == tables.LATENCIES
 
 
 def test_a_program_that_was_timed_in_turn_stands_beside_with_its_interval():

@@ -302,6 +302,14 @@ def test_a_fresh_session_of_a_card_is_warmed_up_looked_at_and_checked_as_the_fir
     assert old[0].session.plans == [plan]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_any_device_of_a_card_that_skips_work_is_told(place):
+    sides = [side(Session(windows_skip=number == place)) for number in range(3)]
+
+    with pytest.raises(InvalidMeasurement, match="differs after the timed runs"):
+        at_once(sides, PLAN)
+
+
 def test_a_fresh_session_that_skips_work_is_told():
     sides, verdicts = [side()], iter([SESSIONS_WANTED])
 
