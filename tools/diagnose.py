@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -51,6 +52,7 @@ PARTS = ("", "ops", "tensor", "rms error", "largest error", "ms")
 
 
 def command(
+    called: typer.Context,
     case: Annotated[str, typer.Argument(help="model-chip-precision-bsN, e.g. regnety_016-ascend310p-fp16-bs16")],
     data: DataOption = None,
     cache: CacheOption = None,
@@ -88,7 +90,7 @@ def command(
     )  # fmt: skip
     with closing(_run_of(context, of, onnx, onnx_input or [])) as case_run:
         if sweep:
-            _end_of_sweep({"case": case, **case_run.facts, **swept(case_run)}, as_json)
+            _end_of_sweep({"case": case, **case_run.facts, **swept(case_run, _given(called))}, as_json)
         chip, wanted = case_run.outputs()
         verdict = case_run.judged(chip)
         every = taps.comparable(case_run)
@@ -107,6 +109,11 @@ def command(
         raise typer.Exit(1)
 
 
+def _given(called: typer.Context) -> dict[str, Any]:
+    """The options that have a value, by name; of those that may be given several times, their values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in called.params.items() if value}
+
+
 def _end_of_sweep(found: Mapping[str, Any], as_json: bool) -> None:
     """Show a sweep and exit: 0 when no part differs, 1 when one does, 2 when none could be run."""
     if as_json:
@@ -117,7 +124,7 @@ def _end_of_sweep(found: Mapping[str, Any], as_json: bool) -> None:
     raise typer.Exit(2 if not ran else 1 if found["differs"] else 0)
 
 
-def swept(case_run: CaseRun) -> dict[str, Any]:
+def swept(case_run: CaseRun, given: Mapping[str, Any]) -> dict[str, Any]:
     """Every layer and small block of the case by itself, on the reference's activations: errors and milliseconds of
     one execute, worst first; the nodes whose layer differs by itself, and those that have to stay in FP32."""
     from harness.case import Precision
@@ -141,16 +148,20 @@ def swept(case_run: CaseRun) -> dict[str, Any]:
     if case_run.judged(case_run.outputs()[0]).outcome is Outcome.PASS:
         said = f"the outputs pass at {case_run.case.precision}: no node has to stay in FP32"
         return {**found, "keep_in_fp32": [], "kept": said}
-    kept, said = _kept(case_run, model, harmful(rows))
+    kept, said = _kept(case_run, model, harmful(rows), given)
     return {**found, "differs": True, "keep_in_fp32": list(kept), "kept": said}
 
 
-def _kept(case_run: CaseRun, model: ModelProto, ranked: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """(the nodes that have to stay in FP32 for the outputs to pass, tried on the chip; the same in words). No node, and
-    why, where the backend cannot keep any and where that is not enough."""
+def _kept(
+    case_run: CaseRun, model: ModelProto, ranked: Sequence[str], given: Mapping[str, Any]
+) -> tuple[tuple[str, ...], str]:
+    """(the nodes that have to stay in FP32 for the outputs to pass, tried on the chip; the same in words, with the
+    command that runs all stages so, with the options `given`). No node, and why, where the backend cannot keep any and
+    where that is not enough."""
     from harness.backends import registry
     from harness.diagnose import sweep, taps
     from harness.errors import BuildError, DeviceError, RunError
+    from harness.report.causes import passed_on
 
     case, backend = case_run.case, registry.backend(case_run.present.backend)
     if "in_fp32" not in backend.settings or not ranked:
@@ -169,10 +180,12 @@ def _kept(case_run: CaseRun, model: ModelProto, ranked: Sequence[str]) -> tuple[
         return (), f"which nodes have to stay in FP32 is not known: engine {tries} failed: {error.fact}"
     if found is None:
         return (), f"with all {len(ranked)} layers in FP32 the outputs still differ: it is not their precision"
+    marks = f"{case.model} and {case.chip} and {case.precision} and bs{case.batch}"
+    kept = [*(given.get("backend_option") or ()), f"{case.chip}:in_fp32={','.join(found)}"]
+    command = shlex.join(["pytest", "-m", marks, *passed_on({**given, "backend_option": kept})])
     return found, (
         f"{len(found)} of {len(ranked)} layers have to stay in FP32 for the outputs to pass, found with {tries} "
-        f'engines: pytest -m "{case.model} and {case.chip} and {case.precision} and bs{case.batch}" '
-        f"--backend-option {case.chip}:in_fp32={','.join(found)}"
+        f"engines: {command}"
     )
 
 
