@@ -349,6 +349,20 @@ def test_a_process_that_grows_with_every_execute_is_no_server(resident, grown):
         assert one.check_flat() == {"memory_growth_mb": grown, "memory_executes": 1000}
 
 
+@pytest.mark.parametrize(("each", "kept"), [(4.0, False), (4.25, True)])
+def test_four_megabytes_in_each_stretch_are_no_growth(each, kept):
+    one = side(Growing(100, 100 + each, 100 + 2 * each))
+    for executes in (0, 1000, 2000):
+        one.session.executes = executes
+        one.note()
+
+    if kept:
+        with pytest.raises(InvalidMeasurement, match=r"by 4.25 MB in 1000 executes, then by 4.25 MB in 1000"):
+            one.check_flat()
+    else:
+        assert one.check_flat() == {"memory_growth_mb": each, "memory_executes": 1000}
+
+
 def test_memory_that_the_system_does_not_tell_is_no_figure():
     one, simulated = side(), replace(side(Growing(1, 2, 3, 4)), simulated=True)
     for each in (one, simulated):

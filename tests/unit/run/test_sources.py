@@ -24,10 +24,13 @@ def test_what_only_types_are_taken_from_decides_nothing():
 
 
 def test_what_runs_where_types_are_not_checked_decides():
-    tree = ast.parse("if TYPE_CHECKING:\n    import typed\nelse:\n    def f():\n        import run\n")
+    tree = ast.parse(
+        "if TYPE_CHECKING:\n    import typed\nelse:\n    def f():\n        import run\n"
+        "if DEBUG:\n    import debug\nif there:\n    import there\nif os.name:\n    import named\n"
+    )
 
     names = {alias.name for node in sources._running(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert names == {"run"}
+    assert names == {"run", "debug", "there", "named"}
 
 
 def test_a_plug_in_without_a_file_of_its_own_has_no_code(monkeypatch):
