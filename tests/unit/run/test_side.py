@@ -9,7 +9,7 @@ import pytest
 from made_sessions import INPUTS, PLAN, Growing, Session, side
 
 from harness.errors import InvalidMeasurement
-from harness.judge.timing import Timing, Window
+from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Verdict
 from harness.run import side as checks
 from harness.run.side import Side
@@ -99,6 +99,7 @@ class Remembering(Session):
         self.seconds, self.again, self.fed = seconds, again, []
 
     def measure(self, inputs, plan):
+        assert plan == Plan(warmup_s=0.0, window_s=1e-9, windows=2, latencies=0)
         self.fed.append(inputs)
         return Timing((), (Window(0, self.seconds, 1), Window(1, 1 + self.again, 1)), ())
 
@@ -311,8 +312,12 @@ def test_executes_in_flight_together_give_what_each_gives_alone(shared):
     for seed in range(10):
         one = side(Together(shared))
         if shared:
-            with pytest.raises(InvalidMeasurement, match=r"of 3 executes in flight together, [12] give other outputs"):
+            with pytest.raises(InvalidMeasurement) as caught:
                 one.check_together(random.Random(seed))
+            *_, last = fed = one.session.fed[0]
+            wrong = [str(number) for number, inputs in enumerate(fed, 1) if inputs is not last]
+            told = f"of 3 executes in flight together, {len(wrong)} give other outputs than alone: number "
+            assert caught.value.fact.endswith(told + ", ".join(wrong))
         else:
             one.check_together(random.Random(seed))
         (fed,) = one.session.fed
