@@ -41,8 +41,7 @@ def differences(ours: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[
 def _wrapped(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     """The vector in rows about as long as there are many; NaN behind its end."""
     columns = math.ceil(math.sqrt(len(vector)))
-    rows = math.ceil(len(vector) / columns)
-    return np.concatenate([vector, np.full(rows * columns - len(vector), np.nan)]).reshape(rows, columns)
+    return np.concatenate([vector, np.full(-len(vector) % columns, np.nan)]).reshape(-1, columns)
 
 
 def _pooled(plane: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,10 +27,10 @@ def test_each_difference_is_counted_in_its_bin():
 
 
 def test_a_level_is_a_power_of_ten_below_the_largest():
-    values = (1.0, 0.11, 0.09, 0.009, 9e-4, 9e-5, 9e-6, 0.0)
-    seen = planted((2, 4), *(((i // 4, i % 4), value) for i, value in enumerate(values)))
+    values = (1.0, 0.11, 0.09, 0.009, 9e-4, 9e-5, 9e-6, 1e-9, 1e-12, 0.0)
+    seen = planted((2, 5), *(((i // 5, i % 5), value) for i, value in enumerate(values)))
 
-    assert seen["heat"] == ["5543", "2100"]
+    assert seen["heat"] == ["55432", "10000"]
 
 
 @pytest.mark.parametrize(
