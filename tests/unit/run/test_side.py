@@ -105,7 +105,7 @@ class Remembering(Session):
 
 
 @pytest.mark.parametrize(("seconds", "again", "kept"), [
-    (0.01, 0.001, True), (0.001, 0.000599, True), (0.001, 0.000601, False), (9e-5, 2e-5, False),
+    (0.00999, 0.000999, True), (0.001, 0.000599, True), (0.001, 0.000601, False), (9e-5, 2e-5, False),
     (4e-4, 1.99e-4, True), (4e-4, 2.01e-4, False),
 ])  # fmt: skip
 def test_a_runtime_that_keeps_outputs_by_their_inputs_is_no_measurement(seconds, again, kept):
@@ -324,6 +324,16 @@ def test_executes_in_flight_together_give_what_each_gives_alone(shared):
         assert {inputs is INPUTS for inputs in fed} == {True, False}, "both inputs are there"
 
 
+def test_which_inputs_are_in_flight_is_not_foreseeable():
+    orders = set()
+    for seed in range(40):
+        one = side(Together(shared=False))
+        one.check_together(random.Random(seed))
+        orders.add(tuple(inputs is INPUTS for inputs in one.session.fed[0]))
+
+    assert len(orders) == 6, "all of eight but those of one input alone"
+
+
 def test_a_device_that_runs_one_execute_at_a_time_is_not_asked_for_several():
     side().check_together(random.Random(0))  # it has no `together`
 
@@ -366,6 +376,29 @@ def test_four_megabytes_in_each_stretch_are_no_growth(each, kept):
             one.check_flat()
     else:
         assert one.check_flat() == {"memory_growth_mb": each, "memory_executes": 1000}
+
+
+@pytest.mark.parametrize(("last", "grown"), [(119, 0.0), (131, None)])
+def test_of_several_stretches_the_first_and_the_last_are_told(last, grown):
+    one = side(Growing(100, 109, 119, last))
+    for executes in (0, 30, 1030, 3030):
+        one.session.executes = executes
+        one.note()
+
+    if grown is None:
+        with pytest.raises(InvalidMeasurement, match="grew by 9 MB in 30 executes, then by 12 MB in 2000\n"):
+            one.check_flat()
+    else:
+        assert one.check_flat() == {"memory_growth_mb": grown, "memory_executes": 2000}
+
+
+def test_outputs_that_are_no_numbers_are_alike_where_both_are_none():
+    """Numerics judges them."""
+    no_number = {"y": np.array([1.0, np.nan])}
+
+    checks.check_processes(replace(side(), answered=no_number), no_number)
+    with pytest.raises(InvalidMeasurement):
+        checks.check_processes(replace(side(), answered=no_number), {"y": np.array([1.0, 2.0])})
 
 
 def test_memory_that_the_system_does_not_tell_is_no_figure():
