@@ -92,11 +92,14 @@ def test_an_interval_that_is_too_wide_is_measured_on():
 SESSIONS_WANTED = Verdict(Outcome.INCONCLUSIVE, "", {"needed_sessions": 5})
 
 
-def in_sessions(verdicts, patience_s=60.0, begins_s=7.0):
-    """(windows, effort, windows of the sessions begun, their looks); it takes `begins_s` seconds to begin a session."""
+def in_sessions(verdicts, patience_s=60.0, begins_s=7.0, lefts=None):
+    """(windows, effort, windows of the sessions begun, their looks); it takes `begins_s` seconds to begin a session.
+    `lefts` gets the seconds left for each block."""
     clock, begun, looks, told = Clock(), [], [], iter(verdicts)
 
     def measure(windows, left):
+        if lefts is not None:
+            lefts.append(left)
         taken = min(windows, max(3, int(left)))
         clock.now += taken
         return (series([10] * taken),)
@@ -120,6 +123,14 @@ def test_where_windows_are_not_enough_fresh_sessions_are_begun_and_looked_at_whe
     assert begun == 5
     assert looks == [(1, 1, 20.0), (2, 6, 40.0)]
     assert effort == Effort(2, 40.0, sessions=6), "what it takes to begin one is not counted"
+
+
+def test_sessions_that_the_patience_is_just_enough_for_are_begun_and_have_what_is_left_of_it():
+    lefts = []
+    windows, _, begun, _ = in_sessions([SESSIONS_WANTED, Verdict(Outcome.PASS, "")], patience_s=40.0, lefts=lefts)
+
+    assert (windows, begun) == ([20, 4, 4, 4, 4, 4], 5)
+    assert lefts == [40, 20, 16, 12, 8, 4]
 
 
 def test_further_sessions_follow_until_the_patience_is_spent():
@@ -203,6 +214,28 @@ def test_windows_of_one_execute_are_the_single_executes_of_a_slow_engine(monkeyp
     run = run_of((timing,), peer=timing.windows)
     assert judged(run, speed_of(run, 8), 8, None, 1.0).outcome is not Outcome.INVALID
     assert measuring.SINGLES_PLAN not in one.session.plans
+
+
+def test_windows_of_one_execute_are_the_chips_whatever_its_peer_does(monkeypatch):
+    monkeypatch.setattr(measuring, "PAIRS_LIMIT_S", 0.0)
+    one = side(Heavy())
+
+    ((timing, _),), _, _ = measuring.pairs_until_decided([one, side(who="eager")], None, 60.0, lambda: None)
+
+    assert timing.latencies == pytest.approx((1.2,))
+    assert measuring.SINGLES_PLAN not in one.session.plans
+
+
+def test_of_a_card_the_first_device_is_run_on_to_look_at_its_memory(monkeypatch):
+    one, two = side(Growing(100, 101, 102)), Side("two", Session(), {"x": 2 * INPUTS["x"]}, {})
+    two = replace(two, answered=two.session.run(two.inputs))
+    fed, run = [], one.session.measure
+    monkeypatch.setattr(one.session, "measure", lambda inputs, plan: fed.append((inputs, plan)) or run(inputs, plan))
+
+    card_until_decided([one, two], PLAN, None, 60.0)
+
+    assert fed[-1] == (INPUTS, measuring.FLAT_PLAN)
+    assert measuring.FLAT_PLAN not in two.session.plans
 
 
 class Streams(Session):

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -347,6 +348,10 @@ def test_one_device_may_not_be_given_twice():
 
     with pytest.raises(DataError, match="two logs of device 0"):
         once_a_device([one, one])
+    several = [replace(one, device=device) for device in (2, 1, 3, 3, 1, 1)]
+    with pytest.raises(DataError, match="two logs of device 1 at batch 1\n"):
+        once_a_device(several)
+    once_a_device([replace(one, device=device, batch=batch) for device in (0, 1) for batch in (1, 2)])
 
 
 def test_logs_are_read_under_the_oldest_vendor_python():
