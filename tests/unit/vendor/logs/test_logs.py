@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DataError
-from harness.vendor.logs import Throughput, once_a_device, parse, read
+from harness.vendor.logs import READERS, Throughput, once_a_device, parse, read
 
 if sys.version_info >= (3, 11):
     pass
@@ -341,6 +341,19 @@ def test_a_log_cut_at_any_character_never_gives_another_figure():
 
             assert figure.per_device == pytest.approx(row["per_device"], rel=1e-6)
             assert end >= len(text) - 6, f"cut {len(text) - end} characters early and still read"
+
+
+@pytest.mark.parametrize(("rate", "fine"), [(0.0, False), (0.5, True), (9_999_999.5, True), (1e7, False)])
+def test_no_device_makes_no_image_or_ten_millions_a_second(rate, fine, monkeypatch):
+    figure = Throughput("msame", rate, 1, 100.0, "Inference average time", (1,))
+    monkeypatch.setitem(READERS, "msame", lambda log, text: [figure])
+    text = "Inference average time: 100.0 ms\n"
+
+    if fine:
+        assert parse(text, tool="msame") == [figure]
+    else:
+        with pytest.raises(DataError, match=re.escape(f"{rate:g} images/s")):
+            parse(text, tool="msame")
 
 
 def test_one_device_may_not_be_given_twice():
