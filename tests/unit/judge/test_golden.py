@@ -28,6 +28,8 @@ def test_equal_results_pass():
         ([1.0, 2.0], ["x", "y"], "picture A: 2 of 2 values differ; number 0 is 1.0, the authors' x"),
         (["x"], [1.0], "picture A: 1 of 1 values differ; number 0 is x, the authors' 1.0"),
         ([[1.0]], [1.0, 2.0], "picture A: 1 x 1 values, the authors' program gives 2"),
+        ([1.0, 2.0], [[1.0, 2.0]], "picture A: 2 values, the authors' program gives 1 x 2"),
+        ([1.0, 2.0], [1.0], "picture A: 2 values, the authors' program gives 1"),
         (np.uint8([3]), np.uint8([5]), "picture A: 1 of 1 values differ; number 0 is 3, the authors' 5"),
     ],
 )

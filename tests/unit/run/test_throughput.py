@@ -236,6 +236,7 @@ def test_of_a_card_the_first_device_is_run_on_to_look_at_its_memory(monkeypatch)
 
     assert fed[-1] == (INPUTS, measuring.FLAT_PLAN)
     assert measuring.FLAT_PLAN not in two.session.plans
+    assert [resident for _, resident in one.noted] == [100, 101, 102]
 
 
 class Streams(Session):
