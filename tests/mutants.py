@@ -48,7 +48,16 @@ COPIED = (
     "README.md",
     "README.zh-CN.md",
 )
-COMMUTATIVE = ("max", "min", "maximum", "minimum", "hypot", "_drop", "_unlike")  # whose arguments have no order
+COMMUTATIVE = (
+    "max",
+    "min",
+    "maximum",
+    "minimum",
+    "hypot",
+    "_drop",
+    "_unlike",
+    "suppress",
+)  # whose arguments have no order
 Span = tuple[tuple[int, int], tuple[int, int]]  # (line from 1, column from 0) of start and end
 
 

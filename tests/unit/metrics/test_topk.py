@@ -69,3 +69,10 @@ def test_the_references_best_class_is_its_label():
     logits[0, 7], logits[1, 999] = 1, 2
 
     assert [int(label) for label in topk.truth_from_reference(predicted(logits))] == [7, 999]
+
+
+def test_a_place_counts_larger_scores_and_equal_ones_before_it():
+    logits = np.array([5, 7, 5, 9, 5, 8, 5], np.float32)
+    found = [{"logits": logits}] * len(logits)
+
+    assert topk.ranks(found, range(7), classes=7).tolist() == [3, 2, 4, 0, 5, 1, 6]
