@@ -110,8 +110,8 @@ def command(
 
 
 def _given(called: typer.Context) -> dict[str, Any]:
-    """The options that have a value, by name; of those that may be given several times, their values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in called.params.items() if value}
+    """The options by name; of those that may be given several times, a list."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in called.params.items()}
 
 
 def _end_of_sweep(found: Mapping[str, Any], as_json: bool) -> None:
