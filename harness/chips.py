@@ -47,8 +47,9 @@ class Chip:
 
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             refuse("the name cannot be a pytest marker", "write lower-case letters, digits and _, a letter first")
-        if not self.batches or list(self.batches) != sorted({*self.batches} - {0}):
-            refuse(f"batches are {self.batches}", "write them rising, each once, from 1 on: (1, 8, 32)")
+        for batches in (self.batches, self.heavy_batches, self.reduced_batches):
+            if batches is not None and (not batches or list(batches) != sorted({*batches} - {0})):
+                refuse(f"batches are {batches}", "write them rising, each once, from 1 on: (1, 8, 32)")
         if not all(isinstance(precision, Precision) for precision in self.precisions):
             refuse(f"precisions are {self.precisions}", "write members of harness.case.Precision: (Precision.FP16,)")
         if unknown := set(self.peers) - set(PEERS):
