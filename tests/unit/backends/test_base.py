@@ -34,6 +34,11 @@ def test_what_does_not_fit_is_said_with_what_is_wanted(given, said):
     assert "image float32" in raised.value.hint
 
 
+def test_a_batch_that_is_fixed_is_held():
+    with pytest.raises(RunError, match=r"input x has the shape \(2, 3\)"):
+        check({"x": np.zeros((2, 3), np.float32)}, (TensorSpec("x", "float32", (4, 3)),), "input")
+
+
 def test_an_output_may_have_as_many_rows_as_its_data_says():
     specs = tuple(TensorSpec(name, "float32", (-1, 2)) for name in ("y", "z"))
     given = {"y": np.zeros((4, 2), np.float32), "z": np.zeros((7, 2), np.float32)}

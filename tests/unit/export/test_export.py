@@ -107,6 +107,22 @@ def scale_a_weight(exported):
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.05), name))
 
 
+def a_weight_of_nan(exported):
+    name = first(exported, "Conv").input[1]
+    tensor = next(tensor for tensor in exported.graph.initializer if tensor.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32("nan"), name))
+
+
+def the_first_row_for_all(exported):
+    conv, make = first(exported, "Conv"), onnx.helper.make_node
+    exported.graph.initializer.append(numpy_helper.from_array(np.array([0]), "at"))
+    nodes = [make("Shape", [conv.input[0]], ["all"]), make("Gather", [conv.input[0], "at"], ["one"], axis=0),
+             make("Expand", ["one", "all"], ["ones"])]  # fmt: skip
+    conv.input[0] = "ones"
+    for node in reversed(nodes):
+        exported.graph.node.insert(0, node)
+
+
 def wrong_slope(exported):
     first(exported, "LeakyRelu").attribute[0].f = 0.01
 
@@ -151,6 +167,8 @@ def a_dangling_node(exported):
 
 PLANTED = {
     scale_a_weight: "is off by",
+    a_weight_of_nan: "is off by nan",
+    the_first_row_for_all: "is off by .* at batch 2",
     wrong_slope: "is off by",
     swapped_names: "not from",
     swapped_tensors: "checker says|gives",

@@ -155,6 +155,7 @@ HEAD = "LandmarkHead.0.conv1x1.bias"
 SPOILED = {
     "other anchors": (torch.zeros(40), r"1 shapes differ: LandmarkHead.0.conv1x1.bias is \(40,\), not \(20,\)"),
     "NaN": (torch.full((20,), torch.nan), "LandmarkHead.0.conv1x1.bias holds NaN or infinity"),
+    "one NaN": (torch.tensor([torch.nan, *[0.0] * 19]), "LandmarkHead.0.conv1x1.bias holds NaN or infinity"),
     "infinity": (torch.full((20,), torch.inf), "holds NaN or infinity"),
     "integers": (torch.zeros(20, dtype=torch.int64), "is torch.int64, not torch.float32"),
     "a number": (3.5, "is a float, not a tensor"),
@@ -168,6 +169,16 @@ def test_a_spoiled_tensor_is_named(how, state, tmp_path):
 
     with pytest.raises(WeightsError, match=message):
         weights.load(ANY, path)
+
+
+def test_a_key_too_few_and_a_key_too_many_are_refused(state, tmp_path):
+    fewer = saved(tmp_path / "fewer.pth", {key: value for key, value in state.items() if key != HEAD})
+    more = saved(tmp_path / "more.pth", spoiled(state, "head.bias", torch.zeros(3)))
+
+    with pytest.raises(WeightsError, match=f"1 keys are missing, {HEAD} first"):
+        weights.load(ANY, fewer)
+    with pytest.raises(WeightsError, match=r"1 keys are unknown, head\.bias first"):
+        weights.load(ANY, more)
 
 
 def test_a_key_with_and_without_module_is_refused(state, tmp_path):

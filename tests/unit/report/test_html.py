@@ -112,8 +112,22 @@ def test_the_banner_says_what_ran_what_not_and_why_before_anything_else():
 def test_the_conclusion_never_calls_good_what_is_not(outcomes, required, said):
     records = [Record(CASE, "numerics", outcome, "x", str(i)) for i, outcome in enumerate(outcomes)]
 
+    text = page(run_of(records, asked=1, options={"require": str(required)}))
+
     assert said in ci.conclusion(records, required)
-    assert said in page(run_of(records, asked=1, options={"require": str(required)}))
+    assert said in text
+    assert f'<div class="banner {ci.status(records, required).name}">' in text
+
+
+def test_a_row_is_filtered_by_the_verdict_that_it_shows():
+    text = page(
+        run_of([agreed(CASE, "top1", "FAIL"), timed(CASE, 100.0), timed(replace(CASE, batch=4), 9.0, "INVALID")])
+    )
+    rows = re.findall(r'<tr data-v="(\w+)".*?<td class="verdict (\w+)"', text, re.DOTALL)
+
+    assert rows
+    assert {shown for _, shown in rows} == {"PASS", "FAIL", "INVALID"}
+    assert [filtered for filtered, _ in rows] == [shown for _, shown in rows]
 
 
 def test_what_changed_is_the_second_block(tmp_path):

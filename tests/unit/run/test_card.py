@@ -11,7 +11,7 @@ from harness.datasets.base import Dataset, Sample
 from harness.errors import DataError, RunError
 from harness.models.base import Frame, Prepared
 from harness.reference import predictions
-from harness.run.card import ASKED_TWICE, Card, together, unlike
+from harness.run.card import ASKED_TWICE, TRACED, Card, together, unlike
 from harness.vocabulary import Outcome
 
 MODEL = SimpleNamespace(input="image", heavy=False)
@@ -241,6 +241,16 @@ def test_outputs_that_are_all_zero_do_not_move():
 
     assert verdicts["first batch"].outcome is Outcome.PASS
     assert verdicts["first batch"].details == {"drift": 0.0}
+
+
+def test_the_way_of_a_few_images_is_gone_again_and_that_of_the_last_one_always():
+    groups = [list(range(start, start + 4)) for start in range(0, 400, 4)]
+    drawn = [card(Device())._drawn([*groups, [400, 401]]) for _ in range(20)]
+
+    assert {places[100] for places in drawn} == {1}
+    assert all(TRACED <= len(places) <= TRACED + 1 for places in drawn)
+    assert len({number for places in drawn for number in places}) > 10
+    assert {row for places in drawn for number, row in places.items() if number < 100} == set(range(4))
 
 
 def test_images_that_change_places_on_their_way_are_an_error_of_the_suite(monkeypatch):

@@ -117,6 +117,14 @@ def test_what_there_is_room_for_is_kept_in_the_file(file):
         assert kept.tobytes() == pooled.preprocess(pooled.read(number), False).tensor.tobytes()
 
 
+def test_each_image_of_a_group_is_found_again_in_the_file(file):
+    places = [place for _, place in made(numbered(20), files=[file], room=1e9, size=pooled.BYTES)]
+
+    for number, (descriptor, place) in enumerate(places):
+        kept = np.frombuffer(os.pread(descriptor, pooled.BYTES, place), np.float32)
+        assert kept.tobytes() == pooled.preprocess(pooled.read(number), False).tensor.tobytes()
+
+
 def test_a_full_disk_costs_no_image():
     with Path("/dev/full").open("wb") as full:
         found = list(made(numbered(5), files=[full.fileno()], room=1e9))
