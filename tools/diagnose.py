@@ -15,6 +15,7 @@ import typer
 from harness.errors import InvalidMeasurement, UsageError
 from harness.vocabulary import Outcome
 from tools.language import reader, say, show
+from tools.preprocess import progress
 from tools.suite import (
     BackendOptionOption,
     CacheOption,
@@ -133,11 +134,14 @@ def swept(case_run: CaseRun, given: Mapping[str, Any]) -> dict[str, Any]:
     model, batch = taps.exported(case_run), case_run.case.batch
     every = layers.layers(model, batch)
     known, wanted_of = {layer.tensor for layer in every}, taps.reference(case_run)
-    rows = []
-    for group in sweep.groups(sweep.parts(every), every):
-        names = list(dict.fromkeys(name for part in group for name in part.inputs if name in known))
-        activations = {**wanted_of(layers.tapped(model, every, names)), **case_run.inputs(raw=False)}
-        rows += [_row(case_run, model, part, activations) for part in group]
+    parts, rows = sweep.parts(every), []
+    with progress(reader(sys.stderr)("layers and blocks"), len(parts)) as advance:
+        for group in sweep.groups(parts, every):
+            names = list(dict.fromkeys(name for part in group for name in part.inputs if name in known))
+            activations = {**wanted_of(layers.tapped(model, every, names)), **case_run.inputs(raw=False)}
+            for part in group:
+                rows.append(_row(case_run, model, part, activations))
+                advance()
     rows = sweep.worst_first(rows)
     differing = [row for row in rows if "error" not in row and not row["fine"]]
     alone = [row["nodes"][0] for row in differing if len(row["nodes"]) == 1]
@@ -172,10 +176,13 @@ def _kept(
     def passes(nodes: Sequence[str]) -> bool:
         nonlocal tries
         tries += 1
-        return case_run.judged(taps.on_chip(case_run, model, in_fp32=nodes)).outcome is Outcome.PASS
+        passed = case_run.judged(taps.on_chip(case_run, model, in_fp32=nodes)).outcome is Outcome.PASS
+        advance()
+        return passed
 
     try:
-        found = sweep.fewest(ranked, passes)
+        with progress(reader(sys.stderr)("engines with nodes in FP32"), sweep.most_tries(len(ranked))) as advance:
+            found = sweep.fewest(ranked, passes)
     except (BuildError, DeviceError, RunError) as error:
         return (), f"which nodes have to stay in FP32 is not known: engine {tries} failed: {error.fact}"
     if found is None:

@@ -104,3 +104,14 @@ def fewest(ranked: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> tu
         if passes(others):
             kept = others
     return tuple(kept)
+
+
+def most_tries(nodes: int) -> int:
+    """How often `fewest` asks at most, of that many nodes."""
+
+    def tries(kept: int) -> int:
+        doublings = math.ceil(math.log2(kept))
+        between = min(2**doublings, nodes) - (2 ** (doublings - 1) if doublings else 0)
+        return 1 + doublings + math.ceil(math.log2(between)) + (kept - 1 if kept <= FEW else 0)
+
+    return max(tries(kept) for kept in range(1, nodes + 1))
