@@ -65,7 +65,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         _remove_abandoned(path)
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            beside.unlink()
 
 
 def _remove_abandoned(path: Path) -> None:

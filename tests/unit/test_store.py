@@ -594,6 +594,9 @@ def test_a_removal_that_was_killed_is_ended(tmp_path):
     gone = tmp_path / "engine" / ".0123.gone.tmp"
     (gone / "inner").mkdir(parents=True)
 
+    for name in (".0123.lock", ".0123.whole", ".0123.zip", "0123.tmp"):
+        (tmp_path / "engine" / name).touch()
+
     (left,) = store.leftovers()
     assert (left.path, left.size) == (gone, 0)
     assert store.remove(left)

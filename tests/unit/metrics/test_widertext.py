@@ -233,6 +233,16 @@ def test_boxes_in_parts_of_the_picture_show():
     assert note.startswith("all boxes lie between 0 and 1")
 
 
+@pytest.mark.parametrize("column", range(4))
+def test_one_number_above_one_is_in_pixels(column):
+    boxes = np.full((2, 4), 0.5)
+    boxes[1, column] = 1.5
+
+    assert not any("between 0 and 1" in note for note in said(boxes, [0.9, 0.02]))
+    boxes[1, column] = 1.0
+    assert any("between 0 and 1" in note for note in said(boxes, [0.9, 0.02]))
+
+
 @pytest.mark.parametrize("scores", [[99, 2], [0.9, -3]])
 def test_scores_that_are_none_show(scores):
     assert any("the fifth number of a line is the score" in note for note in said(FACE, scores))
