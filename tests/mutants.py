@@ -57,6 +57,7 @@ COMMUTATIVE = (
     "_drop",
     "_unlike",
     "suppress",
+    "isclose",
 )  # whose arguments have no order
 Span = tuple[tuple[int, int], tuple[int, int]]  # (line from 1, column from 0) of start and end
 
@@ -132,7 +133,7 @@ def _silent(source: str) -> Iterator[Span]:
             for one in node.decorator_list:
                 if ast.unparse(one) in ("cache", "staticmethod"):
                     yield (one.lineno, 0), (one.lineno + 1, 0)
-        elif isinstance(node, ast.keyword) and node.arg in ("strict", "frozen", "nogil", "cache", "hint"):
+        elif isinstance(node, ast.keyword) and node.arg in ("strict", "frozen", "nogil", "cache", "maxsize", "hint"):
             quiet.append(node.value)
         for one in quiet:
             if one is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_runs import timed
 
-from harness.baselines import load
+from harness.baselines import Deviation, load
 from harness.case import Case
 from harness.errors import DataError
 from harness.judge.accuracy import judge_agreement, tail_of
@@ -213,6 +213,26 @@ def test_a_throughput_is_judged_again_by_the_table_that_judged_it(of, why, tmp_p
     (found,) = recompute(Run({"baselines": "another"}, (record,), {}, (line,)), tmp_path, load())
 
     assert (found.result, found.why) == ("not recomputed", why) if why else found.result == "same"
+
+
+@pytest.mark.parametrize(
+    ("digest", "facts", "results"),
+    [
+        ("t", {}, ("differs", "same")),  # a known failure that no longer occurs is a FAIL
+        ("t", {"deviation": "x.toml:1"}, ("differs", "same")),
+        ("another", {}, ("same", "differs")),
+        ("another", {"deviation": "x.toml:1"}, ("not recomputed", "not recomputed")),
+    ],
+)
+def test_known_failures_are_applied_again_where_they_are_those_of_the_run(digest, facts, results, tmp_path):
+    known = Deviation("*", "numerics", "", "example", "here", "x.toml", 1)
+    table = SimpleNamespace(digest="t", deviation=lambda *asked: known if asked == (CASE, "numerics", "") else None)
+    sound = {"cosine": 1.0, "largest": 0.0, "rms": 0.0}
+
+    for told, result in zip(("PASS", "FAIL"), results, strict=True):
+        record = Record(CASE, "numerics", told, "", values=sound, facts=facts)
+        (found,) = recompute(Run({"baselines": digest}, (record,), {}), tmp_path, table)
+        assert found.result == result, (told, found.why)
 
 
 def test_no_ruined_image_is_none_again(tmp_path):
