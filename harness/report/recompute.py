@@ -124,7 +124,7 @@ def _throughput(record: Record, book: _Evidence) -> Verdict:
     if cell is not None and not book.same_table:
         raise _Cannot("the published figures are not those that it was judged by")
     verdict = judged(seen, speed, record.case.batch, cell, line["at_least"], record.values.get("floor") or FLOOR)
-    verdict = _excused(verdict, record, book, "throughput")
+    verdict = _excused(verdict, record, book)
     return Verdict(verdict.outcome, verdict.text, {**verdict.details, **figures})
 
 
@@ -138,7 +138,7 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
                 shares = [one.share for one in compared(again_of.task, again_of.found, again_of.wanted)]
                 ruined, images = sum(share > RUINED for share in shares), len(shares)
         verdict = _reported(tail_of(ruined, images, record.case.precision, again(record.values)), record)
-        return _excused(verdict, record, book, record.metric)
+        return _excused(verdict, record, book)
     if record.metric in ("devices", "last batch", "first batch"):
         return _counted(record, book)
     metric, _, rest = record.metric.partition(" ")
@@ -157,7 +157,7 @@ def _agreement(record: Record, book: _Evidence) -> Verdict:
 
     slack = SLACK if "bound_of" not in record.facts else float(record.values["slack"] or 0)
     verdict = _reported(judge_agreement(chip, reference, metric, slack, again(record.values)), record)
-    return _excused(verdict, record, book, record.metric)
+    return _excused(verdict, record, book)
 
 
 def _reported(verdict: Verdict, record: Record) -> Verdict:
@@ -197,7 +197,7 @@ def _numerics(record: Record, book: _Evidence) -> Verdict:
     may_be_exact = "simulated" in record.marks or "onnx_digest" in record.facts  # a file without products may too
     if _told(record) is Outcome.INVALID or not may_be_exact:
         verdict = in_precision(verdict, record.case.precision)
-    return _excused(verdict, record, book, record.metric)
+    return _excused(verdict, record, book)
 
 
 def _targets(record: Record, book: _Evidence) -> Verdict:
@@ -205,7 +205,7 @@ def _targets(record: Record, book: _Evidence) -> Verdict:
     if not mine:
         raise _Cannot("no throughput of it was measured in this run")
     if record.metric == "latency":
-        return _excused(judge_latencies(mine, record.case), record, book, record.metric)
+        return _excused(judge_latencies(mine, record.case), record, book)
     if not book.same_table:
         raise _Cannot("the published figures are not those that it was judged by")
     best, other = best_sound(mine), None
@@ -218,7 +218,7 @@ def _targets(record: Record, book: _Evidence) -> Verdict:
         other = Speed(Estimate(figures[0], figures[1], figures[2], 0.0, 1), math.nan, True, ())
     (target,) = (row for row in book.table.targets(record.case.chip) if row.other == record.metric)
     verdict = judge_against(best, other, target, record.case.model, book.table)
-    return _excused(verdict, record, book, record.metric)
+    return _excused(verdict, record, book)
 
 
 def _counted(record: Record, book: _Evidence) -> Verdict:
@@ -230,14 +230,15 @@ def _counted(record: Record, book: _Evidence) -> Verdict:
     if differing is None:
         raise _Cannot("it compares outputs, which are not kept")
     verdict = Verdict(Outcome.FAIL if differing else Outcome.PASS, f"from its own count: {differing} differ")
-    return _excused(verdict, record, book, record.metric)
+    return _excused(verdict, record, book)
 
 
-def _excused(verdict: Verdict, record: Record, book: _Evidence, metric: str) -> Verdict:
+def _excused(verdict: Verdict, record: Record, book: _Evidence) -> Verdict:
     if "simulated" in record.marks or not (book.same_table or "deviation" in record.facts):
         return verdict
     if not book.same_table:
         raise _Cannot("the known failures are not those that it was judged by")
+    metric = "throughput" if record.stage == "throughput" else record.metric  # of any card
     return excuse(verdict, book.table.deviation(record.case, record.stage, metric))
 
 

@@ -1,5 +1,6 @@
 """What every model keeps to: its row names what exists, its tensor has its protocol's size, its frame leads back."""
 
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,15 @@ def test_the_table_imports_no_heavy_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.name)
+def test_a_checkpoint_has_names_of_files_and_a_place_from_which_it_comes(model):
+    files = model.weights.files
+
+    assert files
+    assert all(re.fullmatch(r"[\w.-]+\.(pth|pt|ckpt|safetensors|tar)", name) for name in files), files
+    assert model.weights.url.startswith("https://")
 
 
 @every_protocol

@@ -14,7 +14,7 @@ from harness.errors import DataError
 from harness.judge.accuracy import judge_agreement, tail_of
 from harness.judge.timing import Timing, Window
 from harness.metrics.base import Score
-from harness.report.recompute import recompute, refuse_unknown
+from harness.report.recompute import _Evidence, recompute, refuse_unknown
 from harness.report.records import Record, Run
 from harness.report.samples import measurement_of, of_measurement, write_answers
 from harness.report.speeds import best_of, best_sound, by_batch, judge_against, judge_latencies
@@ -233,6 +233,19 @@ def test_known_failures_are_applied_again_where_they_are_those_of_the_run(digest
         record = Record(CASE, "numerics", told, "", values=sound, facts=facts)
         (found,) = recompute(Run({"baselines": digest}, (record,), {}), tmp_path, table)
         assert found.result == result, (told, found.why)
+
+
+@pytest.mark.parametrize(("lost", "outcome"), [(1, "PASS"), (6, "FAIL")])
+def test_ruined_images_are_counted_again_in_the_answers_that_are_kept(lost, outcome, monkeypatch):
+    """Of 12, some have the reference's class at the sixth place."""
+    right, wrong = ({"logits": np.array(row, np.float32)} for row in ([9, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]))
+    kept = SimpleNamespace(task="classes", found=[wrong] * lost + [right] * (12 - lost), wanted=[right] * 12)
+    monkeypatch.setattr(_Evidence, "kept", lambda self, case, suffix="": ({}, kept))
+
+    for number, result in ((lost, "same"), (lost - 1, "differs")):
+        told = tail_of(number, 12, CASE.precision).details
+        values = {name: value for name, value in told.items() if isinstance(value, float | int)}
+        assert check(Path(), Record(CASE, "accuracy", outcome, "", "tail", values, ("simulated",)))[0] == result
 
 
 def test_no_ruined_image_is_none_again(tmp_path):

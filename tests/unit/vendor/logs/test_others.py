@@ -319,3 +319,9 @@ def test_a_total_that_is_no_number_of_queries_is_told_with_both_figures():
 
     with pytest.raises(DataError, match=r"contradicts itself: 3\.003 s in queries of 4 ms are 750\.75 queries"):
         parse(text)
+
+
+@pytest.mark.parametrize("least", ["0", "0.0", "0.000"])
+def test_a_time_of_zero_in_the_block_of_an_old_trtexec_is_no_time(least):
+    with pytest.raises(DataError, match=r":2: the log contradicts itself: a time of zero"):
+        parse(log_samples.trtexec_7().replace("min: 3.9 ms", f"min: {least} ms"), batch=8)
