@@ -248,6 +248,47 @@ def test_ruined_images_are_counted_again_in_the_answers_that_are_kept(lost, outc
         assert check(Path(), Record(CASE, "accuracy", outcome, "", "tail", values, ("simulated",)))[0] == result
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_metric_that_is_no_share_of_right_answers_is_computed_again_from_the_answers(there, monkeypatch):
+    def means(value):
+        rows = value + 0.01 * (-1.0) ** np.arange(60)
+        return Score(
+            {"ap": value}, 60, lambda weights: {"ap": float(weights @ rows / weights.sum())}, answers={"ap": 900}
+        )
+
+    kept = SimpleNamespace(chip=means(0.9), reference=means(0.9))
+    monkeypatch.setattr(_Evidence, "kept", lambda self, case, suffix="": ({}, kept if there else None))
+    verdict = judge_agreement(kept.chip, kept.reference, "ap")
+    values = {name: value for name, value in verdict.details.items() if isinstance(value, float | int)}
+
+    found = check(Path(), Record(CASE, "accuracy", "PASS", "", "ap", values, ("simulated",)))
+
+    assert found[0] == ("same" if there else "not recomputed")
+    assert there or "the answers of the reference are not kept" in found[1]
+
+
+def test_a_known_failure_of_a_published_accuracy_is_found_by_case_stage_and_metric(tmp_path):
+    asked = []
+    table = SimpleNamespace(
+        digest="t", source=lambda model, metric: None, cell=lambda case, metric: replace(figure, value=0.7),
+        deviation=lambda *what: asked.append(what),
+    )  # fmt: skip
+    figure = load().best("regnety_016", "t4")
+
+    record = Record(CASE, "published", "PASS", "", "top1", {"measured": 0.7})
+    (found,) = recompute(Run({"baselines": "t"}, (record,), {}), tmp_path, table)
+
+    assert (found.result, asked) == ("same", [(CASE, "published", "top1")])
+
+
+def test_errors_that_are_infinite_are_told_as_none_and_judged_again(tmp_path):
+    """Of a reference of zeros."""
+    values = {"cosine": 0.0, "largest": None, "rms": None}
+
+    for told, result in (("FAIL", "same"), ("PASS", "differs")):
+        assert check(tmp_path, Record(CASE, "numerics", told, "", values=values, marks=("simulated",)))[0] == result
+
+
 def test_no_ruined_image_is_none_again(tmp_path):
     told = tail_of(0, 300, CASE.precision).details
     values = {name: value for name, value in told.items() if isinstance(value, float | int)}
