@@ -77,6 +77,24 @@ def test_rows_are_held_again_against_what_was_asked_of_them(tmp_path, metric, rm
     assert found.result == result, found.why
 
 
+@pytest.mark.parametrize(
+    ("figure", "value", "bound", "result"),
+    [
+        ("largest", 0.04, 0.05, "same"), ("largest", 0.04, 0.03, "differs"), ("largest", 0.06, 0.07, "differs"),
+        ("cosine", 0.9995, 0.9991, "same"), ("cosine", 0.9995, 0.9999, "differs"), ("cosine", 0.99, 0.9, "differs"),
+    ],
+)  # fmt: skip
+def test_of_rows_each_figure_has_the_tighter_of_two_bounds(tmp_path, figure, value, bound, result):
+    table = load()
+    facts = {"tolerance": {"cosine": 0.99, "largest": 0.9, "rms": 0.9, figure: bound}}
+    values = {"cosine": 1.0, "largest": 0.0, "rms": 0.0, figure: value}
+
+    record = Record(CASE_FP16, "numerics", "PASS", "", "rows", values, facts=facts)
+    (found,) = recompute(Run({"baselines": table.digest}, (record,), {}), tmp_path, table)
+
+    assert found.result == result, found.why
+
+
 def windows_of(rate, **more):
     windows = tuple(Window(n, n + 1.0, rate) for n in range(20))
     return {**of_measurement(CASE, Measurement(((Timing((), windows, ()),),), (), 1, (), ()), None), **more}
