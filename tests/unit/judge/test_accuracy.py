@@ -174,6 +174,13 @@ def test_so_few_images_show_no_loss(images):
     assert judge_agreement(detected(np.full(5, 0.5)), detected(np.ones(5)), "ap").outcome is FAIL
 
 
+def test_scores_of_no_image_are_no_measurement():
+    none = Score({"ap": 1.0}, 0, lambda w: {"ap": 1.0})
+
+    with pytest.raises(InvalidMeasurement, match="the chip was scored on 0 images, the reference on 0"):
+        judge_agreement(none, none, "ap")
+
+
 def test_scores_of_different_images_are_no_measurement():
     with pytest.raises(InvalidMeasurement, match="99 images, the reference on 100"):
         judge_agreement(classified(np.ones(99)), classified(np.ones(100)), "top1")

@@ -288,6 +288,7 @@ def each_of_ten(weights):
 def test_the_number_of_images_that_would_do_is_the_coupon_collectors():
     assert 10 + images_to_resample(each_of_ten, "ap", 10) == pytest.approx(27, abs=2)
     assert images_to_resample(lambda weights: {"ap": math.nan}, "ap", 3) is None
+    assert images_to_resample(lambda weights: {"ap": 0.0}, "ap", 3) is None, "a drop from 0 has no meaning"
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan])

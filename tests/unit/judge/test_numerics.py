@@ -19,6 +19,7 @@ from harness.judge.numerics import (
     judge_numerics,
     losses,
     tolerance_again,
+    tolerance_of,
     within_engine,
 )
 from harness.vocabulary import Outcome
@@ -201,6 +202,38 @@ def test_what_is_drawn_of_a_deviation_is_the_chips_value_less_the_references(off
     assert told["worst"]["element"] == list(at)
     assert [place for place, n in enumerate(told["differences"]["counts"]) if n == 1] == [bin_ % 41]
     assert (told["differences"]["output"], told["differences"]["sample"]) == ("output0", 2)
+
+
+def test_no_cosine_is_more_than_one():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 1, 7))
+
+    seen = [judge_numerics({"y": 1.1 * row}, {"y": row}, FP32).details["cosine"] for row in rows]
+
+    assert max(seen) == 1.0
+    assert min(seen) > 1 - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("precision", "asked"), [(FP16, (0.999, 1.5, 0.5)), (BF16, (0.979796, 0.6, 0.2)), (INT8, (0.97, 0.6, 0.25))]
+)
+def test_an_output_may_err_five_times_its_loss_at_fp16_and_twice_at_bf16_and_int8(precision, asked):
+    told = tolerance_of(precision, Loss(0.1, 0.3))
+
+    assert (told.largest, told.rms) == pytest.approx(asked[1:])
+    assert told.cosine == pytest.approx(math.sqrt(1 - 0.5**2) if precision is FP16 else asked[0], abs=1e-6)
+    assert tolerance_of(precision, None) == TOLERANCES[precision]
+
+
+def test_the_worst_output_is_that_which_takes_most_of_its_own_limit():
+    """x may err by 1 and errs by 0.9; y by 0.05 and errs by 0.04."""
+    right = {"x": np.ones((1, 100)), "y": np.ones((1, 100))}
+    chip = changed(changed(right, "x", (0, 7), 1.9), "y", (0, 9), 1.04)
+
+    told = judge_numerics(chip, right, FP16, {"x": Loss(0.2, 0.2)}).details
+
+    assert told["largest"] == pytest.approx(0.9)
+    assert told["tolerance"]["largest"] == 1.0
 
 
 def test_what_passes_has_no_differences_to_draw():
