@@ -24,6 +24,7 @@ from harness.judge.stats import (
     spent,
     throughput,
 )
+from harness.judge.timing import Plan
 
 # ---------------------------------------------------------------------------------------------- windows
 
@@ -376,6 +377,19 @@ def test_the_first_session_counts_no_more_than_a_fresh_one():
     series = [[1100.0, 1101.0] * 10, *([mean, mean + 1] * 2 for mean in (1000.0, 1010.0, 990.0, 1005.0, 995.0))]
 
     assert over_sessions(series).value == pytest.approx((1100 + 5000) / 6 + 0.5)
+
+
+def test_the_first_session_and_the_fresh_ones_make_a_full_series_that_two_clocks_hardly_hide_in():
+    assert Plan().windows + (SESSIONS - 1) * stats.SESSION_WINDOWS == FULL
+    assert 0.5**SESSIONS < 0.02 < 0.5 ** (SESSIONS - 1)
+    assert 0.9 ** (FULL - 1) < 0.0165 < 0.9 ** (FULL - 2)
+
+
+def test_rounding_is_no_correlation():
+    for middle in (0.0, 1e-3, 1.0, 1e6):
+        rounded = middle + np.repeat([0.0, 1e-16 * max(1.0, middle)], 20)
+        assert stats._raw_correlation(rounded) == 0.0
+    assert stats._raw_correlation(np.repeat([0.0, 1e-3], 20)) > 0.9
 
 
 def test_few_sessions_or_few_windows_are_not_taken_for_more():
