@@ -150,7 +150,7 @@ def test_a_bound_at_another_level_is_students():
     assert seen.bound(0.025, upper=True) == pytest.approx(seen.high)
     assert exact(5.0).bound(1e-6, upper=True) == 5.0
     assert exact(5.0) == Estimate(5.0, 5.0, 5.0, 0.0, 1)
-    assert (exact(5.0).sessions, exact(5.0).worth, exact(5.0).width) == (1, math.inf, 1)
+    assert (exact(5.0).sessions, exact(5.0).worth, exact(5.0).width, exact(5.0).slow) == (1, math.inf, 1, False)
     nothing = Estimate(5.0, 0.0, 10.0, 0.0, 9, 9)
     assert (nothing.distance(0.01, upper=False), nothing.bound(0.01, upper=False), nothing.width) == (
         math.inf,

@@ -79,6 +79,10 @@ def test_the_figures_of_a_log_say_its_batch_too():
     assert log(stated=16).batch(figures=16.01) == 16
     with pytest.raises(DataError, match=r"its figures say 8, the caller says 16"):
         log(stated=16).batch(figures=8.0)
+    with pytest.raises(DataError, match=r"its figures say 8, the caller says 16"):
+        log("Batch: 16", "-batch_size=16", stated=16).batch(figures=8.0)
+    with pytest.raises(DataError, match=r"its figures say 8, line 11 says 16"):
+        log("-batch_size=16", "-batch_size=16").batch(figures=8.0)
     with pytest.raises(DataError, match=r"its figures say 8\.5, a whole number says 8"):
         log().batch(figures=8.5)
 
