@@ -363,7 +363,7 @@ def test_sessions_are_pooled_where_their_windows_explain_them_with_a_chance_abov
     """The chance is that of SciPy's analysis of variance: sessions of eight windows, more and more apart."""
     windows, seen = np.random.default_rng(3).normal(0, 1, (6, 8)), set()
     apart = np.array([-1.0, 2.0, 0.5, -2.0, 1.0, -0.5])
-    for far in np.linspace(0, 1, 201):
+    for far in np.linspace(0, 1, 2001):
         series = [list(1000 + row + far * middle) for row, middle in zip(windows, apart, strict=True)]
         chance = scipy_stats.f_oneway(*series).pvalue
         if 0.2 < chance < 0.3:

@@ -135,6 +135,13 @@ def test_a_result_file_of_no_picture_that_names_none_is_named(results):
         widertext.read(results, IDS)
 
 
+def test_of_a_long_first_line_eighty_characters_are_told(results):
+    (results / f"{IDS[0]}.txt").write_text("x" * 100 + "\n0\n")
+
+    with pytest.raises(DataError, match=f":1 says '{'x' * 80}', the name of no picture"):
+        widertext.read(results, IDS)
+
+
 def test_bytes_that_are_not_utf_8_are_named_with_their_line(results):
     (results / f"{IDS[0]}.txt").write_bytes(b"0_Parade_1\n0\n" + "脸".encode("gbk"))
 

@@ -158,3 +158,7 @@ def test_boxes_are_divided_by_the_scale_of_their_axis():
     found = model.protocols[0].postprocess(outputs, Frame(304, 400, (4.0, 2.0)))
 
     assert found["boxes"].tolist() == [[0, 0, 304, 400]]
+
+
+def test_it_is_heavy_for_a_processor():
+    assert gfocalv2.R50_FPN.heavy

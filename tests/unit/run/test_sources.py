@@ -60,10 +60,18 @@ def test_every_file_of_the_outermost_package_of_a_plug_in_decides(tmp_path, monk
 def test_of_a_folder_that_is_no_package_only_the_module_itself_decides(tmp_path, monkeypatch):
     """Several distributions may share such a folder."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    laid(tmp_path, "lab_shared/one.py", "lab_shared/two/__init__.py", "lab_shared/two/inner.py", "a_lablone.py")
+    laid(
+        tmp_path,
+        "lab_shared/one.py",
+        "lab_shared/two/__init__.py",
+        "lab_shared/two/inner.py",
+        "lab_alone.py",
+        "Alone.py",
+    )
 
     assert sources.source_files(["lab_shared.one"]) == {tmp_path / "lab_shared/one.py"}
-    assert sources.source_files(["a_lablone"]) == {tmp_path / "a_lablone.py"}
+    assert sources.source_files(["lab_alone"]) == {tmp_path / "lab_alone.py"}
+    assert sources.source_files(["Alone"]) == {tmp_path / "Alone.py"}
     assert {path.name for path in sources.source_files(["lab_shared.two.inner"])} == {"__init__.py", "inner.py"}
 
 
