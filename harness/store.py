@@ -243,14 +243,14 @@ class Store:
         total = sum(size for _, _, size in entries)
         found = []
         for used, home, size in entries:
-            age = (time.time() - used) / 86400
+            age, why = (time.time() - used) / 86400, ""
             if days is not None and age > days:
-                found.append(Left(home, size, f"unused for {age:.0f} days"))
+                why = f"unused for {age:.0f} days"
             elif most_gb is not None and total > most_gb * 1e9:
-                found.append(Left(home, size, f"over {most_gb:g} GB, unused for {age:.0f} days"))
-            else:
-                continue
-            total -= size
+                why = f"over {most_gb:g} GB, unused for {age:.0f} days"
+            if why:
+                found.append(Left(home, size, why))
+                total -= size
         return found
 
     def remove(self, left: Left) -> bool:
