@@ -10,6 +10,7 @@ import pytest
 
 from harness import matrix
 from harness.backends.base import BuildSpec, Device, Health
+from harness.backends.registry import BackendOptions
 from harness.errors import DeviceError
 from harness.judge.verdict import Verdict
 from harness.run.case_run import CaseRun
@@ -81,7 +82,7 @@ def test_one_engine_is_loaded_at_every_batch_with_the_first_rows(monkeypatch):
     monkeypatch.setattr(CaseRun, "built", lambda self, variant: asked.append(variant.tiers) or built)
     monkeypatch.setattr(CaseRun, "inputs", lambda self, raw=False: {"x": rows})
     asked = []
-    settings = SimpleNamespace(runner=None)
+    settings = SimpleNamespace(runner=None, backend_options=BackendOptions())
     case_run = CaseRun(SimpleNamespace(references=COUNTED, dataset=lambda model: range(99), settings=settings), case)
     vars(case_run)["worker"] = SimpleNamespace(load=load)
     case_run.context.settings = SimpleNamespace(process=0)
