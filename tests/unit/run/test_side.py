@@ -288,8 +288,8 @@ def test_pictures_are_turned_upside_down_whatever_axes_come_before(shape):
 def test_inputs_of_a_users_model_are_not_moved():
     one = Side("chip", Session(), INPUTS, Session().run(INPUTS), {"x": -INPUTS["x"]})
 
-    assert one.unseen(1) is INPUTS
-    assert one.unseen(0)["x"] is one.changed["x"]
+    assert one.unseen(1) is one.unseen(3) is INPUTS
+    assert one.unseen(0)["x"] is one.unseen(2)["x"] is one.changed["x"]
 
 
 class Together(Session):
