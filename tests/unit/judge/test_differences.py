@@ -26,9 +26,10 @@ def test_each_difference_is_counted_in_its_bin():
     assert len(seen["counts"]) == BINS
 
 
-def test_a_level_is_a_power_of_ten_below_the_largest():
+@pytest.mark.parametrize("largest", [1.0, 64.0, 1 / 64])
+def test_a_level_is_a_power_of_ten_below_the_largest(largest):
     values = (1.0, 0.11, 0.09, 0.009, 9e-4, 9e-5, 9e-6, 1e-9, 1e-12, 0.0)
-    seen = planted((2, 5), *(((i // 5, i % 5), value) for i, value in enumerate(values)))
+    seen = planted((2, 5), *(((i // 5, i % 5), largest * value) for i, value in enumerate(values)))
 
     assert seen["heat"] == ["55432", "10000"]
 

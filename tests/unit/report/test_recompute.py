@@ -315,6 +315,19 @@ def test_no_ruined_image_is_none_again(tmp_path):
     assert check(tmp_path, record)[0] == "same"
 
 
+@pytest.mark.parametrize(("slack", "result"), [(0.0, "differs"), (0.05, "same")])
+def test_a_lab_may_allow_no_drop_at_all(slack, result, tmp_path):
+    hits = np.arange(1000) < 900
+    found = [{"logits": np.zeros(4, np.float32)}] * 1000
+    run = SimpleNamespace(case=CASE, task="classes", found=found, chip=scored(hits), reference=scored(hits))
+    line = write_answers(tmp_path / "run", "case", "", run)
+    record = Record(CASE, "accuracy", "PASS", "", "top1", {"slack": slack}, ("simulated",), {"bound_of": "lab.toml:3"})
+
+    (again,) = recompute(Run({"baselines": "t"}, (record,), {}, (line,)), tmp_path, TABLE)
+
+    assert again.result == result, again.why
+
+
 def scored(hits):
     return Score({"top1": float(np.mean(hits))}, len(hits), lambda weights: {}, {"top1": np.array(hits)})
 
