@@ -197,7 +197,8 @@ def _marks(case: Case) -> list[pytest.MarkDecorator]:
 
 @pytest.hookimpl(trylast=True)  # after plug-ins that shuffle: throughput comes before what is concluded from it
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Case by case, so that an engine is built and loaded once for all its tests; figures of all batches last."""
+    """Case by case, so that an engine is built and loaded once for all its tests, and of each stage first its own file:
+    another card that crashes costs the first one no verdict. Figures of all batches last."""
     every = [*(own.case for own in config.stash[OWN]), *matrix.cases()]
     order = {case: place for place, case in enumerate(every)}
 
@@ -205,9 +206,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         case = case_of(item)
         if case is None:
             return (-1,)
-        stage = STAGE_MARKERS.index(stage_of(item)) if stage_of(item) else 0
+        marker = stage_of(item)
+        stage, beside = STAGE_MARKERS.index(marker) if marker else 0, item.path.stem != f"test_{marker}"
         of_all = len(order) if "lineup" in item.callspec.params else 0  # type: ignore[attr-defined]
-        return (of_all + order[case], stage, item.location[1] or 0)
+        return (of_all + order[case], stage, beside, item.location[1] or 0)
 
     left_out = [item for item in items if not _in_tier(item, config.getoption("tier"))]
     if shard := config.getoption("shard"):

@@ -178,7 +178,7 @@ def test_what_the_user_sets_is_on_record_and_a_key_of_another_backend_is_refused
 
     assert record["outcome"] == "ERROR", done.stdout
     assert "the backend ort has no option streams" in done.stdout
-    assert "known: threads, method" in done.stdout
+    assert "known: threads, in_fp32, method" in done.stdout
     for command in ("again", "diagnose"):
         assert "--backend-option=streams=2" in record["facts"][command]
         assert python in record["facts"][command]
