@@ -105,7 +105,7 @@ def on_chip(
         spec = replace(spec, inputs=fed, normalize=None)
     there = {node.name for node in graph.graph.node}
     asked = spec.options.get("in_fp32", ()) if in_fp32 is None else in_fp32
-    kept = {"in_fp32": [name for name in asked if name in there]}
+    spec = replace(spec, options={**spec.options, "in_fp32": [name for name in asked if name in there]})
     # a separate worker, so that a compiler that crashes on many outputs does not affect the next try
     with (
         TemporaryDirectory(prefix=scratch()) as folder,
@@ -116,8 +116,6 @@ def on_chip(
         if feeds is not None and spec.calibration is not None and len(feeds) == 1:
             np.save(Path(folder) / "activations.npy", next(iter(feeds.values())))
             spec = replace(spec, calibration=str(Path(folder) / "activations.npy"))
-        own = {name: value for name, value in spec.options.items() if name != "in_fp32"}
-        spec = replace(spec, options={**own, **(kept if kept["in_fp32"] else {})})
         spec = replace(spec, options={**spec.options, **_told(spec, source)})
         worker.build(source, engine, spec)
         with (

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from harness import matrix
+from harness.backends import registry
 from harness.backends.base import BuildSpec, Device, Health
+from harness.backends.registry import BACKENDS
 from harness.baselines import load
 from harness.case import Case
 from harness.errors import InvalidMeasurement
@@ -17,7 +20,7 @@ from harness.judge.policy import Policy
 from harness.judge.throughput import Effort
 from harness.judge.timing import Plan, Timing, Window
 from harness.judge.verdict import Verdict
-from harness.run import idle, peers
+from harness.run import idle, peers, side
 from harness.run import throughput as measuring
 from harness.run.case_run import CaseRun
 from harness.run.case_speed import CaseSpeed, untold
@@ -308,6 +311,27 @@ def test_a_device_that_shows_no_load_is_noted_after_the_measurement(duo, monkeyp
     monkeypatch.setattr(idle, "seeing", lambda card, after, during: (Health(untold=f"{len(card)} {len(after)}"),))
 
     assert CaseSpeed(duo.case_run).measurement.after == (Health(untold="1 1"),)
+
+
+def test_devices_are_asked_whether_they_work_and_what_they_count(duo, monkeypatch):
+    asked = []
+    monkeypatch.setattr(idle, "check_working", lambda card, during: asked.append(len(card)))
+    monkeypatch.setattr(idle, "counters", lambda during: {"device_busy": 0.9})
+
+    assert CaseSpeed(duo.case_run).measurement.counters == {"device_busy": 0.9}
+    assert asked == [1]
+
+
+def test_bits_are_compared_where_the_backend_promises_them(duo, monkeypatch):
+    promises, row = [], BACKENDS["acl"]
+    vars(duo.case_run)["first"] = {}
+    monkeypatch.setattr(side, "check_processes", lambda one, earlier, promise: promises.append(promise))
+    for said in ("", "the vendor"):
+        told = replace(row, same_bytes=lambda options, said=said: said)
+        monkeypatch.setattr(registry, "backend", lambda name, told=told: told)
+        CaseSpeed(duo.case_run).measurement  # noqa: B018
+
+    assert promises == ["", "the vendor"]
 
 
 def test_a_duo_whose_other_chip_works_is_not_measured(duo):
